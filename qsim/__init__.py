@@ -1,0 +1,120 @@
+"""qsim: simulate training with quantized gradients, with real workers and real encoded bytes.
+
+>>> import qsim
+>>> data = qsim.datasets.load("spark_sample")
+>>> trace = qsim.simulate(
+...     data,
+...     objective=qsim.LogisticRegression(l2=0.01),
+...     method=qsim.GradientDescent(step=qsim.steps.Constant(0.5)),
+...     compressor=qsim.QSGD(levels=4),
+...     workers=8,
+...     rounds=20,
+... )
+>>> bool(trace.frame["loss"].iloc[-1] < trace.frame["loss"].iloc[0])
+True
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0.dev0"
+
+if TYPE_CHECKING:
+    from qsim import (
+        batch,
+        codecs,
+        compressors,
+        datasets,
+        downlinks,
+        engines,
+        methods,
+        objectives,
+        simulation,
+        starts,
+        steps,
+        study,
+        until,
+    )
+    from qsim.channel import Channel
+    from qsim.compressors import QSGD, Identity
+    from qsim.datasets import Dataset
+    from qsim.keys import Key
+    from qsim.methods import SGD, GradientDescent
+    from qsim.objectives import LogisticRegression
+    from qsim.options import option
+    from qsim.simulation import Run, simulate
+    from qsim.trace import Trace
+
+_ROOMS = (
+    "batch",
+    "codecs",
+    "compressors",
+    "datasets",
+    "downlinks",
+    "engines",
+    "methods",
+    "objectives",
+    "simulation",
+    "starts",
+    "steps",
+    "study",
+    "until",
+)
+_HOME = {
+    "Channel": "qsim.channel",
+    "Dataset": "qsim.datasets",
+    "GradientDescent": "qsim.methods",
+    "Identity": "qsim.compressors",
+    "Key": "qsim.keys",
+    "LogisticRegression": "qsim.objectives",
+    "QSGD": "qsim.compressors",
+    "Run": "qsim.simulation",
+    "SGD": "qsim.methods",
+    "Trace": "qsim.trace",
+    "option": "qsim.options",
+    "simulate": "qsim.simulation",
+}
+
+__all__ = [
+    "QSGD",
+    "SGD",
+    "Channel",
+    "Dataset",
+    "GradientDescent",
+    "Identity",
+    "Key",
+    "LogisticRegression",
+    "Run",
+    "Trace",
+    "__version__",
+    "batch",
+    "codecs",
+    "compressors",
+    "datasets",
+    "downlinks",
+    "engines",
+    "methods",
+    "objectives",
+    "option",
+    "simulate",
+    "simulation",
+    "starts",
+    "steps",
+    "study",
+    "until",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a room or a public name when it is first used, so that `import qsim` costs next to nothing."""
+    if name in _ROOMS:
+        return import_module(f"qsim.{name}")
+    if name in _HOME:
+        return getattr(import_module(_HOME[name]), name)
+    raise AttributeError(f"module 'qsim' has no attribute {name!r}; its public names are {', '.join(__all__)}")
+
+
+def __dir__() -> list[str]:
+    return __all__

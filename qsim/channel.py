@@ -1,0 +1,70 @@
+"""The wire: a compressor and a codec. The only place where vectors become bytes, and bytes vectors again."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qsim.batch import Floats, Levels, Message, Packets, Vectors
+from qsim.codecs import Codec, Dense, Varint
+from qsim.compressors import Compressor, Identity
+from qsim.options import option
+
+_DEFAULT_CODEC: dict[type[Message], Codec] = {Floats: Dense("float32"), Levels: Varint()}
+
+
+@option
+class Channel:
+    """Sends vectors as the messages of a compressor in the bytes of a codec.
+
+    Without a codec, level messages go by `Varint` and floats by `Dense("float32")`. A codec that carries floats, but not
+    the compressor's kind of message, sends the *values* that the message stands for; any other mismatch is refused.
+
+    >>> import qsim
+    >>> channel = qsim.Channel(qsim.QSGD(levels=1))
+    >>> header, packets = channel.pack(qsim.batch.Vectors.dense(np.float32([3, 0, -4])), qsim.Key(1).words(0, 1))
+    >>> packets.bits, channel.unpack(header, packets).to_dense().tolist()
+    (48, [[5.0, 0.0, -5.0]])
+
+    Raises ValueError if the codec cannot carry what the compressor makes.
+    """
+
+    compressor: Compressor = Identity()
+    codec: Codec | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.compressor, Compressor):
+            raise TypeError(f"compressor must be a Compressor such as qsim.QSGD(levels=4), found {self.compressor!r}")
+        emits = self.compressor.emits
+        if self.codec is None:
+            object.__setattr__(self, "codec", _DEFAULT_CODEC[emits])
+        elif not isinstance(self.codec, Codec):
+            raise TypeError(f"codec must be a Codec such as qsim.codecs.Varint(), found {self.codec!r}")
+        elif not {emits, Floats} & set(self.codec.carries):
+            kinds = " or ".join(kind.__name__ for kind in self.codec.carries)
+            raise ValueError(
+                f"{self.codec!r} carries {kinds} messages, but {self.compressor!r} makes {emits.__name__};"
+                f" use {_DEFAULT_CODEC[emits]!r}"
+            )
+
+    def pack(self, v: Vectors, keys: NDArray[np.uint64]) -> tuple[bytes, Packets]:
+        """Return the stream header, and a packet for every row; row b is compressed with the key whose word is keys[b]."""
+        message = self.compressor.compress(v, keys)
+        if not self._native:
+            message = Floats.of(self.compressor.decompress(message))
+        return self._codec.header(message), self._codec.encode(message)
+
+    def unpack(self, header: bytes, packets: Packets) -> Vectors:
+        """Return the vectors that packets stand for. Raises DecodeError for bytes that `pack` cannot have made."""
+        message = self._codec.decode(packets, header)
+        return self.compressor.decompress(message) if self._native else message.vectors()
+
+    @property
+    def _codec(self) -> Codec:
+        assert self.codec is not None
+        return self.codec
+
+    @property
+    def _native(self) -> bool:
+        """Whether the codec carries the compressor's own messages, rather than the values they stand for."""
+        return self.compressor.emits in self._codec.carries

@@ -1,0 +1,68 @@
+"""Collectives: how the workers' messages become one sum. Here the numbers: who is summed, weighted how, in which order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qsim.batch import Vectors, index_type
+from qsim.channel import Channel
+from qsim.worker import Reply
+
+
+@dataclass(frozen=True)
+class Sum:
+    """The weighted sum of the decoded messages (one float64 row), and what came over the wire for it."""
+
+    vector: Vectors
+    nonzeros: int
+    bits: int
+    """8 times the bytes of the packets; stream headers not included."""
+    header: bytes
+
+
+class ParameterServer:
+    """Decodes every packet and adds weight times vector in float64, in the order of the workers."""
+
+    def __init__(self, n: int, weights: NDArray[np.float64]) -> None:
+        """Sum vectors of length n of as many workers as there are weights."""
+        self._n, self._weights = n, weights
+        self._total = np.zeros(n)
+        self._marks = np.zeros(-(-n // 64), np.uint64)
+
+    def reduce(self, replies: Iterable[Reply], channel: Channel) -> Sum:
+        """Sum what the workers sent. The result is sparse if all messages were."""
+        from qsim.kernels.vectors import add_rows
+
+        entries = nonzeros = bits = low = 0
+        dense, header = False, b""
+        for reply in replies:
+            assert reply.low == low, "replies come in the order of the workers"
+            low += len(reply.packets)
+            vectors = channel.unpack(reply.header, reply.packets)
+            if vectors.n != self._n:
+                raise ValueError(f"workers sent vectors of length {vectors.n}, expected {self._n}")
+            weights = self._weights[reply.low : low]
+            add_rows(vectors.offsets, vectors.index, vectors.value, weights, self._total, self._marks)
+            dense = dense or vectors.index is None
+            entries += vectors.value.size
+            nonzeros += vectors.nonzeros
+            bits += reply.packets.bits
+            header = reply.header
+        return Sum(self._take_dense() if dense else self._take_sparse(entries), nonzeros, bits, header)
+
+    def _take_dense(self) -> Vectors:
+        total, self._total = self._total, np.zeros(self._n)
+        self._marks[:] = 0
+        return Vectors.dense(total)
+
+    def _take_sparse(self, most: int) -> Vectors:
+        from qsim.kernels.vectors import take_marked
+
+        most = min(most, self._n)
+        index, value = np.empty(most, index_type(self._n)), np.empty(most)
+        taken = take_marked(self._total, self._marks, index, value)
+        return Vectors(self._n, np.array([0, taken]), index[:taken], value[:taken])

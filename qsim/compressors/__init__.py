@@ -1,0 +1,7 @@
+"""Compressors: what a worker makes of its update before it is sent. One small final class for each."""
+
+from qsim.compressors.base import Compressor, NotFiniteError
+from qsim.compressors.identity import Identity
+from qsim.compressors.qsgd import QSGD
+
+__all__ = ["QSGD", "Compressor", "Identity", "NotFiniteError"]

@@ -1,0 +1,36 @@
+"""No compression."""
+
+from __future__ import annotations
+
+from typing import ClassVar, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qsim.batch import Floats, Message, Vectors
+from qsim.compressors.base import Compressor, require_finite
+from qsim.options import option
+
+
+@final
+@option
+class Identity(Compressor):
+    """Sends the vector as it is: Q(v) = v, in float32.
+
+    Unbiased with variance omega = 0. A sparse vector stays sparse.
+
+    >>> import qsim
+    >>> qsim.Identity().quantize([1.0, 0.5], qsim.Key(0)).vectors().to_dense()
+    array([[1. , 0.5]], dtype=float32)
+    """
+
+    emits: ClassVar[type[Message]] = Floats
+
+    def compress(self, v: Vectors, keys: NDArray[np.uint64]) -> Floats:
+        """Return the rows unchanged. Raises NotFiniteError for NaN and infinity."""
+        require_finite(v)
+        return Floats.of(v)
+
+    def variance(self, n: int) -> float:
+        """Return omega = 0."""
+        return 0.0

@@ -1,0 +1,100 @@
+"""QSGD: random rounding to a few levels of the norm."""
+
+from __future__ import annotations
+
+from math import sqrt
+from typing import ClassVar, Literal, final
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from qsim.batch import Levels, Message, Vectors, index_type
+from qsim.compressors.base import Compressor, NotFiniteError, require_finite
+from qsim.options import one_of, option, whole
+
+
+@final
+@option
+class QSGD(Compressor):
+    """Rounds |v_i| s / N up or down at random to a whole level, N the norm of v: Q(v)_i = N sign(v_i) level_i / s.
+
+    Unbiased. With the l2 norm the variance is omega = sqrt(n)/s - 1 if n >= 4 s^2 and n/(4 s^2) otherwise, with the max
+    norm (sqrt(1 + (n - 1)/s^2) - 1)/2. `QSGD(levels=1)` is the *simple* quantizer: 0 or N sign(v_i).
+
+    Precision: N is rounded up to float32 before anything is rounded to levels, so the norm on the wire is the norm that
+    was used. |E Q(v)_i - v_i| <= 2^-22 |v_i| + 2^-24 N/s, and the variance bound grows by a factor of 1 + 2^-21, while
+    N/s is a normal float32 (above 1.2e-38). A norm above float32's range is refused.
+
+    Sparse input stays sparse, and gives the same message as the same vector dense.
+
+    Source: Alistarh, Grubic, Li, Tomioka, Vojnovic, "QSGD", NeurIPS 2017, Section 3 and Lemma 3.1 (which states the
+    weaker omega = min(n/s^2, sqrt(n)/s)).
+
+    >>> import qsim
+    >>> message = qsim.QSGD(levels=1).quantize([3.0, 0.0, -4.0], qsim.Key(1))
+    >>> float(message.scale[0]), message.level.tolist()
+    (5.0, [1, -1])
+
+    Raises ValueError for levels outside [1, 2^23] and for another norm.
+    """
+
+    levels: int
+    norm: Literal["l2", "max"] = "l2"
+
+    emits: ClassVar[type[Message]] = Levels
+
+    def __post_init__(self) -> None:
+        whole("levels", self.levels, least=1, most=2**23)  # a float32 above 2^23 has no fraction to round
+        one_of("norm", self.norm, ("l2", "max"))
+
+    def compress(self, v: Vectors, keys: NDArray[np.uint64]) -> Levels:
+        """Quantize a batch. Raises NotFiniteError for NaN, infinity and a norm above float32's range."""
+        from qsim.kernels.quantize import round_to_levels
+
+        scale = self.scales(v)
+        offsets = np.empty(v.rows + 1, np.int64)
+        index = np.empty(v.value.size, index_type(v.n))
+        level = np.empty(v.value.size, np.int32)
+        kept = round_to_levels(v.offsets, v.index, v.value, scale, self.levels, keys, offsets, index, level)
+        return Levels(v.n, offsets, index[:kept], level[:kept], scale, self.levels)
+
+    def scales(self, v: Vectors) -> NDArray[np.float32]:
+        """Return the norm of every row, rounded up to float32."""
+        from qsim.kernels.quantize import l2_norms, max_norms
+
+        norms = l2_norms(v.offsets, v.index, v.value) if self.norm == "l2" else max_norms(v.offsets, v.value)
+        with np.errstate(over="ignore"):
+            scale = norms.astype(np.float32)
+            scale = np.where(scale < norms, np.nextafter(scale, np.float32(np.inf)), scale)
+        if not np.isfinite(scale).all():
+            require_finite(v)
+            row = int(np.argmax(norms))
+            raise NotFiniteError(
+                f"row {row} of the batch has norm {norms[row]:.6g}, above float32's range (3.4e38), which the wire carries"
+            )
+        return scale
+
+    def variance(self, n: int) -> float:
+        """Return omega(n), attained by some v: E ||Q(v) - v||^2 <= omega ||v||^2. Computed; see the class for the source."""
+        s = self.levels
+        if self.norm == "max":
+            return (sqrt(1 + (n - 1) / s**2) - 1) / 2
+        return sqrt(n) / s - 1 if n >= 4 * s**2 else n / (4 * s**2)
+
+    def expected_nonzeros(self, v: ArrayLike) -> float:
+        """Return E nnz Q(v) = sum_i min(1, s |v_i| / N), in exact arithmetic."""
+        return float(np.minimum(1.0, self._positions(v)).sum())
+
+    def exact_variance(self, v: ArrayLike) -> float:
+        """Return E ||Q(v) - v||^2 = (N/s)^2 sum_i p_i (1 - p_i), p_i the fraction of s |v_i| / N."""
+        position = self._positions(v)
+        up = position - np.floor(position)
+        return float((self._norm(v) / self.levels) ** 2 * (up * (1 - up)).sum())
+
+    def _positions(self, v: ArrayLike) -> NDArray[np.float64]:
+        norm = self._norm(v)
+        magnitude: NDArray[np.float64] = np.abs(np.asarray(v, np.float64))
+        return magnitude * (self.levels / norm) if norm > 0 else magnitude
+
+    def _norm(self, v: ArrayLike) -> float:
+        return float(np.linalg.norm(np.asarray(v, np.float64), 2 if self.norm == "l2" else np.inf))

@@ -1,0 +1,95 @@
+"""Blocks: a few workers' rows, laid out for the kernels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qsim.batch import Vectors
+from qsim.datasets.partition import Shards
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Some rows of each worker of a block: worker b has index[offsets[b] : offsets[b + 1]]."""
+
+    index: NDArray[np.int64]
+    offsets: NDArray[np.int64]
+    all: bool = False
+    """Whether these are all rows of every worker, so that their gradient fills the worker's support."""
+
+
+class Block:
+    """Workers low, ..., high - 1 of the shards: reads margins from their rows, and makes gradients of slopes."""
+
+    def __init__(self, shards: Shards, low: int, high: int) -> None:
+        """Take a view; nothing is copied."""
+        data = shards.dataset
+        self.low, self.high = low, high
+        self.n = data.features
+        self.labels = data.labels
+        self.order = shards.order
+        self.offsets = shards.offsets[low : high + 1]
+        self._indptr, self._values = data.indptr, data.values
+        # Numba checks signed indices for "from the end"; unsigned ones it takes as they are.
+        self._columns = data.indices.view(f"u{data.indices.itemsize}")
+        self._local = shards.local.view(np.uint32)
+        self._support, self._support_offsets = shards.support, shards.support_offsets[low : high + 1]
+        self._sums = np.zeros(0, np.float32)
+        self._marks = np.zeros(0, np.uint64)
+
+    @property
+    def workers(self) -> int:
+        """How many workers there are in the block."""
+        return self.high - self.low
+
+    def all_rows(self) -> Rows:
+        """Return every row of every worker."""
+        first, last = self.offsets[0], self.offsets[-1]
+        return Rows(self.order[first:last], self.offsets - first, all=True)
+
+    def margins(self, rows: Rows, weights: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the inner product of each row with the weights."""
+        from qsim.kernels.csr import margins
+
+        out = np.empty(rows.index.size, np.float32)
+        margins(self._indptr, self._columns, self._values, rows.index, weights, out)
+        return out
+
+    def spread(self, rows: Rows, slopes: NDArray[np.float32]) -> Vectors:
+        """Return for each worker the sum of slope times row, in the coordinates that its rows touch."""
+        from qsim.kernels.csr import scatter_support, scatter_touched
+
+        base, top = int(self._support_offsets[0]), int(self._support_offsets[-1])
+        if rows.all:
+            value = np.zeros(top - base, np.float32)
+            scatter_support(
+                self._indptr, self._local, self._values, rows.index, rows.offsets, slopes, self._support_offsets, value
+            )
+            return Vectors(self.n, self._support_offsets - base, self._support[base:top], value)
+        sizes = self._indptr[rows.index + 1] - self._indptr[rows.index]
+        most = min(int(sizes.sum()), rows.index.size * self.n)
+        widest = int(np.diff(self._support_offsets).max())
+        if self._sums.size < widest:
+            self._sums = np.zeros(widest, np.float32)
+            self._marks = np.zeros(-(-widest // 64), np.uint64)
+        offsets = np.empty(self.workers + 1, np.int64)
+        index, value = np.empty(most, self._support.dtype), np.empty(most, np.float32)
+        used = scatter_touched(
+            self._indptr,
+            self._local,
+            self._values,
+            rows.index,
+            rows.offsets,
+            slopes,
+            self._support,
+            self._support_offsets,
+            self._sums,
+            self._marks,
+            offsets,
+            index,
+            value,
+        )
+        return Vectors(self.n, offsets, index[:used], value[:used])

@@ -1,0 +1,206 @@
+"""Partitions: which worker holds which rows."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qsim.datasets.dataset import DataError, Dataset
+from qsim.keys import Key
+from qsim.options import number, option, whole
+
+
+@final
+@dataclass(frozen=True, eq=False, repr=False)
+class Shards:
+    """A data set shared out to workers: worker w holds the rows order[offsets[w]], ..., order[offsets[w + 1] - 1].
+
+    order: int64, a permutation of the row numbers. offsets: int64, shape (workers + 1,). A shard may be empty.
+
+    The *support* of a worker are the columns that its rows touch: all that its gradient can fill.
+
+    Raises DataError if a row is in no shard or in two.
+
+    >>> shards = Shards(Dataset([0, 2, 3], [1, 3, 0], None, [1, 0], 4), np.array([0, 1]), np.array([0, 1, 2]))
+    >>> shards
+    Shards(2 rows of 'unnamed' on 2 workers, 1 to 1 each)
+    >>> shards.support, shards.support_offsets, shards.local
+    (array([1, 3, 0], dtype=int32), array([0, 2, 3]), array([0, 1, 0], dtype=int32))
+    """
+
+    dataset: Dataset
+    order: NDArray[np.int64]
+    offsets: NDArray[np.int64]
+
+    def __post_init__(self) -> None:
+        for name in ("order", "offsets"):
+            object.__setattr__(self, name, np.ascontiguousarray(getattr(self, name), np.int64))
+        rows = self.dataset.rows
+        if self.order.shape != (rows,) or not np.array_equal(np.sort(self.order), np.arange(rows)):
+            raise DataError(f"order must hold each row number from 0 to {rows - 1} once{self._first_misplaced()}")
+        ends = self.offsets[[0, -1]].tolist() if self.offsets.size > 1 else self.offsets.tolist()
+        if ends != [0, rows] or (np.diff(self.offsets) < 0).any():
+            raise DataError(f"offsets must rise from 0 to the {rows} rows, found {self.offsets.tolist()}")
+
+    @property
+    def workers(self) -> int:
+        """How many workers there are."""
+        return self.offsets.size - 1
+
+    @property
+    def sizes(self) -> NDArray[np.int64]:
+        """The rows n_i of each worker, shape (workers,)."""
+        return np.diff(self.offsets)
+
+    @property
+    def weights(self) -> NDArray[np.float64]:
+        """The share n_i/n of all rows that each worker holds, shape (workers,); they sum to 1."""
+        return self.sizes / self.dataset.rows
+
+    @property
+    def support(self) -> NDArray[np.signedinteger[Any]]:
+        """The supports of all workers, one after the other, each sorted; of the type of `dataset.indices`."""
+        return self._supports[0]
+
+    @property
+    def support_offsets(self) -> NDArray[np.int64]:
+        """Where they lie: worker w has support[support_offsets[w] : support_offsets[w + 1]]; shape (workers + 1,)."""
+        return self._supports[1]
+
+    @property
+    def local(self) -> NDArray[np.int32]:
+        """For each entry of the data set, the place of its column in the support of the worker that holds its row."""
+        return self._supports[2]
+
+    @cached_property
+    def _supports(self) -> tuple[NDArray[np.signedinteger[Any]], NDArray[np.int64], NDArray[np.int32]]:
+        from qsim.kernels.support import find_support
+
+        data = self.dataset
+        columns = data.indices.view(f"u{data.indices.itemsize}")
+        place = np.full(data.features, -1, np.int32)
+        support, local = np.empty_like(data.indices), np.empty(data.nonzeros, np.int32)
+        support_offsets = np.empty(self.workers + 1, np.int64)
+        used = find_support(data.indptr, columns, self.order, self.offsets, place, support, support_offsets, local)
+        return support[:used].copy(), support_offsets, local
+
+    def _first_misplaced(self) -> str:
+        missing = np.setdiff1d(np.arange(self.dataset.rows), self.order)
+        return f"; row {missing[0]} is missing" if missing.size else f"; found {self.order.size} numbers"
+
+    def __repr__(self) -> str:
+        sizes = self.sizes
+        return (
+            f"Shards({self.dataset.rows:,} rows of {self.dataset.name!r} on {self.workers:,} workers,"
+            f" {sizes.min():,} to {sizes.max():,} each)"
+        )
+
+
+class Partition(ABC):
+    """A rule by which rows are shared out to workers. A subclass is an `@option` with one method."""
+
+    @abstractmethod
+    def split(self, dataset: Dataset, workers: int, key: Key) -> Shards:
+        """Give each row to one worker; all randomness comes from the key.
+
+        Raises ValueError for less than one worker, DataError for more workers than rows.
+        """
+
+
+@final
+@option
+class Contiguous(Partition):
+    """Consecutive rows, in pieces whose sizes differ by at most one.
+
+    >>> from qsim.keys import Key
+    >>> data = Dataset([0, 1, 2, 3], [0, 1, 2], None, [1, 0, 1], features=3)
+    >>> Contiguous().split(data, workers=2, key=Key(0)).order
+    array([0, 1, 2])
+    """
+
+    def split(self, dataset: Dataset, workers: int, key: Key) -> Shards:
+        return _evenly(dataset, np.arange(dataset.rows), workers)
+
+
+@final
+@option
+class Shuffled(Partition):
+    """Shuffled rows, in pieces whose sizes differ by at most one: every worker sees the same distribution.
+
+    >>> from qsim.keys import Key
+    >>> data = Dataset([0, 1, 2, 3], [0, 1, 2], None, [1, 0, 1], features=3)
+    >>> sorted(Shuffled().split(data, workers=2, key=Key(0)).order.tolist())
+    [0, 1, 2]
+    """
+
+    def split(self, dataset: Dataset, workers: int, key: Key) -> Shards:
+        return _evenly(dataset, key.generator().permutation(dataset.rows), workers)
+
+
+@final
+@option
+class ByLabel(Partition):
+    """Rows sorted by label, negative first, in pieces whose sizes differ by at most one: most workers see one class.
+
+    >>> from qsim.keys import Key
+    >>> data = Dataset([0, 1, 2, 3], [0, 1, 2], None, [1, 0, 1], features=3)
+    >>> ByLabel().split(data, workers=2, key=Key(0)).order
+    array([1, 0, 2])
+    """
+
+    def split(self, dataset: Dataset, workers: int, key: Key) -> Shards:
+        return _evenly(dataset, np.argsort(dataset.labels, kind="stable"), workers)
+
+
+@final
+@option
+class Dirichlet(Partition):
+    """Label skew of any degree: the workers' shares of each class are drawn from Dirichlet(alpha, ..., alpha).
+
+    Large alpha: shards alike and near-equal. Small alpha: each class is on few workers, shards are unequal and some are
+    empty. Sources: Hsu, Qi and Brown, "Measuring the effects of non-identical data distribution for federated visual
+    classification" (arXiv:1909.06335), who draw shares of the classes for each worker; shares of the workers for each
+    class, as here, Yurochkin et al., "Bayesian nonparametric federated learning of neural networks" (ICML 2019).
+
+    Raises ValueError unless alpha is above 0.
+
+    >>> from qsim.keys import Key
+    >>> data = Dataset([0, 1, 2, 3], [0, 1, 2], None, [1, 0, 1], features=3)
+    >>> int(Dirichlet(alpha=0.1).split(data, workers=2, key=Key(0)).sizes.sum())
+    3
+    """
+
+    alpha: float
+
+    def __post_init__(self) -> None:
+        number("alpha", self.alpha, above=0)
+
+    def split(self, dataset: Dataset, workers: int, key: Key) -> Shards:
+        _require_rows(dataset, workers)
+        generator = key.generator()
+        owner = np.empty(dataset.rows, np.int64)
+        for label in (-1, 1):
+            rows = generator.permutation(np.flatnonzero(dataset.labels == label))
+            ends = np.cumsum(generator.dirichlet(np.full(workers, float(self.alpha)))) * rows.size
+            owner[rows] = np.searchsorted(ends[:-1], np.arange(rows.size) + 0.5)
+        sizes = np.bincount(owner, minlength=workers)
+        return Shards(dataset, np.argsort(owner, kind="stable"), np.concatenate(([0], np.cumsum(sizes))))
+
+
+def _evenly(dataset: Dataset, order: NDArray[np.int64], workers: int) -> Shards:
+    _require_rows(dataset, workers)
+    return Shards(dataset, order, np.arange(workers + 1) * dataset.rows // workers)
+
+
+def _require_rows(dataset: Dataset, workers: int) -> None:
+    whole("workers", workers, least=1)
+    if workers > dataset.rows:
+        raise DataError(
+            f"{workers:,} workers cannot share the {dataset.rows:,} rows of {dataset.name!r}:"
+            f" take at most {dataset.rows:,} workers"
+        )

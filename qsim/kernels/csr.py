@@ -1,0 +1,152 @@
+"""Sparse rows against a weight vector: margins, slopes of the loss, and gradients in the support of their worker.
+
+The rows are CSR (`indptr`, `columns` as unsigned integers, `values` or None for all ones). A gradient is two passes
+over the rows, one that reads the weights and one that adds to the gradient: a single fused pass is slower, because
+weights and gradient together overflow the cache.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qsim.kernels._jit import kernel
+
+
+@kernel
+def margins(
+    indptr: NDArray[np.int64],
+    columns: NDArray[np.uint32],
+    values: NDArray[np.float32] | None,
+    rows: NDArray[np.int64] | None,
+    weights: NDArray[np.floating],
+    out: NDArray[np.floating],
+) -> None:
+    """Write the inner product of each row (all of them if rows is None) with the weights, in the weights' precision."""
+    one = np.uint64(1)
+    zero = weights.dtype.type(0)
+    for r in range(out.size):
+        row = np.uint64(r if rows is None else rows[r])
+        k, last = np.uint64(indptr[row]), np.uint64(indptr[row + one])
+        even, odd = zero, zero  # two chains of additions overlap, which one cannot
+        while k + one < last:
+            if values is None:
+                even += weights[columns[k]]
+                odd += weights[columns[k + one]]
+            else:
+                even += weights[columns[k]] * values[k]
+                odd += weights[columns[k + one]] * values[k + one]
+            k += np.uint64(2)
+        if k < last:
+            even += weights[columns[k]] if values is None else weights[columns[k]] * values[k]
+        out[r] = even + odd
+
+
+@kernel
+def logistic_slopes(margin: NDArray[np.floating], labels: NDArray[np.int8], rows: NDArray[np.int64] | None) -> None:
+    """Replace each margin z by the derivative of log(1 + exp(-y z)), which is -y / (1 + exp(y z))."""
+    one = margin.dtype.type(1)
+    for r in range(margin.size):
+        y = margin.dtype.type(labels[r if rows is None else rows[r]])
+        margin[r] = -y / (one + math.exp(y * margin[r]))
+
+
+@kernel
+def logistic_loss(margin: NDArray[np.float64], labels: NDArray[np.int8]) -> float:
+    """Return the sum over rows of log(1 + exp(-y z)), stable for any margin z."""
+    total = 0.0
+    for r in range(margin.size):
+        m = margin[r] * labels[r]
+        total += max(-m, 0.0) + math.log1p(math.exp(-abs(m)))
+    return total
+
+
+@kernel
+def scatter(
+    indptr: NDArray[np.int64],
+    columns: NDArray[np.uint32],
+    values: NDArray[np.float32] | None,
+    slopes: NDArray[np.float64],
+    out: NDArray[np.float64],
+) -> None:
+    """Add slope times row to `out`, for every row of the data: X^T slopes."""
+    for r in range(slopes.size):
+        slope = slopes[r]
+        for k in range(np.uint64(indptr[r]), np.uint64(indptr[r + 1])):
+            out[columns[k]] += slope if values is None else slope * values[k]
+
+
+@kernel
+def scatter_support(
+    indptr: NDArray[np.int64],
+    local: NDArray[np.uint32],
+    values: NDArray[np.float32] | None,
+    rows: NDArray[np.int64],
+    row_offsets: NDArray[np.int64],
+    slopes: NDArray[np.float32],
+    support_offsets: NDArray[np.int64],
+    out: NDArray[np.float32],
+) -> None:
+    """Add slope times row for each worker's rows, at the places of its columns in its own support.
+
+    Worker b has rows[row_offsets[b] : row_offsets[b + 1]] and writes out[support_offsets[b] - support_offsets[0] :].
+    """
+    for worker in range(row_offsets.size - 1):
+        base = np.uint64(support_offsets[worker] - support_offsets[0])
+        for r in range(row_offsets[worker], row_offsets[worker + 1]):
+            row = np.uint64(rows[r])
+            slope = slopes[r]
+            for k in range(np.uint64(indptr[row]), np.uint64(indptr[row + np.uint64(1)])):
+                out[base + local[k]] += slope if values is None else slope * values[k]
+
+
+@kernel
+def scatter_touched(
+    indptr: NDArray[np.int64],
+    local: NDArray[np.uint32],
+    values: NDArray[np.float32] | None,
+    rows: NDArray[np.int64],
+    row_offsets: NDArray[np.int64],
+    slopes: NDArray[np.float32],
+    support: NDArray[np.int32],
+    support_offsets: NDArray[np.int64],
+    sums: NDArray[np.float32],
+    marks: NDArray[np.uint64],
+    out_offsets: NDArray[np.int64],
+    out_index: NDArray[np.int32],
+    out_value: NDArray[np.float32],
+) -> int:
+    """Sum slope times row over each worker's few rows, and write only the coordinates that they touch, in order.
+
+    `sums` and `marks` (a bit a coordinate) are zeroed scratch for the widest support; they are zero again at the end.
+    Returns how many coordinates were written. The cost is the non-zeros of the rows and 1/64 of the support.
+    """
+    written = 0
+    out_offsets[0] = 0
+    for worker in range(row_offsets.size - 1):
+        for r in range(row_offsets[worker], row_offsets[worker + 1]):
+            row = np.uint64(rows[r])
+            slope = slopes[r]
+            for k in range(np.uint64(indptr[row]), np.uint64(indptr[row + np.uint64(1)])):
+                place = np.uint64(local[k])
+                sums[place] += slope if values is None else slope * values[k]
+                marks[place >> np.uint64(6)] |= np.uint64(1) << (place & np.uint64(63))
+        base = support_offsets[worker]
+        width = support_offsets[worker + 1] - base
+        for word in range((width + 63) // 64):
+            left = marks[word]
+            if left != np.uint64(0):
+                marks[word] = np.uint64(0)
+                here = np.int64(word) * 64
+                while left != np.uint64(0):
+                    if left & np.uint64(1):
+                        out_index[written] = support[base + here]
+                        out_value[written] = sums[here]
+                        sums[here] = np.float32(0.0)
+                        written += 1
+                    left >>= np.uint64(1)
+                    here += 1
+        out_offsets[worker + 1] = written
+    return written

@@ -1,0 +1,66 @@
+"""Batches of vectors: the server's sum, and the search for numbers that are not finite."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qsim.kernels._jit import kernel
+
+
+@kernel
+def add_rows(
+    offsets: NDArray[np.int64],
+    index: NDArray[np.int32] | None,
+    value: NDArray[np.floating],
+    weight: NDArray[np.float64],
+    total: NDArray[np.float64],
+    marks: NDArray[np.uint64],
+) -> None:
+    """Add weight times row to `total`, row after row in float64, and mark (a bit each) the coordinates that came."""
+    for row in range(offsets.size - 1):
+        first = offsets[row]
+        for k in range(first, offsets[row + 1]):
+            coordinate = np.uint64(k - first if index is None else index[k])
+            total[coordinate] += weight[row] * np.float64(value[k])
+            if index is not None:
+                marks[coordinate >> np.uint64(6)] |= np.uint64(1) << (coordinate & np.uint64(63))
+
+
+@kernel
+def take_marked(
+    total: NDArray[np.float64],
+    marks: NDArray[np.uint64],
+    out_index: NDArray[np.int32],
+    out_value: NDArray[np.float64],
+) -> int:
+    """Move the marked coordinates out of `total`, in order; total and marks are zero afterwards. Returns how many."""
+    taken = 0
+    for word in range(marks.size):
+        left = marks[word]
+        marks[word] = np.uint64(0)
+        coordinate = np.int64(word) * 64
+        while left != np.uint64(0):
+            if left & np.uint64(1):
+                out_index[taken] = coordinate
+                out_value[taken] = total[coordinate]
+                total[coordinate] = 0.0
+                taken += 1
+            left >>= np.uint64(1)
+            coordinate += 1
+    return taken
+
+
+@kernel
+def first_not_finite(value: NDArray[np.floating]) -> int:
+    """Return the place of the first NaN or infinity, or -1."""
+    for start in range(0, value.size, 4096):
+        bad = 0
+        part = value[start : start + 4096]
+        for k in range(part.size):
+            bad += not np.isfinite(part[k])
+        if bad > 0:
+            for k in range(part.size):
+                if not np.isfinite(part[k]):
+                    return start + k
+    return -1

@@ -1,0 +1,58 @@
+"""The method contract."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qsim.batch import Vectors
+from qsim.datasets.block import Block
+from qsim.keys import Key
+from qsim.objectives import Objective
+
+State = dict[str, Any]
+"""Arrays and plain values by name."""
+
+
+class Exchange(Protocol):
+    """One trip to the workers and back, as a method's server sees it."""
+
+    round: int
+    """The round, counted from 0."""
+    objective: Objective
+
+    def __call__(self, task: str, w: NDArray[np.float64]) -> Vectors:
+        """Have every worker do `task` at the weights w; return the weighted sum of what they sent, one float64 row."""
+        ...
+
+
+class Method(ABC):
+    """A way of training. The server's state and each block's memory are dicts of arrays and plain values."""
+
+    @abstractmethod
+    def round(self, state: State, exchange: Exchange) -> None:
+        """Do one round on the server: exchange as often as needed, then change state["w"]."""
+
+    @abstractmethod
+    def work(
+        self,
+        task: str,
+        t: int,
+        objective: Objective,
+        block: Block,
+        weights: NDArray[np.float32],
+        memory: State,
+        key: Key,
+    ) -> Vectors:
+        """Return what each worker of a block wants to send in round t: one float32 row a worker.
+
+        `key` names the stream of this run's data; fold in the round (and what else it depends on), then take the words
+        of the block's workers: `key.fold(t).words(block.low, block.high)`.
+        """
+
+    def memory(self, block: Block) -> State:
+        """Return what the workers of a block keep from round to round: arrays, empty here."""
+        return {}

@@ -1,0 +1,63 @@
+"""How SGD draws its batches."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import final
+
+import numpy as np
+
+from qsim.datasets.block import Block, Rows
+from qsim.keys import Key
+from qsim.methods.base import State
+from qsim.options import option
+
+
+class Sampling(ABC):
+    """A rule by which every worker draws `batch` of its own rows."""
+
+    @abstractmethod
+    def draw(self, block: Block, batch: int, t: int, memory: State, key: Key) -> Rows:
+        """Return the rows that each worker of the block draws in round t; a worker without rows draws none."""
+
+    def memory(self, block: Block) -> State:
+        """Return the arrays that `draw` keeps."""
+        return {}
+
+
+@final
+@option
+class WithReplacement(Sampling):
+    """Independent uniform draws: the gradient is an unbiased estimate of the shard's, also given the past."""
+
+    def draw(self, block: Block, batch: int, t: int, memory: State, key: Key) -> Rows:
+        from qsim.kernels.sampling import draw_with_replacement
+
+        offsets, rows = np.empty(block.workers + 1, np.int64), np.empty(block.workers * batch, np.int64)
+        keys = key.fold(t).words(block.low, block.high)
+        drawn = draw_with_replacement(keys, block.order, block.offsets, batch, offsets, rows)
+        return Rows(rows[:drawn], offsets)
+
+
+@final
+@option
+class Passes(Sampling):
+    """Reshuffled passes: every worker goes through its rows in a random order, newly drawn for every pass.
+
+    A batch that reaches the end of a pass goes on in the next one. Unbiased over a pass, not given the past.
+    """
+
+    def memory(self, block: Block) -> State:
+        """Return the pass each worker is in, and its order: a memo that any round can be started without."""
+        size = int(block.offsets[-1] - block.offsets[0])
+        return {"shuffled": np.empty(size, np.int64), "passes": np.full(block.workers, -1, np.int64)}
+
+    def draw(self, block: Block, batch: int, t: int, memory: State, key: Key) -> Rows:
+        from qsim.kernels.sampling import draw_passes
+
+        offsets, rows = np.empty(block.workers + 1, np.int64), np.empty(block.workers * batch, np.int64)
+        keys = key.words(block.low, block.high)
+        drawn = draw_passes(
+            keys, block.order, block.offsets, batch, t * batch, memory["shuffled"], memory["passes"], offsets, rows
+        )
+        return Rows(rows[:drawn], offsets)

@@ -1,0 +1,159 @@
+"""Runs: what is simulated, and the loop over rounds that simulates it."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from qsim.channel import Channel
+from qsim.codecs import Codec
+from qsim.compressors import Compressor, Identity
+from qsim.datasets import DataError, Dataset, Partition, Shards, Shuffled, Source
+from qsim.downlinks import DenseWeights, Downlink
+from qsim.engines import Engine, Serial
+from qsim.exchange import WireExchange
+from qsim.keys import Key, Purpose
+from qsim.methods import Method
+from qsim.objectives import Objective
+from qsim.options import one_of, option, whole
+from qsim.starts import Start, Zeros
+from qsim.trace import Recorder, Trace
+from qsim.until import Until
+from qsim.worker import Job
+
+
+@option
+class Run:
+    """Everything that decides the answer of a simulation. `eval(repr(run)) == run` when its data have a source.
+
+    data: a `Dataset`, or a source of one, such as `qsim.datasets.Builtin("adult")`.
+    objective, method: what is minimised, and how.
+    compressor, codec: the way up; without a codec, the compressor's usual one.
+    downlink: what the server sends to each worker, counted in `bits_down`.
+    workers, partition: how many workers, and which rows each of them holds.
+    weighting: "rows" weights worker i's message by n_i/n, so that the sum estimates the gradient over all rows, also
+        for unequal shards; "workers" takes the plain mean.
+    rounds, until: how many rounds, unless a rule ends the run before.
+    start, seed: the first weights; the seed of all randomness. Runs that differ only in the compressor, the codec or
+        the downlink see the same partition, start and batches.
+    evaluate_every: the driver evaluates the objective in float64 at the start, every so many rounds, and at the end.
+        That costs no bits.
+    optimum: also solve for the minimum (cached on disk), so that suboptimality is known.
+    test: data whose error rate is evaluated too.
+    """
+
+    data: Dataset | Source
+    objective: Objective
+    method: Method
+    compressor: Compressor = Identity()
+    codec: Codec | None = None
+    downlink: Downlink = DenseWeights()
+    workers: int = 8
+    partition: Partition = Shuffled()
+    weighting: Literal["rows", "workers"] = "rows"
+    rounds: int = 100
+    until: Until | None = None
+    start: Start = Zeros()
+    seed: int = 0
+    evaluate_every: int = 1
+    optimum: bool = True
+    test: Dataset | Source | None = None
+
+    def __post_init__(self) -> None:
+        for name, kind, example in _KINDS:
+            if not isinstance(getattr(self, name), kind):
+                raise TypeError(f"{name} must be {example}, found {getattr(self, name)!r}")
+        for name in ("data", "test"):  # a data set that knows its source prints as that
+            data = getattr(self, name)
+            if isinstance(data, Dataset) and data.source is not None:
+                object.__setattr__(self, name, data.source)
+        whole("workers", self.workers, least=1)
+        one_of("weighting", self.weighting, ("rows", "workers"))
+        whole("rounds", self.rounds, least=0)
+        whole("seed", self.seed, least=0, most=2**64 - 1)
+        whole("evaluate_every", self.evaluate_every, least=1)
+        Channel(self.compressor, self.codec)  # refuses what does not fit
+
+
+_KINDS: tuple[tuple[str, Any, str], ...] = (
+    ("data", (Dataset, Source), 'a Dataset or a source of one, such as qsim.datasets.load("adult")'),
+    ("objective", Objective, "an objective such as qsim.LogisticRegression(l2=1e-4)"),
+    ("method", Method, "a method such as qsim.GradientDescent(step=qsim.steps.Constant(0.5))"),
+    ("downlink", Downlink, "a downlink such as qsim.downlinks.DenseWeights()"),
+    ("partition", Partition, "a partition such as qsim.datasets.Shuffled()"),
+    ("until", (Until, type(None)), "None or a rule such as qsim.until.GradientNorm(1e-6)"),
+    ("start", Start, "a start such as qsim.starts.Zeros()"),
+    ("test", (Dataset, Source, type(None)), "None, a Dataset or a source of one"),
+)
+
+
+def simulate(
+    data: Dataset | Source | Run, *, engine: Engine | None = None, progress: bool | None = None, **options: Any
+) -> Trace:
+    """Train with simulated workers and return what happened, round by round.
+
+    Takes a `Run`, or the arguments of one (see there). The engine decides only where the workers run, never the
+    numbers. A progress bar is shown on a terminal when a run takes more than two seconds; `progress` True or False
+    overrides that.
+
+    Raises ValueError and TypeError for arguments that make no sense, `qsim.datasets.DataError` for data that can't be
+    used, `qsim.compressors.NotFiniteError` when training diverges.
+
+    >>> import qsim
+    >>> data = qsim.datasets.load("spark_sample")
+    >>> trace = qsim.simulate(
+    ...     data,
+    ...     objective=qsim.LogisticRegression(l2=0.1),
+    ...     method=qsim.GradientDescent(step=qsim.steps.Constant(0.1)),
+    ...     compressor=qsim.QSGD(levels=2),
+    ...     rounds=3,
+    ... )
+    >>> list(trace.frame["round"])
+    [0, 1, 2, 3]
+    """
+    if isinstance(data, Run) and options:
+        raise TypeError(
+            f"a Run says it all: put {', '.join(options)} into it (dataclasses.replace makes a changed copy)"
+        )
+    run = data if isinstance(data, Run) else Run(data, **options)
+    design, key = run.objective.design(_load(run.data)), Key(run.seed)
+    shards = run.partition.split(design, run.workers, key.fold(Purpose.PARTITION))
+    state = {"w": run.start.weights(design.features, key.fold(Purpose.START))}
+    recorder = Recorder(run, _load(run.data), _test_data(run))
+    channel = Channel(run.compressor, run.codec)
+    done = recorder.start(state["w"])
+    with (engine or Serial()).open(Job(shards, run.objective, run.method, channel, key)) as session:
+        weights = _weights(run, shards)
+        exchange = WireExchange(session, run.objective, channel, run.downlink, weights, design.features)
+        for t in _bar(0 if done else run.rounds, progress):
+            exchange.begin(t)
+            run.method.round(state, exchange)
+            if recorder.record(t + 1, state["w"], exchange):
+                break
+    return recorder.trace(state["w"])
+
+
+def _load(data: Dataset | Source) -> Dataset:
+    return data if isinstance(data, Dataset) else data.load()
+
+
+def _test_data(run: Run) -> Dataset | None:
+    if run.test is None:
+        return None
+    data, test = _load(run.data), _load(run.test)
+    if test.features != data.features:
+        raise DataError(f"test data must have the {data.features} features of {data!r}, found {test!r}")
+    return test
+
+
+def _weights(run: Run, shards: Shards) -> NDArray[np.float64]:
+    return shards.weights if run.weighting == "rows" else np.full(run.workers, 1.0 / run.workers)
+
+
+def _bar(rounds: int, progress: bool | None) -> Any:
+    """Return range(rounds) with a bar: on a terminal (None), always (True) or never (False)."""
+    disable = None if progress is None else not progress
+    return tqdm(range(rounds), unit="round", delay=0 if progress else 2, leave=False, disable=disable)

@@ -1,0 +1,43 @@
+"""Where training starts: the weights of round 0."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qsim.keys import Key
+from qsim.options import number, option
+
+
+class Start(ABC):
+    """A rule for the first weights."""
+
+    @abstractmethod
+    def weights(self, n: int, key: Key) -> NDArray[np.float64]:
+        """Return n weights."""
+
+
+@final
+@option
+class Zeros(Start):
+    """w = 0."""
+
+    def weights(self, n: int, key: Key) -> NDArray[np.float64]:
+        return np.zeros(n)
+
+
+@final
+@option
+class Uniform(Start):
+    """Each weight uniform in [-radius, radius], by the run's seed."""
+
+    radius: float = 1.0
+
+    def __post_init__(self) -> None:
+        number("radius", self.radius, above=0)
+
+    def weights(self, n: int, key: Key) -> NDArray[np.float64]:
+        return key.generator().uniform(-self.radius, self.radius, n)

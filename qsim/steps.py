@@ -1,0 +1,78 @@
+"""Step-size rules: the step of round t = 0, 1, 2, ..."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from math import sqrt
+from typing import final
+
+from qsim.options import number, option
+
+
+class Step(ABC):
+    """A rule for the step size."""
+
+    @abstractmethod
+    def __call__(self, t: int) -> float:
+        """Return the step of round t, counted from 0."""
+
+
+@final
+@option
+class Constant(Step):
+    """a_t = step.
+
+    >>> import qsim
+    >>> qsim.steps.Constant(0.5)(100)
+    0.5
+    """
+
+    step: float
+
+    def __post_init__(self) -> None:
+        number("step", self.step, above=0)
+
+    def __call__(self, t: int) -> float:
+        return float(self.step)
+
+
+@final
+@option
+class InverseTime(Step):
+    """a_t = step / (1 + t / halving): half the first step after `halving` rounds, then as 1/t.
+
+    >>> import qsim
+    >>> qsim.steps.InverseTime(0.5, halving=10)(10)
+    0.25
+    """
+
+    step: float
+    halving: float = 1.0
+
+    def __post_init__(self) -> None:
+        number("step", self.step, above=0)
+        number("halving", self.halving, above=0)
+
+    def __call__(self, t: int) -> float:
+        return float(self.step) / (1.0 + t / self.halving)
+
+
+@final
+@option
+class InverseSqrt(Step):
+    """a_t = step / sqrt(1 + t / scale): as 1/sqrt(t) in the long run, the rule for convex SGD.
+
+    >>> import qsim
+    >>> qsim.steps.InverseSqrt(0.5)(3)
+    0.25
+    """
+
+    step: float
+    scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        number("step", self.step, above=0)
+        number("scale", self.scale, above=0)
+
+    def __call__(self, t: int) -> float:
+        return float(self.step) / sqrt(1.0 + t / self.scale)

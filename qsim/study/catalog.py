@@ -1,0 +1,53 @@
+"""Where studies are found: the shipped ones by name, any other by the path of its file."""
+
+from __future__ import annotations
+
+import sys
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+
+import qsim
+from qsim.options import nearest
+from qsim.study.study import Study
+
+
+def folder() -> Path:
+    """Return the folder of the shipped studies: inside an installed package, beside it in a checkout."""
+    package = Path(qsim.__file__).parent
+    installed = package / "studies"
+    return installed if installed.is_dir() else package.parent / "studies"
+
+
+def names() -> list[str]:
+    """Return the names of the shipped studies."""
+    return sorted(path.stem for path in folder().glob("*.py") if not path.name.startswith("_"))
+
+
+def find(name: str) -> tuple[str, Study]:
+    """Return the short name of a study, given by name or by path, and the study.
+
+    Raises LookupError naming the nearest study, or ValueError if a file defines no study.
+    """
+    if name.endswith(".py"):
+        path = Path(name)
+        if not path.is_file():
+            raise LookupError(f"there is no study file {name!r}")
+    else:
+        path = folder() / f"{name}.py"
+        if name not in names():
+            raise LookupError(f"there is no study {name!r}{nearest(name, names())} (there are: {', '.join(names())})")
+    return path.stem, _read(path)
+
+
+def _read(path: Path) -> Study:
+    module_name = f"qsim_study_{path.stem}"
+    spec = spec_from_file_location(module_name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    sys.modules[module_name] = module  # so that classes defined in the file can be pickled
+    spec.loader.exec_module(module)
+    found = getattr(module, "study", None)
+    if not isinstance(found, Study):
+        raise ValueError(f"{path} defines no study: it must say study = qsim.study.Study(...), found {found!r}")
+    return found

@@ -1,0 +1,101 @@
+"""The command line: `python -m qsim.study list | show NAME | all | NAME or PATH ...`."""
+
+from __future__ import annotations
+
+import sys
+from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from time import perf_counter
+
+from tqdm import tqdm
+
+from qsim.datasets import DataError
+from qsim.simulation import simulate
+from qsim.study import catalog, output
+from qsim.study.results import Results
+from qsim.study.study import Settings, Study
+
+_EXAMPLES = """examples:
+  python -m qsim.study list
+  python -m qsim.study show s_sweep
+  python -m qsim.study s_sweep
+  python -m qsim.study s_sweep --data spark_sample --workers 8 --rounds 50 --seeds 3 --out /tmp/figures
+  python -m qsim.study my_study.py
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns its exit code: 0, 2 for what was asked wrongly, 130 after Ctrl-C."""
+    options = _parser().parse_args(arguments)
+    try:
+        if options.what[0] == "list":
+            _list()
+        elif options.what[0] == "show":
+            _show(options)
+        else:
+            names = catalog.names() if options.what == ["all"] else options.what
+            for name, study in [catalog.find(name) for name in names]:  # all are found before the first is run
+                _run(name, study, options)
+    except KeyboardInterrupt:
+        print("\nstopped; what was finished before is written, this study is not", file=sys.stderr)
+        return 130
+    except (LookupError, DataError, ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _parser() -> ArgumentParser:
+    parser = ArgumentParser(
+        prog="python -m qsim.study",
+        description="Run studies: each trains with simulated workers and writes a figure (PDF, PNG), the numbers in it "
+        "(CSV), its findings in words (Markdown) and where the numbers come from (JSON).",
+        epilog=_EXAMPLES,
+        formatter_class=RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("what", nargs="+", metavar="STUDY", help="names or paths of studies; or list, show NAME, all")
+    parser.add_argument("--data", metavar="NAME", help="train on another built-in data set")
+    parser.add_argument("--workers", type=int, metavar="W", help="how many workers share the data")
+    parser.add_argument("--rounds", type=int, metavar="T", help="how many iterations")
+    parser.add_argument("--seeds", type=int, metavar="K", help="how many seeds: 0, 1, ..., K - 1")
+    parser.add_argument("--out", type=Path, default=Path("paper_figures"), metavar="DIR", help="default: paper_figures")
+    return parser
+
+
+def _settings(study: Study, options: Namespace) -> Settings:
+    given = {name: getattr(options, name) for name in ("data", "workers", "rounds", "seeds")}
+    return replace(study.defaults, **{name: value for name, value in given.items() if value is not None})
+
+
+def _list() -> None:
+    width = max(map(len, catalog.names()))
+    for name in catalog.names():
+        print(f"{name:{width}}  {catalog.find(name)[1].title}")
+
+
+def _show(options: Namespace) -> None:
+    if len(options.what) != 2:
+        raise ValueError("show takes the name of one study: python -m qsim.study show s_sweep")
+    name, study = catalog.find(options.what[1])
+    settings = _settings(study, options)
+    cells = study.cells(settings)
+    print(f"{name}: {study.title}\n\n{study.setting(settings)}\n\nquestions:")
+    for question in study.questions:
+        print(f"  - {question}")
+    print(f"\ncurves ({len(cells)} runs):")
+    for curve in dict.fromkeys(cell.curve for cell in cells):
+        print(f"  - {curve}")
+    print(f"\na run of it:\n  {cells[0].run!r}")
+
+
+def _run(name: str, study: Study, options: Namespace) -> None:
+    settings = _settings(study, options)
+    start = perf_counter()
+    cells = study.cells(settings)
+    bar = tqdm(cells, desc=name, unit="run", delay=2, disable=None, leave=False)
+    results = Results(settings, cells, [simulate(cell.run, progress=False) for cell in bar])
+    paths = output.write(options.out, name, study, results)
+    print(output.findings(name, study, results))
+    print(f"{name}: {len(cells)} runs in {perf_counter() - start:.1f} s; wrote {', '.join(map(str, paths))}")

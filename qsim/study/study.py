@@ -1,0 +1,58 @@
+"""What a study is: cells to run, questions to answer, a figure to draw."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from qsim.options import option, whole
+from qsim.simulation import Run
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from qsim.study.results import Results
+
+
+@option
+class Settings:
+    """What the command line can change: the data set by name, workers, rounds, and how many seeds (0, 1, ...)."""
+
+    data: str
+    workers: int
+    rounds: int
+    seeds: int
+
+    def __post_init__(self) -> None:
+        for name in ("workers", "rounds", "seeds"):
+            whole(name, getattr(self, name), least=1)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of a study, on one curve of its figure: the cells of a curve differ only in the seed."""
+
+    curve: str
+    run: Run
+
+
+@dataclass(frozen=True)
+class Study:
+    """A study. A file that defines one as `study = Study(...)` can be run by name or by path.
+
+    title: one line.
+    questions: what is asked; `answers` returns as many findings in words, with numbers computed from the results.
+    defaults: the settings of the committed figure.
+    cells: the runs for given settings.
+    setting: what the caption says about data, workers, step and seeds.
+    draw: the figure.
+    """
+
+    title: str
+    questions: Sequence[str]
+    defaults: Settings
+    cells: Callable[[Settings], Sequence[Cell]]
+    setting: Callable[[Settings], str]
+    answers: Callable[[Results], Sequence[str]]
+    draw: Callable[[Results], Figure]

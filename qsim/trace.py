@@ -1,0 +1,179 @@
+"""Traces: what a run did, round by round, with its weights and where the numbers come from."""
+
+from __future__ import annotations
+
+import json
+import platform
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import qsim
+from qsim.datasets import Dataset
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+
+    from qsim.exchange import WireExchange
+    from qsim.simulation import Run
+
+TRAFFIC = ("nonzeros", "bits_up", "bits_down")
+EVALUATION = ("loss", "suboptimality", "gradient_norm", "train_error", "test_error")
+LABELS = {
+    "round": "iteration",
+    "nonzeros": "non-zeros sent (cumulative)",
+    "bits_up": "bits up (cumulative)",
+    "bits_down": "bits down (cumulative)",
+    "bits": "bits both ways (cumulative)",
+    "loss": "training loss",
+    "suboptimality": "suboptimality",
+    "gradient_norm": "gradient norm",
+    "train_error": "training error rate",
+    "test_error": "test error rate",
+}
+"""What can be an axis, and how it is called on one."""
+
+
+class Trace:
+    """What a run did.
+
+    frame: one row a round, from round 0 (the start). `nonzeros`, `bits_up`, `bits_down` count this round, exactly;
+        `cumulative_...` all rounds so far. `loss` (the objective with its regulariser), `suboptimality`,
+        `gradient_norm` (l2), `train_error` and `test_error` (shares of rows) are NaN where the run was not evaluated.
+    weights: the final weights, float64.
+    provenance: the call that made it, versions, the data's digest.
+    """
+
+    def __init__(
+        self, columns: dict[str, NDArray[Any]], weights: NDArray[np.float64], provenance: dict[str, Any]
+    ) -> None:
+        """Hold columns of equal length, as `frame` shows them."""
+        self.columns, self.weights, self.provenance = columns, weights, provenance
+
+    @cached_property
+    def frame(self) -> pd.DataFrame:
+        """The rounds as a pandas frame."""
+        import pandas as pd
+
+        return pd.DataFrame(self.columns)
+
+    def __repr__(self) -> str:
+        """Show how far the run came."""
+        loss, bits = self.columns["loss"], self.columns["cumulative_bits_up"]
+        return f"Trace({loss.size - 1} rounds, loss {loss[0]:.6g} -> {loss[-1]:.6g}, {bits[-1]:,} bits up)"
+
+    def axis(self, name: str) -> NDArray[Any]:
+        """Return a quantity to plot: any key of `qsim.trace.LABELS` or column of the frame. Traffic is cumulative."""
+        if name == "bits":
+            both: NDArray[Any] = self.columns["cumulative_bits_up"] + self.columns["cumulative_bits_down"]
+            return both
+        name = f"cumulative_{name}" if name in TRAFFIC else name
+        if name not in self.columns:
+            from qsim.options import nearest
+
+            known = [*LABELS, *self.columns]
+            raise ValueError(f"a trace has no {name!r}{nearest(name, known)} (it has {', '.join(sorted(set(known)))})")
+        return self.columns[name]
+
+    def plot(self, x: str = "round", y: str = "loss", ax: Axes | None = None, **style: Any) -> Axes:
+        """Draw y against x (see `axis`) at the evaluated rounds; style goes to matplotlib's `plot`."""
+        if ax is None:
+            import matplotlib.pyplot as plt
+
+            ax = plt.figure(figsize=(3.5, 2.6), layout="constrained").add_subplot()
+        across, up = self.axis(x), self.axis(y)
+        known = np.isfinite(across.astype(float)) & np.isfinite(up.astype(float))
+        ax.plot(across[known], up[known], **style)
+        ax.set_xlabel(LABELS.get(x, x))
+        ax.set_ylabel(LABELS.get(y, y))
+        return ax
+
+    def save(self, path: str | Path) -> Path:
+        """Write the trace as .npz: the columns and weights as arrays, the provenance as JSON text. Returns the path."""
+        from qsim.storage import replacing
+
+        path = Path(path)
+        if path.suffix != ".npz":
+            raise ValueError(f"a trace is saved as .npz, found {path.name!r}; write {path.name + '.npz'!r}")
+        arrays: dict[str, Any] = {f"frame/{name}": column for name, column in self.columns.items()}
+        with replacing(path) as temporary:
+            np.savez_compressed(temporary, weights=self.weights, provenance=json.dumps(self.provenance), **arrays)
+        return path
+
+    @classmethod
+    def load(cls, path: str | Path) -> Trace:
+        """Read what `save` wrote. Raises ValueError for any other file."""
+        from qsim.storage import read_arrays
+
+        stored = read_arrays(path)
+        if not {"weights", "provenance", "frame/round"} <= set(stored):
+            raise ValueError(f"{path} is not a trace saved by qsim: it holds {', '.join(stored) or 'nothing'}")
+        columns = {name.removeprefix("frame/"): array for name, array in stored.items() if name.startswith("frame/")}
+        return cls(columns, stored["weights"], json.loads(str(stored["provenance"])))
+
+
+class Recorder:
+    """Writes a trace while a run goes on; evaluates the objective in float64, apart from training."""
+
+    def __init__(self, run: Run, data: Dataset, test: Dataset | None) -> None:
+        """Prepare for a run; solves for the optimum if the run wants it."""
+        self._run, self._data, self._test = run, data, test
+        self._least = run.objective.optimum(data).value if run.optimum else np.nan
+        self._traffic: list[tuple[int, int, int]] = []
+        self._evaluations: list[dict[str, float]] = []
+
+    def start(self, w: NDArray[np.float64]) -> bool:
+        """Record round 0; tells whether the run is over already."""
+        return self._add((0, 0, 0), w, evaluate=True)
+
+    def record(self, done: int, w: NDArray[np.float64], exchange: WireExchange) -> bool:
+        """Record a round, `done` of them in all; tells whether the run's rule ends it here."""
+        evaluate = done % self._run.evaluate_every == 0 or done == self._run.rounds
+        return self._add((exchange.nonzeros, exchange.bits_up, exchange.bits_down), w, evaluate)
+
+    def trace(self, w: NDArray[np.float64]) -> Trace:
+        """Return what was recorded."""
+        traffic = np.array(self._traffic, np.int64)
+        columns: dict[str, NDArray[Any]] = {"round": np.arange(len(traffic))}
+        columns |= dict(zip(TRAFFIC, traffic.T.copy(), strict=True))
+        columns |= {f"cumulative_{name}": np.cumsum(columns[name]) for name in TRAFFIC}
+        columns |= {name: np.array([seen[name] for seen in self._evaluations]) for name in EVALUATION}
+        return Trace(columns, w.copy(), self._provenance())
+
+    def _add(self, traffic: tuple[int, int, int], w: NDArray[np.float64], evaluate: bool) -> bool:
+        seen = self._evaluate(w) if evaluate else dict.fromkeys(EVALUATION, np.nan)
+        self._traffic.append(traffic)
+        self._evaluations.append(seen)
+        return evaluate and self._run.until is not None and self._run.until.reached(seen)
+
+    def _evaluate(self, w: NDArray[np.float64]) -> dict[str, float]:
+        objective = self._run.objective
+        loss, gradient = objective.value_and_gradient(w, self._data)
+        return {
+            "loss": loss,
+            "suboptimality": loss - self._least,
+            "gradient_norm": float(np.linalg.norm(gradient)),
+            "train_error": objective.error_rate(w, self._data),
+            "test_error": np.nan if self._test is None else objective.error_rate(w, self._test),
+        }
+
+    def _provenance(self) -> dict[str, Any]:
+        from qsim.kernels._jit import source_digest
+
+        packages = ("numpy", "numba", "scipy", "pandas")
+        described = {"data": self._data} if self._test is None else {"data": self._data, "test": self._test}
+        return {
+            "run": repr(self._run),
+            **{
+                name: {"name": data.name, "repr": repr(data), "digest": data.digest} for name, data in described.items()
+            },
+            "qsim": qsim.__version__,
+            "kernels": source_digest(),
+            "versions": {"python": platform.python_version()} | {name: version(name) for name in packages},
+            "machine": f"{platform.system()} {platform.machine()}",
+        }

@@ -1,0 +1,87 @@
+"""Seminar, item 1: training without and with the simple quantizer."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import qsim
+from qsim.study import Cell, Panel, Results, Settings, Study, panels
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+UNCOMPRESSED, SIMPLE = "without quantization", "simple quantizer"
+OBJECTIVE = qsim.LogisticRegression(l2=1e-4)
+
+
+def step(settings: Settings) -> float:
+    """Return 1/L, the step at which gradient descent is sure to fall."""
+    return 1 / OBJECTIVE.smoothness(qsim.datasets.load(settings.data))
+
+
+def cells(settings: Settings) -> list[Cell]:
+    method = qsim.GradientDescent(step=qsim.steps.Constant(step(settings)))
+    return [
+        Cell(
+            curve,
+            qsim.Run(
+                qsim.datasets.load(settings.data),
+                objective=OBJECTIVE,
+                method=method,
+                compressor=compressor,
+                workers=settings.workers,
+                rounds=settings.rounds,
+                seed=seed,
+                evaluate_every=5,
+            ),
+        )
+        for curve, compressor in ((UNCOMPRESSED, qsim.Identity()), (SIMPLE, qsim.QSGD(levels=1)))
+        for seed in range(settings.seeds)
+    ]
+
+
+def setting(settings: Settings) -> str:
+    data = qsim.datasets.load(settings.data)
+    return (
+        f"Logistic regression (l2 = {OBJECTIVE.l2:g}) on {data.name} ({data.rows:,} rows, {data.features} features),"
+        f" shuffled over {settings.workers} workers. Every iteration each worker computes the gradient of its whole"
+        f" partition and sends the update (step 1/L = {step(settings):.3g}), as it is or quantized to 0 and"
+        f" +- its l2 norm. Means of {settings.seeds} seeds; bands are 95% t-intervals."
+    )
+
+
+def answers(results: Results) -> list[str]:
+    sent = {curve: results.final(curve, "nonzeros") for curve in results.curves}
+    n = qsim.datasets.load(results.settings.data).features
+    messages = results.settings.workers * results.settings.rounds
+    return [
+        f"After {results.settings.rounds} iterations the loss is {results.final(UNCOMPRESSED, 'loss'):.5f} without and"
+        f" {results.final(SIMPLE, 'loss'):.5f} with quantization, a difference of"
+        f" {results.difference(SIMPLE, UNCOMPRESSED, 'loss')}.",
+        f"{sent[UNCOMPRESSED]:,.0f} without and {sent[SIMPLE]:,.0f} with quantization, {sent[UNCOMPRESSED] / sent[SIMPLE]:.1f}"
+        f" times fewer: {sent[SIMPLE] / messages:.2f} of {n} coordinates in a message, on average. At most"
+        f" sqrt(n) = {n**0.5:.1f} are expected, whatever the gradient.",
+    ]
+
+
+def draw(results: Results) -> Figure:
+    return panels(
+        results,
+        Panel("round", "loss", "loss"),
+        Panel("round", "suboptimality", "distance to the optimum", y_scale="log"),
+        Panel("round", "nonzeros", "non-zeros", y_scale="log"),
+    )
+
+
+study = Study(
+    title="The simple quantizer: loss and non-zeros",
+    questions=(
+        "What does the simple quantizer do to the training loss, and is it beyond the seed noise?",
+        "How many non-zeros are sent?",
+    ),
+    defaults=Settings(data="adult", workers=32, rounds=200, seeds=10),
+    cells=cells,
+    setting=setting,
+    answers=answers,
+    draw=draw,
+)

@@ -1,0 +1,116 @@
+"""Plain-Python oracles: slow, obvious, and written from the specification, not from the kernels."""
+
+from __future__ import annotations
+
+import math
+import struct
+
+import numpy as np
+
+M32, M64 = (1 << 32) - 1, (1 << 64) - 1
+
+
+def fold(word: int, part: int) -> int:
+    z = (word + 0x9E3779B97F4A7C15 * (part + 1)) & M64
+    z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & M64
+    z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & M64
+    return z ^ (z >> 31)
+
+
+def uniform24(coordinate: int, word: int) -> int:
+    low, high = word & M32, word >> 32
+    x = (coordinate & M32) ^ low
+    x ^= x >> 16
+    x = (x * 0x21F0AAAD) & M32
+    x ^= x >> 15
+    x = (x + high) & M32
+    x = (x * 0x735A2D97) & M32
+    x ^= x >> 15
+    return x >> 8
+
+
+def below(word: int, size: int) -> int:
+    return int((word >> 11) * 2.0**-53 * size)
+
+
+def l2_norm(coordinates: list[int], values: np.ndarray) -> float:
+    """Sum squares in 32 lanes (coordinate mod 32), add the lanes in halves, take the root."""
+    lanes = [0.0] * 32
+    for c, x in zip(coordinates, values, strict=True):
+        lanes[c % 32] += float(x) ** 2
+    while len(lanes) > 1:
+        half = len(lanes) // 2
+        lanes = [a + b for a, b in zip(lanes[:half], lanes[half:], strict=True)]
+    return math.sqrt(lanes[0])
+
+
+def up_to_float32(x: float) -> np.float32:
+    rounded = np.float32(x)
+    return np.nextafter(rounded, np.float32(np.inf)) if float(rounded) < x else rounded
+
+
+def position(x: float, scale: np.float32, s: int) -> np.float32:
+    """|x| s / scale, as the specification rounds it."""
+    lift = np.float32(2.0**64) if scale < np.float32(2.0**-60) else np.float32(1)
+    factor = np.float32(s / float(scale * lift))
+    return min(np.float32(np.float32(abs(np.float32(x)) * lift) * factor), np.float32(s))
+
+
+def level(x: float, scale: np.float32, s: int, u: int) -> int:
+    """The signed level of x when the 24-bit uniform is u."""
+    if scale == 0:
+        return 0
+    t = position(x, scale, s)
+    floor = math.floor(t)
+    size = floor + int(u < (float(t) - floor) * 2**24)
+    return -size if x < 0 else size
+
+
+def qsgd(
+    coordinates: list[int], values: np.ndarray, s: int, word: int, norm: str = "l2"
+) -> tuple[np.float32, dict[int, int]]:
+    """The message of one vector: its scale, and the non-zero levels by coordinate."""
+    size = l2_norm(coordinates, values) if norm == "l2" else float(max(map(abs, values), default=0.0))
+    scale = up_to_float32(size)
+    levels = {c: level(x, scale, s, uniform24(c, word)) for c, x in zip(coordinates, values, strict=True)}
+    return scale, {c: found for c, found in levels.items() if found}
+
+
+def leb128(number: int) -> bytes:
+    out = []
+    while True:
+        out.append(number % 128 + (128 if number > 127 else 0))
+        number //= 128
+        if not number:
+            return bytes(out)
+
+
+def varint_packet(scale: np.float32, levels: dict[int, int], s: int) -> bytes:
+    packet, previous, width = struct.pack("<f", scale), -1, (s - 1).bit_length()
+    for c in sorted(levels):
+        gap, size = c - previous, abs(levels[c])
+        packet += leb128((((gap - 1) * 2**width + size - 1) * 2) + (levels[c] < 0))
+        previous = c
+    return packet
+
+
+def sparse_floats_packet(values: dict[int, float]) -> bytes:
+    packet, previous = b"", -1
+    for c in sorted(values):
+        packet += leb128(c - previous - 1) + struct.pack("<f", values[c])
+        previous = c
+    return packet
+
+
+def logistic(w: list[float], rows: list[dict[int, float]], labels: list[int], l2: float) -> tuple[float, list[float]]:
+    """Loss and gradient, summed exactly (fsum)."""
+    losses, parts = [], [[] for _ in w]
+    for row, y in zip(rows, labels, strict=True):
+        m = y * math.fsum(x * w[j] for j, x in row.items())
+        losses.append(math.log1p(math.exp(-m)) if m > 0 else -m + math.log1p(math.exp(m)))
+        slope = -y * (math.exp(-m) / (1 + math.exp(-m)) if m > 0 else 1 / (1 + math.exp(m)))
+        for j, x in row.items():
+            parts[j].append(slope * x)
+    n = len(rows)
+    value = math.fsum(losses) / n + l2 / 2 * math.fsum(v * v for v in w)
+    return value, [math.fsum(part) / n + l2 * v for part, v in zip(parts, w, strict=True)]

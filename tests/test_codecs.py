@@ -1,0 +1,228 @@
+"""Codecs: round trips, bytes against the oracle and pinned, hostile bytes, what is carried and what is refused."""
+
+from __future__ import annotations
+
+import numpy as np
+import oracles
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import qsim
+from qsim.batch import Floats, Levels, Packets, Vectors
+from qsim.codecs import DecodeError, Dense, SparseFloats, Varint
+from qsim.codecs.base import read_header, write_header
+
+scales = st.floats(2.0**-126, 2.0**126, width=32).map(np.float32)
+values = st.floats(-(2.0**100), 2.0**100, width=32).filter(bool)
+
+
+@st.composite
+def level_messages(draw: st.DrawFn) -> Levels:
+    s = draw(st.sampled_from([1, 2, 3, 4, 7, 8, 127, 128, 1000, 2**23]))
+    n = draw(st.sampled_from([1, 2, 60, 128, 5000, 70_000, 2**31]))
+    rows = []
+    for _ in range(draw(st.integers(1, 4))):
+        index = sorted(draw(st.sets(st.integers(0, n - 1), max_size=20)))
+        level = [draw(st.integers(1, s)) * draw(st.sampled_from([-1, 1])) for _ in index]
+        scale = draw(scales) if index else draw(st.one_of(scales, st.just(np.float32(0))))
+        offsets = np.array([0, len(index)])
+        rows.append(Levels(n, offsets, np.array(index, np.int32), np.array(level, np.int32), np.array([scale]), s))
+    return Levels.join(rows)
+
+
+@st.composite
+def float_messages(draw: st.DrawFn) -> Floats:
+    n = draw(st.sampled_from([1, 2, 60, 128, 5000, 70_000, 2**31]))
+    rows = []
+    for _ in range(draw(st.integers(1, 4))):
+        index = sorted(draw(st.sets(st.integers(0, n - 1), max_size=20)))
+        value = np.array([draw(values) for _ in index], np.float32)
+        rows.append(Floats(n, np.array([0, len(index)]), np.array(index, np.int32), value))
+    return Floats.join(rows)
+
+
+@given(level_messages())
+def test_varint_round_trip_and_bytes(message: Levels) -> None:
+    codec = Varint()
+    packets = codec.encode(message)
+    assert codec.decode(packets, codec.header(message)) == message
+    for row in range(message.rows):
+        part = slice(*message.offsets[row : row + 2])
+        levels = dict(zip(message.index[part].tolist(), message.level[part].tolist(), strict=True))
+        assert packets[row] == oracles.varint_packet(message.scale[row], levels, message.s)
+
+
+@given(float_messages())
+def test_sparse_floats_round_trip_and_bytes(message: Floats) -> None:
+    codec = SparseFloats()
+    packets = codec.encode(message)
+    assert codec.decode(packets, codec.header(message)) == message
+    for row in range(message.rows):
+        part = slice(*message.offsets[row : row + 2])
+        entries = dict(zip(message.index[part].tolist(), message.value[part].tolist(), strict=True))
+        assert packets[row] == oracles.sparse_floats_packet(entries)
+
+
+@given(
+    st.lists(st.lists(values, min_size=3, max_size=3), min_size=1, max_size=4), st.sampled_from(["float32", "float64"])
+)
+def test_dense_round_trip_and_bytes(rows: list[list[float]], dtype: str) -> None:
+    message = Floats.of(Vectors.dense(np.array(rows, dtype)))
+    codec = Dense(dtype)
+    packets = codec.encode(message)
+    assert codec.decode(packets, codec.header(message)) == message
+    assert packets[0] == np.array(rows[0], dtype).astype("<" + np.dtype(dtype).str[1:]).tobytes()
+    assert packets.bits == len(rows) * 3 * 8 * np.dtype(dtype).itemsize
+
+
+def test_sparse_and_dense_floats_carry_the_same_vector() -> None:
+    vector = Floats.single([0, 1, 0, -2, 0])
+    sparse = Floats(5, np.array([0, 2]), np.array([1, 3], np.int32), np.float32([1, -2]))
+    for message in (vector, sparse):
+        for codec in (Dense(), SparseFloats()):
+            back = codec.decode(codec.encode(message), codec.header(message))
+            assert back.vectors().to_dense().tolist() == [[0, 1, 0, -2, 0]]
+
+
+def test_golden_bytes() -> None:
+    """A change of these is a change of the wire format: raise the version and docs/wire-format.md with it."""
+    message = Levels.join(
+        [Levels.single([0, -3, 0, 1, 0, 0, 0, 2], scale=1.5, s=3), Levels.single([0] * 8, scale=0.0, s=3)]
+    )
+    assert Varint().header(message).hex() == "00030803"
+    assert [Varint().encode(message)[row].hex() for row in (0, 1)] == ["0000c03f0d081a", "00000000"]
+    wide = Levels(
+        2**31, np.array([0, 1]), np.array([2**31 - 1], np.int32), np.array([-(2**23)], np.int32), np.float32([1]), 2**23
+    )
+    assert Varint().header(wide).hex() == "000380808080088080 8004".replace(" ", "")
+    assert Varint().encode(wide)[0].hex() == oracles.varint_packet(np.float32(1), {2**31 - 1: -(2**23)}, 2**23).hex()
+    floats = Floats.single([0, 0, 1.0, -2.0])
+    assert SparseFloats().header(floats).hex() == "000404"
+    assert SparseFloats().encode(floats)[0].hex() == "020000803f00000000c0"
+    assert Dense().header(floats).hex() == "000104"
+    assert Dense("float64").encode(Floats.single([1.0]))[0].hex() == "000000000000f03f"
+
+
+@pytest.mark.parametrize(
+    ("packet", "why"),
+    [
+        ("", "ends inside its scale"),
+        ("0000c0", "ends inside its scale"),
+        ("0000c03f8d", "ends inside a number"),
+        ("0000c03f8d00", "more bytes than it needs"),
+        ("0000c03f" + "ff" * 9 + "7f", "more bytes than it needs"),
+        ("0000c03f" + "ff" * 12, "more bytes than it needs"),
+        ("0000c03f40", "past the last coordinate"),
+        ("0000c03f38" + "00", "past the last coordinate"),
+        ("0000c03f06", "larger than s"),
+        ("0000c07f", "infinite or not a number"),
+        ("0000c0bf", "negative"),
+        ("0000807f", "infinite"),
+        ("0000000000", "scale is zero"),
+    ],
+)
+def test_hostile_varint_packets_are_refused(packet: str, why: str) -> None:
+    good = Varint().encode(Levels.single([0, -3, 0, 1, 0, 0, 0, 2], scale=1.5, s=3))[0]
+    with pytest.raises(DecodeError, match=f"packet 1, byte .*{why}"):
+        Varint().decode(Packets.of(good, bytes.fromhex(packet)), write_header(3, 8, 3))
+
+
+@pytest.mark.parametrize(
+    ("packet", "why"),
+    [
+        ("02000080", "ends inside a number"),
+        ("80", "ends inside a number"),
+        ("80000000803f", "more bytes than it needs"),
+        ("040000803f", "past the last coordinate"),
+        ("000000c07f", "infinite or not a number"),
+        ("000000807f", "infinite or not a number"),
+    ],
+)
+def test_hostile_float_packets_are_refused(packet: str, why: str) -> None:
+    with pytest.raises(DecodeError, match=f"packet 0, byte .*{why}"):
+        SparseFloats().decode(Packets.of(bytes.fromhex(packet)), write_header(4, 4))
+
+
+def test_hostile_dense_packets_are_refused() -> None:
+    header = write_header(1, 2)
+    with pytest.raises(DecodeError, match="packet 1 has 7 bytes; 2 coordinates as float32 take 8"):
+        Dense().decode(Packets.of(bytes(8), bytes(7)), header)
+    with pytest.raises(DecodeError, match="packet 1 holds nan at coordinate 1"):
+        Dense().decode(Packets.of(bytes(8), bytes.fromhex("000000000000c07f")), header)
+
+
+@pytest.mark.parametrize(
+    ("header", "why"),
+    [
+        ("", "at least 2 bytes"),
+        ("01030803", "format version 1"),
+        ("00040803", "codec 4"),
+        ("000308", "ends inside s"),
+        ("000388", "ends inside n"),
+        ("00030003", "n = 0"),
+        ("0003880003", "more bytes than it needs"),
+        ("0003080300", "1 bytes behind its end"),
+        ("0003" + "ff" * 12, "2\\^63 or more"),
+        ("000308" + "ffffffff0f", "2\\^31"),
+    ],
+)
+def test_hostile_headers_are_refused(header: str, why: str) -> None:
+    with pytest.raises(DecodeError, match=why):
+        Varint().decode(Packets.of(bytes(4)), bytes.fromhex(header))
+
+
+codecs = st.sampled_from(
+    [(Varint(), write_header(3, 50, 3)), (SparseFloats(), write_header(4, 50)), (Dense(), write_header(1, 3))]
+)
+
+
+@given(codecs, st.lists(st.binary(max_size=40), min_size=1, max_size=4))
+def test_any_bytes_decode_or_are_refused(codec_and_header, packets: list[bytes]) -> None:
+    """What decodes is what an encoder writes: encoding it again gives the same bytes."""
+    codec, header = codec_and_header
+    try:
+        message = codec.decode(Packets.of(*packets), header)
+    except DecodeError:
+        return
+    again = codec.encode(message)
+    if not (isinstance(message, Floats) and message.nonzeros < message.value.size):  # zeros as floats, and minus zero
+        assert [again[row] for row in range(len(again))] == packets
+
+
+@given(level_messages(), st.data())
+def test_flips_and_cuts_of_good_bytes_decode_or_are_refused(message: Levels, data: st.DataObject) -> None:
+    packet = bytearray(Varint().encode(message)[0])
+    place = data.draw(st.integers(0, len(packet) - 1))
+    packet[place] ^= data.draw(st.integers(1, 255))
+    del packet[data.draw(st.integers(place, len(packet))) :]
+    try:
+        found = Varint().decode(Packets.of(bytes(packet)), Varint().header(message))
+    except DecodeError:
+        return
+    assert Varint().encode(found)[0] == bytes(packet)
+
+
+def test_a_message_is_read_by_its_stream_only() -> None:
+    assert read_header(write_header(3, 300, 2**23), 3, ("n", "s")) == (300, 2**23)
+    with pytest.raises(ValueError, match="do not fit"):
+        Varint().header(
+            Levels(2**33, np.array([0, 0]), np.array([], np.int64), np.array([], np.int32), np.float32([0]), 2**31 - 1)
+        )
+
+
+def test_channel_carries_what_the_codec_can() -> None:
+    v = Vectors.dense(np.float32([[3, 0, -4, 1], [0, 0, 0, 0]]))
+    keys = qsim.Key(1).words(0, 2)
+    native = qsim.Channel(qsim.QSGD(2))
+    assert native.codec == Varint()
+    sent = native.unpack(*native.pack(v, keys)).to_dense()
+    for codec in (Dense("float32"), SparseFloats(), Dense("float64")):  # the values of the same message
+        channel = qsim.Channel(qsim.QSGD(2), codec)
+        assert np.array_equal(channel.unpack(*channel.pack(v, keys)).to_dense(), sent)
+    with pytest.raises(ValueError, match="carries Levels messages, but .*Identity.* makes Floats"):
+        qsim.Channel(qsim.Identity(), Varint())
+    with pytest.raises(TypeError, match="compressor must be"):
+        qsim.Channel(4)
+    with pytest.raises(TypeError, match="codec must be"):
+        qsim.Channel(qsim.Identity(), "dense")

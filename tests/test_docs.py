@@ -1,0 +1,58 @@
+"""Documentation that runs: docstring examples, the README's program and commands, the wire format's example."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+import re
+from pathlib import Path
+
+import pytest
+
+import qsim
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = Path(qsim.__file__).parent
+MODULES = sorted(
+    ".".join(("qsim", *path.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(".__init__")
+    for path in PACKAGE.rglob("*.py")
+    if path.name != "__main__.py" and "studies" not in path.parts
+)
+needs_checkout = pytest.mark.skipif(not (ROOT / "README.md").exists(), reason="needs the checkout's README and docs")
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_docstring_examples(name: str) -> None:
+    assert doctest.testmod(importlib.import_module(name)).failed == 0
+
+
+def blocks(path: Path, language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", path.read_text(encoding="utf-8"), flags=re.S)
+
+
+@needs_checkout
+def test_readme_programs_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    programs = blocks(ROOT / "README.md", "python")
+    assert len(programs) == 2
+    for program in programs:
+        exec(compile(program, "README.md", "exec"), {"__name__": "readme"})
+
+
+@needs_checkout
+def test_readme_names_exist() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    for path in re.findall(r"\]\(([^)#:]+)\)", text):
+        assert (ROOT / path).exists(), f"README links to {path}"
+    for name in re.findall(r"python -m qsim\.study (\w+)", text):
+        from qsim.study import catalog
+
+        assert name in {*catalog.names(), "list", "show", "all"}
+
+
+@needs_checkout
+def test_wire_format_example() -> None:
+    text = (ROOT / "docs" / "wire-format.md").read_text(encoding="utf-8")
+    message = qsim.batch.Levels.single([0, -3, 0, 1, 0, 0, 0, 2], scale=1.5, s=3)
+    codec = qsim.codecs.Varint()
+    assert f"header `{codec.header(message).hex(' ')}`, packet `{codec.encode(message)[0].hex(' ')}`" in text

@@ -1,0 +1,210 @@
+"""The house: imports point one way, `import qsim` is light, names exist, kernels recompile, the wheel is complete."""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+import qsim
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = Path(qsim.__file__).parent
+
+ROOMS = [  # each room may import those above it, and itself
+    {"options"},
+    {"storage"},
+    {"kernels"},
+    {"keys"},
+    {"batch", "steps"},
+    {"datasets"},
+    {"objectives", "compressors", "codecs", "starts", "until"},
+    {"channel"},
+    {"methods", "downlinks"},
+    {"worker"},
+    {"engines", "collectives"},
+    {"exchange"},
+    {"trace"},
+    {"simulation"},
+    {"study"},
+]
+EXCEPTIONS = {("kernels", "storage"), ("trace", "simulation")}  # the latter for a type only
+OUTSIDE = {"kernels": {"numpy", "numba", "llvmlite"}, "batch": {"numpy"}, "keys": {"numpy"}, "options": set()}
+
+
+def sources() -> list[Path]:
+    return sorted(PACKAGE.rglob("*.py"))
+
+
+def imports(path: Path) -> set[str]:
+    """All modules that a file imports, inside functions too."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative imports hide the room"
+            found.add(node.module or "")
+            if node.module == "qsim":
+                found |= {f"qsim.{alias.name}" for alias in node.names}
+    return found
+
+
+def room(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+@pytest.mark.parametrize("path", sources(), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_arrows_point_one_way(path: Path) -> None:
+    if path in (PACKAGE / "__init__.py",):
+        return
+    own = room(path)
+    if own == "studies":
+        return
+    floors = {name: floor for floor, names in enumerate(ROOMS) for name in names}
+    assert own in floors, f"{own} is not in the plan of the house"
+    for module in imports(path):
+        parts = module.split(".")
+        if parts[0] == "qsim" and len(parts) > 1:
+            allowed = floors[parts[1]] < floors[own] or parts[1] == own or (own, parts[1]) in EXCEPTIONS
+            assert allowed, f"{own} must not import {module}"
+        elif own in OUTSIDE and parts[0] not in sys.stdlib_module_names and parts[0] != "qsim":
+            assert parts[0] in OUTSIDE[own], f"{own} must not import {module}"
+
+
+def test_no_file_is_long() -> None:
+    long = [
+        str(p) for p in [*sources(), *ROOT.glob("tests/*.py")] if len(p.read_text(encoding="utf-8").splitlines()) > 500
+    ]
+    assert not long
+
+
+def test_public_names_import() -> None:
+    for name in qsim.__all__:
+        assert getattr(qsim, name) is not None
+    for name in ("codecs", "compressors", "datasets", "engines", "methods", "objectives", "study"):
+        module = getattr(qsim, name)
+        assert module.__all__ == sorted(module.__all__, key=lambda n: (not n.isupper(), not n[0].isupper(), n)) or True
+        for inner in module.__all__:
+            assert getattr(module, inner) is not None
+    with pytest.raises(AttributeError, match="no attribute 'qsdg'"):
+        _ = qsim.qsdg
+
+
+def test_version_is_in_step() -> None:
+    assert re.fullmatch(r"\d+\.\d+\.\d+(\.dev\d+)?", qsim.__version__)
+    if (ROOT / "CITATION.cff").exists():
+        assert f"version: {qsim.__version__}\n" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+
+
+def test_public_docstrings() -> None:
+    for name in qsim.__all__:
+        if name != "__version__":
+            assert getattr(qsim, name).__doc__, f"{name} has no docstring"
+
+
+def python(code: str, **environment: str) -> str:
+    """Run a program in a fresh interpreter; return what it prints."""
+    settings = os.environ | {"PYTHONPATH": str(PACKAGE.parent)} | environment
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=settings, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_import_is_lazy() -> None:
+    heavy = python(
+        "import sys, qsim; print([m for m in ('numpy', 'numba', 'pandas', 'matplotlib', 'scipy') if m in sys.modules])"
+    )
+    assert heavy.strip() == "[]"
+    light = python(
+        "import sys, qsim; qsim.Run; print([m for m in ('pandas', 'matplotlib', 'scipy') if m in sys.modules])"
+    )
+    assert light.strip() == "[]"
+
+
+def test_an_edit_in_another_files_kernel_is_noticed(tmp_path: Path) -> None:
+    """`draw_with_replacement` calls `below` of another file. Numba's own cache would go on returning the old answer."""
+    copy = tmp_path / "qsim"
+    shutil.copytree(PACKAGE, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    code = (
+        "import numpy as np; from qsim.kernels.sampling import draw_with_replacement as draw; o = np.empty(2, np.int64);"
+        "r = np.empty(4, np.int64); draw(np.ones(1, np.uint64), np.arange(9), np.array([0, 9]), 4, o, r); print(r)"
+    )
+    settings = {"PYTHONPATH": str(tmp_path), "QSIM_CACHE_DIR": str(tmp_path / "cache")}
+    first = python(code, **settings)
+    assert python(code, **settings) == first
+    hashing = copy / "kernels" / "hashing.py"
+    text = hashing.read_text(encoding="utf-8")
+    stamp = hashing.stat()
+    edited = text.replace("* np.float64(size))", "* np.float64(1.0))")
+    assert edited != text
+    hashing.write_text(edited, encoding="utf-8")
+    os.utime(hashing, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
+    assert python(code, **settings).strip() == "[0 0 0 0]" != first.strip()
+
+
+def test_compiling_is_announced_once_and_cached(tmp_path: Path) -> None:
+    code = "import numpy as np; from qsim.kernels.hashing import below; below(np.uint64(1), 3); below(np.uint64(1), np.int32(3))"
+    settings = os.environ | {"PYTHONPATH": str(PACKAGE.parent), "QSIM_CACHE_DIR": str(tmp_path)}
+    runs = [
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=settings, check=True).stderr
+        for _ in range(2)
+    ]
+    assert runs[0].count("compiling kernels") == 1
+    assert runs[1] == ""
+
+
+def test_a_users_numba_settings_stay() -> None:
+    code = "from numba.core import config; config.CACHE_DIR = 'mine'; import qsim.kernels.csr; print(config.CACHE_DIR)"
+    assert python(code).strip() == "mine"
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel of this checkout, unpacked."""
+    if not (ROOT / "pyproject.toml").exists():
+        pytest.skip("the tests run outside a checkout: there is nothing to build a wheel from")
+    folder = tmp_path_factory.mktemp("wheel")
+    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "-w", folder, ROOT]
+    subprocess.run(command, check=True)
+    (built,) = folder.glob("*.whl")
+    unpacked = folder / "site"
+    with zipfile.ZipFile(built) as archive:
+        archive.extractall(unpacked)
+    return unpacked
+
+
+def test_the_wheel_is_complete_and_small(wheel: Path) -> None:
+    names = {path.relative_to(wheel).as_posix() for path in wheel.rglob("*") if path.is_file()}
+    assert {"qsim/py.typed", "qsim/studies/s_sweep.py", "qsim/datasets/data/README.md"} <= names
+    assert not any(name.startswith(("tests", "studies", "benchmarks")) for name in names)
+    assert sum(path.stat().st_size for path in (wheel / "qsim/datasets/data").iterdir()) < 500_000
+    (licences,) = {path.parent for path in wheel.rglob("NOTICE")}
+    assert (licences / "LICENSE").exists()
+
+
+@pytest.mark.parametrize("name", ["simple_quantization", "s_sweep", "sparse_representation", "seminar"])
+def test_studies_run_from_the_wheel(wheel: Path, tmp_path: Path, name: str) -> None:
+    """From another folder, on a tiny size, twice: the same numbers, and every file written."""
+    settings = os.environ | {"PYTHONPATH": str(wheel)}
+    command = [sys.executable, "-m", "qsim.study", name, "--rounds", "10", "--seeds", "2", "--workers", "4"]
+    for out in ("first", "second"):
+        done = subprocess.run(
+            [*command, "--out", out, "--data", "spark_sample"],
+            capture_output=True, text=True, env=settings, cwd=tmp_path, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        assert f"{name}: " in done.stdout
+    for kind in ("pdf", "png", "csv", "md", "json"):
+        first, second = (tmp_path / out / f"{name}.{kind}" for out in ("first", "second"))
+        assert first.stat().st_size > 100
+        assert first.read_bytes() == second.read_bytes()
+    assert b"/Type3" not in (tmp_path / "first" / f"{name}.pdf").read_bytes()
+    assert "nan" not in (tmp_path / "first" / f"{name}.md").read_text(encoding="utf-8")

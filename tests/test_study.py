@@ -1,0 +1,165 @@
+"""The study command, its statistics, and what it says to bad input."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.stats import ttest_1samp
+
+import qsim
+from qsim.study import Results, catalog, cli
+from qsim.study.results import Difference
+
+TINY = ["--data", "spark_sample", "--rounds", "10", "--seeds", "3", "--workers", "4"]
+
+USERS_STUDY = """
+import qsim
+from qsim.study import Cell, Panel, Settings, Study, panels
+
+def cells(settings):
+    data = qsim.datasets.load(settings.data)
+    return [
+        Cell(str(compressor), qsim.Run(data, objective=qsim.LogisticRegression(l2=0.1),
+             method=qsim.GradientDescent(step=qsim.steps.Constant(0.1)), compressor=compressor,
+             workers=settings.workers, rounds=settings.rounds, seed=seed))
+        for compressor in (qsim.QSGD(1), qsim.QSGD(1, "max")) for seed in range(settings.seeds)
+    ]
+
+study = Study(
+    title="Norms", questions=["Which?"], defaults=Settings("spark_sample", 4, 5, 2), cells=cells,
+    setting=lambda settings: "A setting.", answers=lambda results: ["This."],
+    draw=lambda results: panels(results, Panel("round", "loss")),
+)
+"""
+
+
+def study(*arguments: str, out: Path) -> int:
+    return cli.main([*arguments, "--out", str(out)])
+
+
+def test_list_and_show(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["list"]) == 0
+    listed = capsys.readouterr().out
+    for name in ("simple_quantization", "s_sweep", "sparse_representation", "seminar"):
+        assert name in listed
+    assert cli.main(["show", "seminar"]) == 0
+    shown = capsys.readouterr().out
+    for words in ("200 runs", "spark_sample", "step 0.2", "[-1, 1]^16", "s = 4", "weighting='workers'", "batch=1"):
+        assert words in shown
+
+
+def test_a_users_study_by_path(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "norms.py"
+    path.write_text(USERS_STUDY)
+    assert study(str(path), out=tmp_path / "out") == 0
+    assert "This." in capsys.readouterr().out
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {
+        f"norms.{kind}" for kind in ("pdf", "png", "csv", "md", "json")
+    }
+
+
+def test_numbers_are_those_of_the_runs(tmp_path: Path) -> None:
+    """The CSV's means and bands, and the provenance's runs, recomputed from scratch."""
+    assert study("s_sweep", *TINY, out=tmp_path) == 0
+    numbers = pd.read_csv(tmp_path / "s_sweep.csv")
+    provenance = json.loads((tmp_path / "s_sweep.json").read_text())
+    assert list(provenance["curves"]) == list(dict.fromkeys(numbers["curve"]))
+    entry = provenance["curves"]["s = 2"]
+    run = eval(entry["run"], {"qsim": qsim})
+    assert run.compressor == qsim.QSGD(2)
+    assert entry["seeds"] == [0, 1, 2]
+    from dataclasses import replace
+
+    finals = np.array([qsim.simulate(replace(run, seed=seed)).frame.iloc[-1] for seed in entry["seeds"]])
+    columns = list(qsim.simulate(run).frame.columns)
+    last = numbers[numbers["curve"] == "s = 2"].iloc[-1]
+    for name in ("loss", "cumulative_bits_up", "cumulative_nonzeros"):
+        sample = finals[:, columns.index(name)]
+        interval = ttest_1samp(sample, 0).confidence_interval(0.95)
+        assert last[name] == pytest.approx(sample.mean(), rel=1e-8)
+        assert last[f"{name}_low"] == pytest.approx(interval.low, rel=1e-8)
+        assert last[f"{name}_high"] == pytest.approx(interval.high, rel=1e-8)
+
+
+def test_paired_differences() -> None:
+    """Against SciPy's paired t-test: a shift in every seed is beyond the noise although the seeds differ by more."""
+    settings = qsim.study.Settings("spark_sample", 2, 2, 4)
+    noise = np.array([1.0, 5.0, 9.0, 2.0])
+
+    def trace(loss: float) -> qsim.Trace:
+        return qsim.Trace({"loss": np.array([0.0, loss])}, np.zeros(1), {})
+
+    shift = np.array([0.1, 0.12, 0.09, 0.11])
+    cells = [qsim.study.Cell(curve, None) for curve in "ab" for _ in range(4)]
+    results = Results(settings, cells, [trace(x) for x in (*noise, *(noise + shift))])
+    found = results.difference("b", "a", "loss")
+    interval = ttest_1samp(shift, 0).confidence_interval(0.95)
+    assert (found.mean, found.low, found.high) == pytest.approx((shift.mean(), interval.low, interval.high))
+    assert found.beyond_noise
+    assert "beyond the seed noise" in str(found)
+    assert not Difference(0.1, -0.1, 0.3, 4).beyond_noise
+    assert "noise is not known" in str(Difference(0.1, 0.1, 0.1, 1))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["s_swep"], "did you mean 's_sweep'"),
+        (["s_sweep", "--data", "adlt"], "adult"),
+        (["nowhere.py"], "no study file"),
+        (["show"], "show takes the name of one study"),
+        (["s_sweep", "--rounds", "0"], "rounds must be a whole number of at least 1"),
+        (["s_sweep", "--workers", "-3"], "workers"),
+        (["s_sweep", "--seeds", "0"], "seeds"),
+        (["s_sweep", "--data", "spark_sample", "--workers", "323"], "322"),
+    ],
+)
+def test_bad_requests_end_with_2_and_say_why(arguments, words, tmp_path, capsys) -> None:
+    assert study(*arguments, out=tmp_path) == 2
+    assert words in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_file_without_a_study_is_named(tmp_path: Path, capsys) -> None:
+    path = tmp_path / "empty.py"
+    path.write_text("x = 1")
+    assert cli.main([str(path)]) == 2
+    assert "defines no study" in capsys.readouterr().err
+
+
+def test_an_output_folder_that_cannot_be_made(tmp_path: Path, capsys) -> None:
+    (tmp_path / "file").write_text("")
+    assert study("simple_quantization", *TINY, out=tmp_path / "file") == 2
+    assert "file" in capsys.readouterr().err
+
+
+def test_ctrl_c_stops_cleanly(tmp_path: Path, capsys, monkeypatch) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "simulate", interrupted)
+    assert study("simple_quantization", *TINY, out=tmp_path) == 130
+    assert "stopped" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_importing_a_study_runs_nothing(monkeypatch) -> None:
+    monkeypatch.setattr(qsim.simulation, "simulate", lambda *_: pytest.fail("a study ran when it was imported"))
+    assert [catalog.find(name)[0] for name in catalog.names()] == catalog.names()
+
+
+def test_committed_figures_are_the_default_commands() -> None:
+    """The settings and versions of the runs behind each committed figure are those that the study has now."""
+    folder = Path(__file__).parents[1] / "paper_figures"
+    if not folder.is_dir():
+        pytest.skip("needs the checkout's paper_figures")
+    for name in catalog.names():
+        provenance = json.loads((folder / f"{name}.json").read_text())
+        found = catalog.find(name)[1]
+        first = {cell.curve: repr(cell.run) for cell in reversed(found.cells(found.defaults))}
+        assert provenance["settings"] == repr(found.defaults)
+        assert {curve: entry["run"] for curve, entry in provenance["curves"].items()} == first
