@@ -5,7 +5,7 @@
 >>> trace = qsim.simulate(
 ...     data,
 ...     objective=qsim.LogisticRegression(l2=0.01),
-...     method=qsim.GradientDescent(step=qsim.steps.Constant(0.5)),
+...     method=qsim.GradientDescent(step=qsim.steps.Constant(0.1)),
 ...     compressor=qsim.QSGD(levels=4),
 ...     workers=8,
 ...     rounds=20,

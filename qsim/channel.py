@@ -22,7 +22,7 @@ class Channel:
 
     >>> import qsim
     >>> channel = qsim.Channel(qsim.QSGD(levels=1))
-    >>> header, packets = channel.pack(qsim.batch.Vectors.dense(np.float32([3, 0, -4])), qsim.Key(1).words(0, 1))
+    >>> header, packets = channel.pack(qsim.batch.Vectors.dense(np.float32([3, 0, -4])), qsim.Key(0).words(0, 1))
     >>> packets.bits, channel.unpack(header, packets).to_dense().tolist()
     (48, [[5.0, 0.0, -5.0]])
 

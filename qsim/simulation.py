@@ -77,6 +77,10 @@ class Run:
         whole("evaluate_every", self.evaluate_every, least=1)
         Channel(self.compressor, self.codec)  # refuses what does not fit
 
+    def load(self) -> Dataset:
+        """Return the training data."""
+        return _load(self.data)
+
 
 _KINDS: tuple[tuple[str, Any, str], ...] = (
     ("data", (Dataset, Source), 'a Dataset or a source of one, such as qsim.datasets.load("adult")'),
@@ -119,10 +123,10 @@ def simulate(
             f"a Run says it all: put {', '.join(options)} into it (dataclasses.replace makes a changed copy)"
         )
     run = data if isinstance(data, Run) else Run(data, **options)
-    design, key = run.objective.design(_load(run.data)), Key(run.seed)
+    design, key = run.objective.design(run.load()), Key(run.seed)
     shards = run.partition.split(design, run.workers, key.fold(Purpose.PARTITION))
     state = {"w": run.start.weights(design.features, key.fold(Purpose.START))}
-    recorder = Recorder(run, _load(run.data), _test_data(run))
+    recorder = Recorder(run, run.load(), _test_data(run))
     channel = Channel(run.compressor, run.codec)
     done = recorder.start(state["w"])
     with (engine or Serial()).open(Job(shards, run.objective, run.method, channel, key)) as session:
@@ -143,7 +147,7 @@ def _load(data: Dataset | Source) -> Dataset:
 def _test_data(run: Run) -> Dataset | None:
     if run.test is None:
         return None
-    data, test = _load(run.data), _load(run.test)
+    data, test = run.load(), _load(run.test)
     if test.features != data.features:
         raise DataError(f"test data must have the {data.features} features of {data!r}, found {test!r}")
     return test

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
-from functools import cached_property
+from functools import cache, cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -117,6 +117,12 @@ class Trace:
         return cls(columns, stored["weights"], json.loads(str(stored["provenance"])))
 
 
+@cache
+def _versions() -> dict[str, str]:
+    packages = ("numpy", "numba", "scipy", "pandas", "matplotlib")
+    return {"python": platform.python_version()} | {name: version(name) for name in packages}
+
+
 class Recorder:
     """Writes a trace while a run goes on; evaluates the objective in float64, apart from training."""
 
@@ -165,7 +171,6 @@ class Recorder:
     def _provenance(self) -> dict[str, Any]:
         from qsim.kernels._jit import source_digest
 
-        packages = ("numpy", "numba", "scipy", "pandas")
         described = {"data": self._data} if self._test is None else {"data": self._data, "test": self._test}
         return {
             "run": repr(self._run),
@@ -174,6 +179,6 @@ class Recorder:
             },
             "qsim": qsim.__version__,
             "kernels": source_digest(),
-            "versions": {"python": platform.python_version()} | {name: version(name) for name in packages},
+            "versions": _versions(),
             "machine": f"{platform.system()} {platform.machine()}",
         }

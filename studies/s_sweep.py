@@ -91,6 +91,7 @@ def draw(results: Results) -> Figure:
     return panels(
         results,
         Panel("round", "loss", "loss"),
+        Panel("round", "loss", "minus uncompressed", minus=UNCOMPRESSED),
         Panel("round", "nonzeros", "non-zeros", y_scale="log"),
         Panel("bits_up", "loss", "loss for bits", x_scale="log"),
     )

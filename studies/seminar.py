@@ -74,6 +74,7 @@ def draw(results: Results) -> Figure:
     return panels(
         results,
         Panel("round", "loss", "loss"),
+        Panel("round", "loss", "minus uncompressed", minus=UNCOMPRESSED),
         Panel("round", "train_error", "error rate"),
         Panel("round", "nonzeros", "non-zeros"),
     )

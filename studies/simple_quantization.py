@@ -68,7 +68,7 @@ def draw(results: Results) -> Figure:
     return panels(
         results,
         Panel("round", "loss", "loss"),
-        Panel("round", "suboptimality", "distance to the optimum", y_scale="log"),
+        Panel("round", "loss", "with minus without", minus=UNCOMPRESSED),
         Panel("round", "nonzeros", "non-zeros", y_scale="log"),
     )
 

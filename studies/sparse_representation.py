@@ -102,6 +102,7 @@ def draw(results: Results) -> Figure:
             )
             for levels in LEVELS
         ),
+        share_y=True,
     )
 
 

@@ -111,9 +111,9 @@ def test_public_docstrings() -> None:
 
 
 def python(code: str, **environment: str) -> str:
-    """Run a program in a fresh interpreter; return what it prints."""
+    """Run a program in a fresh interpreter, away from the checkout; return what it prints."""
     settings = os.environ | {"PYTHONPATH": str(PACKAGE.parent)} | environment
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=settings, check=False)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=settings, cwd="/", check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

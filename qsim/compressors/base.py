@@ -30,7 +30,7 @@ class Compressor(ABC):
     ...         keep = key.generator().random(v.size) * scale < np.abs(v)
     ...         return qsim.batch.Levels.single(np.sign(v) * keep, scale=scale, s=1)
     >>> Ternary().quantize(np.array([0.0, -2.0]), qsim.Key(0)).vectors().to_dense()
-    array([[-0., -2.]], dtype=float32)
+    array([[ 0., -2.]], dtype=float32)
 
     The shipped ones override `compress` instead, which takes a whole batch in one call; each of the two is defined by
     the other. Costs of the default `compress`: every row is made dense, O(n) a row.

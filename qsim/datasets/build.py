@@ -23,6 +23,7 @@ import sys
 from argparse import ArgumentParser
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -131,7 +132,7 @@ class _Bins:
 
     @property
     def features(self) -> list[str]:
-        inner = [f"{low}<{self.column}<={high}" for low, high in zip(self.cuts, self.cuts[1:], strict=False)]
+        inner = [f"{low}<{self.column}<={high}" for low, high in pairwise(self.cuts)]
         return [f"{self.column}<={self.cuts[0]}", *inner, f"{self.cuts[-1]}<{self.column}"]
 
     def codes(self, values: Sequence[str]) -> NDArray[np.int64]:

@@ -24,8 +24,8 @@ class Builtin(Source):
     "adult": predict from the 1994 US census whether a person earns above $50,000 a year. 32,561 training rows (24%
         positive) and 16,281 test rows with 121 features that are 0 or 1, at most 14 of them 1: an indicator of each
         category, and of each quintile of the numeric columns (`qsim.datasets.build` says how ties are cut); a value
-        that is unknown has none. Logistic regression with lambda = 1/n reaches a test accuracy of ADULT_ACCURACY and
-        an area under the ROC curve of ADULT_AUC.
+        that is unknown has none. Logistic regression with l2 = 1/n reaches a test accuracy of 0.852 and an area under
+        the ROC curve of 0.903, with or without an intercept.
     "spark_sample": the 322 rows with 16 features of Apache Spark's `sample_svm_data.txt`; no test split.
 
     Raises DataError for an unknown name or split.

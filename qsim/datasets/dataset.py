@@ -99,7 +99,10 @@ class Dataset:
         from scipy.sparse import csr_array
 
         values = np.ones(self.nonzeros, np.float32) if self.values is None else self.values
-        return csr_array((values, self.indices, self.indptr), shape=(self.rows, self.features))
+        indptr = (
+            self.indptr.astype(self.indices.dtype) if self.nonzeros < 2**31 else self.indptr
+        )  # SciPy wants one type
+        return csr_array((values, self.indices, indptr), shape=(self.rows, self.features))
 
     def with_intercept(self) -> Dataset:
         """Return the data with one more feature, the last, that is 1 in every row: the same object on every call.

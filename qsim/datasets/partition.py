@@ -42,10 +42,16 @@ class Shards:
             object.__setattr__(self, name, np.ascontiguousarray(getattr(self, name), np.int64))
         rows = self.dataset.rows
         if self.order.shape != (rows,) or not np.array_equal(np.sort(self.order), np.arange(rows)):
-            raise DataError(f"order must hold each row number from 0 to {rows - 1} once{self._first_misplaced()}")
-        ends = self.offsets[[0, -1]].tolist() if self.offsets.size > 1 else self.offsets.tolist()
-        if ends != [0, rows] or (np.diff(self.offsets) < 0).any():
-            raise DataError(f"offsets must rise from 0 to the {rows} rows, found {self.offsets.tolist()}")
+            missing = np.setdiff1d(np.arange(rows), self.order)
+            found = f"row {missing[0]} is missing" if missing.size else f"found shape {self.order.shape}"
+            raise DataError(f"order must hold each row number from 0 to {rows - 1} once; {found}")
+        if self.offsets.ndim != 1 or self.offsets.size < 2:
+            raise DataError(f"offsets must be one more than the workers, found shape {self.offsets.shape}")
+        if self.offsets[0] != 0 or self.offsets[-1] != rows:
+            raise DataError(f"offsets must go from 0 to the {rows} rows, found {self.offsets[0]} to {self.offsets[-1]}")
+        falls = np.flatnonzero(np.diff(self.offsets) < 0)
+        if falls.size:
+            raise DataError(f"offsets must not fall, as they do after worker {falls[0]}")
 
     @property
     def workers(self) -> int:
@@ -88,10 +94,6 @@ class Shards:
         support_offsets = np.empty(self.workers + 1, np.int64)
         used = find_support(data.indptr, columns, self.order, self.offsets, place, support, support_offsets, local)
         return support[:used].copy(), support_offsets, local
-
-    def _first_misplaced(self) -> str:
-        missing = np.setdiff1d(np.arange(self.dataset.rows), self.order)
-        return f"; row {missing[0]} is missing" if missing.size else f"; found {self.order.size} numbers"
 
     def __repr__(self) -> str:
         sizes = self.sizes
@@ -167,7 +169,7 @@ class Dirichlet(Partition):
     classification" (arXiv:1909.06335), who draw shares of the classes for each worker; shares of the workers for each
     class, as here, Yurochkin et al., "Bayesian nonparametric federated learning of neural networks" (ICML 2019).
 
-    Raises ValueError unless alpha is above 0.
+    Raises ValueError unless 0 < alpha <= 1e12.
 
     >>> from qsim.keys import Key
     >>> data = Dataset([0, 1, 2, 3], [0, 1, 2], None, [1, 0, 1], features=3)
@@ -179,6 +181,8 @@ class Dirichlet(Partition):
 
     def __post_init__(self) -> None:
         number("alpha", self.alpha, above=0)
+        if self.alpha > 1e12:
+            raise ValueError(f"alpha must be at most 1e12, found {self.alpha!r}; for equal shares write Shuffled()")
 
     def split(self, dataset: Dataset, workers: int, key: Key) -> Shards:
         _require_rows(dataset, workers)

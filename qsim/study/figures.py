@@ -65,22 +65,26 @@ class Panel:
     x_scale: Literal["linear", "log"] = "linear"
     y_scale: Literal["linear", "log"] = "linear"
     curves: Sequence[str] | None = None
+    minus: str | None = None
+    """Draw the paired difference to this curve instead, seed by seed."""
     label: Callable[[str], str] = str
     """What the legend calls a curve; curves of the same label are drawn alike."""
 
 
-def panels(results: Results, *shown: Panel) -> Figure:
+def panels(results: Results, *shown: Panel, share_y: bool = False) -> Figure:
     """Draw panels side by side over the width of a page, with one legend below that covers nothing."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(TEXT_WIDTH, 2.5), layout="constrained")
-        axes = np.atleast_1d(figure.subplots(1, len(shown)))
+        axes = np.atleast_1d(figure.subplots(1, len(shown), sharey=share_y))
         labels = list(dict.fromkeys(panel.label(c) for panel in shown for c in panel.curves or results.curves))
         for letter, panel, ax in zip("abcdefgh", shown, axes, strict=False):
             _draw(results, panel, ax, labels)
             ax.set_title(f"({letter}) {panel.title}".rstrip(), loc="left")
+            if share_y:
+                ax.label_outer()
         handles = {label: handle for ax in axes for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}
         figure.legend(
             [handles[label] for label in labels], labels, loc="outside lower center", ncols=min(len(labels), 8)
@@ -92,7 +96,7 @@ def _draw(results: Results, panel: Panel, ax: Axes, labels: list[str]) -> None:
     curves = panel.curves or results.curves
     for curve in curves:
         place = labels.index(panel.label(curve))
-        across, up = results.band(curve, panel.x).mean, results.band(curve, panel.y)
+        across, up = results.band(curve, panel.x).mean, results.band(curve, panel.y, panel.minus)
         shown = across > 0 if panel.x_scale == "log" else np.ones(across.size, bool)
         if panel.y_scale == "log":
             shown &= up.mean > 0
@@ -111,4 +115,5 @@ def _draw(results: Results, panel: Panel, ax: Axes, labels: list[str]) -> None:
     ax.set_xscale(panel.x_scale)
     ax.set_yscale(panel.y_scale)
     ax.set_xlabel(LABELS.get(panel.x, panel.x))
-    ax.set_ylabel(LABELS.get(panel.y, panel.y))
+    y = LABELS.get(panel.y, panel.y)
+    ax.set_ylabel(y if panel.minus is None else f"{y}, difference")

@@ -78,9 +78,11 @@ class Results:
         """Return a quantity (an axis of `Trace`) at the evaluated rounds: one row a seed."""
         return np.stack([trace.axis(quantity)[self.rounds] for trace in self.traces[curve]]).astype(np.float64)
 
-    def band(self, curve: str, quantity: str) -> Band:
-        """Return the mean over seeds and its confidence band, at the evaluated rounds."""
+    def band(self, curve: str, quantity: str, minus: str | None = None) -> Band:
+        """Return the mean over seeds and its confidence band at the evaluated rounds, or those of a paired difference."""
         samples = self.samples(curve, quantity)
+        if minus is not None:
+            samples = samples - self.samples(minus, quantity)
         mean = samples.mean(axis=0)
         half = _half_width(samples)
         return Band(mean, mean - half, mean + half)
@@ -113,10 +115,10 @@ class Results:
 
 def _half_width(samples: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return half the width of the t-interval of the mean over rows."""
-    from scipy.stats import t
+    from scipy.special import stdtrit
 
     seeds = len(samples)
     if seeds == 1:
         return np.zeros(samples.shape[1])
     spread = samples.std(axis=0, ddof=1) / np.sqrt(seeds)
-    return np.asarray(t.ppf(0.5 + CONFIDENCE / 2, seeds - 1) * spread)
+    return np.asarray(stdtrit(seeds - 1, 0.5 + CONFIDENCE / 2) * spread)
