@@ -17,8 +17,8 @@ _DEFAULT_CODEC: dict[type[Message], Codec] = {Floats: Dense("float32"), Levels: 
 class Channel:
     """Sends vectors as the messages of a compressor in the bytes of a codec.
 
-    Without a codec, level messages go by `Varint` and floats by `Dense("float32")`. A codec that carries floats, but not
-    the compressor's kind of message, sends the *values* that the message stands for; any other mismatch is refused.
+    Without a codec, level messages go by `Varint` and floats by `Dense("float32")`. A codec that carries floats, but
+    not the compressor's kind of message, sends the *values* that the message stands for; any other mismatch is refused.
 
     >>> import qsim
     >>> channel = qsim.Channel(qsim.QSGD(levels=1))
@@ -48,7 +48,7 @@ class Channel:
             )
 
     def pack(self, v: Vectors, keys: NDArray[np.uint64]) -> tuple[bytes, Packets]:
-        """Return the stream header, and a packet for every row; row b is compressed with the key whose word is keys[b]."""
+        """Return the stream header, and a packet for every row; keys[b] is the word of the key for row b."""
         message = self.compressor.compress(v, keys)
         if not self._native:
             message = Floats.of(self.compressor.decompress(message))

@@ -1,4 +1,4 @@
-"""Collectives: how the workers' messages become one sum. Here the numbers: who is summed, weighted how, in which order."""
+"""Collectives: how the workers' messages become one sum: who is summed, weighted how, in which order."""
 
 from __future__ import annotations
 

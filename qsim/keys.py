@@ -21,7 +21,7 @@ _GOLDEN = 0x9E3779B97F4A7C15
 
 
 class Purpose(IntEnum):
-    """What a random number is for. Each purpose has its own stream, so that runs which differ in one share the others."""
+    """What a random number is for. Each purpose has a stream of its own: runs that differ in one share the others."""
 
     PARTITION = 0
     START = 1

@@ -81,7 +81,7 @@ def answers(results: Results) -> list[str]:
 
 
 def bits_to(results: Results, curve: str) -> float:
-    """Return the mean bits up at the first evaluated round whose mean loss is within 1% of the uncompressed final loss."""
+    """Return the mean bits up at the first evaluated round with a mean loss within 1% of the uncompressed final one."""
     target = 1.01 * results.final(UNCOMPRESSED, "loss")
     reached = results.band(curve, "loss").mean <= target
     return float(results.band(curve, "bits_up").mean[reached.argmax()]) if reached.any() else float("inf")
@@ -104,7 +104,7 @@ study = Study(
         "How many non-zeros and bits are sent for each s?",
         "Which s reaches a given loss with the fewest bits?",
     ),
-    defaults=Settings(data="adult", workers=32, rounds=200, seeds=5),
+    defaults=Settings(data="adult", workers=32, rounds=150, seeds=5),
     cells=cells,
     setting=setting,
     answers=answers,

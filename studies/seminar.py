@@ -46,9 +46,9 @@ def setting(settings: Settings) -> str:
     return (
         f"Logistic regression without regulariser on {data.name} ({data.rows} rows, {data.features} features), in"
         f" contiguous parts on {settings.workers} workers. Every iteration each worker draws one of its rows at random;"
-        f" the plain mean over workers of the quantized updates is taken, step {STEP}, {settings.rounds} iterations from a"
-        f" start uniform in [-1, 1]^{data.features}. Means of {settings.seeds} seeds, which set start, samples and"
-        " quantization; bands are 95% t-intervals."
+        f" the plain mean over workers of the quantized updates is taken, step {STEP}, {settings.rounds} iterations"
+        f" from a start uniform in [-1, 1]^{data.features}. Means of {settings.seeds} seeds, which set start, samples"
+        " and quantization; bands are 95% t-intervals."
     )
 
 

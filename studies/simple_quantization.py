@@ -58,9 +58,10 @@ def answers(results: Results) -> list[str]:
         f"After {results.settings.rounds} iterations the loss is {results.final(UNCOMPRESSED, 'loss'):.5f} without and"
         f" {results.final(SIMPLE, 'loss'):.5f} with quantization, a difference of"
         f" {results.difference(SIMPLE, UNCOMPRESSED, 'loss')}.",
-        f"{sent[UNCOMPRESSED]:,.0f} without and {sent[SIMPLE]:,.0f} with quantization, {sent[UNCOMPRESSED] / sent[SIMPLE]:.1f}"
-        f" times fewer: {sent[SIMPLE] / messages:.2f} of {n} coordinates in a message, on average. At most"
-        f" sqrt(n) = {n**0.5:.1f} are expected, whatever the gradient.",
+        f"{sent[UNCOMPRESSED]:,.0f} without and {sent[SIMPLE]:,.0f} with quantization,"
+        f" {sent[UNCOMPRESSED] / sent[SIMPLE]:.1f} times fewer:"
+        f" {sent[SIMPLE] / messages:.2f} of {n} coordinates in a message, on"
+        f" average. At most sqrt(n) = {n**0.5:.1f} are expected, whatever the gradient.",
     ]
 
 

@@ -55,10 +55,10 @@ def setting(settings: Settings) -> str:
     data = qsim.datasets.load(settings.data)
     return (
         f"Logistic regression (l2 = {OBJECTIVE.l2:g}) on {data.name} ({data.rows:,} rows, {data.features} features),"
-        f" shuffled over {settings.workers} workers; full-batch updates with step 1/L = {step(settings):.3g}, quantized by"
-        " QSGD with the l2 norm and s levels. Bits up are the bytes of the packets (positions included) and of one stream"
-        " header a worker. For one s all codecs carry the same values, so the trajectories are the same. Means of"
-        f" {settings.seeds} seeds; bands are 95% t-intervals."
+        f" shuffled over {settings.workers} workers; full-batch updates with step 1/L = {step(settings):.3g}, quantized"
+        " by QSGD with the l2 norm and s levels. Bits up are the bytes of the packets (positions included) and of one"
+        " stream header a worker. For one s all codecs carry the same values, so the trajectories are the same. Means"
+        f" of {settings.seeds} seeds; bands are 95% t-intervals."
     )
 
 

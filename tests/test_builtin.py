@@ -38,14 +38,14 @@ def test_content_is_pinned(name: str, split: str) -> None:
     data = load(name, split)
     assert (data.digest, data.rows, data.features, data.positives) == PINNED[name, split]
     assert data.source == Builtin(name, split)
-    assert eval(repr(data.source)) == data.source
+    assert eval(repr(data.source), {"qsim": qsim}) == data.source
     assert load(name, split) is data
     assert len(set(feature_names(name))) == data.features
 
 
 def test_every_built_in_set_is_pinned() -> None:
     assert {name for name, _ in PINNED} == set(names())
-    assert qsim.datasets.load("adult", "test").name == "adult-test"
+    assert [load("adult").name, load("adult", "test").name] == ["adult", "adult-test"]
 
 
 @pytest.mark.parametrize("split", ["train", "test"])
@@ -130,6 +130,20 @@ def test_building_names_missing_and_malformed_files(tmp_path: Path, capsys: pyte
     assert build.main([str(tmp_path), str(tmp_path / "out")]) == 2
     assert "15 columns expected, found 2" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("ages", "bins"),
+    [
+        ([1, 2, 3, 4, 5], ["age<=1", "1<age<=2", "2<age<=3", "3<age<=4", "4<age"]),
+        ([1, 1, 1, 7, 7, 7, 7, 7, 7, 8], ["age<=1", "1<age<=7", "7<age"]),
+        ([1, 1, 1, 7, 7, 7, 7, 7, 7, 7], ["age<=1", "1<age"]),
+    ],
+)
+def test_equal_cuts_and_a_cut_at_the_maximum_are_dropped(ages: list[int], bins: list[str]) -> None:
+    column = build._Bins.quintiles("age", list(map(str, ages)))
+    assert column.features == bins
+    assert set(column.codes(list(map(str, ages))).tolist()) == set(range(len(bins)))
 
 
 def test_the_package_stays_small() -> None:

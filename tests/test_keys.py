@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qsim.keys import Key
 from qsim.kernels import hashing
+from qsim.keys import Key
 
 words = st.integers(0, 2**64 - 1)
 
@@ -59,8 +59,8 @@ def test_coordinate_stream_is_equidistributed_and_uncorrelated() -> None:
     """Counts of 256 bins, and correlations of neighbours, keys and workers, over 2^20 draws each.
 
     chi2 with 255 degrees of freedom has mean 255 and deviation 22.6; 430 is exceeded with probability below 1e-10. A
-    correlation has deviation 2^-10; 6.5 deviations are exceeded with probability below 1e-10. This catches a bin that is
-    off by 6% or more and a correlation of 0.008 or more, almost surely.
+    correlation has deviation 2^-10; 6.5 deviations are exceeded with probability below 1e-10. This catches a bin that
+    is off by 6% or more and a correlation of 0.008 or more, almost surely.
     """
     n = 2**20
     first, second = (_stream(Key(1).fold(3, t, 0).words(0, 2), n) for t in (0, 1))

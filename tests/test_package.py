@@ -113,7 +113,9 @@ def test_public_docstrings() -> None:
 def python(code: str, **environment: str) -> str:
     """Run a program in a fresh interpreter, away from the checkout; return what it prints."""
     settings = os.environ | {"PYTHONPATH": str(PACKAGE.parent)} | environment
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=settings, cwd="/", check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=settings, cwd="/", check=False
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -134,7 +136,7 @@ def test_an_edit_in_another_files_kernel_is_noticed(tmp_path: Path) -> None:
     copy = tmp_path / "qsim"
     shutil.copytree(PACKAGE, copy, ignore=shutil.ignore_patterns("__pycache__"))
     code = (
-        "import numpy as np; from qsim.kernels.sampling import draw_with_replacement as draw; o = np.empty(2, np.int64);"
+        "import numpy as np; from qsim.kernels.sampling import draw_with_replacement as draw; o = np.empty(2, int);"
         "r = np.empty(4, np.int64); draw(np.ones(1, np.uint64), np.arange(9), np.array([0, 9]), 4, o, r); print(r)"
     )
     settings = {"PYTHONPATH": str(tmp_path), "QSIM_CACHE_DIR": str(tmp_path / "cache")}
@@ -151,7 +153,10 @@ def test_an_edit_in_another_files_kernel_is_noticed(tmp_path: Path) -> None:
 
 
 def test_compiling_is_announced_once_and_cached(tmp_path: Path) -> None:
-    code = "import numpy as np; from qsim.kernels.hashing import below; below(np.uint64(1), 3); below(np.uint64(1), np.int32(3))"
+    code = (
+        "from numpy import int32, uint64; from qsim.kernels.hashing import below;"
+        " below(uint64(1), 3); below(uint64(1), int32(3))"
+    )
     settings = os.environ | {"PYTHONPATH": str(PACKAGE.parent), "QSIM_CACHE_DIR": str(tmp_path)}
     runs = [
         subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=settings, check=True).stderr

@@ -92,7 +92,7 @@ def test_passes_do_not_depend_on_memory_or_blocks() -> None:
 
 
 def test_shuffles_are_uniform() -> None:
-    """The 6 orders of 3 rows over 6,000 passes: chi2 with 5 degrees of freedom exceeds 57 with probability below 1e-10."""
+    """The 6 orders of 3 rows over 6,000 passes: chi2 (5 degrees of freedom) exceeds 57 with probability below 1e-10."""
     data = qsim.datasets.synthetic(3, 20, 4, seed=2)
     (block,) = blocks(Contiguous().split(data, 1, KEY), 1)
     rows = Passes().draw(block, 18_000, 0, Passes().memory(block), KEY).index.reshape(6000, 3)

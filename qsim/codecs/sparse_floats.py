@@ -30,7 +30,7 @@ class SparseFloats(Codec):
         return write_header(_NUMBER, message.n)
 
     def encode(self, message: Message) -> Packets:
-        """Write the non-zeros of every row; float64 numbers are rounded to float32, and what rounds to zero is left out."""
+        """Write the non-zeros of every row, rounded to float32; what rounds to zero is left out."""
         from qsim.kernels.varint import encode_floats
 
         assert isinstance(message, Floats)

@@ -35,8 +35,8 @@ def number_bytes(n: int, width: int = 0) -> int:
 class Varint(Codec):
     """The float32 scale, then for every non-zero one LEB128 number that holds its gap, level and sign.
 
-    The number is `((gap - 1) << width | (|level| - 1)) << 1 | sign` with width the bit length of s - 1, so that at s = 1
-    a gap of up to 64 takes a single byte. A zero vector is its four bytes of scale.
+    The number is `((gap - 1) << width | (|level| - 1)) << 1 | sign` with width the bit length of s - 1, so that at
+    s = 1 a gap of up to 64 takes a single byte. A zero vector is its four bytes of scale.
 
     >>> import qsim
     >>> message = qsim.batch.Levels.single([0, 0, -1, 1], scale=1.0, s=1)

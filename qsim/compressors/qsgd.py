@@ -70,12 +70,12 @@ class QSGD(Compressor):
             require_finite(v)
             row = int(np.argmax(norms))
             raise NotFiniteError(
-                f"row {row} of the batch has norm {norms[row]:.6g}, above float32's range (3.4e38), which the wire carries"
+                f"row {row} of the batch has norm {norms[row]:.6g}, above float32's range (3.4e38) on the wire"
             )
         return scale
 
     def variance(self, n: int) -> float:
-        """Return omega(n), attained by some v: E ||Q(v) - v||^2 <= omega ||v||^2. Computed; see the class for the source."""
+        """Return omega(n), attained by some v: E ||Q(v) - v||^2 <= omega ||v||^2. See the class for the source."""
         s = self.levels
         if self.norm == "max":
             return (sqrt(1 + (n - 1) / s**2) - 1) / 2

@@ -70,7 +70,7 @@ def _parser() -> ArgumentParser:
 
 
 def _simulate(name: str, cells: Sequence[Cell]) -> list[Trace]:
-    """Simulate all cells, on a thread a core if kernels take most of the time: they run side by side, Python does not."""
+    """Simulate all cells; on a thread a core if kernels, which run side by side, take most of the time."""
     largest = max(cell.run.load().nonzeros for cell in cells)
     with ThreadPoolExecutor(os.cpu_count() if largest >= _WORTH_THREADS else 1) as pool:
         try:

@@ -79,7 +79,7 @@ class Results:
         return np.stack([trace.axis(quantity)[self.rounds] for trace in self.traces[curve]]).astype(np.float64)
 
     def band(self, curve: str, quantity: str, minus: str | None = None) -> Band:
-        """Return the mean over seeds and its confidence band at the evaluated rounds, or those of a paired difference."""
+        """Return the mean over seeds and its band at the evaluated rounds, or those of a paired difference."""
         samples = self.samples(curve, quantity)
         if minus is not None:
             samples = samples - self.samples(minus, quantity)
@@ -92,13 +92,13 @@ class Results:
         return float(self.samples(curve, quantity)[:, -1].mean())
 
     def difference(self, curve: str, other: str, quantity: str) -> Difference:
-        """Compare two curves at the last round, seed by seed: the seeds give both the same partition, batches and start."""
+        """Compare two curves at the last round, seed by seed: both had the same partition, batches and start."""
         paired = self.samples(curve, quantity)[:, -1] - self.samples(other, quantity)[:, -1]
         mean, half = float(paired.mean()), float(_half_width(paired[:, None])[0])
         return Difference(mean, mean - half, mean + half, paired.size)
 
     def numbers(self) -> pd.DataFrame:
-        """Return what figures draw: a row for each curve and evaluated round, with mean, low and high of each quantity."""
+        """Return what figures draw: for each curve and evaluated round the mean, low and high of each quantity."""
         import pandas as pd
 
         parts = []
