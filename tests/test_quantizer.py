@@ -95,7 +95,7 @@ def test_unbiased_and_exact_variance_over_the_stream(s: int, norm: str) -> None:
     """20,000 keys. Each coordinate's mean has a z-score; 64 of them stay below 7 with probability 1 - 2e-10.
 
     Power: a bias of 0.1 of a coordinate's own deviation gives z = 14, and is found almost surely. The total squared
-    error over the keys has mean `exact_variance`; its own deviation is estimated from the draws, 7 of those are allowed.
+    error over the keys has mean `exact_variance`; 7 of its own deviations, estimated from the draws, are allowed.
     """
     keys = 20_000
     v = np.random.default_rng(1).standard_normal(64).astype(np.float32)
