@@ -35,10 +35,11 @@ if TYPE_CHECKING:
         starts,
         steps,
         study,
+        testing,
         until,
     )
     from qsim.channel import Channel
-    from qsim.compressors import QSGD, Identity
+    from qsim.compressors import QSGD, ErrorFeedback, Identity, Scaled
     from qsim.datasets import Dataset
     from qsim.keys import Key
     from qsim.methods import SGD, GradientDescent
@@ -60,11 +61,13 @@ _ROOMS = (
     "starts",
     "steps",
     "study",
+    "testing",
     "until",
 )
 _HOME = {
     "Channel": "qsim.channel",
     "Dataset": "qsim.datasets",
+    "ErrorFeedback": "qsim.compressors",
     "GradientDescent": "qsim.methods",
     "Identity": "qsim.compressors",
     "Key": "qsim.keys",
@@ -72,6 +75,7 @@ _HOME = {
     "QSGD": "qsim.compressors",
     "Run": "qsim.simulation",
     "SGD": "qsim.methods",
+    "Scaled": "qsim.compressors",
     "Trace": "qsim.trace",
     "option": "qsim.options",
     "simulate": "qsim.simulation",
@@ -82,11 +86,13 @@ __all__ = [
     "SGD",
     "Channel",
     "Dataset",
+    "ErrorFeedback",
     "GradientDescent",
     "Identity",
     "Key",
     "LogisticRegression",
     "Run",
+    "Scaled",
     "Trace",
     "__version__",
     "batch",
@@ -103,6 +109,7 @@ __all__ = [
     "starts",
     "steps",
     "study",
+    "testing",
     "until",
 ]
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
@@ -71,6 +71,15 @@ class Vectors(Batch):
     def nonzeros(self) -> int:
         return int(np.count_nonzero(self.value))
 
+    def row(self, b: int) -> NDArray[Any]:
+        """Return row b as a dense vector of its own."""
+        part = slice(self.offsets[b], self.offsets[b + 1])
+        if self.index is None:
+            return self.value[part].copy()
+        vector = np.zeros(self.n, self.value.dtype)
+        vector[self.index[part]] = self.value[part]
+        return vector
+
     def to_dense(self) -> NDArray[Any]:
         """Return the (rows, n) array."""
         if self.index is None:
@@ -80,12 +89,55 @@ class Vectors(Batch):
         return array
 
 
+@dataclass(frozen=True, eq=False)
+class Support:
+    """The coordinates that rows can fill: row b those in index[offsets[b] : offsets[b + 1]]; index None: all n."""
+
+    n: int
+    offsets: NDArray[np.int64]
+    index: NDArray[Any] | None
+
+
+Arrays = dict[str, NDArray[Any]]
+"""Arrays by name."""
+
+
+@dataclass(frozen=True, eq=False)
+class Memory:
+    """What the workers of a block keep from round to round: float32 rows by name, each on the workers' supports."""
+
+    support: Support
+    arrays: Arrays
+
+    @classmethod
+    def zeros(cls, support: Support, *names: str) -> Self:
+        """Make a memory of rows of zeros."""
+        return cls(support, {name: np.zeros(support.offsets[-1], np.float32) for name in names})
+
+    def vectors(self, name: str) -> Vectors:
+        """Return the rows of a name (a view: it changes with the memory)."""
+        return Vectors(self.support.n, self.support.offsets, self.support.index, self.arrays[name])
+
+    def add(self, name: str, v: Vectors, sign: float = 1.0) -> None:
+        """Add sign times v to the rows of a name. Raises ValueError if v is not zero off the support."""
+        from qsim.kernels.vectors import add_on_support
+
+        of, index = self.support.offsets, self.support.index
+        matched = add_on_support(of, index, v.offsets, v.index, v.value, np.float32(sign), self.arrays[name])
+        if matched != v.nonzeros:
+            raise ValueError(f"{v.nonzeros - matched} non-zeros are off the supports of their workers")
+
+
 class Message(Batch):
     """What a compressor makes of vectors and a codec carries. Its kinds are few, and shared by many compressors."""
 
     @abstractmethod
     def vectors(self) -> Vectors:
         """Return the float32 vectors that the message stands for (unless its compressor reads it otherwise)."""
+
+    @abstractmethod
+    def scaled(self, factor: float) -> Self:
+        """Return the message that stands for factor times the vectors, rounded once to float32."""
 
     @classmethod
     @abstractmethod
@@ -116,6 +168,9 @@ class Floats(Message):
 
     def vectors(self) -> Vectors:
         return Vectors(self.n, self.offsets, self.index, self.value)
+
+    def scaled(self, factor: float) -> Self:
+        return replace(self, value=self.value * self.value.dtype.type(factor))
 
     @classmethod
     def join(cls, messages: Sequence[Self]) -> Self:
@@ -161,6 +216,9 @@ class Levels(Message):
         value = np.empty(self.level.size, np.float32)
         levels_to_values(self.offsets, self.level, self.scale, self.s, value)
         return Vectors(self.n, self.offsets, self.index, value)
+
+    def scaled(self, factor: float) -> Self:
+        return replace(self, scale=self.scale * np.float32(factor))
 
     @classmethod
     def join(cls, messages: Sequence[Self]) -> Self:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from qsim.batch import Floats, Levels, Message, Packets, Vectors
+from qsim.batch import Floats, Levels, Memory, Message, Packets, Vectors
 from qsim.codecs import Codec, Dense, Varint
 from qsim.compressors import Compressor, Identity
 from qsim.options import option
@@ -47,9 +47,9 @@ class Channel:
                 f" use {_DEFAULT_CODEC[emits]!r}"
             )
 
-    def pack(self, v: Vectors, keys: NDArray[np.uint64]) -> tuple[bytes, Packets]:
+    def pack(self, v: Vectors, keys: NDArray[np.uint64], memory: Memory | None = None) -> tuple[bytes, Packets]:
         """Return the stream header, and a packet for every row; keys[b] is the word of the key for row b."""
-        message = self.compressor.compress(v, keys)
+        message = self.compressor.compress(v, keys, memory)
         if not self._native:
             message = Floats.of(self.compressor.decompress(message))
         return self._codec.header(message), self._codec.encode(message)
@@ -58,6 +58,11 @@ class Channel:
         """Return the vectors that packets stand for. Raises DecodeError for bytes that `pack` cannot have made."""
         message = self._codec.decode(packets, header)
         return self.compressor.decompress(message) if self._native else message.vectors()
+
+    @property
+    def dense(self) -> bool:
+        """Whether a packet holds all n coordinates, however sparse the vector is."""
+        return isinstance(self.codec, Dense)
 
     @property
     def _codec(self) -> Codec:

@@ -6,13 +6,13 @@ from abc import ABC, abstractmethod
 from typing import Literal, final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from qsim.batch import Vectors
 from qsim.channel import Channel
 from qsim.codecs import Codec, Dense, SparseFloats
 from qsim.compressors import Identity
 from qsim.options import one_of, option
+from qsim.weights import Replica, Weights
 
 _NO_KEYS = np.zeros(1, np.uint64)  # the identity draws nothing
 
@@ -21,7 +21,7 @@ class Downlink(ABC):
     """A choice of what is broadcast. Both methods return what the workers now know, and the bits that each receives."""
 
     @abstractmethod
-    def weights(self, w: NDArray[np.float64], first: bool) -> tuple[NDArray[np.float32], int]:
+    def weights(self, w: Weights, first: bool) -> tuple[Replica, int]:
         """Before the workers compute: the weights that they compute at. `first`: the stream has not been opened yet."""
 
     @abstractmethod
@@ -39,9 +39,9 @@ class DenseWeights(Downlink):
     def __post_init__(self) -> None:
         one_of("dtype", self.dtype, ("float32", "float64"))
 
-    def weights(self, w: NDArray[np.float64], first: bool) -> tuple[NDArray[np.float32], int]:
-        known, bits = _through(Dense(self.dtype), Vectors.dense(w), first)
-        return known.value.astype(np.float32, copy=False), bits
+    def weights(self, w: Weights, first: bool) -> tuple[Replica, int]:
+        known, bits = _through(Dense(self.dtype), Vectors.dense(w.dense()), first)
+        return Replica(known.value.astype(np.float32, copy=False)), bits
 
     def aggregate(self, total: Vectors, first: bool) -> tuple[Vectors, int]:
         return total, 0
@@ -56,8 +56,8 @@ class SparseSum(Downlink):
     (it is a function of the seed); weights are never sent.
     """
 
-    def weights(self, w: NDArray[np.float64], first: bool) -> tuple[NDArray[np.float32], int]:
-        return w.astype(np.float32), 0
+    def weights(self, w: Weights, first: bool) -> tuple[Replica, int]:
+        return Replica(w.vector.astype(np.float32), w.scale), 0
 
     def aggregate(self, total: Vectors, first: bool) -> tuple[Vectors, int]:
         received, bits = _through(SparseFloats(), total, first)

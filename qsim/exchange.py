@@ -11,6 +11,7 @@ from qsim.collectives import ParameterServer
 from qsim.downlinks import Downlink
 from qsim.engines import Session
 from qsim.objectives import Objective
+from qsim.weights import Weights
 from qsim.worker import Order
 
 
@@ -34,7 +35,6 @@ class WireExchange:
         self._session, self._channel, self._downlink = session, channel, downlink
         self._workers = weights.size
         self._server = ParameterServer(n, weights)
-        self._first = True
         self.begin(0)
 
     def begin(self, t: int) -> None:
@@ -43,15 +43,15 @@ class WireExchange:
         self.nonzeros = self.bits_up = self.bits_down = 0
         self._exchanges = 0
 
-    def __call__(self, task: str, w: NDArray[np.float64]) -> Vectors:
+    def __call__(self, task: str, w: Weights) -> Vectors:
         """Have every worker do `task` at the weights w; return the weighted sum of what they sent."""
-        weights, sent = self._downlink.weights(w, self._first)
+        first = self.round == self._exchanges == 0
+        weights, sent = self._downlink.weights(w, first)
         order = Order(self.round, self._exchanges, task, weights)
         received = self._server.reduce(self._session.round(order), self._channel)
-        total, returned = self._downlink.aggregate(received.vector, self._first)
+        total, returned = self._downlink.aggregate(received.vector, first)
         self.nonzeros += received.nonzeros
-        self.bits_up += received.bits + self._workers * 8 * len(received.header) * self._first
+        self.bits_up += received.bits + self._workers * 8 * len(received.header) * first
         self.bits_down += self._workers * (sent + returned)
         self._exchanges += 1
-        self._first = False
         return total

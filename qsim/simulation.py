@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from qsim.batch import Arrays
 from qsim.channel import Channel
+from qsim.checkpoint import Checkpoint
 from qsim.codecs import Codec
 from qsim.compressors import Compressor, Identity
 from qsim.datasets import DataError, Dataset, Partition, Shards, Shuffled, Source
 from qsim.downlinks import DenseWeights, Downlink
-from qsim.engines import Engine, Serial
+from qsim.engines import Engine, Serial, Session
 from qsim.exchange import WireExchange
 from qsim.keys import Key, Purpose
 from qsim.methods import Method
@@ -22,6 +26,7 @@ from qsim.options import one_of, option, whole
 from qsim.starts import Start, Zeros
 from qsim.trace import Recorder, Trace
 from qsim.until import Until
+from qsim.weights import Weights
 from qsim.worker import Job
 
 
@@ -95,16 +100,26 @@ _KINDS: tuple[tuple[str, Any, str], ...] = (
 
 
 def simulate(
-    data: Dataset | Source | Run, *, engine: Engine | None = None, progress: bool | None = None, **options: Any
+    data: Dataset | Source | Run,
+    *,
+    engine: Engine | None = None,
+    checkpoint: str | Path | None = None,
+    every: int = 100,
+    progress: bool | None = None,
+    **options: Any,
 ) -> Trace:
     """Train with simulated workers and return what happened, round by round.
 
-    Takes a `Run`, or the arguments of one (see there). The engine decides only where the workers run, never the
-    numbers. A progress bar is shown on a terminal when a run takes more than two seconds; `progress` True or False
-    overrides that.
+    Takes a `Run`, or the arguments of one (see there). The rest changes where and how it runs, never the numbers:
+
+    engine: where the workers run; `qsim.engines.Serial()` by default.
+    checkpoint, every: an .npz file written every so many rounds. If it exists, the run goes on from there, to the same
+        bits as without the break; a finished run is not run again. Keep one file for each run.
+    progress: a progress bar, shown on a terminal when a run takes more than two seconds; True or False overrides that.
 
     Raises ValueError and TypeError for arguments that make no sense, `qsim.datasets.DataError` for data that can't be
-    used, `qsim.compressors.NotFiniteError` when training diverges.
+    used, `qsim.compressors.NotFiniteError` when training diverges, `qsim.checkpoint.CheckpointError` for the file of
+    another run.
 
     >>> import qsim
     >>> data = qsim.datasets.load("spark_sample")
@@ -123,21 +138,76 @@ def simulate(
             f"a Run says it all: put {', '.join(options)} into it (dataclasses.replace makes a changed copy)"
         )
     run = data if isinstance(data, Run) else Run(data, **options)
+    whole("every", every, least=1)
+    store = None if checkpoint is None else Checkpoint(checkpoint, run)
+    saved = None if store is None else store.load()
+
     design, key = run.objective.design(run.load()), Key(run.seed)
-    shards = run.partition.split(design, run.workers, key.fold(Purpose.PARTITION))
-    state = {"w": run.start.weights(design.features, key.fold(Purpose.START))}
-    recorder = Recorder(run, run.load(), _test_data(run))
     channel = Channel(run.compressor, run.codec)
-    done = recorder.start(state["w"])
+    _require_affordable(run, channel, design.features)
+    shards = run.partition.split(design, run.workers, key.fold(Purpose.PARTITION))
+    start = run.start.weights(design.features, key.fold(Purpose.START))
+    recorder = Recorder(run, run.load(), _test_data(run))
     with (engine or Serial()).open(Job(shards, run.objective, run.method, channel, key)) as session:
-        weights = _weights(run, shards)
-        exchange = WireExchange(session, run.objective, channel, run.downlink, weights, design.features)
-        for t in _bar(0 if done else run.rounds, progress):
+        exchange = WireExchange(session, run.objective, channel, run.downlink, _weights(run, shards), design.features)
+        training = Training(Weights(start), {}, session, recorder)
+        first = training.begin() if saved is None else training.restore(saved)
+        for t in _bar(first, run.rounds, progress):
             exchange.begin(t)
-            run.method.round(state, exchange)
-            if recorder.record(t + 1, state["w"], exchange):
+            run.method.round(training.w, training.state, exchange)
+            over = recorder.record(t + 1, training.w, exchange) or t + 1 == run.rounds
+            if store is not None and (over or (t + 1) % every == 0):
+                store.save(training.snapshot(t + 1))
+            if over:
                 break
-    return recorder.trace(state["w"])
+    return recorder.trace(training.w)
+
+
+@dataclass
+class Training:
+    """All that changes while a run goes on."""
+
+    w: Weights
+    state: Arrays
+    session: Session
+    recorder: Recorder
+
+    def begin(self) -> int:
+        """Record the start; returns the round to go on with."""
+        return _NEVER if self.recorder.start(self.w) else 0
+
+    def snapshot(self, done: int) -> Arrays:
+        """Return everything as arrays, after so many rounds."""
+        parts = {"server": self.state, "workers": self.session.snapshot(), "recorder": self.recorder.snapshot()}
+        arrays = {f"{part}/{name}": array for part, named in parts.items() for name, array in named.items()}
+        return arrays | {"done": np.array(done), "w/vector": self.w.vector, "w/scale": np.array(self.w.scale)}
+
+    def restore(self, saved: Arrays) -> int:
+        """Go back to a snapshot; returns the round to go on with."""
+        self.w = Weights(saved["w/vector"], float(saved["w/scale"]))
+        self.state = _part(saved, "server/")
+        self.session.restore(_part(saved, "workers/"))
+        return _NEVER if self.recorder.restore(_part(saved, "recorder/")) else int(saved["done"])
+
+
+_NEVER = 2**62  # the round to go on with when a run is over
+
+
+def _part(saved: Arrays, prefix: str) -> Arrays:
+    return {name.removeprefix(prefix): array for name, array in saved.items() if name.startswith(prefix)}
+
+
+def _require_affordable(run: Run, channel: Channel, n: int) -> None:
+    """Refuse a round of dense packets that would take minutes and more memory than there may be."""
+    size = 4 * n * run.workers
+    if channel.dense and size > _DENSE_BYTES:
+        raise ValueError(
+            f"{run.workers:,} workers that send {n:,} dense coordinates each are {size / 1e9:,.0f} GB a round;"
+            " send non-zeros only: codec=qsim.codecs.SparseFloats(), or a sparse compressor such as qsim.QSGD(levels=4)"
+        )
+
+
+_DENSE_BYTES = 16e9
 
 
 def _load(data: Dataset | Source) -> Dataset:
@@ -157,7 +227,15 @@ def _weights(run: Run, shards: Shards) -> NDArray[np.float64]:
     return shards.weights if run.weighting == "rows" else np.full(run.workers, 1.0 / run.workers)
 
 
-def _bar(rounds: int, progress: bool | None) -> Any:
-    """Return range(rounds) with a bar: on a terminal (None), always (True) or never (False)."""
+def _bar(first: int, rounds: int, progress: bool | None) -> Any:
+    """Return range(first, rounds) with a bar: on a terminal (None), always (True) or never (False)."""
     disable = None if progress is None else not progress
-    return tqdm(range(rounds), unit="round", delay=0 if progress else 2, leave=False, disable=disable)
+    return tqdm(
+        range(first, rounds),
+        initial=min(first, rounds),
+        total=rounds,
+        unit="round",
+        delay=0 if progress else 2,
+        leave=False,
+        disable=disable,
+    )

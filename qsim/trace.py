@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import qsim
+from qsim.batch import Arrays
 from qsim.datasets import Dataset
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from qsim.exchange import WireExchange
     from qsim.simulation import Run
+    from qsim.weights import Weights
 
 TRAFFIC = ("nonzeros", "bits_up", "bits_down")
 EVALUATION = ("loss", "suboptimality", "gradient_norm", "train_error", "test_error")
@@ -133,26 +135,38 @@ class Recorder:
         self._traffic: list[tuple[int, int, int]] = []
         self._evaluations: list[dict[str, float]] = []
 
-    def start(self, w: NDArray[np.float64]) -> bool:
+    def start(self, w: Weights) -> bool:
         """Record round 0; tells whether the run is over already."""
         return self._add((0, 0, 0), w, evaluate=True)
 
-    def record(self, done: int, w: NDArray[np.float64], exchange: WireExchange) -> bool:
+    def record(self, done: int, w: Weights, exchange: WireExchange) -> bool:
         """Record a round, `done` of them in all; tells whether the run's rule ends it here."""
         evaluate = done % self._run.evaluate_every == 0 or done == self._run.rounds
         return self._add((exchange.nonzeros, exchange.bits_up, exchange.bits_down), w, evaluate)
 
-    def trace(self, w: NDArray[np.float64]) -> Trace:
+    def trace(self, w: Weights) -> Trace:
         """Return what was recorded."""
         traffic = np.array(self._traffic, np.int64)
         columns: dict[str, NDArray[Any]] = {"round": np.arange(len(traffic))}
         columns |= dict(zip(TRAFFIC, traffic.T.copy(), strict=True))
         columns |= {f"cumulative_{name}": np.cumsum(columns[name]) for name in TRAFFIC}
         columns |= {name: np.array([seen[name] for seen in self._evaluations]) for name in EVALUATION}
-        return Trace(columns, w.copy(), self._provenance())
+        return Trace(columns, w.dense(), self._provenance())
 
-    def _add(self, traffic: tuple[int, int, int], w: NDArray[np.float64], evaluate: bool) -> bool:
-        seen = self._evaluate(w) if evaluate else dict.fromkeys(EVALUATION, np.nan)
+    def snapshot(self) -> Arrays:
+        """Return what was recorded, as arrays."""
+        evaluations = [[seen[name] for name in EVALUATION] for seen in self._evaluations]
+        return {"traffic": np.array(self._traffic, np.int64), "evaluations": np.array(evaluations)}
+
+    def restore(self, saved: Arrays) -> bool:
+        """Go back to what was recorded; tells whether the run's rule had ended it there."""
+        self._traffic = [tuple(row) for row in saved["traffic"].tolist()]
+        self._evaluations = [dict(zip(EVALUATION, row, strict=True)) for row in saved["evaluations"].tolist()]
+        last = self._evaluations[-1]
+        return self._run.until is not None and np.isfinite(last["loss"]) and self._run.until.reached(last)
+
+    def _add(self, traffic: tuple[int, int, int], w: Weights, evaluate: bool) -> bool:
+        seen = self._evaluate(w.dense()) if evaluate else dict.fromkeys(EVALUATION, np.nan)
         self._traffic.append(traffic)
         self._evaluations.append(seen)
         return evaluate and self._run.until is not None and self._run.until.reached(seen)

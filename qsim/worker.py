@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from qsim.batch import Packets
+from qsim.batch import Arrays, Packets
 from qsim.channel import Channel
 from qsim.compressors import NotFiniteError
 from qsim.datasets import Shards
@@ -16,6 +16,10 @@ from qsim.datasets.block import Block
 from qsim.keys import Key, Purpose
 from qsim.methods import Method
 from qsim.objectives import Objective
+from qsim.weights import Replica
+
+_BLOCK_BYTES = 1 << 20  # what the vectors of a block may take, so that they stay in the cache between stages
+_ENTRY_BYTES = 20  # index and value of a vector's entry, index and level of its message's, and the packet
 
 
 @dataclass(frozen=True)
@@ -36,7 +40,7 @@ class Order:
     round: int
     exchange: int
     task: str
-    weights: NDArray[np.float32]
+    weights: Replica
 
 
 @dataclass(frozen=True)
@@ -49,28 +53,89 @@ class Reply:
 
 
 class Host:
-    """The workers of one process.
+    """The workers low, ..., high - 1 of a job, in one process.
 
-    They run in blocks, which bounds the memory in use; the answers do not depend on the block size.
+    They run in blocks, which bounds the memory in use, and blocks on threads (kernels release the GIL). The answers
+    depend on neither. `block` is how many workers pass through each stage together; None: as many as fit the cache.
     """
 
-    def __init__(self, job: Job, low: int, high: int, block: int) -> None:
-        """Take over the workers low, ..., high - 1, `block` at a time."""
+    def __init__(self, job: Job, low: int, high: int, block: int | None = None, threads: int = 1) -> None:
+        size = block or _block_size(job, high - low, threads)
         self._job = job
-        self._blocks = [Block(job.shards, first, min(first + block, high)) for first in range(low, high, block)]
-        self._memories = [job.method.memory(block) for block in self._blocks]
         self._data_key = job.key.fold(Purpose.DATA)
         self._quantize_key = job.key.fold(Purpose.QUANTIZE)
+        self._blocks = [_Workers(job, first, min(first + size, high)) for first in range(low, high, size)]
+        self._pool = ThreadPoolExecutor(threads) if threads > 1 else None
+
+    @property
+    def stateful(self) -> bool:
+        """Whether the workers keep anything from round to round."""
+        return any(part.arrays for part in self._blocks)
 
     def run(self, order: Order) -> Iterator[Reply]:
         """Carry out an order; yields the replies of the blocks in the order of the workers."""
-        job, keys = self._job, self._quantize_key.fold(order.round, order.exchange)
-        for block, memory in zip(self._blocks, self._memories, strict=True):
+        if self._pool is None:
+            return (self._work(part, order) for part in self._blocks)
+        return self._pool.map(lambda part: self._work(part, order), self._blocks)
+
+    def snapshot(self) -> Arrays:
+        """Return what the workers keep: each array for all workers in order, whatever the blocks."""
+        names = self._blocks[0].arrays
+        return {name: np.concatenate([part.arrays[name] for part in self._blocks]) for name in names}
+
+    def restore(self, snapshot: Arrays) -> None:
+        """Set what the workers keep to a snapshot of the same workers."""
+        for name, saved in snapshot.items():
+            ends = np.cumsum([part.arrays[name].size for part in self._blocks])
+            for part, piece in zip(self._blocks, np.split(saved, ends[:-1]), strict=True):
+                part.arrays[name][:] = piece
+
+    def close(self) -> None:
+        """End the threads."""
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+
+    def _work(self, part: _Workers, order: Order) -> Reply:
+        job, block = self._job, part.block
+        try:
             vectors = job.method.work(
-                order.task, order.round, job.objective, block, order.weights, memory, self._data_key
+                order.task, order.round, job.objective, block, order.weights, part.kept, self._data_key
             )
-            try:
-                header, packets = job.channel.pack(vectors, keys.words(block.low, block.high))
-            except NotFiniteError as error:
-                raise NotFiniteError(f"round {order.round}, workers {block.low} to {block.high - 1}: {error}") from None
-            yield Reply(block.low, header, packets)
+            keys = self._quantize_key.fold(order.round, order.exchange).words(block.low, block.high)
+            header, packets = job.channel.pack(vectors, keys, part.memory)
+            if part.memory is not None:
+                job.channel.compressor.settle(part.memory, job.channel.unpack(header, packets))
+        except Exception as error:
+            where = _where(block, order, error)
+            if isinstance(error, NotFiniteError):
+                raise NotFiniteError(f"{where}: {error}") from None
+            error.add_note(f"in {where} of the simulation")
+            raise
+        return Reply(block.low, header, packets)
+
+
+class _Workers:
+    """A block of workers and what they keep: arrays of the method, and the compressor's memory."""
+
+    def __init__(self, job: Job, low: int, high: int) -> None:
+        self.block = Block(job.shards, low, high)
+        self.kept = job.method.memory(self.block)
+        self.memory = job.channel.compressor.memory(self.block.support)
+        self.arrays = {f"method/{name}": array for name, array in self.kept.items()}
+        if self.memory is not None:
+            self.arrays |= {f"compressor/{name}": array for name, array in self.memory.arrays.items()}
+
+
+def _where(block: Block, order: Order, error: Exception) -> str:
+    row = getattr(error, "row", None)
+    who = f"workers {block.low} to {block.high - 1}" if row is None else f"worker {block.low + row}"
+    return f"{who}, round {order.round}"
+
+
+def _block_size(job: Job, workers: int, threads: int) -> int:
+    """Return how many workers' vectors fit the cache: their supports, or all n coordinates where a stage is dense."""
+    entries = float(np.diff(job.shards.support_offsets).mean())
+    if job.channel.dense:
+        entries = job.shards.dataset.features
+    fit = int(_BLOCK_BYTES / (_ENTRY_BYTES * max(entries, 1.0)))
+    return int(np.clip(fit, 1, max(1, -(-workers // (4 * threads) if threads > 1 else workers))))

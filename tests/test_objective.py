@@ -15,6 +15,7 @@ from qsim.batch import Vectors
 from qsim.datasets import Contiguous, Dirichlet
 from qsim.datasets.block import Block, Rows
 from qsim.objectives import NoOptimumError
+from qsim.weights import Replica
 
 LogisticRegression = qsim.LogisticRegression
 
@@ -71,7 +72,7 @@ def test_against_scipy_in_float32_and_float64() -> None:
     np.testing.assert_allclose(LogisticRegression(0.0).gradient(w, data), expected, rtol=1e-10, atol=1e-15)
     shards = Contiguous().split(data, 1, qsim.Key(0))
     block = Block(shards, 0, 1)
-    update = LogisticRegression(0.5).update(block, block.all_rows(), w.astype(np.float32), 2.0)
+    update = LogisticRegression(0.5).update(block, block.all_rows(), Replica(w.astype(np.float32)), 2.0)
     # float32 sums of up to 32,561 terms: off by about sqrt(32,561) roundings of 2^-24, relative to the largest entry
     np.testing.assert_allclose(update.to_dense()[0], 2 * expected, atol=2e-5 * np.abs(expected).max())
 
@@ -88,7 +89,7 @@ def test_updates_of_all_and_of_some_rows(data: qsim.Dataset, workers: int, draw:
     ]
     some = Rows(np.array([r for pick in picks for r in pick], np.int64), np.cumsum([0, *map(len, picks)]))
     for rows, per_worker in ((block.all_rows(), [o.tolist() for o in owners(shards)]), (some, picks)):
-        found = LogisticRegression(0.7).update(block, rows, w, 0.5)
+        found = LogisticRegression(0.7).update(block, rows, Replica(w), 0.5)
         check_update(found, per_worker, data, w)
 
 
@@ -120,7 +121,7 @@ def test_touched_coordinates_only() -> None:
     dicts = as_dicts(data)
     for first in (0, 50, 0):
         rows = Rows(np.array([first, first + 1, first + 100]), np.array([0, 2, 3]))
-        found = LogisticRegression(0.0).update(block, rows, w, 1.0)
+        found = LogisticRegression(0.0).update(block, rows, Replica(w), 1.0)
         assert found.index.tolist() == sorted(dicts[first].keys() | dicts[first + 1].keys()) + sorted(
             dicts[first + 100]
         )

@@ -24,6 +24,7 @@ ROOMS = [  # each room may import those above it, and itself
     {"kernels"},
     {"keys"},
     {"batch", "steps"},
+    {"weights"},
     {"datasets"},
     {"objectives", "compressors", "codecs", "starts", "until"},
     {"channel"},
@@ -31,11 +32,15 @@ ROOMS = [  # each room may import those above it, and itself
     {"worker"},
     {"engines", "collectives"},
     {"exchange"},
-    {"trace"},
+    {"trace", "checkpoint"},
     {"simulation"},
-    {"study"},
+    {"study", "testing"},
 ]
-EXCEPTIONS = {("kernels", "storage"), ("trace", "simulation")}  # the latter for a type only
+EXCEPTIONS = {
+    ("kernels", "storage"),
+    ("trace", "simulation"),
+    ("checkpoint", "simulation"),
+}  # the latter two for a type only
 OUTSIDE = {"kernels": {"numpy", "numba", "llvmlite"}, "batch": {"numpy"}, "keys": {"numpy"}, "options": set()}
 
 

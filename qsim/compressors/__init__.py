@@ -1,7 +1,9 @@
 """Compressors: what a worker makes of its update before it is sent. One small final class for each."""
 
 from qsim.compressors.base import Compressor, NotFiniteError
+from qsim.compressors.feedback import ErrorFeedback
 from qsim.compressors.identity import Identity
 from qsim.compressors.qsgd import QSGD
+from qsim.compressors.scaled import Scaled
 
-__all__ = ["QSGD", "Compressor", "Identity", "NotFiniteError"]
+__all__ = ["QSGD", "Compressor", "ErrorFeedback", "Identity", "NotFiniteError", "Scaled"]

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from abc import ABC
-from typing import Any, ClassVar
-
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from qsim.batch import Message, Vectors
+from qsim.batch import Memory, Message, Support, Vectors
 from qsim.keys import Key
 
 
 class NotFiniteError(ValueError):
-    """A vector to be compressed holds NaN or infinity, or is too large for float32."""
+    """A vector to be compressed holds NaN or infinity, or is too large for float32. `row` is its row in the batch."""
+
+    def __init__(self, text: str, row: int | None = None) -> None:
+        super().__init__(text)
+        self.row = row
 
 
-class Compressor(ABC):
+class Compressor:
     """Turns vectors into messages, at random but as a pure function of (vector, key).
 
     A compressor of your own is one class with `emits` (the kind of message it makes) and `quantize`, in plain NumPy:
@@ -36,21 +37,19 @@ class Compressor(ABC):
     the other. Costs of the default `compress`: every row is made dense, O(n) a row.
     """
 
-    emits: ClassVar[type[Message]]
-    """The kind of message that `quantize` and `compress` return."""
-
-    def __init_subclass__(cls, **options: Any) -> None:
-        """Refuse a class that defines neither `quantize` nor `compress`, which would call each other for ever."""
-        super().__init_subclass__(**options)
-        if cls.quantize is Compressor.quantize and cls.compress is Compressor.compress:
-            raise TypeError(
-                f"{cls.__name__} must define quantize(self, v, key), or compress(self, v, keys) for batches"
-            )
-        if not hasattr(cls, "emits"):
-            raise TypeError(f"{cls.__name__} must say what it makes: emits = qsim.batch.Levels, or qsim.batch.Floats")
+    @property
+    def emits(self) -> type[Message]:
+        """The kind of message that `quantize` and `compress` return; `emits = qsim.batch.Levels` in a class says it."""
+        raise TypeError(
+            f"{type(self).__name__} must say what it makes: emits = qsim.batch.Levels, or emits = qsim.batch.Floats"
+        )
 
     def quantize(self, v: ArrayLike, key: Key) -> Message:
         """Compress one bare vector (any sequence of n numbers, taken as float32); returns a message of one row."""
+        if type(self).compress is Compressor.compress:  # each is defined by the other
+            raise TypeError(
+                f"{type(self).__name__} must define quantize(self, v, key), or compress(self, v, keys, memory)"
+            )
         vector = np.asarray(v)
         if vector.ndim != 1:
             raise ValueError(
@@ -59,15 +58,41 @@ class Compressor(ABC):
         with np.errstate(over="ignore"):  # what overflows float32 is refused by compress
             return self.compress(Vectors.dense(vector.astype(np.float32)), np.array([key.word], np.uint64))
 
-    def compress(self, v: Vectors, keys: NDArray[np.uint64]) -> Message:
-        """Compress a batch, row b with the key whose word is keys[b]. Raises NotFiniteError for NaN and infinity."""
+    def compress(self, v: Vectors, keys: NDArray[np.uint64], memory: Memory | None = None) -> Message:
+        """Compress a batch, row b with the key whose word is keys[b]. Raises NotFiniteError for NaN and infinity.
+
+        `memory` is what `memory(support)` returned for the same workers, or None for a compressor without one.
+        """
         require_finite(v)
-        rows = v.to_dense()
-        return self.emits.join([self.quantize(row, Key(int(word))) for row, word in zip(rows, keys, strict=True)])
+        return self.emits.join([self._row(b, v, Key(int(word))) for b, word in enumerate(keys)])
 
     def decompress(self, message: Message) -> Vectors:
         """Return the vectors that a message stands for."""
         return message.vectors()
+
+    def contraction(self, n: int) -> float | None:
+        """Return delta > 0 with E ||Q(v) - v||^2 <= (1 - delta) ||v||^2 for all v of length n; None: not known."""
+        return None
+
+    def variance(self, n: int) -> float | None:
+        """Return omega with E Q(v) = v and E ||Q(v) - v||^2 <= omega ||v||^2 for all v of length n; None: not known."""
+        return None
+
+    def memory(self, support: Support) -> Memory | None:
+        """Return what the workers of a block keep, as it is before the first round; None for a compressor without."""
+        return None
+
+    def settle(self, memory: Memory, sent: Vectors) -> None:
+        """Learn what was delivered of the vectors last compressed, decoded from the packets."""
+        raise NotImplementedError(f"{type(self).__name__} has a memory, so it must define settle(self, memory, sent)")
+
+    def _row(self, row: int, v: Vectors, key: Key) -> Message:
+        """Compress one row, made dense, with the user's `quantize`; an error tells which row it was."""
+        try:
+            return self.quantize(v.row(row), key)
+        except Exception as error:
+            error.row = row  # type: ignore[attr-defined]
+            raise
 
 
 def require_finite(v: Vectors) -> None:
@@ -80,5 +105,6 @@ def require_finite(v: Vectors) -> None:
         coordinate = place - int(v.offsets[row]) if v.index is None else int(v.index[place])
         raise NotFiniteError(
             f"row {row} of the batch holds {v.value[place]} at coordinate {coordinate}: only finite float32 numbers"
-            " can be compressed (in training, the usual cause is a step that is too large)"
+            " can be compressed (in training, the usual cause is a step that is too large)",
+            row,
         )

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, final
+from typing import final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from qsim.batch import Floats, Message, Vectors
+from qsim.batch import Floats, Memory, Vectors
 from qsim.compressors.base import Compressor, require_finite
 from qsim.options import option
 
@@ -24,9 +24,9 @@ class Identity(Compressor):
     array([[1. , 0.5]], dtype=float32)
     """
 
-    emits: ClassVar[type[Message]] = Floats
+    emits = Floats
 
-    def compress(self, v: Vectors, keys: NDArray[np.uint64]) -> Floats:
+    def compress(self, v: Vectors, keys: NDArray[np.uint64], memory: Memory | None = None) -> Floats:
         """Return the rows unchanged. Raises NotFiniteError for NaN and infinity."""
         require_finite(v)
         return Floats.of(v)
@@ -34,3 +34,7 @@ class Identity(Compressor):
     def variance(self, n: int) -> float:
         """Return omega = 0."""
         return 0.0
+
+    def contraction(self, n: int) -> float:
+        """Return delta = 1."""
+        return 1.0

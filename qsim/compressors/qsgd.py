@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from math import sqrt
-from typing import ClassVar, Literal, final
+from typing import Literal, final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from qsim.batch import Levels, Message, Vectors, index_type
+from qsim.batch import Levels, Memory, Vectors, index_type
 from qsim.compressors.base import Compressor, NotFiniteError, require_finite
 from qsim.options import one_of, option, whole
 
@@ -41,13 +41,13 @@ class QSGD(Compressor):
     levels: int
     norm: Literal["l2", "max"] = "l2"
 
-    emits: ClassVar[type[Message]] = Levels
+    emits = Levels
 
     def __post_init__(self) -> None:
         whole("levels", self.levels, least=1, most=2**23)  # a float32 above 2^23 has no fraction to round
         one_of("norm", self.norm, ("l2", "max"))
 
-    def compress(self, v: Vectors, keys: NDArray[np.uint64]) -> Levels:
+    def compress(self, v: Vectors, keys: NDArray[np.uint64], memory: Memory | None = None) -> Levels:
         """Quantize a batch. Raises NotFiniteError for NaN, infinity and a norm above float32's range."""
         from qsim.kernels.quantize import round_to_levels
 
@@ -70,7 +70,8 @@ class QSGD(Compressor):
             require_finite(v)
             row = int(np.argmax(norms))
             raise NotFiniteError(
-                f"row {row} of the batch has norm {norms[row]:.6g}, above float32's range (3.4e38) on the wire"
+                f"row {row} of the batch has norm {norms[row]:.6g}, above float32's range (3.4e38) on the wire",
+                row,
             )
         return scale
 

@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from threading import local
 
 import numpy as np
 from numpy.typing import NDArray
 
-from qsim.batch import Vectors
+from qsim.batch import Support, Vectors
 from qsim.datasets.partition import Shards
+from qsim.weights import Replica
+
+_THREAD = local()
+
+
+def _scratch(width: int) -> tuple[NDArray[np.float32], NDArray[np.uint64]]:
+    """Return zeros for the sums and marks of a support: one pair a thread, which its users leave zero."""
+    found: tuple[NDArray[np.float32], NDArray[np.uint64]] | None = getattr(_THREAD, "scratch", None)
+    if found is None or found[0].size < width:
+        found = np.zeros(width, np.float32), np.zeros(-(-width // 64), np.uint64)
+        _THREAD.scratch = found
+    return found
 
 
 @dataclass(frozen=True)
@@ -37,25 +50,31 @@ class Block:
         self._columns = data.indices.view(f"u{data.indices.itemsize}")
         self._local = shards.local.view(np.uint32)
         self._support, self._support_offsets = shards.support, shards.support_offsets[low : high + 1]
-        self._sums = np.zeros(0, np.float32)
-        self._marks = np.zeros(0, np.uint64)
 
     @property
     def workers(self) -> int:
         """How many workers there are in the block."""
         return self.high - self.low
 
+    @property
+    def support(self) -> Support:
+        """Which coordinates each worker's vectors can fill."""
+        base, top = int(self._support_offsets[0]), int(self._support_offsets[-1])
+        return Support(self.n, self._support_offsets - base, self._support[base:top])
+
     def all_rows(self) -> Rows:
         """Return every row of every worker."""
         first, last = self.offsets[0], self.offsets[-1]
         return Rows(self.order[first:last], self.offsets - first, all=True)
 
-    def margins(self, rows: Rows, weights: NDArray[np.float32]) -> NDArray[np.float32]:
+    def margins(self, rows: Rows, weights: Replica) -> NDArray[np.float32]:
         """Return the inner product of each row with the weights."""
         from qsim.kernels.csr import margins
 
         out = np.empty(rows.index.size, np.float32)
-        margins(self._indptr, self._columns, self._values, rows.index, weights, out)
+        margins(self._indptr, self._columns, self._values, rows.index, weights.vector, out)
+        if weights.scale != 1.0:
+            out *= np.float32(weights.scale)
         return out
 
     def spread(self, rows: Rows, slopes: NDArray[np.float32]) -> Vectors:
@@ -71,10 +90,7 @@ class Block:
             return Vectors(self.n, self._support_offsets - base, self._support[base:top], value)
         sizes = self._indptr[rows.index + 1] - self._indptr[rows.index]
         most = min(int(sizes.sum()), rows.index.size * self.n)
-        widest = int(np.diff(self._support_offsets).max())
-        if self._sums.size < widest:
-            self._sums = np.zeros(widest, np.float32)
-            self._marks = np.zeros(-(-widest // 64), np.uint64)
+        sums, marks = _scratch(int(np.diff(self._support_offsets).max()))
         offsets = np.empty(self.workers + 1, np.int64)
         index, value = np.empty(most, self._support.dtype), np.empty(most, np.float32)
         used = scatter_touched(
@@ -86,8 +102,8 @@ class Block:
             slopes,
             self._support,
             self._support_offsets,
-            self._sums,
-            self._marks,
+            sums,
+            marks,
             offsets,
             index,
             value,

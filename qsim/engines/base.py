@@ -6,15 +6,32 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 
+from qsim.batch import Arrays
 from qsim.worker import Job, Order, Reply
 
 
 class Session(AbstractContextManager["Session"]):
-    """The workers of one run, alive until the session is closed."""
+    """The workers of one run, alive until the session is closed (by leaving its `with` block)."""
 
     @abstractmethod
     def round(self, order: Order) -> Iterator[Reply]:
-        """Have all workers carry out an order; yields their replies in the order of the workers."""
+        """Have all workers carry out an order; yields their replies in the order of the workers.
+
+        An exception in a worker is raised here, with its traceback and a note that names worker and round.
+        """
+
+    @abstractmethod
+    def snapshot(self) -> Arrays:
+        """Return what the workers keep between rounds, in the order of the workers: the same on every engine."""
+
+    @abstractmethod
+    def restore(self, snapshot: Arrays) -> None:
+        """Set what the workers keep to a snapshot of the same job, taken on any engine."""
+
+    @property
+    def pids(self) -> list[int]:
+        """The processes of the workers, this one left out."""
+        return []
 
 
 class Engine(ABC):

@@ -1,37 +1,37 @@
-"""All workers in this process, one block after the other."""
+"""All workers in this process."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any, final
 
-import numpy as np
-
+from qsim.batch import Arrays
 from qsim.engines.base import Engine, Session
 from qsim.options import option, whole
 from qsim.worker import Host, Job, Order, Reply
-
-_BLOCK_BYTES = 1 << 20  # what the vectors of a block may take, so that they stay in the cache between stages
-_ENTRY_BYTES = 20  # index and value of a vector's entry, index and level of its message's, and the packet
 
 
 @final
 @option
 class Serial(Engine):
-    """Runs all workers in this process.
+    """Runs all workers in this process, blocks of them one after the other or on threads.
 
-    `block` is how many workers pass through each stage together; None chooses it so that a block fits the cache. It
-    changes the speed, never the numbers. Raises ValueError for a block below 1.
+    `block` is how many workers pass through each stage together; None chooses it so that a block fits the cache.
+    `threads` run blocks at the same time. Both change the speed, never the numbers.
+
+    Raises ValueError for a block or threads below 1.
     """
 
     block: int | None = None
+    threads: int = 1
 
     def __post_init__(self) -> None:
         if self.block is not None:
             whole("block", self.block, least=1)
+        whole("threads", self.threads, least=1)
 
     def open(self, job: Job) -> Session:
-        return _SerialSession(Host(job, 0, job.shards.workers, self.block or _block_size(job)))
+        return _SerialSession(Host(job, 0, job.shards.workers, self.block, self.threads))
 
 
 class _SerialSession(Session):
@@ -41,10 +41,11 @@ class _SerialSession(Session):
     def round(self, order: Order) -> Iterator[Reply]:
         return self._host.run(order)
 
+    def snapshot(self) -> Arrays:
+        return self._host.snapshot()
+
+    def restore(self, snapshot: Arrays) -> None:
+        self._host.restore(snapshot)
+
     def __exit__(self, *problem: Any) -> None:
-        del self._host
-
-
-def _block_size(job: Job) -> int:
-    mean = max(1.0, float(np.diff(job.shards.support_offsets).mean()))
-    return int(np.clip(_BLOCK_BYTES / (_ENTRY_BYTES * mean), 1, 1024))
+        self._host.close()

@@ -64,3 +64,34 @@ def first_not_finite(value: NDArray[np.floating]) -> int:
                 if not np.isfinite(part[k]):
                     return start + k
     return -1
+
+
+@kernel
+def add_on_support(
+    support_offsets: NDArray[np.int64],
+    support: NDArray[np.int32] | None,
+    offsets: NDArray[np.int64],
+    index: NDArray[np.int32] | None,
+    value: NDArray[np.float32],
+    sign: np.float32,
+    out: NDArray[np.float32],
+) -> int:
+    """Add sign times each row to its support's entries in `out`; return how many non-zeros of the rows were added.
+
+    Row b of the support has the coordinates support[support_offsets[b] : support_offsets[b + 1]] (all of them if None).
+    """
+    added = 0
+    for row in range(offsets.size - 1):
+        here = support_offsets[row]
+        last = support_offsets[row + 1]
+        for k in range(offsets[row], offsets[row + 1]):
+            coordinate = k - offsets[row] if index is None else np.int64(index[k])
+            if support is None:
+                here = support_offsets[row] + coordinate
+            else:
+                while here < last and support[here] < coordinate:
+                    here += 1
+            if here < last and (support is None or support[here] == coordinate):
+                out[here] += sign * value[k]
+                added += value[k] != 0
+    return added

@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any, Protocol
+from typing import Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
-from qsim.batch import Vectors
+from qsim.batch import Arrays, Vectors
 from qsim.datasets.block import Block
 from qsim.keys import Key
 from qsim.objectives import Objective
-
-State = dict[str, Any]
-"""Arrays and plain values by name."""
+from qsim.weights import Replica, Weights
 
 
 class Exchange(Protocol):
@@ -24,17 +19,17 @@ class Exchange(Protocol):
     """The round, counted from 0."""
     objective: Objective
 
-    def __call__(self, task: str, w: NDArray[np.float64]) -> Vectors:
+    def __call__(self, task: str, w: Weights) -> Vectors:
         """Have every worker do `task` at the weights w; return the weighted sum of what they sent, one float64 row."""
         ...
 
 
 class Method(ABC):
-    """A way of training. The server's state and each block's memory are dicts of arrays and plain values."""
+    """A way of training. The server's state and each block's memory are dicts of arrays."""
 
     @abstractmethod
-    def round(self, state: State, exchange: Exchange) -> None:
-        """Do one round on the server: exchange as often as needed, then change state["w"]."""
+    def round(self, w: Weights, state: Arrays, exchange: Exchange) -> None:
+        """Do one round on the server: exchange as often as needed, then change w, and what else the server keeps."""
 
     @abstractmethod
     def work(
@@ -43,8 +38,8 @@ class Method(ABC):
         t: int,
         objective: Objective,
         block: Block,
-        weights: NDArray[np.float32],
-        memory: State,
+        weights: Replica,
+        memory: Arrays,
         key: Key,
     ) -> Vectors:
         """Return what each worker of a block wants to send in round t: one float32 row a worker.
@@ -53,6 +48,6 @@ class Method(ABC):
         of the block's workers: `key.fold(t).words(block.low, block.high)`.
         """
 
-    def memory(self, block: Block) -> State:
+    def memory(self, block: Block) -> Arrays:
         """Return what the workers of a block keep from round to round: arrays, empty here."""
         return {}

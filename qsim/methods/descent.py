@@ -5,17 +5,15 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import final
 
-import numpy as np
-from numpy.typing import NDArray
-
-from qsim.batch import Vectors
+from qsim.batch import Arrays, Vectors
 from qsim.datasets.block import Block, Rows
 from qsim.keys import Key
-from qsim.methods.base import Exchange, Method, State
+from qsim.methods.base import Exchange, Method
 from qsim.methods.sampling import Sampling, WithReplacement
 from qsim.objectives import Objective
 from qsim.options import option, whole
 from qsim.steps import Step
+from qsim.weights import Replica, Weights
 
 
 class _Descent(Method):
@@ -27,19 +25,16 @@ class _Descent(Method):
 
     step: Step
 
-    def round(self, state: State, exchange: Exchange) -> None:
+    def round(self, w: Weights, state: Arrays, exchange: Exchange) -> None:
         shrink = 1.0 - self.step(exchange.round) * exchange.objective.l2
         if shrink <= 0.0:
             raise ValueError(
                 f"step * l2 = {1.0 - shrink:g} in round {exchange.round}: it must stay below 1, or the regulariser"
                 " throws the weights past zero; take a smaller step"
             )
-        total = exchange("update", state["w"])
-        state["w"] = shrink * state["w"]
-        if total.index is None:
-            state["w"] -= total.value
-        else:
-            state["w"][total.index] -= total.value
+        total = exchange("update", w)
+        w.shrink(shrink)
+        w.subtract(total)
 
     def work(
         self,
@@ -47,14 +42,14 @@ class _Descent(Method):
         t: int,
         objective: Objective,
         block: Block,
-        weights: NDArray[np.float32],
-        memory: State,
+        weights: Replica,
+        memory: Arrays,
         key: Key,
     ) -> Vectors:
         return objective.update(block, self._rows(t, block, memory, key), weights, self.step(t))
 
     @abstractmethod
-    def _rows(self, t: int, block: Block, memory: State, key: Key) -> Rows:
+    def _rows(self, t: int, block: Block, memory: Arrays, key: Key) -> Rows:
         """Return the rows that each worker computes with in round t."""
 
 
@@ -81,7 +76,7 @@ class GradientDescent(_Descent):
     def __post_init__(self) -> None:
         _check_step(self.step)
 
-    def _rows(self, t: int, block: Block, memory: State, key: Key) -> Rows:
+    def _rows(self, t: int, block: Block, memory: Arrays, key: Key) -> Rows:
         return block.all_rows()
 
 
@@ -107,8 +102,8 @@ class SGD(_Descent):
         if not isinstance(self.sampling, Sampling):
             raise TypeError(f"sampling must be WithReplacement() or Passes() of qsim.methods, found {self.sampling!r}")
 
-    def memory(self, block: Block) -> State:
+    def memory(self, block: Block) -> Arrays:
         return self.sampling.memory(block)
 
-    def _rows(self, t: int, block: Block, memory: State, key: Key) -> Rows:
+    def _rows(self, t: int, block: Block, memory: Arrays, key: Key) -> Rows:
         return self.sampling.draw(block, self.batch, t, memory, key)

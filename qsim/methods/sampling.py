@@ -7,9 +7,9 @@ from typing import final
 
 import numpy as np
 
+from qsim.batch import Arrays
 from qsim.datasets.block import Block, Rows
 from qsim.keys import Key
-from qsim.methods.base import State
 from qsim.options import option
 
 
@@ -17,10 +17,10 @@ class Sampling(ABC):
     """A rule by which every worker draws `batch` of its own rows."""
 
     @abstractmethod
-    def draw(self, block: Block, batch: int, t: int, memory: State, key: Key) -> Rows:
+    def draw(self, block: Block, batch: int, t: int, memory: Arrays, key: Key) -> Rows:
         """Return the rows that each worker of the block draws in round t; a worker without rows draws none."""
 
-    def memory(self, block: Block) -> State:
+    def memory(self, block: Block) -> Arrays:
         """Return the arrays that `draw` keeps."""
         return {}
 
@@ -30,7 +30,7 @@ class Sampling(ABC):
 class WithReplacement(Sampling):
     """Independent uniform draws: the gradient is an unbiased estimate of the shard's, also given the past."""
 
-    def draw(self, block: Block, batch: int, t: int, memory: State, key: Key) -> Rows:
+    def draw(self, block: Block, batch: int, t: int, memory: Arrays, key: Key) -> Rows:
         from qsim.kernels.sampling import draw_with_replacement
 
         offsets, rows = np.empty(block.workers + 1, np.int64), np.empty(block.workers * batch, np.int64)
@@ -47,12 +47,12 @@ class Passes(Sampling):
     A batch that reaches the end of a pass goes on in the next one. Unbiased over a pass, not given the past.
     """
 
-    def memory(self, block: Block) -> State:
+    def memory(self, block: Block) -> Arrays:
         """Return the pass each worker is in, and its order: a memo that any round can be started without."""
         size = int(block.offsets[-1] - block.offsets[0])
         return {"shuffled": np.empty(size, np.int64), "passes": np.full(block.workers, -1, np.int64)}
 
-    def draw(self, block: Block, batch: int, t: int, memory: State, key: Key) -> Rows:
+    def draw(self, block: Block, batch: int, t: int, memory: Arrays, key: Key) -> Rows:
         from qsim.kernels.sampling import draw_passes
 
         offsets, rows = np.empty(block.workers + 1, np.int64), np.empty(block.workers * batch, np.int64)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from qsim.batch import Vectors
 from qsim.datasets import Dataset
 from qsim.datasets.block import Block, Rows
+from qsim.weights import Replica
 
 
 class NoOptimumError(ValueError):
@@ -53,7 +54,7 @@ class Objective(ABC):
         """Return the minimiser, from the disk if it was found before. Raises NoOptimumError if it is not found."""
 
     @abstractmethod
-    def update(self, block: Block, rows: Rows, weights: NDArray[np.float32], step: float) -> Vectors:
+    def update(self, block: Block, rows: Rows, weights: Replica, step: float) -> Vectors:
         """Return for each worker: step times the mean over its rows of the gradient of the loss (without l2).
 
         A worker without rows has a zero row. float32; only the coordinates that the rows touch.

@@ -12,6 +12,7 @@ from qsim.datasets import Dataset
 from qsim.datasets.block import Block, Rows
 from qsim.objectives.base import NoOptimumError, Objective, Optimum, back, margins_of
 from qsim.options import number, option
+from qsim.weights import Replica
 
 _TOLERANCE = 1e-10
 _CACHE_VERSION = 1
@@ -88,7 +89,7 @@ class LogisticRegression(Objective):
                 np.savez(temporary, weights=found.weights)
         return found
 
-    def update(self, block: Block, rows: Rows, weights: NDArray[np.float32], step: float) -> Vectors:
+    def update(self, block: Block, rows: Rows, weights: Replica, step: float) -> Vectors:
         from qsim.kernels.csr import logistic_slopes
 
         slopes = block.margins(rows, weights)

@@ -1,0 +1,66 @@
+"""Error feedback: what a contraction leaves out is remembered, and sent later."""
+
+from __future__ import annotations
+
+from typing import final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qsim.batch import Memory, Message, Support, Vectors
+from qsim.compressors.base import Compressor
+from qsim.options import option
+
+
+@final
+@option
+class ErrorFeedback(Compressor):
+    """Sends C(e + v) and keeps e <- e + v - sent, for a contraction C (EF14).
+
+    v is the update, step times gradient, so the memory sees the step. A worker's memory lives on the support of its
+    shard, and so does what it compresses: O(support) a round and worker, also in a mini-batch round.
+
+    Without a memory (a bare vector) it is C itself.
+
+    Source: Seide et al., Interspeech 2014; Stich, Cordonnier, Jaggi, NeurIPS 2018, Algorithm 1; Karimireddy et al.,
+    ICML 2019.
+
+    >>> import qsim
+    >>> qsim.ErrorFeedback(qsim.Scaled(qsim.QSGD(levels=4))).contraction(16)
+    0.8
+
+    Raises ValueError for a compressor that is not a contraction: around one with omega > 1 the memory would diverge.
+    """
+
+    compressor: Compressor
+
+    def __post_init__(self) -> None:
+        if self.compressor.contraction(1) is None:
+            raise ValueError(
+                f"ErrorFeedback needs a contraction, found {self.compressor!r};"
+                f" an unbiased compressor becomes one as qsim.Scaled({self.compressor!r})"
+            )
+
+    @property
+    def emits(self) -> type[Message]:
+        return self.compressor.emits
+
+    def compress(self, v: Vectors, keys: NDArray[np.uint64], memory: Memory | None = None) -> Message:
+        if memory is None:
+            return self.compressor.compress(v, keys)
+        memory.add("error", v)
+        return self.compressor.compress(memory.vectors("error"), keys)
+
+    def memory(self, support: Support) -> Memory:
+        """Return a zero error for every worker, on its support."""
+        return Memory.zeros(support, "error")
+
+    def settle(self, memory: Memory, sent: Vectors) -> None:
+        memory.add("error", sent, -1.0)
+
+    def decompress(self, message: Message) -> Vectors:
+        return self.compressor.decompress(message)
+
+    def contraction(self, n: int) -> float | None:
+        """Return that of the compressor."""
+        return self.compressor.contraction(n)

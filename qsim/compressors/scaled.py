@@ -1,0 +1,48 @@
+"""An unbiased compressor made a contraction."""
+
+from __future__ import annotations
+
+from typing import final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qsim.batch import Memory, Message, Vectors
+from qsim.compressors.base import Compressor
+from qsim.options import option
+
+
+@final
+@option
+class Scaled(Compressor):
+    """Q(v) / (1 + omega), omega the variance of an unbiased compressor Q: a contraction with delta = 1/(1 + omega).
+
+    The factor goes into the scale on the wire (rounded once to float32). Sparse input stays sparse if Q keeps it so.
+
+    Source: e.g. Richtarik, Sokolov, Fatkhullin, "EF21", NeurIPS 2021, section 2.
+
+    >>> import qsim
+    >>> round(qsim.Scaled(qsim.QSGD(levels=1)).contraction(16), 6)
+    0.25
+
+    Raises ValueError for a compressor that states no variance.
+    """
+
+    compressor: Compressor
+
+    def __post_init__(self) -> None:
+        if self.compressor.variance(1) is None:
+            raise ValueError(f"Scaled needs an unbiased compressor that states its variance, found {self.compressor!r}")
+
+    @property
+    def emits(self) -> type[Message]:
+        return self.compressor.emits
+
+    def compress(self, v: Vectors, keys: NDArray[np.uint64], memory: Memory | None = None) -> Message:
+        return self.compressor.compress(v, keys, memory).scaled(self.contraction(v.n))
+
+    def contraction(self, n: int) -> float:
+        """Return delta = 1/(1 + omega)."""
+        omega = self.compressor.variance(n)
+        assert omega is not None
+        return 1.0 / (1.0 + omega)

@@ -1,0 +1,112 @@
+"""What runs in a process of `Processes`: its workers, until the parent closes it or ends."""
+
+from __future__ import annotations
+
+import os
+import signal
+import traceback
+from multiprocessing import parent_process
+from multiprocessing.connection import Connection, wait
+from threading import Thread
+from typing import Any
+
+import numpy as np
+
+from qsim.engines.shared import SharedFile, SharedPickle
+from qsim.weights import Replica
+from qsim.worker import Host, Job, Order
+
+
+def serve(
+    pipe: Connection,
+    inherited: list[Connection],
+    job: SharedPickle,
+    board: SharedFile,
+    mail: SharedFile,
+    low: int,
+    high: int,
+    block: int | None,
+    threads: int,
+) -> None:
+    """Answer tasks with (True, answer), or (False, the exception)."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    Thread(target=_end_with_parent, daemon=True).start()
+    for connection in inherited:  # a forked process holds its siblings' pipes, which would hide the parent's end
+        connection.close()
+    members = _Members(job.load(), board, mail, low, high, block, threads)
+    while True:
+        try:
+            task, detail = pipe.recv()
+        except (EOFError, OSError):
+            return
+        if task == "close":
+            return
+        try:
+            answer: tuple[bool, Any] = (True, getattr(members, task)(detail))
+        except Exception as error:
+            answer = (False, _portable(error))
+        try:
+            pipe.send(answer)
+        except OSError:
+            return
+
+
+class _Members:
+    """The tasks a child can do."""
+
+    def __init__(
+        self, job: Job, board: SharedFile, mail: SharedFile, low: int, high: int, block: int | None, threads: int
+    ) -> None:
+        self._host = Host(job, low, high, block, threads)
+        self._weights = np.frombuffer(board.map, np.float32)[: job.shards.dataset.features]
+        self._mail = mail
+
+    def stateful(self, _: None) -> bool:
+        return self._host.stateful
+
+    def round(self, order: Order) -> list[tuple[int, bytes, Any]]:
+        """Run the workers, at the weights on the board unless the order brings its own; put the packets in the mail."""
+        if not order.weights.vector.size:
+            order = Order(order.round, order.exchange, order.task, Replica(self._weights, order.weights.scale))
+        shapes, end = [], 0
+        for reply in self._host.run(order):
+            data, offsets = reply.packets.data, reply.packets.offsets
+            if end + data.size > len(self._mail.map):
+                self._mail.grow(2 * (end + data.size))
+            np.frombuffer(self._mail.map, np.uint8)[end : end + data.size] = data
+            shapes.append((reply.low, reply.header, offsets + end))
+            end += data.size
+        return shapes
+
+    def snapshot(self, _: None) -> Any:
+        return self._host.snapshot()
+
+    def sizes(self, _: None) -> dict[str, int]:
+        return {name: array.size for name, array in self._host.snapshot().items()}
+
+    def restore(self, snapshot: Any) -> None:
+        self._host.restore(snapshot)
+
+
+def _end_with_parent() -> None:
+    """End this process at once when the parent has ended, whatever it is doing."""
+    parent = parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(1)
+
+
+def _portable(error: Exception) -> bytes:
+    """Return an exception as bytes that carry its traceback as a note, and its text if nothing else can be sent."""
+    import cloudpickle
+
+    error.add_note("in a worker process:\n" + "".join(traceback.format_exception(error)).rstrip())
+    try:
+        blob: bytes = cloudpickle.dumps(error)
+        cloudpickle.loads(blob)
+    except Exception:
+        plain = RuntimeError(f"{type(error).__name__}: {error}")
+        for note in error.__notes__:
+            plain.add_note(note)
+        blob = cloudpickle.dumps(plain)
+    return blob

@@ -1,0 +1,212 @@
+"""Conformance checks that you run on parts of your own: do they keep the promises of the shipped ones?"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from qsim.batch import Floats, Levels, Message
+from qsim.channel import Channel
+from qsim.compressors import QSGD, Compressor, ErrorFeedback, Identity, Scaled
+from qsim.datasets import Dirichlet, Synthetic
+from qsim.engines import Engine, Serial, Session
+from qsim.keys import Key
+from qsim.methods import SGD, GradientDescent, Method, Passes
+from qsim.objectives import LogisticRegression
+from qsim.options import option
+from qsim.steps import Constant
+from qsim.weights import Replica
+from qsim.worker import Job, Order
+
+_WORKERS, _FEATURES = 9, 60
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a check found: its lines are (promise, whether it was kept, what was seen instead)."""
+
+    subject: str
+    lines: tuple[tuple[str, bool, str], ...]
+
+    @property
+    def good(self) -> bool:
+        """Whether every promise was kept."""
+        return all(kept for _, kept, _ in self.lines)
+
+    def __str__(self) -> str:
+        """Show the report as text."""
+        shown = [
+            f"  {'kept  ' if kept else 'BROKEN'}  {promise}{seen and f': {seen}'}" for promise, kept, seen in self.lines
+        ]
+        return "\n".join([self.subject, *shown])
+
+
+def check_engine(engine: Engine) -> Report:
+    """Check that an engine keeps the promises that all engines make, against `Serial(block=1)`.
+
+    Same bits, for stateless and stateful, dense and sparse, shipped and user-defined parts; what workers keep survives
+    a snapshot, a restore into a new session and into another engine; processes that are killed are replaced, to the
+    same bits; an exception in a worker arrives with its worker and round; closing leaves no process.
+
+    >>> import qsim
+    >>> qsim.testing.check_engine(qsim.engines.Serial(block=2, threads=2)).good
+    True
+    """
+    checks: dict[str, Callable[[Engine], str]] = {
+        "the same bits as Serial": _same_bits,
+        "what workers keep survives snapshot and restore": _state_survives,
+        "killed processes are replaced, to the same bits": _killed_recover,
+        "an exception in a worker arrives with its worker and round": _errors_arrive,
+        "closing leaves no process": _closes_clean,
+    }
+    lines = []
+    for promise, check in checks.items():
+        try:
+            seen = check(engine)
+        except Exception as error:
+            seen = f"{type(error).__name__}: {error}"
+        lines.append((promise, not seen, seen))
+    return Report(repr(engine), tuple(lines))
+
+
+@option
+class _Users(Compressor):
+    """A user's compressor: plain NumPy, one row at a time."""
+
+    emits = Levels
+
+    def quantize(self, v: ArrayLike, key: Key) -> Message:
+        vector = np.asarray(v)
+        scale = float(np.abs(vector).max())
+        keep = key.generator().random(vector.size) * scale < np.abs(vector)
+        return Levels.single(np.sign(vector) * keep, scale=scale, s=1)
+
+
+@option
+class _Failing(Compressor):
+    """Raises for one worker in its third round, which it tells by the size of the update."""
+
+    emits = Floats
+
+    def quantize(self, v: ArrayLike, key: Key) -> Message:
+        if key == _key().fold(3, 2, 0, 7):
+            raise ZeroDivisionError("a worker's own mistake")
+        return Floats.single(v)
+
+
+def _key() -> Key:
+    return Key(20)
+
+
+def _job(compressor: Compressor, method: Method | None = None) -> Job:
+    data = Synthetic(rows=80, features=_FEATURES, nonzeros_per_row=5).load()
+    shards = Dirichlet(0.3).split(data, _WORKERS, _key())
+    method = method or SGD(step=Constant(0.5), batch=3, sampling=Passes())
+    return Job(shards, LogisticRegression(l2=0.0), method, Channel(compressor), _key())
+
+
+def _jobs() -> Iterator[tuple[str, Job]]:
+    yield "QSGD", _job(QSGD(2))
+    yield "Identity, full batch", _job(Identity(), GradientDescent(Constant(0.5)))
+    yield "error feedback", _job(ErrorFeedback(Scaled(QSGD(2))))
+    yield "a user's compressor", _job(_Users())
+
+
+def _order(t: int) -> Order:
+    weights = _key().fold(t).generator().standard_normal(_FEATURES).astype(np.float32)
+    return Order(t, 0, "update", Replica(weights, 0.5))
+
+
+def _run(session: Session, rounds: range) -> list[list[bytes]]:
+    """Return every worker's packet of every round, by worker."""
+    out = []
+    for t in rounds:
+        packets: list[bytes] = []
+        for reply in session.round(_order(t)):
+            assert reply.low == len(packets), f"worker {reply.low} replied after {len(packets)} workers"
+            packets += [reply.header + reply.packets[row] for row in range(len(reply.packets))]
+        out.append(packets)
+    return out
+
+
+def _expected(job: Job, rounds: range) -> list[list[bytes]]:
+    with Serial(block=1).open(job) as session:
+        return _run(session, rounds)
+
+
+def _same_bits(engine: Engine) -> str:
+    for name, job in _jobs():
+        with engine.open(job) as session:
+            if _run(session, range(6)) != _expected(job, range(6)):
+                return f"other packets with {name}"
+    return ""
+
+
+def _state_survives(engine: Engine) -> str:
+    for name, job in _jobs():
+        expected = _expected(job, range(8))
+        with engine.open(job) as session:
+            _run(session, range(4))
+            saved = session.snapshot()
+            _run(session, range(4, 6))
+            session.restore(saved)
+            if _run(session, range(4, 8)) != expected[4:]:
+                return f"other packets after a restore in place, with {name}"
+        for other in (engine, Serial(block=2)):
+            with other.open(job) as session:
+                session.restore(saved)
+                if _run(session, range(4, 8)) != expected[4:]:
+                    return f"other packets after a restore into {other!r}, with {name}"
+    return ""
+
+
+def _killed_recover(engine: Engine) -> str:
+    job = _job(ErrorFeedback(Scaled(QSGD(2))))
+    with engine.open(job) as session:
+        found = _run(session, range(2))
+        for t in range(2, 6):
+            victims = session.pids
+            if victims:
+                os.kill(victims[t % len(victims)], signal.SIGKILL)
+            if t == 4:
+                session.snapshot()
+            found += _run(session, range(t, t + 1))
+    return "" if found == _expected(job, range(6)) else "other packets after a kill"
+
+
+def _errors_arrive(engine: Engine) -> str:
+    with engine.open(_job(_Failing())) as session:
+        _run(session, range(2))
+        try:
+            _run(session, range(2, 3))
+        except ZeroDivisionError as error:
+            notes = " ".join(getattr(error, "__notes__", []))
+            return "" if "worker 7, round 2" in notes else f"worker and round are not named, only {notes!r}"
+    return "no exception came"
+
+
+def _closes_clean(engine: Engine) -> str:
+    with engine.open(_job(QSGD(2))) as session:
+        pids = session.pids
+        _run(session, range(1))
+    with suppress(ZeroDivisionError), engine.open(_job(QSGD(2))) as session:
+        pids += session.pids
+        raise ZeroDivisionError
+    time.sleep(0.05)
+    alive = [pid for pid in pids if _alive(pid)]
+    return f"processes {alive} are alive" if alive else ""
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True

@@ -1,0 +1,285 @@
+"""Engines: the promises that all keep, and the faults that `Processes` survives."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import qsim
+from qsim.engines import EngineError, Processes, Serial
+from qsim.testing import check_engine
+
+PACKAGE = Path(qsim.__file__).parent
+DATA = qsim.datasets.synthetic(400, 500, 6, seed=5)
+RUN = qsim.Run(
+    DATA,
+    objective=qsim.LogisticRegression(l2=1e-3),
+    method=qsim.SGD(step=qsim.steps.Constant(0.5), batch=4),
+    compressor=qsim.ErrorFeedback(qsim.Scaled(qsim.QSGD(levels=2))),
+    workers=11,
+    rounds=12,
+    optimum=False,
+    evaluate_every=5,
+)
+
+
+def same(a: qsim.Trace, b: qsim.Trace) -> bool:
+    return np.array_equal(a.weights, b.weights) and a.frame.equals(b.frame)
+
+
+@pytest.mark.parametrize(
+    "engine",
+    [
+        Serial(),
+        Serial(block=4),
+        Serial(block=2, threads=2),
+        Processes(2),
+        Processes(3, block=2),
+        Processes(2, start="fork"),
+    ],
+    ids=repr,
+)
+def test_engines_keep_their_promises(engine: qsim.engines.Engine) -> None:
+    report = check_engine(engine)
+    assert report.good, str(report)
+
+
+def test_spawned_processes_give_the_same_bits() -> None:
+    assert same(qsim.simulate(RUN), qsim.simulate(RUN, engine=Processes(2, start="spawn")))
+
+
+def test_check_engine_finds_broken_promises() -> None:
+    """An engine that forgets what workers keep, replies out of order, or swallows errors is found out."""
+
+    class Forgetful(Serial):
+        def open(self, job):
+            session = super().open(job)
+            session.restore = lambda snapshot: None
+            return session
+
+    class Backwards(Serial):
+        def open(self, job):
+            session = super().open(job)
+            ordered = session.round
+            session.round = lambda order: iter(list(ordered(order))[::-1])
+            return session
+
+    class Silent(Serial):
+        def open(self, job):
+            session = super().open(job)
+            ordered = session.round
+
+            def quiet(order) -> Iterator:
+                try:
+                    yield from ordered(order)
+                except ZeroDivisionError:
+                    return
+
+            session.round = quiet
+            return session
+
+    for broken, promise in ((Forgetful, "survives"), (Backwards, "same bits"), (Silent, "exception")):
+        report = check_engine(broken(block=1))
+        failed = [line for line, kept, _ in report.lines if not kept]
+        assert any(promise in line for line in failed), str(report)
+        assert "BROKEN" in str(report)
+
+
+def test_a_process_killed_inside_a_round_is_replaced(tmp_path: Path) -> None:
+    """The compressor itself kills its process, once, in round 7: the run ends with the same bits as one without."""
+
+    @qsim.option
+    class Deadly(qsim.compressors.Compressor):
+        mark: str
+        emits = qsim.batch.Floats
+
+        def quantize(self, v, key):
+            Path(self.mark + str(os.getpid())).touch()
+            if key == qsim.Key(0).fold(3, 7, 0, 10) and not Path(self.mark).exists():
+                Path(self.mark).touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+            return qsim.batch.Floats.single(np.round(v, 3))
+
+        def contraction(self, n):
+            return 0.5
+
+    (tmp_path / "spared").touch()
+    spared = replace(RUN, compressor=qsim.ErrorFeedback(Deadly(str(tmp_path / "spared"))))
+    deadly = replace(RUN, compressor=qsim.ErrorFeedback(Deadly(str(tmp_path / "mark"))))
+    assert same(qsim.simulate(spared), qsim.simulate(deadly, engine=Processes(2)))
+    assert (tmp_path / "mark").exists()
+    assert len(list(tmp_path.glob("mark[0-9]*"))) == 4  # this process (warming up), two, and one in place of the killed
+
+
+def test_a_hung_process_is_replaced() -> None:
+    expected = qsim.simulate(RUN)
+
+    class Freezing(Processes):
+        def open(self, job):
+            session = super().open(job)
+            running = session.round
+
+            def freeze(order):
+                if order.round == 5:
+                    os.kill(session.pids[1], signal.SIGSTOP)
+                return running(order)
+
+            session.round = freeze
+            return session
+
+    start = time.monotonic()
+    assert same(expected, qsim.simulate(RUN, engine=Freezing(2, patience=1.0)))
+    assert time.monotonic() - start > 1.0
+
+
+def test_a_process_that_always_dies_is_an_error() -> None:
+    @qsim.option
+    class Fatal(qsim.compressors.Compressor):
+        parent: int
+        emits = qsim.batch.Floats
+
+        def quantize(self, v, key):
+            if os.getpid() != self.parent:
+                os._exit(3)
+            return qsim.batch.Floats.single(v)
+
+    with pytest.raises(EngineError, match=r"ended 3 times in a row.* exit code was 3"):
+        qsim.simulate(replace(RUN, compressor=Fatal(os.getpid())), engine=Processes(2))
+
+
+def test_errors_of_workers_arrive_with_their_traceback() -> None:
+    @qsim.option
+    class Mistaken(qsim.compressors.Compressor):
+        emits = qsim.batch.Floats
+
+        def quantize(self, v, key):
+            if key == qsim.Key(0).fold(3, 4, 0, 9):
+                raise LookupError("worker nine's mistake")
+            return qsim.batch.Floats.single(v)
+
+    for engine in (Serial(), Processes(2)):
+        with pytest.raises(LookupError, match="worker nine's mistake") as caught:
+            qsim.simulate(replace(RUN, compressor=Mistaken()), engine=engine)
+        notes = "\n".join(caught.value.__notes__)
+        assert "worker 9, round 4" in notes
+        if isinstance(engine, Processes):
+            assert "in quantize" in notes
+
+
+@pytest.mark.parametrize(
+    "bad", [{"processes": 0}, {"threads": 0}, {"start": "thread"}, {"block": 0}, {"patience": 0}, {"threads": 1000}]
+)
+def test_bad_options_are_refused(bad: dict) -> None:
+    with pytest.raises(ValueError, match=next(iter(bad))):
+        Processes(**bad)
+
+
+SCRIPT = """
+import os, sys, threading, time
+import numpy as np
+import qsim
+
+@qsim.option
+class Slow(qsim.compressors.Compressor):
+    emits = qsim.batch.Floats
+
+    def quantize(self, v, key):
+        time.sleep({delay})
+        return qsim.batch.Floats.single(v)
+
+data = qsim.datasets.synthetic(100, 50, 4, seed=1)
+run = qsim.Run(data, objective=qsim.LogisticRegression(l2=0.1), method=qsim.GradientDescent(qsim.steps.Constant(0.1)),
+               compressor=Slow(), workers=6, rounds={rounds}, optimum=False)
+engine = qsim.engines.{engine}
+if {watch}:
+    opened = qsim.engines.Processes.open
+    def open(self, job):
+        session = opened(self, job)
+        print(*session.pids, flush=True)
+        return session
+    qsim.engines.Processes.open = open
+trace = qsim.simulate(run, engine=engine)
+print(trace.weights.tobytes().hex())
+"""
+
+
+def script(tmp_path: Path, **values: object) -> list[str]:
+    path = tmp_path / "script.py"
+    path.write_text(SCRIPT.format(**values))
+    return [sys.executable, str(path)]
+
+
+ENVIRONMENT = os.environ | {"PYTHONPATH": str(PACKAGE.parent)}
+
+
+@pytest.mark.parametrize("start", ["spawn", "forkserver", "fork"])
+def test_a_class_from_an_unguarded_script_works_in_processes(tmp_path: Path, start: str) -> None:
+    """As a user writes it, without `if __name__ == "__main__"`; and as a notebook does, without a file."""
+    engines = ("Serial()", f"Processes(2, start={start!r})")
+    outputs = []
+    for engine in engines:
+        command = script(tmp_path, delay=0, rounds=3, engine=engine, watch=False)
+        done = subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, cwd=tmp_path, check=False)
+        assert done.returncode == 0, done.stderr
+        outputs.append(done.stdout)
+    text = SCRIPT.format(delay=0, rounds=3, engine=engines[1], watch=False)
+    done = subprocess.run(
+        [sys.executable], input=text, capture_output=True, text=True, env=ENVIRONMENT, cwd=tmp_path, check=False
+    )
+    outputs.append(done.stdout)
+    assert outputs[0] == outputs[1] == outputs[2] != ""
+
+
+@pytest.mark.parametrize("start", ["spawn", "forkserver", "fork"])
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_the_parents_end_leaves_nothing(tmp_path: Path, start: str, how: signal.Signals) -> None:
+    """Killed or interrupted in the middle of a round: every process ends, and no shared memory has a name."""
+    before = named_shared_memory()
+    command = script(tmp_path, delay=0.3, rounds=1000, engine=f"Processes(2, start={start!r})", watch=True)
+    parent = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT)
+    assert parent.stdout is not None
+    pids = [int(word) for word in parent.stdout.readline().split()]
+    assert len(pids) == 2
+    time.sleep(0.5)
+    parent.send_signal(how)
+    _, errors = parent.communicate(timeout=30)
+    assert parent.returncode != 0
+    assert how == signal.SIGKILL or "KeyboardInterrupt" in errors
+    end = time.monotonic() + 20
+    while any(alive(pid) for pid in pids) and time.monotonic() < end:
+        time.sleep(0.05)
+    assert not any(alive(pid) for pid in pids)
+    assert named_shared_memory() <= before
+
+
+def named_shared_memory() -> set[str]:
+    folder = Path("/dev/shm")
+    return {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs (one that ended, but nobody waited for, does not)."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def test_many_processes_start_on_an_empty_cache(tmp_path: Path) -> None:
+    """The parent compiles before the children start: 6 of them find all kernels, 3 times over, with one notice each."""
+    for attempt in range(3):
+        command = script(tmp_path, delay=0, rounds=2, engine="Processes(6)", watch=False)
+        environment = ENVIRONMENT | {"QSIM_CACHE_DIR": str(tmp_path / str(attempt))}
+        done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+        assert done.returncode == 0, done.stderr
+        assert done.stderr.count("compiling kernels") == 1
+        assert len(done.stdout.strip()) == 16 * 50
