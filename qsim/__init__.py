@@ -24,11 +24,14 @@ __version__ = "0.1.0.dev0"
 if TYPE_CHECKING:
     from qsim import (
         batch,
+        channel,
+        checkpoint,
         codecs,
         compressors,
         datasets,
         downlinks,
         engines,
+        keys,
         methods,
         objectives,
         simulation,
@@ -36,6 +39,7 @@ if TYPE_CHECKING:
         steps,
         study,
         testing,
+        trace,
         until,
     )
     from qsim.channel import Channel
@@ -50,11 +54,14 @@ if TYPE_CHECKING:
 
 _ROOMS = (
     "batch",
+    "channel",
+    "checkpoint",
     "codecs",
     "compressors",
     "datasets",
     "downlinks",
     "engines",
+    "keys",
     "methods",
     "objectives",
     "simulation",
@@ -62,6 +69,7 @@ _ROOMS = (
     "steps",
     "study",
     "testing",
+    "trace",
     "until",
 )
 _HOME = {
@@ -96,11 +104,14 @@ __all__ = [
     "Trace",
     "__version__",
     "batch",
+    "channel",
+    "checkpoint",
     "codecs",
     "compressors",
     "datasets",
     "downlinks",
     "engines",
+    "keys",
     "methods",
     "objectives",
     "option",
@@ -110,6 +121,7 @@ __all__ = [
     "steps",
     "study",
     "testing",
+    "trace",
     "until",
 ]
 

@@ -65,6 +65,10 @@ class Vectors(Batch):
         1
         """
         array = np.atleast_2d(np.asarray(values))
+        if array.ndim != 2 or array.shape[1] == 0:
+            raise ValueError(
+                f"vectors must be an array (rows, n) or one vector, with n at least 1; found {array.shape}"
+            )
         return cls(array.shape[1], dense_offsets(*array.shape), None, np.ascontiguousarray(array).reshape(-1))
 
     @property
@@ -175,6 +179,8 @@ class Floats(Message):
     @classmethod
     def join(cls, messages: Sequence[Self]) -> Self:
         first = messages[0]
+        if any((message.index is None) != (first.index is None) or message.n != first.n for message in messages):
+            raise ValueError("messages of one batch must have one n, and be all dense or all sparse")
         index = None if first.index is None else np.concatenate([message.index for message in messages])
         value = np.concatenate([message.value for message in messages])
         return cls(first.n, _joined_offsets(messages), index, value)
@@ -223,8 +229,9 @@ class Levels(Message):
     @classmethod
     def join(cls, messages: Sequence[Self]) -> Self:
         first = messages[0]
-        if any(message.s != first.s for message in messages):
-            raise ValueError(f"messages of one stream must have one s, found {sorted({m.s for m in messages})}")
+        if any(message.s != first.s or message.n != first.n for message in messages):
+            kinds = sorted({(message.n, message.s) for message in messages})
+            raise ValueError(f"messages of one batch must have one n and one s, found {kinds}")
         return cls(
             first.n,
             _joined_offsets(messages),

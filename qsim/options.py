@@ -60,7 +60,7 @@ def number(name: str, value: Any, *, above: float | None = None, least: float | 
         wanted += f" of at least {least:g}"
     try:
         good = not isinstance(value, (bool, str)) and isfinite(value)
-    except TypeError:
+    except (TypeError, OverflowError):
         good = False
     if not good or (above is not None and value <= above) or (least is not None and value < least):
         raise ValueError(f"{name} must be {wanted}, found {value!r}")

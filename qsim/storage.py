@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import gettempdir
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -23,6 +24,42 @@ def user_cache() -> Path:
     return user_cache_path("qsim")
 
 
+def private_temporary() -> Path:
+    """Return a folder for temporary files that belongs to this user alone: compiled code is run as it is found."""
+    user = getattr(os, "getuid", int)()
+    folder = Path(gettempdir()) / f"qsim-{user}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    found = folder.stat()
+    if hasattr(os, "getuid") and (found.st_uid != user or found.st_mode & 0o022):
+        raise OSError(f"{folder} can be written by others; remove it, or set QSIM_CACHE_DIR")
+    return folder
+
+
+def can_write(folder: Path) -> bool:
+    """Make a folder, and tell whether files can be written to it."""
+    probe = folder / f".{uuid4().hex}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
+    except OSError:
+        return False
+    return True
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold a lock on a file: one process (and one thread) at a time runs the block. Without POSIX, no lock is held."""
+    try:
+        import fcntl
+    except ImportError:
+        yield
+        return
+    with path.open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # let go when the file is closed, also by the process's end
+        yield
+
+
 def read_arrays(path: str | Path) -> dict[str, NDArray[Any]]:
     """Read all arrays of an .npz file. Raises FileNotFoundError, and ValueError for a file that is torn or another."""
     import zlib
@@ -34,8 +71,8 @@ def read_arrays(path: str | Path) -> dict[str, NDArray[Any]]:
         try:
             with np.load(file, allow_pickle=False) as stored:
                 return {name: stored[name] for name in stored}
-        except (ValueError, EOFError, KeyError, AttributeError, BadZipFile, zlib.error) as error:
-            raise ValueError(f"{path} cannot be read as .npz: {error}") from error
+        except (ValueError, EOFError, KeyError, AttributeError, NotImplementedError, BadZipFile, zlib.error) as error:
+            raise ValueError(f"{path} is torn, or no .npz file ({type(error).__name__})") from error
 
 
 @contextmanager

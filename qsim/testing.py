@@ -1,4 +1,4 @@
-"""Conformance checks that you run on parts of your own: do they keep the promises of the shipped ones?"""
+"""Conformance checks that you run on parts of your own, to see that they keep the promises of the shipped ones."""
 
 from __future__ import annotations
 

@@ -226,3 +226,16 @@ def test_channel_carries_what_the_codec_can() -> None:
         qsim.Channel(4)
     with pytest.raises(TypeError, match="codec must be"):
         qsim.Channel(qsim.Identity(), "dense")
+
+
+@pytest.mark.parametrize(
+    ("index", "level"), [([1, 1], [1, 1]), ([3, 1], [1, 1]), ([1, 8], [1, 1]), ([1, 2], [1, 0]), ([1, 2], [1, -4])]
+)
+def test_what_is_no_message_is_not_written(index: list[int], level: list[int]) -> None:
+    """Coordinates that do not rise or are past n, and levels of 0 or above s, would not fit the bytes reserved."""
+    arrays = np.array(index, np.int32), np.array(level, np.int32), np.float32([1])
+    with pytest.raises(ValueError, match="row 0 is no message"):
+        Varint().encode(Levels(8, np.array([0, 2]), *arrays, 3))
+    if level == [1, 1]:
+        with pytest.raises(ValueError, match="row 0 is no message"):
+            SparseFloats().encode(Floats(8, np.array([0, 2]), arrays[0], np.float32([1, 1])))

@@ -137,6 +137,20 @@ def test_smoothness_bounds_and_is_tight() -> None:
     assert LogisticRegression(0.0).smoothness(tiny) == pytest.approx(25 / 4)
 
 
+@pytest.mark.parametrize("matrix", [np.eye(60, 50), np.random.default_rng(1).standard_normal((40, 30))])
+def test_smoothness_when_the_top_eigenvector_is_orthogonal_to_ones(matrix: np.ndarray) -> None:
+    matrix = np.hstack([matrix, -matrix])
+    matrix[0, :2] = 100, -100
+    data = qsim.Dataset.from_scipy(matrix, np.arange(len(matrix)) % 2, empty="keep")
+    exact = np.linalg.norm(data.to_scipy().toarray().astype(np.float64), 2) ** 2 / (4 * data.rows)
+    assert exact * (1 - 1e-9) <= LogisticRegression(0.0).smoothness(data) <= exact * (1 + 1e-6)
+
+
+def test_smoothness_of_zeros_is_l2() -> None:
+    data = qsim.Dataset(np.array([0, 1, 1, 1]), np.array([0]), np.zeros(1), np.array([1, 0, 1]), 5)
+    assert LogisticRegression(0.25).smoothness(data) == 0.25
+
+
 def test_error_rate_counts_zero_margins_as_wrong() -> None:
     data = qsim.Dataset.from_scipy(np.array([[1.0], [1.0], [-1.0]]), np.array([1, -1, -1]))
     assert LogisticRegression(0.0).error_rate(np.array([2.0]), data) == pytest.approx(1 / 3)
@@ -174,11 +188,19 @@ def test_optimum_is_one_and_is_cached(tmp_path, monkeypatch) -> None:
     assert objective.optimum(data).value == pytest.approx(found.value, rel=1e-14)
 
 
+def test_an_optimum_that_cannot_be_stored_is_returned_all_the_same(tmp_path, monkeypatch) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("QSIM_CACHE_DIR", str(tmp_path / "file"))
+    with pytest.warns(UserWarning, match="not cached"):
+        assert LogisticRegression(0.1).optimum(qsim.datasets.load("spark_sample")).gradient_norm <= 1e-10
+
+
 def test_no_optimum_on_separable_data_without_l2(tmp_path, monkeypatch) -> None:
     monkeypatch.setenv("QSIM_CACHE_DIR", str(tmp_path))
-    data = qsim.Dataset.from_scipy(np.array([[1.0], [-1.0]]), np.array([1, -1]))
-    with pytest.raises(NoOptimumError, match="separates the classes.* Use l2 > 0"):
-        LogisticRegression(0.0).optimum(data)
+    for matrix in ([[1.0], [-1.0]], [[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, 1.0]]):  # the second but for two rows
+        data = qsim.Dataset.from_scipy(np.array(matrix), np.arange(len(matrix)) % 2 == 0)
+        with pytest.raises(NoOptimumError, match="separates the classes"):
+            LogisticRegression(0.0).optimum(data)
     assert not list(tmp_path.rglob("*.npz"))
 
 

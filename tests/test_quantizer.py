@@ -234,3 +234,12 @@ def test_bad_norm_is_refused_with_the_nearest() -> None:
 def test_a_matrix_is_refused() -> None:
     with pytest.raises(ValueError, match="one vector"):
         qsim.QSGD(4).quantize(np.ones((2, 2)), qsim.Key(0))
+
+
+def test_other_types_are_taken_as_float32() -> None:
+    for norm in NORMS:
+        for v in (np.array([0.1, -4.0, 1.3]), np.array([1, -4, 2])):
+            exact = qsim.QSGD(4, norm).compress(Vectors.dense(v.astype(np.float32)), qsim.Key(0).words(0, 1))
+            assert qsim.QSGD(4, norm).compress(Vectors.dense(v), qsim.Key(0).words(0, 1)) == exact
+    with pytest.raises(ValueError, match="n at least 1"):
+        qsim.QSGD(4).quantize([], qsim.Key(0))

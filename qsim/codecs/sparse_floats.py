@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, final
+from typing import Any, ClassVar, final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from qsim.batch import Floats, Message, Packets, index_type
 from qsim.codecs.base import Codec, DecodeError, read_header, write_header
@@ -37,10 +38,13 @@ class SparseFloats(Codec):
         value = message.value.astype(np.float32, copy=False)
         kept = np.flatnonzero(value)
         offsets = np.searchsorted(kept, message.offsets)
-        index = kept % message.n if message.index is None else message.index[kept]
+        index: NDArray[Any] = kept % message.n if message.index is None else message.index[kept]
         data = np.empty(kept.size * (4 + number_bytes(message.n)), np.uint8)
         packets = np.empty(offsets.size, np.int64)
-        used = encode_floats(offsets, index.astype(index_type(message.n), copy=False), value[kept], packets, data)
+        index = index.astype(index_type(message.n), copy=False)
+        used = encode_floats(offsets, index, value[kept], message.n, packets, data)
+        if used < 0:
+            raise ValueError(f"row {-1 - used} is no message: its coordinates must rise and stay below n = {message.n}")
         return Packets(data[:used], packets)
 
     def decode(self, packets: Packets, header: bytes) -> Floats:

@@ -59,7 +59,14 @@ class Varint(Codec):
         width = _width(message.s)
         data = np.empty(4 * message.rows + message.level.size * number_bytes(message.n, width + 1), np.uint8)
         offsets = np.empty(message.rows + 1, np.int64)
-        used = encode_levels(message.offsets, message.index, message.level, message.scale, width, offsets, data)
+        used = encode_levels(
+            message.offsets, message.index, message.level, message.scale, message.n, message.s, width, offsets, data
+        )
+        if used < 0:
+            raise ValueError(
+                f"row {-1 - used} is no message: its coordinates must rise and stay below n = {message.n},"
+                f" its levels be from 1 to s = {message.s} or from -{message.s} to -1"
+            )
         return Packets(data[:used], offsets)
 
     def decode(self, packets: Packets, header: bytes) -> Levels:

@@ -55,8 +55,7 @@ class Compressor:
             raise ValueError(
                 f"quantize takes one vector, found an array of shape {vector.shape}; use compress for batches"
             )
-        with np.errstate(over="ignore"):  # what overflows float32 is refused by compress
-            return self.compress(Vectors.dense(vector.astype(np.float32)), np.array([key.word], np.uint64))
+        return self.compress(as_float32(Vectors.dense(vector)), np.array([key.word], np.uint64))
 
     def compress(self, v: Vectors, keys: NDArray[np.uint64], memory: Memory | None = None) -> Message:
         """Compress a batch, row b with the key whose word is keys[b]. Raises NotFiniteError for NaN and infinity.
@@ -93,6 +92,14 @@ class Compressor:
         except Exception as error:
             error.row = row  # type: ignore[attr-defined]
             raise
+
+
+def as_float32(v: Vectors) -> Vectors:
+    """Return a batch with its values as float32; what overflows becomes infinite, to be refused."""
+    if v.value.dtype == np.float32:
+        return v
+    with np.errstate(over="ignore"):
+        return Vectors(v.n, v.offsets, v.index, v.value.astype(np.float32))
 
 
 def require_finite(v: Vectors) -> None:

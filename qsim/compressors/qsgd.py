@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from qsim.batch import Levels, Memory, Vectors, index_type
-from qsim.compressors.base import Compressor, NotFiniteError, require_finite
+from qsim.compressors.base import Compressor, NotFiniteError, as_float32, require_finite
 from qsim.options import one_of, option, whole
 
 
@@ -51,6 +51,7 @@ class QSGD(Compressor):
         """Quantize a batch. Raises NotFiniteError for NaN, infinity and a norm above float32's range."""
         from qsim.kernels.quantize import round_to_levels
 
+        v = as_float32(v)
         scale = self.scales(v)
         offsets = np.empty(v.rows + 1, np.int64)
         index = np.empty(v.value.size, index_type(v.n))
@@ -95,7 +96,7 @@ class QSGD(Compressor):
     def _positions(self, v: ArrayLike) -> NDArray[np.float64]:
         norm = self._norm(v)
         magnitude: NDArray[np.float64] = np.abs(np.asarray(v, np.float64))
-        return magnitude * (self.levels / norm) if norm > 0 else magnitude
+        return magnitude / norm * self.levels if norm > 0 else magnitude
 
     def _norm(self, v: ArrayLike) -> float:
         return float(np.linalg.norm(np.asarray(v, np.float64), 2 if self.norm == "l2" else np.inf))

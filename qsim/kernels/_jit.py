@@ -12,12 +12,13 @@ from functools import cache
 from hashlib import sha256
 from os import environ
 from pathlib import Path
-from tempfile import gettempdir
 from typing import Any, Generic, ParamSpec, Protocol, TypeVar, cast
 
 import numba
 from numba.core import config as _config
 from numba.core import event
+
+from qsim.storage import can_write, locked, private_temporary, user_cache
 
 _P = ParamSpec("_P")
 _R_co = TypeVar("_R_co", covariant=True)
@@ -51,14 +52,31 @@ def _compile(function: Callable[..., Any]) -> Any:
     users = _CONFIG.CACHE_DIR
     _CONFIG.CACHE_DIR = str(cache_folder())
     try:
-        return numba.njit(cache=True, nogil=True, error_model="numpy")(function)
+        dispatcher: Any = numba.njit(cache=True, nogil=True, error_model="numpy")(function)
     finally:
         _CONFIG.CACHE_DIR = users
+    _save_alone(dispatcher._cache)
+    return dispatcher
+
+
+def _save_alone(cache: Any) -> None:
+    """Let one process at a time add to the cache.
+
+    Numba reads the index of a function, chooses a file name that is not in it, and writes both: two processes that do
+    so at once can leave the entry of one signature on the code of another.
+    """
+    save = cache.save_overload
+
+    def locked_save(*arguments: Any) -> Any:
+        with locked(cache_folder() / "lock"):
+            return save(*arguments)
+
+    cache.save_overload = locked_save
 
 
 @cache
 def source_digest() -> str:
-    """Return the digest of all kernel sources, which names the cache folder."""
+    """Return the digest of all kernel sources."""
     digest = sha256()
     for path in sorted(Path(__file__).parent.glob("*.py")):
         digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
@@ -67,21 +85,21 @@ def source_digest() -> str:
 
 @cache
 def cache_folder() -> Path:
-    """Return (and make) the folder of compiled kernels: under `QSIM_CACHE_DIR`, else the user's cache folder."""
-    from qsim.storage import user_cache
+    """Return (and make) the folder of compiled kernels, named by their sources and by what changes their code.
 
-    for base in (user_cache(), Path(gettempdir()) / "qsim"):
-        folder = base / "kernels" / source_digest()
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            probe = folder / f".writable-{id(folder)}"
-            probe.touch()
-            probe.unlink()
-        except OSError:
-            continue
-        return folder
+    It is under `QSIM_CACHE_DIR`, else the user's cache folder, else a temporary folder that is only this user's.
+    """
+    flags = (
+        "-boundscheck" * bool(_CONFIG.BOUNDSCHECK)
+        + "-debug" * bool(_CONFIG.DEBUGINFO_DEFAULT)
+        + f"-o{int(_CONFIG.OPT)}"
+    )
+    for base in (user_cache(), private_temporary()):
+        folder = base / "kernels" / (source_digest() + flags)
+        if can_write(folder):
+            return folder
     raise OSError(
-        f"no folder for compiled kernels can be written: tried {user_cache()} and {gettempdir()};"
+        f"no folder for compiled kernels can be written: tried {user_cache()} and {private_temporary()};"
         " set QSIM_CACHE_DIR to a folder that can"
     )
 
@@ -96,7 +114,7 @@ class _Announcer(event.Listener):
         if not self.said and any(event.data["dispatcher"] is dispatcher for dispatcher in _DISPATCHERS):
             self.said = True
             print(
-                "qsim: compiling kernels for this machine (once; cached for later runs) ...",
+                "qsim: compiling kernels for this machine (cached for later runs) ...",
                 file=sys.stderr,
                 flush=True,
             )

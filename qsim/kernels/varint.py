@@ -60,11 +60,17 @@ def encode_levels(
     index: NDArray[np.int32],
     level: NDArray[np.int32],
     scale: NDArray[np.float32],
+    n: int,
+    levels: int,
     width: int,
     out_offsets: NDArray[np.int64],
     data: NDArray[np.uint8],
 ) -> int:
-    """Write every row as a packet: its scale, then its non-zeros. Returns the bytes written."""
+    """Write every row as a packet: its scale, then its non-zeros. Returns the bytes written.
+
+    A message that is none (a level of 0 or above `levels`, coordinates that do not rise, or past n) gives
+    -1 - row: nothing is written for it, since it would not fit the bytes reserved.
+    """
     at = 0
     out_offsets[0] = 0
     scales = scale.view(np.uint8)
@@ -73,6 +79,8 @@ def encode_levels(
         at += _SCALE
         previous = np.int64(-1)
         for k in range(offsets[row], offsets[row + 1]):
+            if index[k] <= previous or index[k] >= n or level[k] == 0 or abs(np.int64(level[k])) > levels:
+                return -1 - row
             gap = np.uint64(index[k] - previous - 1)
             previous = np.int64(index[k])
             size = np.uint64(abs(level[k]) - 1)
@@ -87,16 +95,22 @@ def encode_floats(
     offsets: NDArray[np.int64],
     index: NDArray[np.int32],
     value: NDArray[np.float32],
+    n: int,
     out_offsets: NDArray[np.int64],
     data: NDArray[np.uint8],
 ) -> int:
-    """Write every row as a packet: for each non-zero its gap and its float32. Returns the bytes written."""
+    """Write every row as a packet: for each non-zero its gap and its float32. Returns the bytes written.
+
+    Coordinates that do not rise, or past n, give -1 - row.
+    """
     at = 0
     out_offsets[0] = 0
     source = value.view(np.uint8)
     for row in range(offsets.size - 1):
         previous = np.int64(-1)
         for k in range(offsets[row], offsets[row + 1]):
+            if index[k] <= previous or index[k] >= n:
+                return -1 - row
             at = _put(data, at, np.uint64(index[k] - previous - 1))
             previous = np.int64(index[k])
             _copy(source, _SCALE * k, data, at)
