@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,10 +23,10 @@ from qsim.exchange import WireExchange
 from qsim.keys import Key, Purpose
 from qsim.methods import Method
 from qsim.objectives import Objective
-from qsim.options import one_of, option, whole
+from qsim.options import nearest, one_of, option, whole
 from qsim.starts import Start, Zeros
 from qsim.trace import Recorder, Trace
-from qsim.until import Until
+from qsim.until import Suboptimality, Until
 from qsim.weights import Weights
 from qsim.worker import Job
 
@@ -80,6 +81,10 @@ class Run:
         whole("rounds", self.rounds, least=0)
         whole("seed", self.seed, least=0, most=2**64 - 1)
         whole("evaluate_every", self.evaluate_every, least=1)
+        if not isinstance(self.optimum, bool):
+            raise TypeError(f"optimum must be True or False, found {self.optimum!r}")
+        if isinstance(self.until, Suboptimality) and not self.optimum:
+            raise ValueError(f"until={self.until!r} needs the optimum: leave optimum=True")
         Channel(self.compressor, self.codec)  # refuses what does not fit
 
     def load(self) -> Dataset:
@@ -106,6 +111,7 @@ def simulate(
     checkpoint: str | Path | None = None,
     every: int = 100,
     progress: bool | None = None,
+    after_round: Callable[[int], None] | None = None,
     **options: Any,
 ) -> Trace:
     """Train with simulated workers and return what happened, round by round.
@@ -116,6 +122,7 @@ def simulate(
     checkpoint, every: an .npz file written every so many rounds. If it exists, the run goes on from there, to the same
         bits as without the break; a finished run is not run again. Keep one file for each run.
     progress: a progress bar, shown on a terminal when a run takes more than two seconds; True or False overrides that.
+    after_round: called with the number of rounds done; what it raises ends the run.
 
     Raises ValueError and TypeError for arguments that make no sense, `qsim.datasets.DataError` for data that can't be
     used, `qsim.compressors.NotFiniteError` when training diverges, `qsim.checkpoint.CheckpointError` for the file of
@@ -137,6 +144,12 @@ def simulate(
         raise TypeError(
             f"a Run says it all: put {', '.join(options)} into it (dataclasses.replace makes a changed copy)"
         )
+    unknown = set(options) - {field.name for field in fields(Run)}
+    if unknown:
+        name = min(unknown)
+        raise TypeError(f"simulate has no argument {name!r}{nearest(name, [field.name for field in fields(Run)])}")
+    if not isinstance(engine, (Engine, type(None))):
+        raise TypeError(f"engine must be an engine such as qsim.engines.Processes(), found {engine!r}")
     run = data if isinstance(data, Run) else Run(data, **options)
     whole("every", every, least=1)
     store = None if checkpoint is None else Checkpoint(checkpoint, run)
@@ -156,6 +169,8 @@ def simulate(
             exchange.begin(t)
             run.method.round(training.w, training.state, exchange)
             over = recorder.record(t + 1, training.w, exchange) or t + 1 == run.rounds
+            if after_round is not None:
+                after_round(t + 1)
             if store is not None and (over or (t + 1) % every == 0):
                 store.save(training.snapshot(t + 1))
             if over:

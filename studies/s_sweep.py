@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 import qsim
 from qsim.study import Cell, Panel, Results, Settings, Study, panels
 
@@ -50,33 +52,38 @@ def setting(settings: Settings) -> str:
         f" shuffled over {settings.workers} workers. Every iteration each worker sends the update of its whole"
         f" partition, step 1/L = {step(settings):.3g}, quantized by QSGD with the l2 norm and s levels; messages are"
         " counted as the bytes of the varint code (uncompressed: float32 for every coordinate), way up only. The server"
-        f" sends dense float32 weights back, which is the same for all. Means of {settings.seeds} seeds; bands are 95%"
-        " t-intervals, and bits and non-zeros are means over the seeds."
+        f" sends dense float32 weights back, the same for all. {settings.statistics}"
     )
 
 
 def answers(results: Results) -> list[str]:
     curves = [curve for curve in results.curves if curve != UNCOMPRESSED]
-    loss = [
-        f"Against uncompressed, {curve} ends at a loss of {results.final(curve, 'loss'):.5f},"
-        f" a difference of {results.difference(curve, UNCOMPRESSED, 'loss')}."
-        for curve in curves
-    ]
+    losses = results.differences(curves, UNCOMPRESSED, "loss")
+    beyond = [curve for curve in curves if losses[curve].beyond_noise]
+    verdict = f"Beyond the seed noise: {', '.join(beyond)}." if beyond else "None is beyond the seed noise."
+    few, many = curves[0], curves[-1]
+    noise = (losses[few].high - losses[few].low) / max(losses[many].high - losses[many].low, 1e-300)
+    spread = f" What s changes is the noise: the interval at {few} is {noise:.0f} times as wide as at {many}."
+    listed = "".join(f"\n- {curve}: {results.final(curve, 'loss'):.6f}, {losses[curve]}" for curve in curves)
+
     dense = results.final(UNCOMPRESSED, "bits_up")
-    bits = [
-        f"{curve}: {results.final(curve, 'nonzeros'):,.0f} non-zeros in {results.final(curve, 'bits_up'):,.0f} bits,"
-        f" {dense / results.final(curve, 'bits_up'):.1f} times fewer bits than uncompressed."
-        for curve in curves
-    ]
-    cheapest = min(results.curves, key=lambda curve: bits_to(results, curve))
+    gains = {curve: dense / results.final(curve, "bits_up") for curve in results.curves}
+    sent = "".join(
+        f"\n- {curve}: {results.final(curve, 'nonzeros'):,.0f} non-zeros, {results.final(curve, 'bits_up'):,.0f} bits,"
+        f" {gains[curve]:.1f} times fewer than uncompressed"
+        for curve in results.curves
+    )
     reached = {curve: bits_to(results, curve) for curve in results.curves}
-    cost = ", ".join(
-        f"{curve} {bits:,.0f}" if bits < float("inf") else f"{curve} never" for curve, bits in reached.items()
+    costs = "".join(
+        f"\n- {curve}: {f'{bits:,.0f} bits' if np.isfinite(bits) else 'not reached'}" for curve, bits in reached.items()
     )
     return [
-        f"The uncompressed run ends at {results.final(UNCOMPRESSED, 'loss'):.5f}. " + " ".join(loss),
-        " ".join(bits),
-        f"To fall to within 1% of the uncompressed run's final loss takes, in bits up: {cost}. The fewest: {cheapest}.",
+        f"The uncompressed run ends at {results.final(UNCOMPRESSED, 'loss'):.6f}; final losses and differences are"
+        f" listed below. {verdict}{spread if results.settings.seeds > 1 else ''}\n{listed}",
+        f"Both grow with s: from {gains[few]:.1f} times fewer bits than uncompressed at {few} to {gains[many]:.1f}"
+        f" times fewer at {many}.\n{sent}",
+        f"{min(reached, key=reached.__getitem__)}. To fall to within 1% of the uncompressed run's final loss takes, in"
+        f" bits up:\n{costs}",
     ]
 
 
@@ -91,7 +98,7 @@ def draw(results: Results) -> Figure:
     return panels(
         results,
         Panel("round", "loss", "loss"),
-        Panel("round", "loss", "minus uncompressed", minus=UNCOMPRESSED),
+        Panel("round", "loss", "minus uncompressed", minus=UNCOMPRESSED, y_scale="symlog"),
         Panel("round", "nonzeros", "non-zeros", y_scale="log"),
         Panel("bits_up", "loss", "loss for bits", x_scale="log"),
     )

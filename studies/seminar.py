@@ -46,9 +46,9 @@ def setting(settings: Settings) -> str:
     return (
         f"Logistic regression without regulariser on {data.name} ({data.rows} rows, {data.features} features), in"
         f" contiguous parts on {settings.workers} workers. Every iteration each worker draws one of its rows at random;"
-        f" the plain mean over workers of the quantized updates is taken, step {STEP}, {settings.rounds} iterations"
-        f" from a start uniform in [-1, 1]^{data.features}. Means of {settings.seeds} seeds, which set start, samples"
-        " and quantization; bands are 95% t-intervals."
+        " its update is quantized by QSGD with the l2 norm and s levels, and the plain mean over workers is taken: step"
+        f" {STEP}, {settings.rounds} iterations from a start uniform in [-1, 1]^{data.features}. The server sends dense"
+        f" float32 weights back. {settings.statistics} A seed sets start, samples and quantization."
     )
 
 
@@ -56,16 +56,20 @@ def answers(results: Results) -> list[str]:
     curves = [curve for curve in results.curves if curve != UNCOMPRESSED]
 
     def against(quantity: str) -> str:
-        return " ".join(
-            f"{curve}: {results.final(curve, quantity):.4f}, {results.difference(curve, UNCOMPRESSED, quantity)}."
-            for curve in curves
+        found = results.differences(curves, UNCOMPRESSED, quantity)
+        beyond = [curve for curve in curves if found[curve].beyond_noise]
+        verdict = f"{', '.join(beyond)} {'is' if len(beyond) == 1 else 'are'}" if beyond else "no s is"
+        listed = "".join(f"\n- {curve}: {results.final(curve, quantity):.4f}, {found[curve]}" for curve in curves)
+        return (
+            f"Uncompressed ends at {results.final(UNCOMPRESSED, quantity):.4f}; {verdict} off beyond the seed noise."
+            f" Final values and paired differences:\n{listed}"
         )
 
     sent = {curve: results.final(curve, "nonzeros") for curve in results.curves}
     shares = ", ".join(f"{curve} {100 * sent[curve] / sent[UNCOMPRESSED]:.0f}%" for curve in curves)
     return [
-        f"Uncompressed: {results.final(UNCOMPRESSED, 'loss'):.4f}. Paired with it, {against('loss')}",
-        f"Uncompressed: {results.final(UNCOMPRESSED, 'train_error'):.4f}. Paired with it, {against('train_error')}",
+        against("loss"),
+        against("train_error"),
         f"{sent[UNCOMPRESSED]:,.0f} uncompressed; of these {shares}.",
     ]
 
@@ -74,7 +78,7 @@ def draw(results: Results) -> Figure:
     return panels(
         results,
         Panel("round", "loss", "loss"),
-        Panel("round", "loss", "minus uncompressed", minus=UNCOMPRESSED),
+        Panel("round", "loss", "minus uncompressed", minus=UNCOMPRESSED, y_scale="symlog"),
         Panel("round", "train_error", "error rate"),
         Panel("round", "nonzeros", "non-zeros"),
     )

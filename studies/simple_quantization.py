@@ -45,8 +45,9 @@ def setting(settings: Settings) -> str:
     return (
         f"Logistic regression (l2 = {OBJECTIVE.l2:g}) on {data.name} ({data.rows:,} rows, {data.features} features),"
         f" shuffled over {settings.workers} workers. Every iteration each worker computes the gradient of its whole"
-        f" partition and sends the update (step 1/L = {step(settings):.3g}), as it is or quantized to 0 and"
-        f" +- its l2 norm. Means of {settings.seeds} seeds; bands are 95% t-intervals."
+        f" partition and sends the update (step 1/L = {step(settings):.3g}), as it is or quantized by"
+        " QSGD with the l2 norm and s = 1 (each coordinate to 0 or +- the norm); the server sends dense float32 weights"
+        f" back. {settings.statistics}"
     )
 
 
@@ -57,7 +58,7 @@ def answers(results: Results) -> list[str]:
     return [
         f"After {results.settings.rounds} iterations the loss is {results.final(UNCOMPRESSED, 'loss'):.5f} without and"
         f" {results.final(SIMPLE, 'loss'):.5f} with quantization, a difference of"
-        f" {results.difference(SIMPLE, UNCOMPRESSED, 'loss')}.",
+        f" {results.differences([SIMPLE], UNCOMPRESSED, 'loss')[SIMPLE]}.",
         f"{sent[UNCOMPRESSED]:,.0f} without and {sent[SIMPLE]:,.0f} with quantization,"
         f" {sent[UNCOMPRESSED] / sent[SIMPLE]:.1f} times fewer:"
         f" {sent[SIMPLE] / messages:.2f} of {n} coordinates in a message, on"
@@ -69,7 +70,7 @@ def draw(results: Results) -> Figure:
     return panels(
         results,
         Panel("round", "loss", "loss"),
-        Panel("round", "loss", "with minus without", minus=UNCOMPRESSED),
+        Panel("round", "loss", "with minus without", minus=UNCOMPRESSED, y_scale="symlog"),
         Panel("round", "nonzeros", "non-zeros", y_scale="log"),
     )
 

@@ -57,8 +57,8 @@ def setting(settings: Settings) -> str:
         f"Logistic regression (l2 = {OBJECTIVE.l2:g}) on {data.name} ({data.rows:,} rows, {data.features} features),"
         f" shuffled over {settings.workers} workers; full-batch updates with step 1/L = {step(settings):.3g}, quantized"
         " by QSGD with the l2 norm and s levels. Bits up are the bytes of the packets (positions included) and of one"
-        " stream header a worker. For one s all codecs carry the same values, so the trajectories are the same. Means"
-        f" of {settings.seeds} seeds; bands are 95% t-intervals."
+        " stream header a worker; the server sends dense float32 weights back (not shown). For one s all codecs carry"
+        f" the same values, so the trajectories are the same. {settings.statistics}"
     )
 
 

@@ -306,6 +306,8 @@ def test_divergence_is_an_error_that_says_where() -> None:
         ({"start": np.zeros(3)}, TypeError, "start must be"),
         ({"until": 1e-3}, TypeError, "until must be"),
         ({"downlink": None}, TypeError, "downlink must be"),
+        ({"until": qsim.until.Suboptimality(0.1)}, ValueError, "needs the optimum"),
+        ({"optimum": "no"}, TypeError, "optimum must be True or False"),
         ({"partition": "iid"}, TypeError, "partition must be"),
         ({"test": "adult"}, TypeError, "test must be"),
     ],
@@ -330,6 +332,10 @@ def test_bad_method_options_are_refused() -> None:
     for bad in (0, -1, np.nan, np.inf, "1"):
         with pytest.raises(ValueError, match="step must be a finite number above 0"):
             Constant(bad)
+    with pytest.raises(TypeError, match="no argument 'compresor'; did you mean 'compressor'"):
+        qsim.simulate(SAMPLE, compresor=qsim.QSGD(4))
+    with pytest.raises(TypeError, match="engine must be"):
+        qsim.simulate(BASE, engine="serial")
     with pytest.raises(TypeError, match="a Run says it all"):
         qsim.simulate(BASE, rounds=3)
     with pytest.raises(ValueError, match="block"):

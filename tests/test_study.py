@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -96,7 +101,7 @@ def test_paired_differences() -> None:
     shift = np.array([0.1, 0.12, 0.09, 0.11])
     cells = [qsim.study.Cell(curve, None) for curve in "ab" for _ in range(4)]
     results = Results(settings, cells, [trace(x) for x in (*noise, *(noise + shift))])
-    found = results.difference("b", "a", "loss")
+    found = results.differences(["b"], "a", "loss")["b"]
     interval = ttest_1samp(shift, 0).confidence_interval(0.95)
     assert (found.mean, found.low, found.high) == pytest.approx((shift.mean(), interval.low, interval.high))
     assert found.beyond_noise
@@ -111,6 +116,8 @@ def test_paired_differences() -> None:
         (["s_swep"], "did you mean 's_sweep'"),
         (["s_sweep", "--data", "adlt"], "adult"),
         (["nowhere.py"], "no study file"),
+        (["all", "seminar"], "all takes no further names"),
+        (["list", "seminar"], "list takes no names"),
         (["show"], "show takes the name of one study"),
         (["s_sweep", "--rounds", "0"], "rounds must be a whole number of at least 1"),
         (["s_sweep", "--workers", "-3"], "workers"),
@@ -134,17 +141,45 @@ def test_a_file_without_a_study_is_named(tmp_path: Path, capsys) -> None:
 def test_an_output_folder_that_cannot_be_made(tmp_path: Path, capsys) -> None:
     (tmp_path / "file").write_text("")
     assert study("simple_quantization", *TINY, out=tmp_path / "file") == 2
-    assert "file" in capsys.readouterr().err
+    assert "is not a folder that can be written" in capsys.readouterr().err
 
 
-def test_ctrl_c_stops_cleanly(tmp_path: Path, capsys, monkeypatch) -> None:
-    def interrupted(*_: object, **__: object) -> None:
-        raise KeyboardInterrupt
+@pytest.mark.parametrize("name", ["seminar", "s_sweep"])  # on one thread, and on several
+def test_ctrl_c_stops_a_long_study_at_once(tmp_path: Path, name: str) -> None:
+    command = [sys.executable, "-m", "qsim.study", name, "--rounds", "100000", "--seeds", "1", "--out", "out"]
+    environment = os.environ | {"PYTHONPATH": str(Path(qsim.__file__).parents[1])}
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment, cwd=tmp_path)
+    end = time.monotonic() + 60
+    while not (tmp_path / "out").exists() and time.monotonic() < end:
+        time.sleep(0.05)
+    time.sleep(2.0)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert "stopped" in errors
+    assert "Traceback" not in errors
+    assert not list((tmp_path / "out").iterdir())
 
-    monkeypatch.setattr(cli, "simulate", interrupted)
-    assert study("simple_quantization", *TINY, out=tmp_path) == 130
-    assert "stopped" in capsys.readouterr().err
-    assert not list(tmp_path.iterdir())
+
+def test_runs_that_end_early_are_compared_up_to_the_first_end() -> None:
+    def trace(*losses: float) -> qsim.Trace:
+        return qsim.Trace({"loss": np.array(losses)}, np.zeros(1), {})
+
+    settings = qsim.study.Settings("spark_sample", 2, 2, 2)
+    cells = [qsim.study.Cell(curve, None) for curve in "aabb"]
+    losses = [(5, np.nan, 3, 1), (5, 4, 3), (5, 4, np.nan, 1), (5, 4, 3, np.nan, 1)]
+    results = Results(settings, cells, [trace(*values) for values in losses])
+    assert results.rounds.tolist() == [0]
+    results = Results(settings, cells[:2], [trace(*values) for values in losses[:2]])
+    assert results.rounds.tolist() == [0, 2]
+    assert results.final("a", "loss") == 3
+
+
+def test_an_error_in_a_users_study_keeps_its_traceback(tmp_path: Path) -> None:
+    path = tmp_path / "wrong.py"
+    path.write_text(USERS_STUDY.replace('["This."]', '[{}["lX"]]'))
+    with pytest.raises(KeyError, match="lX"):
+        study(str(path), out=tmp_path / "out")
 
 
 def test_importing_a_study_runs_nothing(monkeypatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from typing import Any, final
 
@@ -88,6 +89,8 @@ class LogisticRegression(Objective):
         path = user_cache() / "optima" / name
         found = self._recall(path, data)
         if found is None:
+            if sys.stderr.isatty():
+                print(f"qsim: solving for the optimum of {data.name} (cached for later runs) ...", file=sys.stderr)
             found = self._solve(data)
             try:
                 with replacing(path) as temporary:

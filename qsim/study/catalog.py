@@ -6,9 +6,15 @@ import sys
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
+import cloudpickle
+
 import qsim
 from qsim.options import nearest
 from qsim.study.study import Study
+
+
+class RequestError(ValueError):
+    """The command line asked for something that there is not, or that makes no sense."""
 
 
 def folder() -> Path:
@@ -26,16 +32,16 @@ def names() -> list[str]:
 def find(name: str) -> tuple[str, Study]:
     """Return the short name of a study, given by name or by path, and the study.
 
-    Raises LookupError naming the nearest study, or ValueError if a file defines no study.
+    Raises RequestError for a study that there is not, naming the nearest, and for a file that defines none.
     """
     if name.endswith(".py"):
         path = Path(name)
         if not path.is_file():
-            raise LookupError(f"there is no study file {name!r}")
+            raise RequestError(f"there is no study file {name!r}")
     else:
         path = folder() / f"{name}.py"
         if name not in names():
-            raise LookupError(f"there is no study {name!r}{nearest(name, names())} (there are: {', '.join(names())})")
+            raise RequestError(f"there is no study {name!r}{nearest(name, names())} (there are: {', '.join(names())})")
     return path.stem, _read(path)
 
 
@@ -47,7 +53,8 @@ def _read(path: Path) -> Study:
     module = module_from_spec(spec)
     sys.modules[module_name] = module  # so that classes defined in the file can be pickled
     spec.loader.exec_module(module)
+    cloudpickle.register_pickle_by_value(module)  # no other process could import it by its name
     found = getattr(module, "study", None)
     if not isinstance(found, Study):
-        raise ValueError(f"{path} defines no study: it must say study = qsim.study.Study(...), found {found!r}")
+        raise RequestError(f"{path} defines no study: it must say study = qsim.study.Study(...), found {found!r}")
     return found

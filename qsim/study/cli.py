@@ -9,13 +9,19 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from threading import Event, Lock
 from time import perf_counter
 
 from tqdm import tqdm
 
+import qsim
+from qsim.compressors import NotFiniteError
 from qsim.datasets import DataError
+from qsim.objectives import NoOptimumError
 from qsim.simulation import simulate
+from qsim.storage import can_write
 from qsim.study import catalog, output
+from qsim.study.catalog import RequestError
 from qsim.study.results import Results
 from qsim.study.study import Cell, Settings, Study
 from qsim.trace import Trace
@@ -32,24 +38,41 @@ _EXAMPLES = """examples:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; returns its exit code: 0, 2 for what was asked wrongly, 130 after Ctrl-C."""
+    """Run the command line; returns its exit code: 0, 1 if training failed, 2 for a wrong request, 130 after Ctrl-C."""
     options = _parser().parse_args(arguments)
     try:
-        if options.what[0] == "list":
-            _list()
-        elif options.what[0] == "show":
-            _show(options)
-        else:
-            names = catalog.names() if options.what == ["all"] else options.what
-            for name, study in [catalog.find(name) for name in names]:  # all are found before the first is run
-                _run(name, study, options)
+        _do(options)
     except KeyboardInterrupt:
         print("\nstopped; what was finished before is written, this study is not", file=sys.stderr)
         return 130
-    except (LookupError, DataError, ValueError, OSError) as error:
+    except (RequestError, DataError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except (NotFiniteError, NoOptimumError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
     return 0
+
+
+def _do(options: Namespace) -> None:
+    verb, *rest = options.what
+    if verb == "list":
+        if rest:
+            raise RequestError(f"list takes no names, found {' '.join(rest)}")
+        _list()
+    elif verb == "show":
+        if len(rest) != 1:
+            raise RequestError("show takes the name of one study: python -m qsim.study show s_sweep")
+        _show(*catalog.find(rest[0]), options)
+    else:
+        if verb == "all" and rest:
+            raise RequestError(f"all takes no further names, found {' '.join(rest)}")
+        names = catalog.names() if verb == "all" else options.what
+        studies = [catalog.find(name) for name in names]  # all are found before the first is run
+        if not can_write(options.out):
+            raise RequestError(f"--out {options.out} is not a folder that can be written")
+        for name, study in studies:
+            _run(name, study, options)
 
 
 def _parser() -> ArgumentParser:
@@ -60,6 +83,7 @@ def _parser() -> ArgumentParser:
         epilog=_EXAMPLES,
         formatter_class=RawDescriptionHelpFormatter,
     )
+    parser.add_argument("--version", action="version", version=f"qsim {qsim.__version__}")
     parser.add_argument("what", nargs="+", metavar="STUDY", help="names or paths of studies; or list, show NAME, all")
     parser.add_argument("--data", metavar="NAME", help="train on another built-in data set")
     parser.add_argument("--workers", type=int, metavar="W", help="how many workers share the data")
@@ -71,19 +95,33 @@ def _parser() -> ArgumentParser:
 
 def _simulate(name: str, cells: Sequence[Cell]) -> list[Trace]:
     """Simulate all cells; on a thread a core if kernels, which run side by side, take most of the time."""
-    largest = max(cell.run.load().nonzeros for cell in cells)
-    with ThreadPoolExecutor(os.cpu_count() if largest >= _WORTH_THREADS else 1) as pool:
-        try:
-            traces = pool.map(lambda cell: simulate(cell.run, progress=False), cells)
-            return list(tqdm(traces, name, len(cells), unit="run", delay=2, disable=None, leave=False))
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+    stop, counting = Event(), Lock()
+    rounds = sum(cell.run.rounds for cell in cells)
+    with tqdm(total=rounds, desc=name, unit="round", delay=2, disable=None, leave=False) as bar:
+
+        def after_round(_: int) -> None:
+            if stop.is_set():
+                raise KeyboardInterrupt
+            with counting:
+                bar.update()
+
+        largest = max(cell.run.load().nonzeros for cell in cells)
+        with ThreadPoolExecutor(os.cpu_count() if largest >= _WORTH_THREADS else 1) as pool:
+            futures = [pool.submit(simulate, cell.run, progress=False, after_round=after_round) for cell in cells]
+            try:
+                return [future.result() for future in futures]
+            except BaseException:
+                stop.set()  # threads do not see Ctrl-C: they end after the round they are in
+                pool.shutdown(cancel_futures=True)
+                raise
 
 
 def _settings(study: Study, options: Namespace) -> Settings:
     given = {name: getattr(options, name) for name in ("data", "workers", "rounds", "seeds")}
-    return replace(study.defaults, **{name: value for name, value in given.items() if value is not None})
+    try:
+        return replace(study.defaults, **{name: value for name, value in given.items() if value is not None})
+    except ValueError as error:
+        raise RequestError(str(error)) from None
 
 
 def _list() -> None:
@@ -92,10 +130,7 @@ def _list() -> None:
         print(f"{name:{width}}  {catalog.find(name)[1].title}")
 
 
-def _show(options: Namespace) -> None:
-    if len(options.what) != 2:
-        raise ValueError("show takes the name of one study: python -m qsim.study show s_sweep")
-    name, study = catalog.find(options.what[1])
+def _show(name: str, study: Study, options: Namespace) -> None:
     settings = _settings(study, options)
     cells = study.cells(settings)
     print(f"{name}: {study.title}\n\n{study.setting(settings)}\n\nquestions:")

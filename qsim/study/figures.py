@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from string import ascii_lowercase
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from qsim.study.results import Results
 from qsim.trace import LABELS
@@ -63,7 +65,9 @@ class Panel:
     y: str
     title: str = ""
     x_scale: Literal["linear", "log"] = "linear"
-    y_scale: Literal["linear", "log"] = "linear"
+    y_scale: Literal["linear", "log", "symlog"] = "linear"
+    """On a log scale a band is cut at a tenth of the mean; "symlog" is linear within +- `linear_below`."""
+    linear_below: float = 1e-4
     curves: Sequence[str] | None = None
     minus: str | None = None
     """Draw the paired difference to this curve instead, seed by seed."""
@@ -80,7 +84,7 @@ def panels(results: Results, *shown: Panel, share_y: bool = False) -> Figure:
         figure = Figure(figsize=(TEXT_WIDTH, 2.5), layout="constrained")
         axes = np.atleast_1d(figure.subplots(1, len(shown), sharey=share_y))
         labels = list(dict.fromkeys(panel.label(c) for panel in shown for c in panel.curves or results.curves))
-        for letter, panel, ax in zip("abcdefgh", shown, axes, strict=False):
+        for letter, panel, ax in zip(ascii_lowercase, shown, axes, strict=False):
             _draw(results, panel, ax, labels)
             ax.set_title(f"({letter}) {panel.title}".rstrip(), loc="left")
             if share_y:
@@ -92,9 +96,19 @@ def panels(results: Results, *shown: Panel, share_y: bool = False) -> Figure:
     return figure
 
 
+def _marks(across: NDArray[np.float64], place: int, scale: str) -> list[int]:
+    """Return which points carry a marker: four, evenly over the axis, at other places for other curves."""
+    if across.size < 2:
+        return list(range(across.size))
+    along = np.log(across) if scale == "log" else across
+    at = along[0] + (along[-1] - along[0]) * (np.arange(4) + 0.1 + 0.1 * (place % 8)) / 4
+    return sorted(set(np.searchsorted(along, at).clip(0, across.size - 1).tolist()))
+
+
 def _draw(results: Results, panel: Panel, ax: Axes, labels: list[str]) -> None:
-    curves = panel.curves or results.curves
-    for curve in curves:
+    from matplotlib.ticker import MaxNLocator
+
+    for curve in panel.curves or results.curves:
         place = labels.index(panel.label(curve))
         across, up = results.band(curve, panel.x).mean, results.band(curve, panel.y, panel.minus)
         shown = across > 0 if panel.x_scale == "log" else np.ones(across.size, bool)
@@ -107,13 +121,18 @@ def _draw(results: Results, panel: Panel, ax: Axes, labels: list[str]) -> None:
             label=panel.label(curve),
             linestyle=_DASHES[place % len(_DASHES)],
             marker=_MARKERS[place % len(_MARKERS)],
-            markevery=(0.02 + 0.02 * (place % 8), 0.24),
+            markevery=_marks(across[shown], place, panel.x_scale),
             **look,
         )
         low = np.maximum(up.low[shown], up.mean[shown] / 10) if panel.y_scale == "log" else up.low[shown]
         ax.fill_between(across[shown], low, up.high[shown], alpha=0.2, linewidth=0, **look)
     ax.set_xscale(panel.x_scale)
-    ax.set_yscale(panel.y_scale)
+    if panel.y_scale == "symlog":
+        ax.set_yscale("symlog", linthresh=panel.linear_below)
+    else:
+        ax.set_yscale(panel.y_scale)
+    if panel.x_scale == "linear":
+        ax.xaxis.set_major_locator(MaxNLocator(4))
     ax.set_xlabel(LABELS.get(panel.x, panel.x))
     y = LABELS.get(panel.y, panel.y)
     ax.set_ylabel(y if panel.minus is None else f"{y}, difference")

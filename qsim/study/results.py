@@ -30,7 +30,7 @@ class Band:
 
 @dataclass(frozen=True)
 class Difference:
-    """The mean over seeds of a paired difference, and its 95% confidence interval by Student's t."""
+    """The mean over seeds of a paired difference, and its confidence interval by Student's t."""
 
     mean: float
     low: float
@@ -47,9 +47,7 @@ class Difference:
         if self.seeds == 1:
             return f"{self.mean:+.3g} (one seed: the noise is not known)"
         verdict = "beyond the seed noise" if self.beyond_noise else "within the seed noise"
-        return (
-            f"{self.mean:+.3g} (95% interval {self.low:+.3g} to {self.high:+.3g}, {self.seeds} paired seeds; {verdict})"
-        )
+        return f"{self.mean:+.3g} ({self.low:+.3g} to {self.high:+.3g}; {verdict})"
 
 
 class Results:
@@ -70,9 +68,11 @@ class Results:
 
     @cached_property
     def rounds(self) -> NDArray[np.int64]:
-        """The rounds at which all runs were evaluated."""
-        (first, *_), *_ = self.traces.values()
-        return np.flatnonzero(np.isfinite(first.columns["loss"]))
+        """The rounds at which all runs were evaluated, up to the end of the first that ended early."""
+        traces = [trace for curve in self.traces.values() for trace in curve]
+        shortest = min(trace.columns["loss"].size for trace in traces)
+        evaluated = np.logical_and.reduce([np.isfinite(trace.columns["loss"][:shortest]) for trace in traces])
+        return np.flatnonzero(evaluated)
 
     def samples(self, curve: str, quantity: str) -> NDArray[np.float64]:
         """Return a quantity (an axis of `Trace`) at the evaluated rounds: one row a seed."""
@@ -91,11 +91,17 @@ class Results:
         """Return the mean over seeds at the last round."""
         return float(self.samples(curve, quantity)[:, -1].mean())
 
-    def difference(self, curve: str, other: str, quantity: str) -> Difference:
-        """Compare two curves at the last round, seed by seed: both had the same partition, batches and start."""
-        paired = self.samples(curve, quantity)[:, -1] - self.samples(other, quantity)[:, -1]
-        mean, half = float(paired.mean()), float(_half_width(paired[:, None])[0])
-        return Difference(mean, mean - half, mean + half, paired.size)
+    def differences(self, curves: Sequence[str], other: str, quantity: str) -> dict[str, Difference]:
+        """Compare curves with another at the last round, seed by seed: all had the same partition, batches and start.
+
+        The intervals hold together with 95% confidence: each is at 1 - 5%/k for k curves (Bonferroni).
+        """
+        found = {}
+        for curve in curves:
+            paired = self.samples(curve, quantity)[:, -1] - self.samples(other, quantity)[:, -1]
+            mean, half = float(paired.mean()), float(_half_width(paired[:, None], len(curves))[0])
+            found[curve] = Difference(mean, mean - half, mean + half, paired.size)
+        return found
 
     def numbers(self) -> pd.DataFrame:
         """Return what figures draw: for each curve and evaluated round the mean, low and high of each quantity."""
@@ -113,12 +119,12 @@ class Results:
         return pd.concat(parts, ignore_index=True)
 
 
-def _half_width(samples: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return half the width of the t-interval of the mean over rows."""
+def _half_width(samples: NDArray[np.float64], comparisons: int = 1) -> NDArray[np.float64]:
+    """Return half the width of the t-interval of the mean over rows, one of several that shall hold together."""
     from scipy.special import stdtrit
 
     seeds = len(samples)
     if seeds == 1:
         return np.zeros(samples.shape[1])
     spread = samples.std(axis=0, ddof=1) / np.sqrt(seeds)
-    return np.asarray(stdtrit(seeds - 1, 0.5 + CONFIDENCE / 2) * spread)
+    return np.asarray(stdtrit(seeds - 1, 1 - (1 - CONFIDENCE) / (2 * comparisons)) * spread)

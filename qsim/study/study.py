@@ -28,6 +28,16 @@ class Settings:
         for name in ("workers", "rounds", "seeds"):
             whole(name, getattr(self, name), least=1)
 
+    @property
+    def statistics(self) -> str:
+        """What a caption says of seeds and bands."""
+        if self.seeds == 1:
+            return "One seed, so no bands."
+        return (
+            f"Means of {self.seeds} seeds; bands are 95% t-intervals; differences are paired by seed, their intervals"
+            " jointly at 95% (Bonferroni)."
+        )
+
 
 @dataclass(frozen=True)
 class Cell:
