@@ -94,7 +94,7 @@ class QSGD(Compressor):
     def _positions(self, v: ArrayLike) -> NDArray[np.float64]:
         norm = self._norm(v)
         magnitude: NDArray[np.float64] = np.abs(np.asarray(v, np.float64))
-        return magnitude * (self.levels / norm) if norm > 0 else magnitude
+        return magnitude / norm * self.levels if norm > 0 else magnitude
 
     def _norm(self, v: ArrayLike) -> float:
         return float(np.linalg.norm(np.asarray(v, np.float64), 2 if self.norm == "l2" else np.inf))
