@@ -106,12 +106,14 @@ def round_to_levels(
             for start in range(first, last, STRIP):
                 size = min(STRIP, last - start)
                 base = np.int64(start - first if index is None else 0)
-                key = keys[row] ^ np.uint64(base)  # hashing begins with coordinate ^ key, and base + j == base ^ j
+                key = keys[row] ^ np.uint64(
+                    base & 0xFFFFFFFF
+                )  # hashing begins with coordinate ^ key; base + j == base ^ j
                 if size < STRIP or lift != np.float32(1.0):
                     spare_x[size:] = 0.0
-                    for j in range(size):
-                        spare_x[j] = value[start + j] * lift
-                        spare_coordinates[j] = j if index is None else index[start + j]
+                    for k in range(size):
+                        spare_x[k] = value[start + k] * lift
+                        spare_coordinates[k] = k if index is None else index[start + k]
                     drawn = draws_below(spare_x, 0, bound, spare_coordinates, 0, key)
                 elif index is None:
                     drawn = draws_below(value, start, bound, ramp, 0, key)
@@ -119,9 +121,9 @@ def round_to_levels(
                     drawn = draws_below(value, start, bound, index, start, key)
                 many = ones(drawn) > _FEW
                 if many:
-                    for j in range(size):
-                        coordinate = np.int64(base + j if index is None else index[start + j])
-                        strip[j] = _level(value[start + j], lift, factor, most, uniform24(coordinate, low, high))
+                    for k in range(size):
+                        coordinate = np.int64(base + k if index is None else index[start + k])
+                        strip[k] = _level(value[start + k], lift, factor, most, uniform24(coordinate, low, high))
                 while drawn != np.uint64(0):
                     j = np.int64(trailing_zeros(drawn))
                     drawn &= drawn - np.uint64(1)
