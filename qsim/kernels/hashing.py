@@ -25,15 +25,7 @@ def _uniform24(typing: Any, counter: Any, low: Any, high: Any) -> Any:
         return None
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        word, first, second = (_to_32_bits(builder, argument) for argument in arguments)
-        word = builder.xor(word, first)
-        word = builder.xor(word, builder.lshr(word, _I32(16)))
-        word = builder.mul(word, _I32(0x21F0AAAD))
-        word = builder.xor(word, builder.lshr(word, _I32(15)))
-        word = builder.add(word, second)
-        word = builder.mul(word, _I32(0x735A2D97))
-        word = builder.xor(word, builder.lshr(word, _I32(15)))
-        return builder.lshr(word, _I32(8))
+        return mix24(builder, *(_to_32_bits(builder, argument) for argument in arguments))
 
     return types.int32(counter, low, high), generate
 
@@ -51,6 +43,22 @@ def _to_32_bits(builder: Any, value: Any) -> Any:
     if value.type.width > 32:
         return builder.trunc(value, _I32)
     return builder.zext(value, _I32) if value.type.width < 32 else value
+
+
+def mix24(builder: Any, counter: Any, low: Any, high: Any) -> Any:
+    """Generate the code of the hash, for one counter or a vector of them: three values of one 32-bit type."""
+
+    def constant(bits: int) -> Any:
+        return ir.Constant(counter.type, [bits] * counter.type.count if hasattr(counter.type, "count") else bits)
+
+    word = builder.xor(counter, low)
+    word = builder.xor(word, builder.lshr(word, constant(16)))
+    word = builder.mul(word, constant(0x21F0AAAD))
+    word = builder.xor(word, builder.lshr(word, constant(15)))
+    word = builder.add(word, high)
+    word = builder.mul(word, constant(0x735A2D97))
+    word = builder.xor(word, builder.lshr(word, constant(15)))
+    return builder.lshr(word, constant(8))
 
 
 @kernel

@@ -1,0 +1,167 @@
+"""What Numba has no word for: many numbers at a time, as LLVM vectors.
+
+Sums in lanes that stay in registers, comparisons whose answers are the bits of a word, and the lowest bit of a word.
+The vectors are generic: LLVM cuts them to what the machine has (AVX2, SSE2, NEON, ...).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, cast
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+from numpy.typing import NDArray
+
+from qsim.kernels.hashing import mix24
+
+LANES = 32
+"""A norm is summed in 32 lanes, coordinate c in lane c % 32: enough to fill the registers of AVX2, and of AVX-512."""
+
+STRIP = 64
+"""How many coordinates share a random comparison: the bits of a word."""
+
+_CODE: Any = cgutils  # untyped
+_I32 = ir.IntType(32)
+_I64 = ir.IntType(64)
+
+
+@intrinsic
+def _add_squares(typing: Any, entries: Any, lanes: Any) -> Any:
+    """Generate the code of `add_squares`."""
+    if not (_is_array(entries, types.float32) and _is_array(lanes, types.float64)):
+        return None
+    doubles = ir.VectorType(ir.DoubleType(), LANES)
+
+    def add(builder: Any, sums: Any, x: Any) -> Any:
+        wide = builder.fpext(x, doubles)
+        name, kind = f"llvm.fmuladd.v{LANES}f64", ir.FunctionType(doubles, [doubles] * 3)
+        return builder.call(_CODE.get_or_insert_function(builder.module, kind, name), [wide, wide, sums])
+
+    return types.int64(entries, lanes), _fold_into_lanes(ir.FloatType(), doubles, add)
+
+
+add_squares = cast("Callable[[NDArray[np.float32], NDArray[np.float64]], np.int64]", _add_squares)
+"""Add the square of entry c to lane c % LANES, for all entries but the last `size % LANES`; return how many were added.
+
+Squares of float32 are exact in float64, so that fused and separate additions agree.
+"""
+
+
+@intrinsic
+def _max_bits(typing: Any, entries: Any, lanes: Any) -> Any:
+    """Generate the code of `max_bits`."""
+    if not (_is_array(entries, types.int32) and _is_array(lanes, types.int32)):
+        return None
+    words = ir.VectorType(_I32, LANES)
+
+    def larger(builder: Any, largest: Any, x: Any) -> Any:
+        magnitude = builder.and_(x, ir.Constant(words, [0x7FFFFFFF] * LANES))
+        return builder.select(builder.icmp_signed(">", magnitude, largest), magnitude, largest)
+
+    return types.int64(entries, lanes), _fold_into_lanes(_I32, words, larger)
+
+
+max_bits = cast("Callable[[NDArray[np.int32], NDArray[np.int32]], np.int64]", _max_bits)
+"""As `add_squares`, but a lane keeps the largest of its entries without their sign bits."""
+
+
+def _fold_into_lanes(entry: Any, vector: Any, step: Callable[[Any, Any, Any], Any]) -> Callable[..., Any]:
+    """Return what generates a loop over contiguous entries; the lanes stay in registers, which an array's would not."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        entries = context.make_array(signature.args[0])(context, builder, arguments[0])
+        lanes = _pointer(context, builder, signature.args[1], arguments[1], _I64(0), vector)
+        folded = _CODE.alloca_once_value(builder, builder.load(lanes, align=4))
+        strips = builder.sdiv(entries.nitems, _I64(LANES))
+        with _CODE.for_range(builder, strips) as loop:
+            here = builder.gep(entries.data, [builder.mul(loop.index, _I64(LANES))])
+            here = builder.bitcast(here, ir.VectorType(entry, LANES).as_pointer())
+            builder.store(step(builder, builder.load(folded), builder.load(here, align=4)), folded)
+        builder.store(builder.load(folded), lanes, align=4)
+        return builder.mul(strips, _I64(LANES))
+
+    return generate
+
+
+@intrinsic
+def _draws_below(typing: Any, x: Any, start: Any, factor: Any, coordinates: Any, at: Any, key: Any) -> Any:
+    """Generate the code of `draws_below`: a strip of vectors is hashed at once, so that the latencies overlap."""
+    if not (_is_array(x, types.float32) and isinstance(coordinates, types.Array) and factor == types.float32):
+        return None
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        x, start, factor, coordinates, at, key = arguments
+        singles, words = ir.VectorType(ir.FloatType(), STRIP), ir.VectorType(_I32, STRIP)
+        numbers = ir.VectorType(ir.IntType(signature.args[3].dtype.bitwidth), STRIP)
+        absolute = _CODE.get_or_insert_function(
+            builder.module, ir.FunctionType(singles, [singles]), f"llvm.fabs.v{STRIP}f32"
+        )
+        values = builder.load(_pointer(context, builder, signature.args[0], x, start, singles), align=4)
+        counters = builder.load(_pointer(context, builder, signature.args[3], coordinates, at, numbers), align=4)
+        counters = counters if numbers == words else builder.trunc(counters, words)
+        low = _splat(builder, builder.trunc(key, _I32), words)
+        high = _splat(builder, builder.trunc(builder.lshr(key, _I64(32)), _I32), words)
+        uniform = builder.sitofp(mix24(builder, counters, low, high), singles)
+        bound = builder.fmul(builder.call(absolute, [values]), _splat(builder, factor, singles))
+        return builder.bitcast(builder.fcmp_ordered("<", uniform, bound), _I64)
+
+    return types.uint64(x, types.int64, factor, coordinates, types.int64, types.uint64), generate
+
+
+draws_below = cast(
+    "Callable[[NDArray[np.float32], int, np.float32, NDArray[np.signedinteger], int, np.uint64], np.uint64]",
+    _draws_below,
+)
+"""Return a word whose bit j, from 0 to 63, is set if uniform24 of coordinates[at + j] is below |x[start + j]| factor.
+
+`uniform24` is keyed by the low and the high half of the key. Nothing checks that 64 entries are there.
+"""
+
+
+@intrinsic
+def _trailing_zeros(typing: Any, word: Any) -> Any:
+    """Generate the code of `trailing_zeros`."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 0))
+
+    return (types.uint64(word), generate) if word == types.uint64 else None
+
+
+trailing_zeros = cast("Callable[[np.uint64], np.uint64]", _trailing_zeros)
+"""Return the place of a word's lowest set bit (64 if there is none)."""
+
+
+@intrinsic
+def _ones(typing: Any, word: Any) -> Any:
+    """Generate the code of `ones`."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.ctpop(arguments[0])
+
+    return (types.int64(word), generate) if word == types.uint64 else None
+
+
+ones = cast("Callable[[np.uint64], np.int64]", _ones)
+"""Return how many bits of a word are set."""
+
+
+def _is_array(kind: Any, dtype: Any) -> bool:
+    return isinstance(kind, types.Array) and kind.dtype == dtype and kind.ndim == 1 and kind.layout == "C"
+
+
+def _splat(builder: Any, value: Any, vector: Any) -> Any:
+    """Return a vector of which all elements are the value."""
+    nothing = ir.Constant(vector, ir.Undefined)
+    first = builder.insert_element(nothing, value, _I32(0))
+    return builder.shuffle_vector(first, nothing, ir.Constant(ir.VectorType(_I32, vector.count), None))
+
+
+def _pointer(context: Any, builder: Any, kind: Any, array: Any, start: Any, vector: Any) -> Any:
+    """Return the address of array[start], as that of a vector."""
+    data = context.make_array(kind)(context, builder, array).data
+    return builder.bitcast(builder.gep(data, [start]), vector.as_pointer())

@@ -1,0 +1,58 @@
+"""The benchmarks run, their contestants agree, and the table says what was measured. No time is judged."""
+
+from __future__ import annotations
+
+import csv
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+if not (ROOT / "benchmarks").exists():
+    pytest.skip("needs the checkout's benchmarks", allow_module_level=True)
+
+
+def command(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "benchmarks", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=300
+    )
+
+
+def test_quick_run_of_all(tmp_path: Path) -> None:
+    done = command("--quick", "--out", str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    table = (tmp_path / "results.md").read_text(encoding="utf-8")
+    assert table in done.stdout
+    with (tmp_path / "results.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["benchmark"] for row in rows} == {path.stem for path in (ROOT / "benchmarks/suite").glob("[!_]*.py")}
+    for row in rows:
+        assert float(row["slower ms"]) / float(row["ms"]) == pytest.approx(float(row["ratio"]), rel=0.01)
+        assert row["verdict"] == ("" if not row["target"] else "met" if is_met(row) else "missed")
+        assert row["cpu"]
+        assert row["numba"]
+
+
+def is_met(row: dict[str, str]) -> bool:
+    return float(row["slower ms"]) / float(row["ms"]) >= float(row["target"])
+
+
+def test_unknown_name_is_refused() -> None:
+    done = command("quantiser")
+    assert done.returncode == 2
+    assert "choose from gradient, quantizer, round, seminar" in done.stderr
+
+
+def test_disagreement_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT))
+    from benchmarks.case import Case, Timed
+    from benchmarks.runner import measure
+
+    def check(results: dict[str, int]) -> None:
+        assert results["one"] == results["other"], "they disagree"
+
+    case = Case("a case", "call", [Timed("one", lambda: 1), Timed("other", lambda: 2)], [], check)
+    with pytest.raises(AssertionError, match="they disagree"):
+        measure(case, 1, "test")
