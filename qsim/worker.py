@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from qsim.batch import Arrays, Packets
+from qsim.batch import Arrays, Packets, Support
 from qsim.channel import Channel
 from qsim.compressors import NotFiniteError
 from qsim.datasets import Shards
@@ -133,9 +133,17 @@ def _where(block: Block, order: Order, error: Exception) -> str:
 
 
 def _block_size(job: Job, workers: int, threads: int) -> int:
-    """Return how many workers' vectors fit the cache: their supports, or all n coordinates where a stage is dense."""
-    entries = float(np.diff(job.shards.support_offsets).mean())
+    """Return how many workers' vectors fit the cache, leaving each thread a few blocks to even out their times."""
+    fit = int(_BLOCK_BYTES / (_ENTRY_BYTES * max(_entries(job), 1.0)))
+    fair = workers if threads == 1 else -(-workers // (4 * threads))
+    return max(1, min(fit, fair))
+
+
+def _entries(job: Job) -> float:
+    """Return how many coordinates pass through the stages for a worker, on average."""
+    data, supports = job.shards.dataset, float(np.diff(job.shards.support_offsets).mean())
     if job.channel.dense:
-        entries = job.shards.dataset.features
-    fit = int(_BLOCK_BYTES / (_ENTRY_BYTES * max(entries, 1.0)))
-    return int(np.clip(fit, 1, max(1, -(-workers // (4 * threads) if threads > 1 else workers))))
+        return data.features
+    if job.channel.compressor.memory(Support(data.features, np.zeros(1, np.int64), np.zeros(0, np.int32))) is not None:
+        return supports
+    return min(supports, job.method.rows_per_round(job.shards) * data.nonzeros / data.rows)

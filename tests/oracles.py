@@ -53,6 +53,8 @@ def position(x: float, scale: np.float32, s: int) -> np.float32:
     """|x| s / scale, as the specification rounds it."""
     lift = np.float32(2.0**64) if scale < np.float32(2.0**-60) else np.float32(1)
     factor = np.float32(s / float(scale * lift))
+    if scale * lift * factor < s:  # so that |x| = scale gives s exactly
+        factor = np.nextafter(factor, np.float32(np.inf))
     return min(np.float32(np.float32(abs(np.float32(x)) * lift) * factor), np.float32(s))
 
 

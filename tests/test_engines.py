@@ -283,3 +283,32 @@ def test_many_processes_start_on_an_empty_cache(tmp_path: Path) -> None:
         assert done.returncode == 0, done.stderr
         assert done.stderr.count("compiling kernels") == 1
         assert len(done.stdout.strip()) == 16 * 50
+
+
+@pytest.mark.parametrize("workers", [3, 100, 300])
+def test_blocks_fit_the_cache_and_feed_the_threads(workers: int) -> None:
+    """What passes through the stages together stays near a megabyte, be it sparse or dense; each thread has work."""
+    from qsim.worker import Host, Job
+
+    def blocks(data, threads: int = 1, **options: object) -> list[int]:
+        run = replace(RUN, data=data, compressor=qsim.QSGD(2), workers=workers, **options)
+        shards = run.partition.split(data, workers, qsim.Key(0))
+        job = Job(shards, run.objective, run.method, qsim.Channel(run.compressor, run.codec), qsim.Key(0))
+        host = Host(job, 0, workers, threads=threads)
+        host.close()
+        return [part.block.workers for part in host._blocks]
+
+    wide = qsim.datasets.synthetic(300, 100_000, 20, seed=1)
+    assert len(blocks(DATA)) == 1
+    assert sum(blocks(wide)) == workers
+    assert max(blocks(wide, codec=qsim.codecs.Dense())) == 1
+    assert min(len(blocks(DATA, threads=2)), 4) >= min(workers, 4) - 1
+
+
+def test_dense_rounds_that_no_machine_holds_are_refused() -> None:
+    data = qsim.datasets.synthetic(20_000, 1_000_000, 2, seed=1)
+    run = replace(RUN, data=data, compressor=qsim.Identity(), workers=10_000, rounds=1)
+    with pytest.raises(ValueError, match=r"40 GB a round; .*SparseFloats"):
+        qsim.simulate(run)
+    trace = qsim.simulate(replace(run, codec=qsim.codecs.SparseFloats(), downlink=qsim.downlinks.SparseSum()))
+    assert trace.columns["nonzeros"][1] > 0

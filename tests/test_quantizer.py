@@ -243,3 +243,26 @@ def test_other_types_are_taken_as_float32() -> None:
             assert qsim.QSGD(4, norm).compress(Vectors.dense(v), qsim.Key(0).words(0, 1)) == exact
     with pytest.raises(ValueError, match="n at least 1"):
         qsim.QSGD(4).quantize([], qsim.Key(0))
+
+
+@given(st.floats(2.0**-100, 2.0**100, width=32), levels, st.integers(1, 5))
+def test_the_largest_entry_is_exact_with_the_max_norm(x: float, s: int, copies: int) -> None:
+    """omega(1) = 0, so a single entry must not be rounded at random, whatever float32 makes of s / norm."""
+    scale, v = np.float32(x), np.full(copies, x, np.float32)
+    assert oracles.position(x, scale, s) == s
+    assert qsim.QSGD(s, "max").quantize(v, qsim.Key(1)).level.tolist() == [s] * copies
+
+
+@given(vectors.filter(lambda v: np.abs(v).max() > 1e-25), st.sampled_from([1, 2, 5, 127, 1000]), st.sampled_from(NORMS))
+def test_variance_of_the_float32_rule_is_within_omega(v: np.ndarray, s: int, norm: str) -> None:
+    """The bound, for the positions that float32 gives, over the discrete uniforms."""
+    compressor = qsim.QSGD(s, norm)
+    scale = compressor.quantize(v, qsim.Key(0)).scale[0]
+    total = 0.0
+    for x in v.tolist():
+        t = float(oracles.position(x, scale, s))
+        up = math.ceil((t - math.floor(t)) * 2**24) / 2**24
+        values = [math.copysign((math.floor(t) + extra) * float(scale) / s, x) - x for extra in (0, 1)]
+        total += (1 - up) * values[0] ** 2 + up * values[1] ** 2
+    square = float(v.astype(np.float64) @ v.astype(np.float64))
+    assert total <= (compressor.variance(v.size) * (1 + s * 2**-20) + 1e-12) * square

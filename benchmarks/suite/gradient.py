@@ -13,6 +13,7 @@ import qsim
 from benchmarks.case import Case, Claim, Timed
 from qsim.batch import Vectors
 from qsim.datasets.block import Block
+from qsim.weights import Replica
 
 WORKERS = 8
 SHAPES = {
@@ -30,7 +31,7 @@ def cases(quick: bool) -> Iterator[Case]:
 
 
 def _case(title: str, data: qsim.Dataset, pool: ThreadPoolExecutor) -> Case:
-    weights = np.random.default_rng(3).normal(0.0, 0.3, data.features).astype(np.float32)
+    weights = Replica(np.random.default_rng(3).normal(0.0, 0.3, data.features).astype(np.float32))
     shards = qsim.datasets.Contiguous().split(data, WORKERS, qsim.Key(0))
     blocks = [Block(shards, worker, worker + 1) for worker in range(WORKERS)]
     objective = qsim.LogisticRegression(l2=0.0)
@@ -41,7 +42,7 @@ def _case(title: str, data: qsim.Dataset, pool: ThreadPoolExecutor) -> Case:
         return objective.update(block, rows, weights, float(rows.index.size))  # a step as large as the sum needs
 
     def scipy() -> NDArray[np.float32]:
-        slopes = -labels / (1 + np.exp(labels * (matrix @ weights)))
+        slopes = -labels / (1 + np.exp(labels * (matrix @ weights.vector)))
         return np.asarray(matrix.T @ slopes)
 
     def check(results: Mapping[str, Any]) -> None:

@@ -19,6 +19,7 @@ from scipy.sparse import csr_matrix
 import qsim
 from benchmarks.case import Case, Claim, Contestant, LongMinusShort, Timed
 from qsim.datasets.block import Block, Rows
+from qsim.weights import Replica
 
 WORKERS, BATCH, S, STEP = 64, 32, 4, 0.5
 DOWNLINKS = {"weights down": qsim.downlinks.DenseWeights(), "sum down": qsim.downlinks.SparseSum()}
@@ -54,7 +55,7 @@ def _case(data: qsim.Dataset, target: float, rounds: int, pool: Any) -> Case:
         """Without quantization, the same rows give the same update."""
         batches = generator.integers(shards.offsets[:-1, None], shards.offsets[1:, None], (WORKERS, BATCH))
         rows = Rows(shards.order[batches.ravel()], np.arange(0, WORKERS * BATCH + 1, BATCH))
-        updates = qsim.LogisticRegression(l2=0.0).update(Block(shards, 0, WORKERS), rows, weights, 1.0)
+        updates = qsim.LogisticRegression(l2=0.0).update(Block(shards, 0, WORKERS), rows, Replica(weights), 1.0)
         ours = np.bincount(updates.index, updates.value, data.features) / WORKERS  # type: ignore[arg-type]
         theirs = peer(None, batches)
         assert np.abs(ours - theirs).max() < 1e-5 * np.abs(theirs).max()

@@ -22,8 +22,8 @@ class QSGD(Compressor):
     norm (sqrt(1 + (n - 1)/s^2) - 1)/2. `QSGD(levels=1)` is the *simple* quantizer: 0 or N sign(v_i).
 
     Precision: N is rounded up to float32 before anything is rounded to levels, so the norm on the wire is the norm that
-    was used. |E Q(v)_i - v_i| <= 2^-22 |v_i| + 2^-24 N/s, and the variance bound grows by a factor of 1 + 2^-21, while
-    N/s is a normal float32 (above 1.2e-38). A norm above float32's range is refused.
+    was used. |E Q(v)_i - v_i| <= 2^-22 |v_i| + 2^-24 N/s, and the variance bound grows by a factor of at most
+    1 + s 2^-20, while N/s is a normal float32 (above 1.2e-38). A norm above float32's range is refused.
 
     Sparse input stays sparse, and gives the same message as the same vector dense.
 

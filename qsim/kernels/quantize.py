@@ -84,9 +84,10 @@ def round_to_levels(
 ) -> int:
     """Round |x| levels / scale up or down at random and keep what is not zero; return how many are kept.
 
-    With t = min(|x| * f, levels) in float32, f = float32(levels / scale), the level is floor(t), plus one if
-    u < t - floor(t), where u is a 24-bit uniform of (key, coordinate). Its mean is t to within 2^-24, exactly t for
-    t >= 1/2, and t is |x| levels / scale to within a factor of 1 +- 2^-23.
+    With t = min(|x| * f, levels) in float32, f = float32(levels / scale) or the next float32 above it if else
+    scale * f were below `levels`, the level is floor(t), plus one if u < t - floor(t), where u is a 24-bit uniform of
+    (key, coordinate). Its mean is t to within 2^-24, exactly t for t >= 1/2, and t is |x| levels / scale to within a
+    factor of 1 +- 2^-22, exactly `levels` for |x| = scale.
 
     Where the level is not zero, u < t, and few coordinates are drawn so. (Of those whose t underflows, some are drawn
     in vain; hence the check at the end.)
@@ -98,9 +99,11 @@ def round_to_levels(
     for row in range(offsets.size - 1):
         if scale[row] > np.float32(0.0):
             lift = _LIFT if scale[row] < TINY else np.float32(1.0)
-            factor = np.float32(np.float64(levels) / np.float64(scale[row] * lift))
-            bound = factor * np.float32(2.0**24)
             most = np.float32(levels)
+            factor = np.float32(np.float64(levels) / np.float64(scale[row] * lift))
+            if scale[row] * lift * factor < most:
+                factor = np.nextafter(factor, np.float32(np.inf))
+            bound = factor * np.float32(2.0**24)
             low, high = np.int64(keys[row] & np.uint64(0xFFFFFFFF)), np.int64(keys[row] >> np.uint64(32))
             first, last = offsets[row], offsets[row + 1]
             for start in range(first, last, STRIP):

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from typing import Protocol
 
 from qsim.batch import Arrays, Vectors
+from qsim.datasets import Shards
 from qsim.datasets.block import Block
 from qsim.keys import Key
 from qsim.objectives import Objective
@@ -47,6 +48,10 @@ class Method(ABC):
         `key` names the stream of this run's data; fold in the round (and what else it depends on), then take the words
         of the block's workers: `key.fold(t).words(block.low, block.high)`.
         """
+
+    def rows_per_round(self, shards: Shards) -> float:
+        """Return about how many rows a worker computes with in a round (all it has, by default): it sizes blocks."""
+        return shards.dataset.rows / shards.workers
 
     def memory(self, block: Block) -> Arrays:
         """Return what the workers of a block keep from round to round: arrays, empty here."""

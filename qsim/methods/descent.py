@@ -6,6 +6,7 @@ from abc import abstractmethod
 from typing import final
 
 from qsim.batch import Arrays, Vectors
+from qsim.datasets import Shards
 from qsim.datasets.block import Block, Rows
 from qsim.keys import Key
 from qsim.methods.base import Exchange, Method
@@ -104,6 +105,9 @@ class SGD(_Descent):
 
     def memory(self, block: Block) -> Arrays:
         return self.sampling.memory(block)
+
+    def rows_per_round(self, shards: Shards) -> float:
+        return self.batch
 
     def _rows(self, t: int, block: Block, memory: Arrays, key: Key) -> Rows:
         return self.sampling.draw(block, self.batch, t, memory, key)
