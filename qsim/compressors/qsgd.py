@@ -61,12 +61,10 @@ class QSGD(Compressor):
 
     def scales(self, v: Vectors) -> NDArray[np.float32]:
         """Return the norm of every row, rounded up to float32."""
-        from qsim.kernels.quantize import l2_norms, max_norms
+        from qsim.kernels.quantize import l2_norms, max_norms, rounded_up
 
         norms = l2_norms(v.offsets, v.index, v.value) if self.norm == "l2" else max_norms(v.offsets, v.value)
-        with np.errstate(over="ignore"):
-            scale = norms.astype(np.float32)
-            scale = np.where(scale < norms, np.nextafter(scale, np.float32(np.inf)), scale)
+        scale = rounded_up(norms)
         if not np.isfinite(scale).all():
             require_finite(v)
             row = int(np.argmax(norms))

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qsim.kernels._jit import kernel
+from qsim.kernels.lanes import trailing_zeros
 
 
 @kernel
@@ -137,16 +138,13 @@ def scatter_touched(
         width = support_offsets[worker + 1] - base
         for word in range((width + 63) // 64):
             left = marks[word]
-            if left != np.uint64(0):
-                marks[word] = np.uint64(0)
-                here = np.int64(word) * 64
-                while left != np.uint64(0):
-                    if left & np.uint64(1):
-                        out_index[written] = support[base + here]
-                        out_value[written] = sums[here]
-                        sums[here] = np.float32(0.0)
-                        written += 1
-                    left >>= np.uint64(1)
-                    here += 1
+            marks[word] = np.uint64(0)
+            while left != np.uint64(0):
+                here = np.int64(word) * 64 + np.int64(trailing_zeros(left))
+                left &= left - np.uint64(1)
+                out_index[written] = support[base + here]
+                out_value[written] = sums[here]
+                sums[here] = np.float32(0.0)
+                written += 1
         out_offsets[worker + 1] = written
     return written

@@ -56,6 +56,18 @@ def l2_norms(
 
 
 @kernel
+def rounded_up(norms: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Return the norms as float32, rounded up (to infinity beyond its range); NaN stays."""
+    scale = np.empty(norms.size, np.float32)
+    bits = scale.view(np.int32)
+    for row in range(norms.size):
+        scale[row] = norms[row]
+        if np.float64(scale[row]) < norms[row]:
+            bits[row] += 1  # the next float32
+    return scale
+
+
+@kernel
 def max_norms(offsets: NDArray[np.int64], value: NDArray[np.float32]) -> NDArray[np.float64]:
     """Return the largest magnitude in every row (of its bit pattern: NaN counts as larger than infinity)."""
     norms = np.empty(offsets.size - 1, np.float64)

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qsim.kernels._jit import kernel
+from qsim.kernels.lanes import trailing_zeros
 
 
 @kernel
@@ -39,15 +40,13 @@ def take_marked(
     for word in range(marks.size):
         left = marks[word]
         marks[word] = np.uint64(0)
-        coordinate = np.int64(word) * 64
         while left != np.uint64(0):
-            if left & np.uint64(1):
-                out_index[taken] = coordinate
-                out_value[taken] = total[coordinate]
-                total[coordinate] = 0.0
-                taken += 1
-            left >>= np.uint64(1)
-            coordinate += 1
+            coordinate = np.int64(word) * 64 + np.int64(trailing_zeros(left))
+            left &= left - np.uint64(1)
+            out_index[taken] = coordinate
+            out_value[taken] = total[coordinate]
+            total[coordinate] = 0.0
+            taken += 1
     return taken
 
 
