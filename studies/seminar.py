@@ -78,7 +78,7 @@ def draw(results: Results) -> Figure:
     return panels(
         results,
         Panel("round", "loss", "loss"),
-        Panel("round", "loss", "minus uncompressed", minus=UNCOMPRESSED, y_scale="symlog"),
+        Panel("round", "loss", "minus uncompressed", minus=UNCOMPRESSED),
         Panel("round", "train_error", "error rate"),
         Panel("round", "nonzeros", "non-zeros"),
     )

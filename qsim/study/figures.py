@@ -106,7 +106,7 @@ def _marks(across: NDArray[np.float64], place: int, scale: str) -> list[int]:
 
 
 def _draw(results: Results, panel: Panel, ax: Axes, labels: list[str]) -> None:
-    from matplotlib.ticker import MaxNLocator
+    from matplotlib.ticker import LogLocator, MaxNLocator
 
     for curve in panel.curves or results.curves:
         place = labels.index(panel.label(curve))
@@ -131,8 +131,7 @@ def _draw(results: Results, panel: Panel, ax: Axes, labels: list[str]) -> None:
         ax.set_yscale("symlog", linthresh=panel.linear_below)
     else:
         ax.set_yscale(panel.y_scale)
-    if panel.x_scale == "linear":
-        ax.xaxis.set_major_locator(MaxNLocator(4))
+    ax.xaxis.set_major_locator(MaxNLocator(4) if panel.x_scale == "linear" else LogLocator(numticks=12))
     ax.set_xlabel(LABELS.get(panel.x, panel.x))
     y = LABELS.get(panel.y, panel.y)
     ax.set_ylabel(y if panel.minus is None else f"{y}, difference")
