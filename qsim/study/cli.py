@@ -8,6 +8,7 @@ from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from threading import Event, Lock
 from time import perf_counter
@@ -93,27 +94,40 @@ def _parser() -> ArgumentParser:
     return parser
 
 
-def _simulate(name: str, cells: Sequence[Cell]) -> list[Trace]:
-    """Simulate all cells; on a thread a core if kernels, which run side by side, take most of the time."""
-    stop, counting = Event(), Lock()
-    rounds = sum(cell.run.rounds for cell in cells)
-    with tqdm(total=rounds, desc=name, unit="round", delay=2, disable=None, leave=False) as bar:
+def _simulate(name: str, study: Study, cells: Sequence[Cell]) -> tuple[list[Trace], list[list[float]]]:
+    """Simulate all cells; on a thread a core if kernels, which run side by side, take most of the time.
 
-        def after_round(_: int) -> None:
-            if stop.is_set():
-                raise KeyboardInterrupt
-            with counting:
-                bar.update()
+    Returns the traces, and the seconds that each round of each cell took.
+    """
+    stop, counting = Event(), Lock()
+    with tqdm(
+        total=sum(cell.run.rounds for cell in cells), desc=name, unit="round", delay=2, disable=None, leave=False
+    ) as bar:
+
+        def simulate_cell(cell: Cell) -> tuple[Trace, list[float]]:
+            times = [perf_counter()]
+
+            def after_round(_: int) -> None:
+                times.append(perf_counter())
+                if stop.is_set():
+                    raise KeyboardInterrupt
+                with counting:
+                    bar.update()
+
+            trace = simulate(cell.run, engine=cell.engine, progress=False, after_round=after_round)
+            return trace, [end - start for start, end in pairwise(times)]
 
         largest = max(cell.run.load().nonzeros for cell in cells)
-        with ThreadPoolExecutor(os.cpu_count() if largest >= _WORTH_THREADS else 1) as pool:
-            futures = [pool.submit(simulate, cell.run, progress=False, after_round=after_round) for cell in cells]
+        threads = os.cpu_count() if largest >= _WORTH_THREADS and not study.timed else 1
+        with ThreadPoolExecutor(threads) as pool:
+            futures = [pool.submit(simulate_cell, cell) for cell in cells]
             try:
-                return [future.result() for future in futures]
+                done = [future.result() for future in futures]
             except BaseException:
                 stop.set()  # threads do not see Ctrl-C: they end after the round they are in
                 pool.shutdown(cancel_futures=True)
                 raise
+    return [trace for trace, _ in done], [seconds for _, seconds in done]
 
 
 def _settings(study: Study, options: Namespace) -> Settings:
@@ -146,7 +160,7 @@ def _run(name: str, study: Study, options: Namespace) -> None:
     settings = _settings(study, options)
     start = perf_counter()
     cells = study.cells(settings)
-    results = Results(settings, cells, _simulate(name, cells))
+    results = Results(settings, cells, *_simulate(name, study, cells))
     paths = output.write(options.out, name, study, results)
     print(output.findings(name, study, results))
     print(f"{name}: {len(cells)} runs in {perf_counter() - start:.1f} s; wrote {', '.join(map(str, paths))}")

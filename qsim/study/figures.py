@@ -96,6 +96,15 @@ def panels(results: Results, *shown: Panel, share_y: bool = False) -> Figure:
     return figure
 
 
+def look(place: int) -> dict[str, Any]:
+    """Return how the curve at a place of the legend is drawn: a colour, a dash and a marker of its own."""
+    return {
+        "color": _COLOURS[place % len(_COLOURS)],
+        "linestyle": _DASHES[place % len(_DASHES)],
+        "marker": _MARKERS[place % len(_MARKERS)],
+    }
+
+
 def _marks(across: NDArray[np.float64], place: int, scale: str) -> list[int]:
     """Return which points carry a marker: four, evenly over the axis, at other places for other curves."""
     if across.size < 2:
@@ -114,18 +123,15 @@ def _draw(results: Results, panel: Panel, ax: Axes, labels: list[str]) -> None:
         shown = across > 0 if panel.x_scale == "log" else np.ones(across.size, bool)
         if panel.y_scale == "log":
             shown &= up.mean > 0
-        look: dict[str, Any] = {"color": _COLOURS[place % len(_COLOURS)]}
         ax.plot(
             across[shown],
             up.mean[shown],
             label=panel.label(curve),
-            linestyle=_DASHES[place % len(_DASHES)],
-            marker=_MARKERS[place % len(_MARKERS)],
             markevery=_marks(across[shown], place, panel.x_scale),
-            **look,
+            **look(place),
         )
         low = np.maximum(up.low[shown], up.mean[shown] / 10) if panel.y_scale == "log" else up.low[shown]
-        ax.fill_between(across[shown], low, up.high[shown], alpha=0.2, linewidth=0, **look)
+        ax.fill_between(across[shown], low, up.high[shown], alpha=0.2, linewidth=0, color=look(place)["color"])
     ax.set_xscale(panel.x_scale)
     if panel.y_scale == "symlog":
         ax.set_yscale("symlog", linthresh=panel.linear_below)

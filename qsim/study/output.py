@@ -25,8 +25,9 @@ def write(folder: Path, name: str, study: Study, results: Results) -> list[Path]
     with mpl.rc_context(STYLE):
         _save_figure(figure, paths["pdf"], metadata={"CreationDate": None, "Producer": None, "Creator": "qsim"})
         _save_figure(figure, paths["png"], dpi=300, metadata={"Software": "qsim"})
+    numbers = results.numbers() if study.numbers is None else study.numbers(results)
     with replacing(paths["csv"]) as temporary:
-        results.numbers().to_csv(temporary, index=False, float_format="%.10g", lineterminator="\n")
+        numbers.to_csv(temporary, index=False, float_format="%.10g", lineterminator="\n")
     _write_text(paths["md"], findings(name, study, results))
     _write_text(paths["json"], json.dumps(provenance(name, results), indent=1) + "\n")
     return list(paths.values())

@@ -53,10 +53,20 @@ class Difference:
 class Results:
     """The traces of all cells of a study, by curve."""
 
-    def __init__(self, settings: Settings, cells: Sequence[Cell], traces: Sequence[Trace]) -> None:
-        """Sort the traces into curves, in the order in which the curves first come."""
+    def __init__(
+        self,
+        settings: Settings,
+        cells: Sequence[Cell],
+        traces: Sequence[Trace],
+        seconds: Sequence[Sequence[float]] = (),
+    ) -> None:
+        """Sort the traces into curves, in the order in which the curves first come.
+
+        seconds: for each cell, how long each of its rounds took.
+        """
         self.settings = settings
         self.cells = cells
+        self.seconds = seconds
         self.traces: dict[str, list[Trace]] = {}
         for cell, trace in zip(cells, traces, strict=True):
             self.traces.setdefault(cell.curve, []).append(trace)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from qsim.engines import Engine, Serial
 from qsim.options import option, whole
 from qsim.simulation import Run
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.figure import Figure
 
     from qsim.study.results import Results
@@ -45,6 +47,7 @@ class Cell:
 
     curve: str
     run: Run
+    engine: Engine = field(default_factory=Serial)
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,8 @@ class Study:
     cells: the runs for given settings.
     setting: what the caption says about data, workers, step and seeds.
     draw: the figure.
+    numbers: the frame behind it, the means and bands of all quantities by default.
+    timed: the study measures time: its cells run one after the other, and its numbers differ from run to run.
     """
 
     title: str
@@ -66,3 +71,5 @@ class Study:
     setting: Callable[[Settings], str]
     answers: Callable[[Results], Sequence[str]]
     draw: Callable[[Results], Figure]
+    numbers: Callable[[Results], pd.DataFrame] | None = None
+    timed: bool = False
