@@ -267,8 +267,8 @@ def test_scaled_is_the_message_with_a_smaller_scale() -> None:
 def test_the_contraction_is_attained(s: int, n: int) -> None:
     """E ||C(v) - v||^2 = (variance + omega^2 ||v||^2) / (1 + omega)^2, and (1 - delta) ||v||^2 where omega is attained.
 
-    By 20,000 keys to 8 standard errors: false alarms below 1e-13 for the three. Power: a mean that is 1% off is found
-    with probability 0.9 or more.
+    By 20,000 keys to 8 standard errors: false alarms below 1e-13 for the three. Power: a mean that is 4% off is found
+    surely; by 1% with probability 0.96 or more where s is 1 or 2, hardly ever where it is 3.
     """
     v, quantizer = np.ones(n, np.float32), qsim.QSGD(s)
     scaled, omega = Scaled(quantizer), quantizer.variance(n)
