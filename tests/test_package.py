@@ -96,7 +96,7 @@ def test_public_names_import() -> None:
         assert getattr(qsim, name) is not None
     for name in ("codecs", "compressors", "datasets", "engines", "methods", "objectives", "study"):
         module = getattr(qsim, name)
-        assert module.__all__ == sorted(module.__all__, key=lambda n: (not n.isupper(), not n[0].isupper(), n)) or True
+        assert module.__all__ == sorted(module.__all__, key=lambda n: (not n.isupper(), not n[0].isupper(), n))
         for inner in module.__all__:
             assert getattr(module, inner) is not None
     with pytest.raises(AttributeError, match="no attribute 'qsdg'"):

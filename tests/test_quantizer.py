@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from scipy.stats import binom
 
 import qsim
 from qsim.batch import Vectors
@@ -91,11 +92,13 @@ def test_exact_mean_over_the_uniforms_is_within_the_stated_bound(v: np.ndarray, 
 
 @pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("s", [1, 3, 200])
-def test_unbiased_and_exact_variance_over_the_stream(s: int, norm: str) -> None:
-    """20,000 keys. Each coordinate's mean has a z-score; 64 of them stay below 7 with probability 1 - 2e-10.
+def test_levels_are_drawn_with_their_probabilities(s: int, norm: str) -> None:
+    """20,000 keys: how often each of 64 coordinates is rounded up is binomial, with a probability known exactly.
 
-    Power: a bias of 0.1 of a coordinate's own deviation gives z = 14, and is found almost surely. The total squared
-    error over the keys has mean `exact_variance`; 7 of its own deviations, estimated from the draws, are allowed.
+    False alarms: each count is outside its bounds with probability below 1e-12, one of the 64 in these 6 tests with
+    below 4e-10. Power: a probability of 1/2 that is off by 0.03 is found with probability 0.91, by 0.04 with 0.99998;
+    one of 0.01 that is off by 0.006 with 0.73, by 0.008 with 0.997. With the probabilities, the mean and the variance
+    are right: they follow exactly.
     """
     keys = 20_000
     v = np.random.default_rng(1).standard_normal(64).astype(np.float32)
@@ -103,19 +106,20 @@ def test_unbiased_and_exact_variance_over_the_stream(s: int, norm: str) -> None:
     compressor = qsim.QSGD(s, norm)
     batch = Vectors.dense(np.tile(v, (keys, 1)))
     found = compressor.compress(batch, qsim.Key(11).fold(qsim.keys.Purpose.QUANTIZE, 5).words(0, keys))
-    dense = found.vectors().to_dense().astype(np.float64)
-    error = dense - v
-    deviation = error.std(axis=0)
-    moving = deviation > 0
-    z = error.mean(axis=0)[moving] / (deviation[moving] / keys**0.5)
-    assert np.abs(z).max() < 7
-    assert np.abs(error[:, ~moving]).max(initial=0.0) < 1e-6
-    squared = (error**2).sum(axis=1)
-    exact = compressor.exact_variance(v)
-    assert abs(squared.mean() - exact) < 7 * squared.std() / keys**0.5 + 1e-6 * exact
-    counts = (dense != 0).sum(axis=1)
-    assert abs(counts.mean() - compressor.expected_nonzeros(v)) < 7 * counts.std() / keys**0.5 + 1e-4
-    assert exact <= compressor.variance(v.size) * float(v @ v)
+    drawn = np.zeros((keys, v.size), np.int64)
+    drawn[np.repeat(np.arange(keys), np.diff(found.offsets)), found.index] = found.level
+    t = np.array([float(oracles.position(x, found.scale[0], s)) for x in v])
+    floor = np.floor(t)
+    up = np.ceil((t - floor) * 2**24) / 2**24
+    ups = drawn * np.where(v < 0, -1, 1) - floor.astype(np.int64)
+    assert np.isin(ups, (0, 1)).all()
+    counts = ups.sum(axis=0)
+    assert (binom.cdf(counts, keys, up) > 5e-13).all()
+    assert (binom.sf(counts - 1, keys, up) > 5e-13).all()
+    unit = float(found.scale[0]) / s
+    assert compressor.exact_variance(v) == pytest.approx(unit**2 * (up * (1 - up)).sum(), rel=1e-5)
+    assert compressor.expected_nonzeros(v) == pytest.approx(np.where(floor > 0, 1, up).sum(), rel=1e-5)
+    assert compressor.exact_variance(v) <= compressor.variance(v.size) * float(v @ v)
 
 
 # The variance bound: never exceeded, and attained.

@@ -200,16 +200,21 @@ def test_codecs_do_not_change_trajectories() -> None:
     assert bits[1] == 6 * 11 * 32 * 400 + header
 
 
-def test_quantized_gradient_descent_reaches_the_optimums_neighbourhood(tmp_path, monkeypatch) -> None:
-    """One round of QSGD is unbiased: the mean over 2,000 seeds is the exact update, to 7 standard errors."""
+def test_a_round_is_unbiased() -> None:
+    """500 seeds: the updates' mean is the exact update, in its direction and in 7 others, to 8 standard errors.
+
+    False alarms: Student's t with 499 degrees of freedom exceeds 8 with probability 9e-15; even 1,000 times that, for
+    tails that are not quite Gaussian, makes 7e-11 for the eight. Power: a standard error is 0.6% of the update's
+    length, so a mean that is off by 5% of it along one of them is found with probability 0.78, by 6% 0.99.
+    """
     run = replace(BASE, rounds=1, workers=3, partition=Contiguous(), evaluate_every=10)
-    updates = np.stack([qsim.simulate(replace(run, seed=seed)).weights for seed in range(500)])
     exact = qsim.simulate(replace(run, compressor=qsim.Identity())).weights
-    deviation = updates.std(axis=0)
-    moving = deviation > 0
-    z = (updates.mean(axis=0) - exact)[moving] / (deviation[moving] / 500**0.5)
-    assert np.abs(z).max() < 9  # 400 coordinates, rarely sent ones among them, whose means are far from Gaussian
-    assert np.abs(updates.mean(axis=0) - exact)[~moving].max(initial=0) < 1e-3
+    errors = np.stack([qsim.simulate(replace(run, seed=seed)).weights for seed in range(500)]) - exact
+    signs = np.random.default_rng(0).choice([-1, 1], (8, 400))
+    signs[0] = 1
+    along = errors @ (signs * exact).T
+    z = along.mean(axis=0) / (along.std(axis=0, ddof=1) / 500**0.5)
+    assert np.abs(z).max() < 8
 
 
 def test_until_stops_when_reached_and_not_before() -> None:
