@@ -198,3 +198,13 @@ def test_committed_figures_are_the_default_commands() -> None:
         first = {cell.curve: repr(cell.run) for cell in reversed(found.cells(found.defaults))}
         assert provenance["settings"] == repr(found.defaults)
         assert {curve: entry["run"] for curve, entry in provenance["curves"].items()} == first
+
+
+def test_the_study_of_engines_on_a_tiny_size(tmp_path: Path) -> None:
+    """It measures time, so only its shape is checked: every engine at every size, and all files."""
+    assert study("engines", *TINY, out=tmp_path) == 0
+    numbers = pd.read_csv(tmp_path / "engines.csv")
+    assert set(numbers["engine"]) == {"computing alone", "Serial", "Serial, 2 threads", "2 Processes"}
+    assert (numbers["ms"] > 0).all()
+    assert (numbers.loc[numbers["engine"] == "computing alone", "over computing"] == 1).all()
+    assert len(list(tmp_path.iterdir())) == 5
