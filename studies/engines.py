@@ -169,7 +169,7 @@ def draw(results: Results) -> Figure:
         figure = Figure(figsize=(TEXT_WIDTH, 2.5), layout="constrained")
         shown = list(sources(results.settings))
         axes = np.atleast_1d(figure.subplots(1, len(shown), sharey=True))
-        for letter, d, ax in zip("ab", shown, axes, strict=True):
+        for letter, d, ax in zip("ab", shown, axes, strict=False):
             for place, name in enumerate(engines()):
                 line = table[(table["d"] == d) & (table["engine"] == name)]
                 ax.plot(line["workers"], line["ms"], label=name, **look(place))
