@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -173,6 +176,69 @@ def test_errors_of_workers_arrive_with_their_traceback() -> None:
         assert "worker 9, round 4" in notes
         if isinstance(engine, Processes):
             assert "in quantize" in notes
+
+
+def test_a_session_goes_on_after_an_error(monkeypatch) -> None:
+    """An error breaks a round off while others are still at it: their answers are not taken for the next round's."""
+    from qsim.testing import _expected, _Failing, _job, _run
+
+    job = _job(_Failing())
+    with Processes(3).open(job) as session:
+        found = _run(session, range(2))
+        for _ in range(2):
+            with pytest.raises(ZeroDivisionError):
+                _run(session, range(2, 3))
+        found += _run(session, range(3, 5))
+    assert found == _expected(job, range(2)) + _expected(job, range(3, 5))
+
+
+def test_processes_killed_while_they_are_revived() -> None:
+    """Each twice, at moments that drift through start, restore, replay and work: at most two ends in a row."""
+    expected = qsim.simulate(RUN)
+    hunters: list[threading.Timer] = []
+
+    def hunt(session, number: int) -> None:
+        for _ in range(2):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(session.pids[number], signal.SIGKILL)
+            time.sleep(0.3)
+
+    class Hunted(Processes):
+        def open(self, job):
+            session = super().open(job)
+            running = session.round
+
+            def round_while_hunted(order):
+                if order.round in (3, 8):
+                    for number in range(2):
+                        hunters.append(threading.Timer(0.1 * order.round * number, hunt, (session, number)))
+                        hunters[-1].start()
+                return running(order)
+
+            session.round = round_while_hunted
+            return session
+
+    found = qsim.simulate(RUN, engine=Hunted(2, start="fork"))
+    for hunter in hunters:
+        hunter.join()
+    assert same(expected, found)
+    assert len(hunters) == 4
+
+
+def test_opening_and_closing_leaks_nothing() -> None:
+    from qsim.testing import _job, _run
+
+    def descriptors() -> int:
+        gc.collect()
+        return len(list(Path("/proc/self/fd").iterdir()))
+
+    counts = []
+    for _ in range(6):
+        with Processes(2, start="fork").open(_job(qsim.QSGD(2))) as session:
+            _run(session, range(2))
+        del session
+        counts.append(descriptors())
+    assert counts[-1] <= counts[0]
 
 
 @pytest.mark.parametrize(

@@ -128,9 +128,10 @@ class _ProcessSession(Session):
 
     def __exit__(self, *problem: Any) -> None:
         for child in self._children:
-            child.post("close", None)
+            child.close()
         for child in self._children:
             child.stop(patient=not any(problem))
+            child.mail.close()
         self._job.close()
         self._board.close()
 
@@ -149,12 +150,14 @@ class _ProcessSession(Session):
 
     def _until_answered(self, child: _Child, task: str, detail: Any) -> Any:
         """Return the answer to a task that was posted; revive the child and post it again until it comes."""
-        for _ in range(_STARTS):
+        for attempt in range(_STARTS):
             try:
+                if attempt:
+                    child.revive(self._children, self._log)
+                    child.post(task, detail)
                 return child.receive()
             except _ChildEndedError:
-                child.revive(self._children, self._log)
-                child.post(task, detail)
+                continue
         raise EngineError(
             f"the process of workers {child.low} to {child.high - 1} ended {_STARTS} times in a row"
             f" (killed for want of memory?); the last exit code was {child.exit_code}"
@@ -183,6 +186,7 @@ class _Child:
         self._context: Any = mp.get_context(engine.start)
         self._process: Any = None
         self._pipe: Any = None
+        self._owes = False
         self.exit_code: int | None = None
 
     @property
@@ -206,7 +210,7 @@ class _Child:
     def revive(self, siblings: list[_Child], log: list[Order]) -> None:
         """Start again where the last snapshot was, and replay the orders since."""
         self.stop(patient=False)
-        self._pipe = None
+        self._pipe, self._owes = None, False
         self.start(siblings)
         if self.snapshot is not None:
             self.ask("restore", self.snapshot)
@@ -220,11 +224,16 @@ class _Child:
 
     def post(self, task: str, detail: Any) -> None:
         """Send a task; that the process has ended is found out by `receive`."""
+        if self._owes:  # the answer to a task whose round broke off, by an error of another process
+            with suppress(Exception):
+                self.receive()
+        self._owes = True
         with suppress(OSError, ValueError):
             self._pipe.send((task, detail))
 
     def receive(self) -> Any:
         """Return the answer to the last task. Raises what the worker raised, or _ChildEndedError."""
+        self._owes = False
         ready = wait([self._pipe, self._process.sentinel], self._engine.patience)
         if self._pipe not in ready and not self._pipe.poll():
             raise _ChildEndedError
@@ -237,6 +246,11 @@ class _Child:
         import cloudpickle
 
         raise cloudpickle.loads(answer)
+
+    def close(self) -> None:
+        """Ask the process to end by itself, after what it is doing."""
+        with suppress(OSError, ValueError, AttributeError):  # it may have ended, or never started
+            self._pipe.send(("close", None))
 
     def stop(self, patient: bool) -> None:
         """End the process: by itself if there is time, else at once."""
