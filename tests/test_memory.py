@@ -144,14 +144,14 @@ def test_adding_on_supports_is_adding(made, sign: float) -> None:
 
 
 def test_non_zeros_off_the_support_are_refused_and_counted() -> None:
-    support = Support(6, np.array([0, 2, 4]), np.array([1, 4, 0, 2], np.int32))
+    support = Support(7, np.array([0, 2, 4]), np.array([1, 4, 5, 6], np.int32))  # 5 is the next worker's
     for bad, count in (({0: 1.0}, 1), ({5: 1.0, 4: 1.0}, 1), ({1: 2.0, 2: 1.0, 3: 1.0, 4: 1.0}, 2)):
-        v = row(6, bad, np.float32)
-        both = Vectors(6, np.array([0, len(bad), len(bad)]), v.index, v.value)
+        v = row(7, bad, np.float32)
+        both = Vectors(7, np.array([0, len(bad), len(bad)]), v.index, v.value)
         with pytest.raises(ValueError, match=f"^{count} non-zeros are off the supports"):
             Memory.zeros(support, "error").add("error", both)
     memory = Memory.zeros(support, "error")
-    memory.add("error", Vectors.dense(np.float32([[0, 1, 0, 0, 2, 0], [3, 0, 4, 0, 0, 0]])))  # zeros are free
+    memory.add("error", Vectors.dense(np.float32([[0, 1, 0, 0, 2, 0, 0], [0, 0, 0, 0, 0, 3, 4]])))  # zeros are free
     assert memory.arrays["error"].tolist() == [1, 2, 3, 4]
 
 

@@ -1,0 +1,160 @@
+"""Recovery: processes killed after snapshots and restores, large mail, and which rounds a checkpoint holds."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import qsim
+from qsim.batch import Vectors
+from qsim.checkpoint import CheckpointError
+from qsim.engines import Processes, Serial, processes
+from qsim.methods import Method, Passes
+
+RUN = qsim.Run(
+    qsim.datasets.synthetic(300, 400, 6, seed=5),
+    objective=qsim.LogisticRegression(l2=1e-3),
+    method=qsim.SGD(step=qsim.steps.Constant(0.5), batch=4, sampling=Passes()),
+    compressor=qsim.ErrorFeedback(qsim.Scaled(qsim.QSGD(levels=2))),
+    workers=7,
+    rounds=12,
+    evaluate_every=4,
+    optimum=False,
+)
+
+
+def same(a: qsim.Trace, b: qsim.Trace) -> bool:
+    return np.array_equal(a.weights, b.weights) and a.frame.equals(b.frame)
+
+
+class Killing(Processes):
+    """Kills a process before each of some rounds; notes how many orders are kept for replay."""
+
+    rounds: Sequence[int] = ()
+    kept: list[int]
+
+    def open(self, job):
+        session = super().open(job)
+        running = session.round
+
+        def kill(order):
+            self.kept.append(len(session._log))
+            if order.round in self.rounds:
+                os.kill(session.pids[order.round % 2], signal.SIGKILL)
+            return running(order)
+
+        session.round = kill
+        return session
+
+
+def killing(*rounds: int) -> Killing:
+    engine = Killing(2)
+    object.__setattr__(engine, "rounds", rounds)
+    object.__setattr__(engine, "kept", [])
+    return engine
+
+
+@pytest.mark.parametrize(
+    ("name", "most", "kept"),
+    [
+        ("_LOG_ROUNDS", 3, [0, 1, 2] * 4),
+        ("_LOG_BYTES", 4 * 400 * 4 - 1, [0, 1, 2, 3] * 3),
+        ("_LOG_BYTES", 0, [0] * 12),
+    ],
+)
+def test_a_process_killed_after_a_snapshot_goes_on_from_it(monkeypatch, name: str, most: int, kept: list[int]) -> None:
+    """Before the first, right after one, and some rounds later; with the orders since, and no others."""
+    monkeypatch.setattr(processes, name, most)
+    engine = killing(1, 3, 8)
+    assert same(qsim.simulate(RUN), qsim.simulate(RUN, engine=engine))
+    assert engine.kept == kept
+
+
+def test_a_process_killed_after_a_restore_goes_on_from_it(tmp_path) -> None:
+    """The run is resumed from round 5, and its processes are killed in rounds 5 and 7."""
+
+    class StopError(Exception):
+        pass
+
+    def stop(done: int) -> None:
+        if done == 6:
+            raise StopError
+
+    with pytest.raises(StopError):
+        qsim.simulate(RUN, checkpoint=tmp_path / "run.npz", every=5, after_round=stop, engine=Serial(block=3))
+    engine = killing(5, 7)
+    assert same(qsim.simulate(RUN, checkpoint=tmp_path / "run.npz", engine=engine), qsim.simulate(RUN))
+    assert engine.kept == [0, 1, 2, 3, 4, 5, 6]
+
+
+@qsim.option
+class Growing(Method):
+    """Every worker sends more from round to round: 1, 2,001, 4,001, ... non-zeros of 5 bytes each."""
+
+    def round(self, w, state, exchange):
+        w.subtract(exchange("send", w))
+
+    def work(self, task, t, objective, block, weights, memory, key):
+        rows, size = block.high - block.low, 2000 * t + 1
+        value = np.concatenate([np.arange(1, size + 1) + worker for worker in range(block.low, block.high)])
+        index = np.tile(np.arange(size, dtype=np.int32), rows)
+        return Vectors(block.n, np.arange(rows + 1) * size, index, (value / 64).astype(np.float32))
+
+
+@pytest.mark.parametrize("block", [1, 2, None])
+def test_packets_of_any_size_come_back(block: int | None) -> None:
+    """From a few bytes to 200,000 a process and round: the mail grows in the middle of a round, and between rounds."""
+    data = qsim.Dataset.from_scipy(np.eye(10, 12_000), np.array([1, -1] * 5), empty="keep")
+    run = replace(RUN, data=data, method=Growing(), compressor=qsim.Identity(), codec=qsim.codecs.SparseFloats())
+    run = replace(run, rounds=6)
+    trace = qsim.simulate(run, engine=Processes(2, block=block))
+    weights = np.zeros(12_000)
+    for t in range(6):
+        size = 2000 * t + 1
+        weights[:size] -= (np.arange(1, size + 1) + mean_worker(run)) / 64
+    np.testing.assert_allclose(trace.weights, weights, rtol=1e-12)
+    assert same(trace, qsim.simulate(run))
+
+
+def mean_worker(run: qsim.Run) -> float:
+    shards = run.partition.split(run.load(), run.workers, qsim.Key(run.seed).fold(0))
+    return float(shards.weights @ np.arange(run.workers))
+
+
+def done(path) -> int:
+    with np.load(path) as stored:
+        return int(stored["done"])
+
+
+@pytest.mark.parametrize(
+    ("every", "last", "before"), [(1, 12, 11), (5, 12, 10), (6, 12, 6), (12, 12, None), (50, 12, None)]
+)
+def test_two_generations_are_kept(tmp_path, every: int, last: int, before: int | None) -> None:
+    """The last round whatever `every` is, and the multiple of `every` before it."""
+    qsim.simulate(RUN, checkpoint=tmp_path / "run.npz", every=every)
+    assert done(tmp_path / "run.npz") == last
+    older = tmp_path / "run.before.npz"
+    assert (done(older) if older.exists() else None) == before
+
+
+def test_a_checkpoint_of_other_kernels_is_refused(tmp_path, monkeypatch) -> None:
+    qsim.simulate(RUN, checkpoint=tmp_path / "run.npz")
+    monkeypatch.setattr("qsim.kernels._jit.source_digest", lambda: "edited")
+    with pytest.raises(CheckpointError, match="the kernels' digest was .*, now edited"):
+        qsim.simulate(RUN, checkpoint=tmp_path / "run.npz")
+
+
+def test_the_older_generation_is_gone_on_from(tmp_path) -> None:
+    """And not the start: with the newer torn, 2 of 12 rounds are left."""
+    qsim.simulate(RUN, checkpoint=tmp_path / "run.npz", every=10)
+    (tmp_path / "run.npz").write_bytes(b"")
+    played: list[int] = []
+    with pytest.warns(UserWarning, match="torn"):
+        again = qsim.simulate(RUN, checkpoint=tmp_path / "run.npz", every=10, after_round=played.append)
+    assert played == [11, 12]
+    assert same(again, qsim.simulate(RUN))
