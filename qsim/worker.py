@@ -18,7 +18,7 @@ from qsim.methods import Method
 from qsim.objectives import Objective
 from qsim.weights import Replica
 
-_BLOCK_BYTES = 1 << 20  # what the vectors of a block may take, so that they stay in the cache between stages
+_BLOCK_BYTES = 4 << 20  # what the vectors of a block may take: more leaves the cache, less is spent between kernels
 _ENTRY_BYTES = 20  # index and value of a vector's entry, index and level of its message's, and the packet
 
 

@@ -208,3 +208,27 @@ def test_the_study_of_engines_on_a_tiny_size(tmp_path: Path) -> None:
     assert (numbers["ms"] > 0).all()
     assert (numbers.loc[numbers["engine"] == "computing alone", "over computing"] == 1).all()
     assert len(list(tmp_path.iterdir())) == 5
+
+
+def test_a_compressor_from_a_study_file_works_in_processes(tmp_path: Path) -> None:
+    """The class is known by the path of its file alone, which no process could import."""
+    text = USERS_STUDY.replace(
+        "def cells(settings):",
+        """import numpy as np
+from qsim.engines import Processes
+
+@qsim.option
+class Rounded(qsim.compressors.Compressor):
+    digits: int
+    emits = qsim.batch.Floats
+
+    def quantize(self, v, key):
+        return qsim.batch.Floats.single(np.round(v, self.digits))
+
+def cells(settings):""",
+    ).replace('(qsim.QSGD(1), qsim.QSGD(1, "max"))', "(Rounded(3),)")
+    for name, engine in (("serial", ""), ("processes", ", Processes(2)")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "mine.py").write_text(text.replace("seed=seed))", f"seed=seed){engine})"))
+        assert study(str(tmp_path / name / "mine.py"), out=tmp_path / name) == 0
+    assert (tmp_path / "serial" / "mine.csv").read_bytes() == (tmp_path / "processes" / "mine.csv").read_bytes()
