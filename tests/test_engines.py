@@ -250,7 +250,8 @@ def test_bad_options_are_refused(bad: dict) -> None:
 
 
 SCRIPT = """
-import os, sys, threading, time
+import os, signal, sys, threading, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job may have been told to ignore it
 import numpy as np
 import qsim
 
@@ -317,7 +318,10 @@ def test_the_parents_end_leaves_nothing(tmp_path: Path, start: str, how: signal.
     assert len(pids) == 2
     time.sleep(0.5)
     parent.send_signal(how)
-    _, errors = parent.communicate(timeout=30)
+    try:
+        _, errors = parent.communicate(timeout=30)
+    finally:
+        parent.kill()
     assert parent.returncode != 0
     assert how == signal.SIGKILL or "KeyboardInterrupt" in errors
     end = time.monotonic() + 20

@@ -146,7 +146,9 @@ def test_an_output_folder_that_cannot_be_made(tmp_path: Path, capsys) -> None:
 
 @pytest.mark.parametrize("name", ["seminar", "s_sweep"])  # on one thread, and on several
 def test_ctrl_c_stops_a_long_study_at_once(tmp_path: Path, name: str) -> None:
-    command = [sys.executable, "-m", "qsim.study", name, "--rounds", "100000", "--seeds", "1", "--out", "out"]
+    heard = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler)"  # also as a background job
+    program = f"{heard}; from qsim.study.cli import main; sys.exit(main())"
+    command = [sys.executable, "-c", program, name, "--rounds", "100000", "--seeds", "1", "--out", "out"]
     environment = os.environ | {"PYTHONPATH": str(Path(qsim.__file__).parents[1])}
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment, cwd=tmp_path)
     end = time.monotonic() + 60
@@ -154,7 +156,10 @@ def test_ctrl_c_stops_a_long_study_at_once(tmp_path: Path, name: str) -> None:
         time.sleep(0.05)
     time.sleep(2.0)
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=20)
+    try:
+        _, errors = process.communicate(timeout=20)
+    finally:
+        process.kill()
     assert process.returncode == 130
     assert "stopped" in errors
     assert "Traceback" not in errors
