@@ -75,6 +75,13 @@ def test_a_process_killed_after_a_snapshot_goes_on_from_it(monkeypatch, name: st
     assert engine.kept == kept
 
 
+def test_nothing_is_kept_for_replay_of_workers_without_a_state() -> None:
+    run = replace(RUN, method=qsim.SGD(step=qsim.steps.Constant(0.5), batch=4), compressor=qsim.QSGD(levels=2))
+    engine = killing(4)
+    assert same(qsim.simulate(run), qsim.simulate(run, engine=engine))
+    assert engine.kept == [0] * 12
+
+
 def test_a_process_killed_after_a_restore_goes_on_from_it(tmp_path) -> None:
     """The run is resumed from round 5, and its processes are killed in rounds 5 and 7."""
 
