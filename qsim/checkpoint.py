@@ -53,8 +53,8 @@ class Checkpoint:
         for path in found:
             try:
                 state = read_arrays(path)
-                saved = json.loads(str(state.pop("run")))
-            except (ValueError, KeyError) as error:
+                saved = dict(json.loads(str(state.pop("run"))))
+            except (ValueError, KeyError, TypeError) as error:
                 warnings.warn(f"the checkpoint {path} is torn ({error}); looking for the one before", stacklevel=2)
                 continue
             self._require_same(path, saved)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -213,16 +214,13 @@ def _part(saved: Arrays, prefix: str) -> Arrays:
 
 
 def _require_affordable(run: Run, channel: Channel, n: int) -> None:
-    """Refuse a round of dense packets that would take minutes and more memory than there may be."""
+    """Refuse a round of dense packets of more than half of this machine's memory: processes hold a round at once."""
     size = 4 * n * run.workers
-    if channel.dense and size > _DENSE_BYTES:
+    if channel.dense and size > os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2:
         raise ValueError(
             f"{run.workers:,} workers that send {n:,} dense coordinates each are {size / 1e9:,.0f} GB a round;"
             " send non-zeros only: codec=qsim.codecs.SparseFloats(), or a sparse compressor such as qsim.QSGD(levels=4)"
         )
-
-
-_DENSE_BYTES = 16e9
 
 
 def _load(data: Dataset | Source) -> Dataset:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import importlib.util
 import os
 import signal
 import subprocess
@@ -20,6 +21,7 @@ import pytest
 import qsim
 from qsim.engines import EngineError, Processes, Serial
 from qsim.testing import check_engine
+from qsim.worker import Job
 
 PACKAGE = Path(qsim.__file__).parent
 DATA = qsim.datasets.synthetic(400, 500, 6, seed=5)
@@ -176,6 +178,74 @@ def test_errors_of_workers_arrive_with_their_traceback() -> None:
         assert "worker 9, round 4" in notes
         if isinstance(engine, Processes):
             assert "in quantize" in notes
+
+
+def test_a_compressor_of_a_file_loaded_by_path_works(tmp_path: Path) -> None:
+    (tmp_path / "hidden_part.py").write_text(
+        "import numpy as np, qsim\n"
+        "@qsim.option\nclass Halved(qsim.compressors.Compressor):\n    emits = qsim.batch.Floats\n"
+        "    def quantize(self, v, key):\n        return qsim.batch.Floats.single(v / 2)\n"
+    )
+    spec = importlib.util.spec_from_file_location("hidden_part", tmp_path / "hidden_part.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["hidden_part"] = module
+    spec.loader.exec_module(module)
+    run = replace(RUN, compressor=module.Halved(), rounds=3)
+    assert same(qsim.simulate(run), qsim.simulate(run, engine=Processes(2)))
+
+
+def test_what_fails_while_a_process_sets_up_arrives(tmp_path: Path) -> None:
+    @qsim.option
+    class Fussy(qsim.compressors.Compressor):
+        parent: int
+        emits = qsim.batch.Floats
+
+        def quantize(self, v, key):
+            return qsim.batch.Floats.single(v)
+
+        def memory(self, support):
+            if os.getpid() != self.parent:
+                raise LookupError("no memory for this process")
+
+    with pytest.raises(LookupError, match="no memory for this process"):
+        qsim.simulate(replace(RUN, compressor=Fussy(os.getpid())), engine=Processes(2))
+
+
+def test_an_error_while_starting_leaves_nothing(monkeypatch) -> None:
+    """The second of three processes cannot be started: the first ends, and every descriptor is closed."""
+    from qsim.engines import processes
+    from qsim.testing import _job
+
+    started = []
+    real = processes._Child.start
+
+    def start(self, siblings):
+        if len(started) == 1:
+            raise KeyboardInterrupt
+        real(self, siblings)
+        started.append(self.pid)
+
+    monkeypatch.setattr(processes._Child, "start", start)
+    with pytest.raises(KeyboardInterrupt):
+        Processes(3, start="fork").open(_job(qsim.QSGD(2)))
+    assert started
+    assert not any(alive(pid) for pid in started)
+
+
+def test_a_process_stopped_in_a_long_message_is_replaced() -> None:
+    """Snapshots and restores of a megabyte, to and from a process that is stopped: patience holds there too."""
+    data = qsim.datasets.synthetic(3000, 60_000, 60, seed=1)
+    run = replace(RUN, data=data, workers=4)
+    shards = run.partition.split(data, 4, qsim.Key(0))
+    job = Job(shards, run.objective, run.method, qsim.Channel(run.compressor), qsim.Key(0))
+    with Processes(2, patience=1.0).open(job) as session:
+        first = session.snapshot()
+        assert sum(array.nbytes for array in first.values()) > 500_000
+        for task in (session.snapshot, lambda: session.restore(first)):
+            os.kill(session.pids[0], signal.SIGSTOP)
+            task()
+        again = session.snapshot()
+    assert all(np.array_equal(first[name], again[name]) for name in first)
 
 
 def test_a_session_goes_on_after_an_error(monkeypatch) -> None:
@@ -359,7 +429,7 @@ def test_many_processes_start_on_an_empty_cache(tmp_path: Path) -> None:
 @pytest.mark.parametrize("workers", [3, 100, 300])
 def test_blocks_fit_the_cache_and_feed_the_threads(workers: int) -> None:
     """What passes through the stages together stays near a megabyte, be it sparse or dense; each thread has work."""
-    from qsim.worker import Host, Job
+    from qsim.worker import Host
 
     def blocks(data, threads: int = 1, **options: object) -> list[int]:
         run = replace(RUN, data=data, compressor=qsim.QSGD(2), workers=workers, **options)

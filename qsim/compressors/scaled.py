@@ -41,6 +41,9 @@ class Scaled(Compressor):
     def compress(self, v: Vectors, keys: NDArray[np.uint64], memory: Memory | None = None) -> Message:
         return self.compressor.compress(v, keys, memory).scaled(self.contraction(v.n))
 
+    def decompress(self, message: Message) -> Vectors:
+        return self.compressor.decompress(message)
+
     def contraction(self, n: int) -> float:
         """Return delta = 1/(1 + omega)."""
         omega = self.compressor.variance(n)

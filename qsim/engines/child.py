@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from qsim.engines.shared import SharedFile, SharedPickle
+from qsim.engines.shared import SharedFile, SharedPickle, receive, send
 from qsim.weights import Replica
 from qsim.worker import Host, Job, Order
 
@@ -33,20 +33,21 @@ def serve(
     Thread(target=_end_with_parent, daemon=True).start()
     for connection in inherited:  # a forked process holds its siblings' pipes, which would hide the parent's end
         connection.close()
-    members = _Members(job.load(), board, mail, low, high, block, threads)
+    members: _Members | None = None
     while True:
         try:
-            task, detail = pipe.recv()
+            task, detail = receive(pipe, mail)
         except (EOFError, OSError):
             return
         if task == "close":
             return
         try:
+            members = members or _Members(job.load(), board, mail, low, high, block, threads)
             answer: tuple[bool, Any] = (True, getattr(members, task)(detail))
-        except Exception as error:
+        except BaseException as error:
             answer = (False, _portable(error))
         try:
-            pipe.send(answer)
+            send(pipe, mail, answer, members.mail_end if members else 0)
         except OSError:
             return
 
@@ -60,6 +61,8 @@ class _Members:
         self._host = Host(job, low, high, block, threads)
         self._weights = np.frombuffer(board.map, np.float32)[: job.shards.dataset.features]
         self._mail = mail
+        self.mail_end = 0
+        """Where the packets of the last round end in the mail."""
 
     def stateful(self, _: None) -> bool:
         return self._host.stateful
@@ -76,6 +79,7 @@ class _Members:
             np.frombuffer(self._mail.map, np.uint8)[end : end + data.size] = data
             shapes.append((reply.low, reply.header, offsets + end))
             end += data.size
+        self.mail_end = end
         return shapes
 
     def snapshot(self, _: None) -> Any:
@@ -90,18 +94,21 @@ class _Members:
 
 def _end_with_parent() -> None:
     """End this process at once when the parent has ended, whatever it is doing."""
-    parent = parent_process()
-    if parent is not None:
-        wait([parent.sentinel])
-        os._exit(1)
+    parent, above = parent_process(), os.getppid()
+    while parent is not None and os.getppid() == above:  # a forked bystander may hold the sentinel open
+        if wait([parent.sentinel], timeout=1.0):
+            break
+    os._exit(1)
 
 
-def _portable(error: Exception) -> bytes:
+def _portable(error: BaseException) -> bytes:
     """Return an exception as bytes that carry its traceback as a note, and its text if nothing else can be sent."""
     import cloudpickle
 
     error.add_note("in a worker process:\n" + "".join(traceback.format_exception(error)).rstrip())
     try:
+        if not isinstance(error, Exception):
+            raise TypeError("a SystemExit in a worker is an error, not the parent's end")
         blob: bytes = cloudpickle.dumps(error)
         cloudpickle.loads(blob)
     except Exception:

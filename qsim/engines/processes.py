@@ -15,7 +15,7 @@ import numpy as np
 from qsim.batch import Arrays, Packets
 from qsim.engines.base import Engine, Session
 from qsim.engines.child import serve
-from qsim.engines.shared import SharedFile, SharedPickle
+from qsim.engines.shared import SharedFile, SharedPickle, pickle_by_value_if_hidden, receive, send
 from qsim.options import number, one_of, option, whole
 from qsim.weights import Replica
 from qsim.worker import Host, Job, Order, Reply
@@ -76,6 +76,8 @@ class _ProcessSession(Session):
         workers = job.shards.workers
         cores = max(1, (os.cpu_count() or 1) // engine.threads)
         count = min(workers, engine.processes or cores)
+        for part in (job.objective, job.method, job.channel.compressor, job.channel.codec):
+            pickle_by_value_if_hidden(part)
         _warm(job)
         self._board = SharedFile(4 * job.shards.dataset.features)
         self._job = SharedPickle(job)
@@ -92,7 +94,7 @@ class _ProcessSession(Session):
             answers = [self._until_answered(child, "stateful", None) for child in self._children]
             self._stateful = any(answers)
         except BaseException:
-            self.__exit__()
+            self.__exit__(True)
             raise
 
     def round(self, order: Order) -> Iterator[Reply]:
@@ -198,13 +200,14 @@ class _Child:
         self._pipe, theirs = self._context.Pipe()
         inherited = [sibling._pipe for sibling in siblings if sibling._pipe] if self._engine.start == "fork" else []
         details = (theirs, inherited, self._job, self._board, self.mail, self.low, self.high)
-        self._process = self._context.Process(
+        process = self._context.Process(
             target=serve, args=(*details, self._engine.block, self._engine.threads), daemon=True, name="qsim-workers"
         )
         if self._engine.start == "forkserver":
             self._context.set_forkserver_preload(["qsim.engines.child", "qsim.kernels.csr"])
         with _without_main():
-            self._process.start()
+            process.start()
+        self._process = process
         theirs.close()
 
     def revive(self, siblings: list[_Child], log: list[Order]) -> None:
@@ -229,7 +232,7 @@ class _Child:
                 self.receive()
         self._owes = True
         with suppress(OSError, ValueError):
-            self._pipe.send((task, detail))
+            send(self._pipe, self.mail, (task, detail))
 
     def receive(self) -> Any:
         """Return the answer to the last task. Raises what the worker raised, or _ChildEndedError."""
@@ -238,7 +241,7 @@ class _Child:
         if self._pipe not in ready and not self._pipe.poll():
             raise _ChildEndedError
         try:
-            good, answer = self._pipe.recv()
+            good, answer = receive(self._pipe, self.mail)
         except (EOFError, OSError):
             raise _ChildEndedError from None
         if good:
@@ -250,11 +253,11 @@ class _Child:
     def close(self) -> None:
         """Ask the process to end by itself, after what it is doing."""
         with suppress(OSError, ValueError, AttributeError):  # it may have ended, or never started
-            self._pipe.send(("close", None))
+            send(self._pipe, self.mail, ("close", None))
 
     def stop(self, patient: bool) -> None:
         """End the process: by itself if there is time, else at once."""
-        if self._process is None:
+        if self._process is None:  # it was never started
             return
         self._process.join(5.0 if patient else 0.0)
         if self._process.is_alive():

@@ -6,8 +6,6 @@ import sys
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
-import cloudpickle
-
 import qsim
 from qsim.options import nearest
 from qsim.study.study import Study
@@ -53,7 +51,6 @@ def _read(path: Path) -> Study:
     module = module_from_spec(spec)
     sys.modules[module_name] = module  # so that classes defined in the file can be pickled
     spec.loader.exec_module(module)
-    cloudpickle.register_pickle_by_value(module)  # no other process could import it by its name
     found = getattr(module, "study", None)
     if not isinstance(found, Study):
         raise RequestError(f"{path} defines no study: it must say study = qsim.study.Study(...), found {found!r}")
