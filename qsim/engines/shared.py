@@ -130,7 +130,7 @@ class SharedPickle:
 
 
 def pickle_by_value_if_hidden(part: Any) -> None:
-    """Let classes of a module that no other process could import by its name (a file loaded by path) travel by value."""
+    """Let the classes of a module that no other process could import (a file loaded by path) travel by value."""
     import cloudpickle
 
     name = type(part).__module__
