@@ -233,14 +233,14 @@ def test_an_error_while_starting_leaves_nothing(monkeypatch) -> None:
 
 
 def test_a_process_stopped_in_a_long_message_is_replaced() -> None:
-    """Snapshots and restores of a megabyte, to and from a process that is stopped: patience holds there too."""
+    """Snapshots and restores of 180 kB, to and from a process that is stopped: patience holds there too."""
     data = qsim.datasets.synthetic(3000, 60_000, 60, seed=1)
     run = replace(RUN, data=data, workers=4)
     shards = run.partition.split(data, 4, qsim.Key(0))
     job = Job(shards, run.objective, run.method, qsim.Channel(run.compressor), qsim.Key(0))
     with Processes(2, patience=1.0).open(job) as session:
         first = session.snapshot()
-        assert sum(array.nbytes for array in first.values()) > 500_000
+        assert sum(array.nbytes for array in first.values()) > 150_000  # a pipe holds less unread
         for task in (session.snapshot, lambda: session.restore(first)):
             os.kill(session.pids[0], signal.SIGSTOP)
             task()
