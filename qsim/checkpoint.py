@@ -34,6 +34,7 @@ class Checkpoint:
                 f"a checkpoint is an .npz file, found {self.path.name!r}; write {self.path.name + '.npz'!r}"
             )
         self.before = self.path.with_name(f"{self.path.stem}.before.npz")
+        self._readable = False
         self._run = {field.name: repr(getattr(run, field.name)) for field in fields(run)}
         self._run |= {"the data's digest": run.load().digest, "the kernels' digest": source_digest()}
 
@@ -41,8 +42,9 @@ class Checkpoint:
         """Write a state; the one written before becomes the older generation."""
         with replacing(self.path) as temporary:
             np.savez(temporary, run=json.dumps(self._run), **state)  # type: ignore[arg-type]
-            if self.path.exists():
+            if self._readable:  # a torn file must not take the place of a good one
                 self.path.replace(self.before)
+        self._readable = True
 
     def load(self) -> Arrays | None:
         """Return the newest state that can be read, or None if there is no file.
@@ -58,6 +60,7 @@ class Checkpoint:
                 warnings.warn(f"the checkpoint {path} is torn ({error}); looking for the one before", stacklevel=2)
                 continue
             self._require_same(path, saved)
+            self._readable = path == self.path
             return state
         if found:
             raise CheckpointError(f"no generation of {self.path} can be read; delete it to start from the beginning")

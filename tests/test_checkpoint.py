@@ -159,3 +159,16 @@ def test_a_run_killed_at_random_instants_ends_with_the_same_bits(tmp_path) -> No
     assert (
         not [leftover for leftover in tmp_path.iterdir() if leftover.name not in ("run.npz", "run.before.npz")] or kills
     )
+
+
+def test_a_torn_file_does_not_take_the_place_of_a_good_one(tmp_path, monkeypatch) -> None:
+    path, before = tmp_path / "run.npz", tmp_path / "run.before.npz"
+    stop_after(monkeypatch, 13, RUN, path, every=4)
+    path.write_bytes(b"PK")
+    with pytest.warns(UserWarning, match="torn"):
+        stop_after(monkeypatch, 13, RUN, path, every=4)
+    done = []
+    for file in (path, before):
+        with np.load(file) as stored:
+            done.append(int(stored["done"]))
+    assert done == [12, 8]
