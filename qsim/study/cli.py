@@ -33,7 +33,7 @@ _EXAMPLES = """examples:
   python -m qsim.study list
   python -m qsim.study show s_sweep
   python -m qsim.study s_sweep
-  python -m qsim.study s_sweep --data spark_sample --workers 8 --rounds 50 --seeds 3 --out /tmp/figures
+  python -m qsim.study s_sweep --data spark_sample --workers 8 --rounds 50 --seeds 3 --out small_figures
   python -m qsim.study my_study.py
 """
 
