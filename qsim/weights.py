@@ -40,11 +40,12 @@ class Weights:
 
     def subtract(self, v: Vectors) -> None:
         """Subtract one row, sparse or dense."""
-        change = v.value / self.scale
+        from qsim.kernels.vectors import subtract_at
+
         if v.index is None:
-            self.vector -= change
+            self.vector -= v.value / self.scale
         else:
-            self.vector[v.index] -= change
+            subtract_at(v.index, v.value, self.scale, self.vector)
 
     def dense(self) -> NDArray[np.float64]:
         """Return all n weights."""

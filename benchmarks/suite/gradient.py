@@ -68,8 +68,8 @@ def _case(title: str, data: qsim.Dataset, pool: ThreadPoolExecutor) -> Case:
         ],
         [
             Claim("qsim, one thread", "SciPy float32", 1.0),
-            Claim("qsim, two threads", "SciPy float32"),
-            Claim("qsim, two threads", "qsim, one thread", 1.5),
+            Claim("qsim, two threads", "SciPy float32", 1.5),
+            Claim("qsim, two threads", "qsim, one thread"),
         ],
         check,
     )

@@ -79,7 +79,7 @@ class Block:
 
     def spread(self, rows: Rows, slopes: NDArray[np.float32]) -> Vectors:
         """Return for each worker the sum of slope times row, in the coordinates that its rows touch."""
-        from qsim.kernels.csr import scatter_support, scatter_touched
+        from qsim.kernels.csr import nonzeros_of, scatter_support, scatter_touched
 
         base, top = int(self._support_offsets[0]), int(self._support_offsets[-1])
         if rows.all:
@@ -88,8 +88,7 @@ class Block:
                 self._indptr, self._local, self._values, rows.index, rows.offsets, slopes, self._support_offsets, value
             )
             return Vectors(self.n, self._support_offsets - base, self._support[base:top], value)
-        sizes = self._indptr[rows.index + 1] - self._indptr[rows.index]
-        most = min(int(sizes.sum()), rows.index.size * self.n)
+        most = nonzeros_of(self._indptr, rows.index)
         sums, marks = _scratch(int(np.diff(self._support_offsets).max()))
         offsets = np.empty(self.workers + 1, np.int64)
         index, value = np.empty(most, self._support.dtype), np.empty(most, np.float32)

@@ -46,6 +46,16 @@ def margins(
 
 
 @kernel
+def nonzeros_of(indptr: NDArray[np.int64], rows: NDArray[np.int64]) -> int:
+    """Return how many non-zeros the rows have together."""
+    total = 0
+    for r in range(rows.size):
+        row = np.uint64(rows[r])
+        total += indptr[row + np.uint64(1)] - indptr[row]
+    return total
+
+
+@kernel
 def logistic_slopes(margin: NDArray[np.floating], labels: NDArray[np.int8], rows: NDArray[np.int64] | None) -> None:
     """Replace each margin z by the derivative of log(1 + exp(-y z)), which is -y / (1 + exp(y z))."""
     one = margin.dtype.type(1)

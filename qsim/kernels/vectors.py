@@ -51,6 +51,15 @@ def take_marked(
 
 
 @kernel
+def subtract_at(
+    index: NDArray[np.int32], value: NDArray[np.floating], scale: float, vector: NDArray[np.float64]
+) -> None:
+    """Subtract value / scale from the vector's entries at the index."""
+    for k in range(index.size):
+        vector[np.uint64(index[k])] -= np.float64(value[k]) / scale
+
+
+@kernel
 def first_not_finite(value: NDArray[np.floating]) -> int:
     """Return the place of the first NaN or infinity, or -1."""
     for start in range(0, value.size, 4096):
