@@ -148,6 +148,10 @@ class Message(Batch):
     def join(cls, messages: Sequence[Self]) -> Self:
         """Put the rows of several messages one behind the other."""
 
+    @abstractmethod
+    def take(self, rows: NDArray[np.int64]) -> Self:
+        """Return the message of these rows, in this order."""
+
 
 @dataclass(frozen=True, eq=False)
 class Floats(Message):
@@ -185,15 +189,25 @@ class Floats(Message):
         value = np.concatenate([message.value for message in messages])
         return cls(first.n, _joined_offsets(messages), index, value)
 
+    def take(self, rows: NDArray[np.int64]) -> Self:
+        offsets, entries = _taken(self.offsets, rows)
+        index = None if self.index is None else self.index[entries]
+        return replace(self, offsets=offsets, index=index, value=self.value[entries])
+
 
 @dataclass(frozen=True, eq=False)
 class Levels(Message):
-    """Signed whole levels of a scale: coordinate i of row b stands for level_i * scale_b / s, |level_i| from 1 to s."""
+    """Signed whole levels of a scale: coordinate i of row b stands for level_i * scale_b / s, |level_i| from 1 to s.
+
+    With a `bucket` every run of so many coordinates has a scale of its own (the last run may be shorter): row b has the
+    `scales` = ceil(n / bucket) ones from scale[b * scales]. bucket 0: one scale for the row.
+    """
 
     index: NDArray[Any]
     level: NDArray[np.int32]
     scale: NDArray[np.float32]
     s: int
+    bucket: int = 0
 
     @classmethod
     def single(cls, level: ArrayLike, *, scale: float, s: int) -> Self:
@@ -216,11 +230,16 @@ class Levels(Message):
     def nonzeros(self) -> int:
         return int(self.offsets[-1])
 
+    @property
+    def scales(self) -> int:
+        """How many scales a row has."""
+        return -(-self.n // self.bucket) if self.bucket else 1
+
     def vectors(self) -> Vectors:
         from qsim.kernels.quantize import levels_to_values
 
         value = np.empty(self.level.size, np.float32)
-        levels_to_values(self.offsets, self.level, self.scale, self.s, value)
+        levels_to_values(self.offsets, self.index, self.level, self.scale, self.bucket or self.n, self.s, value)
         return Vectors(self.n, self.offsets, self.index, value)
 
     def scaled(self, factor: float) -> Self:
@@ -229,9 +248,9 @@ class Levels(Message):
     @classmethod
     def join(cls, messages: Sequence[Self]) -> Self:
         first = messages[0]
-        if any(message.s != first.s or message.n != first.n for message in messages):
-            kinds = sorted({(message.n, message.s) for message in messages})
-            raise ValueError(f"messages of one batch must have one n and one s, found {kinds}")
+        kinds = sorted({(message.n, message.s, message.bucket) for message in messages})
+        if len(kinds) > 1:
+            raise ValueError(f"messages of one batch must have one n, one s and one bucket, found {kinds}")
         return cls(
             first.n,
             _joined_offsets(messages),
@@ -239,12 +258,91 @@ class Levels(Message):
             np.concatenate([message.level for message in messages]),
             np.concatenate([message.scale for message in messages]),
             first.s,
+            first.bucket,
         )
+
+    def take(self, rows: NDArray[np.int64]) -> Self:
+        offsets, entries = _taken(self.offsets, rows)
+        scale = self.scale.reshape(self.rows, -1)[rows].reshape(-1)
+        return replace(self, offsets=offsets, index=self.index[entries], level=self.level[entries], scale=scale)
+
+
+@dataclass(frozen=True, eq=False)
+class Signs(Message):
+    """One bit a coordinate: it stands for high_b in row b where `positive` holds, and for low_b elsewhere.
+
+    With `index` only its coordinates have a bit, and all others stand for zero. An index of all coordinates is dropped.
+    """
+
+    index: NDArray[Any] | None
+    positive: NDArray[np.bool_]
+    low: NDArray[np.float32]
+    high: NDArray[np.float32]
+
+    def __post_init__(self) -> None:
+        if self.index is not None and self.index.size == self.rows * self.n:
+            object.__setattr__(self, "index", None)
+
+    @classmethod
+    def single(cls, positive: ArrayLike, *, low: float, high: float) -> Self:
+        """Make a message of one dense vector.
+
+        >>> Signs.single([True, False, True], low=-1.0, high=0.5).vectors().to_dense()
+        array([[ 0.5, -1. ,  0.5]], dtype=float32)
+        """
+        bits = np.asarray(positive, bool)
+        offsets = np.array([0, bits.size], np.int64)
+        return cls(bits.size, offsets, None, bits, np.array([low], np.float32), np.array([high], np.float32))
+
+    @property
+    def nonzeros(self) -> int:
+        return self.vectors().nonzeros
+
+    def vectors(self) -> Vectors:
+        size = np.diff(self.offsets)
+        value = np.where(self.positive, np.repeat(self.high, size), np.repeat(self.low, size))
+        return Vectors(self.n, self.offsets, self.index, value)
+
+    def scaled(self, factor: float) -> Self:
+        return replace(self, low=self.low * np.float32(factor), high=self.high * np.float32(factor))
+
+    @classmethod
+    def join(cls, messages: Sequence[Self]) -> Self:
+        first = messages[0]
+        if any(message.n != first.n for message in messages):
+            raise ValueError(f"messages of one batch must have one n, found {sorted({m.n for m in messages})}")
+        dense = all(message.index is None for message in messages)
+        return cls(
+            first.n,
+            _joined_offsets(messages),
+            None if dense else np.concatenate([message.coordinates() for message in messages]),
+            np.concatenate([message.positive for message in messages]),
+            np.concatenate([message.low for message in messages]),
+            np.concatenate([message.high for message in messages]),
+        )
+
+    def take(self, rows: NDArray[np.int64]) -> Self:
+        offsets, entries = _taken(self.offsets, rows)
+        index = None if self.index is None else self.index[entries]
+        return type(self)(self.n, offsets, index, self.positive[entries], self.low[rows], self.high[rows])
+
+    def coordinates(self) -> NDArray[Any]:
+        """Return the coordinate of every bit."""
+        if self.index is not None:
+            return self.index
+        return np.tile(np.arange(self.n, dtype=index_type(self.n)), self.rows)
 
 
 def _joined_offsets(messages: Sequence[Batch]) -> NDArray[np.int64]:
     sizes = np.concatenate([np.diff(message.offsets) for message in messages])
     return np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes, dtype=np.int64)])
+
+
+def _taken(offsets: NDArray[np.int64], rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the offsets of some rows put one behind the other, and where their entries lie now."""
+    sizes = np.diff(offsets)[rows]
+    taken = np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes, dtype=np.int64)])
+    return taken, np.arange(taken[-1]) + np.repeat(offsets[rows] - taken[:-1], sizes)
 
 
 @dataclass(frozen=True, eq=False)
@@ -268,6 +366,11 @@ class Packets:
         """
         offsets = np.cumsum([0, *map(len, packets)], dtype=np.int64)
         return cls(np.frombuffer(b"".join(packets), np.uint8), offsets)
+
+    def take(self, rows: NDArray[np.int64]) -> Packets:
+        """Return these packets, in this order."""
+        offsets, places = _taken(self.offsets, rows)
+        return Packets(self.data[places], offsets)
 
     def __getitem__(self, row: int) -> bytes:
         return self.data[self.offsets[row] : self.offsets[row + 1]].tobytes()

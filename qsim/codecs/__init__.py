@@ -1,8 +1,8 @@
 """Codecs: messages to bytes and back. The format is in docs/wire-format.md."""
 
 from qsim.codecs.base import Codec, DecodeError
-from qsim.codecs.dense import Dense
-from qsim.codecs.sparse_floats import SparseFloats
-from qsim.codecs.varint import Varint
+from qsim.codecs.elias import Elias
 
-__all__ = ["Codec", "DecodeError", "Dense", "SparseFloats", "Varint"]
+
+
+__all__ = ["Codec", "DecodeError", "Elias"]

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import ClassVar
 
-from qsim.batch import Message, Packets
+import numpy as np
+from numpy.typing import NDArray
 
-VERSION = 0
-"""The format's version, the first byte of every stream header. 0 is a draft: it may change with any release."""
+from qsim.batch import Floats, Levels, Message, Packets, Signs
+
+VERSION = 1
+"""The format's version, the first byte of every stream header."""
+
+KINDS: tuple[type[Message], ...] = (Floats, Levels, Signs)
+"""The kinds of messages; a stream header holds the place of its kind."""
 
 
 class DecodeError(ValueError):
@@ -19,61 +26,110 @@ class DecodeError(ValueError):
 class Codec(ABC):
     """Turns messages into packets and back: `decode(encode(m), header(m)) == m`, all bytes consumed.
 
-    What never changes in a stream (version, codec, n, and s for levels) is in its header, which is sent, and counted,
-    once; a packet holds only what varies. The ends of packets are known from the transport, and not counted.
+    What never changes in a stream (version, codec, kind of message, n, and for levels s and the bucket) is in its
+    header, which is sent, and counted, once; a packet holds only what varies. The ends of packets are known from the
+    transport, and not counted.
     """
 
     carries: ClassVar[tuple[type[Message], ...]]
     """The kinds of messages that `encode` takes."""
 
+    @property
     @abstractmethod
-    def header(self, message: Message) -> bytes:
-        """Return the stream header for messages like this one."""
+    def number(self) -> int:
+        """The codec's number in the stream header."""
 
     @abstractmethod
     def encode(self, message: Message) -> Packets:
-        """Write every row as a packet."""
+        """Write every row as a packet. Raises ValueError for what is no message, or not of a kind that it carries."""
 
     @abstractmethod
     def decode(self, packets: Packets, header: bytes) -> Message:
         """Read packets of a stream; raises DecodeError for bytes that `encode` cannot have written."""
 
+    @abstractmethod
+    def size(self, message: Message) -> NDArray[np.int64]:
+        """Return the bits of every row's packet, without writing it."""
 
-def write_header(codec: int, *numbers: int) -> bytes:
-    """Return a stream header: the version, the codec's number, then n (and s) as LEB128."""
-    return bytes((VERSION, codec)) + b"".join(map(_leb128, numbers))
+    def header(self, message: Message) -> bytes:
+        """Return the stream header for messages like this one."""
+        self.require(message)
+        levels = (message.s, message.bucket) if isinstance(message, Levels) else ()
+        return bytes((VERSION, self.number, KINDS.index(type(message)))) + b"".join(map(leb128, (message.n, *levels)))
+
+    def require(self, message: Message) -> None:
+        """Raise ValueError if the codec cannot carry the message."""
+        if not isinstance(message, self.carries):
+            kinds = " or ".join(kind.__name__ for kind in self.carries)
+            raise ValueError(f"{self!r} carries {kinds} messages, found {type(message).__name__}")
+
+
+@dataclass(frozen=True)
+class Stream:
+    """What a stream header says: the kind of its messages, n, and for levels s and the bucket (0: none)."""
+
+    kind: type[Message]
+    n: int
+    s: int = 0
+    bucket: int = 0
+
+    @classmethod
+    def of(cls, message: Message) -> Stream:
+        """Return what the header of messages like this one says."""
+        levels = (message.s, message.bucket) if isinstance(message, Levels) else ()
+        return cls(type(message), message.n, *levels)
+
+    @property
+    def floats(self) -> int:
+        """How many float32 a packet begins with: the scales of levels, the low and the high of signs."""
+        if self.kind is Levels:
+            return -(-self.n // self.bucket) if self.bucket else 1
+        return 2 if self.kind is Signs else 0
 
 
 @lru_cache(maxsize=256)
-def read_header(header: bytes, codec: int, names: tuple[str, ...]) -> tuple[int, ...]:
-    """Return the numbers of a stream header, or raise DecodeError."""
-    if len(header) < 2:
-        raise DecodeError(f"a stream header has at least 2 bytes, found {len(header)}")
+def read_header(header: bytes, codec: Codec) -> Stream:
+    """Return what a stream header of this codec says, or raise DecodeError."""
+    if len(header) < 4:
+        raise DecodeError(f"a stream header has at least 4 bytes, found {len(header)}")
     if header[0] != VERSION:
         raise DecodeError(f"the stream has format version {header[0]}; this release reads version {VERSION}")
-    if header[1] != codec:
-        raise DecodeError(f"the stream was written by codec {header[1]}, not by codec {codec}")
-    numbers, at = [], 2
-    for name in names:
-        number, shift = 0, 0
-        while True:
-            if at == len(header) or shift > 56:
-                raise DecodeError(f"the stream header ends inside {name}, or {name} is 2^63 or more")
-            byte = header[at]
-            at, number, shift = at + 1, number | (byte & 127) << shift, shift + 7
-            if byte < 128:
-                break
-        if number == 0 or (byte == 0 and shift > 7):
-            raise DecodeError(f"the stream header holds {name} = {number}, or writes it in more bytes than it needs")
+    if header[1] != codec.number:
+        raise DecodeError(f"the stream was written by codec {header[1]}, not by {codec!r}, which is codec {codec.number}")
+    if header[2] >= len(KINDS) or KINDS[header[2]] not in codec.carries:
+        raise DecodeError(f"the stream holds messages of kind {header[2]}, which {codec!r} does not carry")
+    kind = KINDS[header[2]]
+    numbers, at = [], 3
+    for name in ("n", "s", "bucket") if kind is Levels else ("n",):
+        number, at = _read_leb128(header, at, name)
         numbers.append(number)
     if at != len(header):
         raise DecodeError(f"the stream header has {len(header) - at} bytes behind its end")
-    return tuple(numbers)
+    stream = Stream(kind, *numbers)
+    if stream.n == 0 or (kind is Levels and stream.s == 0):
+        raise DecodeError("the stream header holds n or s = 0")
+    if stream.s >= 2**31:
+        raise DecodeError(f"the stream header holds s = {stream.s}; levels are below 2^31")
+    return stream
 
 
-def _leb128(number: int) -> bytes:
+def leb128(number: int) -> bytes:
+    """Return a whole number as LEB128: seven bits a byte, low bits first, the high bit set while more follow."""
     head = bytearray()
     while number > 127:
         head.append(number & 127 | 128)
         number >>= 7
     return bytes([*head, number])
+
+
+def _read_leb128(header: bytes, at: int, name: str) -> tuple[int, int]:
+    number, shift = 0, 0
+    while True:
+        if at == len(header) or shift > 56:
+            raise DecodeError(f"the stream header ends inside {name}, or {name} is 2^63 or more")
+        byte = header[at]
+        at, number, shift = at + 1, number | (byte & 127) << shift, shift + 7
+        if byte < 128:
+            if byte == 0 and shift > 7:
+                raise DecodeError(f"the stream header writes {name} in more bytes than it needs")
+            return number, at

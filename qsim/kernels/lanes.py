@@ -1,7 +1,7 @@
 """What Numba has no word for: many numbers at a time, as LLVM vectors.
 
-Sums in lanes that stay in registers, comparisons whose answers are the bits of a word, and the lowest bit of a word.
-The vectors are generic: LLVM cuts them to what the machine has (AVX2, SSE2, NEON, ...).
+Sums in lanes that stay in registers, and comparisons whose answers are the bits of a word. The vectors are generic:
+LLVM cuts them to what the machine has (AVX2, SSE2, NEON, ...).
 """
 
 from __future__ import annotations
@@ -120,34 +120,6 @@ draws_below = cast(
 
 `uniform24` is keyed by the low and the high half of the key. Nothing checks that 64 entries are there.
 """
-
-
-@intrinsic
-def _trailing_zeros(typing: Any, word: Any) -> Any:
-    """Generate the code of `trailing_zeros`."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 0))
-
-    return (types.uint64(word), generate) if word == types.uint64 else None
-
-
-trailing_zeros = cast("Callable[[np.uint64], np.uint64]", _trailing_zeros)
-"""Return the place of a word's lowest set bit (64 if there is none)."""
-
-
-@intrinsic
-def _ones(typing: Any, word: Any) -> Any:
-    """Generate the code of `ones`."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.ctpop(arguments[0])
-
-    return (types.int64(word), generate) if word == types.uint64 else None
-
-
-ones = cast("Callable[[np.uint64], np.int64]", _ones)
-"""Return how many bits of a word are set."""
 
 
 def _is_array(kind: Any, dtype: Any) -> bool:

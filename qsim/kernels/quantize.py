@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 
 from qsim.kernels._jit import kernel
 from qsim.kernels.hashing import uniform24
-from qsim.kernels.lanes import LANES, STRIP, add_squares, draws_below, max_bits, ones, trailing_zeros
+from qsim.kernels.lanes import LANES, STRIP, add_squares, draws_below, max_bits
+from qsim.kernels.words import ones, trailing_zeros
 
 TINY = np.float32(2.0**-60)
 """Rows whose norm is below this are first multiplied by 2^64 (exactly), so that levels / norm does not overflow."""
@@ -165,13 +166,28 @@ def _level(x: np.float32, lift: np.float32, factor: np.float32, most: np.float32
 @kernel
 def levels_to_values(
     offsets: NDArray[np.int64],
+    index: NDArray[np.int32],
     level: NDArray[np.int32],
     scale: NDArray[np.float32],
+    bucket: int,
     levels: int,
     out: NDArray[np.float32],
 ) -> None:
-    """Write level * (scale / levels), computed in float64 and rounded once to float32."""
-    for row in range(offsets.size - 1):
-        unit = np.float64(scale[row]) / np.float64(levels)
-        for k in range(offsets[row], offsets[row + 1]):
-            out[k] = np.float32(np.float64(level[k]) * unit)
+    """Write level * (scale / levels), computed in float64 and rounded once to float32.
+
+    Every row has scale.size / rows scales, one for each `bucket` coordinates.
+    """
+    rows = offsets.size - 1
+    for row in range(rows):
+        scales = scale[row * (scale.size // rows) : (row + 1) * (scale.size // rows)]
+        k, last = offsets[row], offsets[row + 1]
+        end = 0
+        unit = 0.0
+        while k < last:
+            if index[k] >= end:
+                part = index[k] // bucket
+                unit = np.float64(scales[part]) / np.float64(levels)
+                end = (part + 1) * bucket
+            while k < last and index[k] < end:
+                out[k] = np.float32(np.float64(level[k]) * unit)
+                k += 1

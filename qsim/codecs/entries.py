@@ -1,0 +1,209 @@
+"""What every codec of non-zeros shares: messages as entries, and packets as some floats and the bits of the entries."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass
+from typing import Any, ClassVar, NoReturn
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qsim.batch import Floats, Levels, Message, Packets, Signs, index_type
+from qsim.codecs.base import Codec, DecodeError, Stream, read_header
+
+FINE, TRUNCATED, OVERLONG, PAST_N, PAST_LEVELS, NOT_FINITE, TRAILING, NOT_SHORTEST = range(8)
+REASONS = {
+    TRUNCATED: "the packet ends inside an entry",
+    OVERLONG: "a number takes more bytes than it needs, or more than 64 bits",
+    PAST_N: "a gap leads past the last coordinate",
+    PAST_LEVELS: "a level is larger than s",
+    NOT_FINITE: "a value is infinite or not a number",
+    TRAILING: "there is more behind the last entry than the zeros that fill its byte",
+    NOT_SHORTEST: "the packet is not what the encoder writes for its entries",
+}
+"""The reasons that the kernels give for refusing a packet, in words."""
+
+
+@dataclass(frozen=True, eq=False)
+class Entries:
+    """A message as the kernels take it: floats in front, then for every non-zero a coordinate and a word.
+
+    The word is the signed level (from 1 to s or -s to -1), 1 or -1 for signs, and for floats, where s = 0, the bits of
+    the float32.
+    """
+
+    stream: Stream
+    offsets: NDArray[np.int64]
+    index: NDArray[Any]
+    word: NDArray[np.int32]
+    front: NDArray[np.float32]
+
+    @property
+    def rows(self) -> int:
+        """How many rows there are."""
+        return self.offsets.size - 1
+
+    @property
+    def s(self) -> int:
+        """The largest level; 1 for signs; 0 for floats."""
+        return 1 if self.stream.kind is Signs else self.stream.s
+
+    @classmethod
+    def of(cls, message: Message) -> Entries:
+        """Take a message apart. The values of floats are rounded to float32, and what is zero left out."""
+        stream, rows = Stream.of(message), message.rows
+        if isinstance(message, Levels):
+            return cls(stream, message.offsets, message.index, message.level, message.scale.reshape(rows, -1))
+        if isinstance(message, Signs):
+            word = np.where(message.positive, np.int32(1), np.int32(-1))
+            front = np.stack([message.low, message.high], axis=1)
+            return cls(stream, message.offsets, message.coordinates(), word, front)
+        assert isinstance(message, Floats)
+        value = message.value.astype(np.float32, copy=False)
+        kept = np.flatnonzero(value)
+        index: NDArray[Any] = kept % message.n if message.index is None else message.index[kept]
+        return cls(
+            stream,
+            np.searchsorted(kept, message.offsets),
+            index.astype(index_type(message.n), copy=False),
+            value[kept].view(np.int32),
+            np.empty((rows, 0), np.float32),
+        )
+
+    def wrong_front(self) -> tuple[int, str] | None:
+        """Return the first row whose floats cannot be, and what is wrong; None if all are right."""
+        front = self.front
+        if self.stream.kind is Levels:
+            bad = ~np.isfinite(front) | np.signbit(front)
+            if not bad.any():
+                return self._over_nothing()
+            text = "holds a scale that is negative, infinite or not a number"
+        else:
+            bad = ~np.isfinite(front)
+            text = "holds a mean that is infinite or not a number"
+        return (int(np.argmax(bad.any(axis=1))), text) if bad.any() else None
+
+    def _over_nothing(self) -> tuple[int, str] | None:
+        """Return the first row with a scale of zero that has levels all the same."""
+        rows = np.flatnonzero((self.front == 0).any(axis=1))
+        for row in rows[np.diff(self.offsets)[rows] > 0]:
+            index = self.index[self.offsets[row] : self.offsets[row + 1]]
+            if (self.front[row, index // (self.stream.bucket or self.stream.n)] == 0).any():
+                return int(row), "holds a scale of zero, but levels of it"
+        return None
+
+    def message(self) -> Message:
+        """Put the message together."""
+        n, kind = self.stream.n, self.stream.kind
+        if kind is Levels:
+            scale = self.front.reshape(-1)
+            return Levels(n, self.offsets, self.index, self.word, scale, self.s, self.stream.bucket)
+        if kind is Signs:
+            low, high = np.ascontiguousarray(self.front.T)
+            return Signs(n, self.offsets, self.index, self.word > 0, low, high)
+        return Floats(n, self.offsets, self.index, self.word.view(np.float32))
+
+
+class EntryCodec(Codec):
+    """A codec of non-zeros: every packet is its floats, then a body that the subclass writes and reads.
+
+    A subclass says in `_least_bits` how few bits an entry can take, which bounds what a hostile packet makes us reserve.
+    """
+
+    carries: ClassVar[tuple[type[Message], ...]] = (Levels, Signs, Floats)
+
+    @abstractmethod
+    def _most_bytes(self, entries: Entries) -> int:
+        """Return how many bytes the bodies of all rows take at most."""
+
+    @abstractmethod
+    def _write(self, entries: Entries, skip: int, offsets: NDArray[np.int64], data: NDArray[np.uint8]) -> int:
+        """Write the packets one behind the other, leaving `skip` bytes free at the start of each; fill their offsets.
+
+        Returns the bytes used, or -1 - row for a row that is no message.
+        """
+
+    @abstractmethod
+    def _sizes(self, entries: Entries) -> NDArray[np.int64]:
+        """Return the bytes of the body of each row; -1 for a row that is no message."""
+
+    @abstractmethod
+    def _least_bits(self, s: int) -> int:
+        """Return how many bits an entry takes at least."""
+
+    @abstractmethod
+    def _read(
+        self,
+        packets: Packets,
+        skip: int,
+        n: int,
+        s: int,
+        offsets: NDArray[np.int64],
+        index: NDArray[Any],
+        word: NDArray[np.int32],
+    ) -> tuple[int, int, int]:
+        """Read the bodies, which begin `skip` bytes into each packet: (reason, row, byte of the packet)."""
+
+    def encode(self, message: Message) -> Packets:
+        entries = self._entries(message)
+        skip = 4 * entries.stream.floats
+        data = np.empty(skip * entries.rows + self._most_bytes(entries) + SLACK, np.uint8)
+        offsets = np.empty(entries.rows + 1, np.int64)
+        used = self._write(entries, skip, offsets, data)
+        if used < 0:
+            _refuse(entries, -1 - used)
+        places = offsets[:-1, None] + np.arange(skip)
+        data[places] = entries.front.astype("<f4", copy=False).view(np.uint8).reshape(places.shape)
+        return Packets(data[:used], offsets)
+
+    def size(self, message: Message) -> NDArray[np.int64]:
+        entries = self._entries(message)
+        sizes = self._sizes(entries)
+        if (sizes < 0).any():
+            _refuse(entries, int(np.argmax(sizes < 0)))
+        return 8 * (sizes + 4 * entries.stream.floats)
+
+    def decode(self, packets: Packets, header: bytes) -> Message:
+        stream = read_header(header, self)
+        s, skip = 1 if stream.kind is Signs else stream.s, 4 * stream.floats
+        body = np.diff(packets.offsets) - skip
+        if (body < 0).any():
+            row = int(np.argmax(body < 0))
+            raise DecodeError(f"packet {row} ends inside the {stream.floats} floats that it begins with")
+        front = packets.data[packets.offsets[:-1, None] + np.arange(skip)].view("<f4").astype(np.float32, copy=False)
+        most = int(np.minimum(8 * body // self._least_bits(s), stream.n).sum())
+        index, word = np.empty(most, index_type(stream.n)), np.empty(most, np.int32)
+        offsets = np.empty(len(packets) + 1, np.int64)
+        packets = Packets(np.concatenate([packets.data[: packets.offsets[-1]], np.zeros(SLACK, np.uint8)]), packets.offsets)
+        reason, row, at = self._read(packets, skip, stream.n, s, offsets, index, word)
+        if reason != FINE:
+            where = f"(n = {stream.n}, s = {s})" if s else f"(n = {stream.n})"
+            raise DecodeError(f"packet {row}, byte {at}: {REASONS[reason]} {where}")
+        entries = Entries(stream, offsets, index[: offsets[-1]], word[: offsets[-1]], front)
+        wrong = entries.wrong_front()
+        if wrong is not None:
+            raise DecodeError(f"packet {wrong[0]} {wrong[1]}")
+        return entries.message()
+
+    def _entries(self, message: Message) -> Entries:
+        self.require(message)
+        entries = Entries.of(message)
+        wrong = entries.wrong_front()
+        if wrong is not None:
+            raise ValueError(f"row {wrong[0]} of the message {wrong[1]}")
+        return entries
+
+
+SLACK = 32
+"""Bytes that kernels may write behind the last packet."""
+
+
+def _refuse(entries: Entries, row: int) -> NoReturn:
+    """Say why a row is no message."""
+    text = f"row {row} is no message: its coordinates must rise and stay below n = {entries.stream.n}"
+    if entries.stream.kind is Levels:
+        text += f", its levels be from 1 to s = {entries.s} or from -{entries.s} to -1"
+    if entries.stream.kind is Floats:
+        text += ", its values be finite"
+    raise ValueError(text)

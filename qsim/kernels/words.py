@@ -1,0 +1,103 @@
+"""Words of 64 bits: how many zeros lead and trail, how many ones, and words at any byte of an array."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, cast
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+from numpy.typing import NDArray
+
+_CODE: Any = cgutils  # untyped
+_I64 = ir.IntType(64)
+
+
+@intrinsic
+def _trailing_zeros(typing: Any, word: Any) -> Any:
+    """Generate the code of `trailing_zeros`."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 0))
+
+    return (types.uint64(word), generate) if word == types.uint64 else None
+
+
+trailing_zeros = cast("Callable[[np.uint64], np.uint64]", _trailing_zeros)
+"""Return the place of a word's lowest set bit (64 if there is none)."""
+
+
+@intrinsic
+def _leading_zeros(typing: Any, word: Any) -> Any:
+    """Generate the code of `leading_zeros`."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.ctlz(arguments[0], ir.Constant(ir.IntType(1), 0))
+
+    return (types.uint64(word), generate) if word == types.uint64 else None
+
+
+leading_zeros = cast("Callable[[np.uint64], np.uint64]", _leading_zeros)
+"""Return how many zeros stand before a word's highest set bit (64 if there is none)."""
+
+
+@intrinsic
+def _ones(typing: Any, word: Any) -> Any:
+    """Generate the code of `ones`."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.ctpop(arguments[0])
+
+    return (types.int64(word), generate) if word == types.uint64 else None
+
+
+ones = cast("Callable[[np.uint64], np.int64]", _ones)
+"""Return how many bits of a word are set."""
+
+
+@intrinsic
+def _load(typing: Any, data: Any, at: Any) -> Any:
+    """Generate the code of `load`."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        word = builder.load(_address(context, builder, signature, arguments), align=1)
+        return _big_endian(builder, word)
+
+    return (types.uint64(data, types.uint64), generate) if _is_bytes(data) else None
+
+
+load = cast("Callable[[NDArray[np.uint8], np.uint64], np.uint64]", _load)
+"""Return the eight bytes from data[at] on as a word, the first byte highest. Nothing checks that they are there."""
+
+
+@intrinsic
+def _store(typing: Any, data: Any, at: Any, word: Any) -> Any:
+    """Generate the code of `store`."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        target = _address(context, builder, signature, arguments)
+        builder.store(_big_endian(builder, arguments[2]), target, align=1)
+        return context.get_dummy_value()
+
+    return (types.void(data, types.uint64, types.uint64), generate) if _is_bytes(data) else None
+
+
+store = cast("Callable[[NDArray[np.uint8], np.uint64, np.uint64], None]", _store)
+"""Write a word to the eight bytes from data[at] on, its highest byte first. Nothing checks that they are there."""
+
+
+def _is_bytes(kind: Any) -> bool:
+    return isinstance(kind, types.Array) and kind.dtype == types.uint8 and kind.ndim == 1 and kind.layout == "C"
+
+
+def _address(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+    data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
+    return builder.bitcast(builder.gep(data, [arguments[1]]), _I64.as_pointer())
+
+
+def _big_endian(builder: Any, word: Any) -> Any:
+    swap = _CODE.get_or_insert_function(builder.module, ir.FunctionType(_I64, [_I64]), "llvm.bswap.i64")
+    return builder.call(swap, [word])
