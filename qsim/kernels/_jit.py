@@ -44,6 +44,11 @@ def kernel(function: Callable[_P, _R_co]) -> Kernel[_P, _R_co]:
     return cast("Kernel[_P, _R_co]", _DISPATCHERS[-1])
 
 
+def inlined(function: Callable[_P, _R_co]) -> Kernel[_P, _R_co]:
+    """Make a function that is written out where kernels call it: passing arrays to another function costs as much."""
+    return cast("Kernel[_P, _R_co]", numba.njit(inline="always", error_model="numpy")(function))
+
+
 _DISPATCHERS: list[Any] = []
 
 

@@ -14,9 +14,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-import numba
-inlined=numba.njit(inline='always',error_model='numpy')
-from qsim.kernels._jit import kernel
+from qsim.kernels._jit import inlined, kernel
 from qsim.kernels.words import leading_zeros, load, store
 
 GAMMA, DELTA, OMEGA, RICE = range(4)

@@ -1,214 +1,221 @@
-"""Sparse messages as LEB128 numbers: seven bits a byte, low bits first, the high bit set while more follow.
+"""Entries as LEB128 numbers: seven bits a byte, low bits first, the high bit set while more follow.
 
-Each non-zero is one number. A level message packs the gap to the previous coordinate, the level and the sign into it:
-`((gap - 1) << width | (|level| - 1)) << 1 | sign`, where width is the bit length of levels - 1. A float message writes
-`gap - 1` and then the float32. `docs/wire-format.md` is the specification.
+Each entry is one number, `((gap - 1) << width | (|level| - 1)) << 1 | sign`, where width is the bit length of s - 1; a
+float (s = 0) is `gap - 1` and then the four bytes of its value. `docs/wire-format.md` is the specification.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
-from qsim.kernels._jit import kernel
+from qsim.kernels._jit import inlined, kernel
+from qsim.kernels.words import leading_zeros, load_low, store_low, trailing_zeros
 
-FINE, SHORT_SCALE, TRUNCATED, OVERLONG, PAST_N, PAST_LEVELS, BAD_SCALE, NOT_FINITE, ZERO_SCALE = range(9)
+FINE, TRUNCATED, OVERLONG, PAST_N, PAST_LEVELS, NOT_FINITE = range(6)
 """What a decoder found: 0 for a good packet, else the reason for refusing it."""
 
-_SCALE = 4  # bytes of a float32
-_LONGEST = 10  # bytes of the longest LEB128 number of 64 bits
+FLOATS, SIGNS, LEVELS = range(3)
+"""What an entry carries besides its gap; signs are levels of 1."""
+
+_MORE = np.uint64(0x8080808080808080)
+_SEVEN = np.uint64(127)
+_ONE, _TWO = np.uint64(1), np.uint64(2)
 
 
-@kernel
-def _put(data: NDArray[np.uint8], at: int, number: np.uint64) -> int:
-    """Write one number and return the place behind it."""
-    while number > np.uint64(127):
-        data[at] = np.uint8(number & np.uint64(127)) | np.uint8(128)
-        number >>= np.uint64(7)
-        at += 1
-    data[at] = np.uint8(number)
-    return at + 1
+@inlined
+def _spread(number: np.uint64) -> np.uint64:
+    """Return the low 56 bits of a number as eight bytes of seven, the lowest bits in the lowest byte."""
+    number = (number & np.uint64(0xFFFFFFF)) | ((number >> np.uint64(28) & np.uint64(0xFFFFFFF)) << np.uint64(32))
+    number = (number & np.uint64(0x00003FFF00003FFF)) | ((number & np.uint64(0x0FFFC0000FFFC000)) << np.uint64(2))
+    return (number & np.uint64(0x007F007F007F007F)) | ((number & np.uint64(0x3F803F803F803F80)) << np.uint64(1))
 
 
-@kernel
-def _get(data: NDArray[np.uint8], at: int, end: int) -> tuple[int, int, np.uint64]:
-    """Read one number before `end`: (reason, the place behind it, the number). Only the shortest form is accepted."""
-    number = np.uint64(0)
-    for size in range(_LONGEST):
-        if at + size >= end:
-            return TRUNCATED, at, number
-        byte = np.uint64(data[at + size])
-        if size == _LONGEST - 1 and byte > np.uint64(1):
-            return OVERLONG, at, number
-        number |= (byte & np.uint64(127)) << np.uint64(7 * size)
-        if byte < np.uint64(128):
-            if byte == np.uint64(0) and size > 0:
-                return OVERLONG, at, number
-            return FINE, at + size + 1, number
-    return OVERLONG, at, number
+@inlined
+def _joined(word: np.uint64) -> np.uint64:
+    """Return the number that the low seven bits of eight bytes make: the inverse of `_spread`."""
+    word = (word & np.uint64(0x007F007F007F007F)) | ((word & np.uint64(0x7F007F007F007F00)) >> np.uint64(1))
+    word = (word & np.uint64(0x00003FFF00003FFF)) | ((word & np.uint64(0x3FFF00003FFF0000)) >> np.uint64(2))
+    return (word & np.uint64(0xFFFFFFF)) | ((word & np.uint64(0x0FFFFFFF00000000)) >> np.uint64(4))
 
 
-@kernel
-def _copy(source: NDArray[np.uint8], start: int, target: NDArray[np.uint8], at: int) -> None:
-    for byte in range(_SCALE):
-        target[at + byte] = source[start + byte]
+@inlined
+def _length(number: np.uint64) -> np.uint64:
+    """Return how many bytes a number takes: its bits / 7, rounded up."""
+    bits = np.uint64(64) - leading_zeros(number | _ONE)
+    return (bits * np.uint64(9) + np.uint64(64)) >> np.uint64(6)
 
 
-@kernel
-def encode_levels(
-    offsets: NDArray[np.int64],
-    index: NDArray[np.int32],
-    level: NDArray[np.int32],
-    scale: NDArray[np.float32],
-    n: int,
-    levels: int,
-    width: int,
-    out_offsets: NDArray[np.int64],
-    data: NDArray[np.uint8],
-) -> int:
-    """Write every row as a packet: its scale, then its non-zeros. Returns the bytes written.
-
-    A message that is none (a level of 0 or above `levels`, coordinates that do not rise, or past n) gives
-    -1 - row: nothing is written for it, since it would not fit the bytes reserved.
-    """
-    at = 0
-    out_offsets[0] = 0
-    scales = scale.view(np.uint8)
-    for row in range(offsets.size - 1):
-        _copy(scales, _SCALE * row, data, at)
-        at += _SCALE
-        previous = np.int64(-1)
-        for k in range(offsets[row], offsets[row + 1]):
-            if index[k] <= previous or index[k] >= n or level[k] == 0 or abs(np.int64(level[k])) > levels:
-                return -1 - row
-            gap = np.uint64(index[k] - previous - 1)
-            previous = np.int64(index[k])
-            size = np.uint64(abs(level[k]) - 1)
-            sign = np.uint64(level[k] < 0)
-            at = _put(data, at, ((gap << np.uint64(width) | size) << np.uint64(1)) | sign)
-        out_offsets[row + 1] = at
-    return at
+@inlined
+def _put(data: NDArray[np.uint8], at: np.uint64, number: np.uint64) -> np.uint64:
+    """Write one number and return the place behind it; up to eight bytes behind `at` may be written, if not more."""
+    length = _length(number)
+    if length <= np.uint64(8):
+        more = _MORE & ((_ONE << (np.uint64(8) * (length - _ONE))) - _ONE)
+        store_low(data, at, _spread(number) | more)
+    else:
+        store_low(data, at, _spread(number) | _MORE)
+        number >>= np.uint64(56)
+        for k in range(np.uint64(8), length):
+            more = np.uint64(128 if np.uint64(k) + _ONE < length else 0)
+            data[at + np.uint64(k)] = np.uint8(number & _SEVEN | more)
+            number >>= np.uint64(7)
+    return at + length
 
 
-@kernel
-def encode_floats(
-    offsets: NDArray[np.int64],
-    index: NDArray[np.int32],
-    value: NDArray[np.float32],
-    n: int,
-    out_offsets: NDArray[np.int64],
-    data: NDArray[np.uint8],
-) -> int:
-    """Write every row as a packet: for each non-zero its gap and its float32. Returns the bytes written.
-
-    Coordinates that do not rise, or past n, give -1 - row.
-    """
-    at = 0
-    out_offsets[0] = 0
-    source = value.view(np.uint8)
-    for row in range(offsets.size - 1):
-        previous = np.int64(-1)
-        for k in range(offsets[row], offsets[row + 1]):
-            if index[k] <= previous or index[k] >= n:
-                return -1 - row
-            at = _put(data, at, np.uint64(index[k] - previous - 1))
-            previous = np.int64(index[k])
-            _copy(source, _SCALE * k, data, at)
-            at += _SCALE
-        out_offsets[row + 1] = at
-    return at
+@inlined
+def _number(gap: np.uint64, word: np.int64, width: np.uint64, payload: int) -> np.uint64:
+    """Return the number of an entry."""
+    if payload == FLOATS:
+        return gap - _ONE
+    return (((gap - _ONE) << width) | np.uint64(abs(word) - 1)) << _ONE | np.uint64(word < 0)
 
 
-@kernel
-def count_levels(data: NDArray[np.uint8], offsets: NDArray[np.int64], out_offsets: NDArray[np.int64]) -> None:
-    """Count the numbers that end in each packet behind its scale: the most non-zeros that it can hold."""
-    total = 0
-    out_offsets[0] = 0
-    for row in range(offsets.size - 1):
-        for at in range(offsets[row] + _SCALE, offsets[row + 1]):
-            total += data[at] < 128
-        out_offsets[row + 1] = total
+@inlined
+def _is_entry(index: np.int64, previous: np.int64, word: np.int64, n: int, s: int, payload: int) -> bool:
+    """Tell whether the index rises and stays below n, and the word is a level up to s, or the bits of a finite float."""
+    if payload == FLOATS:
+        return previous < index < n and (word & 0x7F800000) != 0x7F800000
+    return previous < index < n and word != 0 and -s <= word <= s
 
 
-@kernel
-def decode_levels(
-    data: NDArray[np.uint8],
-    offsets: NDArray[np.int64],
-    n: int,
-    levels: int,
-    width: int,
-    places: NDArray[np.int64],
-    index: NDArray[np.int32],
-    level: NDArray[np.int32],
-    scale: NDArray[np.float32],
-) -> tuple[int, int, int]:
-    """Read packets into rows that start at `places` (from `count_levels`): (reason, row, byte in the packet)."""
-    scales = scale.view(np.uint8)
-    mask = (np.uint64(1) << np.uint64(width)) - np.uint64(1)
-    for row in range(offsets.size - 1):
-        first, end = offsets[row], offsets[row + 1]
-        if end - first < _SCALE:
-            return SHORT_SCALE, row, 0
-        _copy(data, first, scales, _SCALE * row)
-        if not np.isfinite(scale[row]) or scale[row] < 0:
-            return BAD_SCALE, row, 0
-        at = first + _SCALE
-        if scale[row] == 0 and at < end:
-            return ZERO_SCALE, row, 0
-        previous = np.int64(-1)
-        k = places[row]
-        while at < end:
-            start = at
-            reason, at, number = _get(data, at, end)
-            if reason != FINE:
-                return reason, row, start - first
-            sign = number & np.uint64(1)
-            number >>= np.uint64(1)
-            size = np.int64(number & mask) + 1
-            gap = number >> np.uint64(width)
-            if gap >= np.uint64(n - 1 - previous):
-                return PAST_N, row, start - first
-            if size > levels:
-                return PAST_LEVELS, row, start - first
-            previous += np.int64(gap) + 1
-            index[k] = previous
-            level[k] = -size if sign else size
-            k += 1
-    return FINE, 0, 0
+def _kernels(payload: int) -> Any:
+    """Make the kernels for one payload: it is a constant in them, so that what does not concern it vanishes."""
+
+    @kernel
+    def encode(
+        offsets: NDArray[np.int64],
+        index: NDArray[np.int32],
+        words: NDArray[np.int32],
+        n: int,
+        s: int,
+        width: int,
+        skip: int,
+        out_offsets: NDArray[np.int64],
+        data: NDArray[np.uint8],
+    ) -> int:
+        """Write every row as a packet behind `skip` free bytes; return the bytes used.
+
+        A row that is no message gives -1 - row: nothing is written for it, since it would not fit the bytes reserved.
+        """
+        at = np.uint64(0)
+        out_offsets[0] = 0
+        for row in range(offsets.size - 1):
+            at += np.uint64(skip)
+            previous = np.int64(-1)
+            for k in range(np.uint64(offsets[row]), np.uint64(offsets[row + 1])):
+                here, word = np.int64(index[k]), np.int64(words[k])
+                if not _is_entry(here, previous, word, n, s, payload):
+                    return -1 - row
+                at = _put(data, at, _number(np.uint64(here - previous), word, np.uint64(width), payload))
+                previous = here
+                if payload == FLOATS:
+                    store_low(data, at, np.uint64(word) & np.uint64(0xFFFFFFFF))
+                    at += np.uint64(4)
+            out_offsets[row + 1] = at
+        return np.int64(at)
+
+    @kernel
+    def sizes(
+        offsets: NDArray[np.int64],
+        index: NDArray[np.int32],
+        words: NDArray[np.int32],
+        n: int,
+        s: int,
+        width: int,
+        out: NDArray[np.int64],
+    ) -> None:
+        """Write the bytes that `encode` takes for every row, without `skip`; -1 for a row that is no message."""
+        for row in range(out.size):
+            previous = np.int64(-1)
+            total = np.uint64(0)
+            good = True
+            for k in range(np.uint64(offsets[row]), np.uint64(offsets[row + 1])):
+                here, word = np.int64(index[k]), np.int64(words[k])
+                good &= _is_entry(here, previous, word, n, s, payload)
+                total += _length(_number(np.uint64(here - previous), word, np.uint64(width), payload))
+                total += np.uint64(4 if payload == FLOATS else 0)
+                previous = here
+            out[row] = np.int64(total) if good else -1
+
+    @kernel
+    def decode(
+        data: NDArray[np.uint8],
+        offsets: NDArray[np.int64],
+        skip: int,
+        n: int,
+        s: int,
+        width: int,
+        out_offsets: NDArray[np.int64],
+        index: NDArray[np.int32],
+        words: NDArray[np.int32],
+    ) -> tuple[int, int, int]:
+        """Read packets, one row behind the other: (reason, row, byte of the packet). Needs 8 bytes behind the last."""
+        k = np.uint64(0)
+        mask = (_ONE << np.uint64(width)) - _ONE
+        out_offsets[0] = 0
+        for row in range(offsets.size - 1):
+            first, end = np.uint64(offsets[row]), np.uint64(offsets[row + 1])
+            at = first + np.uint64(skip)
+            previous = np.int64(-1)
+            while at < end:
+                start = at
+                eight = load_low(data, at)
+                last = ~eight & _MORE
+                if last != np.uint64(0):
+                    high = trailing_zeros(last)  # the high bit of the number's last byte
+                    eight &= (_TWO << high) - _ONE
+                    at += (high >> np.uint64(3)) + _ONE
+                    number = _joined(eight)
+                    if high > np.uint64(7) and eight >> (high - np.uint64(7)) == np.uint64(0):
+                        return OVERLONG if at <= end else TRUNCATED, row, np.int64(start - first)
+                else:
+                    number = _joined(eight)
+                    at += np.uint64(8)
+                    size = np.uint64(8)
+                    byte = np.uint64(128)
+                    while byte > _SEVEN:
+                        if at >= end:
+                            return TRUNCATED, row, np.int64(start - first)
+                        byte = np.uint64(data[at])
+                        if size == np.uint64(9) and byte > _ONE:
+                            return OVERLONG, row, np.int64(start - first)
+                        number |= (byte & _SEVEN) << (np.uint64(7) * size)
+                        at += _ONE
+                        size += _ONE
+                    if byte == np.uint64(0):
+                        return OVERLONG, row, np.int64(start - first)
+                if at > end:
+                    return TRUNCATED, row, np.int64(start - first)
+                word = np.int64(0)
+                if payload == FLOATS:
+                    gap = number
+                    word = np.int64(load_low(data, at) & np.uint64(0xFFFFFFFF))
+                    at += np.uint64(4)
+                    if at > end:
+                        return TRUNCATED, row, np.int64(start - first)
+                    if word & 0x7F800000 == 0x7F800000:
+                        return NOT_FINITE, row, np.int64(start - first)
+                else:
+                    negative = np.int64(number & _ONE)
+                    number >>= _ONE
+                    gap = number >> np.uint64(width)
+                    if number & mask >= np.uint64(s):
+                        return PAST_LEVELS, row, np.int64(start - first)
+                    word = (np.int64(number & mask) + 1 ^ -negative) + negative
+                if gap >= np.uint64(n - 1 - previous):
+                    return PAST_N, row, np.int64(start - first)
+                previous += np.int64(gap) + 1
+                index[k] = previous
+                words[k] = np.int32(word)
+                k += _ONE
+            out_offsets[row + 1] = k
+        return FINE, 0, 0
+
+    return encode, sizes, decode
 
 
-@kernel
-def decode_floats(
-    data: NDArray[np.uint8],
-    offsets: NDArray[np.int64],
-    n: int,
-    out_offsets: NDArray[np.int64],
-    index: NDArray[np.int32],
-    value: NDArray[np.float32],
-) -> tuple[int, int, int]:
-    """Read packets of gaps and floats, one row behind the other: (reason, row, byte in the packet)."""
-    target = value.view(np.uint8)
-    k = 0
-    out_offsets[0] = 0
-    for row in range(offsets.size - 1):
-        first, end = offsets[row], offsets[row + 1]
-        at = first
-        previous = np.int64(-1)
-        while at < end:
-            start = at
-            reason, at, gap = _get(data, at, end)
-            if reason != FINE:
-                return reason, row, start - first
-            if gap >= np.uint64(n - 1 - previous):
-                return PAST_N, row, start - first
-            if end - at < _SCALE:
-                return TRUNCATED, row, at - first
-            _copy(data, at, target, _SCALE * k)
-            if not np.isfinite(value[k]):
-                return NOT_FINITE, row, at - first
-            at += _SCALE
-            previous += np.int64(gap) + 1
-            index[k] = previous
-            k += 1
-        out_offsets[row + 1] = k
-    return FINE, 0, 0
+KERNELS = tuple(_kernels(payload) for payload in (FLOATS, SIGNS, LEVELS))
+"""The kernels (encode, sizes, decode) for each payload."""

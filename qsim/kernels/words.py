@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -58,35 +59,58 @@ ones = cast("Callable[[np.uint64], np.int64]", _ones)
 """Return how many bits of a word are set."""
 
 
-@intrinsic
-def _load(typing: Any, data: Any, at: Any) -> Any:
-    """Generate the code of `load`."""
+def _loader(arrange: Callable[[Any, Any], Any]) -> Any:
+    """Make an intrinsic that loads eight bytes from any place."""
 
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        word = builder.load(_address(context, builder, signature, arguments), align=1)
-        return _big_endian(builder, word)
+    @intrinsic
+    def load(typing: Any, data: Any, at: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            return arrange(builder, builder.load(_address(context, builder, signature, arguments), align=1))
 
-    return (types.uint64(data, types.uint64), generate) if _is_bytes(data) else None
+        return (types.uint64(data, types.uint64), generate) if _is_bytes(data) else None
+
+    return load
 
 
-load = cast("Callable[[NDArray[np.uint8], np.uint64], np.uint64]", _load)
+def _storer(arrange: Callable[[Any, Any], Any]) -> Any:
+    """Make an intrinsic that stores eight bytes at any place."""
+
+    @intrinsic
+    def store(typing: Any, data: Any, at: Any, word: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            target = _address(context, builder, signature, arguments)
+            builder.store(arrange(builder, arguments[2]), target, align=1)
+            return context.get_dummy_value()
+
+        return (types.void(data, types.uint64, types.uint64), generate) if _is_bytes(data) else None
+
+    return store
+
+
+def _first_lowest(builder: Any, word: Any) -> Any:
+    return word if sys.byteorder == "little" else _swapped(builder, word)
+
+
+def _first_highest(builder: Any, word: Any) -> Any:
+    return word if sys.byteorder == "big" else _swapped(builder, word)
+
+
+def _swapped(builder: Any, word: Any) -> Any:
+    swap = _CODE.get_or_insert_function(builder.module, ir.FunctionType(_I64, [_I64]), "llvm.bswap.i64")
+    return builder.call(swap, [word])
+
+
+load = cast("Callable[[NDArray[np.uint8], np.uint64], np.uint64]", _loader(_first_highest))
 """Return the eight bytes from data[at] on as a word, the first byte highest. Nothing checks that they are there."""
 
-
-@intrinsic
-def _store(typing: Any, data: Any, at: Any, word: Any) -> Any:
-    """Generate the code of `store`."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        target = _address(context, builder, signature, arguments)
-        builder.store(_big_endian(builder, arguments[2]), target, align=1)
-        return context.get_dummy_value()
-
-    return (types.void(data, types.uint64, types.uint64), generate) if _is_bytes(data) else None
-
-
-store = cast("Callable[[NDArray[np.uint8], np.uint64, np.uint64], None]", _store)
+store = cast("Callable[[NDArray[np.uint8], np.uint64, np.uint64], None]", _storer(_first_highest))
 """Write a word to the eight bytes from data[at] on, its highest byte first. Nothing checks that they are there."""
+
+load_low = cast("Callable[[NDArray[np.uint8], np.uint64], np.uint64]", _loader(_first_lowest))
+"""As `load`, the first byte lowest."""
+
+store_low = cast("Callable[[NDArray[np.uint8], np.uint64, np.uint64], None]", _storer(_first_lowest))
+"""As `store`, the lowest byte first."""
 
 
 def _is_bytes(kind: Any) -> bool:
@@ -96,8 +120,3 @@ def _is_bytes(kind: Any) -> bool:
 def _address(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
     data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
     return builder.bitcast(builder.gep(data, [arguments[1]]), _I64.as_pointer())
-
-
-def _big_endian(builder: Any, word: Any) -> Any:
-    swap = _CODE.get_or_insert_function(builder.module, ir.FunctionType(_I64, [_I64]), "llvm.bswap.i64")
-    return builder.call(swap, [word])
