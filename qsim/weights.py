@@ -43,7 +43,7 @@ class Weights:
         from qsim.kernels.vectors import subtract_at
 
         if v.index is None:
-            self.vector -= v.value / self.scale
+            self.vector -= v.value.astype(np.float64, copy=False) / self.scale
         else:
             subtract_at(v.index, v.value, self.scale, self.vector)
 

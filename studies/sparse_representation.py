@@ -16,6 +16,8 @@ CODECS: dict[str, qsim.codecs.Codec] = {
     "one float32 a coordinate": qsim.codecs.Dense("float32"),
     "float32 for non-zeros": qsim.codecs.SparseFloats(),
     "varint": qsim.codecs.Varint(),
+    "Elias omega": qsim.codecs.Elias("omega"),
+    "Golomb-Rice": qsim.codecs.GolombRice(),
 }
 
 
@@ -65,16 +67,17 @@ def setting(settings: Settings) -> str:
 def answers(results: Results) -> list[str]:
     n = qsim.datasets.load(results.settings.data).features
     packets = results.settings.workers * results.settings.rounds
-    dense, floats, varint = CODECS
+    dense, floats, *coded = CODECS
     costs, gains = [], []
     for levels in LEVELS:
         bits = {name: results.final(curve(levels, name), "bits_up") for name in CODECS}
         each = ", ".join(f"{name} {cost / packets:,.1f}" for name, cost in bits.items())
         costs.append(f"s = {levels}: {each}.")
+        best = min(coded, key=bits.__getitem__)
         gains.append(
-            f"At s = {levels} the varint message is {bits[dense] / bits[varint]:.1f} times shorter than dense floats"
-            f" and {bits[floats] / bits[varint]:.1f} times shorter than floats for the non-zeros"
-            f" ({bits[varint] / packets / n:.2f} bits a coordinate)."
+            f"At s = {levels} the shortest, {best}, is {bits[dense] / bits[best]:.1f} times shorter than dense floats"
+            f" and {bits[floats] / bits[best]:.1f} times shorter than floats for the non-zeros"
+            f" ({bits[best] / packets / n:.2f} bits a coordinate)."
         )
     same = all(
         abs(results.samples(curve(levels, name), "loss") - results.samples(curve(levels, dense), "loss")).max() == 0
@@ -107,11 +110,11 @@ def draw(results: Results) -> Figure:
 
 
 study = Study(
-    title="Sparse messages: bits for the same trajectory in three representations",
+    title="Sparse messages: bits for the same trajectory in five representations",
     questions=(
         "How many bits does a message take?",
         "How much does the sparse representation save?",
-        "Are the losses of the three representations the same?",
+        "Are the losses of all representations the same?",
     ),
     defaults=Settings(data="adult", workers=32, rounds=100, seeds=3),
     cells=cells,

@@ -1,8 +1,9 @@
 """Codecs: messages to bytes and back. The format is in docs/wire-format.md."""
 
 from qsim.codecs.base import Codec, DecodeError
-from qsim.codecs.elias import Elias
+from qsim.codecs.dense import Dense
+from qsim.codecs.elias import Elias, GolombRice
+from qsim.codecs.sparse_floats import SparseFloats
+from qsim.codecs.varint import Varint
 
-
-
-__all__ = ["Codec", "DecodeError", "Elias"]
+__all__ = ["Codec", "DecodeError", "Dense", "Elias", "GolombRice", "SparseFloats", "Varint"]

@@ -95,7 +95,7 @@ def read_header(header: bytes, codec: Codec) -> Stream:
     if header[0] != VERSION:
         raise DecodeError(f"the stream has format version {header[0]}; this release reads version {VERSION}")
     if header[1] != codec.number:
-        raise DecodeError(f"the stream was written by codec {header[1]}, not by {codec!r}, which is codec {codec.number}")
+        raise DecodeError(f"the stream was written by codec {header[1]}, not by {codec!r} (codec {codec.number})")
     if header[2] >= len(KINDS) or KINDS[header[2]] not in codec.carries:
         raise DecodeError(f"the stream holds messages of kind {header[2]}, which {codec!r} does not carry")
     kind = KINDS[header[2]]

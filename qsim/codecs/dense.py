@@ -5,18 +5,19 @@ from __future__ import annotations
 from typing import ClassVar, Literal, final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from qsim.batch import Floats, Message, Packets, dense_offsets
-from qsim.codecs.base import Codec, DecodeError, read_header, write_header
+from qsim.codecs.base import Codec, DecodeError, read_header
 from qsim.options import one_of, option
 
-_NUMBER = {"float32": 1, "float64": 2}
+_WIDTHS = {"float32": 4, "float64": 8, "float16": 2}
 
 
 @final
 @option
 class Dense(Codec):
-    """Every coordinate as a little-endian float: 32 n or 64 n bits a packet.
+    """Every coordinate as a little-endian float: 16 n, 32 n or 64 n bits a packet.
 
     >>> import qsim
     >>> codec = qsim.codecs.Dense("float32")
@@ -26,27 +27,33 @@ class Dense(Codec):
     Raises ValueError for another dtype.
     """
 
-    dtype: Literal["float32", "float64"] = "float32"
+    dtype: Literal["float64", "float32", "float16"] = "float32"
 
     carries: ClassVar[tuple[type[Message], ...]] = (Floats,)
 
     def __post_init__(self) -> None:
-        one_of("dtype", self.dtype, tuple(_NUMBER))
+        one_of("dtype", self.dtype, tuple(_WIDTHS))
 
-    def header(self, message: Message) -> bytes:
-        return write_header(_NUMBER[self.dtype], message.n)
+    @property
+    def number(self) -> int:
+        return 1 + list(_WIDTHS).index(self.dtype)
 
     def encode(self, message: Message) -> Packets:
-        """Write the rows; float64 numbers are rounded to the codec's dtype. Sparse rows are made dense."""
-        assert isinstance(message, Floats)
-        values = message.vectors().to_dense().astype(f"<{self.dtype[0]}{self._width}", copy=False)
-        data = np.ascontiguousarray(values).reshape(-1).view(np.uint8)
-        return Packets(data, dense_offsets(message.rows, message.n * self._width))
+        """Write the rows, rounded to the codec's dtype. Sparse rows are made dense.
+
+        Raises ValueError for a number above float16's range.
+        """
+        self.require(message)
+        values = message.vectors().to_dense()
+        if self.dtype == "float16":
+            _require_half(values)
+        written = np.ascontiguousarray(values.astype(self._wire, copy=False)).reshape(-1)
+        return Packets(written.view(np.uint8), dense_offsets(message.rows, message.n * self._width))
 
     def decode(self, packets: Packets, header: bytes) -> Floats:
         from qsim.kernels.vectors import first_not_finite
 
-        (n,) = read_header(header, _NUMBER[self.dtype], ("n",))
+        n = read_header(header, self).n
         offsets, size = packets.offsets, n * self._width
         wrong = np.flatnonzero(np.diff(offsets) != size)
         if wrong.size:
@@ -55,12 +62,30 @@ class Dense(Codec):
                 f"packet {row} has {offsets[row + 1] - offsets[row]} bytes; {n} coordinates as {self.dtype} take {size}"
             )
         data = np.ascontiguousarray(packets.data[offsets[0] : offsets[-1]])
-        value = data.view(f"<{self.dtype[0]}{self._width}").astype(self.dtype, copy=False)
+        value = data.view(self._wire).astype("float64" if self.dtype == "float64" else "float32", copy=False)
         place = first_not_finite(value)
         if place >= 0:
             raise DecodeError(f"packet {place // n} holds {value[place]} at coordinate {place % n}")
         return Floats(n, dense_offsets(len(packets), n), None, value)
 
+    def size(self, message: Message) -> NDArray[np.int64]:
+        self.require(message)
+        return np.full(message.rows, 8 * self._width * message.n)
+
     @property
     def _width(self) -> int:
-        return 4 if self.dtype == "float32" else 8
+        return _WIDTHS[self.dtype]
+
+    @property
+    def _wire(self) -> str:
+        return f"<f{self._width}"
+
+
+def _require_half(values: NDArray[np.floating]) -> None:
+    most = float(np.finfo(np.float16).max)
+    if values.size and not np.abs(values).max() <= most:
+        row, coordinate = np.argwhere(~(np.abs(values) <= most))[0]
+        raise ValueError(
+            f"row {row} holds {values[row, coordinate]} at coordinate {coordinate}, and float16 ends at {most:g}:"
+            ' use Dense("float32")'
+        )

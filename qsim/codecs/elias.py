@@ -1,4 +1,4 @@
-"""Gaps and levels in Elias codes."""
+"""Gaps and levels in code words of bits: Elias codes, and Golomb-Rice."""
 
 from __future__ import annotations
 
@@ -11,49 +11,43 @@ from qsim.batch import Packets
 from qsim.codecs.entries import Entries, EntryCodec
 from qsim.options import one_of, option
 
-_CODES = ("gamma", "delta", "omega")
+_ELIAS = ("gamma", "delta", "omega")
+_RICE = 3
 
 
-@final
-@option
-class Elias(EntryCodec):
-    """The QSGD code: for every non-zero the Elias code word of its gap, its sign, and that of its level (if s > 1).
-
-    >>> import qsim
-    >>> message = qsim.batch.Levels.single([0, 0, -1, 2], scale=1.0, s=2)
-    >>> qsim.codecs.Elias("gamma").encode(message)[0].hex()
-    '0000803f75 00'
-
-    Source: Alistarh et al., "QSGD", NeurIPS 2017, appendix A.2; Elias, "Universal codeword sets", 1975.
-    """
-
-    code: Literal["gamma", "delta", "omega"] = "omega"
-
-    def __post_init__(self) -> None:
-        one_of("code", self.code, _CODES)
-
-    @property
-    def number(self) -> int:
-        return 7 + self._code
+class _BitCodec(EntryCodec):
+    """What the codes of bits share. The number of a code is that of its kernels."""
 
     @property
     def _code(self) -> int:
-        return _CODES.index(self.code)
+        raise NotImplementedError
+
+    def _parameters(self, entries: Entries) -> NDArray[np.uint8]:
+        """Return the Rice parameter of every row."""
+        return np.zeros(0, np.uint8)
 
     def _most_bytes(self, entries: Entries) -> int:
-        return entries.index.size * 20 + entries.rows
+        from qsim.kernels.bitcodes import LARGEST
+
+        n = entries.stream.n
+        if n > LARGEST:
+            raise ValueError(f"{self!r} carries vectors of up to 2^48 coordinates, found n = {n}")
+        return entries.index.size * 20 + 2 * entries.rows  # Rice's zeros are fewer than 3 a non-zero on average
 
     def _write(self, entries: Entries, skip: int, offsets: NDArray[np.int64], data: NDArray[np.uint8]) -> int:
         from qsim.kernels.bitcodes import KERNELS
 
         e, s = entries, entries.s
-        return KERNELS[self._code][min(s, 2)][0](e.offsets, e.index, e.word, e.stream.n, e.s, _NONE, skip, offsets, data)
+        encode = KERNELS[self._code][min(s, 2)][0]
+        used: int = encode(e.offsets, e.index, e.word, e.stream.n, s, self._parameters(e), skip, offsets, data)
+        return used
 
     def _sizes(self, entries: Entries) -> NDArray[np.int64]:
         from qsim.kernels.bitcodes import KERNELS
 
+        self._most_bytes(entries)
         e, s, out = entries, entries.s, np.empty(entries.rows, np.int64)
-        KERNELS[self._code][min(s, 2)][1](e.offsets, e.index, e.word, e.stream.n, e.s, _NONE, out)
+        KERNELS[self._code][min(s, 2)][1](e.offsets, e.index, e.word, e.stream.n, s, self._parameters(e), out)
         return out
 
     def _least_bits(self, s: int) -> int:
@@ -71,7 +65,70 @@ class Elias(EntryCodec):
     ) -> tuple[int, int, int]:
         from qsim.kernels.bitcodes import KERNELS
 
-        return KERNELS[self._code][min(s, 2)][2](packets.data, packets.offsets, skip, n, s, 64 if s==0 else 2*s.bit_length(), offsets, index, word)
+        decode = KERNELS[self._code][min(s, 2)][2]
+        found: tuple[int, int, int] = decode(packets.data, packets.offsets, skip, n, s, offsets, index, word)
+        return found
 
 
-_NONE = np.zeros(0, np.uint8)
+@final
+@option
+class Elias(_BitCodec):
+    """The QSGD code, sparse: for every non-zero the Elias code word of its gap, its sign, and that of its level.
+
+    At s = 1 the level is not written. A float is its gap and the 32 bits of its value.
+
+    >>> import qsim
+    >>> message = qsim.batch.Levels.single([0, 0, -1, 2], scale=1.0, s=2)
+    >>> qsim.codecs.Elias("gamma").encode(message)[0].hex()
+    '0000803f7c80'
+
+    Source: Alistarh et al., "QSGD", NeurIPS 2017, appendix A; Elias, "Universal codeword sets and representations of
+    the integers", IEEE Transactions on Information Theory, 1975.
+
+    Raises ValueError for another code, and for n above 2^48.
+    """
+
+    code: Literal["gamma", "delta", "omega"] = "omega"
+
+    def __post_init__(self) -> None:
+        one_of("code", self.code, _ELIAS)
+
+    @property
+    def number(self) -> int:
+        return 7 + self._code
+
+    @property
+    def _code(self) -> int:
+        return _ELIAS.index(self.code)
+
+
+@final
+@option
+class GolombRice(_BitCodec):
+    """For every non-zero its gap in Golomb-Rice code, its sign, and the Elias gamma code word of its level (if s > 1).
+
+    The gap g is (g - 1) >> r zeros, a one, and the low r bits of g - 1. The parameter r, a byte before the entries,
+    follows from the density: r = floor(log2(ln 2 * (n - k) / k)), at least 0, for k non-zeros of n, ln 2 as 9/13.
+
+    >>> import qsim
+    >>> message = qsim.batch.Levels.single([0, 0, -1, 2], scale=1.0, s=2)
+    >>> qsim.codecs.GolombRice().encode(message)[0].hex()
+    '0000803f003c80'
+
+    Source: Rice and Plaunt, "Adaptive variable-length coding", IEEE Transactions on Communication Technology, 1971.
+    Raises ValueError for n above 2^48.
+    """
+
+    @property
+    def number(self) -> int:
+        return 13
+
+    @property
+    def _code(self) -> int:
+        return _RICE
+
+    def _parameters(self, entries: Entries) -> NDArray[np.uint8]:
+        k = np.diff(entries.offsets)
+        ratio = 9 * (entries.stream.n - k) // np.maximum(13 * k, 1)
+        parameters: NDArray[np.uint8] = np.maximum(np.frexp(ratio)[1] - 1, 0).astype(np.uint8)
+        return parameters

@@ -12,15 +12,13 @@ from numpy.typing import NDArray
 from qsim.batch import Floats, Levels, Message, Packets, Signs, index_type
 from qsim.codecs.base import Codec, DecodeError, Stream, read_header
 
-FINE, TRUNCATED, OVERLONG, PAST_N, PAST_LEVELS, NOT_FINITE, TRAILING, NOT_SHORTEST = range(8)
+FINE, TRUNCATED, OVERLONG, PAST_N, PAST_LEVELS, NOT_FINITE = range(6)
 REASONS = {
     TRUNCATED: "the packet ends inside an entry",
     OVERLONG: "a number takes more bytes than it needs, or more than 64 bits",
     PAST_N: "a gap leads past the last coordinate",
     PAST_LEVELS: "a level is larger than s",
     NOT_FINITE: "a value is infinite or not a number",
-    TRAILING: "there is more behind the last entry than the zeros that fill its byte",
-    NOT_SHORTEST: "the packet is not what the encoder writes for its entries",
 }
 """The reasons that the kernels give for refusing a packet, in words."""
 
@@ -89,7 +87,7 @@ class Entries:
         rows = np.flatnonzero((self.front == 0).any(axis=1))
         for row in rows[np.diff(self.offsets)[rows] > 0]:
             index = self.index[self.offsets[row] : self.offsets[row + 1]]
-            if (self.front[row, index // (self.stream.bucket or self.stream.n)] == 0).any():
+            if (self.front[row, index.astype(np.int64) // (self.stream.bucket or self.stream.n)] == 0).any():
                 return int(row), "holds a scale of zero, but levels of it"
         return None
 
@@ -108,7 +106,7 @@ class Entries:
 class EntryCodec(Codec):
     """A codec of non-zeros: every packet is its floats, then a body that the subclass writes and reads.
 
-    A subclass says in `_least_bits` how few bits an entry can take, which bounds what a hostile packet makes us reserve.
+    A subclass says in `_least_bits` how few bits an entry can take, which bounds what a packet makes us reserve.
     """
 
     carries: ClassVar[tuple[type[Message], ...]] = (Levels, Signs, Floats)
@@ -175,7 +173,8 @@ class EntryCodec(Codec):
         most = int(np.minimum(8 * body // self._least_bits(s), stream.n).sum())
         index, word = np.empty(most, index_type(stream.n)), np.empty(most, np.int32)
         offsets = np.empty(len(packets) + 1, np.int64)
-        packets = Packets(np.concatenate([packets.data[: packets.offsets[-1]], np.zeros(SLACK, np.uint8)]), packets.offsets)
+        padded = np.concatenate([packets.data[: packets.offsets[-1]], np.zeros(SLACK, np.uint8)])
+        packets = Packets(padded, packets.offsets)
         reason, row, at = self._read(packets, skip, stream.n, s, offsets, index, word)
         if reason != FINE:
             where = f"(n = {stream.n}, s = {s})" if s else f"(n = {stream.n})"
@@ -196,7 +195,7 @@ class EntryCodec(Codec):
 
 
 SLACK = 32
-"""Bytes that kernels may write behind the last packet."""
+"""Bytes that kernels may write, and read, behind the last packet."""
 
 
 def _refuse(entries: Entries, row: int) -> NoReturn:

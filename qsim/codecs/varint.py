@@ -44,7 +44,8 @@ class Varint(EntryCodec):
 
         e, s = entries, entries.s
         encode = KERNELS[min(s, 2)][0]
-        return encode(e.offsets, e.index, e.word, e.stream.n, s, _width(s), skip, offsets, data)
+        used: int = encode(e.offsets, e.index, e.word, e.stream.n, s, _width(s), skip, offsets, data)
+        return used
 
     def _sizes(self, entries: Entries) -> NDArray[np.int64]:
         from qsim.kernels.varint import KERNELS
@@ -69,7 +70,9 @@ class Varint(EntryCodec):
     ) -> tuple[int, int, int]:
         from qsim.kernels.varint import KERNELS
 
-        return KERNELS[min(s, 2)][2](packets.data, packets.offsets, skip, n, s, _width(s), offsets, index, word)
+        decode = KERNELS[min(s, 2)][2]
+        found: tuple[int, int, int] = decode(packets.data, packets.offsets, skip, n, s, _width(s), offsets, index, word)
+        return found
 
 
 def _width(s: int) -> int:

@@ -11,6 +11,8 @@ way out by their place in the row, on the way in by their length too: that laten
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -21,11 +23,13 @@ GAMMA, DELTA, OMEGA, RICE = range(4)
 """The codes. Rice is for gaps: its levels are in gamma."""
 
 FLOATS, SIGNS, LEVELS = range(3)
+"""What an entry carries besides its gap; signs are levels of 1."""
 
 LARGEST = 2**48
 """Vectors may be so long: two code words of a number below it then fit what the kernels reserve."""
 
 FINE, TRUNCATED, _, PAST_N, PAST_LEVELS, NOT_FINITE = range(6)
+"""What a decoder found: 0 for a good packet, else the reason for refusing it."""
 
 _ONE, _TWO, _64 = np.uint64(1), np.uint64(2), np.uint64(64)
 _SHORT = np.uint64(56)  # so many bits fit a word behind up to seven others
@@ -103,8 +107,8 @@ def _tail(code: int, word: np.int64, payload: int) -> tuple[np.uint64, np.uint64
 def _is_entry(index: np.int64, previous: np.int64, word: np.int64, n: int, s: int, payload: int) -> bool:
     """Tell whether the index rises and stays below n, and the word is a level up to s or (s = 0) a finite float."""
     if payload == FLOATS:
-        return previous < index < n and (word & 0x7F800000) != 0x7F800000
-    return previous < index < n and word != 0 and -s <= word <= s
+        return bool(previous < index < n and (word & 0x7F800000) != 0x7F800000)
+    return bool(previous < index < n and word != 0 and -s <= word <= s)
 
 
 @inlined
@@ -191,7 +195,9 @@ def _read(
     return _ONE << high | (rest >> np.uint64(1) >> (np.uint64(63) - high)), length + high
 
 
-def _kernels(code: int, payload: int):
+def _kernels(code: int, payload: int) -> Any:
+    """Make the kernels for a code and a payload: constants in them, so that what does not concern them vanishes."""
+
     @kernel
     def encode(
         offsets: NDArray[np.int64],
@@ -229,7 +235,9 @@ def _kernels(code: int, payload: int):
                 previous = here
                 k += _ONE
                 if gap_length + tail_length <= _SHORT:
-                    at, bits, held = _put(data, at, bits, held, gap_word << tail_length | tail_word, gap_length + tail_length)
+                    at, bits, held = _put(
+                        data, at, bits, held, gap_word << tail_length | tail_word, gap_length + tail_length
+                    )
                 else:
                     at, bits, held = _put_long(data, at, bits, held, gap_word, gap_length)
                     at, bits, held = _put_long(data, at, bits, held, tail_word, tail_length)
@@ -238,7 +246,7 @@ def _kernels(code: int, payload: int):
                 data[at] = np.uint8(filled >> np.uint64(56))
                 at += _ONE
             out_offsets[row + 1] = at
-        return np.int64(at)
+        return int(np.int64(at))
 
     @kernel
     def sizes(
@@ -271,7 +279,6 @@ def _kernels(code: int, payload: int):
         skip: int,
         n: int,
         s: int,
-        tail: int,
         out_offsets: NDArray[np.int64],
         index: NDArray[np.int32],
         words: NDArray[np.int32],
@@ -280,7 +287,10 @@ def _kernels(code: int, payload: int):
         k = np.uint64(0)
         out_offsets[0] = 0
         level_code = GAMMA if code == RICE else code
-        room = np.uint64(max(0, 57 - tail))  # a gap of so many bits leaves what follows it in the window
+        # A gap of so many bits leaves what follows it in the window: a level's longest word, gamma, has 2 log2 s + 1.
+        room = np.uint64(25)
+        if payload != FLOATS:
+            room = np.uint64(max(np.int64(0), 55 - 2 * np.int64(_64 - leading_zeros(np.uint64(s)))))
         for row in range(offsets.size - 1):
             first = np.uint64(offsets[row]) << np.uint64(3)
             at, end = first + (np.uint64(skip) << np.uint64(3)), np.uint64(offsets[row + 1]) << np.uint64(3)
@@ -289,9 +299,9 @@ def _kernels(code: int, payload: int):
                 rice = np.uint64(data[at >> np.uint64(3)])
                 at += np.uint64(8)
                 if rice > np.uint64(48):
-                    return PAST_N, row, np.int64(at - first - np.uint64(8)) >> 3
+                    return PAST_N, row, int(np.int64(at - first - np.uint64(8)) >> 3)
                 if at == end:
-                    return TRUNCATED, row, np.int64(at - first) >> 3
+                    return TRUNCATED, row, int(np.int64(at - first) >> 3)
             previous = np.int64(-1)
             while at < end:
                 start = at
@@ -304,16 +314,16 @@ def _kernels(code: int, payload: int):
                 gap, length = _read(code, data, at, window, rice, end)
                 at += length
                 if at >= end:
-                    return TRUNCATED, row, np.int64(start - first) >> 3
+                    return TRUNCATED, row, int(np.int64(start - first) >> 3)
                 if gap - _ONE >= np.uint64(n - 1 - previous):  # 0 is large too
-                    return PAST_N, row, np.int64(start - first) >> 3
+                    return PAST_N, row, int(np.int64(start - first) >> 3)
                 previous += np.int64(gap)
                 window = window << length if length <= room else _window(data, at)
                 if payload == FLOATS:
                     word = np.int64(window >> np.uint64(32))
                     at += np.uint64(32)
                     if word & 0x7F800000 == 0x7F800000:
-                        return NOT_FINITE, row, np.int64(start - first) >> 3
+                        return NOT_FINITE, row, int(np.int64(start - first) >> 3)
                     word -= (word >> 31) << 32
                 else:
                     negative = np.int64(window >> np.uint64(63))
@@ -323,11 +333,11 @@ def _kernels(code: int, payload: int):
                         level, length = _read(level_code, data, at, window << _ONE, np.uint64(0), end)
                         at += length
                         if level - _ONE >= np.uint64(s):
-                            return PAST_LEVELS, row, np.int64(start - first) >> 3
+                            return PAST_LEVELS, row, int(np.int64(start - first) >> 3)
                         word = np.int64(level)
                     word = (word ^ -negative) + negative
                 if at > end:
-                    return TRUNCATED, row, np.int64(start - first) >> 3
+                    return TRUNCATED, row, int(np.int64(start - first) >> 3)
                 index[k] = previous
                 words[k] = word
                 k += _ONE
@@ -338,3 +348,4 @@ def _kernels(code: int, payload: int):
 
 
 KERNELS = tuple(tuple(_kernels(code, payload) for payload in range(3)) for code in range(4))
+"""The kernels (encode, sizes, decode) for each code and payload."""

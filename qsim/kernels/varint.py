@@ -26,16 +26,8 @@ _ONE, _TWO = np.uint64(1), np.uint64(2)
 
 
 @inlined
-def _spread(number: np.uint64) -> np.uint64:
-    """Return the low 56 bits of a number as eight bytes of seven, the lowest bits in the lowest byte."""
-    number = (number & np.uint64(0xFFFFFFF)) | ((number >> np.uint64(28) & np.uint64(0xFFFFFFF)) << np.uint64(32))
-    number = (number & np.uint64(0x00003FFF00003FFF)) | ((number & np.uint64(0x0FFFC0000FFFC000)) << np.uint64(2))
-    return (number & np.uint64(0x007F007F007F007F)) | ((number & np.uint64(0x3F803F803F803F80)) << np.uint64(1))
-
-
-@inlined
 def _joined(word: np.uint64) -> np.uint64:
-    """Return the number that the low seven bits of eight bytes make: the inverse of `_spread`."""
+    """Return the number that the low seven bits of eight bytes make, the lowest byte first."""
     word = (word & np.uint64(0x007F007F007F007F)) | ((word & np.uint64(0x7F007F007F007F00)) >> np.uint64(1))
     word = (word & np.uint64(0x00003FFF00003FFF)) | ((word & np.uint64(0x3FFF00003FFF0000)) >> np.uint64(2))
     return (word & np.uint64(0xFFFFFFF)) | ((word & np.uint64(0x0FFFFFFF00000000)) >> np.uint64(4))
@@ -50,19 +42,17 @@ def _length(number: np.uint64) -> np.uint64:
 
 @inlined
 def _put(data: NDArray[np.uint8], at: np.uint64, number: np.uint64) -> np.uint64:
-    """Write one number and return the place behind it; up to eight bytes behind `at` may be written, if not more."""
-    length = _length(number)
-    if length <= np.uint64(8):
-        more = _MORE & ((_ONE << (np.uint64(8) * (length - _ONE))) - _ONE)
-        store_low(data, at, _spread(number) | more)
-    else:
-        store_low(data, at, _spread(number) | _MORE)
-        number >>= np.uint64(56)
-        for k in range(np.uint64(8), length):
-            more = np.uint64(128 if np.uint64(k) + _ONE < length else 0)
-            data[at + np.uint64(k)] = np.uint8(number & _SEVEN | more)
-            number >>= np.uint64(7)
-    return at + length
+    """Write one number and return the place behind it; eight bytes from `at` on may be overwritten."""
+    if number < np.uint64(1 << 14):
+        two = np.uint64(number > _SEVEN)
+        store_low(data, at, (number & _SEVEN) | two << np.uint64(7) | (number >> np.uint64(7)) << np.uint64(8))
+        return at + _ONE + two
+    while number > _SEVEN:
+        data[at] = np.uint8(number & _SEVEN | np.uint64(128))
+        number >>= np.uint64(7)
+        at += _ONE
+    data[at] = np.uint8(number)
+    return at + _ONE
 
 
 @inlined
@@ -75,10 +65,10 @@ def _number(gap: np.uint64, word: np.int64, width: np.uint64, payload: int) -> n
 
 @inlined
 def _is_entry(index: np.int64, previous: np.int64, word: np.int64, n: int, s: int, payload: int) -> bool:
-    """Tell whether the index rises and stays below n, and the word is a level up to s, or the bits of a finite float."""
+    """Tell whether the index rises and stays below n, and the word is a level up to s or a finite float."""
     if payload == FLOATS:
-        return previous < index < n and (word & 0x7F800000) != 0x7F800000
-    return previous < index < n and word != 0 and -s <= word <= s
+        return bool(previous < index < n and (word & 0x7F800000) != 0x7F800000)
+    return bool(previous < index < n and word != 0 and -s <= word <= s)
 
 
 def _kernels(payload: int) -> Any:
@@ -115,7 +105,7 @@ def _kernels(payload: int) -> Any:
                     store_low(data, at, np.uint64(word) & np.uint64(0xFFFFFFFF))
                     at += np.uint64(4)
             out_offsets[row + 1] = at
-        return np.int64(at)
+        return int(np.int64(at))
 
     @kernel
     def sizes(
@@ -164,13 +154,20 @@ def _kernels(payload: int) -> Any:
                 start = at
                 eight = load_low(data, at)
                 last = ~eight & _MORE
-                if last != np.uint64(0):
+                if last & np.uint64(0x8080) != np.uint64(0):  # one byte or two
+                    two = eight >> np.uint64(7) & _ONE
+                    second = eight >> np.uint64(8) & _SEVEN
+                    number = (eight & _SEVEN) | (second * two) << np.uint64(7)
+                    at += _ONE + two
+                    if two > second:
+                        return OVERLONG if at <= end else TRUNCATED, row, int(np.int64(start - first))
+                elif last != np.uint64(0):
                     high = trailing_zeros(last)  # the high bit of the number's last byte
                     eight &= (_TWO << high) - _ONE
                     at += (high >> np.uint64(3)) + _ONE
                     number = _joined(eight)
-                    if high > np.uint64(7) and eight >> (high - np.uint64(7)) == np.uint64(0):
-                        return OVERLONG if at <= end else TRUNCATED, row, np.int64(start - first)
+                    if eight >> (high - np.uint64(7)) == np.uint64(0):
+                        return OVERLONG if at <= end else TRUNCATED, row, int(np.int64(start - first))
                 else:
                     number = _joined(eight)
                     at += np.uint64(8)
@@ -178,35 +175,35 @@ def _kernels(payload: int) -> Any:
                     byte = np.uint64(128)
                     while byte > _SEVEN:
                         if at >= end:
-                            return TRUNCATED, row, np.int64(start - first)
+                            return TRUNCATED, row, int(np.int64(start - first))
                         byte = np.uint64(data[at])
                         if size == np.uint64(9) and byte > _ONE:
-                            return OVERLONG, row, np.int64(start - first)
+                            return OVERLONG, row, int(np.int64(start - first))
                         number |= (byte & _SEVEN) << (np.uint64(7) * size)
                         at += _ONE
                         size += _ONE
                     if byte == np.uint64(0):
-                        return OVERLONG, row, np.int64(start - first)
+                        return OVERLONG, row, int(np.int64(start - first))
                 if at > end:
-                    return TRUNCATED, row, np.int64(start - first)
+                    return TRUNCATED, row, int(np.int64(start - first))
                 word = np.int64(0)
                 if payload == FLOATS:
                     gap = number
                     word = np.int64(load_low(data, at) & np.uint64(0xFFFFFFFF))
                     at += np.uint64(4)
                     if at > end:
-                        return TRUNCATED, row, np.int64(start - first)
+                        return TRUNCATED, row, int(np.int64(start - first))
                     if word & 0x7F800000 == 0x7F800000:
-                        return NOT_FINITE, row, np.int64(start - first)
+                        return NOT_FINITE, row, int(np.int64(start - first))
                 else:
                     negative = np.int64(number & _ONE)
                     number >>= _ONE
                     gap = number >> np.uint64(width)
-                    if number & mask >= np.uint64(s):
-                        return PAST_LEVELS, row, np.int64(start - first)
                     word = (np.int64(number & mask) + 1 ^ -negative) + negative
                 if gap >= np.uint64(n - 1 - previous):
-                    return PAST_N, row, np.int64(start - first)
+                    return PAST_N, row, int(np.int64(start - first))
+                if payload != FLOATS and abs(word) > s:
+                    return PAST_LEVELS, row, int(np.int64(start - first))
                 previous += np.int64(gap) + 1
                 index[k] = previous
                 words[k] = np.int32(word)
