@@ -23,8 +23,8 @@ N, WORKERS, ROUNDS, SEED, S = 4, 3, 3, 6, 2
 DATA = qsim.Dataset.from_scipy(np.eye(7, N) + 1, np.array([1, -1, 1, 1, -1, 1, -1]))  # shards of 2, 2 and 3 rows
 ROWS = [2 / 7, 2 / 7, 3 / 7]
 SENT = np.float32([[0, 3, -4, 0.5], [1, 0, 0, 0], [-2, 0.25, 0, 8]])  # what the three workers send, every time
-HEADER_UP = bytes([0, 3, N, S])
-HEADER_DENSE, HEADER_SPARSE = bytes([0, 1, N]), bytes([0, 4, N])
+HEADER_UP = bytes([1, 6, 1, N, S, 0])
+HEADER_DENSE, HEADER_SPARSE = bytes([1, 1, 0, N]), bytes([1, 6, 0, N])
 
 
 @qsim.option

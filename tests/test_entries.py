@@ -186,6 +186,14 @@ def test_floats_in_front_must_be_numbers_that_mean_something(codec: Codec) -> No
         codec.encode(Floats.single([np.inf]))
 
 
+@pytest.mark.parametrize("codec", CODECS, ids=repr)
+def test_a_header_that_promises_more_scales_than_there_are_bytes(codec: Codec) -> None:
+    for n in ("ffffffffffffffff7f", "ffffffff07"):
+        header = bytes([1, codec.number, 1]) + bytes.fromhex(n + "0101")
+        with pytest.raises(DecodeError, match="packet 0 ends inside the [0-9]+ floats"):
+            codec.decode(Packets.of(bytes(100)), header)
+
+
 def test_a_zero_scale_of_one_bucket_is_seen() -> None:
     message = Levels(4, np.array([0, 1]), np.array([3], np.int32), np.array([1], np.int32), np.float32([1, 0]), 1, 2)
     with pytest.raises(ValueError, match="scale of zero"):

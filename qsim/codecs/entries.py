@@ -165,7 +165,7 @@ class EntryCodec(Codec):
     def decode(self, packets: Packets, header: bytes) -> Message:
         stream = read_header(header, self)
         s, skip = 1 if stream.kind is Signs else stream.s, 4 * stream.floats
-        body = np.diff(packets.offsets) - skip
+        body = np.diff(packets.offsets) - min(skip, 2**62)
         if (body < 0).any():
             row = int(np.argmax(body < 0))
             raise DecodeError(f"packet {row} ends inside the {stream.floats} floats that it begins with")
