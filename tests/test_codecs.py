@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import qsim
-from qsim.batch import Floats, Levels, Packets, Vectors
+from qsim.batch import Floats, Levels, Packets, Signs, Vectors
 from qsim.codecs import DecodeError, Dense, SparseFloats, Varint
 from qsim.codecs.base import Stream, read_header
 
@@ -185,6 +185,10 @@ def test_a_message_is_read_by_its_stream_only() -> None:
         )
 
 
+class OnlySigns(Varint):
+    carries = (Signs,)
+
+
 def test_channel_carries_what_the_codec_can() -> None:
     v = Vectors.dense(np.float32([[3, 0, -4, 1], [0, 0, 0, 0]]))
     keys = qsim.Key(1).words(0, 2)
@@ -194,6 +198,8 @@ def test_channel_carries_what_the_codec_can() -> None:
     for codec in (Dense("float32"), SparseFloats(), Dense("float64")):  # the values of the same message
         channel = qsim.Channel(qsim.QSGD(2), codec)
         assert np.array_equal(channel.unpack(*channel.pack(v, keys)).to_dense(), sent)
+    with pytest.raises(ValueError, match="carries Signs messages, but .*Identity.* makes Floats; use .*Dense"):
+        qsim.Channel(qsim.Identity(), OnlySigns())
     with pytest.raises(ValueError, match="carries Floats messages, found Levels"):
         SparseFloats().encode(Levels.single([1], scale=1, s=1))
     with pytest.raises(TypeError, match="compressor must be"):
