@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import traceback
+from errno import ENOSPC
 from multiprocessing import parent_process
 from multiprocessing.connection import Connection, wait
 from threading import Thread
@@ -48,8 +49,10 @@ def serve(
             answer = (False, _portable(error))
         try:
             send(pipe, mail, answer, members.mail_end if members else 0)
-        except OSError:
-            return
+        except OSError as error:
+            if error.errno != ENOSPC:
+                return
+            send(pipe, mail, (False, _portable(error)))  # short enough for the pipe
 
 
 class _Members:
@@ -75,7 +78,7 @@ class _Members:
         for reply in self._host.run(order):
             data, offsets = reply.packets.data, reply.packets.offsets
             if end + data.size > len(self._mail.map):
-                self._mail.grow(2 * (end + data.size))
+                self._mail.grow(end + data.size)
             np.frombuffer(self._mail.map, np.uint8)[end : end + data.size] = data
             shapes.append((reply.low, reply.header, offsets + end))
             end += data.size
@@ -112,7 +115,11 @@ def _portable(error: BaseException) -> bytes:
         blob: bytes = cloudpickle.dumps(error)
         cloudpickle.loads(blob)
     except Exception:
-        plain = RuntimeError(f"{type(error).__name__}: {error}")
+        try:
+            text = str(error)
+        except Exception:
+            text = "(its text cannot be made)"
+        plain = RuntimeError(f"{type(error).__name__}: {text}")
         for note in error.__notes__:
             plain.add_note(note)
         blob = cloudpickle.dumps(plain)

@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from errno import ENOSPC
 from multiprocessing.connection import wait
 from typing import Any, Literal, final
 
@@ -15,7 +16,7 @@ import numpy as np
 from qsim.batch import Arrays, Packets
 from qsim.engines.base import Engine, Session
 from qsim.engines.child import serve
-from qsim.engines.shared import SharedFile, SharedPickle, pickle_by_value_if_hidden, receive, send
+from qsim.engines.shared import SharedFile, SharedPickle, receive, send
 from qsim.options import number, one_of, option, whole
 from qsim.weights import Replica
 from qsim.worker import Host, Job, Order, Reply
@@ -76,8 +77,6 @@ class _ProcessSession(Session):
         workers = job.shards.workers
         cores = max(1, (os.cpu_count() or 1) // engine.threads)
         count = min(workers, engine.processes or cores)
-        for part in (job.objective, job.method, job.channel.compressor, job.channel.codec):
-            pickle_by_value_if_hidden(part)
         _warm(job)
         self._board = SharedFile(4 * job.shards.dataset.features)
         self._job = SharedPickle(job)
@@ -88,7 +87,8 @@ class _ProcessSession(Session):
                 low, high = p * workers // count, (p + 1) * workers // count
                 self._children.append(_Child(engine, self._job, self._board, low, high))
             for child in self._children:
-                child.start(self._children)
+                with suppress(_ChildEndedError):  # it is started again when it does not answer
+                    child.start(self._children)
             for child in self._children:
                 child.post("stateful", None)
             answers = [self._until_answered(child, "stateful", None) for child in self._children]
@@ -205,8 +205,11 @@ class _Child:
         )
         if self._engine.start == "forkserver":
             self._context.set_forkserver_preload(["qsim.engines.child", "qsim.kernels.csr"])
-        with _without_main():
-            process.start()
+        try:
+            with _without_main():
+                process.start()
+        except (OSError, EOFError) as error:  # it ended before it had read what it shall do
+            raise _ChildEndedError from error
         self._process = process
         theirs.close()
 
@@ -230,20 +233,26 @@ class _Child:
         if self._owes:  # the answer to a task whose round broke off, by an error of another process
             with suppress(Exception):
                 self.receive()
-        self._owes = True
-        with suppress(OSError, ValueError):
+        try:
             send(self._pipe, self.mail, (task, detail))
+        except OSError as error:
+            if error.errno == ENOSPC:
+                raise
+        self._owes = True
 
     def receive(self) -> Any:
         """Return the answer to the last task. Raises what the worker raised, or _ChildEndedError."""
-        self._owes = False
-        ready = wait([self._pipe, self._process.sentinel], self._engine.patience)
-        if self._pipe not in ready and not self._pipe.poll():
+        if self._process is None:
             raise _ChildEndedError
+        ready = wait([self._pipe, self._process.sentinel], self._engine.patience)
         try:
+            if self._pipe not in ready and not self._pipe.poll():
+                raise EOFError
             good, answer = receive(self._pipe, self.mail)
         except (EOFError, OSError):
+            self._owes = False
             raise _ChildEndedError from None
+        self._owes = False  # not before: an interrupted wait leaves the answer owed
         if good:
             return answer
         import cloudpickle
@@ -283,6 +292,6 @@ def _warm(job: Job) -> None:
     """Run one worker once, so that all kernels are compiled and on disk: processes that compile at once may clash."""
     host = Host(job, 0, 1)
     nowhere = Replica(np.zeros(job.shards.dataset.features, np.float32))
-    with suppress(Exception):  # the process of this worker will say it, with the round in which it happens
+    with suppress(Exception, SystemExit):  # the process of this worker will say it, with the round in which it happens
         list(host.run(Order(0, 0, "update", nowhere)))
     host.close()

@@ -6,10 +6,13 @@ import mmap
 import os
 import pickle
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.reduction import DupFd
 from pathlib import Path
+from sysconfig import get_paths
 from tempfile import TemporaryFile
 from typing import Any
 
@@ -43,15 +46,18 @@ class SharedFile:
         self.map = mmap.mmap(descriptor, 0)
 
     def grow(self, size: int) -> None:
-        """Make room for so many bytes, or map what another process made. Views of the old map stay valid."""
+        """Make room for at least so many bytes, or map what another process made. Views of the old map stay valid."""
         if size > os.fstat(self._descriptor).st_size:
-            os.posix_fallocate(self._descriptor, 0, size)
+            try:
+                os.posix_fallocate(self._descriptor, 0, 2 * size)  # room to grow, if there is any
+            except OSError:
+                os.posix_fallocate(self._descriptor, 0, size)
         self.map = mmap.mmap(self._descriptor, 0)
 
     def put(self, blob: bytes, start: int) -> None:
         """Write bytes at a place, growing as needed."""
         if start + len(blob) > len(self.map):
-            self.grow(2 * (start + len(blob)))
+            self.grow(start + len(blob))
         self.map[start : start + len(blob)] = blob
 
     def take(self, start: int, size: int) -> bytes:
@@ -106,8 +112,9 @@ class SharedPickle:
         import cloudpickle
 
         buffers: list[Any] = []
-        self._blob = cloudpickle.dumps(thing, protocol=5, buffer_callback=buffers.append)
-        raw = [buffer.raw() for buffer in buffers]
+        with _hidden_modules_by_value():
+            blob = cloudpickle.dumps(thing, protocol=5, buffer_callback=buffers.append)
+        raw = [*(buffer.raw() for buffer in buffers), memoryview(blob)]  # the blob too: no pipe could take a long one
         self._parts: list[tuple[int, int, bool]] = []
         end = 0
         for part in raw:
@@ -122,24 +129,49 @@ class SharedPickle:
         whole = memoryview(self._file.map)
         views = [whole[start : start + size] for start, size, _ in self._parts]
         kept = [view.toreadonly() if part[2] else view for view, part in zip(views, self._parts, strict=True)]
-        return pickle.loads(self._blob, buffers=kept)
+        return pickle.loads(kept.pop(), buffers=kept)
 
     def close(self) -> None:
         """Give up this process's hold on the file."""
         self._file.close()
 
 
-def pickle_by_value_if_hidden(part: Any) -> None:
-    """Let the classes of a module that no other process could import (a file loaded by path) travel by value."""
+@contextmanager
+def _hidden_modules_by_value() -> Iterator[None]:
+    """Let what modules define travel by value where another process would not find it, or would find another file."""
     import cloudpickle
 
-    name = type(part).__module__
-    if name != "__main__" and name in sys.modules and not _importable(name.partition(".")[0]):
-        cloudpickle.register_pickle_by_value(sys.modules[name])
-    for field in getattr(part, "__dataclass_fields__", ()):
-        pickle_by_value_if_hidden(getattr(part, field))
+    known = cloudpickle.list_registry_pickle_by_value()
+    hidden = [module for name, module in list(sys.modules.items()) if name not in known and _is_hidden(name, module)]
+    for module in hidden:
+        cloudpickle.register_pickle_by_value(module)
+    try:
+        yield
+    finally:
+        for module in hidden:
+            cloudpickle.unregister_pickle_by_value(module)
 
 
-def _importable(name: str) -> bool:
-    """Tell whether a process that has not imported a module yet could."""
-    return any(finder.find_spec(name, None) is not None for finder in sys.meta_path)
+def _is_hidden(name: str, module: Any) -> bool:
+    """Tell whether an import of the name would not lead to the file of the module."""
+    file = getattr(module, "__file__", None)
+    if file is None or name in ("__main__", "__mp_main__") or str(file).startswith(_INSTALLED):
+        return False
+    if getattr(module, "__name__", None) != name:  # known under a second name
+        return False
+    package, _, _ = name.rpartition(".")
+    path = getattr(sys.modules.get(package), "__path__", ()) if package else None
+    for finder in sys.meta_path:
+        try:
+            spec = finder.find_spec(name, path)
+        except Exception:  # a finder that cannot tell
+            continue
+        if spec is not None:
+            return spec.origin is None or os.path.realpath(spec.origin) != os.path.realpath(file)
+    return True
+
+
+_INSTALLED = tuple(
+    {str(Path(path).resolve()) + os.sep for path in get_paths().values()} | {str(Path(__file__).parents[1]) + os.sep}
+)
+"""Where modules of Python, of installed packages and of qsim itself lie: they are found everywhere."""
