@@ -180,18 +180,34 @@ def test_errors_of_workers_arrive_with_their_traceback() -> None:
             assert "in quantize" in notes
 
 
-def test_a_compressor_of_a_file_loaded_by_path_works(tmp_path: Path) -> None:
-    (tmp_path / "hidden_part.py").write_text(
-        "import numpy as np, qsim\n"
-        "@qsim.option\nclass Halved(qsim.compressors.Compressor):\n    emits = qsim.batch.Floats\n"
-        "    def quantize(self, v, key):\n        return qsim.batch.Floats.single(v / 2)\n"
-    )
-    spec = importlib.util.spec_from_file_location("hidden_part", tmp_path / "hidden_part.py")
+def loaded_by_path(name: str, path: Path):
+    spec = importlib.util.spec_from_file_location(name, path)
     module = importlib.util.module_from_spec(spec)
-    sys.modules["hidden_part"] = module
+    sys.modules[name] = module
     spec.loader.exec_module(module)
-    run = replace(RUN, compressor=module.Halved(), rounds=3)
-    assert same(qsim.simulate(run), qsim.simulate(run, engine=Processes(2)))
+    return module
+
+
+def test_compressors_of_files_loaded_by_path_work(tmp_path: Path, monkeypatch) -> None:
+    """Also if another file of that name could be imported, and inside what a class of `__main__` or a tuple holds."""
+    text = (
+        "import numpy as np, qsim\n"
+        "@qsim.option\nclass Scaled(qsim.compressors.Compressor):\n    emits = qsim.batch.Floats\n"
+        "    def quantize(self, v, key):\n        return qsim.batch.Floats.single(v / FACTOR)\n"
+        "@qsim.option\nclass First(qsim.compressors.Compressor):\n    parts: tuple\n    emits = qsim.batch.Floats\n"
+        "    def quantize(self, v, key):\n        return self.parts[0].quantize(v, key)\n"
+    )
+    for folder, factor in (("found", 3), ("hidden", 2)):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "hidden_part.py").write_text(text.replace("FACTOR", str(factor)))
+    (tmp_path / "hidden" / "hidden_whole.py").write_text(text.replace("FACTOR", "5"))
+    monkeypatch.syspath_prepend(tmp_path / "found")
+    part = loaded_by_path("hidden_part", tmp_path / "hidden" / "hidden_part.py")
+    whole = loaded_by_path("xml.hidden_whole", tmp_path / "hidden" / "hidden_whole.py")
+    for compressor in (part.Scaled(), whole.First((part.Scaled(),))):
+        run = replace(RUN, compressor=compressor, rounds=3)
+        for start in ("forkserver", "spawn"):
+            assert same(qsim.simulate(run), qsim.simulate(run, engine=Processes(2, start=start)))
 
 
 def test_what_fails_while_a_process_sets_up_arrives(tmp_path: Path) -> None:
@@ -257,6 +273,25 @@ def test_a_session_goes_on_after_an_error(monkeypatch) -> None:
         found = _run(session, range(2))
         for _ in range(2):
             with pytest.raises(ZeroDivisionError):
+                _run(session, range(2, 3))
+        found += _run(session, range(3, 5))
+    assert found == _expected(job, range(2)) + _expected(job, range(3, 5))
+
+
+def test_a_session_goes_on_after_an_interrupted_wait(monkeypatch) -> None:
+    """The answers that were not waited for are not taken for the next round's."""
+    from qsim.engines import processes
+    from qsim.testing import _expected, _job, _run
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    job = _job(qsim.QSGD(levels=2))
+    with Processes(3).open(job) as session:
+        found = _run(session, range(2))
+        with monkeypatch.context() as patch:
+            patch.setattr(processes, "wait", interrupted)
+            with pytest.raises(KeyboardInterrupt):
                 _run(session, range(2, 3))
         found += _run(session, range(3, 5))
     assert found == _expected(job, range(2)) + _expected(job, range(3, 5))
