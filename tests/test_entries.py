@@ -194,6 +194,16 @@ def test_a_header_that_promises_more_scales_than_there_are_bytes(codec: Codec) -
             codec.decode(Packets.of(bytes(100)), header)
 
 
+@pytest.mark.parametrize("code", CODES)
+def test_one_past_the_last_coordinate_or_level_is_refused(code: str) -> None:
+    codec = CODES[code]
+    header = codec.header(Levels.single([0] * 8, scale=1, s=3))
+    for entries, why in (({2: 1, 8: 1}, "past the last coordinate"), ({2: 1, 7: -4}, "larger than s")):
+        packet = oracles.bit_packet(code, 8, [1.0], entries, 3)
+        with pytest.raises(DecodeError, match=f"packet 0, byte .*{why}"):
+            codec.decode(Packets.of(packet), header)
+
+
 def test_a_zero_scale_of_one_bucket_is_seen() -> None:
     message = Levels(4, np.array([0, 1]), np.array([3], np.int32), np.array([1], np.int32), np.float32([1, 0]), 1, 2)
     with pytest.raises(ValueError, match="scale of zero"):
