@@ -333,6 +333,40 @@ class Signs(Message):
         return np.tile(np.arange(self.n, dtype=index_type(self.n)), self.rows)
 
 
+@dataclass(frozen=True, eq=False)
+class Drawn(Message):
+    """k numbers a row, at coordinates that both ends draw from the row's key: no position is on the wire.
+
+    Which coordinates, only the compressor knows that made it: `Compressor.decompress(message, keys)` reads it.
+    """
+
+    k: int
+    value: NDArray[Any]
+
+    @property
+    def nonzeros(self) -> int:
+        return int(np.count_nonzero(self.value))
+
+    def vectors(self) -> Vectors:
+        raise TypeError("a Drawn message holds no positions: read it with its compressor's decompress(message, keys)")
+
+    def scaled(self, factor: float) -> Self:
+        return replace(self, value=self.value * self.value.dtype.type(factor))
+
+    @classmethod
+    def join(cls, messages: Sequence[Self]) -> Self:
+        first = messages[0]
+        kinds = sorted({(message.n, message.k) for message in messages})
+        if len(kinds) > 1:
+            raise ValueError(f"messages of one batch must have one n and one k, found {kinds}")
+        value = np.concatenate([message.value for message in messages])
+        return cls(first.n, _joined_offsets(messages), first.k, value)
+
+    def take(self, rows: NDArray[np.int64]) -> Self:
+        offsets, entries = _taken(self.offsets, rows)
+        return replace(self, offsets=offsets, value=self.value[entries])
+
+
 def _joined_offsets(messages: Sequence[Batch]) -> NDArray[np.int64]:
     sizes = np.concatenate([np.diff(message.offsets) for message in messages])
     return np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes, dtype=np.int64)])

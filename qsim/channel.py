@@ -5,25 +5,32 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from qsim.batch import Floats, Levels, Memory, Message, Packets, Vectors
-from qsim.codecs import Codec, Dense, Varint
+from qsim.batch import Drawn, Floats, Memory, Message, Packets, Vectors
+from qsim.codecs import Codec, Dense, SparseFloats, Varint
 from qsim.compressors import Compressor, Identity
 from qsim.options import option
 
-_DEFAULT_CODEC: dict[type[Message], Codec] = {Floats: Dense("float32"), Levels: Varint()}
+_DENSE: dict[type[Message], Codec] = {Floats: Dense("float32"), Drawn: Dense("float32")}
+_SPARSE: dict[type[Message], Codec] = {Floats: SparseFloats(), Drawn: Dense("float32")}
+
+
+def default_codec(compressor: Compressor) -> Codec:
+    """Return the codec that a compressor's messages go by when none is chosen."""
+    return (_DENSE if compressor.dense else _SPARSE).get(compressor.emits, Varint())
 
 
 @option
 class Channel:
     """Sends vectors as the messages of a compressor in the bytes of a codec.
 
-    Without a codec, level messages go by `Varint` and floats by `Dense("float32")`. A codec that carries floats, but
-    not the compressor's kind of message, sends the *values* that the message stands for; any other mismatch is refused.
+    Without a codec, the compressor's usual one is taken (`default_codec`). A codec that carries floats, but not the
+    compressor's kind of message, sends the *values* that the message stands for; any other mismatch is refused.
 
     >>> import qsim
     >>> channel = qsim.Channel(qsim.QSGD(levels=1))
-    >>> header, packets = channel.pack(qsim.batch.Vectors.dense(np.float32([3, 0, -4])), qsim.Key(0).words(0, 1))
-    >>> packets.bits, channel.unpack(header, packets).to_dense().tolist()
+    >>> keys = qsim.Key(0).words(0, 1)
+    >>> header, packets = channel.pack(qsim.batch.Vectors.dense(np.float32([3, 0, -4])), keys)
+    >>> packets.bits, channel.unpack(header, packets, keys).to_dense().tolist()
     (48, [[5.0, 0.0, -5.0]])
 
     Raises ValueError if the codec cannot carry what the compressor makes.
@@ -37,27 +44,30 @@ class Channel:
             raise TypeError(f"compressor must be a Compressor such as qsim.QSGD(levels=4), found {self.compressor!r}")
         emits = self.compressor.emits
         if self.codec is None:
-            object.__setattr__(self, "codec", _DEFAULT_CODEC[emits])
+            object.__setattr__(self, "codec", default_codec(self.compressor))
         elif not isinstance(self.codec, Codec):
             raise TypeError(f"codec must be a Codec such as qsim.codecs.Varint(), found {self.codec!r}")
         elif not {emits, Floats} & set(self.codec.carries):
             kinds = " or ".join(kind.__name__ for kind in self.codec.carries)
             raise ValueError(
                 f"{self.codec!r} carries {kinds} messages, but {self.compressor!r} makes {emits.__name__};"
-                f" use {_DEFAULT_CODEC[emits]!r}"
+                f" use {default_codec(self.compressor)!r}"
             )
 
     def pack(self, v: Vectors, keys: NDArray[np.uint64], memory: Memory | None = None) -> tuple[bytes, Packets]:
         """Return the stream header, and a packet for every row; keys[b] is the word of the key for row b."""
         message = self.compressor.compress(v, keys, memory)
         if not self._native:
-            message = Floats.of(self.compressor.decompress(message))
+            message = Floats.of(self.compressor.decompress(message, keys))
         return self._codec.header(message), self._codec.encode(message)
 
-    def unpack(self, header: bytes, packets: Packets) -> Vectors:
-        """Return the vectors that packets stand for. Raises DecodeError for bytes that `pack` cannot have made."""
+    def unpack(self, header: bytes, packets: Packets, keys: NDArray[np.uint64]) -> Vectors:
+        """Return the vectors that packets stand for, packed with the same keys.
+
+        Raises DecodeError for bytes that `pack` cannot have made.
+        """
         message = self._codec.decode(packets, header)
-        return self.compressor.decompress(message) if self._native else message.vectors()
+        return self.compressor.decompress(message, keys) if self._native else message.vectors()
 
     @property
     def dense(self) -> bool:

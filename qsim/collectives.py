@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from qsim.batch import Vectors, index_type
 from qsim.channel import Channel
+from qsim.keys import Key
 from qsim.worker import Reply
 
 
@@ -33,8 +34,8 @@ class ParameterServer:
         self._total = np.zeros(n)
         self._marks = np.zeros(-(-n // 64), np.uint64)
 
-    def reduce(self, replies: Iterable[Reply], channel: Channel) -> Sum:
-        """Sum what the workers sent. The result is sparse if all messages were."""
+    def reduce(self, replies: Iterable[Reply], channel: Channel, key: Key) -> Sum:
+        """Sum what the workers sent, worker i with `key.fold(i)`. The result is sparse if all messages were."""
         from qsim.kernels.vectors import add_rows
 
         entries = nonzeros = bits = low = 0
@@ -42,7 +43,7 @@ class ParameterServer:
         for reply in replies:
             assert reply.low == low, "replies come in the order of the workers"
             low += len(reply.packets)
-            vectors = channel.unpack(reply.header, reply.packets)
+            vectors = channel.unpack(reply.header, reply.packets, key.words(reply.low, low))
             if vectors.n != self._n:
                 raise ValueError(f"workers sent vectors of length {vectors.n}, expected {self._n}")
             weights = self._weights[reply.low : low]

@@ -68,4 +68,4 @@ def _through(codec: Codec, v: Vectors, first: bool) -> tuple[Vectors, int]:
     """Send one vector as bytes; return it decoded, and its bits (with the stream header the first time)."""
     channel = Channel(Identity(), codec)
     header, packets = channel.pack(v, _NO_KEYS)
-    return channel.unpack(header, packets), packets.bits + 8 * len(header) * first
+    return channel.unpack(header, packets, _NO_KEYS), packets.bits + 8 * len(header) * first

@@ -10,6 +10,7 @@ from qsim.channel import Channel
 from qsim.collectives import ParameterServer
 from qsim.downlinks import Downlink
 from qsim.engines import Session
+from qsim.keys import Key
 from qsim.objectives import Objective
 from qsim.weights import Weights
 from qsim.worker import Order
@@ -29,11 +30,12 @@ class WireExchange:
         downlink: Downlink,
         weights: NDArray[np.float64],
         n: int,
+        key: Key,
     ) -> None:
-        """Exchange vectors of length n with as many workers as there are weights."""
+        """Exchange vectors of length n with as many workers as there are weights; key is that of the run."""
         self.objective = objective
         self._session, self._channel, self._downlink = session, channel, downlink
-        self._workers = weights.size
+        self._workers, self._key = weights.size, key
         self._server = ParameterServer(n, weights)
         self.begin(0)
 
@@ -48,7 +50,7 @@ class WireExchange:
         first = self.round == self._exchanges == 0
         weights, sent = self._downlink.weights(w, first)
         order = Order(self.round, self._exchanges, task, weights)
-        received = self._server.reduce(self._session.round(order), self._channel)
+        received = self._server.reduce(self._session.round(order), self._channel, order.key(self._key))
         total, returned = self._downlink.aggregate(received.vector, first)
         self.nonzeros += received.nonzeros
         self.bits_up += received.bits + self._workers * 8 * len(received.header) * first

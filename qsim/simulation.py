@@ -163,7 +163,8 @@ def simulate(
     start = run.start.weights(design.features, key.fold(Purpose.START))
     recorder = Recorder(run, run.load(), _test_data(run))
     with (engine or Serial()).open(Job(shards, run.objective, run.method, channel, key)) as session:
-        exchange = WireExchange(session, run.objective, channel, run.downlink, _weights(run, shards), design.features)
+        weights = _weights(run, shards)
+        exchange = WireExchange(session, run.objective, channel, run.downlink, weights, design.features, key)
         training = Training(Weights(start), {}, session, recorder)
         first = training.begin() if saved is None else training.restore(saved)
         for t in _bar(first, run.rounds, progress):

@@ -42,6 +42,10 @@ class Order:
     task: str
     weights: Replica
 
+    def key(self, root: Key) -> Key:
+        """Return the key of this exchange: worker i quantizes with `fold(i)` of it, and the receiver knows it too."""
+        return root.fold(Purpose.QUANTIZE, self.round, self.exchange)
+
 
 @dataclass(frozen=True)
 class Reply:
@@ -63,7 +67,6 @@ class Host:
         size = block or _block_size(job, high - low, threads)
         self._job = job
         self._data_key = job.key.fold(Purpose.DATA)
-        self._quantize_key = job.key.fold(Purpose.QUANTIZE)
         self._blocks = [_Workers(job, first, min(first + size, high)) for first in range(low, high, size)]
         self._pool = ThreadPoolExecutor(threads) if threads > 1 else None
 
@@ -101,10 +104,10 @@ class Host:
             vectors = job.method.work(
                 order.task, order.round, job.objective, block, order.weights, part.kept, self._data_key
             )
-            keys = self._quantize_key.fold(order.round, order.exchange).words(block.low, block.high)
+            keys = order.key(job.key).words(block.low, block.high)
             header, packets = job.channel.pack(vectors, keys, part.memory)
             if part.memory is not None:
-                job.channel.compressor.settle(part.memory, job.channel.unpack(header, packets))
+                job.channel.compressor.settle(part.memory, job.channel.unpack(header, packets, keys))
         except Exception as error:
             where = _where(block, order, error)
             if isinstance(error, NotFiniteError):

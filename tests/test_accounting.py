@@ -163,7 +163,7 @@ class Given:
     def __init__(self, *vectors: Vectors) -> None:
         self.vectors = vectors
 
-    def unpack(self, header: bytes, packets: Packets) -> Vectors:
+    def unpack(self, header: bytes, packets: Packets, keys: np.ndarray) -> Vectors:
         return self.vectors[packets.data[0]]
 
 
@@ -176,7 +176,7 @@ def test_one_server_sums_dense_and_sparse_messages_in_turn() -> None:
 
     def reduce(*which: int):
         replies = [Reply(low, b"h", Packets.of(bytes([number, 0]))) for low, number in enumerate(which)]
-        return server.reduce(replies, Given(two, full, one))
+        return server.reduce(replies, Given(two, full, one), qsim.Key(0))
 
     mixed = reduce(0, 1)
     assert mixed.vector.to_dense().tolist() == [[0.25, 4, 0.5, 0, -2]]
@@ -199,7 +199,7 @@ class Halved(Compressor):
     def compress(self, v, keys, memory=None):
         return qsim.QSGD(S).compress(v, keys).scaled(2.0)
 
-    def decompress(self, message):
+    def decompress(self, message, keys):
         return message.scaled(0.5).vectors()
 
 
@@ -208,7 +208,7 @@ def test_a_compressors_own_decompress_is_used_once(codec) -> None:
     keys, v = qsim.Key(1).words(0, 3), Vectors.dense(SENT)
     expected = qsim.QSGD(S).compress(v, keys).vectors().to_dense()
     channel = qsim.Channel(Halved(), codec)
-    assert channel.unpack(*channel.pack(v, keys)).to_dense().tolist() == expected.tolist()
+    assert channel.unpack(*channel.pack(v, keys), keys).to_dense().tolist() == expected.tolist()
 
 
 def test_dense_rows_of_a_batch_as_sparse_floats() -> None:

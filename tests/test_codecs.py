@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import qsim
-from qsim.batch import Floats, Levels, Packets, Signs, Vectors
+from qsim.batch import Drawn, Floats, Levels, Packets, Signs, Vectors
 from qsim.codecs import DecodeError, Dense, SparseFloats, Varint
 from qsim.codecs.base import Stream, read_header
 
@@ -146,9 +146,9 @@ def test_hostile_float_packets_are_refused(packet: str, why: str) -> None:
 
 def test_hostile_dense_packets_are_refused() -> None:
     header = bytes.fromhex("01010002")
-    with pytest.raises(DecodeError, match="packet 1 has 7 bytes; 2 coordinates as float32 take 8"):
+    with pytest.raises(DecodeError, match="packet 1 has 7 bytes; 2 numbers as float32 take 8"):
         Dense().decode(Packets.of(bytes(8), bytes(7)), header)
-    with pytest.raises(DecodeError, match="packet 1 holds nan at coordinate 1"):
+    with pytest.raises(DecodeError, match="packet 1 holds nan as number 1"):
         Dense().decode(Packets.of(bytes(8), bytes.fromhex("000000000000c07f")), header)
 
 
@@ -185,6 +185,25 @@ def test_a_message_is_read_by_its_stream_only() -> None:
         )
 
 
+def test_drawn_numbers_go_without_positions() -> None:
+    message = Drawn(300, np.array([0, 2, 4]), 2, np.float32([1, -2, 0, 3]))
+    assert Dense().header(message).hex() == "010103ac0202"
+    for codec, width in ((Dense(), 4), (Dense("float16"), 2), (Dense("float64"), 8)):
+        packets = codec.encode(message)
+        assert codec.size(message).tolist() == [16 * width] * 2 == [8 * len(packets[row]) for row in (0, 1)]
+        found = codec.decode(packets, codec.header(message))
+        assert (found.n, found.k, found.offsets.tolist(), found.value.tolist()) == (300, 2, [0, 2, 4], [1, -2, 0, 3])
+    assert message.nonzeros == 3
+    assert message.take(np.array([1, 0])) == Drawn.join([message.take(np.array([1])), message.take(np.array([0]))])
+    assert message.scaled(0.5).value.tolist() == [0.5, -1, 0, 1.5]
+    with pytest.raises(TypeError, match="holds no positions"):
+        message.vectors()
+    with pytest.raises(DecodeError, match="k = 3, more than n = 2"):
+        Dense().decode(Packets.of(bytes(12)), bytes.fromhex("0101030203"))
+    with pytest.raises(ValueError, match="one n and one k"):
+        Drawn.join([message, Drawn(300, np.array([0, 1]), 1, np.float32([1]))])
+
+
 class OnlySigns(Varint):
     carries = (Signs,)
 
@@ -194,10 +213,10 @@ def test_channel_carries_what_the_codec_can() -> None:
     keys = qsim.Key(1).words(0, 2)
     native = qsim.Channel(qsim.QSGD(2))
     assert native.codec == Varint()
-    sent = native.unpack(*native.pack(v, keys)).to_dense()
+    sent = native.unpack(*native.pack(v, keys), keys).to_dense()
     for codec in (Dense("float32"), SparseFloats(), Dense("float64")):  # the values of the same message
         channel = qsim.Channel(qsim.QSGD(2), codec)
-        assert np.array_equal(channel.unpack(*channel.pack(v, keys)).to_dense(), sent)
+        assert np.array_equal(channel.unpack(*channel.pack(v, keys), keys).to_dense(), sent)
     with pytest.raises(ValueError, match="carries Signs messages, but .*Identity.* makes Floats; use .*Dense"):
         qsim.Channel(qsim.Identity(), OnlySigns())
     with pytest.raises(ValueError, match="carries Floats messages, found Levels"):

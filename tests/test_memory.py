@@ -201,7 +201,7 @@ def test_what_is_sent_and_what_is_kept_make_what_was_there(inner: Compressor, co
     for t in range(10):
         v, keys = updates(t), qsim.Key(9).fold(t).words(0, 3)
         there = memory.vectors("error").to_dense() + v.to_dense()  # float32, as on the worker
-        sent = channel.unpack(*channel.pack(v, keys, memory))
+        sent = channel.unpack(*channel.pack(v, keys, memory), keys)
         expected = inner.compress(Vectors(7, SUPPORT.offsets, SUPPORT.index, there[there_rows(), SUPPORT.index]), keys)
         assert np.array_equal(sent.to_dense(), expected.vectors().to_dense())
         compressor.settle(memory, sent)
@@ -230,10 +230,11 @@ def test_arrivals_and_memories_make_the_sum_of_updates(size: int) -> None:
     for t in range(8):
         rows = method.sampling.draw(block, 3, t, {}, key.fold(2))
         wanted += objective.update(block, rows, Replica(w), method.step(t)).to_dense()
-        for reply in host.run(Order(t, 0, "update", Replica(w))):
-            arrived[reply.low : reply.low + len(reply.packets)] += channel.unpack(
-                reply.header, reply.packets
-            ).to_dense()
+        order = Order(t, 0, "update", Replica(w))
+        keys = order.key(key).words(0, 5)
+        for reply in host.run(order):
+            rows = slice(reply.low, reply.low + len(reply.packets))
+            arrived[rows] += channel.unpack(reply.header, reply.packets, keys[rows]).to_dense()
     kept = Memory(block.support, {"error": host.snapshot()["compressor/error"]}).vectors("error").to_dense()
     np.testing.assert_allclose(arrived + kept, wanted, atol=1e-5)
     assert np.abs(kept).max() > 0.01

@@ -115,9 +115,9 @@ def test_bits_are_the_bytes_of_packets_and_the_server_sums_what_it_decodes(downl
             headers.append(header)
         return header, packets
 
-    def spy_unpack(self, header, packets):
+    def spy_unpack(self, header, packets, keys):
         assert isinstance(packets, Packets)
-        found = unpack(self, header, packets)
+        found = unpack(self, header, packets, keys)
         if any(packets is mine for mine in sent):
             totals.append(found.to_dense().astype(np.float64))
         return found

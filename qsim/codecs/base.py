@@ -10,13 +10,18 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from qsim.batch import Floats, Levels, Message, Packets, Signs
+from qsim.batch import Drawn, Floats, Levels, Message, Packets, Signs
 
 VERSION = 1
 """The format's version, the first byte of every stream header."""
 
-KINDS: tuple[type[Message], ...] = (Floats, Levels, Signs)
-"""The kinds of messages; a stream header holds the place of its kind."""
+KINDS: dict[type[Message], tuple[str, ...]] = {
+    Floats: ("n",),
+    Levels: ("n", "s", "bucket"),
+    Signs: ("n",),
+    Drawn: ("n", "k"),
+}
+"""The kinds of messages, and what the stream header says of them; it holds the place of its kind in this order."""
 
 
 class DecodeError(ValueError):
@@ -54,8 +59,9 @@ class Codec(ABC):
     def header(self, message: Message) -> bytes:
         """Return the stream header for messages like this one."""
         self.require(message)
-        levels = (message.s, message.bucket) if isinstance(message, Levels) else ()
-        return bytes((VERSION, self.number, KINDS.index(type(message)))) + b"".join(map(leb128, (message.n, *levels)))
+        stream = Stream.of(message)
+        numbers = [leb128(getattr(stream, name)) for name in KINDS[stream.kind]]
+        return bytes((VERSION, self.number, list(KINDS).index(stream.kind))) + b"".join(numbers)
 
     def require(self, message: Message) -> None:
         """Raise ValueError if the codec cannot carry the message."""
@@ -66,18 +72,18 @@ class Codec(ABC):
 
 @dataclass(frozen=True)
 class Stream:
-    """What a stream header says: the kind of its messages, n, and for levels s and the bucket (0: none)."""
+    """What a stream header says: the kind of its messages, n, s and the bucket (0: none) of levels, k of drawn ones."""
 
     kind: type[Message]
     n: int
     s: int = 0
     bucket: int = 0
+    k: int = 0
 
     @classmethod
     def of(cls, message: Message) -> Stream:
         """Return what the header of messages like this one says."""
-        levels = (message.s, message.bucket) if isinstance(message, Levels) else ()
-        return cls(type(message), message.n, *levels)
+        return cls(type(message), **{name: getattr(message, name) for name in KINDS[type(message)]})
 
     @property
     def floats(self) -> int:
@@ -96,16 +102,17 @@ def read_header(header: bytes, codec: Codec) -> Stream:
         raise DecodeError(f"the stream has format version {header[0]}; this release reads version {VERSION}")
     if header[1] != codec.number:
         raise DecodeError(f"the stream was written by codec {header[1]}, not by {codec!r} (codec {codec.number})")
-    if header[2] >= len(KINDS) or KINDS[header[2]] not in codec.carries:
+    kind = list(KINDS)[header[2]] if header[2] < len(KINDS) else None
+    if kind is None or kind not in codec.carries:
         raise DecodeError(f"the stream holds messages of kind {header[2]}, which {codec!r} does not carry")
-    kind = KINDS[header[2]]
-    numbers, at = [], 3
-    for name in ("n", "s", "bucket") if kind is Levels else ("n",):
-        number, at = _read_leb128(header, at, name)
-        numbers.append(number)
+    numbers, at = {}, 3
+    for name in KINDS[kind]:
+        numbers[name], at = _read_leb128(header, at, name)
     if at != len(header):
         raise DecodeError(f"the stream header has {len(header) - at} bytes behind its end")
-    stream = Stream(kind, *numbers)
+    stream = Stream(kind, **numbers)
+    if stream.k > stream.n:
+        raise DecodeError(f"the stream header holds k = {stream.k}, more than n = {stream.n}")
     if stream.n == 0 or (kind is Levels and stream.s == 0):
         raise DecodeError("the stream header holds n or s = 0")
     if stream.s >= 2**31:

@@ -7,7 +7,7 @@ from typing import ClassVar, Literal, final
 import numpy as np
 from numpy.typing import NDArray
 
-from qsim.batch import Floats, Message, Packets, dense_offsets
+from qsim.batch import Drawn, Floats, Message, Packets, dense_offsets
 from qsim.codecs.base import Codec, DecodeError, read_header
 from qsim.options import one_of, option
 
@@ -17,7 +17,7 @@ _WIDTHS = {"float32": 4, "float64": 8, "float16": 2}
 @final
 @option
 class Dense(Codec):
-    """Every coordinate as a little-endian float: 16 n, 32 n or 64 n bits a packet.
+    """Every coordinate as a little-endian float: 16 n, 32 n or 64 n bits a packet. A drawn message: its k numbers.
 
     >>> import qsim
     >>> codec = qsim.codecs.Dense("float32")
@@ -29,7 +29,7 @@ class Dense(Codec):
 
     dtype: Literal["float64", "float32", "float16"] = "float32"
 
-    carries: ClassVar[tuple[type[Message], ...]] = (Floats,)
+    carries: ClassVar[tuple[type[Message], ...]] = (Floats, Drawn)
 
     def __post_init__(self) -> None:
         one_of("dtype", self.dtype, tuple(_WIDTHS))
@@ -44,33 +44,36 @@ class Dense(Codec):
         Raises ValueError for a number above float16's range.
         """
         self.require(message)
-        values = message.vectors().to_dense()
+        values = _numbers(message)
         if self.dtype == "float16":
             _require_half(values)
         written = np.ascontiguousarray(values.astype(self._wire, copy=False)).reshape(-1)
-        return Packets(written.view(np.uint8), dense_offsets(message.rows, message.n * self._width))
+        return Packets(written.view(np.uint8), dense_offsets(message.rows, values.shape[1] * self._width))
 
-    def decode(self, packets: Packets, header: bytes) -> Floats:
+    def decode(self, packets: Packets, header: bytes) -> Floats | Drawn:
         from qsim.kernels.vectors import first_not_finite
 
-        n = read_header(header, self).n
-        offsets, size = packets.offsets, n * self._width
+        stream = read_header(header, self)
+        count = stream.k if stream.kind is Drawn else stream.n
+        offsets, size = packets.offsets, count * self._width
         wrong = np.flatnonzero(np.diff(offsets) != size)
         if wrong.size:
             row = int(wrong[0])
             raise DecodeError(
-                f"packet {row} has {offsets[row + 1] - offsets[row]} bytes; {n} coordinates as {self.dtype} take {size}"
+                f"packet {row} has {offsets[row + 1] - offsets[row]} bytes; {count} numbers as {self.dtype} take {size}"
             )
         data = np.ascontiguousarray(packets.data[offsets[0] : offsets[-1]])
         value = data.view(self._wire).astype("float64" if self.dtype == "float64" else "float32", copy=False)
         place = first_not_finite(value)
         if place >= 0:
-            raise DecodeError(f"packet {place // n} holds {value[place]} at coordinate {place % n}")
-        return Floats(n, dense_offsets(len(packets), n), None, value)
+            raise DecodeError(f"packet {place // count} holds {value[place]} as number {place % count}")
+        rows = dense_offsets(len(packets), count)
+        return Drawn(stream.n, rows, count, value) if stream.kind is Drawn else Floats(stream.n, rows, None, value)
 
     def size(self, message: Message) -> NDArray[np.int64]:
         self.require(message)
-        return np.full(message.rows, 8 * self._width * message.n)
+        count = message.k if isinstance(message, Drawn) else message.n
+        return np.full(message.rows, 8 * self._width * count)
 
     @property
     def _width(self) -> int:
@@ -79,6 +82,13 @@ class Dense(Codec):
     @property
     def _wire(self) -> str:
         return f"<f{self._width}"
+
+
+def _numbers(message: Message) -> NDArray[np.floating]:
+    """Return the numbers to write, an array a row."""
+    if isinstance(message, Drawn):
+        return message.value.reshape(message.rows, message.k)
+    return message.vectors().to_dense()
 
 
 def _require_half(values: NDArray[np.floating]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -37,6 +39,22 @@ class Compressor:
     the other. Costs of the default `compress`: every row is made dense, O(n) a row.
     """
 
+    asymptotic: ClassVar[bool] = False
+    """Whether the certificate holds as n grows only."""
+
+    summable: ClassVar[bool] = False
+    """Whether messages made with one key can be summed as they are, without decoding them."""
+
+    @property
+    def dense(self) -> bool:
+        """Whether messages hold a number for nearly every coordinate, so that positions are not worth sending."""
+        return False
+
+    @property
+    def keeps_sparse(self) -> bool:
+        """Whether what is zero stays zero, so that a sparse vector makes a sparse message at its cost."""
+        return True
+
     @property
     def emits(self) -> type[Message]:
         """The kind of message that `quantize` and `compress` return; `emits = qsim.batch.Levels` in a class says it."""
@@ -65,8 +83,8 @@ class Compressor:
         require_finite(v)
         return self.emits.join([self._row(b, v, Key(int(word))) for b, word in enumerate(keys)])
 
-    def decompress(self, message: Message) -> Vectors:
-        """Return the vectors that a message stands for."""
+    def decompress(self, message: Message, keys: NDArray[np.uint64]) -> Vectors:
+        """Return the vectors that a message stands for. The receiver knows the keys that it was made with."""
         return message.vectors()
 
     def contraction(self, n: int) -> float | None:
@@ -75,6 +93,14 @@ class Compressor:
 
     def variance(self, n: int) -> float | None:
         """Return omega with E Q(v) = v and E ||Q(v) - v||^2 <= omega ||v||^2 for all v of length n; None: not known."""
+        return None
+
+    def expected_nonzeros(self, v: ArrayLike) -> float | None:
+        """Return E nnz Q(v) for a vector, in exact arithmetic; None: no closed form is known."""
+        return None
+
+    def exact_variance(self, v: ArrayLike) -> float | None:
+        """Return E ||Q(v) - v||^2 for a vector, in exact arithmetic; None: no closed form is known."""
         return None
 
     def memory(self, support: Support) -> Memory | None:

@@ -7,7 +7,7 @@ from typing import final
 import numpy as np
 from numpy.typing import NDArray
 
-from qsim.batch import Memory, Message, Support, Vectors
+from qsim.batch import Memory, Message, Support, Vectors, dense_offsets
 from qsim.compressors.base import Compressor
 from qsim.options import option
 
@@ -45,6 +45,14 @@ class ErrorFeedback(Compressor):
     def emits(self) -> type[Message]:
         return self.compressor.emits
 
+    @property
+    def dense(self) -> bool:
+        return self.compressor.dense
+
+    @property
+    def keeps_sparse(self) -> bool:
+        return self.compressor.keeps_sparse
+
     def compress(self, v: Vectors, keys: NDArray[np.uint64], memory: Memory | None = None) -> Message:
         if memory is None:
             return self.compressor.compress(v, keys)
@@ -52,14 +60,16 @@ class ErrorFeedback(Compressor):
         return self.compressor.compress(memory.vectors("error"), keys)
 
     def memory(self, support: Support) -> Memory:
-        """Return a zero error for every worker, on its support."""
+        """Return a zero error for every worker: on its support, or everywhere if the compressor fills in zeros."""
+        if not self.keeps_sparse:
+            support = Support(support.n, dense_offsets(support.offsets.size - 1, support.n), None)
         return Memory.zeros(support, "error")
 
     def settle(self, memory: Memory, sent: Vectors) -> None:
         memory.add("error", sent, -1.0)
 
-    def decompress(self, message: Message) -> Vectors:
-        return self.compressor.decompress(message)
+    def decompress(self, message: Message, keys: NDArray[np.uint64]) -> Vectors:
+        return self.compressor.decompress(message, keys)
 
     def contraction(self, n: int) -> float | None:
         """Return that of the compressor."""

@@ -25,6 +25,7 @@ class Identity(Compressor):
     """
 
     emits = Floats
+    dense = True
 
     def compress(self, v: Vectors, keys: NDArray[np.uint64], memory: Memory | None = None) -> Floats:
         """Return the rows unchanged. Raises NotFiniteError for NaN and infinity."""

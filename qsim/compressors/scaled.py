@@ -38,11 +38,19 @@ class Scaled(Compressor):
     def emits(self) -> type[Message]:
         return self.compressor.emits
 
+    @property
+    def dense(self) -> bool:
+        return self.compressor.dense
+
+    @property
+    def keeps_sparse(self) -> bool:
+        return self.compressor.keeps_sparse
+
     def compress(self, v: Vectors, keys: NDArray[np.uint64], memory: Memory | None = None) -> Message:
         return self.compressor.compress(v, keys, memory).scaled(self.contraction(v.n))
 
-    def decompress(self, message: Message) -> Vectors:
-        return self.compressor.decompress(message)
+    def decompress(self, message: Message, keys: NDArray[np.uint64]) -> Vectors:
+        return self.compressor.decompress(message, keys)
 
     def contraction(self, n: int) -> float:
         """Return delta = 1/(1 + omega)."""
