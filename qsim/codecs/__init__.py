@@ -1,9 +1,10 @@
 """Codecs: messages to bytes and back. The format is in docs/wire-format.md."""
 
+from qsim.codecs.auto import Auto
 from qsim.codecs.base import Codec, DecodeError
 from qsim.codecs.dense import Dense
 from qsim.codecs.elias import Elias, GolombRice
 from qsim.codecs.sparse_floats import SparseFloats
 from qsim.codecs.varint import Varint
 
-__all__ = ["Codec", "DecodeError", "Dense", "Elias", "GolombRice", "SparseFloats", "Varint"]
+__all__ = ["Auto", "Codec", "DecodeError", "Dense", "Elias", "GolombRice", "SparseFloats", "Varint"]

@@ -25,7 +25,11 @@ KINDS: dict[type[Message], tuple[str, ...]] = {
 
 
 class DecodeError(ValueError):
-    """Bytes that no encoder wrote. The text says which packet, where in it, and what is wrong."""
+    """Bytes that no encoder wrote. The text says which packet (also as `row`), where in it, and what is wrong."""
+
+    def __init__(self, text: str, row: int | None = None) -> None:
+        super().__init__(text if row is None else f"packet {row}{text}")
+        self.text, self.row = text, row
 
 
 class Codec(ABC):

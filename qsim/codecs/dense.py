@@ -58,15 +58,13 @@ class Dense(Codec):
         offsets, size = packets.offsets, count * self._width
         wrong = np.flatnonzero(np.diff(offsets) != size)
         if wrong.size:
-            row = int(wrong[0])
-            raise DecodeError(
-                f"packet {row} has {offsets[row + 1] - offsets[row]} bytes; {count} numbers as {self.dtype} take {size}"
-            )
+            found = int(offsets[wrong[0] + 1] - offsets[wrong[0]])
+            raise DecodeError(f" has {found} bytes; {count} numbers as {self.dtype} take {size}", int(wrong[0]))
         data = np.ascontiguousarray(packets.data[offsets[0] : offsets[-1]])
         value = data.view(self._wire).astype("float64" if self.dtype == "float64" else "float32", copy=False)
         place = first_not_finite(value)
         if place >= 0:
-            raise DecodeError(f"packet {place // count} holds {value[place]} as number {place % count}")
+            raise DecodeError(f" holds {value[place]} as number {place % count}", place // count)
         rows = dense_offsets(len(packets), count)
         return Drawn(stream.n, rows, count, value) if stream.kind is Drawn else Floats(stream.n, rows, None, value)
 

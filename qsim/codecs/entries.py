@@ -168,7 +168,7 @@ class EntryCodec(Codec):
         body = np.diff(packets.offsets) - min(skip, 2**62)
         if (body < 0).any():
             row = int(np.argmax(body < 0))
-            raise DecodeError(f"packet {row} ends inside the {stream.floats} floats that it begins with")
+            raise DecodeError(f" ends inside the {stream.floats} floats that it begins with", row)
         front = packets.data[packets.offsets[:-1, None] + np.arange(skip)].view("<f4").astype(np.float32, copy=False)
         most = int(np.minimum(8 * body // self._least_bits(s), stream.n).sum())
         index, word = np.empty(most, index_type(stream.n)), np.empty(most, np.int32)
@@ -178,11 +178,11 @@ class EntryCodec(Codec):
         reason, row, at = self._read(packets, skip, stream.n, s, offsets, index, word)
         if reason != FINE:
             where = f"(n = {stream.n}, s = {s})" if s else f"(n = {stream.n})"
-            raise DecodeError(f"packet {row}, byte {at}: {REASONS[reason]} {where}")
+            raise DecodeError(f", byte {at}: {REASONS[reason]} {where}", row)
         entries = Entries(stream, offsets, index[: offsets[-1]], word[: offsets[-1]], front)
         wrong = entries.wrong_front()
         if wrong is not None:
-            raise DecodeError(f"packet {wrong[0]} {wrong[1]}")
+            raise DecodeError(f" {wrong[1]}", wrong[0])
         return entries.message()
 
     def _entries(self, message: Message) -> Entries:
