@@ -27,7 +27,7 @@ ROOMS = [  # each room may import those above it, and itself
     {"weights"},
     {"datasets"},
     {"objectives", "compressors", "codecs", "starts", "until"},
-    {"channel"},
+    {"channel", "references"},
     {"methods", "downlinks"},
     {"worker"},
     {"engines", "collectives"},
