@@ -47,6 +47,22 @@ def is_level(index: np.int64, previous: np.int64, word: np.int64, n: int, s: int
 
 
 @inlined
+def _is_row(
+    index: NDArray[np.int32], words: NDArray[np.int32], first: np.uint64, last: np.uint64, n: int, s: int
+) -> bool:
+    """Tell whether the entries of a row are `is_level`, without a branch an entry."""
+    if first == last:
+        return True
+    wrong = np.int64(
+        index[first] < 0 or index[last - _ONE] >= n or words[first] == 0 or abs(np.int64(words[first])) > s
+    )
+    for k in range(first + _ONE, last):
+        word = np.int64(words[k])
+        wrong |= np.int64(index[k] <= index[k - _ONE]) | np.int64(word == 0) | np.int64(abs(word) > s)
+    return bool(wrong == 0)
+
+
+@inlined
 def put(
     data: NDArray[np.uint8], at: np.uint64, bits: np.uint64, held: np.uint64, word: np.uint64, length: np.uint64
 ) -> tuple[np.uint64, np.uint64, np.uint64]:
@@ -76,7 +92,7 @@ def window(data: NDArray[np.uint8], at: np.uint64) -> np.uint64:
 @inlined
 def is_filled(data: NDArray[np.uint8], at: np.uint64, end: np.uint64) -> bool:
     """Tell whether fewer than eight bits are left before bit `end`, and all are zeros."""
-    return at <= end < at + np.uint64(8) and window(data, at) >> np.uint64(1) >> (np.uint64(63) - (end - at)) == 0
+    return bool(at <= end < at + np.uint64(8) and window(data, at) >> _ONE >> (np.uint64(63) - (end - at)) == 0)
 
 
 @inlined
@@ -156,30 +172,26 @@ def _kernels(group: int) -> Any:
         for row in range(offsets.size - 1):
             at += np.uint64(skip)
             k, last = np.uint64(offsets[row]), np.uint64(offsets[row + 1])
-            previous = np.int64(-1)
+            if not _is_row(index, words, k, last, n, s):
+                return -1 - row
             for base in range(0, n if k < last else 0, BLOCK):
-                first, size = k, min(BLOCK, n - base)
-                while k < last and index[k] < base + BLOCK:
-                    if not is_level(np.int64(index[k]), previous, np.int64(words[k]), n, s):
-                        return -1 - row
-                    previous = np.int64(index[k])
-                    k += _ONE
+                limit, size = base + BLOCK, min(BLOCK, n - base)
                 bits = np.uint64(size) * width
                 end = at + ((bits + _7) >> np.uint64(3))
-                if k - first < FEW:
-                    data[at:end] = zeros[: end - at]
-                    for j in range(first, k):
-                        place = (at << np.uint64(3)) + np.uint64(index[j] - base) * width
-                        _replace(data, place, np.uint64(words[j] + s) ^ np.uint64(s), width)
-                    data[end - _ONE] &= np.uint8(np.uint64(255) << (-bits & _7) & np.uint64(255))
-                else:
+                if k + FEW < last and index[k + FEW] < limit:
                     fields[:] = s
-                    for j in range(first, k):
-                        fields[np.uint64(index[j] - base)] = words[j] + s
+                    while k < last and index[k] < limit:
+                        fields[np.uint64(index[k] - base)] = words[k] + s
+                        k += _ONE
                     _pack(group, fields, size, width, data, at)
+                else:
+                    data[at:end] = zeros[: end - at]
+                    while k < last and index[k] < limit:
+                        place = (at << np.uint64(3)) + np.uint64(index[k] - base) * width
+                        _replace(data, place, np.uint64(words[k] + s) ^ np.uint64(s), width)
+                        k += _ONE
+                    data[end - _ONE] &= np.uint8(np.uint64(255) << (-bits & _7) & np.uint64(255))
                 at = end
-            if k < last:
-                return -1 - row
             out_offsets[row + 1] = at
         return int(np.int64(at))
 
@@ -195,12 +207,12 @@ def _kernels(group: int) -> Any:
         words: NDArray[np.int32],
     ) -> tuple[int, int, int]:
         """Read the packets' entries, one row behind the other: (reason, row, byte of the packet)."""
-        width, zero, most = bit_length(2 * s), np.uint64(s), np.uint64(2 * s)
+        width, level_0, most = bit_length(2 * s), np.uint64(s), np.uint64(2 * s)
         zeros = np.uint64(0)
         for _ in range(group):
-            zeros = zeros << width | zero
+            zeros = zeros << width | level_0
         length = (np.uint64(n) * width + _7) >> np.uint64(3)
-        whole = np.uint64(n - n % group)
+        length_n, whole = np.uint64(n), np.uint64(n - n % group)
         k = np.uint64(0)
         out_offsets[0] = 0
         for row in range(offsets.size - 1):
@@ -213,12 +225,13 @@ def _kernels(group: int) -> Any:
                 for i in range(np.uint64(0), whole, np.uint64(group)):
                     fields = (window(data, at) >> (_64 - np.uint64(group) * width)) ^ zeros
                     if fields != np.uint64(0):
-                        k, largest = _take(group, fields, i, width, zero, k, index, words)
+                        k, largest = _take(group, fields, np.uint64(i), width, level_0, k, index, words)
                         if largest > most:
                             return PAST_LEVELS, row, int(np.int64(at >> np.uint64(3)) - offsets[row])
                     at += np.uint64(group) * width
-                for i in range(whole, np.uint64(n)):
-                    k, largest = _take(1, window(data, at) >> (_64 - width) ^ zero, i, width, zero, k, index, words)
+                for i in range(whole, length_n):
+                    fields = window(data, at) >> (_64 - width) ^ level_0
+                    k, largest = _take(1, fields, np.uint64(i), width, level_0, k, index, words)
                     if largest > most:
                         return PAST_LEVELS, row, int(np.int64(at >> np.uint64(3)) - offsets[row])
                     at += width
@@ -244,12 +257,9 @@ def sizes(
     """Write the bytes that `encode` takes for every row, without `skip`; -1 for a row that is no message."""
     length = np.int64((np.uint64(n) * bit_length(2 * s) + _7) >> np.uint64(3))
     for row in range(out.size):
-        previous = np.int64(-1)
-        good = True
-        for k in range(np.uint64(offsets[row]), np.uint64(offsets[row + 1])):
-            good &= is_level(np.int64(index[k]), previous, np.int64(words[k]), n, s)
-            previous = np.int64(index[k])
-        out[row] = -1 if not good else length if offsets[row] < offsets[row + 1] else 0
+        first, last = np.uint64(offsets[row]), np.uint64(offsets[row + 1])
+        good = _is_row(index, words, first, last, n, s)
+        out[row] = -1 if not good else length if first < last else 0
 
 
 KERNELS = {group: _kernels(group) for group in GROUPS}
