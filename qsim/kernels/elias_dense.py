@@ -163,14 +163,15 @@ def _kernels(code: int) -> Any:
                     bits = bits << run if run <= room else window(data, at)
                     number, length = _read(code, data, at, bits, np.uint64(0), end)
                     at += length
+                    if at >= end:
+                        return TRUNCATED, row, int(offsets[row + 1] - offsets[row])
                     if number - np.uint64(2) >= np.uint64(s):  # 0, for no code word, is large too
                         return PAST_LEVELS, row, int(np.int64((start - first) >> np.uint64(3)))
-                    if at < end:
-                        negative = np.int64(data[at >> np.uint64(3)] >> (_7 - (at & _7))) & 1
-                        index[k] = i
-                        words[k] = (np.int64(number) - 1 ^ -negative) + negative
-                        k += _ONE
-                        i += _ONE
+                    negative = np.int64(data[at >> np.uint64(3)] >> (_7 - (at & _7))) & 1
+                    index[k] = i
+                    words[k] = (np.int64(number) - 1 ^ -negative) + negative
+                    k += _ONE
+                    i += _ONE
                     at += _ONE
                 if at > end or (at == end and i < length_n):
                     return TRUNCATED, row, int(offsets[row + 1] - offsets[row])
