@@ -21,7 +21,7 @@ class EliasDense(CoordinateCodec):
     >>> import qsim
     >>> message = qsim.batch.Levels.single([0, 0, -1, 2], scale=1.0, s=2)
     >>> qsim.codecs.EliasDense("gamma").encode(message)[0].hex()
-    '0000803fd4c0'
+    '0000803fd580'
 
     Source: Alistarh et al., "QSGD", NeurIPS 2017, appendix A; Elias, "Universal codeword sets and representations of
     the integers", IEEE Transactions on Information Theory, 1975.
