@@ -1,11 +1,13 @@
-"""Seminar, item 3: what a sparse representation of the quantized gradient saves, on the same trajectories."""
+"""Seminar, item 3: what a sparse representation of quantized gradients saves, by all codes on the same trajectories."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 import qsim
-from qsim.study import Cell, Panel, Results, Settings, Study, panels
+from qsim.study import STYLE, TEXT_WIDTH, Cell, Results, Settings, Study, look
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -13,12 +15,23 @@ if TYPE_CHECKING:
 LEVELS = (1, 4, 16)
 OBJECTIVE = qsim.LogisticRegression(l2=1e-4)
 CODECS: dict[str, qsim.codecs.Codec] = {
-    "one float32 a coordinate": qsim.codecs.Dense("float32"),
+    "float32 a coordinate": qsim.codecs.Dense("float32"),
     "float32 for non-zeros": qsim.codecs.SparseFloats(),
+    "fixed width": qsim.codecs.FixedWidth(),
+    "bitmap": qsim.codecs.Bitmap(),
     "varint": qsim.codecs.Varint(),
+    "Elias gamma": qsim.codecs.Elias("gamma"),
+    "Elias delta": qsim.codecs.Elias("delta"),
     "Elias omega": qsim.codecs.Elias("omega"),
+    "Elias gamma, dense": qsim.codecs.EliasDense("gamma"),
+    "Elias delta, dense": qsim.codecs.EliasDense("delta"),
+    "Elias omega, dense": qsim.codecs.EliasDense("omega"),
     "Golomb-Rice": qsim.codecs.GolombRice(),
+    "rANS": qsim.codecs.RANS(),
+    "auto": qsim.codecs.Auto(),
 }
+OVER_TIME = ("float32 for non-zeros", "bitmap", "varint", "Elias omega", "Golomb-Rice", "auto")
+"""The codes whose bits are drawn for every iteration."""
 
 
 def curve(levels: int, codec: str) -> str:
@@ -72,8 +85,8 @@ def answers(results: Results) -> list[str]:
     for levels in LEVELS:
         bits = {name: results.final(curve(levels, name), "bits_up") for name in CODECS}
         each = ", ".join(f"{name} {cost / packets:,.1f}" for name, cost in bits.items())
-        costs.append(f"s = {levels}: {each}.")
-        best = min(coded, key=bits.__getitem__)
+        costs.append(f"\n- s = {levels}: {each}")
+        best = min((name for name in coded if name != "auto"), key=bits.__getitem__)
         gains.append(
             f"At s = {levels} the shortest, {best}, is {bits[dense] / bits[best]:.1f} times shorter than dense floats"
             f" and {bits[floats] / bits[best]:.1f} times shorter than floats for the non-zeros"
@@ -85,32 +98,40 @@ def answers(results: Results) -> list[str]:
         for name in CODECS
     )
     return [
-        f"Bits a message (n = {n}): " + " ".join(costs),
+        f"Bits a message (n = {n}):\n" + "".join(costs),
         " ".join(gains),
         "Yes, bit for bit." if same else "No: this is a defect.",
     ]
 
 
 def draw(results: Results) -> Figure:
-    return panels(
-        results,
-        *(
-            Panel(
-                "round",
-                "bits_up",
-                f"s = {levels}",
-                y_scale="log",
-                curves=[curve(levels, name) for name in CODECS],
-                label=lambda name: name.split(", ", 1)[1],
-            )
-            for levels in LEVELS
-        ),
-        share_y=True,
-    )
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    packets = results.settings.workers * results.settings.rounds
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(TEXT_WIDTH, 2.9), layout="constrained")
+        dots, lines = figure.subplots(1, 2, width_ratios=(3, 2))
+        for place, levels in enumerate(LEVELS):
+            bits = [results.final(curve(levels, name), "bits_up") / packets for name in CODECS]
+            style = look(place) | {"linestyle": "", "markersize": 4.5}
+            dots.plot(bits, range(len(CODECS)), label=f"s = {levels}", **style)
+        dots.set(xscale="log", xlabel="bits a message", title="(a) all codes")
+        dots.set_yticks(range(len(CODECS)), labels=list(CODECS))
+        dots.invert_yaxis()
+        dots.legend(loc="upper left")
+        middle = LEVELS[1]
+        for place, name in enumerate(OVER_TIME):
+            sent = np.diff(results.band(curve(middle, name), "bits_up").mean) / np.diff(results.rounds)
+            lines.plot(results.rounds[1:], sent / results.settings.workers, label=name, **look(place))
+        lines.set(xlabel="iteration", ylabel="bits a message", title=f"(b) during training, s = {middle}")
+        lines.set_ylim(bottom=0)
+        lines.legend(ncols=2)
+    return figure
 
 
 study = Study(
-    title="Sparse messages: bits for the same trajectory in five representations",
+    title="Sparse messages: bits for the same trajectory in all codes",
     questions=(
         "How many bits does a message take?",
         "How much does the sparse representation save?",

@@ -161,7 +161,7 @@ def answers(results: Results) -> list[str]:
         lines["product"].append(
             f"\n- W = {workers}: s = {cheapest}, {cost:,.0f} bits a worker;"
             f" {rows[many]['bits to the target'] / cost:.1f} times as many at s = {many},"
-            f" {best(table, workers, 0)['bits to the target'] / cost:.1f} times uncompressed."
+            f" {best(table, workers, 0)['bits to the target'] / cost:.1f} times without compression."
         )
     return ["\n" + "".join(part) for part in lines.values()]
 
@@ -192,14 +192,15 @@ def draw(results: Results) -> Figure:
                 style = look(place) | {"linestyle": dash} | ({"marker": ""} if name == "theory" else {})
                 for ax, line in zip(axes, values, strict=True):
                     ax.plot(LEVELS, line, label=f"W = {workers}, {name}", **style)
-            for ax, name in zip(axes, quantities, strict=True):
-                ax.axhline(best(table, workers, 0)[name], color=look(place)["color"], linewidth=0.6, alpha=0.5)
+        for ax, name in zip(axes, quantities, strict=True):
+            uncompressed = best(table, results.settings.workers, 0)[name]
+            ax.axhline(uncompressed, color="0.5", linewidth=0.8, label=f"W = {results.settings.workers}, uncompressed")
         for letter, ax, name in zip("abc", axes, quantities, strict=True):
             ax.set(xscale="log", yscale="log", xlabel="levels s", ylabel=name)
             ax.set_xticks(LEVELS, labels=[str(s) for s in LEVELS])
             ax.minorticks_off()
             ax.set_title(f"({letter})", loc="left")
-        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
     return figure
 
 
@@ -210,7 +211,7 @@ study = Study(
         "How do the bits of an iteration grow?",
         "Which s needs the fewest bits in all (with its best step)?",
     ),
-    defaults=Settings(data="adult", workers=8, rounds=1200, seeds=3),
+    defaults=Settings(data="adult", workers=8, rounds=1500, seeds=3),
     cells=cells,
     setting=setting,
     answers=answers,

@@ -28,8 +28,12 @@ def coordinates(draw: st.DrawFn, n: int) -> np.ndarray:
 
 
 @st.composite
-def messages(draw: st.DrawFn) -> Message:
-    n, kind = draw(lengths), draw(st.sampled_from([Floats, Levels, Signs]))
+def messages(
+    draw: st.DrawFn,
+    lengths: st.SearchStrategy[int] = lengths,
+    kinds: tuple[type[Message], ...] = (Floats, Levels, Signs),
+) -> Message:
+    n, kind = draw(lengths), draw(st.sampled_from(kinds))
     s = draw(st.sampled_from([1, 2, 3, 4, 7, 8, 127, 128, 1000, 2**23, 2**30]))
     bucket = draw(st.sampled_from([0, 1, 7, n])) if n <= 128 else draw(st.sampled_from([0, n // 2 + 1]))
     rows: list[Message] = []

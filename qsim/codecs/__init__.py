@@ -2,9 +2,24 @@
 
 from qsim.codecs.auto import Auto
 from qsim.codecs.base import Codec, DecodeError
+from qsim.codecs.bitmap import Bitmap
 from qsim.codecs.dense import Dense
 from qsim.codecs.elias import Elias, GolombRice
+from qsim.codecs.elias_dense import EliasDense
+from qsim.codecs.fixed_width import FixedWidth
 from qsim.codecs.sparse_floats import SparseFloats
 from qsim.codecs.varint import Varint
 
-__all__ = ["Auto", "Codec", "DecodeError", "Dense", "Elias", "GolombRice", "SparseFloats", "Varint"]
+__all__ = [
+    "Auto",
+    "Bitmap",
+    "Codec",
+    "DecodeError",
+    "Dense",
+    "Elias",
+    "EliasDense",
+    "FixedWidth",
+    "GolombRice",
+    "SparseFloats",
+    "Varint",
+]

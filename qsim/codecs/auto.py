@@ -10,8 +10,11 @@ from numpy.typing import NDArray
 
 from qsim.batch import Floats, Levels, Message, Packets, Signs
 from qsim.codecs.base import VERSION, Codec, DecodeError, read_header
+from qsim.codecs.bitmap import Bitmap
 from qsim.codecs.dense import Dense
 from qsim.codecs.elias import Elias, GolombRice
+from qsim.codecs.elias_dense import EliasDense
+from qsim.codecs.fixed_width import FixedWidth
 from qsim.codecs.varint import Varint
 from qsim.options import option
 
@@ -103,7 +106,8 @@ class Auto(Codec):
 @cache
 def _candidates(kind: type[Message]) -> tuple[Codec, ...]:
     elias = [Elias(code) for code in ("gamma", "delta", "omega")]
-    every: list[Codec] = [Dense("float32"), Varint(), *elias, GolombRice()]
+    dense = [EliasDense(code) for code in ("gamma", "delta", "omega")]
+    every: list[Codec] = [Dense("float32"), FixedWidth(), Bitmap(), Varint(), *elias, *dense, GolombRice()]
     return tuple(sorted((codec for codec in every if kind in codec.carries), key=lambda codec: codec.number))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import Any, Literal, final
 
 import numpy as np
@@ -16,11 +17,12 @@ _RICE = 3
 
 
 class _BitCodec(EntryCodec):
-    """What the codes of bits share. The number of a code is that of its kernels."""
+    """What the codes of bits share."""
 
     @property
+    @abstractmethod
     def _code(self) -> int:
-        raise NotImplementedError
+        """The number of the code, as its kernels have it."""
 
     def _parameters(self, entries: Entries) -> NDArray[np.uint8]:
         """Return the Rice parameter of every row."""

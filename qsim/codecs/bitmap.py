@@ -1,0 +1,48 @@
+"""A bit for every coordinate, and then what the entries hold."""
+
+from __future__ import annotations
+
+from typing import Any, final
+
+from qsim.codecs.coordinates import CoordinateCodec
+from qsim.options import option
+
+
+@final
+@option
+class Bitmap(CoordinateCodec):
+    """A bit for every coordinate, 1 for an entry, filled to a byte; then the entries' fields, filled to a byte.
+
+    The field of a level is its sign and |level| - 1 in bit_length(s - 1) bits, that of a sign the one bit, that of a
+    float its 32 bits. So k entries take 8 (ceil(n / 8) + ceil(k * width / 8)) bits, and a row without entries none.
+
+    >>> import qsim
+    >>> message = qsim.batch.Levels.single([0, 0, -1, 2], scale=1.0, s=2)
+    >>> qsim.codecs.Bitmap().encode(message)[0].hex()
+    '0000803f3090'
+
+    Raises ValueError for n above 2^48.
+    """
+
+    @property
+    def number(self) -> int:
+        return 5
+
+    def _kernels(self, s: int) -> tuple[Any, Any, Any]:
+        from qsim.kernels.bitmap import KERNELS, LEVELS
+        from qsim.kernels.packing import group_of
+
+        payload = min(s, LEVELS)
+        kernels: tuple[Any, Any, Any] = KERNELS[payload, group_of(_width(s))]
+        return kernels
+
+    def _most_bits(self, s: int) -> tuple[int, int]:
+        return 1, _width(s)
+
+    def _least_bits(self, s: int) -> int:
+        return 1 + _width(s)
+
+
+def _width(s: int) -> int:
+    """Return how many bits the field of an entry has."""
+    return 1 + (s - 1).bit_length() if s else 32

@@ -1,0 +1,79 @@
+"""What the codecs that spend bits on every coordinate share."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qsim.batch import Packets
+from qsim.codecs.base import DecodeError
+from qsim.codecs.entries import Entries, EntryCodec
+
+_LARGEST = 2**48
+UNFILLED, EMPTY, ZERO = 6, 7, 8
+"""Reasons that the kernels give for refusing a packet, besides those of all entry codecs."""
+
+
+class CoordinateCodec(EntryCodec):
+    """A codec whose bodies have bits for every coordinate: n of them at least, or none in a row without entries.
+
+    A subclass names its kernels, which have one signature, and says how many bits they take at most.
+    """
+
+    _reasons: ClassVar[dict[int, str]] = {
+        UNFILLED: "bits or bytes behind the last coordinate are not what fills the last byte",
+        EMPTY: "a body without an entry; such a packet ends behind its front",
+        ZERO: "a value is zero, and would not have been sent",
+    }
+
+    @abstractmethod
+    def _kernels(self, s: int) -> tuple[Any, Any, Any]:
+        """Return the kernels (encode, sizes, decode) for levels up to s, or (s = 0) for floats."""
+
+    @abstractmethod
+    def _most_bits(self, s: int) -> tuple[int, int]:
+        """Return how many bits a coordinate takes, and how many more an entry takes at most."""
+
+    def _most_bytes(self, entries: Entries) -> int:
+        self._bounded(entries.stream.n)
+        coordinate, entry = self._most_bits(entries.s)
+        rows = int(np.count_nonzero(np.diff(entries.offsets)))
+        return (rows * entries.stream.n * coordinate + entries.index.size * entry) // 8 + 2 * rows
+
+    def _write(self, entries: Entries, skip: int, offsets: NDArray[np.int64], data: NDArray[np.uint8]) -> int:
+        e, s = entries, entries.s
+        used: int = self._kernels(s)[0](e.offsets, e.index, e.word, e.stream.n, s, skip, offsets, data)
+        return used
+
+    def _sizes(self, entries: Entries) -> NDArray[np.int64]:
+        self._bounded(entries.stream.n)
+        e, s, out = entries, entries.s, np.empty(entries.rows, np.int64)
+        self._kernels(s)[1](e.offsets, e.index, e.word, e.stream.n, s, out)
+        return out
+
+    def _read(
+        self,
+        packets: Packets,
+        skip: int,
+        n: int,
+        s: int,
+        offsets: NDArray[np.int64],
+        index: NDArray[Any],
+        word: NDArray[np.int32],
+    ) -> tuple[int, int, int]:
+        self._bounded(n, DecodeError)
+        found: tuple[int, int, int] = self._kernels(s)[2](
+            packets.data, packets.offsets, skip, n, s, offsets, index, word
+        )
+        reason, row, at = found
+        if reason in self._reasons:
+            raise DecodeError(f", byte {at}: {self._reasons[reason]} (n = {n})", row)
+        return found
+
+    def _bounded(self, n: int, error: type[ValueError] = ValueError) -> None:
+        """Refuse vectors so long that bits would no longer be counted in 64 bits."""
+        if n > _LARGEST:
+            raise error(f"{self!r} carries vectors of up to 2^48 coordinates, found n = {n}; use a sparse codec")
