@@ -78,33 +78,14 @@ def _push(
 
 @inlined
 def _put_back(
-    data: NDArray[np.uint8],
-    at: np.uint64,
-    bits: np.uint64,
-    held: np.uint64,
-    word: np.uint64,
-    length: np.uint64,
-    floor: np.uint64,
+    data: NDArray[np.uint8], at: np.uint64, bits: np.uint64, held: np.uint64, word: np.uint64, length: np.uint64
 ) -> tuple[np.uint64, np.uint64, np.uint64]:
-    """Put up to 56 bits before the up to 7 held ones; whole bytes are written, none before `floor`.
-
-    Returns the new (at, bits, held): bytes are written from `at` on.
-    """
+    """Put up to 56 bits before the up to 7 held ones; eight bytes are written. Returns the new (at, bits, held)."""
     bits |= word << held
     held += length
-    if at >= floor + np.uint64(8):
-        store(data, at - np.uint64(8), bits)
-        whole = held >> np.uint64(3)
-        at -= whole
-        bits = bits >> (whole << np.uint64(3))
-        held &= np.uint64(7)
-    else:
-        while held >= np.uint64(8):
-            at -= _ONE
-            data[at] = np.uint8(bits & np.uint64(255))
-            bits >>= np.uint64(8)
-            held -= np.uint64(8)
-    return at, bits, held
+    store(data, at - np.uint64(8), bits)
+    whole = held >> np.uint64(3)
+    return at - whole, bits >> (whole << np.uint64(3)), held & np.uint64(7)
 
 
 @kernel
@@ -173,7 +154,7 @@ def _plausible(k: np.uint64, size: np.uint64, n: int, s: int) -> bool:
 def _kernels(payload: int) -> Any:
     """Make the kernels for a payload: a constant in them, so that what does not concern it vanishes."""
     tables = 1 if payload == FLOATS else 2
-    states_bytes = np.uint64(4 * tables)
+    states_bytes, value_bytes = np.uint64(4 * tables), np.uint64(4 if payload == FLOATS else 0)
 
     @kernel
     def count(
@@ -211,7 +192,7 @@ def _kernels(payload: int) -> Any:
             gaps = np.uint64(0)
         if level_low == np.uint64(0):
             levels = np.uint64(0)
-        return int(np.int64(gaps + levels)) + (32 * index.size if payload == FLOATS else 0)
+        return int(np.int64(gaps + levels))
 
     @kernel
     def encode(
@@ -244,8 +225,8 @@ def _kernels(payload: int) -> Any:
             p, head_bytes = precision(k), _head(k, counts, low, tables, head, divisors)
             gap_mask = ~np.uint64(0) if low[0] != np.uint64(0) else np.uint64(0)
             level_mask = ~np.uint64(0) if low[1] != np.uint64(0) else np.uint64(0)
-            floor = at + head_bytes + states_bytes
-            words_at = floor + np.uint64((bits_total + 7) >> 3)
+            states_at = at + head_bytes
+            words_at = states_at + states_bytes + value_bytes * k + np.uint64((bits_total + 7) >> 3)
             bits_at, bits, held = words_at, np.uint64(0), np.uint64(-bits_total & 7)
             gap_state, level_state = LOWEST, LOWEST
             here = np.int64(index[last - _ONE])
@@ -261,11 +242,9 @@ def _kernels(payload: int) -> Any:
                 gap_low = _low(gap, gap_plain)
                 level_word, level_full = np.uint64(0), np.uint64(0)
                 low_bits, low_length = np.uint64(0), np.uint64(0)
-                if payload == FLOATS:
-                    low_bits, low_length = np.uint64(word) & np.uint64(0xFFFFFFFF), np.uint64(32)
-                elif payload == SIGNS:
+                if payload == SIGNS:
                     level_state, level_word, level_full = _push(level_state, of_level, np.uint64(word < 0), p)
-                else:
+                if payload == LEVELS:
                     symbol, low_length = _level_class(word)
                     low_length &= level_mask
                     low_bits = _low(np.uint64(abs(word)), low_length)
@@ -273,19 +252,21 @@ def _kernels(payload: int) -> Any:
                 gap_state, gap_word, gap_full = _push(gap_state, of_gap, gap_symbol, p)
                 store_low(data, words_at, gap_word << (level_full << np.uint64(4)) | level_word & -level_full)
                 words_at += (gap_full + level_full) << _ONE
-                if gap_plain + low_length <= np.uint64(56):
-                    bits_at, bits, held = _put_back(
-                        data, bits_at, bits, held, gap_low << low_length | low_bits, gap_plain + low_length, floor
-                    )
-                else:
-                    bits_at, bits, held = _put_back(data, bits_at, bits, held, low_bits, low_length, floor)
-                    bits_at, bits, held = _put_back(data, bits_at, bits, held, gap_low, gap_plain, floor)
+                if gap_plain + low_length > np.uint64(56):
+                    bits_at, bits, held = _put_back(data, bits_at, bits, held, low_bits, low_length)
+                    low_bits, low_length = np.uint64(0), np.uint64(0)
+                bits_at, bits, held = _put_back(
+                    data, bits_at, bits, held, gap_low << low_length | low_bits, gap_plain + low_length
+                )
+            # What stands before the plain bits comes last: writing them ran up to eight bytes into it.
             for j in range(head_bytes):
                 data[at + j] = head[j]
-            for j in range(np.uint64(4)):
-                data[floor - states_bytes + j] = np.uint8(gap_state >> (j << np.uint64(3)) & np.uint64(255))
-                if payload != FLOATS:
-                    data[floor - np.uint64(4) + j] = np.uint8(level_state >> (j << np.uint64(3)) & np.uint64(255))
+            for j in range(states_bytes):
+                states = level_state << np.uint64(32) | gap_state
+                data[states_at + j] = np.uint8(states >> (j << np.uint64(3)) & np.uint64(255))
+            for j in range(value_bytes * k):
+                value = np.uint64(words[first + (j >> _TWO)]) >> ((j & np.uint64(3)) << np.uint64(3))
+                data[states_at + states_bytes + j] = np.uint8(value & np.uint64(255))
             at = words_at
             out_offsets[row + 1] = at
         return int(np.int64(at))
@@ -330,7 +311,7 @@ def _kernels(payload: int) -> Any:
                         symbol = _level_class(np.int64(words[i]))[0]
                     level_state, _, full = _push(level_state, of_level, symbol, p)
                     written += full
-            out[row] = np.int64(head_bytes + states_bytes + _TWO * written) + ((bits_total + 7) >> 3)
+            out[row] = np.int64(head_bytes + states_bytes + value_bytes * k + _TWO * written) + ((bits_total + 7) >> 3)
 
     @kernel
     def decode(
@@ -379,7 +360,7 @@ def _kernels(payload: int) -> Any:
                 if data[start] & np.uint8((np.uint64(255) >> (at & np.uint64(7)))) != 0:
                     return BAD_TABLE, row, int(np.int64(start - begin))
                 start += _ONE
-            if start + states_bytes > end:
+            if start + states_bytes + value_bytes * k > end:
                 return TRUNCATED, row, int(np.int64(start - begin))
             both = load_low(data, start)
             gap_state, level_state = both & np.uint64(0xFFFFFFFF), both >> np.uint64(32)
@@ -387,7 +368,8 @@ def _kernels(payload: int) -> Any:
                 level_state = LOWEST
             if min(gap_state, level_state) < LOWEST or max(gap_state, level_state) >= LOWEST << _16:
                 return LEFT_OVER, row, int(np.int64(start - begin))
-            at, words_at = (start + states_bytes) << np.uint64(3), end
+            value_at, words_at = start + states_bytes, end
+            at = (value_at + value_bytes * k) << np.uint64(3)
             mask, previous = (_ONE << p) - _ONE, np.int64(-1)
             last = done + k
             while done < last:
@@ -409,11 +391,10 @@ def _kernels(payload: int) -> Any:
                     return reason, row, int(np.int64((at >> np.uint64(3)) - begin))
                 previous += np.int64(gap)
                 if payload == FLOATS:
-                    window = load(data, at >> np.uint64(3)) << (at & np.uint64(7))
-                    word = np.int64(window >> np.uint64(32))
-                    at += np.uint64(32)
+                    word = np.int64(load_low(data, value_at) & np.uint64(0xFFFFFFFF))
                     if word & 0x7F800000 == 0x7F800000:
-                        return NOT_FINITE, row, int(np.int64((at >> np.uint64(3)) - begin) - 4)
+                        return NOT_FINITE, row, int(np.int64(value_at - begin))
+                    value_at += value_bytes
                     word -= (word >> 31) << 32
                 else:
                     slot = np.uint64(level_slots[level_state & mask])
@@ -428,10 +409,7 @@ def _kernels(payload: int) -> Any:
                     level = meaning >> np.uint64(8)
                     negative = np.int64(meaning >> np.uint64(7) & _ONE)
                     if payload == LEVELS:
-                        # The longest gap's bits and a level's are in one window, but for n above 2^28.
-                        window = window << length if length <= np.uint64(28) else (
-                            load(data, at >> np.uint64(3)) << (at & np.uint64(7))
-                        )
+                        window = load(data, at >> np.uint64(3)) << (at & np.uint64(7))
                         length = meaning & np.uint64(127)
                         level += window >> _ONE >> (np.uint64(63) - length)
                         at += length
@@ -445,9 +423,9 @@ def _kernels(payload: int) -> Any:
                 words[done] = word
                 done += _ONE
             rest = at & np.uint64(7)
-            filling = data[at >> np.uint64(3)] & np.uint8(np.uint64(255) >> rest) if rest != np.uint64(0) else 0
+            filling = np.uint64(data[at >> np.uint64(3)]) & (np.uint64(255) >> rest)
             start = (at + np.uint64(7)) >> np.uint64(3)
-            if start != words_at or filling != 0 or gap_state != LOWEST or level_state != LOWEST:
+            if start != words_at or (rest > np.uint64(0) and filling > np.uint64(0)) or gap_state != LOWEST or level_state != LOWEST:
                 return LEFT_OVER, row, int(np.int64(start - begin))
             out_offsets[row + 1] = done
         return FINE, 0, 0
