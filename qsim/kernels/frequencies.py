@@ -158,18 +158,22 @@ def read_table(
 
 
 @kernel
-def to_divisors(frequencies: NDArray[np.int64], divisors: NDArray[np.uint64]) -> None:
-    """Write how to encode a symbol: the reciprocal of its frequency, and then the frequency, its start, and a shift.
+def to_divisors(frequencies: NDArray[np.int64], p: np.uint64, divisors: NDArray[np.uint64]) -> None:
+    """Write four words for each symbol, how to encode it.
 
-    For every x below 2^31, x // frequency is x * reciprocal >> shift (Granlund and Montgomery 1994).
+    They are the reciprocal of its frequency, its start and (8 bits) a shift, the least state that is too large for it,
+    and 2^p less its frequency. For every x below 2^31, x // frequency is x * reciprocal >> shift (Granlund and
+    Montgomery 1994).
     """
     start = np.uint64(0)
     for symbol in range(SYMBOLS):
         frequency = np.uint64(frequencies[symbol])
         if frequency > np.uint64(0):
             shift = np.uint64(95) - leading_zeros(frequency - _ONE)
-            divisors[2 * symbol] = ((_ONE << shift) + frequency - _ONE) // frequency
-            divisors[2 * symbol + 1] = frequency << np.uint64(32) | start << np.uint64(8) | shift
+            divisors[4 * symbol] = ((_ONE << shift) + frequency - _ONE) // frequency
+            divisors[4 * symbol + 1] = start << np.uint64(8) | shift
+            divisors[4 * symbol + 2] = frequency << (np.uint64(31) - p)
+            divisors[4 * symbol + 3] = (_ONE << p) - frequency
             start += frequency
 
 

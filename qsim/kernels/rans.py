@@ -63,17 +63,17 @@ def _low(number: np.uint64, length: np.uint64) -> np.uint64:
 
 @inlined
 def _push(
-    state: np.uint64, divisors: NDArray[np.uint64], symbol: np.uint64, p: np.uint64
+    state: np.uint64, divisors: NDArray[np.uint64], symbol: np.uint64
 ) -> tuple[np.uint64, np.uint64, np.uint64]:
     """Put a symbol into a state: (new state, low word of the old one, 1 if the word must be written else 0)."""
-    reciprocal, packed = divisors[_TWO * symbol], divisors[_TWO * symbol + _ONE]
-    frequency = packed >> np.uint64(32)
+    row = symbol << _TWO
     word = state & _WORD
-    full = np.uint64(state >= frequency << (np.uint64(31) - p))
-    state >>= full << np.uint64(4)
-    quotient = state * reciprocal >> (packed & np.uint64(255))
-    start = packed >> np.uint64(8) & np.uint64(0xFFFFFF)
-    return state + start + quotient * ((_ONE << p) - frequency), word, full
+    full = np.uint64(state >= divisors[row + _TWO])
+    shorter = state >> _16
+    state = shorter if full != np.uint64(0) else state
+    packed = divisors[row + _ONE]
+    quotient = state * divisors[row] >> (packed & np.uint64(63))
+    return state + (packed >> np.uint64(8)) + quotient * divisors[row + np.uint64(3)], word, full
 
 
 @inlined
@@ -115,7 +115,7 @@ def _head(
     at <<= np.uint64(3)
     for table in range(tables):
         at = write_table(head, at, counts[table], low[table] != np.uint64(0), 1 + table)
-        to_divisors(counts[table], divisors[table])
+        to_divisors(counts[table], p, divisors[table])
     return (at + np.uint64(7)) >> np.uint64(3)
 
 
@@ -165,7 +165,10 @@ def _kernels(payload: int) -> Any:
         counts: NDArray[np.int64],
         low: NDArray[np.uint64],
     ) -> int:
-        """Count a row's symbols, and join the plain bits in `low`: (how many plain bits), or -1 for no message."""
+        """Count a row's symbols in counts[0], and join the plain bits in `low`: how many those are, or -1 for no message.
+
+        Entries take turns with two counts of every symbol: adding to what was just written is slow.
+        """
         counts[:] = 0
         previous, good = np.int64(-1), True
         gaps = levels = gap_low = level_low = np.uint64(0)
@@ -176,17 +179,21 @@ def _kernels(payload: int) -> Any:
             previous = here
             if not good:
                 return -1
+            turn = i & _ONE
             symbol, plain = class_of(gap)
-            counts[0, symbol] += 1
+            counts[turn, 0, symbol] += 1
             gaps += plain
             gap_low |= _low(gap, plain)
             if payload == SIGNS:
-                counts[1, np.uint64(word < 0)] += 1
+                counts[turn, 1, np.uint64(word < 0)] += 1
             if payload == LEVELS:
                 symbol, plain = _level_class(word)
-                counts[1, symbol] += 1
+                counts[turn, 1, symbol] += 1
                 levels += plain
                 level_low |= _low(np.uint64(abs(word)), plain)
+        for table in range(2):
+            for symbol in range(SYMBOLS):
+                counts[0, table, symbol] += counts[1, table, symbol]
         low[0], low[1] = gap_low, level_low
         if gap_low == np.uint64(0):
             gaps = np.uint64(0)
@@ -206,9 +213,9 @@ def _kernels(payload: int) -> Any:
         data: NDArray[np.uint8],
     ) -> int:
         """Write every row as a packet behind `skip` free bytes: the bytes used, or -1 - row for what is no message."""
-        counts = np.empty((2, SYMBOLS), np.int64)
+        counts = np.empty((2, 2, SYMBOLS), np.int64)
         low, head = np.zeros(2, np.uint64), np.empty(HEAD, np.uint8)
-        divisors = np.empty((2, 2 * SYMBOLS), np.uint64)
+        divisors = np.empty((2, 4 * SYMBOLS), np.uint64)
         of_gap, of_level = divisors[0], divisors[1]
         at = np.uint64(0)
         out_offsets[0] = 0
@@ -222,7 +229,7 @@ def _kernels(payload: int) -> Any:
             if bits_total < 0:
                 return -1 - row
             k = last - first
-            p, head_bytes = precision(k), _head(k, counts, low, tables, head, divisors)
+            head_bytes = _head(k, counts[0], low, tables, head, divisors)
             gap_mask = ~np.uint64(0) if low[0] != np.uint64(0) else np.uint64(0)
             level_mask = ~np.uint64(0) if low[1] != np.uint64(0) else np.uint64(0)
             states_at = at + head_bytes
@@ -243,13 +250,13 @@ def _kernels(payload: int) -> Any:
                 level_word, level_full = np.uint64(0), np.uint64(0)
                 low_bits, low_length = np.uint64(0), np.uint64(0)
                 if payload == SIGNS:
-                    level_state, level_word, level_full = _push(level_state, of_level, np.uint64(word < 0), p)
+                    level_state, level_word, level_full = _push(level_state, of_level, np.uint64(word < 0))
                 if payload == LEVELS:
                     symbol, low_length = _level_class(word)
                     low_length &= level_mask
                     low_bits = _low(np.uint64(abs(word)), low_length)
-                    level_state, level_word, level_full = _push(level_state, of_level, symbol, p)
-                gap_state, gap_word, gap_full = _push(gap_state, of_gap, gap_symbol, p)
+                    level_state, level_word, level_full = _push(level_state, of_level, symbol)
+                gap_state, gap_word, gap_full = _push(gap_state, of_gap, gap_symbol)
                 store_low(data, words_at, gap_word << (level_full << np.uint64(4)) | level_word & -level_full)
                 words_at += (gap_full + level_full) << _ONE
                 if gap_plain + low_length > np.uint64(56):
@@ -281,9 +288,9 @@ def _kernels(payload: int) -> Any:
         out: NDArray[np.int64],
     ) -> None:
         """Write the bytes that `encode` takes for every row, without `skip`; -1 for a row that is no message."""
-        counts = np.empty((2, SYMBOLS), np.int64)
+        counts = np.empty((2, 2, SYMBOLS), np.int64)
         low, head = np.zeros(2, np.uint64), np.empty(HEAD, np.uint8)
-        divisors = np.empty((2, 2 * SYMBOLS), np.uint64)
+        divisors = np.empty((2, 4 * SYMBOLS), np.uint64)
         of_gap, of_level = divisors[0], divisors[1]
         for row in range(out.size):
             first, last = np.uint64(offsets[row]), np.uint64(offsets[row + 1])
@@ -295,21 +302,21 @@ def _kernels(payload: int) -> Any:
                 out[row] = -1
                 continue
             k = last - first
-            p, head_bytes = precision(k), _head(k, counts, low, tables, head, divisors)
+            head_bytes = _head(k, counts[0], low, tables, head, divisors)
             gap_state, level_state, written = LOWEST, LOWEST, np.uint64(0)
             here = np.int64(index[last - _ONE])
             i = last
             while i > first:
                 i -= _ONE
                 previous = np.int64(index[i - _ONE]) if i > first else np.int64(-1)
-                gap_state, _, full = _push(gap_state, of_gap, class_of(np.uint64(here - previous))[0], p)
+                gap_state, _, full = _push(gap_state, of_gap, class_of(np.uint64(here - previous))[0])
                 here = previous
                 written += full
                 if payload != FLOATS:
                     symbol = np.uint64(words[i] < 0)
                     if payload == LEVELS:
                         symbol = _level_class(np.int64(words[i]))[0]
-                    level_state, _, full = _push(level_state, of_level, symbol, p)
+                    level_state, _, full = _push(level_state, of_level, symbol)
                     written += full
             out[row] = np.int64(head_bytes + states_bytes + value_bytes * k + _TWO * written) + ((bits_total + 7) >> 3)
 
