@@ -38,6 +38,12 @@ def class_of(number: np.uint64) -> tuple[np.uint64, np.uint64]:
     return (plain << np.uint64(2)) + (number >> plain) - _ONE, plain
 
 
+@inlined
+def plain_bits(order: int) -> int:
+    """Return how many plain bits the numbers of a class have."""
+    return max((order + 1) >> 2, 1) - 1
+
+
 @kernel
 def to_frequencies(counts: NDArray[np.int64], k: int, p: int) -> None:
     """Turn counts that sum to k into frequencies that sum to 2^p: one for each symbol used, the rest in proportion."""
@@ -197,9 +203,9 @@ def to_slots(
         for place in range(frequency):
             slots[at + place] = np.uint32((frequency - 1) << 20 | place << 8 | symbol)
         at += frequency
-        order = (symbol >> 1 if signed else symbol) + 1
-        low = max(order >> 2, 1) - 1
+        order = symbol >> 1 if signed else symbol
+        low = plain_bits(order)
         sign = symbol & 1 if signed else 0
-        meanings[symbol] = np.uint64((order - 4 * low) << low << 8 | sign << 7 | (low if plain else 0))
+        meanings[symbol] = np.uint64((order + 1 - 4 * low) << low << 8 | sign << 7 | (low if plain else 0))
     slots[at : 1 << p] = NO_SYMBOL
     meanings[NO_SYMBOL] = 0

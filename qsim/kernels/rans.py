@@ -22,6 +22,7 @@ from qsim.kernels.frequencies import (
     SYMBOLS,
     class_of,
     highest_shared,
+    plain_bits,
     precision,
     read_table,
     to_divisors,
@@ -45,6 +46,7 @@ FINE, TRUNCATED, OVERLONG, PAST_N, PAST_LEVELS, NOT_FINITE, BAD_TABLE, NO_SYMBOL
 
 _ONE, _TWO, _64 = np.uint64(1), np.uint64(2), np.uint64(64)
 _16, _WORD = np.uint64(16), np.uint64(0xFFFF)
+_SMALL, _ZERO = np.uint64(128), 64  # a gap below the one, and a level that is by the other, are counted as they are
 _LIMITS = (188, 238)  # so many symbols of gaps and of levels
 
 
@@ -151,6 +153,27 @@ def _plausible(k: np.uint64, size: np.uint64, n: int, s: int) -> bool:
     return bool(k <= np.uint64(n) and k <= (size * ENTRIES_PER_BYTE if s > 0 else size >> _TWO))
 
 
+@kernel
+def _fold(tally: NDArray[np.int64], counts: NDArray[np.int64], low: NDArray[np.uint64]) -> np.int64:
+    """Put the small numbers into their classes; return how many plain bits all numbers have."""
+    for place in range(tally.shape[2]):
+        gaps, levels = tally[0, 0, place] + tally[1, 0, place], tally[0, 1, place] + tally[1, 1, place]
+        if gaps > 0:
+            symbol, plain = class_of(np.uint64(place))
+            counts[0, symbol] += gaps
+            low[0] |= _low(np.uint64(place), plain)
+        if levels > 0:
+            symbol, plain = _level_class(np.int64(place - _ZERO))
+            counts[1, symbol] += levels
+            low[1] |= _low(np.uint64(abs(place - _ZERO)), plain)
+    total = np.int64(0)
+    for table in range(2):
+        if low[table] != np.uint64(0):
+            for symbol in range(SYMBOLS):
+                total += counts[table, symbol] * plain_bits(symbol >> table)
+    return total
+
+
 def _kernels(payload: int) -> Any:
     """Make the kernels for a payload: a constant in them, so that what does not concern it vanishes."""
     tables = 1 if payload == FLOATS else 2
@@ -162,44 +185,40 @@ def _kernels(payload: int) -> Any:
         words: NDArray[np.int32],
         n: int,
         s: int,
+        tally: NDArray[np.int64],
         counts: NDArray[np.int64],
         low: NDArray[np.uint64],
     ) -> int:
-        """Count a row's symbols in counts[0], and join the plain bits in `low`: how many those are, or -1 for no message.
+        """Count a row's symbols, and join the plain bits in `low`: how many those are, or -1 for no message.
 
-        Entries take turns with two counts of every symbol: adding to what was just written is slow.
+        Small numbers are counted as they are, and put into classes at the end. Entries take turns with two counts of
+        each: adding to what was just written is slow.
         """
+        tally[:] = 0
         counts[:] = 0
-        previous, good = np.int64(-1), True
-        gaps = levels = gap_low = level_low = np.uint64(0)
+        low[:] = 0
+        previous = np.int64(-1)
         for i in range(np.uint64(index.size)):
             here, word = np.int64(index[i]), np.int64(words[i])
-            good &= is_entry(here, previous, word, n, s, payload)
-            gap = np.uint64(here - previous)
-            previous = here
-            if not good:
+            if not is_entry(here, previous, word, n, s, payload):
                 return -1
-            turn = i & _ONE
-            symbol, plain = class_of(gap)
-            counts[turn, 0, symbol] += 1
-            gaps += plain
-            gap_low |= _low(gap, plain)
-            if payload == SIGNS:
-                counts[turn, 1, np.uint64(word < 0)] += 1
-            if payload == LEVELS:
-                symbol, plain = _level_class(word)
-                counts[turn, 1, symbol] += 1
-                levels += plain
-                level_low |= _low(np.uint64(abs(word)), plain)
-        for table in range(2):
-            for symbol in range(SYMBOLS):
-                counts[0, table, symbol] += counts[1, table, symbol]
-        low[0], low[1] = gap_low, level_low
-        if gap_low == np.uint64(0):
-            gaps = np.uint64(0)
-        if level_low == np.uint64(0):
-            levels = np.uint64(0)
-        return int(np.int64(gaps + levels))
+            gap, turn = np.uint64(here - previous), i & _ONE
+            previous = here
+            if gap < _SMALL:
+                tally[turn, 0, gap] += 1
+            else:
+                symbol, plain = class_of(gap)
+                counts[0, symbol] += 1
+                low[0] |= _low(gap, plain)
+            if payload != FLOATS:
+                place = np.uint64(word + _ZERO)
+                if place < _SMALL:
+                    tally[turn, 1, place] += 1
+                else:
+                    symbol, plain = _level_class(word)
+                    counts[1, symbol] += 1
+                    low[1] |= _low(np.uint64(abs(word)), plain)
+        return int(_fold(tally, counts, low))
 
     @kernel
     def encode(
@@ -213,7 +232,7 @@ def _kernels(payload: int) -> Any:
         data: NDArray[np.uint8],
     ) -> int:
         """Write every row as a packet behind `skip` free bytes: the bytes used, or -1 - row for what is no message."""
-        counts = np.empty((2, 2, SYMBOLS), np.int64)
+        tally, counts = np.empty((2, 2, 128), np.int64), np.empty((2, SYMBOLS), np.int64)
         low, head = np.zeros(2, np.uint64), np.empty(HEAD, np.uint8)
         divisors = np.empty((2, 4 * SYMBOLS), np.uint64)
         of_gap, of_level = divisors[0], divisors[1]
@@ -225,11 +244,11 @@ def _kernels(payload: int) -> Any:
             if first == last:
                 out_offsets[row + 1] = at
                 continue
-            bits_total = count(index[first:last], words[first:last], n, s, counts, low)
+            bits_total = count(index[first:last], words[first:last], n, s, tally, counts, low)
             if bits_total < 0:
                 return -1 - row
             k = last - first
-            head_bytes = _head(k, counts[0], low, tables, head, divisors)
+            head_bytes = _head(k, counts, low, tables, head, divisors)
             gap_mask = ~np.uint64(0) if low[0] != np.uint64(0) else np.uint64(0)
             level_mask = ~np.uint64(0) if low[1] != np.uint64(0) else np.uint64(0)
             states_at = at + head_bytes
@@ -288,7 +307,7 @@ def _kernels(payload: int) -> Any:
         out: NDArray[np.int64],
     ) -> None:
         """Write the bytes that `encode` takes for every row, without `skip`; -1 for a row that is no message."""
-        counts = np.empty((2, 2, SYMBOLS), np.int64)
+        tally, counts = np.empty((2, 2, 128), np.int64), np.empty((2, SYMBOLS), np.int64)
         low, head = np.zeros(2, np.uint64), np.empty(HEAD, np.uint8)
         divisors = np.empty((2, 4 * SYMBOLS), np.uint64)
         of_gap, of_level = divisors[0], divisors[1]
@@ -297,12 +316,12 @@ def _kernels(payload: int) -> Any:
             out[row] = 0
             if first == last:
                 continue
-            bits_total = count(index[first:last], words[first:last], n, s, counts, low)
+            bits_total = count(index[first:last], words[first:last], n, s, tally, counts, low)
             if bits_total < 0:
                 out[row] = -1
                 continue
             k = last - first
-            head_bytes = _head(k, counts[0], low, tables, head, divisors)
+            head_bytes = _head(k, counts, low, tables, head, divisors)
             gap_state, level_state, written = LOWEST, LOWEST, np.uint64(0)
             here = np.int64(index[last - _ONE])
             i = last
