@@ -64,9 +64,7 @@ def _low(number: np.uint64, length: np.uint64) -> np.uint64:
 
 
 @inlined
-def _push(
-    state: np.uint64, divisors: NDArray[np.uint64], symbol: np.uint64
-) -> tuple[np.uint64, np.uint64, np.uint64]:
+def _push(state: np.uint64, divisors: NDArray[np.uint64], symbol: np.uint64) -> tuple[np.uint64, np.uint64, np.uint64]:
     """Put a symbol into a state: (new state, low word of the old one, 1 if the word must be written else 0)."""
     row = symbol << _TWO
     word = state & _WORD
@@ -373,9 +371,7 @@ def _kernels(payload: int) -> Any:
             for table in range(tables):
                 start = at
                 limit = _LIMITS[0] if table == 0 else (_LIMITS[1] if payload == LEVELS else 2)
-                at, plain = read_table(
-                    data, at, end << np.uint64(3), np.int64(p), limit, 1 + table, frequencies[table]
-                )
+                at, plain = read_table(data, at, end << np.uint64(3), np.int64(p), limit, 1 + table, frequencies[table])
                 if at == np.uint64(0):
                     return BAD_TABLE, row, int(np.int64((start >> np.uint64(3)) - begin))
                 to_slots(frequencies[table], np.int64(p), plain, table == 1, slots[table], meanings[table])
@@ -383,7 +379,7 @@ def _kernels(payload: int) -> Any:
             if tables == 2 and min(frequencies[0].max(), frequencies[1].max()) > highest_shared(p):
                 return BAD_TABLE, row, int(np.int64(start - begin))
             if at & np.uint64(7) != np.uint64(0):
-                if data[start] & np.uint8((np.uint64(255) >> (at & np.uint64(7)))) != 0:
+                if data[start] & np.uint8(np.uint64(255) >> (at & np.uint64(7))) != 0:
                     return BAD_TABLE, row, int(np.int64(start - begin))
                 start += _ONE
             if start + states_bytes + value_bytes * k > end:
@@ -451,7 +447,12 @@ def _kernels(payload: int) -> Any:
             rest = at & np.uint64(7)
             filling = np.uint64(data[at >> np.uint64(3)]) & (np.uint64(255) >> rest)
             start = (at + np.uint64(7)) >> np.uint64(3)
-            if start != words_at or (rest > np.uint64(0) and filling > np.uint64(0)) or gap_state != LOWEST or level_state != LOWEST:
+            if (
+                start != words_at
+                or (rest > np.uint64(0) and filling > np.uint64(0))
+                or gap_state != LOWEST
+                or level_state != LOWEST
+            ):
                 return LEFT_OVER, row, int(np.int64(start - begin))
             out_offsets[row + 1] = done
         return FINE, 0, 0
