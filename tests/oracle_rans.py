@@ -1,4 +1,4 @@
-"""A plain-Python `RANS`, encoder and decoder: slow, obvious, and written from the specification, not from the kernels."""
+"""A plain-Python `RANS`, encoder and decoder: slow, obvious, written from the specification, not from the kernels."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ from qsim.kernels.frequencies import (
 from qsim.kernels.words import load, load_low, store, store_low
 
 LOWEST = np.uint64(1 << 15)
-"""A state is at least this, and below 2^16 times as much. The encoder starts from it, and the decoder must end at it."""
+"""A state is at least this, and below 2^16 times as much. The encoder starts from it; the decoder must end at it."""
 
 ENTRIES_PER_BYTE = np.uint64(1600)
 """An entry lessens the logarithm of a state by log2(288/287) at least, so that 1595 take a byte."""
