@@ -25,7 +25,7 @@ class RANS(EntryCodec):
     >>> import qsim
     >>> message = qsim.batch.Levels.single([0, 0, -1, 2], scale=1.0, s=2)
     >>> qsim.codecs.RANS().size(message).tolist()
-    [136]
+    [168]
 
     Source: Duda, "Asymmetric numeral systems: entropy coding combining speed of Huffman coding with compression rate of
     arithmetic coding", arXiv:1311.2540, 2013. Raises ValueError for n above 2^48.
