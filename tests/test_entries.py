@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qsim.batch import Floats, Levels, Message, Packets, Signs, index_type
-from qsim.codecs import Codec, DecodeError, Dense, Elias, GolombRice, SparseFloats, Varint
+from qsim.codecs import RANS, Codec, DecodeError, Dense, Elias, GolombRice, SparseFloats, Varint
 
 CODES = {"gamma": Elias("gamma"), "delta": Elias("delta"), "omega": Elias("omega"), "rice": GolombRice()}
-CODECS: list[Codec] = [Varint(), *CODES.values()]
+CODECS: list[Codec] = [Varint(), *CODES.values(), RANS()]
 
 scales = st.floats(2.0**-126, 2.0**126, width=32)
 values = st.floats(-(2.0**100), 2.0**100, width=32).filter(bool)
@@ -156,7 +156,7 @@ def refused_or_same(codec: Codec, header: bytes, packets: list[bytes]) -> None:
     if isinstance(message, Floats) and message.nonzeros < message.value.size:
         return  # a zero as a float: no encoder writes it, but it is a number
     again = codec.encode(message)
-    if codec == GolombRice():  # the parameter is the sender's choice
+    if codec in (GolombRice(), RANS()):  # the parameter, and the frequencies, are the sender's choice
         assert codec.decode(again, header) == message
     else:
         assert [again[row] for row in range(len(again))] == packets
@@ -216,7 +216,7 @@ def test_a_zero_scale_of_one_bucket_is_seen() -> None:
 
 def test_vectors_too_long_for_a_code_are_refused() -> None:
     message = Levels(2**48 + 1, np.array([0, 0]), np.zeros(0, np.int64), np.zeros(0, np.int32), np.float32([0]), 1)
-    for codec in CODES.values():
+    for codec in (*CODES.values(), RANS()):
         for act in (codec.encode, codec.size):
             with pytest.raises(ValueError, match=r"2\^48"):
                 act(message)

@@ -7,10 +7,12 @@ from qsim.codecs.dense import Dense
 from qsim.codecs.elias import Elias, GolombRice
 from qsim.codecs.elias_dense import EliasDense
 from qsim.codecs.fixed_width import FixedWidth
+from qsim.codecs.rans import RANS
 from qsim.codecs.sparse_floats import SparseFloats
 from qsim.codecs.varint import Varint
 
 __all__ = [
+    "RANS",
     "Auto",
     "Bitmap",
     "Codec",

@@ -15,6 +15,7 @@ from qsim.codecs.dense import Dense
 from qsim.codecs.elias import Elias, GolombRice
 from qsim.codecs.elias_dense import EliasDense
 from qsim.codecs.fixed_width import FixedWidth
+from qsim.codecs.rans import RANS
 from qsim.codecs.varint import Varint
 from qsim.options import option
 
@@ -107,7 +108,7 @@ class Auto(Codec):
 def _candidates(kind: type[Message]) -> tuple[Codec, ...]:
     elias = [Elias(code) for code in ("gamma", "delta", "omega")]
     dense = [EliasDense(code) for code in ("gamma", "delta", "omega")]
-    every: list[Codec] = [Dense("float32"), FixedWidth(), Bitmap(), Varint(), *elias, *dense, GolombRice()]
+    every: list[Codec] = [Dense("float32"), FixedWidth(), Bitmap(), Varint(), *elias, *dense, GolombRice(), RANS()]
     return tuple(sorted((codec for codec in every if kind in codec.carries), key=lambda codec: codec.number))
 
 

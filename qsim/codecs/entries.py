@@ -12,13 +12,16 @@ from numpy.typing import NDArray
 from qsim.batch import Floats, Levels, Message, Packets, Signs, index_type
 from qsim.codecs.base import Codec, DecodeError, Stream, read_header
 
-FINE, TRUNCATED, OVERLONG, PAST_N, PAST_LEVELS, NOT_FINITE = range(6)
+FINE, TRUNCATED, OVERLONG, PAST_N, PAST_LEVELS, NOT_FINITE, BAD_TABLE, NO_SYMBOL, LEFT_OVER = range(9)
 REASONS = {
     TRUNCATED: "the packet ends inside an entry",
     OVERLONG: "a number takes more bytes than it needs, or more than 64 bits",
     PAST_N: "a gap leads past the last coordinate",
     PAST_LEVELS: "a level is larger than s",
     NOT_FINITE: "a value is infinite or not a number",
+    BAD_TABLE: "a table of frequencies is none",
+    NO_SYMBOL: "a state stands for no symbol of its table",
+    LEFT_OVER: "a state is outside its interval, or something is left behind the last entry",
 }
 """The reasons that the kernels give for refusing a packet, in words."""
 
@@ -106,7 +109,7 @@ class Entries:
 class EntryCodec(Codec):
     """A codec of non-zeros: every packet is its floats, then a body that the subclass writes and reads.
 
-    A subclass says in `_least_bits` how few bits an entry can take, which bounds what a packet makes us reserve.
+    A subclass says in `_most_entries` how many entries packets can hold, which bounds what they make us reserve.
     """
 
     carries: ClassVar[tuple[type[Message], ...]] = (Levels, Signs, Floats)
@@ -126,9 +129,14 @@ class EntryCodec(Codec):
     def _sizes(self, entries: Entries) -> NDArray[np.int64]:
         """Return the bytes of the body of each row; -1 for a row that is no message."""
 
-    @abstractmethod
+    def _most_entries(self, packets: Packets, skip: int, n: int, s: int) -> int:
+        """Return how many entries packets whose bodies begin `skip` bytes into them can hold in all."""
+        body = np.diff(packets.offsets) - skip
+        return int(np.minimum(8 * body // self._least_bits(s), n).sum())
+
     def _least_bits(self, s: int) -> int:
         """Return how many bits an entry takes at least."""
+        return 1
 
     @abstractmethod
     def _read(
@@ -170,7 +178,7 @@ class EntryCodec(Codec):
             row = int(np.argmax(body < 0))
             raise DecodeError(f" ends inside the {stream.floats} floats that it begins with", row)
         front = packets.data[packets.offsets[:-1, None] + np.arange(skip)].view("<f4").astype(np.float32, copy=False)
-        most = int(np.minimum(8 * body // self._least_bits(s), stream.n).sum())
+        most = self._most_entries(packets, skip, stream.n, s)
         index, word = np.empty(most, index_type(stream.n)), np.empty(most, np.int32)
         offsets = np.empty(len(packets) + 1, np.int64)
         padded = np.concatenate([packets.data[: packets.offsets[-1]], np.zeros(SLACK, np.uint8)])
