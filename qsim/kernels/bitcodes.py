@@ -4,10 +4,10 @@ An entry is the code word of its gap, then its sign and, if s > 1, the code word
 gap and the 32 bits of its value. Bits fill bytes from the highest down. The last byte of a row is filled with bits that
 are no entry: ones for omega, zeros for the others. `docs/wire-format.md` is the specification.
 
-How fast: two entries at a time where both are short, the one test for that being the test for bad input too; all else
-goes one by one, with every check by itself. A code word is found by its number's highest bit; on the way in, one count
-of leading zeros (omega: one look into a table of 128) gives its length. Each entry's place follows from the lengths of
-those before it: that latency is the limit.
+How fast: two short entries make one store and up to four come from one load; the one test for being short is the test
+for bad input too, and all else goes one by one, with every check by itself. A code word is found by its number's
+highest bit; on the way in, one count of leading zeros (omega: one look into a table of 128) gives its length. Each
+entry's place follows from the lengths of those before it: that latency is the limit.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ LARGEST = 2**48
 
 _ONE, _TWO, _63, _64 = np.uint64(1), np.uint64(2), np.uint64(63), np.uint64(64)
 _SHORT = np.uint64(56)  # so many bits fit a word behind up to seven others
-_VALID, _HALF = np.uint64(57), np.uint64(28)  # so many bits of a window are there, and half of them
+_VALID = np.uint64(57)  # so many bits of a window are there
 
 
 def _omega_bits(number: int) -> str:
@@ -115,6 +115,7 @@ def _tail(code: int, word: np.int64, payload: int) -> tuple[np.uint64, np.uint64
     bits, length = _code(GAMMA if code == RICE else code, np.uint64(abs(word)), np.uint64(0))
     return sign << length | bits, length + _ONE
 
+
 @inlined
 def _short_entry(
     code: int, gap: np.int64, word: np.int64, rice: np.uint64, s: np.int64, payload: int
@@ -124,8 +125,9 @@ def _short_entry(
     Here s is at most 63.
     """
     bits, length = _code(code, np.uint64(gap), rice)
+    length = min(length, _64)  # so that sums do not wrap
     if payload == SIGNS:
-        return bits << _ONE | np.uint64(word < 0), length + _ONE | (np.uint64(word + 1) & ~_TWO) << np.uint64(6)
+        return bits << _ONE | np.uint64(word < 0), length + _ONE | np.uint64(word * word != 1) << np.uint64(6)
     tail = np.uint64(_TAILS[0 if code == RICE else code, np.uint64(word + 64) & np.uint64(127)])
     long = np.uint64(np.uint64(word + s) > np.uint64(s + s))
     size = tail & _63
@@ -213,22 +215,6 @@ def _signed(level: np.uint64, negative: np.uint64) -> np.int64:
 
 
 @inlined
-def _glance_two(
-    code: int, payload: int, window: np.uint64, rice: np.uint64, s: int, room: np.uint64
-) -> tuple[np.uint64, np.int64, np.uint64, np.int64, np.uint64, np.uint64, np.uint64]:
-    """Read two short entries: gap, level, the next gap and level, their length, and 0.
-
-    The last is not 0 if they are no entries, lead past the `room` to n, or are not short.
-    """
-    gap, minus, level, length, window, wrong = _glance_entry(code, payload, window, rice)
-    gap2, minus2, level2, length2, window, wrong2 = _glance_entry(code, payload, window, rice)
-    wrong |= wrong2 | np.uint64(gap + gap2 >= room)
-    if payload == LEVELS:
-        wrong |= np.uint64(level > np.uint64(s)) | np.uint64(level2 > np.uint64(s))
-    return gap, _signed(level, minus), gap2, _signed(level2, minus2), length + length2, window, wrong
-
-
-@inlined
 def _read(
     code: int, data: NDArray[np.uint8], at: np.uint64, window: np.uint64, rice: np.uint64, end: np.uint64
 ) -> tuple[np.uint64, np.uint64]:
@@ -250,6 +236,9 @@ def _read(
         rest = _window(data, at + run)
         return (((run - _ONE) << rice) | (rest >> np.uint64(1) >> (np.uint64(63) - rice))) + _ONE, run + rice
     if code == OMEGA:
+        number, length, _, wrong = _glance(code, window, rice)
+        if wrong == np.uint64(0):
+            return number, length
         number, length = _ONE, np.uint64(0)
         while window >> np.uint64(63) != np.uint64(0):
             size = number + _ONE
@@ -392,34 +381,23 @@ def _kernels(code: int, payload: int) -> Any:
                     return TRUNCATED, row, int(np.int64(at - first) >> 3)
             previous = np.int64(-1)
             while at < end:
-                while payload != FLOATS and end - at >= _64:
+                start = ~at
+                # Short entries, four to a window; what is not short or not good is left to the checks below.
+                while payload != FLOATS and at != start and end - at >= _64:
+                    start = at
                     window = _window(data, at)
-                    gap, level, gap2, level2, length, window, wrong = _glance_two(
-                        code, payload, window, rice, s, np.uint64(n - previous)
-                    )
-                    if (length > _VALID) | (wrong != np.uint64(0)):
-                        break
-                    at += length
-                    index[k] = previous + np.int64(gap)
-                    words[k] = level
-                    previous += np.int64(gap + gap2)
-                    index[k + _ONE] = previous
-                    words[k + _ONE] = level2
-                    k += _TWO
-                    if length > _HALF:
-                        continue
-                    gap, level, gap2, level2, more, window, wrong = _glance_two(
-                        code, payload, window, rice, s, np.uint64(n - previous)
-                    )
-                    if (length + more > _VALID) | (wrong != np.uint64(0)):
-                        continue
-                    at += more
-                    index[k] = previous + np.int64(gap)
-                    words[k] = level
-                    previous += np.int64(gap + gap2)
-                    index[k + _ONE] = previous
-                    words[k + _ONE] = level2
-                    k += _TWO
+                    for _ in range(4):
+                        gap, minus, level, length, window, wrong = _glance_entry(code, payload, window, rice)
+                        bad = (
+                            (at + length - start > _VALID) | (wrong != np.uint64(0)) | (gap >= np.uint64(n - previous))
+                        )
+                        if bad | (level > np.uint64(s)):
+                            break
+                        at += length
+                        previous += np.int64(gap)
+                        index[k] = previous
+                        words[k] = _signed(level, minus)
+                        k += _ONE
                 start = at
                 window = _window(data, at)
                 left = end - at
