@@ -12,16 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qsim.kernels._jit import inlined, kernel
-from qsim.kernels.words import leading_zeros, load_low, store_low, trailing_zeros
-
-FINE, TRUNCATED, OVERLONG, PAST_N, PAST_LEVELS, NOT_FINITE = range(6)
-"""What a decoder found: 0 for a good packet, else the reason for refusing it."""
-
-FLOATS, SIGNS, LEVELS = range(3)
-"""What an entry carries besides its gap; signs are levels of 1."""
+from qsim.kernels.reasons import FINE, FLOATS, LEVELS, NOT_FINITE, OVERLONG, PAST_LEVELS, PAST_N, SIGNS, TRUNCATED
+from qsim.kernels.words import is_entry, leading_zeros, load_low, store_low, trailing_zeros
 
 _MORE = np.uint64(0x8080808080808080)
-_SEVEN = np.uint64(127)
+_SEVEN, _SEVENTH = np.uint64(127), np.uint64(7)
 _ONE, _TWO = np.uint64(1), np.uint64(2)
 
 
@@ -43,10 +38,13 @@ def _length(number: np.uint64) -> np.uint64:
 @inlined
 def _put(data: NDArray[np.uint8], at: np.uint64, number: np.uint64) -> np.uint64:
     """Write one number and return the place behind it; eight bytes from `at` on may be overwritten."""
-    if number < np.uint64(1 << 14):
-        two = np.uint64(number > _SEVEN)
-        store_low(data, at, (number & _SEVEN) | two << np.uint64(7) | (number >> np.uint64(7)) << np.uint64(8))
-        return at + _ONE + two
+    if number < np.uint64(1 << 28):
+        length = _length(number)
+        word = (number & np.uint64(0x3FFF)) | (number & np.uint64(0xFFFC000)) << _TWO
+        word = (word & np.uint64(0x7F007F)) | (word & np.uint64(0x3F803F80)) << _ONE
+        more = (_ONE << ((length - _ONE) << np.uint64(3))) - _ONE
+        store_low(data, at, word | (_MORE & more))
+        return at + length
     while number > _SEVEN:
         data[at] = np.uint8(number & _SEVEN | np.uint64(128))
         number >>= np.uint64(7)
@@ -61,14 +59,6 @@ def _number(gap: np.uint64, word: np.int64, width: np.uint64, payload: int) -> n
     if payload == FLOATS:
         return gap - _ONE
     return (((gap - _ONE) << width) | np.uint64(abs(word) - 1)) << _ONE | np.uint64(word < 0)
-
-
-@inlined
-def _is_entry(index: np.int64, previous: np.int64, word: np.int64, n: int, s: int, payload: int) -> bool:
-    """Tell whether the index rises and stays below n, and the word is a level up to s or a finite float."""
-    if payload == FLOATS:
-        return bool(previous < index < n and (word & 0x7F800000) != 0x7F800000)
-    return bool(previous < index < n and word != 0 and -s <= word <= s)
 
 
 def _kernels(payload: int) -> Any:
@@ -97,7 +87,7 @@ def _kernels(payload: int) -> Any:
             previous = np.int64(-1)
             for k in range(np.uint64(offsets[row]), np.uint64(offsets[row + 1])):
                 here, word = np.int64(index[k]), np.int64(words[k])
-                if not _is_entry(here, previous, word, n, s, payload):
+                if not is_entry(here, previous, word, n, s, payload):
                     return -1 - row
                 at = _put(data, at, _number(np.uint64(here - previous), word, np.uint64(width), payload))
                 previous = here
@@ -124,7 +114,7 @@ def _kernels(payload: int) -> Any:
             good = True
             for k in range(np.uint64(offsets[row]), np.uint64(offsets[row + 1])):
                 here, word = np.int64(index[k]), np.int64(words[k])
-                good &= _is_entry(here, previous, word, n, s, payload)
+                good &= is_entry(here, previous, word, n, s, payload)
                 total += _length(_number(np.uint64(here - previous), word, np.uint64(width), payload))
                 total += np.uint64(4 if payload == FLOATS else 0)
                 previous = here
@@ -151,6 +141,26 @@ def _kernels(payload: int) -> Any:
             at = first + np.uint64(skip)
             previous = np.int64(-1)
             while at < end:
+                # Numbers of up to eight bytes; what is longer or not good is left to the checks below.
+                while payload != FLOATS and end - at >= np.uint64(8):
+                    eight = load_low(data, at)
+                    last = ~eight & _MORE
+                    high = trailing_zeros(last)  # the high bit of the number's last byte
+                    eight &= last ^ (last - _ONE)
+                    number = _joined(eight)
+                    level = np.int64(number >> _ONE & mask) + 1
+                    gap = number >> _ONE >> np.uint64(width)
+                    overlong = (high > _SEVENTH) & (eight >> (high - _SEVENTH & np.uint64(63)) == np.uint64(0))
+                    if (last == np.uint64(0)) | overlong | (gap >= np.uint64(n - 1 - previous)) | (level > s):
+                        break
+                    at += (high >> np.uint64(3)) + _ONE
+                    negative = np.int64(number & _ONE)
+                    previous += np.int64(gap) + 1
+                    index[k] = previous
+                    words[k] = np.int32((level ^ -negative) + negative)
+                    k += _ONE
+                if at == end:
+                    break
                 start = at
                 eight = load_low(data, at)
                 last = ~eight & _MORE
