@@ -16,7 +16,7 @@ from qsim.kernels.reasons import FINE, FLOATS, LEVELS, NOT_FINITE, OVERLONG, PAS
 from qsim.kernels.words import is_entry, leading_zeros, load_low, store_low, trailing_zeros
 
 _MORE = np.uint64(0x8080808080808080)
-_SEVEN, _SEVENTH = np.uint64(127), np.uint64(7)
+_SEVEN = np.uint64(127)
 _ONE, _TWO = np.uint64(1), np.uint64(2)
 
 
@@ -38,13 +38,10 @@ def _length(number: np.uint64) -> np.uint64:
 @inlined
 def _put(data: NDArray[np.uint8], at: np.uint64, number: np.uint64) -> np.uint64:
     """Write one number and return the place behind it; eight bytes from `at` on may be overwritten."""
-    if number < np.uint64(1 << 28):
-        length = _length(number)
-        word = (number & np.uint64(0x3FFF)) | (number & np.uint64(0xFFFC000)) << _TWO
-        word = (word & np.uint64(0x7F007F)) | (word & np.uint64(0x3F803F80)) << _ONE
-        more = (_ONE << ((length - _ONE) << np.uint64(3))) - _ONE
-        store_low(data, at, word | (_MORE & more))
-        return at + length
+    if number < np.uint64(1 << 14):
+        two = np.uint64(number > _SEVEN)
+        store_low(data, at, (number & _SEVEN) | two << np.uint64(7) | (number >> np.uint64(7)) << np.uint64(8))
+        return at + _ONE + two
     while number > _SEVEN:
         data[at] = np.uint8(number & _SEVEN | np.uint64(128))
         number >>= np.uint64(7)
@@ -141,26 +138,6 @@ def _kernels(payload: int) -> Any:
             at = first + np.uint64(skip)
             previous = np.int64(-1)
             while at < end:
-                # Numbers of up to eight bytes; what is longer or not good is left to the checks below.
-                while payload != FLOATS and end - at >= np.uint64(8):
-                    eight = load_low(data, at)
-                    last = ~eight & _MORE
-                    high = trailing_zeros(last)  # the high bit of the number's last byte
-                    eight &= last ^ (last - _ONE)
-                    number = _joined(eight)
-                    level = np.int64(number >> _ONE & mask) + 1
-                    gap = number >> _ONE >> np.uint64(width)
-                    overlong = (high > _SEVENTH) & (eight >> (high - _SEVENTH & np.uint64(63)) == np.uint64(0))
-                    if (last == np.uint64(0)) | overlong | (gap >= np.uint64(n - 1 - previous)) | (level > s):
-                        break
-                    at += (high >> np.uint64(3)) + _ONE
-                    negative = np.int64(number & _ONE)
-                    previous += np.int64(gap) + 1
-                    index[k] = previous
-                    words[k] = np.int32((level ^ -negative) + negative)
-                    k += _ONE
-                if at == end:
-                    break
                 start = at
                 eight = load_low(data, at)
                 last = ~eight & _MORE

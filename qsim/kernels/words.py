@@ -1,4 +1,4 @@
-"""Words of 64 bits: how many zeros lead and trail, how many ones, and words at any byte of an array."""
+"""Words of 64 bits: how many zeros lead and trail, how many ones, words at any byte of an array; what an entry is."""
 
 from __future__ import annotations
 
