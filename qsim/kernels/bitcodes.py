@@ -4,9 +4,10 @@ An entry is the code word of its gap, then its sign and, if s > 1, the code word
 gap and the 32 bits of its value. Bits fill bytes from the highest down. The last byte of a row is filled with bits that
 are no entry: ones for omega, zeros for the others. `docs/wire-format.md` is the specification.
 
-How fast: an entry is put into a word with shifts and stored without a branch, and a code word is read with one count of
-leading zeros (omega: one look into a table for numbers below 128). The entries of a row depend on each other, on the
-way out by their place in the row, on the way in by their length too: that latency is the limit.
+How fast: two short entries make one store and up to four come from one load; the one test for being short is the test
+for bad input too, and all else goes one by one, with every check by itself. A code word is found by its number's
+highest bit; on the way in, one count of leading zeros (omega: one look into a table of 128) gives its length. Each
+entry's place follows from the lengths of those before it: that latency is the limit.
 """
 
 from __future__ import annotations
@@ -17,24 +18,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qsim.kernels._jit import inlined, kernel
-from qsim.kernels.words import leading_zeros, load, store
+from qsim.kernels.reasons import FINE, FLOATS, LEVELS, NOT_FINITE, PAST_LEVELS, PAST_N, SIGNS, TRUNCATED
+from qsim.kernels.words import is_entry, leading_zeros, load, store
 
 GAMMA, DELTA, OMEGA, RICE = range(4)
 """The codes. Rice is for gaps: its levels are in gamma."""
 
-FLOATS, SIGNS, LEVELS = range(3)
-"""What an entry carries besides its gap; signs are levels of 1."""
-
 LARGEST = 2**48
 """Vectors may be so long: two code words of a number below it then fit what the kernels reserve."""
 
-FINE, TRUNCATED, _, PAST_N, PAST_LEVELS, NOT_FINITE = range(6)
-"""What a decoder found: 0 for a good packet, else the reason for refusing it."""
-
-_ONE, _TWO, _64 = np.uint64(1), np.uint64(2), np.uint64(64)
+_ONE, _TWO, _63, _64 = np.uint64(1), np.uint64(2), np.uint64(63), np.uint64(64)
 _SHORT = np.uint64(56)  # so many bits fit a word behind up to seven others
 _VALID = np.uint64(57)  # so many bits of a window are there
-_TABLE = np.uint64(13)
 
 
 def _omega_bits(number: int) -> str:
@@ -44,51 +39,69 @@ def _omega_bits(number: int) -> str:
     return bits
 
 
-def _omega_words() -> NDArray[np.uint64]:
-    """Return for the numbers below 128 their code word, shifted left by 6, and its length."""
-    words = np.zeros(128, np.uint64)
-    for number in range(1, 128):
-        bits = _omega_bits(number)
-        words[number] = int(bits, 2) << 6 | len(bits)
-    return words
+def _omega_words() -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
+    """Return by the place of a number's highest bit: twice its code word xor the number, and the word's length."""
+    masks, lengths = np.zeros(64, np.uint64), np.full(64, _64)
+    for high in range(49):
+        bits = _omega_bits(1 << high)
+        masks[high], lengths[high] = int(bits, 2) ^ 2 << high, len(bits)
+    return masks, lengths
 
 
-def _omega_numbers() -> NDArray[np.uint16]:
-    """Return for the first 13 bits of a code word the number below 128, shifted left by 4, and its length; else 0."""
-    numbers = np.zeros(1 << 13, np.uint16)
-    for number in range(1, 128):
-        bits = _omega_bits(number)
-        first = int(bits, 2) << (13 - len(bits))
-        numbers[first : first + (1 << (13 - len(bits)))] = number << 4 | len(bits)
-    return numbers
+def _omega_heads() -> NDArray[np.uint64]:
+    """Return for the first 7 bits of a code word how it is read, if its number is below 2^16; else a 1 is at its end.
+
+    That is its length; times 2^8 where the bits of the number begin, times 2^16 64 less how many there are, and times
+    2^24 what to add, which is 1 for the number 1 and else 0.
+    """
+    heads = np.zeros(128, np.uint64)
+    for head in range(128):
+        bits, place, size, end, value = f"{head:07b}", 0, 1, 0, 1
+        while end < 7 and bits[end] == "1":
+            place, size = end, value + 1
+            end += size
+            value = int(bits[place:end], 2)
+        heads[head] = end + 1 | place << 8 | (64 - size) << 16 | (end == 0) << 24
+    return heads
 
 
-_OMEGA_WORDS = _omega_words()
-_OMEGA_NUMBERS = _omega_numbers()
+def _tails() -> NDArray[np.uint32]:
+    """Return for gamma, delta and omega the sign and level of the words from -64 to 63: times 2^6, and its length.
+
+    The word 0, which is none, has the length 63.
+    """
+    tails = np.full((3, 128), 63, np.uint32)
+    for level in range(1, 64):
+        high = level.bit_length() - 1
+        delta = f"{high + 1:b}".zfill(2 * (high + 1).bit_length() - 1) + f"{level:b}"[1:]
+        for code, bits in enumerate((f"{level:b}".zfill(2 * high + 1), delta, _omega_bits(level))):
+            tails[code, 64 + level] = int(bits, 2) << 6 | len(bits) + 1
+            tails[code, 64 - level] = int("1" + bits, 2) << 6 | len(bits) + 1
+    return tails
+
+
+_TAILS = _tails()
+_OMEGA_MASKS, _OMEGA_LENGTHS = _omega_words()
+_OMEGA_HEADS = _omega_heads()
 
 
 @inlined
 def _code(code: int, number: np.uint64, rice: np.uint64) -> tuple[np.uint64, np.uint64]:
-    """Return the code word of a number from 1 and its length; of a word longer than 64 bits, all but leading zeros."""
+    """Return the code word of a number and its length; of a word longer than 64 bits, all but leading zeros.
+
+    What is no number from 1 to 2^48, taken as signed, has a length from 64 on.
+    """
     if code == RICE:
         rest = number - _ONE
-        return _ONE << rice | (rest & ((_ONE << rice) - _ONE)), (rest >> rice) + _ONE + rice
+        length = ((rest >> rice) + _ONE + rice) | (rest >> _63 << np.uint64(6))
+        return _ONE << rice | (rest & ((_ONE << rice) - _ONE)), length
+    high = (_63 - leading_zeros(number)) & _63  # the place of the highest bit; 63 for the number 0
     if code == OMEGA:
-        if number < np.uint64(128):
-            entry = _OMEGA_WORDS[number]
-            return entry >> np.uint64(6), entry & np.uint64(63)
-        word, length = np.uint64(0), _ONE
-        while number > _ONE:
-            size = _64 - leading_zeros(number)
-            word |= number << length
-            length += size
-            number = size - _ONE
-        return word, length
-    high = np.uint64(63) - leading_zeros(number)  # the place of the highest bit
+        return number << _ONE ^ _OMEGA_MASKS[high], _OMEGA_LENGTHS[high]
     if code == GAMMA:
         return number, high + high + _ONE
     size = high + _ONE
-    return size << high | (number ^ (_ONE << high)), high + _TWO * (np.uint64(63) - leading_zeros(size)) + _ONE
+    return size << high | (number ^ (_ONE << high)), high + _TWO * (_63 - leading_zeros(size)) + _ONE
 
 
 @inlined
@@ -104,11 +117,21 @@ def _tail(code: int, word: np.int64, payload: int) -> tuple[np.uint64, np.uint64
 
 
 @inlined
-def _is_entry(index: np.int64, previous: np.int64, word: np.int64, n: int, s: int, payload: int) -> bool:
-    """Tell whether the index rises and stays below n, and the word is a level up to s or (s = 0) a finite float."""
-    if payload == FLOATS:
-        return bool(previous < index < n and (word & 0x7F800000) != 0x7F800000)
-    return bool(previous < index < n and word != 0 and -s <= word <= s)
+def _short_entry(
+    code: int, gap: np.int64, word: np.int64, rice: np.uint64, s: np.int64, payload: int
+) -> tuple[np.uint64, np.uint64]:
+    """Return an entry and its length, which is past 56 if it is no entry (whatever n is), or too long.
+
+    Here s is at most 63.
+    """
+    bits, length = _code(code, np.uint64(gap), rice)
+    length = min(length, _64)  # so that sums do not wrap
+    if payload == SIGNS:
+        return bits << _ONE | np.uint64(word < 0), length + _ONE | np.uint64(word * word != 1) << np.uint64(6)
+    tail = np.uint64(_TAILS[0 if code == RICE else code, np.uint64(word + 64) & np.uint64(127)])
+    long = np.uint64(np.uint64(word + s) > np.uint64(s + s))
+    size = tail & _63
+    return bits << size | tail >> np.uint64(6), length + size | long << np.uint64(6)
 
 
 @inlined
@@ -145,6 +168,53 @@ def _window(data: NDArray[np.uint8], at: np.uint64) -> np.uint64:
 
 
 @inlined
+def _glance(code: int, window: np.uint64, rice: np.uint64) -> tuple[np.uint64, np.uint64, np.uint64, np.uint64]:
+    """Read a code word at the window's highest bit, if all of it is there: number, length, what follows it, and 0.
+
+    Of any other word the length is past the valid bits, or the last is not 0.
+    """
+    if code == OMEGA:
+        head = _OMEGA_HEADS[window >> np.uint64(57)]
+        length = head & _63
+        number = (window << (head >> np.uint64(8) & _63) >> (head >> np.uint64(16) & _63)) + (head >> np.uint64(24))
+        return number, length, window << length, window << (length - _ONE & _63) >> _63
+    zeros = leading_zeros(window)
+    if code == RICE:
+        rest = window << (zeros & _63) << _ONE
+        number = (zeros << rice | rest >> _ONE >> (_63 - rice)) + _ONE
+        return number, zeros + _ONE + rice, rest << rice, np.uint64(0)
+    number, length = window >> (_63 - zeros - zeros & _63), zeros + zeros + _ONE
+    rest = window << (zeros & _63) << (zeros & _63) << _ONE
+    if code == GAMMA:
+        return number, length, rest, np.uint64(0)
+    high = number - _ONE  # the place of the number's highest bit
+    number = _ONE << (high & _63) | rest >> _ONE >> (_63 - high & _63)
+    return number, length + high, rest << (high & _63), np.uint64(0)
+
+
+@inlined
+def _glance_entry(
+    code: int, payload: int, window: np.uint64, rice: np.uint64
+) -> tuple[np.uint64, np.uint64, np.uint64, np.uint64, np.uint64, np.uint64]:
+    """Read a short entry: gap, sign, level, length, what follows it, and 0; of any other entry as `_glance`."""
+    gap, length, window, wrong = _glance(code, window, rice)
+    negative = window >> _63
+    window <<= _ONE
+    if payload == SIGNS:
+        return gap, negative, _ONE, length + _ONE, window, wrong
+    if code == OMEGA and window >> _63 == np.uint64(0):
+        return gap, negative, _ONE, length + _TWO, window << _ONE, wrong
+    level, size, window, wrong_level = _glance(GAMMA if code == RICE else code, window, np.uint64(0))
+    return gap, negative, level, length + _ONE + size, window, wrong | wrong_level
+
+
+@inlined
+def _signed(level: np.uint64, negative: np.uint64) -> np.int64:
+    """Return the level with its sign."""
+    return (np.int64(level) ^ -np.int64(negative)) + np.int64(negative)
+
+
+@inlined
 def _read(
     code: int, data: NDArray[np.uint8], at: np.uint64, window: np.uint64, rice: np.uint64, end: np.uint64
 ) -> tuple[np.uint64, np.uint64]:
@@ -166,9 +236,9 @@ def _read(
         rest = _window(data, at + run)
         return (((run - _ONE) << rice) | (rest >> np.uint64(1) >> (np.uint64(63) - rice))) + _ONE, run + rice
     if code == OMEGA:
-        found = np.uint64(_OMEGA_NUMBERS[window >> (_64 - _TABLE)])
-        if found != np.uint64(0):
-            return found >> np.uint64(4), found & np.uint64(15)
+        number, length, _, wrong = _glance(code, window, rice)
+        if wrong == np.uint64(0):
+            return number, length
         number, length = _ONE, np.uint64(0)
         while window >> np.uint64(63) != np.uint64(0):
             size = number + _ONE
@@ -215,6 +285,7 @@ def _kernels(code: int, payload: int) -> Any:
         Returns the bytes used, or -1 - row for a row that is no message.
         """
         at = np.uint64(0)
+        short = min(np.int64(s), np.int64(63))
         out_offsets[0] = 0
         for row in range(offsets.size - 1):
             at += np.uint64(skip)
@@ -228,19 +299,25 @@ def _kernels(code: int, payload: int) -> Any:
             bits, held = np.uint64(0), np.uint64(0)
             while k < last:
                 here, word = np.int64(index[k]), np.int64(words[k])
-                if not _is_entry(here, previous, word, n, s, payload):
+                if payload != FLOATS and k + _ONE < last:
+                    then = np.int64(index[k + _ONE])
+                    one, length = _short_entry(code, here - previous, word, parameter, short, payload)
+                    two, size = _short_entry(code, then - here, np.int64(words[k + _ONE]), parameter, short, payload)
+                    if length + size <= _SHORT:
+                        at, bits, held = _put(data, at, bits, held, one << (size & _63) | two, length + size)
+                        previous = then
+                        k += _TWO
+                        continue
+                if not is_entry(here, previous, word, n, s, payload):
                     return -1 - row
                 gap_word, gap_length = _code(code, np.uint64(here - previous), parameter)
                 tail_word, tail_length = _tail(code, word, payload)
+                at, bits, held = _put_long(data, at, bits, held, gap_word, gap_length)
+                at, bits, held = _put_long(data, at, bits, held, tail_word, tail_length)
                 previous = here
                 k += _ONE
-                if gap_length + tail_length <= _SHORT:
-                    at, bits, held = _put(
-                        data, at, bits, held, gap_word << tail_length | tail_word, gap_length + tail_length
-                    )
-                else:
-                    at, bits, held = _put_long(data, at, bits, held, gap_word, gap_length)
-                    at, bits, held = _put_long(data, at, bits, held, tail_word, tail_length)
+            if previous >= n:
+                return -1 - row
             if held > np.uint64(0):
                 filled = bits | (~np.uint64(0) >> held if code == OMEGA else np.uint64(0))
                 data[at] = np.uint8(filled >> np.uint64(56))
@@ -267,7 +344,7 @@ def _kernels(code: int, payload: int) -> Any:
             good = True
             for k in range(np.uint64(first), np.uint64(last)):
                 here, word = np.int64(index[k]), np.int64(words[k])
-                good &= _is_entry(here, previous, word, n, s, payload)
+                good &= is_entry(here, previous, word, n, s, payload)
                 bits += _code(code, np.uint64(here - previous), parameter)[1] + _tail(code, word, payload)[1]
                 previous = here
             out[row] = np.int64(bits + np.uint64(7)) >> 3 if good else -1
@@ -304,6 +381,23 @@ def _kernels(code: int, payload: int) -> Any:
                     return TRUNCATED, row, int(np.int64(at - first) >> 3)
             previous = np.int64(-1)
             while at < end:
+                start = ~at
+                # Short entries, four to a window; what is not short or not good is left to the checks below.
+                while payload != FLOATS and at != start and end - at >= _64:
+                    start = at
+                    window = _window(data, at)
+                    for _ in range(4):
+                        gap, minus, level, length, window, wrong = _glance_entry(code, payload, window, rice)
+                        bad = (
+                            (at + length - start > _VALID) | (wrong != np.uint64(0)) | (gap >= np.uint64(n - previous))
+                        )
+                        if bad | (level > np.uint64(s)):
+                            break
+                        at += length
+                        previous += np.int64(gap)
+                        index[k] = previous
+                        words[k] = _signed(level, minus)
+                        k += _ONE
                 start = at
                 window = _window(data, at)
                 left = end - at

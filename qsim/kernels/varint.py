@@ -12,13 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qsim.kernels._jit import inlined, kernel
-from qsim.kernels.words import leading_zeros, load_low, store_low, trailing_zeros
-
-FINE, TRUNCATED, OVERLONG, PAST_N, PAST_LEVELS, NOT_FINITE = range(6)
-"""What a decoder found: 0 for a good packet, else the reason for refusing it."""
-
-FLOATS, SIGNS, LEVELS = range(3)
-"""What an entry carries besides its gap; signs are levels of 1."""
+from qsim.kernels.reasons import FINE, FLOATS, LEVELS, NOT_FINITE, OVERLONG, PAST_LEVELS, PAST_N, SIGNS, TRUNCATED
+from qsim.kernels.words import is_entry, leading_zeros, load_low, store_low, trailing_zeros
 
 _MORE = np.uint64(0x8080808080808080)
 _SEVEN = np.uint64(127)
@@ -63,14 +58,6 @@ def _number(gap: np.uint64, word: np.int64, width: np.uint64, payload: int) -> n
     return (((gap - _ONE) << width) | np.uint64(abs(word) - 1)) << _ONE | np.uint64(word < 0)
 
 
-@inlined
-def _is_entry(index: np.int64, previous: np.int64, word: np.int64, n: int, s: int, payload: int) -> bool:
-    """Tell whether the index rises and stays below n, and the word is a level up to s or a finite float."""
-    if payload == FLOATS:
-        return bool(previous < index < n and (word & 0x7F800000) != 0x7F800000)
-    return bool(previous < index < n and word != 0 and -s <= word <= s)
-
-
 def _kernels(payload: int) -> Any:
     """Make the kernels for one payload: it is a constant in them, so that what does not concern it vanishes."""
 
@@ -97,7 +84,7 @@ def _kernels(payload: int) -> Any:
             previous = np.int64(-1)
             for k in range(np.uint64(offsets[row]), np.uint64(offsets[row + 1])):
                 here, word = np.int64(index[k]), np.int64(words[k])
-                if not _is_entry(here, previous, word, n, s, payload):
+                if not is_entry(here, previous, word, n, s, payload):
                     return -1 - row
                 at = _put(data, at, _number(np.uint64(here - previous), word, np.uint64(width), payload))
                 previous = here
@@ -124,7 +111,7 @@ def _kernels(payload: int) -> Any:
             good = True
             for k in range(np.uint64(offsets[row]), np.uint64(offsets[row + 1])):
                 here, word = np.int64(index[k]), np.int64(words[k])
-                good &= _is_entry(here, previous, word, n, s, payload)
+                good &= is_entry(here, previous, word, n, s, payload)
                 total += _length(_number(np.uint64(here - previous), word, np.uint64(width), payload))
                 total += np.uint64(4 if payload == FLOATS else 0)
                 previous = here

@@ -1,4 +1,4 @@
-"""Words of 64 bits: how many zeros lead and trail, how many ones, and words at any byte of an array."""
+"""Words of 64 bits: how many zeros lead and trail, how many ones, words at any byte of an array; what an entry is."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 from numpy.typing import NDArray
+
+from qsim.kernels._jit import inlined
+from qsim.kernels.reasons import FLOATS
 
 _CODE: Any = cgutils  # untyped
 _I64 = ir.IntType(64)
@@ -120,3 +123,11 @@ def _is_bytes(kind: Any) -> bool:
 def _address(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
     data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
     return builder.bitcast(builder.gep(data, [arguments[1]]), _I64.as_pointer())
+
+
+@inlined
+def is_entry(index: np.int64, previous: np.int64, word: np.int64, n: int, s: int, payload: int) -> bool:
+    """Tell whether the index rises and stays below n, and the word is a level up to s or a finite float."""
+    if payload == FLOATS:
+        return bool(previous < index < n and (word & 0x7F800000) != 0x7F800000)
+    return bool(previous < index < n and word != 0 and -s <= word <= s)

@@ -1,0 +1,7 @@
+"""Why a decoder refuses a packet, and what entries carry: numbers that kernels and codecs share."""
+
+FINE, TRUNCATED, OVERLONG, PAST_N, PAST_LEVELS, NOT_FINITE = range(6)
+"""What a decoder found: 0 for a good packet, else the reason for refusing it."""
+
+FLOATS, SIGNS, LEVELS = range(3)
+"""What an entry carries besides its gap; signs are levels of 1."""
