@@ -29,11 +29,10 @@ class Bitmap(CoordinateCodec):
         return 5
 
     def _kernels(self, s: int) -> tuple[Any, Any, Any]:
-        from qsim.kernels.bitmap import KERNELS, LEVELS
+        from qsim.kernels.bitmap import KERNELS
         from qsim.kernels.packing import group_of
 
-        payload = min(s, LEVELS)
-        kernels: tuple[Any, Any, Any] = KERNELS[payload, group_of(_width(s))]
+        kernels: tuple[Any, Any, Any] = KERNELS[min(s, 2), group_of(_width(s))]
         return kernels
 
     def _most_bits(self, s: int) -> tuple[int, int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,8 +13,6 @@ from qsim.codecs.base import DecodeError
 from qsim.codecs.entries import Entries, EntryCodec
 
 _LARGEST = 2**48
-UNFILLED, EMPTY, ZERO = 6, 7, 8
-"""Reasons that the kernels give for refusing a packet, besides those of all entry codecs."""
 
 
 class CoordinateCodec(EntryCodec):
@@ -22,12 +20,6 @@ class CoordinateCodec(EntryCodec):
 
     A subclass names its kernels, which have one signature, and says how many bits they take at most.
     """
-
-    _reasons: ClassVar[dict[int, str]] = {
-        UNFILLED: "bits or bytes behind the last coordinate are not what fills the last byte",
-        EMPTY: "a body without an entry; such a packet ends behind its front",
-        ZERO: "a value is zero, and would not have been sent",
-    }
 
     @abstractmethod
     def _kernels(self, s: int) -> tuple[Any, Any, Any]:
@@ -68,9 +60,6 @@ class CoordinateCodec(EntryCodec):
         found: tuple[int, int, int] = self._kernels(s)[2](
             packets.data, packets.offsets, skip, n, s, offsets, index, word
         )
-        reason, row, at = found
-        if reason in self._reasons:
-            raise DecodeError(f", byte {at}: {self._reasons[reason]} (n = {n})", row)
         return found
 
     def _bounded(self, n: int, error: type[ValueError] = ValueError) -> None:

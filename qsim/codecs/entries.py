@@ -11,17 +11,20 @@ from numpy.typing import NDArray
 
 from qsim.batch import Floats, Levels, Message, Packets, Signs, index_type
 from qsim.codecs.base import Codec, DecodeError, Stream, read_header
+from qsim.kernels import reasons
 
-FINE, TRUNCATED, OVERLONG, PAST_N, PAST_LEVELS, NOT_FINITE, BAD_TABLE, NO_SYMBOL, LEFT_OVER = range(9)
 REASONS = {
-    TRUNCATED: "the packet ends inside an entry",
-    OVERLONG: "a number takes more bytes than it needs, or more than 64 bits",
-    PAST_N: "a gap leads past the last coordinate",
-    PAST_LEVELS: "a level is larger than s",
-    NOT_FINITE: "a value is infinite or not a number",
-    BAD_TABLE: "a table of frequencies is none",
-    NO_SYMBOL: "a state stands for no symbol of its table",
-    LEFT_OVER: "a state is outside its interval, or something is left behind the last entry",
+    reasons.TRUNCATED: "the packet ends inside an entry",
+    reasons.OVERLONG: "a number takes more bytes than it needs, or more than 64 bits",
+    reasons.PAST_N: "a gap leads past the last coordinate",
+    reasons.PAST_LEVELS: "a level is larger than s",
+    reasons.NOT_FINITE: "a value is infinite or not a number",
+    reasons.UNFILLED: "bits or bytes behind the last coordinate are not what fills the last byte",
+    reasons.EMPTY: "a body without an entry; such a packet ends behind its front",
+    reasons.ZERO: "a value is zero, and would not have been sent",
+    reasons.BAD_TABLE: "a table of frequencies is none",
+    reasons.NO_SYMBOL: "a state stands for no symbol of its table",
+    reasons.LEFT_OVER: "a state is outside its interval, or something is left behind the last entry",
 }
 """The reasons that the kernels give for refusing a packet, in words."""
 
@@ -184,7 +187,7 @@ class EntryCodec(Codec):
         padded = np.concatenate([packets.data[: packets.offsets[-1]], np.zeros(SLACK, np.uint8)])
         packets = Packets(padded, packets.offsets)
         reason, row, at = self._read(packets, skip, stream.n, s, offsets, index, word)
-        if reason != FINE:
+        if reason != reasons.FINE:
             where = f"(n = {stream.n}, s = {s})" if s else f"(n = {stream.n})"
             raise DecodeError(f", byte {at}: {REASONS[reason]} {where}", row)
         entries = Entries(stream, offsets, index[: offsets[-1]], word[: offsets[-1]], front)

@@ -9,7 +9,9 @@ from numpy.typing import NDArray
 
 from qsim.batch import Levels, Message, Packets, Signs, dense_offsets
 from qsim.codecs.base import DecodeError, read_header
-from qsim.codecs.coordinates import UNFILLED, CoordinateCodec
+from qsim.codecs.coordinates import CoordinateCodec
+from qsim.codecs.entries import REASONS
+from qsim.kernels.reasons import UNFILLED
 from qsim.options import option
 
 
@@ -83,7 +85,7 @@ class FixedWidth(CoordinateCodec):
         rows, length = len(packets), _signs_bytes(n)
         data = packets.data[packets.offsets[0] : packets.offsets[-1]].reshape(rows, length)
         for row in np.flatnonzero(data[:, -1] & ((1 << -n % 8) - 1))[:1]:
-            raise DecodeError(f", byte {length - 1}: {self._reasons[UNFILLED]} (n = {n})", int(row))
+            raise DecodeError(f", byte {length - 1}: {REASONS[UNFILLED]} (n = {n})", int(row))
         low, high = np.ascontiguousarray(data[:, :8]).view("<f4").astype(np.float32, copy=False).T.copy()
         for row in np.flatnonzero(~np.isfinite(low) | ~np.isfinite(high))[:1]:
             raise DecodeError(" holds a mean that is infinite or not a number", int(row))

@@ -86,7 +86,7 @@ _OMEGA_HEADS = _omega_heads()
 
 
 @inlined
-def _code(code: int, number: np.uint64, rice: np.uint64) -> tuple[np.uint64, np.uint64]:
+def code_word(code: int, number: np.uint64, rice: np.uint64) -> tuple[np.uint64, np.uint64]:
     """Return the code word of a number and its length; of a word longer than 64 bits, all but leading zeros.
 
     What is no number from 1 to 2^48, taken as signed, has a length from 64 on.
@@ -112,7 +112,7 @@ def _tail(code: int, word: np.int64, payload: int) -> tuple[np.uint64, np.uint64
     sign = np.uint64(word < 0)
     if payload == SIGNS:
         return sign, _ONE
-    bits, length = _code(GAMMA if code == RICE else code, np.uint64(abs(word)), np.uint64(0))
+    bits, length = code_word(GAMMA if code == RICE else code, np.uint64(abs(word)), np.uint64(0))
     return sign << length | bits, length + _ONE
 
 
@@ -124,7 +124,7 @@ def _short_entry(
 
     Here s is at most 63.
     """
-    bits, length = _code(code, np.uint64(gap), rice)
+    bits, length = code_word(code, np.uint64(gap), rice)
     length = min(length, _64)  # so that sums do not wrap
     if payload == SIGNS:
         return bits << _ONE | np.uint64(word < 0), length + _ONE | np.uint64(word * word != 1) << np.uint64(6)
@@ -215,7 +215,7 @@ def _signed(level: np.uint64, negative: np.uint64) -> np.int64:
 
 
 @inlined
-def _read(
+def read_word(
     code: int, data: NDArray[np.uint8], at: np.uint64, window: np.uint64, rice: np.uint64, end: np.uint64
 ) -> tuple[np.uint64, np.uint64]:
     """Read the code word at bit `at`, where the window is: (number, length). The number 0 says that there is none."""
@@ -310,7 +310,7 @@ def _kernels(code: int, payload: int) -> Any:
                         continue
                 if not is_entry(here, previous, word, n, s, payload):
                     return -1 - row
-                gap_word, gap_length = _code(code, np.uint64(here - previous), parameter)
+                gap_word, gap_length = code_word(code, np.uint64(here - previous), parameter)
                 tail_word, tail_length = _tail(code, word, payload)
                 at, bits, held = _put_long(data, at, bits, held, gap_word, gap_length)
                 at, bits, held = _put_long(data, at, bits, held, tail_word, tail_length)
@@ -345,7 +345,7 @@ def _kernels(code: int, payload: int) -> Any:
             for k in range(np.uint64(first), np.uint64(last)):
                 here, word = np.int64(index[k]), np.int64(words[k])
                 good &= is_entry(here, previous, word, n, s, payload)
-                bits += _code(code, np.uint64(here - previous), parameter)[1] + _tail(code, word, payload)[1]
+                bits += code_word(code, np.uint64(here - previous), parameter)[1] + _tail(code, word, payload)[1]
                 previous = here
             out[row] = np.int64(bits + np.uint64(7)) >> 3 if good else -1
 
@@ -405,7 +405,7 @@ def _kernels(code: int, payload: int) -> Any:
                     rest = window >> (_64 - left)
                     if rest == ((_ONE << left) - _ONE if code == OMEGA else np.uint64(0)):
                         break
-                gap, length = _read(code, data, at, window, rice, end)
+                gap, length = read_word(code, data, at, window, rice, end)
                 at += length
                 if at >= end:
                     return TRUNCATED, row, int(np.int64(start - first) >> 3)
@@ -424,7 +424,7 @@ def _kernels(code: int, payload: int) -> Any:
                     at += _ONE
                     word = np.int64(1)
                     if payload == LEVELS:
-                        level, length = _read(level_code, data, at, window << _ONE, np.uint64(0), end)
+                        level, length = read_word(level_code, data, at, window << _ONE, np.uint64(0), end)
                         at += length
                         if level - _ONE >= np.uint64(s):
                             return PAST_LEVELS, row, int(np.int64(start - first) >> 3)

@@ -16,26 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qsim.kernels._jit import inlined, kernel
-from qsim.kernels.packing import (
-    EMPTY,
-    FINE,
-    GROUPS,
-    NOT_FINITE,
-    PAST_LEVELS,
-    TRUNCATED,
-    UNFILLED,
-    ZERO,
-    bit_length,
-    is_filled,
-    is_level,
-    put,
-    put_rest,
-    window,
-)
-from qsim.kernels.words import leading_zeros, load, ones, store
-
-FLOATS, SIGNS, LEVELS = range(3)
-"""What an entry carries; signs are levels of 1."""
+from qsim.kernels.packing import GROUPS, bit_length, is_filled, put, put_rest, window
+from qsim.kernels.reasons import EMPTY, FINE, FLOATS, LEVELS, NOT_FINITE, PAST_LEVELS, SIGNS, TRUNCATED, UNFILLED, ZERO
+from qsim.kernels.words import is_entry, leading_zeros, load, ones, store
 
 _ONE, _7, _63, _64 = np.uint64(1), np.uint64(7), np.uint64(63), np.uint64(64)
 
@@ -44,14 +27,6 @@ _ONE, _7, _63, _64 = np.uint64(1), np.uint64(7), np.uint64(63), np.uint64(64)
 def _width(s: int, payload: int) -> np.uint64:
     """Return how many bits the field of an entry has."""
     return np.uint64(32) if payload == FLOATS else _ONE + bit_length(s - 1)
-
-
-@inlined
-def _is_entry(index: np.int64, previous: np.int64, word: np.int64, n: int, s: int, payload: int) -> bool:
-    """Tell whether the index rises and stays below n, and the word is a level up to s or a finite float."""
-    if payload == FLOATS:
-        return bool(previous < index < n and (word & 0x7F800000) != 0x7F800000)
-    return is_level(index, previous, word, n, s)
 
 
 @inlined
@@ -131,7 +106,7 @@ def _kernels(payload: int, group: int) -> Any:
                 place, bits = np.uint64(0), np.uint64(0)
                 for k in range(first, last):
                     here = np.int64(index[k])
-                    if not _is_entry(here, previous, np.int64(words[k]), n, s, payload):
+                    if not is_entry(here, previous, np.int64(words[k]), n, s, payload):
                         return -1 - row
                     previous = here
                     if np.uint64(here) >> np.uint64(6) != place:
@@ -169,7 +144,7 @@ def _kernels(payload: int, group: int) -> Any:
             previous = np.int64(-1)
             good = True
             for k in range(first, last):
-                good &= _is_entry(np.int64(index[k]), previous, np.int64(words[k]), n, s, payload)
+                good &= is_entry(np.int64(index[k]), previous, np.int64(words[k]), n, s, payload)
                 previous = np.int64(index[k])
             total = length + (((last - first) * width + _7) >> np.uint64(3)) if first < last else np.uint64(0)
             out[row] = np.int64(total) if good else -1

@@ -15,21 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qsim.kernels._jit import inlined, kernel
-from qsim.kernels.bitcodes import DELTA, GAMMA, OMEGA, _code, _read
-from qsim.kernels.packing import (
-    EMPTY,
-    FINE,
-    PAST_LEVELS,
-    TRUNCATED,
-    UNFILLED,
-    bit_length,
-    is_filled,
-    is_level,
-    put,
-    put_rest,
-    window,
-)
-from qsim.kernels.words import leading_zeros
+from qsim.kernels.bitcodes import DELTA, GAMMA, OMEGA, code_word, read_word
+from qsim.kernels.packing import bit_length, is_filled, put, put_rest, window
+from qsim.kernels.reasons import EMPTY, FINE, LEVELS, PAST_LEVELS, TRUNCATED, UNFILLED
+from qsim.kernels.words import is_entry, leading_zeros
 
 _ONE, _7 = np.uint64(1), np.uint64(7)
 _SHORT = np.uint64(56)  # so many bits fit a word behind up to seven others
@@ -39,7 +28,7 @@ _VALID = np.uint64(57)  # so many bits of a window are there
 @inlined
 def _entry(code: int, word: np.int64) -> tuple[np.uint64, np.uint64]:
     """Return the code word of a level that is not zero, with its sign, and the length of both."""
-    bits, length = _code(code, np.uint64(abs(word) + 1), np.uint64(0))
+    bits, length = code_word(code, np.uint64(abs(word) + 1), np.uint64(0))
     return bits << _ONE | np.uint64(word < 0), length + _ONE
 
 
@@ -89,7 +78,7 @@ def _kernels(code: int) -> Any:
             bits, held = np.uint64(0), np.uint64(0)
             while k < last:
                 here, word = np.int64(index[k]), np.int64(words[k])
-                if not is_level(here, previous, word, n, s):
+                if not is_entry(here, previous, word, n, s, LEVELS):
                     return -1 - row
                 zeros = np.uint64(here - previous) - _ONE
                 entry, length = _entry(code, word)
@@ -126,7 +115,7 @@ def _kernels(code: int) -> Any:
             good = True
             for k in range(first, last):
                 here, word = np.int64(index[k]), np.int64(words[k])
-                good &= is_level(here, previous, word, n, s)
+                good &= is_entry(here, previous, word, n, s, LEVELS)
                 bits += _entry(code, word)[1]
                 previous = here
             out[row] = np.int64(bits + _7) >> 3 if good else -1
@@ -161,7 +150,7 @@ def _kernels(code: int) -> Any:
                 if run < _VALID and i < length_n and at < end:
                     start = at
                     bits = bits << run if run <= room else window(data, at)
-                    number, length = _read(code, data, at, bits, np.uint64(0), end)
+                    number, length = read_word(code, data, at, bits, np.uint64(0), end)
                     at += length
                     if at >= end:
                         return TRUNCATED, row, int(offsets[row + 1] - offsets[row])

@@ -96,7 +96,7 @@ def write_table(
     first, last = np.int64(SYMBOLS), np.int64(0)
     for symbol in range(SYMBOLS):
         if frequencies[symbol] > 0:
-            first, last = min(first, symbol), symbol
+            first, last = min(first, np.int64(symbol)), np.int64(symbol)
     at = _append(data, at, np.uint64(plain), _ONE)
     at = _append_gamma(data, at, np.uint64(first + 1))
     at = _append_gamma(data, at, np.uint64(last + 1 - first))

@@ -17,10 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qsim.kernels._jit import inlined, kernel
+from qsim.kernels.reasons import EMPTY, FINE, PAST_LEVELS, TRUNCATED, UNFILLED
 from qsim.kernels.words import leading_zeros, load, store
-
-FINE, TRUNCATED, _, _, PAST_LEVELS, NOT_FINITE, UNFILLED, EMPTY, ZERO = range(9)
-"""What a decoder found: 0 for a good packet, else the reason for refusing it."""
 
 BLOCK = 1024
 FEW = np.uint64(64)  # so many entries of a block are cheaper to set one by one
@@ -42,16 +40,10 @@ def bit_length(number: int) -> np.uint64:
 
 
 @inlined
-def is_level(index: np.int64, previous: np.int64, word: np.int64, n: int, s: int) -> bool:
-    """Tell whether the index rises and stays below n, and the word is a level up to s."""
-    return bool(previous < index < n and word != 0 and -s <= word <= s)
-
-
-@inlined
 def _is_row(
     index: NDArray[np.int32], words: NDArray[np.int32], first: np.uint64, last: np.uint64, n: int, s: int
 ) -> bool:
-    """Tell whether the entries of a row are `is_level`, without a branch an entry."""
+    """Tell whether the entries of a row are `is_entry`, without a branch an entry."""
     if first == last:
         return True
     wrong = np.int64(

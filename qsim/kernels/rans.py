@@ -15,8 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qsim.kernels._jit import inlined, kernel
-from qsim.kernels.bitcodes import FLOATS, LEVELS, SIGNS
-from qsim.kernels.bitcodes import _is_entry as is_entry
 from qsim.kernels.frequencies import (
     MOST_BITS,
     SYMBOLS,
@@ -30,7 +28,21 @@ from qsim.kernels.frequencies import (
     to_slots,
     write_table,
 )
-from qsim.kernels.words import load, load_low, store, store_low
+from qsim.kernels.reasons import (
+    BAD_TABLE,
+    FINE,
+    FLOATS,
+    LEFT_OVER,
+    LEVELS,
+    NO_SYMBOL,
+    NOT_FINITE,
+    OVERLONG,
+    PAST_LEVELS,
+    PAST_N,
+    SIGNS,
+    TRUNCATED,
+)
+from qsim.kernels.words import is_entry, load, load_low, store, store_low
 
 LOWEST = np.uint64(1 << 15)
 """A state is at least this, and below 2^16 times as much. The encoder starts from it; the decoder must end at it."""
@@ -40,9 +52,6 @@ ENTRIES_PER_BYTE = np.uint64(1600)
 
 HEAD = 2048
 """The number of entries and two tables take fewer bytes."""
-
-FINE, TRUNCATED, OVERLONG, PAST_N, PAST_LEVELS, NOT_FINITE, BAD_TABLE, NO_SYMBOL, LEFT_OVER = range(9)
-"""What a decoder found: 0 for a good packet, else the reason for refusing it."""
 
 _ONE, _TWO, _64 = np.uint64(1), np.uint64(2), np.uint64(64)
 _16, _WORD = np.uint64(16), np.uint64(0xFFFF)
@@ -100,7 +109,7 @@ def _head(
     """Turn counts into frequencies and divisors; write k and the tables to `head`, and return how many bytes."""
     p = precision(k)
     for table in range(tables):
-        to_frequencies(counts[table], np.int64(k), np.int64(p))
+        to_frequencies(counts[table], int(np.int64(k)), int(np.int64(p)))
     most = highest_shared(p)
     if tables == 2 and min(counts[0].max(), counts[1].max()) > most:
         counts[0, counts[0].argmax()] = most
@@ -167,8 +176,8 @@ def _fold(tally: NDArray[np.int64], counts: NDArray[np.int64], low: NDArray[np.u
     total = np.int64(0)
     for table in range(2):
         if low[table] != np.uint64(0):
-            for symbol in range(SYMBOLS):
-                total += counts[table, symbol] * plain_bits(symbol >> table)
+            for place in range(SYMBOLS):
+                total += counts[table, place] * plain_bits(place >> table)
     return total
 
 
@@ -371,10 +380,12 @@ def _kernels(payload: int) -> Any:
             for table in range(tables):
                 start = at
                 limit = _LIMITS[0] if table == 0 else (_LIMITS[1] if payload == LEVELS else 2)
-                at, plain = read_table(data, at, end << np.uint64(3), np.int64(p), limit, 1 + table, frequencies[table])
+                at, plain = read_table(
+                    data, at, end << np.uint64(3), int(np.int64(p)), limit, 1 + table, frequencies[table]
+                )
                 if at == np.uint64(0):
                     return BAD_TABLE, row, int(np.int64((start >> np.uint64(3)) - begin))
-                to_slots(frequencies[table], np.int64(p), plain, table == 1, slots[table], meanings[table])
+                to_slots(frequencies[table], int(np.int64(p)), plain, table == 1, slots[table], meanings[table])
             start = at >> np.uint64(3)
             if tables == 2 and min(frequencies[0].max(), frequencies[1].max()) > highest_shared(p):
                 return BAD_TABLE, row, int(np.int64(start - begin))
