@@ -4,6 +4,8 @@ from qsim.compressors.base import Compressor, NotFiniteError
 from qsim.compressors.feedback import ErrorFeedback
 from qsim.compressors.identity import Identity
 from qsim.compressors.qsgd import QSGD
+from qsim.compressors.randk import RandK
 from qsim.compressors.scaled import Scaled
+from qsim.compressors.topk import TopK
 
-__all__ = ["QSGD", "Compressor", "ErrorFeedback", "Identity", "NotFiniteError", "Scaled"]
+__all__ = ["QSGD", "Compressor", "ErrorFeedback", "Identity", "NotFiniteError", "RandK", "Scaled", "TopK"]
