@@ -28,7 +28,7 @@ class RandK(Sparsifier):
 
     Costs O(k + entries) a row, for n up to 2^53. Sparse input stays sparse.
 
-    Source: Stich, Cordonnier, Jaggi, "Sparsified SGD with memory", NeurIPS 2018, Definition 2.1; the sample by R. W.
+    Source: Stich, Cordonnier, Jaggi, "Sparsified SGD with memory", NeurIPS 2018, Section 2; the sample by R. W.
     Floyd's algorithm (Bentley and Floyd, Communications of the ACM 30, 1987).
 
     >>> import qsim

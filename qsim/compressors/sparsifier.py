@@ -17,7 +17,7 @@ class Sparsifier(Compressor):
     """A compressor that sends some of the coordinates, as floats. Without entries that are zero."""
 
     projects: ClassVar[bool] = False
-    """Whether what is kept is sent as it is: Q(v) is v with some coordinates set to zero."""
+    """Whether what is kept is sent as it is: Q(v) is v with some coordinates set to zero, not at random."""
 
     def most_kept(self, n: int) -> int:
         """Return how many coordinates of n are kept at most."""
