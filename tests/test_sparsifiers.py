@@ -154,7 +154,8 @@ def test_dense_and_sparse_alone_or_in_a_batch_give_one_message(compressor, rows,
         parts.append(compressor.compress(sparse(row, kept), np.array([key], np.uint64)))
     assert together == type(together).join(parts)
     codec = qsim.channel.default_codec(compressor)
-    assert codec.encode(together) == codec.encode(type(together).join(parts))  # the sign of zero, too
+    packets = codec.encode(type(together).join(parts))
+    assert codec.encode(together).data.tobytes() == packets.data.tobytes()  # the sign of zero, too
 
 
 # Rand-k: every subset with the same probability.
@@ -242,7 +243,7 @@ def test_refusals() -> None:
         with pytest.raises(NotFiniteError, match=r"row 0 .*e[+]38 at coordinate 1: it could be sent scaled by 2,"):
             RandK(1, positions).quantize([1.0, 2e38], qsim.Key(0))
         assert RandK(1, positions).quantize([1.7e38, 1.7e38], qsim.Key(0)).value.tolist() == [np.float32(3.4e38)]
-    with pytest.raises(NotFiniteError, match=r"row 1 .*e[+]38 at coordinate 0: it could be sent scaled by 4,"):
+    with pytest.raises(NotFiniteError, match=r"row 1 .*e[+]37 at coordinate 0: it could be sent scaled by 4,"):
         Bernoulli(0.25).compress(Vectors.dense([[1.0, 0.0], [1e38, 1.0]]), qsim.Key(0).words(0, 2))
     with pytest.raises(NotFiniteError, match=r"row 1 .* sent as 6e[+]38, above float32's range"):
         Wangni(1).compress(Vectors.dense([[1.0, 0.0], [3e38, -3e38]]), qsim.Key(0).words(0, 2))
@@ -452,7 +453,7 @@ def test_quantizers_ignore_zeros(norm: str, v: np.ndarray, zeros: int, s: int) -
     "compressor", [Then(TopK(8), Scaled(QSGD(1))), Then(TopK(20), Scaled(QSGD(2, "max"))), Scaled(RandK(8))], ids=repr
 )
 def test_scaled_ones_are_contractions(compressor) -> None:
-    """The mean error over 20,000 keys, for constant vectors (which attain the bound) and random ones.
+    """The mean error over 20,000 keys, for constant vectors (which attain the bound, but for the max norm) and others.
 
     False alarms: the error of a message is at most some 4 ||v||^2, so the mean is off by its standard deviation over
     sqrt(20,000); 7.5 of these, estimated, are allowed. Power: a delta that is too large by 12% is found.
@@ -466,8 +467,8 @@ def test_scaled_ones_are_contractions(compressor) -> None:
         noise = 7.5 * errors.std() / math.sqrt(keys.size)
         bound = 1 - compressor.contraction(n)
         assert errors.mean() <= bound + noise + 1e-6
-        if v[0] == v[1]:
-            assert errors.mean() >= bound - noise - 1e-6 - 0.03 * (compressor.contraction(n) > 0.2)
+        if v[0] == v[1] and "max" not in repr(compressor):
+            assert errors.mean() >= bound - noise - 1e-6
 
 
 def test_then_refuses_what_does_not_fit() -> None:
@@ -493,14 +494,14 @@ def test_then_refuses_what_does_not_fit() -> None:
 # In training.
 
 
-def run(compressor, method=None, rounds: int = 40):
+def run(compressor):
     return qsim.simulate(
         qsim.datasets.load("spark_sample"),
         objective=qsim.LogisticRegression(l2=0.01),
-        method=method or qsim.GradientDescent(step=qsim.steps.Constant(0.5)),
+        method=qsim.GradientDescent(step=qsim.steps.Constant(0.05)),
         compressor=compressor,
         workers=5,
-        rounds=rounds,
+        rounds=40,
     )
 
 

@@ -115,7 +115,7 @@ class HardThreshold(Sparsifier):
 
     def expected_nonzeros(self, v: ArrayLike) -> float:
         """Return nnz Q(v): how many magnitudes reach the threshold."""
-        return float(np.count_nonzero(np.abs(np.asarray(v)) >= self.threshold))
+        return float(np.count_nonzero(np.abs(np.asarray(v, np.float64)) >= self.threshold))
 
     def exact_variance(self, v: ArrayLike) -> float:
         """Return ||Q(v) - v||^2: the sum of the squares below the threshold."""
