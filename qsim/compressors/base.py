@@ -56,6 +56,11 @@ class Compressor:
         return True
 
     @property
+    def ignores_zeros(self) -> bool:
+        """Whether zeros in a vector change nothing: certificates for m hold for all with at most m non-zeros."""
+        return False
+
+    @property
     def emits(self) -> type[Message]:
         """The kind of message that `quantize` and `compress` return; `emits = qsim.batch.Levels` in a class says it."""
         raise TypeError(

@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 
 from qsim.batch import Memory, Message, Support, Vectors, dense_offsets
 from qsim.compressors.base import Compressor
+from qsim.compressors.scaled import Scaled
+from qsim.compressors.then import Then
 from qsim.options import option
 
 
@@ -36,10 +38,7 @@ class ErrorFeedback(Compressor):
 
     def __post_init__(self) -> None:
         if self.compressor.contraction(1) is None:
-            raise ValueError(
-                f"ErrorFeedback needs a contraction, found {self.compressor!r};"
-                f" an unbiased compressor becomes one as qsim.Scaled({self.compressor!r})"
-            )
+            raise ValueError(f"ErrorFeedback needs a contraction, found {self.compressor!r}{_advice(self.compressor)}")
 
     @property
     def emits(self) -> type[Message]:
@@ -74,3 +73,12 @@ class ErrorFeedback(Compressor):
     def contraction(self, n: int) -> float | None:
         """Return that of the compressor."""
         return self.compressor.contraction(n)
+
+
+def _advice(compressor: Compressor) -> str:
+    """Say how a compressor becomes a contraction."""
+    if compressor.variance(1) is not None:
+        return f"; an unbiased compressor becomes one as {Scaled(compressor)!r}"
+    if isinstance(compressor, Then) and compressor.second.variance(1) is not None:
+        return f"; it becomes one as {Then(compressor.first, Scaled(compressor.second))!r}"
+    return ""

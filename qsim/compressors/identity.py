@@ -25,6 +25,7 @@ class Identity(Compressor):
     """
 
     emits = Floats
+    ignores_zeros = True
     dense = True
 
     def compress(self, v: Vectors, keys: NDArray[np.uint64], memory: Memory | None = None) -> Floats:

@@ -42,6 +42,7 @@ class QSGD(Compressor):
     norm: Literal["l2", "max"] = "l2"
 
     emits = Levels
+    ignores_zeros = True
 
     def __post_init__(self) -> None:
         whole("levels", self.levels, least=1, most=2**23)  # a float32 above 2^23 has no fraction to round

@@ -1,0 +1,118 @@
+"""Rand-k: so many coordinates, drawn at random."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, final
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from qsim.batch import Drawn, Floats, Memory, Message, Vectors, dense_offsets, index_type
+from qsim.compressors.base import as_float32
+from qsim.compressors.sparsifier import Sparsifier, require_scalable
+from qsim.options import one_of, option, whole
+
+
+@final
+@option
+class RandK(Sparsifier):
+    """Keeps k of the n coordinates, drawn at random without replacement, times n/k: Q(v)_i = (n/k) v_i if i is drawn.
+
+    Unbiased, with variance omega = n/k - 1, attained by every v. For k >= n everything is sent as it is.
+
+    With `positions="sent"` the message holds coordinates and values (of what is not zero). With `positions="drawn"` it
+    holds the k values alone: both ends draw the coordinates from the row's key, so they cost no bits, and messages made
+    with one key can be summed. Both stand for the same vector.
+
+    Precision: (n/k) v_i is rounded once to float32. Where it could be above float32's range, v is refused.
+
+    Costs O(k + entries) a row, for n up to 2^53. Sparse input stays sparse.
+
+    Source: Stich, Cordonnier, Jaggi, "Sparsified SGD with memory", NeurIPS 2018, Section 2; the sample by R. W.
+    Floyd's algorithm (Bentley and Floyd, Communications of the ACM 30, 1987).
+
+    >>> import qsim
+    >>> qsim.compressors.RandK(2).quantize([1.0, 2.0, 3.0, 4.0], qsim.Key(1)).vectors().to_dense()
+    array([[0., 4., 6., 0.]], dtype=float32)
+    >>> qsim.compressors.RandK(2, positions="drawn").quantize([1.0, 2.0, 3.0, 4.0], qsim.Key(1)).value
+    array([4., 6.], dtype=float32)
+
+    Raises ValueError for k below 1, and for other words than "sent" and "drawn".
+    """
+
+    k: int
+    positions: Literal["sent", "drawn"] = "sent"
+
+    def __post_init__(self) -> None:
+        whole("k", self.k, least=1)
+        one_of("positions", self.positions, ("sent", "drawn"))
+
+    @property
+    def emits(self) -> type[Message]:
+        return Floats if self.positions == "sent" else Drawn
+
+    @property
+    def summable(self) -> bool:  # type: ignore[override]  # not one answer for the class
+        """Whether messages made with one key can be summed as they are: drawn ones can."""
+        return self.positions == "drawn"
+
+    def compress(self, v: Vectors, keys: NDArray[np.uint64], memory: Memory | None = None) -> Floats | Drawn:
+        """Draw from a batch. Raises NotFiniteError for NaN, infinity, and numbers too large to be scaled by n/k."""
+        from qsim.kernels.select import take_positions
+
+        v = as_float32(v)
+        k, factor = self.most_kept(v.n), self._factor(v.n)
+        require_scalable(v, factor)
+        positions = self._draw(v.n, keys)
+        value = np.empty(positions.size, np.float32)
+        take_positions(v.offsets, v.index, v.value, positions, factor, value)
+        drawn = Drawn(v.n, dense_offsets(v.rows, k), k, value)
+        return drawn if self.positions == "drawn" else Floats.of(_placed(drawn, positions))
+
+    def decompress(self, message: Message, keys: NDArray[np.uint64]) -> Vectors:
+        """Return the vectors of a message made with these keys; the positions of a drawn one are drawn again."""
+        if not isinstance(message, Drawn):
+            return message.vectors()
+        if message.k != self.most_kept(message.n):
+            raise ValueError(f"{self!r} makes {self.most_kept(message.n)} numbers a row, the message has {message.k}")
+        return _placed(message, self._draw(message.n, keys))
+
+    def most_kept(self, n: int) -> int:
+        return min(self.k, n)
+
+    def variance(self, n: int) -> float:
+        """Return omega = n/k - 1 (0 for k >= n): E ||Q(v) - v||^2 = omega ||v||^2 for all v."""
+        return self._factor(n) - 1.0
+
+    def expected_nonzeros(self, v: ArrayLike) -> float:
+        """Return E nnz Q(v) = nnz(v) k/n."""
+        vector = np.asarray(v)
+        return np.count_nonzero(vector) / self._factor(vector.size)
+
+    def exact_variance(self, v: ArrayLike) -> float:
+        """Return E ||Q(v) - v||^2 = (n/k - 1) ||v||^2."""
+        vector = np.asarray(v, np.float64)
+        return self.variance(vector.size) * float(vector @ vector)
+
+    def _factor(self, n: int) -> float:
+        return n / self.most_kept(n)
+
+    def _draw(self, n: int, keys: NDArray[np.uint64]) -> NDArray[Any]:
+        """Return the coordinates of all rows, one row behind the other."""
+        from qsim.kernels.select import draw_positions
+
+        k = self.most_kept(n)
+        if k == n:
+            return np.tile(np.arange(n, dtype=index_type(n)), keys.size)
+        positions = np.empty(keys.size * k, index_type(n))
+        draw_positions(keys, n, k, positions)
+        return positions
+
+
+def _placed(drawn: Drawn, positions: NDArray[Any]) -> Vectors:
+    """Return the vectors of numbers at positions, which are lost. Zeros are left out."""
+    from qsim.kernels.select import without_zeros
+
+    offsets, value = np.empty_like(drawn.offsets), drawn.value.copy()
+    kept = without_zeros(drawn.offsets, positions, value, offsets)
+    return Vectors(drawn.n, offsets, positions[:kept], value[:kept])

@@ -1,0 +1,66 @@
+"""What sparsifying compressors share: plain numbers at some coordinates, and zero elsewhere."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qsim.batch import Vectors, index_type
+from qsim.compressors.base import Compressor, NotFiniteError, require_finite
+
+LARGEST = float(np.finfo(np.float32).max)
+
+
+class Sparsifier(Compressor):
+    """A compressor that sends some of the coordinates, as floats. Without entries that are zero."""
+
+    projects: ClassVar[bool] = False
+    """Whether what is kept is sent as it is: Q(v) is v with some coordinates set to zero, not at random."""
+
+    def most_kept(self, n: int) -> int:
+        """Return how many coordinates of n are kept at most."""
+        return n
+
+
+INFINITE = np.int32(0x7F800000)
+"""The bits of float32's infinity. Bits of magnitudes compare as the magnitudes do, and those of NaN come last."""
+
+
+def require_finite_floats(v: Vectors) -> None:
+    """As `require_finite`, faster for float32."""
+    from qsim.kernels.select import first_at_least
+
+    if first_at_least(v.value, INFINITE) >= 0:
+        require_finite(v)
+
+
+def require_scalable(v: Vectors, factor: float) -> None:
+    """Refuse a batch with a NaN, an infinity, or a number whose product with the factor is above float32's range."""
+    from qsim.kernels.select import first_at_least
+
+    place = first_at_least(v.value, largest_scalable(factor).view(np.int32) + np.int32(1))
+    if place >= 0:
+        require_finite(v)
+        row = int(np.searchsorted(v.offsets, place, side="right")) - 1
+        coordinate = place - int(v.offsets[row]) if v.index is None else int(v.index[place])
+        raise NotFiniteError(
+            f"row {row} of the batch holds {v.value[place]} at coordinate {coordinate}: it could be sent scaled by"
+            f" {factor:.6g}, above float32's range (3.4e38)",
+            row,
+        )
+
+
+def largest_scalable(factor: float) -> np.float32:
+    """Return the largest float32 whose product with a factor of at least 1 rounds to a finite float32."""
+    largest = np.float32(LARGEST / factor)
+    with np.errstate(over="ignore"):
+        while not np.isfinite(np.float32(float(largest) * factor)):
+            largest = np.nextafter(largest, np.float32(0))
+    return largest
+
+
+def room(v: Vectors, most: int) -> tuple[NDArray[np.int64], NDArray[Any], NDArray[np.float32]]:
+    """Make the arrays of a message with at most so many entries: offsets, coordinates, values."""
+    return np.empty(v.rows + 1, np.int64), np.empty(most, index_type(v.n)), np.empty(most, np.float32)

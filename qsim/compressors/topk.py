@@ -1,0 +1,123 @@
+"""Sparsifiers that keep what is large: the k largest magnitudes, or all above a threshold."""
+
+from __future__ import annotations
+
+from typing import final
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from qsim.batch import Floats, Memory, Vectors
+from qsim.compressors.base import as_float32
+from qsim.compressors.sparsifier import Sparsifier, require_finite_floats, room
+from qsim.options import number, option, whole
+
+
+@final
+@option
+class TopK(Sparsifier):
+    """Keeps the k entries with the largest magnitudes, of equal ones those with the smaller coordinates.
+
+    A contraction: ||Q(v) - v||^2 <= (1 - k/n) ||v||^2, attained by vectors of one magnitude. Nothing is random. For
+    k >= n, and for vectors with at most k non-zeros, everything is sent.
+
+    Sparse input stays sparse, and gives the same message as the same vector dense.
+
+    Source: Stich, Cordonnier, Jaggi, "Sparsified SGD with memory", NeurIPS 2018, Section 2; Aji and Heafield, EMNLP
+    2017.
+
+    >>> import qsim
+    >>> message = qsim.compressors.TopK(2).quantize([1.0, -3.0, 0.5, 3.0, 3.0], qsim.Key(0))
+    >>> message.index.tolist(), message.value.tolist()
+    ([1, 3], [-3.0, 3.0])
+
+    Raises ValueError for k below 1.
+    """
+
+    k: int
+
+    emits = Floats
+    projects = True
+    ignores_zeros = True
+
+    def __post_init__(self) -> None:
+        whole("k", self.k, least=1)
+
+    def compress(self, v: Vectors, keys: NDArray[np.uint64], memory: Memory | None = None) -> Floats:
+        """Select from a batch. Raises NotFiniteError for NaN and infinity."""
+        from qsim.kernels.select import keep_largest
+
+        v = as_float32(v)
+        require_finite_floats(v)
+        most = int(np.minimum(np.diff(v.offsets), self.k).sum())
+        offsets, index, value = room(v, most)
+        kept = keep_largest(v.offsets, v.index, v.value, self.k, offsets, index, value)
+        return Floats(v.n, offsets, index[:kept], value[:kept])
+
+    def most_kept(self, n: int) -> int:
+        return min(self.k, n)
+
+    def contraction(self, n: int) -> float:
+        """Return delta = k/n (1 for k >= n)."""
+        return self.most_kept(n) / n
+
+    def expected_nonzeros(self, v: ArrayLike) -> float:
+        """Return nnz Q(v) = min(k, nnz(v))."""
+        return float(min(self.k, int(np.count_nonzero(np.asarray(v)))))
+
+    def exact_variance(self, v: ArrayLike) -> float:
+        """Return ||Q(v) - v||^2: the sum of all squares but the k largest."""
+        squares = np.sort(np.asarray(v, np.float64) ** 2)
+        return float(squares[: max(0, squares.size - self.k)].sum())
+
+
+@final
+@option
+class HardThreshold(Sparsifier):
+    """Keeps the entries with |v_i| >= threshold, as they are.
+
+    States no contraction: a vector with all entries below the threshold is lost whole, so no delta > 0 holds for all v.
+    What holds is an absolute bound: ||Q(v) - v|| < threshold sqrt(n). Nothing is random.
+
+    Sparse input stays sparse, and gives the same message as the same vector dense.
+
+    Source: Strom, Interspeech 2015 (with fixed values); Sahu et al., "Rethinking gradient sparsification as total error
+    minimization", NeurIPS 2021.
+
+    >>> import qsim
+    >>> message = qsim.compressors.HardThreshold(1.0).quantize([1.0, -3.0, 0.5], qsim.Key(0))
+    >>> message.index.tolist(), message.value.tolist()
+    ([0, 1], [1.0, -3.0])
+
+    Raises ValueError for a threshold that is not a finite number above 0.
+    """
+
+    threshold: float
+
+    emits = Floats
+    projects = True
+    ignores_zeros = True
+
+    def __post_init__(self) -> None:
+        number("threshold", self.threshold, above=0)
+
+    def compress(self, v: Vectors, keys: NDArray[np.uint64], memory: Memory | None = None) -> Floats:
+        """Select from a batch. Raises NotFiniteError for NaN and infinity."""
+        from qsim.kernels.quantize import rounded_up
+        from qsim.kernels.select import keep_at_least
+
+        v = as_float32(v)
+        require_finite_floats(v)
+        bound = rounded_up(np.array([self.threshold], np.float64)).view(np.int32)[0]
+        offsets, index, value = room(v, v.value.size)
+        kept = keep_at_least(v.offsets, v.index, v.value, bound, offsets, index, value)
+        return Floats(v.n, offsets, index[:kept], value[:kept])
+
+    def expected_nonzeros(self, v: ArrayLike) -> float:
+        """Return nnz Q(v): how many magnitudes reach the threshold."""
+        return float(np.count_nonzero(np.abs(np.asarray(v, np.float64)) >= self.threshold))
+
+    def exact_variance(self, v: ArrayLike) -> float:
+        """Return ||Q(v) - v||^2: the sum of the squares below the threshold."""
+        magnitude = np.abs(np.asarray(v, np.float64))
+        return float((magnitude[magnitude < self.threshold] ** 2).sum())

@@ -1,0 +1,294 @@
+"""Which coordinates are sent: so many at random, the largest, those above a threshold, each with a probability.
+
+A batch is as in `quantize`. The same vector selects the same coordinates dense and sparse; what is zero is never sent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, cast
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+from numpy.typing import NDArray
+
+from qsim.kernels._jit import inlined, kernel
+from qsim.kernels.hashing import fold
+from qsim.kernels.lanes import STRIP
+from qsim.kernels.words import trailing_zeros
+
+_MAGNITUDE = 0x7FFFFFFF  # the bits of a float32 without its sign: they rise with the magnitude
+_SAMPLE = 4096  # entries that a threshold is guessed from
+_CODE: Any = cgutils  # untyped
+
+
+@intrinsic
+def _at_least(typing: Any, bits: Any, start: Any, bound: Any) -> Any:
+    """Generate the code of `at_least`."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        words = ir.VectorType(ir.IntType(32), STRIP)
+        data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
+        here = builder.bitcast(builder.gep(data, [arguments[1]]), words.as_pointer())
+        magnitude = builder.and_(builder.load(here, align=4), ir.Constant(words, [_MAGNITUDE] * STRIP))
+        nothing = ir.Constant(words, ir.Undefined)
+        first = builder.insert_element(nothing, arguments[2], ir.IntType(32)(0))
+        bounds = builder.shuffle_vector(first, nothing, ir.Constant(words, None))
+        return builder.bitcast(builder.icmp_signed(">=", magnitude, bounds), ir.IntType(64))
+
+    good = isinstance(bits, types.Array) and bits.dtype == types.int32 and bits.layout == "C" and bound == types.int32
+    return (types.uint64(bits, types.int64, bound), generate) if good else None
+
+
+at_least = cast("Callable[[NDArray[np.int32], int, np.int32], np.uint64]", _at_least)
+"""Return a word whose bit j, from 0 to 63, is set if bits[start + j], without its sign bit, is at least the bound.
+
+Nothing checks that 64 entries are there.
+"""
+
+
+@kernel
+def first_at_least(value: NDArray[np.float32], bound: np.int32) -> int:
+    """Return the first place where the bits of the magnitude are at least `bound`, or -1."""
+    bits = value.view(np.int32)
+    whole = bits.size - bits.size % STRIP
+    for start in range(0, whole, STRIP):
+        found = at_least(bits, start, bound)
+        if found != np.uint64(0):
+            return start + int(trailing_zeros(found))
+    for place in range(whole, bits.size):
+        if bits[place] & _MAGNITUDE >= bound:
+            return place
+    return -1
+
+
+@inlined
+def scaled_up(word: np.uint64, size: np.uint64) -> np.uint64:
+    """Return word * size / 2^64, rounded down: each number below `size` with probability 1/size to within 2^-64."""
+    half, low = np.uint64(32), np.uint64(0xFFFFFFFF)
+    right = (word & low) * (size & low)
+    across = (word >> half) * (size & low) + (right >> half)
+    other = (word & low) * (size >> half) + (across & low)
+    return (word >> half) * (size >> half) + (across >> half) + (other >> half)
+
+
+@kernel
+def draw_positions(keys: NDArray[np.uint64], n: int, k: int, out: NDArray[np.signedinteger]) -> None:
+    """Write k different coordinates below n for every row, rising: each set of k with the same probability.
+
+    Floyd's algorithm: for j from n - k to n - 1 draw t up to j, and take t, or j if t is taken. Draw number i uses
+    fold(key, i). What is taken stands in a table of cells, sorted, near cell t 2k/n: as the set is uniform, few steps
+    lead to a place, and nothing is left to sort. O(k) time and memory, whatever n.
+    """
+    table = np.empty(3 * k + 2, np.int64)  # up to k places behind the last one that a coordinate points to
+    cells = np.float64(2 * k) / np.float64(n)
+    written = np.uint64(0)
+    for row in range(keys.size):
+        table[:] = -1
+        for draw in range(k):
+            last = n - k + draw
+            t = np.int64(scaled_up(fold(keys[row], np.uint64(draw)), np.uint64(last + 1)))
+            if not _insert(table, cells, t):
+                _insert(table, cells, np.int64(last))
+        for place in range(table.size):
+            if table[place] >= 0:
+                out[written] = table[place]
+                written += np.uint64(1)
+
+
+@kernel
+def _insert(table: NDArray[np.int64], cells: float, number: np.int64) -> bool:
+    """Put a number into the sorted table (-1: a free cell), unless it is there; tell whether it was put."""
+    place = np.uint64(np.float64(number) * cells)
+    while table[place] >= 0 and table[place] < number:
+        place += np.uint64(1)
+    if table[place] == number:
+        return False
+    while table[place] >= 0:  # make room
+        table[place], number = number, table[place]
+        place += np.uint64(1)
+    table[place] = number
+    return True
+
+
+@kernel
+def take_positions(
+    offsets: NDArray[np.int64],
+    index: NDArray[np.signedinteger] | None,
+    value: NDArray[np.float32],
+    positions: NDArray[np.signedinteger],
+    scale: float,
+    out: NDArray[np.float32],
+) -> None:
+    """Write scale times what every row has at its positions, rounded once to float32; 0 where it has no entry."""
+    k = positions.size // (offsets.size - 1)
+    for row in range(offsets.size - 1):
+        here, last = offsets[row], offsets[row + 1]
+        for place in range(row * k, (row + 1) * k):
+            x = np.float32(0.0)
+            if index is None:
+                x = value[np.uint64(here + positions[place])]
+            else:
+                while here < last and index[here] < positions[place]:
+                    here += 1
+                if here < last and index[here] == positions[place]:
+                    x = value[here]
+            out[place] = np.float32(np.float64(x) * scale + 0.0)  # a negative zero becomes a positive one
+
+
+@kernel
+def without_zeros(
+    offsets: NDArray[np.int64],
+    index: NDArray[np.signedinteger],
+    value: NDArray[np.float32],
+    out_offsets: NDArray[np.int64],
+) -> int:
+    """Move the entries that are not zero to the front, row by row; return how many there are."""
+    kept = np.uint64(0)
+    out_offsets[0] = 0
+    for row in range(offsets.size - 1):
+        for k in range(offsets[row], offsets[row + 1]):
+            index[kept], value[kept] = index[k], value[k]
+            kept += np.uint64(value[k] != np.float32(0.0))
+        out_offsets[row + 1] = kept
+    return int(kept)
+
+
+@kernel
+def keep_largest(
+    offsets: NDArray[np.int64],
+    index: NDArray[np.signedinteger] | None,
+    value: NDArray[np.float32],
+    k: int,
+    out_offsets: NDArray[np.int64],
+    out_index: NDArray[np.signedinteger],
+    out_value: NDArray[np.float32],
+) -> int:
+    """Keep the k entries of every row with the largest magnitudes, of equal ones the first; return how many are kept.
+
+    One pass collects candidates: what reaches a bound that is guessed from a sample, a little low. (All non-zeros, in
+    a second pass, if these are fewer than k.) The k-th largest of them is found exactly, by its bits.
+    """
+    longest = np.int64(0)
+    for row in range(offsets.size - 1):
+        longest = max(longest, offsets[row + 1] - offsets[row])
+    places, magnitudes = np.empty(longest, np.int64), np.empty(longest, np.int32)
+    sample, counts = np.empty(_SAMPLE, np.int32), np.empty(256, np.int64)
+    kept = np.uint64(0)
+    out_offsets[0] = 0
+    for row in range(offsets.size - 1):
+        first = offsets[row]
+        bits = value[first : offsets[row + 1]].view(np.int32)
+        bound = _guess(bits, k, sample, counts)
+        found = collect(bits, bound, places)
+        if found < k and bound > 1:
+            found = collect(bits, np.int32(1), places)
+        least, ties = np.int32(1), found
+        if found > k:
+            for i in range(found):
+                magnitudes[i] = bits[np.uint64(places[i])] & _MAGNITUDE
+            least, ties = _kth_largest(magnitudes[:found], k, counts)
+        for i in range(found):
+            place = np.uint64(places[i])
+            magnitude = bits[place] & _MAGNITUDE
+            if magnitude >= least and (magnitude > least or ties > 0):
+                ties -= magnitude == least
+                out_index[kept] = places[i] if index is None else index[np.uint64(first) + place]
+                out_value[kept] = value[np.uint64(first) + place]
+                kept += np.uint64(1)
+        out_offsets[row + 1] = kept
+    return int(kept)
+
+
+@kernel
+def keep_at_least(
+    offsets: NDArray[np.int64],
+    index: NDArray[np.signedinteger] | None,
+    value: NDArray[np.float32],
+    bound: np.int32,
+    out_offsets: NDArray[np.int64],
+    out_index: NDArray[np.signedinteger],
+    out_value: NDArray[np.float32],
+) -> int:
+    """Keep the entries whose magnitude has bits of at least `bound`; return how many are kept."""
+    kept = np.int64(0)
+    places = np.empty(value.size, np.int64)
+    out_offsets[0] = 0
+    for row in range(offsets.size - 1):
+        first = offsets[row]
+        found = collect(value[first : offsets[row + 1]].view(np.int32), bound, places)
+        for i in range(found):
+            place = np.uint64(first + places[i])
+            out_index[kept + i] = places[i] if index is None else index[place]
+            out_value[kept + i] = value[place]
+        kept += found
+        out_offsets[row + 1] = kept
+    return int(kept)
+
+
+@kernel
+def collect(bits: NDArray[np.int32], bound: np.int32, places: NDArray[np.int64]) -> int:
+    """Write the places, rising, of magnitudes of at least `bound`; return how many there are."""
+    found = np.uint64(0)
+    whole = bits.size - bits.size % STRIP
+    for start in range(0, whole, STRIP):
+        left = at_least(bits, start, bound)
+        while left != np.uint64(0):
+            places[found] = start + np.int64(trailing_zeros(left))
+            left &= left - np.uint64(1)
+            found += np.uint64(1)
+    for place in range(whole, bits.size):
+        if bits[place] & _MAGNITUDE >= bound:
+            places[found] = place
+            found += np.uint64(1)
+    return int(found)
+
+
+@kernel
+def _guess(bits: NDArray[np.int32], k: int, sample: NDArray[np.int32], counts: NDArray[np.int64]) -> np.int32:
+    """Return a bound, at least 1, that about k magnitudes or some more reach, guessed from evenly spaced ones."""
+    if bits.size < 4 * _SAMPLE:
+        return np.int32(1)
+    step = bits.size // _SAMPLE
+    for i in range(_SAMPLE):
+        sample[i] = bits[np.uint64(i * step)] & _MAGNITUDE
+    share = np.float64(k) * _SAMPLE / bits.size
+    rank = int(share + 4.0 * np.sqrt(share) + 4.0)
+    if rank >= _SAMPLE:
+        return np.int32(1)
+    return max(np.int32(1), _kth_largest(sample, rank, counts)[0])
+
+
+@kernel
+def _kth_largest(magnitudes: NDArray[np.int32], k: int, counts: NDArray[np.int64]) -> tuple[np.int32, int]:
+    """Return the k-th largest number, k from 1 to their size, and how many equal to it are among the k largest.
+
+    Digit by digit, the exponent first: the digit is known from counts, then only numbers that have it are left. What
+    was in `magnitudes` is lost.
+    """
+    left, shift = magnitudes.size, 23
+    while shift >= 0:
+        differing = np.int32(0)
+        for i in range(left):
+            differing |= magnitudes[i] ^ magnitudes[0]
+        if differing == 0:
+            break
+        if (differing >> shift) & 255 != 0:
+            counts[:] = 0
+            for i in range(left):
+                counts[np.uint64((magnitudes[i] >> shift) & 255)] += 1
+            digit = 255
+            while counts[digit] < k:
+                k -= counts[digit]
+                digit -= 1
+            remaining = np.uint64(0)
+            for i in range(left):
+                number = magnitudes[i]
+                magnitudes[remaining] = number
+                remaining += np.uint64(((number >> shift) & 255) == digit)
+            left = int(remaining)
+        shift = 0 if shift == 7 else shift - 8
+    return magnitudes[0], k

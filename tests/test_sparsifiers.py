@@ -1,0 +1,392 @@
+"""Sparsifiers: bit for bit against the oracles, unbiased or contractions as they say, right at the edges."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+import oracles_sparsifiers as oracles
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from scipy.stats import binom, chi2
+
+import qsim
+from qsim.batch import Floats, Vectors
+from qsim.compressors import (
+    QSGD,
+    Bernoulli,
+    HardThreshold,
+    NotFiniteError,
+    RandK,
+    Scaled,
+    Then,
+    TopK,
+    Wangni,
+)
+
+floats = st.floats(-(2.0**90), 2.0**90, width=32)
+few = st.integers(-3, 3).map(np.float32)  # so that there are ties
+vectors = arrays(np.float32, st.integers(1, 150), elements=st.one_of(few, floats))
+sizes = st.one_of(st.integers(1, 20), st.integers(1, 200))
+words = st.integers(0, 2**64 - 1)
+EVERY = [
+    RandK(3),
+    RandK(3, "drawn"),
+    TopK(3),
+    HardThreshold(2.0),
+    Bernoulli(0.4),
+    Wangni(3),
+    Then(TopK(5), QSGD(2)),
+    Then(TopK(5), Scaled(QSGD(1, "max"))),
+    Then(Bernoulli(0.5), RandK(20, "drawn")),
+]
+
+
+def entries(message: Floats) -> dict[int, np.float32]:
+    return dict(zip(message.index.tolist(), message.value, strict=True))
+
+
+def sparse(v: np.ndarray, kept: np.ndarray) -> Vectors:
+    """One sparse row with the entries of v at the coordinates in `kept`."""
+    return Vectors(v.size, np.array([0, kept.size]), kept.astype(np.int32), v[kept])
+
+
+def tiled(v: np.ndarray, rows: int) -> Vectors:
+    return Vectors.dense(np.tile(np.asarray(v, np.float32), (rows, 1)))
+
+
+@given(vectors, sizes, words)
+def test_randk_is_the_oracles(v: np.ndarray, k: int, word: int) -> None:
+    expected, key = oracles.randk(v, k, word), qsim.Key(word)
+    assert entries(RandK(k).quantize(v, key)) == expected
+    drawn = RandK(k, "drawn").quantize(v, key)
+    assert drawn.value.tolist() == [expected.get(i, 0.0) for i in oracles.positions(word, v.size, k)]
+
+
+@given(vectors, sizes)
+def test_topk_is_the_oracles(v: np.ndarray, k: int) -> None:
+    assert entries(TopK(k).quantize(v, qsim.Key(0))) == oracles.topk(v, k)
+
+
+@given(vectors, st.one_of(few.map(lambda x: abs(float(x)) + 1), st.floats(1e-3, 1e30)))
+def test_hard_threshold_is_the_oracles(v: np.ndarray, threshold: float) -> None:
+    compressor = HardThreshold(threshold)
+    expected = oracles.hard_threshold(v, threshold)
+    assert entries(compressor.quantize(v, qsim.Key(0))) == expected
+    assert compressor.expected_nonzeros(v) == len(expected)
+    assert compressor.exact_variance(v) <= threshold**2 * v.size
+    assert compressor.contraction(v.size) is None
+
+
+def test_hard_threshold_compares_exactly() -> None:
+    """A threshold between two float32 numbers, and one of them."""
+    low, high = np.float32(0.1), np.nextafter(np.float32(0.1), np.float32(1))
+    v = [-low, high, np.float32(1e-45)]
+    for threshold, kept in (
+        (float(low), [0, 1]),
+        ((float(low) + float(high)) / 2, [1]),
+        (1e-300, [0, 1, 2]),
+        (1e300, []),
+    ):
+        assert HardThreshold(threshold).quantize(v, qsim.Key(0)).index.tolist() == kept
+
+
+@given(vectors, st.floats(2.0**-24, 1), words)
+def test_bernoulli_is_the_oracles(v: np.ndarray, p: float, word: int) -> None:
+    assert entries(Bernoulli(p).quantize(v, qsim.Key(word))) == oracles.bernoulli(v, p, word)
+
+
+@given(vectors, sizes, words)
+def test_wangni_is_the_oracles(v: np.ndarray, k: int, word: int) -> None:
+    from qsim.kernels.chances import certain_magnitudes
+
+    t = float(certain_magnitudes(np.array([0, v.size]), v, k)[0])
+    assert t == pytest.approx(oracles.certain_magnitude(v, k), rel=1e-12)
+    assert entries(Wangni(k).quantize(v, qsim.Key(word))) == oracles.wangni(v, t, word)
+
+
+@pytest.mark.parametrize("kind", ["normal", "ties", "constant", "spike", "sparse", "rising", "misleading"])
+@pytest.mark.parametrize("k", [1, 30, 2_000, 40_000, 59_999, 70_000])
+def test_topk_of_long_vectors(kind: str, k: int) -> None:
+    """Long enough that the threshold is guessed from a sample, which the last kinds lead astray."""
+    rng, n = np.random.default_rng(5), 60_011
+    v = rng.standard_normal(n).astype(np.float32)
+    if kind == "ties":
+        v = np.round(v * 2) / 2
+    if kind == "constant":
+        v = np.where(v < 0, np.float32(-2), np.float32(2))
+    if kind == "spike":
+        v[rng.permutation(n)[:50]] = 1e30
+    if kind == "sparse":
+        v[rng.random(n) < 0.99] = 0
+    if kind == "rising":
+        v = np.arange(n, dtype=np.float32)
+    if kind == "misleading":  # what the sample sees is large, and nothing else
+        v *= np.float32(1e-3)
+        v[:: n // 4096] = 1 + rng.random(v[:: n // 4096].size)
+    order = np.argsort(-np.abs(v), kind="stable")[:k]
+    kept = np.sort(order[v[order] != 0])
+    message = TopK(k).quantize(v, qsim.Key(0))
+    assert message.index.tolist() == kept.tolist()
+    assert np.array_equal(message.value, v[kept])
+    stored = np.flatnonzero(v)
+    assert TopK(k).compress(sparse(v, stored), qsim.Key(0).words(0, 1)) == message
+
+
+@pytest.mark.parametrize("compressor", EVERY, ids=repr)
+@given(st.lists(vectors, min_size=1, max_size=4), words, st.data())
+def test_dense_and_sparse_alone_or_in_a_batch_give_one_message(compressor, rows, word, data) -> None:
+    n = max(v.size for v in rows)
+    block = np.zeros((len(rows), n), np.float32)
+    for row, v in zip(block, rows, strict=True):
+        row[: v.size] = v
+    keys = qsim.Key(word).words(0, len(rows))
+    together = compressor.compress(Vectors.dense(block), keys)
+    parts = []
+    for row, key in zip(block, keys, strict=True):
+        extra = data.draw(arrays(np.bool_, n))  # stored zeros change nothing
+        kept = np.flatnonzero((row != 0) | extra)
+        parts.append(compressor.compress(sparse(row, kept), np.array([key], np.uint64)))
+    assert together == type(together).join(parts)
+    codec = qsim.channel.default_codec(compressor)
+    packets = codec.encode(type(together).join(parts))
+    assert codec.encode(together).data.tobytes() == packets.data.tobytes()  # the sign of zero, too
+
+
+# Rand-k: every subset with the same probability.
+
+
+@pytest.mark.parametrize(("n", "k"), [(2, 1), (5, 2), (6, 3), (7, 6), (9, 4)])
+def test_every_subset_is_drawn_equally_often(n: int, k: int) -> None:
+    """Chi-square over all subsets, for 400 draws of each.
+
+    False alarms: below 1e-10 a case. Power: a chi-square of C degrees of freedom passes 1e-10 at about C + 9 sqrt(C);
+    subsets whose probabilities are off by 15% of 1/C, half up and half down, add 400 C 0.15^2 = 9 C: found with
+    probability above 0.999 for C >= 10, and for C = 2 (where n = 2) they must be off by 30%.
+    """
+    subsets = {subset: place for place, subset in enumerate(itertools.combinations(range(n), k))}
+    draws = 400 * len(subsets)
+    message = RandK(k).compress(tiled(np.ones(n), draws), qsim.Key(3).words(0, draws))
+    counts = np.zeros(len(subsets))
+    for row in message.index.reshape(draws, k).tolist():
+        counts[subsets[tuple(row)]] += 1
+    statistic = float(((counts - 400) ** 2).sum() / 400)
+    assert chi2.sf(statistic, len(subsets) - 1) > 1e-10
+
+
+@pytest.mark.parametrize(("n", "k"), [(40, 13), (64, 2), (30, 29)])
+def test_pairs_are_drawn_equally_often(n: int, k: int) -> None:
+    """20,000 draws: each pair is in the sample as often as k (k - 1) / (n (n - 1)) says, to within 7.5 deviations.
+
+    False alarms: below 1e-13 a pair, 3e-10 for all. Power: a pair's probability that is off by 11 deviations is found
+    with probability above 0.999: for (40, 13), 0.1 by 0.024.
+    """
+    draws = 20_000
+    message = RandK(k).compress(tiled(np.ones(n), draws), qsim.Key(4).words(0, draws))
+    taken = np.zeros((draws, n))
+    taken[np.repeat(np.arange(draws), k), message.index] = 1
+    pairs = (taken.T @ taken)[np.triu_indices(n, 1)]
+    p = k * (k - 1) / (n * (n - 1))
+    assert np.abs(pairs - draws * p).max() < 7.5 * math.sqrt(draws * p * (1 - p)) + 10
+    share = taken.mean(axis=0)
+    assert np.abs(share - k / n).max() < 7.5 * math.sqrt(k / n * (1 - k / n) / draws)
+
+
+def test_drawing_costs_as_little_from_many_coordinates() -> None:
+    n = 2**40
+    v = Vectors(n, np.array([0, 3]), np.array([5, 2**32 + 5, n - 1]), np.float32([1, 2, 3]))
+    message = RandK(1000, "drawn").compress(v, qsim.Key(0).words(0, 1))
+    assert message.value.size == 1000
+    place = oracles.positions(7, n, 1000)
+    assert place[0] < 2**34 < 2**39 < place[-1]
+    v = Vectors(n, np.array([0, 1000]), np.array(place), np.arange(1, 1001, dtype=np.float32))
+    message = RandK(1000).compress(v, np.array([7], np.uint64))
+    assert message.index.tolist() == place
+    assert message.value.tolist() == [np.float32(i * (n / 1000)) for i in range(1, 1001)]
+
+
+@given(vectors, sizes, words)
+def test_drawn_positions_are_drawn_again(v: np.ndarray, k: int, word: int) -> None:
+    keys = np.array([word], np.uint64)
+    sent, drawn = RandK(k), RandK(k, "drawn")
+    message = drawn.compress(Vectors.dense(v), keys)
+    assert drawn.decompress(message, keys) == sent.compress(Vectors.dense(v), keys).vectors()
+    assert not sent.summable
+    assert drawn.summable
+
+
+def test_drawn_messages_with_one_key_can_be_summed() -> None:
+    keys, drawn = np.array([9, 9], np.uint64), RandK(4, "drawn")
+    v = np.arange(24, dtype=np.float32).reshape(2, 12)
+    message = drawn.compress(Vectors.dense(v), keys)
+    summed = qsim.batch.Drawn(12, np.array([0, 4]), 4, message.value.reshape(2, 4).sum(axis=0))
+    assert np.array_equal(
+        drawn.decompress(summed, keys[:1]).to_dense()[0], drawn.decompress(message, keys).to_dense().sum(axis=0)
+    )
+    with pytest.raises(ValueError, match="makes 4 numbers a row, the message has 5"):
+        drawn.decompress(qsim.batch.Drawn(12, np.array([0, 5]), 5, np.ones(5, np.float32)), keys[:1])
+
+
+def test_refusals() -> None:
+    for compressor in EVERY:
+        for bad in (math.nan, math.inf, -math.inf):
+            block = np.ones((3, 100), np.float32)
+            block[1, 70] = bad
+            with pytest.raises(NotFiniteError, match="row 1 .* coordinate 70"):
+                compressor.compress(Vectors.dense(block), qsim.Key(0).words(0, 3))
+    for positions in ("sent", "drawn"):
+        with pytest.raises(NotFiniteError, match=r"row 0 .*e[+]38 at coordinate 1: it could be sent scaled by 2,"):
+            RandK(1, positions).quantize([1.0, 2e38], qsim.Key(0))
+        assert RandK(1, positions).quantize([1.7e38, 1.7e38], qsim.Key(0)).value.tolist() == [np.float32(3.4e38)]
+    with pytest.raises(NotFiniteError, match=r"row 1 .*e[+]37 at coordinate 0: it could be sent scaled by 4,"):
+        Bernoulli(0.25).compress(Vectors.dense([[1.0, 0.0], [1e38, 1.0]]), qsim.Key(0).words(0, 2))
+    with pytest.raises(NotFiniteError, match=r"row 1 .* sent as 6e[+]38, above float32's range"):
+        Wangni(1).compress(Vectors.dense([[1.0, 0.0], [3e38, -3e38]]), qsim.Key(0).words(0, 2))
+    assert Wangni(2).quantize([3e38, -3e38], qsim.Key(0)).nonzeros == 2
+    for bad in (0, -0.1, 1.01, math.nan, 2.0**-25, "0.5"):
+        with pytest.raises(ValueError, match="p must be"):
+            Bernoulli(bad)
+    for bad in (0, -1.0, math.inf, math.nan):
+        with pytest.raises(ValueError, match="threshold must be a finite number above 0"):
+            HardThreshold(bad)
+    for make in (RandK, TopK, Wangni):
+        with pytest.raises(ValueError, match="k must be a whole number of at least 1"):
+            make(0)
+    with pytest.raises(ValueError, match="did you mean 'drawn'"):
+        RandK(1, "draw")
+
+
+def test_edges() -> None:
+    """Zero vectors, one coordinate, subnormal and huge entries."""
+    for compressor in EVERY:
+        keys = qsim.Key(1).words(0, 1)
+        for v in ([0.0] * 9, [0.0], [0.0, -0.0]):
+            message = compressor.compress(Vectors.dense(v), keys)
+            assert message.nonzeros == 0
+            assert compressor.decompress(message, keys) == Vectors.dense(v) or not message.nonzeros
+            assert not compressor.decompress(message, keys).to_dense().any()
+    for x in (3e38, -3e38, 1e-45, -1e-40, 1.0):
+        for compressor in (RandK(1), RandK(2), TopK(1), Bernoulli(1), Wangni(1), HardThreshold(1e-45)):
+            assert compressor.quantize([x], qsim.Key(1)).vectors().to_dense().tolist() == [[np.float32(x)]]
+        for compressor in (TopK(5), HardThreshold(1e-45), Wangni(4)):
+            message = compressor.quantize([0, x, 0, x, 0, 0, -x], qsim.Key(1))
+            assert message.vectors().to_dense().tolist() == [[0, np.float32(x), 0, np.float32(x), 0, 0, np.float32(-x)]]
+
+
+def test_float64_is_taken_as_float32() -> None:
+    v = np.random.default_rng(3).standard_normal(40)
+    for compressor in EVERY:
+        keys = qsim.Key(1).words(0, 1)
+        exact = compressor.compress(Vectors.dense(v.astype(np.float32)), keys)
+        assert compressor.compress(Vectors.dense(v), keys) == exact
+
+
+# Unbiased ones: each coordinate is kept as often as it should, and then as what it should.
+
+
+@given(vectors, sizes, st.floats(2.0**-24, 1))
+def test_means_over_the_uniforms_are_exact_but_for_float32(v: np.ndarray, k: int, p: float) -> None:
+    """What is kept is divided by the number of uniforms that keep it, over 2^24."""
+    t = oracles.certain_magnitude(v, k)
+    used = Bernoulli(p).used
+    for x in v[np.abs(v) > 1e-30].tolist():
+        assert used * float(np.float32(x / used)) == pytest.approx(x, rel=2**-24 + 1e-15)
+        steps = math.ceil(min(abs(x) * (2.0**24 / t), 2.0**24)) if t else 2**24
+        assert steps / 2**24 * float(np.float32(x * (2**24 / steps))) == pytest.approx(x, rel=2**-24 + 1e-15)
+    assert abs(used - p) <= 2**-25
+
+
+@pytest.mark.parametrize("stored", [False, True])
+@pytest.mark.parametrize(
+    "compressor", [RandK(30), RandK(30, "drawn"), Bernoulli(0.3), Bernoulli(0.99), Wangni(20), Wangni(70)], ids=repr
+)
+def test_coordinates_are_kept_with_their_probabilities(compressor, stored: bool) -> None:
+    """20,000 keys: how often each of 80 coordinates is kept is binomial, with a probability known exactly.
+
+    False alarms: a count is outside its bounds with probability below 1e-12, one of the 80 in these 12 tests with
+    below 1e-9. Power: a probability of 1/2 that is off by 0.04 is found with probability 0.9999, one of 0.01 that is
+    off by 0.008 with 0.997. With the probabilities the mean and the variance are right: they follow exactly.
+    """
+    keys, n = 20_000, 80
+    v = np.random.default_rng(1).standard_normal(n).astype(np.float32)
+    v[:4] = [1, -1, 1e-3, 10]
+    words = qsim.Key(11).words(0, keys)
+    batch = tiled(v, keys)
+    if stored:
+        batch = Vectors(n, batch.offsets, np.tile(np.arange(n, dtype=np.int32), keys), batch.value)
+    found = compressor.decompress(compressor.compress(batch, words), words)
+    if isinstance(compressor, Wangni):
+        p = np.minimum(1, np.abs(v) / oracles.certain_magnitude(v, compressor.k))
+        p = np.ceil(p * 2**24) / 2**24
+    else:
+        p = np.full(n, compressor.expected_nonzeros(v) / n)
+    assert np.allclose(found.value, (v / p)[found.index], rtol=1e-6)
+    counts = np.bincount(found.index, minlength=n)
+    assert (binom.cdf(counts, keys, p) > 5e-13).all()
+    assert (binom.sf(counts - 1, keys, p) > 5e-13).all()
+    exact = (v.astype(np.float64) ** 2 * (1 / p - 1)).sum()
+    assert compressor.exact_variance(v) == pytest.approx(exact, rel=1e-5)
+    assert compressor.expected_nonzeros(v) == pytest.approx(p.sum(), rel=1e-5)
+
+
+@given(st.integers(1, 5000), words)
+def test_coordinates_are_kept_independently_in_every_strip(n: int, word: int) -> None:
+    """Long rows with a remainder: bit for bit the oracle's, dense, where hashing takes a short cut."""
+    v = np.ones(n, np.float32)
+    assert entries(Bernoulli(0.05).quantize(v, qsim.Key(word))) == oracles.bernoulli(v, 0.05, word)
+
+
+# Certificates: never exceeded, and attained.
+
+
+@given(arrays(np.float64, st.integers(1, 60), elements=st.floats(-1, 1)), st.integers(1, 70), st.floats(1e-6, 1))
+def test_errors_are_within_the_certificates(v: np.ndarray, k: int, p: float) -> None:
+    square = float(v @ v) * (1 + 1e-9)
+    for compressor in (RandK(k), Bernoulli(p), Wangni(k)):
+        assert compressor.exact_variance(v) <= compressor.variance(v.size) * square + 1e-300
+        assert compressor.contraction(v.size) is None
+    assert TopK(k).exact_variance(v) <= (1 - TopK(k).contraction(v.size)) * square + 1e-12 * square
+    assert TopK(k).variance(v.size) is None
+    assert Wangni(k).exact_variance(v) <= RandK(k).exact_variance(v) * (1 + 1e-9) + 1e-300
+
+
+@given(st.integers(1, 80), st.integers(1, 90))
+def test_certificates_are_attained(n: int, k: int) -> None:
+    """By vectors of one magnitude."""
+    v = np.where(np.arange(n) % 3, 2.0, -2.0)
+    for compressor in (RandK(k), Wangni(k), Bernoulli(min(1, k / n))):
+        assert compressor.exact_variance(v) == pytest.approx(compressor.variance(n) * 4 * n, rel=1e-9, abs=1e-9)
+        assert compressor.variance(n) == pytest.approx(max(0, n / k - 1), rel=1e-5, abs=1e-5)
+    delta = TopK(k).contraction(n)
+    assert delta == min(1, k / n)
+    assert TopK(k).exact_variance(v) == pytest.approx((1 - delta) * 4 * n, abs=1e-9)
+
+
+@given(vectors, sizes)
+def test_topk_loses_what_it_says(v: np.ndarray, k: int) -> None:
+    kept = TopK(k).quantize(v, qsim.Key(0)).vectors().row(0).astype(np.float64)
+    lost = float(((v - kept) ** 2).sum())
+    assert lost == pytest.approx(TopK(k).exact_variance(v), rel=1e-12)
+    assert np.count_nonzero(kept) == TopK(k).expected_nonzeros(v)
+
+
+@given(vectors, sizes, sizes)
+def test_more_is_kept_of_the_large(v: np.ndarray, k: int, more: int) -> None:
+    """Wangni's probabilities are optimal: moving some of one to another coordinate gives no less variance."""
+    v = v[np.abs(v) > 1e-20].astype(np.float64)
+    if v.size <= k or not v.size:
+        return
+    p = np.minimum(1, np.abs(v) / oracles.certain_magnitude(v, k))
+    assert p.sum() == pytest.approx(k)
+    least = Wangni(k).exact_variance(v)
+    for shift in (0.01, 0.3):
+        other = (1 - shift) * p + shift * k / v.size
+        assert (v**2 * (1 / other - 1)).sum() >= least * (1 - 1e-9) - 1e-9 * float(v @ v)
+
+
+@pytest.mark.parametrize("compressor", EVERY, ids=repr)
+def test_they_print_as_what_makes_them(compressor) -> None:
+    assert eval(repr(compressor)) == compressor
