@@ -199,7 +199,8 @@ def test_of_all_short_bodies_those_decode_that_are_written(codec: Codec) -> None
     assert decoded == written
 
 
-LEVELS_8, FLOATS_8, SIGNS_3 = bytes.fromhex("01080300"), bytes.fromhex("0008"), bytes.fromhex("0203")
+LEVELS_8, FLOATS_8 = bytes.fromhex("01080300"), bytes.fromhex("0008")
+SIGNS_3, SIGNS_9 = bytes.fromhex("0203"), bytes.fromhex("0209")
 
 
 @pytest.mark.parametrize(
@@ -211,9 +212,12 @@ LEVELS_8, FLOATS_8, SIGNS_3 = bytes.fromhex("01080300"), bytes.fromhex("0008"), 
         (FixedWidth(), LEVELS_8, "6db6db", "byte 4: a body without an entry"),
         (FixedWidth(), bytes.fromhex("01020300"), "6c", "byte 4: a body without an entry"),
         (FixedWidth(), bytes.fromhex("01020300"), "65", "byte 4: bits or bytes behind the last coordinate"),
-        (FixedWidth(), SIGNS_3, "a1", "byte 8: bits or bytes behind the last coordinate"),
-        (FixedWidth(), SIGNS_3, "", "has 8 bytes; 2 floats and n = 3 signs take 9"),
-        (FixedWidth(), SIGNS_3, "a000", "has 10 bytes; 2 floats and n = 3 signs take 9"),
+        (FixedWidth(), SIGNS_9, "ff81", "byte 9: bits or bytes behind the last coordinate"),
+        (FixedWidth(), SIGNS_9, "ff", "byte 9: .* ends inside"),
+        (FixedWidth(), SIGNS_9, "aa0aa080", "behind the last coordinate"),
+        (FixedWidth(), SIGNS_9, "aaaa80", "byte 8: no level is zero, and yet there is a value for it"),
+        (FixedWidth(), SIGNS_9, "aaaa50", "bits or bytes behind the last coordinate"),
+        (FixedWidth(), SIGNS_9, "aaaad0", "a level is larger than s"),
         (Bitmap(), LEVELS_8, "51", "byte 5: .* ends inside"),
         (Bitmap(), LEVELS_8, "51c08000", "behind the last coordinate"),
         (Bitmap(), LEVELS_8, "51c081", "behind the last coordinate"),
@@ -241,7 +245,7 @@ LEVELS_8, FLOATS_8, SIGNS_3 = bytes.fromhex("01080300"), bytes.fromhex("0008"), 
 )
 def test_hostile_packets_are_refused(codec: Codec, header: bytes, body: str, why: str) -> None:
     kind = header[0]
-    first = codec.encode(Signs.single([True] * 3, low=-1, high=0.5))[0] if kind == 2 else FRONTS[kind]
+    first = codec.encode(Signs.single([True] * header[1], low=-1, high=0.5))[0] if kind == 2 else FRONTS[kind]
     packets = Packets.of(first, FRONTS[kind] + bytes.fromhex(body))
     with pytest.raises(DecodeError, match=f"packet 1.*({why})"):
         codec.decode(packets, bytes([1, codec.number]) + header)

@@ -24,6 +24,7 @@ REASONS = {
     reasons.ZERO: "a value is zero, and would not have been sent",
     reasons.BAD_TABLE: "a table of frequencies is none",
     reasons.NO_SYMBOL: "a state stands for no symbol of its table",
+    reasons.NO_ZERO: "no level is zero, and yet there is a value for it; such a row is shorter",
     reasons.LEFT_OVER: "a state is outside its interval, or something is left behind the last entry",
 }
 """The reasons that the kernels give for refusing a packet, in words."""

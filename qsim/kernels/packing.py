@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qsim.kernels._jit import inlined, kernel
-from qsim.kernels.reasons import EMPTY, FINE, PAST_LEVELS, TRUNCATED, UNFILLED
+from qsim.kernels.reasons import EMPTY, FINE, NO_ZERO, PAST_LEVELS, TRUNCATED, UNFILLED
 from qsim.kernels.words import leading_zeros, load, store
 
 BLOCK = 1024
@@ -286,6 +286,8 @@ def _kernels(group: int) -> Any:
                     return UNFILLED, row, int(offsets[row + 1] - offsets[row]) - 1
                 if k == before:
                     return EMPTY, row, skip
+                if k - before == length_n and short < length:
+                    return NO_ZERO, row, skip
             out_offsets[row + 1] = k
         return FINE, 0, 0
 

@@ -1,7 +1,7 @@
 """Why a decoder refuses a packet, and what entries carry: numbers that kernels and codecs share."""
 
 FINE, TRUNCATED, OVERLONG, PAST_N, PAST_LEVELS, NOT_FINITE, UNFILLED, EMPTY, ZERO = range(9)
-BAD_TABLE, NO_SYMBOL, LEFT_OVER = range(9, 12)
+BAD_TABLE, NO_SYMBOL, LEFT_OVER, NO_ZERO = range(9, 13)
 """What a decoder found: 0 for a good packet, else the reason for refusing it."""
 
 FLOATS, SIGNS, LEVELS = range(3)
