@@ -5,5 +5,16 @@ from qsim.compressors.feedback import ErrorFeedback
 from qsim.compressors.identity import Identity
 from qsim.compressors.qsgd import QSGD
 from qsim.compressors.scaled import Scaled
+from qsim.compressors.signs import OneBit, ScaledSign, Sign
 
-__all__ = ["QSGD", "Compressor", "ErrorFeedback", "Identity", "NotFiniteError", "Scaled"]
+__all__ = [
+    "QSGD",
+    "Compressor",
+    "ErrorFeedback",
+    "Identity",
+    "NotFiniteError",
+    "OneBit",
+    "Scaled",
+    "ScaledSign",
+    "Sign",
+]
