@@ -4,10 +4,13 @@ from qsim.compressors.base import Compressor, NotFiniteError
 from qsim.compressors.feedback import ErrorFeedback
 from qsim.compressors.identity import Identity
 from qsim.compressors.qsgd import QSGD
+from qsim.compressors.rotations import DRIVE, EDEN
 from qsim.compressors.scaled import Scaled
 from qsim.compressors.signs import OneBit, ScaledSign, Sign
 
 __all__ = [
+    "DRIVE",
+    "EDEN",
     "QSGD",
     "Compressor",
     "ErrorFeedback",

@@ -14,7 +14,7 @@ from qsim.kernels.lanes import LANES
 
 
 @inlined
-def _total(lanes: NDArray[np.float64]) -> float:
+def lanes_total(lanes: NDArray[np.float64]) -> float:
     """Add the lanes in halves, which spoils them."""
     half = lanes.size // 2
     while half > 0:
@@ -39,7 +39,7 @@ def l1_norms(offsets: NDArray[np.int64], value: NDArray[np.float32]) -> NDArray[
                 lanes[lane] += np.float64(x if x >= np.float32(0.0) else -x)  # three times as fast as abs
         for k in range(whole, entries.size):
             lanes[k - whole] += np.float64(abs(entries[k]))
-        norms[row] = _total(lanes)
+        norms[row] = lanes_total(lanes)
     return norms
 
 
@@ -101,7 +101,7 @@ def means_of_signs(
         for k in range(entries.size):
             bits[k] = entries[k] >= zero
             count += bits[k]
-        sums = _total(below), _total(above)
+        sums = lanes_total(below), lanes_total(above)
         finite = finite and np.isfinite(sums[0]) and np.isfinite(sums[1])
         low[row] = sums[0] / max(entries.size - count, 1)
         high[row] = sums[1] / max(count, 1)
