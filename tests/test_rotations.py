@@ -7,7 +7,7 @@ import math
 import numpy as np
 import oracles_signs as oracles
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.optimize import root
@@ -87,6 +87,7 @@ def test_hadamard_of_many_is_that_of_two_halves(power: int) -> None:
 # The messages.
 
 
+@settings(max_examples=60)
 @given(compressors, vectors, words)
 def test_messages_and_what_they_stand_for_are_the_oracles(compressor, v: np.ndarray, word: int) -> None:
     c, chunk, rounds = centroids(compressor), compressor.chunk, compressor.rotations
@@ -331,9 +332,10 @@ def test_messages_travel_and_options_print_as_code(compressor: DRIVE | EDEN) -> 
 
 @pytest.mark.parametrize("compressor", [DRIVE(), EDEN(2), ErrorFeedback(DRIVE())], ids=repr)
 def test_they_train(compressor: qsim.compressors.Compressor) -> None:
-    """At least half of what uncompressed training gains in as many rounds."""
-    arguments = {"workers": 4, "rounds": 30, "seed": 0, "method": qsim.SGD(step=qsim.steps.Constant(0.5), batch=8)}
+    """At least 70% of what uncompressed training gains in as many rounds."""
+    arguments = {"workers": 4, "rounds": 30, "seed": 0, "method": qsim.SGD(step=qsim.steps.Constant(0.1), batch=8)}
     data, objective = qsim.datasets.load("spark_sample"), qsim.LogisticRegression(l2=1e-3)
     losses = qsim.simulate(data, objective=objective, compressor=compressor, **arguments).frame["loss"]
     best = qsim.simulate(data, objective=objective, compressor=qsim.Identity(), **arguments).frame["loss"]
-    assert losses.iloc[-1] < losses.iloc[0] - 0.5 * (best.iloc[0] - best.iloc[-1])
+    assert best.iloc[0] - best.iloc[-1] > 0.02
+    assert losses.iloc[0] - losses.iloc[-1] > 0.7 * (best.iloc[0] - best.iloc[-1])

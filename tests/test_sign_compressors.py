@@ -12,6 +12,7 @@ from hypothesis.extra.numpy import arrays
 import qsim
 from qsim.batch import Levels, Signs, Vectors
 from qsim.compressors import ErrorFeedback, NotFiniteError, OneBit, ScaledSign, Sign
+from qsim.kernels.signs import l1_norms
 
 KEY = qsim.Key(0)
 ALL = [ScaledSign(), Sign(), OneBit(), OneBit(support_only=True)]
@@ -45,6 +46,14 @@ def test_scaled_sign_and_sign_are_the_oracles(v: np.ndarray) -> None:
     message = Sign().quantize(v, KEY)
     assert (message.s, message.bucket, message.scale.tolist()) == (1, 0, [1.0])
     assert levels(message) == {i: 1 if x >= 0 else -1 for i, x in enumerate(v.tolist())}
+
+
+@pytest.mark.parametrize("n", [1, 31, 32, 33, 1000])
+def test_sums_are_taken_in_lanes(n: int) -> None:
+    """In float64, to the last bit, of numbers whose sums must round."""
+    v = (np.random.default_rng(n).standard_normal(n) * 10.0 ** (np.arange(n) % 17)).astype(np.float32)
+    expected = oracles.in_lanes([abs(x) for x in v.tolist()])
+    assert l1_norms(np.array([0, n]), v).tolist() == [expected]
 
 
 @given(vectors, st.booleans())
@@ -297,12 +306,10 @@ def test_memories_live_where_something_can_be_sent() -> None:
 
 @pytest.mark.parametrize("compressor", CONTRACTIONS.values(), ids=repr)
 def test_error_feedback_trains(compressor: qsim.compressors.Compressor) -> None:
-    """At least half of what uncompressed training gains in as many rounds."""
-    data = qsim.datasets.load("spark_sample")
-    arguments = {"workers": 4, "rounds": 30, "seed": 0, "method": qsim.SGD(step=qsim.steps.Constant(0.5), batch=8)}
-    objective = qsim.LogisticRegression(l2=1e-3)
-    trace = qsim.simulate(data, objective=objective, compressor=ErrorFeedback(compressor), **arguments)
-    exact = qsim.simulate(data, objective=objective, compressor=qsim.Identity(), **arguments)
-    losses, best = trace.frame["loss"], exact.frame["loss"]
-    assert np.isfinite(losses).all()
-    assert losses.iloc[-1] < losses.iloc[0] - 0.5 * (best.iloc[0] - best.iloc[-1])
+    """At least 70% of what uncompressed training gains in as many rounds."""
+    arguments = {"workers": 4, "rounds": 30, "seed": 0, "method": qsim.SGD(step=qsim.steps.Constant(0.1), batch=8)}
+    data, objective = qsim.datasets.load("spark_sample"), qsim.LogisticRegression(l2=1e-3)
+    losses = qsim.simulate(data, objective=objective, compressor=ErrorFeedback(compressor), **arguments).frame["loss"]
+    best = qsim.simulate(data, objective=objective, compressor=qsim.Identity(), **arguments).frame["loss"]
+    assert best.iloc[0] - best.iloc[-1] > 0.02
+    assert losses.iloc[0] - losses.iloc[-1] > 0.7 * (best.iloc[0] - best.iloc[-1])
