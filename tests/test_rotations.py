@@ -249,6 +249,14 @@ def test_zero_vectors_and_pieces_have_no_levels(compressor: DRIVE | EDEN) -> Non
     assert found[0, 4:8].all()
 
 
+@pytest.mark.parametrize("compressor", [DRIVE(), EDEN(2, chunk=4)], ids=repr)
+def test_a_batch_without_rows(compressor: DRIVE | EDEN) -> None:
+    keys = KEY.words(0, 0)
+    message = compressor.compress(Vectors.dense(np.zeros((0, 9), np.float32)), keys)
+    assert (message.rows, message.nonzeros) == (0, 0)
+    assert compressor.decompress(message, keys).to_dense().shape == (0, 9)
+
+
 @pytest.mark.parametrize("x", [1.0, -3.5, 2.0**127, 2.0**-126, -(2.0**-149), 2.0**-140])
 def test_single_coordinates_are_exact(x: float) -> None:
     keys = KEY.words(0, 1)

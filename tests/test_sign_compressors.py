@@ -191,6 +191,12 @@ def test_zero_vectors() -> None:
         assert compressor.quantize(zero, KEY).vectors().to_dense().tolist() == [[0.0] * 5]
 
 
+@pytest.mark.parametrize("compressor", ALL, ids=repr)
+def test_a_batch_without_rows(compressor: qsim.compressors.Compressor) -> None:
+    message = compressor.compress(Vectors.dense(np.zeros((0, 9), np.float32)), KEY.words(0, 0))
+    assert (message.rows, message.vectors().to_dense().shape) == (0, (0, 9))
+
+
 @pytest.mark.parametrize("x", [1.0, -3.5, LARGEST, -LARGEST, SMALL, LEAST, -LEAST])
 def test_single_coordinates_are_exact(x: float) -> None:
     for compressor in (ScaledSign(), OneBit(), OneBit(support_only=True)):

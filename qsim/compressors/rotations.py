@@ -78,7 +78,7 @@ class _Rotated(Compressor):
         if not np.isfinite(scale).all():
             row = int(np.argmax(~np.isfinite(scale))) * v.rows // scale.size
             raise NotFiniteError(f"row {row} of the batch is so large that it may be decoded as infinite", row)
-        return self._message(v.n, level, scale.astype(np.float32).reshape(v.rows, -1))
+        return self._message(v.n, level, scale.astype(np.float32).reshape(v.rows, max(1, v.n // self.chunk)))
 
     def _message(self, n: int, level: NDArray[np.int32], scale: NDArray[np.float32]) -> Levels:
         """Give every run of `chunk` coordinates a scale, and leave out the levels where it is zero."""

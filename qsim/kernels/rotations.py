@@ -5,9 +5,9 @@ rotated `rounds` times, each time by random signs and then the transform. The si
 hash, round t takes bit t.
 
 A last piece whose size m is not a power of two is first put in another order in every round, number i of the new order
-being number (a i + b) mod m of the old, a and b random and a prime to m; after the signs, the transform goes
-over blocks, which are the powers of two that m is made of, the largest first. So small blocks hold others' numbers in
-every round.
+being number (a i + b) mod m of the old, a and b random and a prime to m; after the signs, the transform goes over
+blocks, which are the powers of two that m is made of, the largest first. So small blocks hold other numbers in every
+round, and all numbers get the same mean square.
 """
 
 from __future__ import annotations
@@ -154,7 +154,7 @@ def round_rotated(
     ||x||^2 / <R x, c(R x)>, in float64; 0 with a piece that is zero, whose levels are not filled in, and infinity where
     what is decoded may not fit float32: where the norm of the decoded piece does not.
     """
-    each = norms.size // keys.size
+    each = norms.size // max(keys.size, 1)
     longest = 0
     for piece in range(norms.size):
         longest = max(longest, pieces[piece + 1] - pieces[piece])
@@ -229,7 +229,7 @@ def values_of_rotated(
     pieces = piece_offsets(1, n, chunk)
     longest = pieces[-1] - pieces[-2]
     spare_room, bits_room = np.empty(longest, np.float32), np.empty(longest, np.int32)
-    scales = scale.size // rows
+    scales = -(-n // chunk)
     for row in range(rows):
         k, last = offsets[row], offsets[row + 1]
         for piece in range(pieces.size - 1):
