@@ -1,0 +1,206 @@
+"""Random rotations: what is rotated looks Gaussian, and a few bits a coordinate carry it without bias."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qsim.batch import Levels, Memory, Message, Vectors, dense_offsets, index_type
+from qsim.compressors.base import Compressor, NotFiniteError, as_float32, require_finite
+from qsim.compressors.signs import filled
+from qsim.options import option, whole
+
+CENTROIDS: dict[int, tuple[float, ...]] = {
+    1: (0.7978845608028654,),
+    2: (0.45278003463649197, 1.5104176084990952),
+    3: (0.24509417894422172, 0.7560052812058778, 1.343909278505, 2.1519457045369883),
+    4: (
+        0.12839502985114704,
+        0.3880482994902913,
+        0.6567591185324666,
+        0.9423404564869677,
+        1.2562311973471816,
+        1.6180463860218874,
+        2.0690172265313924,
+        2.7325895709951706,
+    ),
+}
+"""The positive half of the Lloyd-Max quantizer of a standard Gaussian, by the number of bits."""
+
+OMEGA = {1: 0.5707963267948966, 2: 0.1331211687151896, 3: 0.0357840184996819, 4: 0.0095921430359923}
+"""D/(1 - D), D the quantizer's mean squared error: the variance in the limit. The first is pi/2 - 1."""
+
+
+class _Rotated(Compressor):
+    """What both share: rotate, round to the nearest centroid, and a scale a piece that makes it unbiased."""
+
+    rotations: int
+    chunk: int
+
+    emits = Levels
+    dense = True
+    keeps_sparse = False
+    asymptotic = True
+
+    @property
+    @abstractmethod
+    def _bits(self) -> int:
+        """How many bits a coordinate takes."""
+
+    @property
+    @abstractmethod
+    def _centroids(self) -> NDArray[np.float32]:
+        """The magnitudes that levels 1, 2, ... stand for."""
+
+    def __post_init__(self) -> None:
+        from qsim.kernels.rotations import MOST_ROUNDS
+
+        whole("rotations", self.rotations, least=1, most=MOST_ROUNDS)
+        whole("chunk", self.chunk, least=1, most=2**30)
+        if self.chunk & (self.chunk - 1):
+            raise ValueError(f"chunk must be a power of two, found {self.chunk}; use {1 << self.chunk.bit_length()}")
+
+    def compress(self, v: Vectors, keys: NDArray[np.uint64], memory: Memory | None = None) -> Levels:
+        """Rotate and round a batch. Raises NotFiniteError for NaN, infinity, and numbers near float32's largest."""
+        from qsim.kernels.quantize import l2_norms
+        from qsim.kernels.rotations import piece_offsets, round_rotated
+
+        v = filled(as_float32(v))
+        pieces = piece_offsets(v.rows, v.n, self.chunk)
+        norms = l2_norms(pieces, None, v.value)
+        if not np.isfinite(norms).all():
+            require_finite(v)
+        level, scale = np.empty(v.value.size, np.int32), np.empty(norms.size)
+        round_rotated(pieces, v.value, norms, keys, self.rotations, self._centroids, level, scale)
+        if not np.isfinite(scale).all():
+            row = int(np.argmax(~np.isfinite(scale))) * v.rows // scale.size
+            raise NotFiniteError(f"row {row} of the batch is so large that it may be decoded as infinite", row)
+        return self._message(v.n, level, scale.astype(np.float32).reshape(v.rows, max(1, v.n // self.chunk)))
+
+    def _message(self, n: int, level: NDArray[np.int32], scale: NDArray[np.float32]) -> Levels:
+        """Give every run of `chunk` coordinates a scale, and leave out the levels where it is zero."""
+        rows = len(scale)
+        bucket = self.chunk if n > self.chunk else 0
+        if bucket and n % bucket:
+            scale = np.concatenate([scale, scale[:, -1:]], axis=1)  # the rest is in the last piece
+        index = np.tile(np.arange(n, dtype=index_type(n)), rows)
+        offsets = dense_offsets(rows, n)
+        if not scale.all():
+            kept = np.repeat(scale != 0, self.chunk, axis=1)[:, :n]
+            offsets = np.concatenate([offsets[:1], np.cumsum(kept.sum(axis=1), dtype=np.int64)])
+            index, level = index[kept.reshape(-1)], level[kept.reshape(-1)]
+        return Levels(n, offsets, index, level, scale.reshape(-1), self._centroids.size, bucket)
+
+    def decompress(self, message: Message, keys: NDArray[np.uint64]) -> Vectors:
+        """Rotate a message back, row b with keys[b]. Raises ValueError for one that `compress` does not make."""
+        from qsim.kernels.rotations import values_of_rotated
+
+        bucket = self.chunk if message.n > self.chunk else 0
+        if not isinstance(message, Levels) or (message.s, message.bucket) != (self._centroids.size, bucket):
+            raise ValueError(f"{self!r} makes Levels with s = {self._centroids.size} and bucket = {bucket}")
+        m, value = message, np.empty(message.rows * message.n, np.float32)
+        values_of_rotated(
+            m.n, self.chunk, m.offsets, m.index, m.level, m.scale, keys, self.rotations, self._centroids, value
+        )
+        return Vectors(m.n, dense_offsets(m.rows, m.n), None, value)
+
+    def variance(self, n: int) -> float:
+        """Return omega in the limit of large n, E ||Q(v) - v||^2 / ||v||^2 for every v."""
+        return OMEGA[self._bits]
+
+    def contraction(self, n: int) -> float:
+        """Return delta = 1 - omega in the limit of large n."""
+        return 1.0 - OMEGA[self._bits]
+
+
+@final
+@option
+class DRIVE(_Rotated):
+    """The signs of the rotated vector, a bit a coordinate: Q(v) = S R^-1 sign(R v), S = ||v||_2^2 / ||R v||_1.
+
+    R is `rotations` times random signs and a Hadamard transform, drawn from the key by both ends. Whatever v is, the
+    rotated numbers look Gaussian if there are many, so that E Q(v) = v and E ||Q(v) - v||^2 = (pi/2 - 1) ||v||^2 in the
+    limit of large n. One rotation is *not* enough: v = (1, 1/2, 0, ..., 0) always comes back as (5/4, 0, 0, ..., 0), a
+    bias of half the norm at any n; with two rotations the bias falls as 1/n.
+
+    Any n: a row is cut into pieces of `chunk` coordinates (a power of two; the default fits a cache), each rotated and
+    scaled by itself, and what is left over joins the last piece, which is then rotated in blocks of powers of two after
+    a random change of order. Nothing is padded. Bits: n, and 32 for every `chunk` coordinates begun (the last
+    two scales of a row are the same one if something is left over). Vectors of fewer than some hundred coordinates are
+    few for the limit: neither bias nor variance is promised there.
+
+    A sparse vector is made dense, at O(n log chunk) time. A piece that is zero has a scale of 0 and no entries; so does
+    one whose scale is below float32's least. One whose decoded norm is above float32's range is refused.
+
+    Source: Vargaftik, Ben-Basat, Portnoy, Mendelson, Ben-Itzhak, Mitzenmacher, "DRIVE: One-bit Distributed Mean
+    Estimation", NeurIPS 2021, with its unbiased scale.
+
+    >>> import numpy as np, qsim
+    >>> drive, keys = qsim.compressors.DRIVE(), qsim.Key(0).words(0, 1)
+    >>> v = np.linspace(-1, 1, 1000, dtype=np.float32)
+    >>> message = drive.compress(qsim.batch.Vectors.dense(v), keys)
+    >>> error = drive.decompress(message, keys).to_dense()[0] - v
+    >>> message.nonzeros, bool(0.5 < error @ error / (v @ v) < 0.65)
+    (1000, True)
+
+    Raises ValueError for rotations outside [1, 23] and a chunk that is no power of two up to 2^30.
+    """
+
+    rotations: int = 2
+    chunk: int = 2**13
+
+    @property
+    def _bits(self) -> int:
+        return 1
+
+    @property
+    def _centroids(self) -> NDArray[np.float32]:
+        return np.ones(1, np.float32)
+
+
+@final
+@option
+class EDEN(_Rotated):
+    """`bits` bits a coordinate of the rotated vector: Q(v) = S R^-1 c(R v), S = ||v||_2^2 / <R v, c(R v)>.
+
+    c rounds to the nearest of the 2^bits numbers that are best for a Gaussian (Lloyd-Max), times the root mean square
+    of v. The rest is as in `DRIVE`, to which bits=1 is equal but for rounding. In the limit of large n it is unbiased
+    with omega = 0.571, 0.133, 0.0358, 0.00959 for 1, 2, 3, 4 bits.
+
+    The level is the place of the number, from +-1 to +-2^(bits - 1) and never 0: `bits` a coordinate, and 32 for every
+    `chunk` coordinates begun. What levels stand for is not in proportion: read messages with `decompress`.
+
+    Source: Vargaftik, Ben-Basat, Portnoy, Mendelson, Ben-Itzhak, Mitzenmacher, "EDEN: Communication-Efficient and
+    Robust Distributed Mean Estimation for Federated Learning", ICML 2022. The quantizer: Lloyd, "Least squares
+    quantization in PCM", IEEE Transactions on Information Theory, 1982; Max, "Quantizing for minimum distortion", IRE
+    Transactions on Information Theory, 1960.
+
+    >>> import numpy as np, qsim
+    >>> eden, keys = qsim.compressors.EDEN(bits=4), qsim.Key(0).words(0, 1)
+    >>> v = np.linspace(-1, 1, 1000, dtype=np.float32)
+    >>> message = eden.compress(qsim.batch.Vectors.dense(v), keys)
+    >>> error = eden.decompress(message, keys).to_dense()[0] - v
+    >>> message.s, round(float(error @ error / (v @ v)), 2)
+    (8, 0.01)
+
+    Raises ValueError for bits outside [1, 4], rotations outside [1, 23] and a chunk that is no power of two up to 2^30.
+    """
+
+    bits: int
+    rotations: int = 2
+    chunk: int = 2**13
+
+    def __post_init__(self) -> None:
+        whole("bits", self.bits, least=1, most=4)
+        super().__post_init__()
+
+    @property
+    def _bits(self) -> int:
+        return self.bits
+
+    @property
+    def _centroids(self) -> NDArray[np.float32]:
+        return np.array(CENTROIDS[self.bits], np.float32)

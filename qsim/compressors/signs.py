@@ -1,0 +1,202 @@
+"""One bit a coordinate: signs, scaled or not, and the means of both sides."""
+
+from __future__ import annotations
+
+from typing import final
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from qsim.batch import Levels, Memory, Signs, Vectors, index_type
+from qsim.compressors.base import Compressor, as_float32, require_finite
+from qsim.options import option
+
+
+@final
+@option
+class ScaledSign(Compressor):
+    """Sends the mean magnitude with the signs: Q(v)_i = (||v||_1 / n) sign(v_i), with sign(0) = +1.
+
+    A contraction: ||Q(v) - v||^2 = (1 - ||v||_1^2 / (n ||v||_2^2)) ||v||_2^2, so delta = 1/n, attained by a single
+    non-zero entry; for Gaussian entries 2/pi of ||v||^2 is taken. In n + 32 bits, by a code of fixed width.
+
+    Zeros become +||v||_1 / n: a sparse vector is made dense, at O(n) time and bits a row.
+
+    Precision: the sum is taken in float64 in a fixed order, and the mean rounded to the nearest float32, which adds at
+    most 2^-48 ||v||^2 to the error while it is a normal float32 (above 1.2e-38). A vector whose mean magnitude is
+    rounded to zero, such as the zero vector, gives a scale of 0 and no entries.
+
+    Source: Karimireddy, Rebjock, Stich, Jaggi, "Error feedback fixes SignSGD", ICML 2019, section 4.
+
+    >>> import qsim
+    >>> qsim.compressors.ScaledSign().quantize([3.0, 0.0, -1.5], qsim.Key(0)).vectors().to_dense()
+    array([[ 1.5,  1.5, -1.5]], dtype=float32)
+    """
+
+    emits = Levels
+    dense = True
+    keeps_sparse = False
+
+    def compress(self, v: Vectors, keys: NDArray[np.uint64], memory: Memory | None = None) -> Levels:
+        """Take the signs of a batch; the keys are not used. Raises NotFiniteError for NaN and infinity."""
+        from qsim.kernels.signs import l1_norms
+
+        v = filled(as_float32(v))
+        norms = l1_norms(v.offsets, v.value)
+        if not np.isfinite(norms).all():
+            require_finite(v)
+        return _signs(v, (norms / v.n).astype(np.float32))
+
+    def contraction(self, n: int) -> float:
+        """Return delta = 1/n, attained by a single non-zero entry."""
+        return 1.0 / n
+
+    def exact_variance(self, v: ArrayLike) -> float:
+        """Return ||v||_2^2 - ||v||_1^2 / n, the squared error."""
+        magnitude: NDArray[np.float64] = np.abs(np.asarray(v, np.float64))
+        return float(((magnitude - magnitude.mean()) ** 2).sum())
+
+    def expected_nonzeros(self, v: ArrayLike) -> float:
+        """Return n, or 0 for the zero vector."""
+        return float(np.size(v) if np.any(np.asarray(v)) else 0)
+
+
+@final
+@option
+class Sign(Compressor):
+    """Sends the signs alone: Q(v)_i = sign(v_i), with sign(0) = +1, for sign descent.
+
+    What is compressed is the update, step times gradient, whose size is lost: every coordinate moves by 1, whatever the
+    step. It has no certificate: ||Q(v) - v||^2 is near n however small v is, so no delta > 0 holds, and it is biased.
+    Sign descent fails on simple problems, which `ErrorFeedback(ScaledSign())` solves.
+
+    Zeros become +1: a sparse vector is made dense, at O(n) time and bits a row, and so is the zero vector. A packet
+    holds n bits by a code of fixed width, and 32 more for a scale that is always 1.
+
+    Source: Bernstein, Wang, Azizzadenesheli, Anandkumar, "signSGD", ICML 2018; the failures: Karimireddy et al., "Error
+    feedback fixes SignSGD", ICML 2019, section 3.
+
+    >>> import qsim
+    >>> qsim.compressors.Sign().quantize([3.0, 0.0, -1.5], qsim.Key(0)).vectors().to_dense()
+    array([[ 1.,  1., -1.]], dtype=float32)
+    """
+
+    emits = Levels
+    dense = True
+    keeps_sparse = False
+
+    def compress(self, v: Vectors, keys: NDArray[np.uint64], memory: Memory | None = None) -> Levels:
+        """Take the signs of a batch; the keys are not used. Raises NotFiniteError for NaN and infinity."""
+        v = filled(as_float32(v))
+        require_finite(v)
+        return _signs(v, np.ones(v.rows, np.float32))
+
+    def exact_variance(self, v: ArrayLike) -> float:
+        """Return sum_i (1 - |v_i|)^2, the squared error."""
+        return float(((1.0 - np.abs(np.asarray(v, np.float64))) ** 2).sum())
+
+    def expected_nonzeros(self, v: ArrayLike) -> float:
+        """Return n."""
+        return float(np.size(v))
+
+
+@final
+@option
+class OneBit(Compressor):
+    """Sends both means: that of the entries v_i >= 0 where v_i >= 0, and that of the negative ones elsewhere.
+
+    A contraction with delta = 1/n, attained by a single non-zero entry, and never worse than `ScaledSign`: no other two
+    numbers make a smaller error with these signs. In n + 64 bits, by a code of fixed width.
+
+    Every zero moves to the mean of its side, so a sparse vector is made dense, at O(n) time and bits a row. With
+    `support_only=True` the rule is that of the entries that are not zero, and zeros stay zero: what is sent are the
+    positions, a bit for each and the two means, and delta is 1 over the number of non-zeros, so 1/n at least.
+
+    Precision: sums are taken in float64 in a fixed order, and means rounded to the nearest float32. The mean of no
+    entries is 0.
+
+    Source: Seide, Fu, Droppo, Li, Yu, "1-bit stochastic gradient descent", Interspeech 2014, section 3 (there a column
+    of a matrix at a time, and with error feedback: `ErrorFeedback(OneBit())`).
+
+    >>> import qsim
+    >>> message = qsim.compressors.OneBit().quantize([0.1, 0.15, -0.2, 20, 15.3, -1.222], qsim.Key(0))
+    >>> message.vectors().to_dense()
+    array([[ 8.8875,  8.8875, -0.711 ,  8.8875,  8.8875, -0.711 ]],
+          dtype=float32)
+    """
+
+    support_only: bool = False
+
+    emits = Signs
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.support_only, bool):
+            raise ValueError(f"support_only must be True or False, found {self.support_only!r}")
+
+    @property
+    def dense(self) -> bool:
+        return not self.support_only
+
+    @property
+    def keeps_sparse(self) -> bool:
+        return self.support_only
+
+    def compress(self, v: Vectors, keys: NDArray[np.uint64], memory: Memory | None = None) -> Signs:
+        """Take the signs of a batch; the keys are not used. Raises NotFiniteError for NaN and infinity."""
+        from qsim.kernels.signs import means_of_signs
+
+        given = as_float32(v)
+        v = _nonzeros(given) if self.support_only else filled(given)
+        positive = np.empty(v.value.size, np.bool_)
+        low, high = np.empty(v.rows, np.float32), np.empty(v.rows, np.float32)
+        if not means_of_signs(v.offsets, v.value, positive, low, high):
+            require_finite(given)
+        return Signs(v.n, v.offsets, v.index, positive, low, high)
+
+    def contraction(self, n: int) -> float:
+        """Return delta = 1/n, attained by a single non-zero entry (of the support, if only that is sent)."""
+        return 1.0 / n
+
+    def exact_variance(self, v: ArrayLike) -> float:
+        """Return the squared error: the sum of squared distances to the mean, over both sides."""
+        return float(sum(((side - side.mean()) ** 2).sum() for side in self._sides(v)))
+
+    def expected_nonzeros(self, v: ArrayLike) -> float:
+        """Return how many coordinates are on a side whose mean is not zero."""
+        return float(sum(side.size for side in self._sides(v) if side.mean() != 0))
+
+    def _sides(self, v: ArrayLike) -> list[NDArray[np.float64]]:
+        """Return the entries of both sides, those that are not empty."""
+        vector = np.asarray(v, np.float64)
+        if self.support_only:
+            vector = vector[vector != 0]
+        return [side for side in (vector[vector < 0], vector[vector >= 0]) if side.size]
+
+
+def filled(v: Vectors) -> Vectors:
+    """Return the rows with all their n coordinates."""
+    return v if v.index is None else Vectors.dense(v.to_dense())
+
+
+def _signs(v: Vectors, scale: NDArray[np.float32]) -> Levels:
+    """Return the signs of dense rows, of no entries where the scale is zero."""
+    from qsim.kernels.signs import signs_to_levels
+
+    wanted = scale > 0
+    size = v.n * int(np.count_nonzero(wanted))
+    offsets = np.empty(v.rows + 1, np.int64)
+    index, level = np.empty(size, index_type(v.n)), np.empty(size, np.int32)
+    signs_to_levels(v.offsets, v.value, wanted, offsets, index, level)
+    return Levels(v.n, offsets, index, level, scale, 1)
+
+
+def _nonzeros(v: Vectors) -> Vectors:
+    """Return the rows as sparse ones without stored zeros."""
+    from qsim.kernels.signs import without_zeros
+
+    if v.index is not None and v.nonzeros == v.value.size:
+        return v
+    offsets = np.empty(v.rows + 1, np.int64)
+    index, value = np.empty(v.value.size, index_type(v.n)), np.empty(v.value.size, np.float32)
+    kept = without_zeros(v.offsets, v.index, v.value, offsets, index, value)
+    return Vectors(v.n, offsets, index[:kept], value[:kept])
