@@ -56,6 +56,11 @@ class Compressor:
         return True
 
     @property
+    def dtype(self) -> str:
+        """The format in which `Dense` holds the floats of its messages without loss."""
+        return "float32"
+
+    @property
     def emits(self) -> type[Message]:
         """The kind of message that `quantize` and `compress` return; `emits = qsim.batch.Levels` in a class says it."""
         raise TypeError(

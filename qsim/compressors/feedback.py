@@ -50,6 +50,10 @@ class ErrorFeedback(Compressor):
         return self.compressor.dense
 
     @property
+    def dtype(self) -> str:
+        return self.compressor.dtype
+
+    @property
     def keeps_sparse(self) -> bool:
         return self.compressor.keeps_sparse
 

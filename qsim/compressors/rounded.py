@@ -1,0 +1,95 @@
+"""Floats of 16 bits."""
+
+from __future__ import annotations
+
+from typing import Literal, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qsim.batch import Floats, Memory, Vectors
+from qsim.compressors.base import Compressor, as_float32
+from qsim.compressors.norms import require_at_most
+from qsim.options import one_of, option
+
+_KEPT = {"float16": 10, "bfloat16": 7}  # bits of the mantissa
+_MOST = {"float16": 65504.0, "bfloat16": float(np.uint32(0x7F7F0000).view(np.float32))}
+_NORMAL = {"float16": 2.0**-14, "bfloat16": 2.0**-126}
+
+
+@final
+@option
+class RoundedFloats(Compressor):
+    """Rounds every number to float16 or bfloat16: up or down at random, or to the nearest (ties to even).
+
+    With b bits of mantissa (10 or 7) and r = 2^-b, for entries in the format's normal range (at least 2^-14 or 2^-126):
+
+    - "stochastic" is unbiased, exactly, with variance omega = r^2 / (4 (1 + r)), below 2^-22 or 2^-16; attained;
+    - "nearest" is a contraction with delta = 1 - (r / (2 + r))^2, above 1 - 2^-22 or 1 - 2^-16; attained at ties just
+      above a power of two. It is not unbiased.
+
+    Smaller entries are rounded in the same way to multiples of 2^-24 (float16) or 2^-133 (bfloat16): the absolute error
+    is at most (nearest: half of) that, the relative one has no bound, and for float16 the mean is right to 2^-48.
+    Entries above the largest number, 65504 or 3.39e38, are refused. Sparse input stays sparse.
+
+    Source: IEEE 754-2019 (binary16); Gupta et al., "Deep learning with limited numerical precision", ICML 2015,
+    section 3.
+
+    >>> import qsim
+    >>> compressor = qsim.compressors.RoundedFloats("bfloat16", rounding="nearest")
+    >>> compressor.quantize([1.0, 0.1, -3.0], qsim.Key(0)).value.tolist()
+    [1.0, 0.10009765625, -3.0]
+    >>> qsim.Channel(compressor).codec
+    qsim.codecs.Dense(dtype='bfloat16')
+
+    Raises ValueError for another format or rounding.
+    """
+
+    format: Literal["float16", "bfloat16"]
+    rounding: Literal["stochastic", "nearest"] = "stochastic"
+
+    emits = Floats
+    dense = True
+
+    def __post_init__(self) -> None:
+        one_of("format", self.format, tuple(_KEPT))
+        one_of("rounding", self.rounding, ("stochastic", "nearest"))
+
+    @property
+    def dtype(self) -> str:
+        return self.format
+
+    def compress(self, v: Vectors, keys: NDArray[np.uint64], memory: Memory | None = None) -> Floats:
+        """Round a batch. Raises NotFiniteError for NaN, infinity and what is above the format's largest number."""
+        from qsim.kernels.halves import round_at_random
+
+        v = as_float32(v)
+        most = _MOST[self.format]
+        require_at_most(v, most, f"{self.format} ends at {most:g}")
+        if self.rounding == "nearest":
+            value = self._nearest(v.value)
+        else:
+            value = np.empty_like(v.value)
+            least = np.float32(_NORMAL[self.format] if self.format == "float16" else 0.0)
+            round_at_random(v.offsets, v.index, v.value, keys, 23 - _KEPT[self.format], least, value)
+        return Floats(v.n, v.offsets, v.index, value)
+
+    def variance(self, n: int) -> float | None:
+        """Return omega = r^2 / (4 (1 + r)), r = 2^-10 or 2^-7; None if rounded to nearest, which is not unbiased."""
+        return self._step**2 / (4 * (1 + self._step)) if self.rounding == "stochastic" else None
+
+    def contraction(self, n: int) -> float | None:
+        """Return delta = 1 - (r / (2 + r))^2 if rounded to nearest, and 1 - omega otherwise."""
+        omega = self.variance(n)
+        return 1 - (self._step / (2 + self._step)) ** 2 if omega is None else 1 - omega
+
+    def _nearest(self, value: NDArray[np.float32]) -> NDArray[np.float32]:
+        from qsim.kernels.halves import from_bfloat16, to_bfloat16
+
+        if self.format == "float16":
+            return value.astype(np.float16).astype(np.float32)
+        return from_bfloat16(to_bfloat16(value))
+
+    @property
+    def _step(self) -> float:
+        return 2.0 ** -_KEPT[self.format]
