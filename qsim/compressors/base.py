@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -56,7 +56,7 @@ class Compressor:
         return True
 
     @property
-    def dtype(self) -> str:
+    def dtype(self) -> Literal["float32", "float16", "bfloat16"]:
         """The format in which `Dense` holds the floats of its messages without loss."""
         return "float32"
 

@@ -130,9 +130,7 @@ class Bucketed(Compressor):
             return Vectors(width, dense_offsets(v.rows * buckets, width), None, value.reshape(-1))
         return Vectors(width, *self._cut(v.offsets, v.index, v.n), v.value)
 
-    def _cut(
-        self, offsets: NDArray[np.int64], index: NDArray[Any], n: int
-    ) -> tuple[NDArray[np.int64], NDArray[Any]]:
+    def _cut(self, offsets: NDArray[np.int64], index: NDArray[Any], n: int) -> tuple[NDArray[np.int64], NDArray[Any]]:
         """Return the offsets of the buckets of sparse rows, and the coordinates in them."""
         from qsim.kernels.buckets import split_rows
 

@@ -60,6 +60,10 @@ class NaturalCompression(Compressor):
         """Return omega = 1/8 (for entries of at least 2^-126)."""
         return 0.125
 
+    def contraction(self, n: int) -> float:
+        """Return delta = 1 - omega = 7/8 (for entries of at least 2^-126)."""
+        return 0.875
+
     def expected_nonzeros(self, v: ArrayLike) -> float:
         """Return E nnz Q(v): the non-zeros, where |v_i| < 2^-126 counts as |v_i| / 2^-126."""
         return float(np.minimum(1.0, np.abs(np.asarray(v, np.float64)) * 2.0**126).sum())

@@ -22,8 +22,8 @@ class QSGD(Compressor):
     Unbiased. With the l2 norm the variance is omega = sqrt(n)/s - 1 if n >= 4 s^2 and n/(4 s^2) otherwise, with the max
     norm (sqrt(1 + (n - 1)/s^2) - 1)/2. `QSGD(levels=1)` is the *simple* quantizer: 0 or N sign(v_i).
 
-    The norm may also be a number p >= 1: (sum_i |v_i|^p)^(1/p). For p > 2 the variance of l2 is a bound. For p < 2, with
-    q = n^(1/p), it is q/s - 1 if q >= 2 s, attained by constant vectors, and otherwise at most q^2/(4 s^2).
+    The norm may also be a number p >= 1: (sum_i |v_i|^p)^(1/p). For p > 2 the variance of l2 is a bound. For p < 2,
+    with q = n^(1/p), it is q/s - 1 if q >= 2 s, attained by constant vectors, and otherwise at most q^2/(4 s^2).
 
     Precision: N is rounded up to float32 before anything is rounded to levels, so the norm on the wire is the norm that
     was used. |E Q(v)_i - v_i| <= 2^-22 |v_i| + 2^-24 N/s, and the variance bound grows by a factor of at most

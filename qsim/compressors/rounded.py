@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal, final
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from qsim.batch import Floats, Memory, Vectors
 from qsim.compressors.base import Compressor, as_float32
@@ -13,8 +13,8 @@ from qsim.compressors.norms import require_at_most
 from qsim.options import one_of, option
 
 _KEPT = {"float16": 10, "bfloat16": 7}  # bits of the mantissa
-_MOST = {"float16": 65504.0, "bfloat16": float(np.uint32(0x7F7F0000).view(np.float32))}
-_NORMAL = {"float16": 2.0**-14, "bfloat16": 2.0**-126}
+_MOST = {"float16": 65504.0, "bfloat16": (2 - 2.0**-7) * 2.0**127}
+_LOWEST = {"float16": -14, "bfloat16": -126}  # exponent of the least normal number
 
 
 @final
@@ -56,7 +56,7 @@ class RoundedFloats(Compressor):
         one_of("rounding", self.rounding, ("stochastic", "nearest"))
 
     @property
-    def dtype(self) -> str:
+    def dtype(self) -> Literal["float16", "bfloat16"]:
         return self.format
 
     def compress(self, v: Vectors, keys: NDArray[np.uint64], memory: Memory | None = None) -> Floats:
@@ -70,7 +70,7 @@ class RoundedFloats(Compressor):
             value = self._nearest(v.value)
         else:
             value = np.empty_like(v.value)
-            least = np.float32(_NORMAL[self.format] if self.format == "float16" else 0.0)
+            least = np.float32(2.0**-14 if self.format == "float16" else 0.0)  # bfloat16's range is float32's
             round_at_random(v.offsets, v.index, v.value, keys, 23 - _KEPT[self.format], least, value)
         return Floats(v.n, v.offsets, v.index, value)
 
@@ -82,6 +82,18 @@ class RoundedFloats(Compressor):
         """Return delta = 1 - (r / (2 + r))^2 if rounded to nearest, and 1 - omega otherwise."""
         omega = self.variance(n)
         return 1 - (self._step / (2 + self._step)) ** 2 if omega is None else 1 - omega
+
+    def exact_variance(self, v: ArrayLike) -> float:
+        """Return E ||Q(v) - v||^2 = sum_i g_i^2 p_i (1 - p_i), g_i the format's gap at v_i, p_i where v_i lies in it.
+
+        If rounded to nearest, it is the error itself.
+        """
+        size = np.abs(np.asarray(v, np.float64))
+        exponent = np.maximum(np.frexp(size)[1] - 1, _LOWEST[self.format])
+        gap = np.ldexp(1.0, exponent - _KEPT[self.format])
+        part = size / gap - np.floor(size / gap)
+        square = part * (1 - part) if self.rounding == "stochastic" else np.minimum(part, 1 - part) ** 2
+        return float((gap**2 * square).sum())
 
     def _nearest(self, value: NDArray[np.float32]) -> NDArray[np.float32]:
         from qsim.kernels.halves import from_bfloat16, to_bfloat16
