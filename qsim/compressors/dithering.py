@@ -102,7 +102,7 @@ class NUQSGD(Named):
 
     >>> import qsim
     >>> qsim.compressors.NUQSGD(levels=3).variance(4)
-    0.18055555555555555
+    0.1388888888888889
 
     Raises ValueError for levels outside [1, 125].
     """

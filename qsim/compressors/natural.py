@@ -78,7 +78,8 @@ def powers_of_two(message: Levels, top: int) -> Vectors:
     from qsim.kernels.powers import look_up
 
     value = np.empty(message.level.size, np.float32)
-    table = np.ldexp(1.0, np.arange(message.s + 1) - top)
+    positive = np.ldexp(1.0, np.arange(1, message.s + 1) - top)
+    table = np.concatenate([-positive[::-1], [0.0], positive])
     look_up(message.offsets, message.level, message.scale, table, value)
     return Vectors(message.n, message.offsets, message.index, value)
 

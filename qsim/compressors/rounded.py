@@ -61,17 +61,17 @@ class RoundedFloats(Compressor):
 
     def compress(self, v: Vectors, keys: NDArray[np.uint64], memory: Memory | None = None) -> Floats:
         """Round a batch. Raises NotFiniteError for NaN, infinity and what is above the format's largest number."""
-        from qsim.kernels.halves import round_at_random
+        from qsim.kernels.halves import round_at_random, round_to_nearest
 
         v = as_float32(v)
         most = _MOST[self.format]
         require_at_most(v, most, f"{self.format} ends at {most:g}")
+        value, dropped = np.empty_like(v.value), 23 - _KEPT[self.format]
+        least = np.float32(2.0**-14 if self.format == "float16" else 0.0)  # bfloat16 has the range of float32
         if self.rounding == "nearest":
-            value = self._nearest(v.value)
+            round_to_nearest(v.value, dropped, least, value)
         else:
-            value = np.empty_like(v.value)
-            least = np.float32(2.0**-14 if self.format == "float16" else 0.0)  # bfloat16's range is float32's
-            round_at_random(v.offsets, v.index, v.value, keys, 23 - _KEPT[self.format], least, value)
+            round_at_random(v.offsets, v.index, v.value, keys, dropped, least, value)
         return Floats(v.n, v.offsets, v.index, value)
 
     def variance(self, n: int) -> float | None:
@@ -94,13 +94,6 @@ class RoundedFloats(Compressor):
         part = size / gap - np.floor(size / gap)
         square = part * (1 - part) if self.rounding == "stochastic" else np.minimum(part, 1 - part) ** 2
         return float((gap**2 * square).sum())
-
-    def _nearest(self, value: NDArray[np.float32]) -> NDArray[np.float32]:
-        from qsim.kernels.halves import from_bfloat16, to_bfloat16
-
-        if self.format == "float16":
-            return value.astype(np.float16).astype(np.float32)
-        return from_bfloat16(to_bfloat16(value))
 
     @property
     def _step(self) -> float:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -33,7 +31,7 @@ def round_with_dither(
     more than float64 errs.
     """
     kept = np.uint64(0)
-    level, uniform, coordinates = np.empty(STRIP, np.int32), np.empty(STRIP, np.int32), np.empty(STRIP, np.int64)
+    level, uniform = np.empty(STRIP, np.int32), np.empty(STRIP, np.int32)
     out_offsets[0] = 0
     for row in range(offsets.size - 1):
         if scale[row] > np.float32(0.0):
@@ -41,11 +39,12 @@ def round_with_dither(
             first, last = offsets[row], offsets[row + 1]
             for start in range(first, last, STRIP):
                 size = min(STRIP, last - start)
-                draw_strip(index, first, start, size, keys[row], coordinates, uniform)
+                draw_strip(index, first, start, size, keys[row], uniform)
+                x = value[start : start + size]
                 for k in range(size):
                     dither = _LEAST + np.float64(uniform[k]) * _BIT
-                    level[k] = np.int32(math.floor(np.float64(value[start + k]) * factor + dither + 0.5))
-                kept = keep_strip(level, coordinates, size, out_index, out_level, kept)
+                    level[k] = np.int32(np.floor(np.float64(x[k]) * factor + dither + 0.5))
+                kept = keep_strip(level, index, first, start, size, out_index, out_level, kept)
         out_offsets[row + 1] = kept
     return int(kept)
 
@@ -62,7 +61,7 @@ def subtract_dither(
     out: NDArray[np.float32],
 ) -> None:
     """Write (level - u) (scale / levels) at all n coordinates of every row, rounded once to float32; `out` is zeros."""
-    uniform, coordinates = np.empty(STRIP, np.int32), np.empty(STRIP, np.int64)
+    uniform = np.empty(STRIP, np.int32)
     for row in range(offsets.size - 1):
         unit = np.float64(scale[row]) / np.float64(levels)
         for k in range(offsets[row], offsets[row + 1]):
@@ -70,8 +69,8 @@ def subtract_dither(
         if scale[row] != np.float32(0.0):
             for start in range(0, n, STRIP):
                 size = min(STRIP, n - start)
-                draw_strip(None, 0, start, size, keys[row], coordinates, uniform)
-                at = row * n + start
+                draw_strip(None, 0, start, size, keys[row], uniform)
+                y = out[row * n + start : row * n + start + size]
                 for k in range(size):
                     dither = _LEAST + np.float64(uniform[k]) * _BIT
-                    out[at + k] = np.float32((np.float64(out[at + k]) - dither) * unit)
+                    y[k] = np.float32((np.float64(y[k]) - dither) * unit)

@@ -34,21 +34,41 @@ def round_at_random(
     """
     bits, out_bits = value.view(np.int32), out.view(np.int32)
     keep, shift = np.int32(-(1 << dropped)), np.int32(24 - dropped)
-    uniform, coordinates = np.empty(STRIP, np.int32), np.empty(STRIP, np.int64)
+    uniform = np.empty(STRIP, np.int32)
     for row in range(offsets.size - 1):
         first, last = offsets[row], offsets[row + 1]
         for start in range(first, last, STRIP):
             size = min(STRIP, last - start)
-            draw_strip(index, first, start, size, keys[row], coordinates, uniform)
+            draw_strip(index, first, start, size, keys[row], uniform)
+            x, y = value[start : start + size], out[start : start + size]
+            word, cut = bits[start : start + size], out_bits[start : start + size]
             for k in range(size):
-                out_bits[start + k] = (bits[start + k] + np.int32(uniform[k] >> shift)) & keep
-            for k in range(size):
-                x = value[start + k]
-                if abs(x) < least:
-                    t = abs(x) * np.float32(2.0**24)
-                    part = (t - math.floor(t)) * np.float32(2.0**24)
-                    up = np.float32(math.floor(t)) + np.float32(np.float32(uniform[k]) < part)
-                    out[start + k] = math.copysign(up * np.float32(2.0**-24), x)
+                cut[k] = np.int32((word[k] + np.int32(uniform[k] >> shift)) & keep)
+            if least > np.float32(0.0):
+                for k in range(size):
+                    t = abs(x[k]) * np.float32(2.0**24)
+                    part = (t - np.floor(t)) * np.float32(2.0**24)
+                    up = np.floor(t) + np.float32(np.float32(uniform[k]) < part)
+                    low = np.float32(math.copysign(up * np.float32(2.0**-24), x[k]))
+                    y[k] = low if abs(x[k]) < least else y[k]
+
+
+@kernel
+def round_to_nearest(value: NDArray[np.float32], dropped: int, least: np.float32, out: NDArray[np.float32]) -> None:
+    """Write every x with the lowest `dropped` bits of its mantissa rounded to nearest, ties to even.
+
+    Below `least` the result is the nearest multiple of 2^-24: such numbers are the float32 between 1/2 and 1.
+    """
+    bits, out_bits = value.view(np.int32), out.view(np.int32)
+    keep, half = np.int32(-(1 << dropped)), np.int32((1 << (dropped - 1)) - 1)
+    for k in range(out.size):
+        odd = np.int32((bits[k] >> dropped) & 1)
+        out_bits[k] = np.int32((bits[k] + half + odd) & keep)
+    if least > np.float32(0.0):
+        for k in range(out.size):
+            x = value[k]
+            low = np.float32(math.copysign((abs(x) + np.float32(0.5)) - np.float32(0.5), x))
+            out[k] = low if abs(x) < least else out[k]
 
 
 @kernel

@@ -26,13 +26,14 @@ def lp_norms(
     for row in range(norms.size):
         largest = norms[row]
         if largest > 0.0 and math.isfinite(largest):
-            lanes[:] = 0.0
+            inverse, lanes[:] = 1.0 / largest, 0.0
             first, last = offsets[row], offsets[row + 1]
             for start in range(first, last, LANES):
                 size = min(LANES, last - start)
                 ratio[size:] = 0.0
+                x = value[start : start + size]
                 for k in range(size):
-                    ratio[k] = abs(np.float64(value[start + k])) / largest
+                    ratio[k] = abs(np.float64(x[k])) * inverse
                 _raise_to(ratio, p, power)
                 if index is None:
                     for k in range(LANES):

@@ -28,18 +28,18 @@ def round_to_exponents(
     """
     kept = np.uint64(0)
     bits = value.view(np.int32)
-    level, uniform, coordinates = np.empty(STRIP, np.int32), np.empty(STRIP, np.int32), np.empty(STRIP, np.int64)
+    level, uniform = np.empty(STRIP, np.int32), np.empty(STRIP, np.int32)
     out_offsets[0] = 0
     for row in range(offsets.size - 1):
         first, last = offsets[row], offsets[row + 1]
         for start in range(first, last, STRIP):
             size = min(STRIP, last - start)
-            draw_strip(index, first, start, size, keys[row], coordinates, uniform)
+            draw_strip(index, first, start, size, keys[row], uniform)
+            word = bits[start : start + size]
             for k in range(size):
-                word = bits[start + k]
-                up = np.int32(((word & 0x7FFFFFFF) + (uniform[k] >> 1)) >> 23)
-                level[k] = np.int32(-up if word < 0 else up)
-            kept = keep_strip(level, coordinates, size, out_index, out_level, kept)
+                up = np.int32(((word[k] & 0x7FFFFFFF) + (uniform[k] >> 1)) >> 23)
+                level[k] = np.int32(-up if word[k] < 0 else up)
+            kept = keep_strip(level, index, first, start, size, out_index, out_level, kept)
         out_offsets[row + 1] = kept
     return int(kept)
 
@@ -66,7 +66,7 @@ def round_to_powers(
     most = 2.0 ** (levels - 1)
     position = np.empty(STRIP, np.float32)
     bits = position.view(np.int32)
-    level, uniform, coordinates = np.empty(STRIP, np.int32), np.empty(STRIP, np.int32), np.empty(STRIP, np.int64)
+    level, uniform = np.empty(STRIP, np.int32), np.empty(STRIP, np.int32)
     out_offsets[0] = 0
     for row in range(offsets.size - 1):
         if scale[row] > np.float32(0.0):
@@ -74,15 +74,16 @@ def round_to_powers(
             first, last = offsets[row], offsets[row + 1]
             for start in range(first, last, STRIP):
                 size = min(STRIP, last - start)
-                draw_strip(index, first, start, size, keys[row], coordinates, uniform)
+                draw_strip(index, first, start, size, keys[row], uniform)
+                x = value[start : start + size]
                 for k in range(size):
-                    position[k] = np.float32(min(abs(np.float64(value[start + k])) * factor, most))
+                    position[k] = np.float32(min(abs(np.float64(x[k])) * factor, most))
                 for k in range(size):
                     one = np.int32(np.float32(uniform[k]) < position[k] * np.float32(2.0**24))
                     power = np.int32(((bits[k] + (uniform[k] >> 1)) >> 23) - 126)
                     up = power if position[k] >= np.float32(1.0) else one
-                    level[k] = np.int32(-up if value[start + k] < np.float32(0.0) else up)
-                kept = keep_strip(level, coordinates, size, out_index, out_level, kept)
+                    level[k] = np.int32(-up if x[k] < np.float32(0.0) else up)
+                kept = keep_strip(level, index, first, start, size, out_index, out_level, kept)
         out_offsets[row + 1] = kept
     return int(kept)
 
@@ -95,9 +96,9 @@ def look_up(
     table: NDArray[np.float64],
     out: NDArray[np.float32],
 ) -> None:
-    """Write scale * table[|level|] with the level's sign, computed in float64 and rounded once to float32."""
+    """Write scale * table[level + s], computed in float64 and rounded once to float32; the table has 2 s + 1."""
+    s = np.int64(table.size) // 2
     for row in range(offsets.size - 1):
         unit = np.float64(scale[row])
         for k in range(offsets[row], offsets[row + 1]):
-            size = table[np.uint64(abs(level[k]))] * unit
-            out[k] = np.float32(-size if level[k] < 0 else size)
+            out[k] = np.float32(table[np.uint64(np.int64(level[k]) + s)] * unit)
