@@ -13,7 +13,7 @@ DRAWS = 2**24
 
 
 def lp_norm(coordinates: list[int], values: list[float], p: float) -> float:
-    """M (sum (|x| / M)^p)^(1/p) for p a multiple of 1/2, in 32 lanes by coordinate; powers by products from the left."""
+    """M (sum (|x| / M)^p)^(1/p) for p a multiple of 1/2, in 32 lanes by coordinate; powers by products."""
     largest = max(map(abs, values), default=0.0)
     if largest == 0:
         return 0.0

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from qsim.batch import Levels, Memory, Message, Vectors, dense_offsets, index_type
-from qsim.compressors.base import Compressor, NotFiniteError, require_finite
+from qsim.compressors.base import Compressor, NotFiniteError, as_float32, require_finite
 from qsim.options import option, whole
 
 
@@ -66,7 +66,7 @@ class Bucketed(Compressor):
         """Compress a batch. Raises NotFiniteError for NaN, infinity and what the compressor refuses."""
         from qsim.kernels.buckets import fold_buckets
 
-        buckets = self._buckets(v.n)
+        v, buckets = as_float32(v), self._buckets(v.n)
         try:
             message = self.compressor.compress(self._split(v), fold_buckets(keys, buckets))
         except NotFiniteError as error:
