@@ -1,4 +1,4 @@
-"""Compressors that round to levels: each number's law over the uniforms, unbiased, and the variance within its bound."""
+"""Compressors that round to levels: the law of each number, unbiased, and the variance within its bound."""
 
 from __future__ import annotations
 
