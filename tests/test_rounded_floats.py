@@ -78,7 +78,7 @@ def test_the_largest_number_and_beyond(format: str, rounding: str) -> None:
     with pytest.raises(
         NotFiniteError, match=rf"row 1 of the batch holds -\S+ at coordinate 2: {format} ends at"
     ) as caught:
-        compressor.compress(Vectors.dense(np.float32([[1, 2, 3], [1, 2, -above]])), qsim.Key(0).words(0, 2))
+        compressor.compress(Vectors.dense(np.float32([[1, most, 3], [-most, 2, -above]])), qsim.Key(0).words(0, 2))
     assert caught.value.row == 1
     sparse = Vectors(100, np.array([0, 1, 3]), np.array([5, 7, 99], np.int32), np.float32([1, 2, above]))
     with pytest.raises(NotFiniteError, match="row 1 of the batch holds .* at coordinate 99"):
