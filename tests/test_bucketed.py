@@ -144,6 +144,15 @@ def test_a_sparse_row_of_many_buckets() -> None:
     assert found.value[-4:].tolist() == [-2, 3, -4, 5]
 
 
+def test_what_fills_the_last_bucket_is_not_sent() -> None:
+    for n in (1, 4, 5, 6, 7, 8, 9):
+        v = np.ones(n, np.float32)
+        message = Bucketed(Restless(), 4).quantize(v, qsim.Key(0))
+        assert isinstance(message, Levels)
+        assert message.index.tolist() == list(range(n))
+        assert decoded(Bucketed(Restless(), 4), Vectors.dense(v), np.zeros(1, np.uint64)).shape == (1, n)
+
+
 @pytest.mark.parametrize("codec", [None, Varint(), Elias("omega")])
 def test_buckets_go_by_bytes(codec: qsim.codecs.Codec | None) -> None:
     v = Vectors.dense(np.random.default_rng(0).standard_normal((2, 30)).astype(np.float32))

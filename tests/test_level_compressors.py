@@ -189,6 +189,18 @@ def test_norms_of_any_power(v: np.ndarray, p: float) -> None:
             assert least * (1 - 1e-13) <= scale <= least * (1 + 2**-23 + 1e-13) + 2**-149
 
 
+@given(vectors, st.sampled_from([1.0, 1.5, 3.0, 8.5]))
+def test_norms_are_summed_in_lanes_of_the_coordinate(v: np.ndarray, p: float) -> None:
+    """The last bits of float64 too, dense and sparse: rounded to float32, a change of order would hardly show."""
+    from qsim.kernels.norms import lp_norms
+
+    expected = specified.lp_norm(list(range(v.size)), v.tolist(), p)
+    kept = sparse(v, np.flatnonzero(v))
+    for batch in (Vectors.dense(v), kept):
+        found = lp_norms(batch.offsets, batch.index, batch.value, p).tolist()
+        assert found == [expected]
+
+
 def test_number_2_is_l2() -> None:
     v = np.random.default_rng(1).standard_normal(100)
     assert QSGD(4, 2).quantize(v, qsim.Key(0)) == QSGD(4).quantize(v, qsim.Key(0))
