@@ -5,18 +5,17 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from qsim.batch import Drawn, Floats, Memory, Message, Packets, Vectors
+from qsim.batch import Drawn, Floats, Memory, Packets, Vectors
 from qsim.codecs import Codec, Dense, SparseFloats, Varint
 from qsim.compressors import Compressor, Identity
 from qsim.options import option
 
-_DENSE: dict[type[Message], Codec] = {Floats: Dense("float32"), Drawn: Dense("float32")}
-_SPARSE: dict[type[Message], Codec] = {Floats: SparseFloats(), Drawn: Dense("float32")}
-
 
 def default_codec(compressor: Compressor) -> Codec:
     """Return the codec that a compressor's messages go by when none is chosen."""
-    return (_DENSE if compressor.dense else _SPARSE).get(compressor.emits, Varint())
+    if compressor.emits is Drawn or (compressor.emits is Floats and compressor.dense):
+        return Dense(compressor.dtype)
+    return SparseFloats() if compressor.emits is Floats else Varint()
 
 
 @option

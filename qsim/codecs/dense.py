@@ -11,13 +11,17 @@ from qsim.batch import Drawn, Floats, Message, Packets, dense_offsets
 from qsim.codecs.base import Codec, DecodeError, read_header
 from qsim.options import one_of, option
 
-_WIDTHS = {"float32": 4, "float64": 8, "float16": 2}
+_WIDTHS = {"float32": 4, "float64": 8, "float16": 2, "bfloat16": 2}
+_NUMBERS = {"float32": 1, "float64": 2, "float16": 3, "bfloat16": 16}
+_MOST = {"float16": 65504.0, "bfloat16": (2 - 2.0**-7) * 2.0**127}
 
 
 @final
 @option
 class Dense(Codec):
     """Every coordinate as a little-endian float: 16 n, 32 n or 64 n bits a packet. A drawn message: its k numbers.
+
+    bfloat16 is the upper half of a float32, rounded to nearest, ties to even (a float64 is rounded to float32 first).
 
     >>> import qsim
     >>> codec = qsim.codecs.Dense("float32")
@@ -27,7 +31,7 @@ class Dense(Codec):
     Raises ValueError for another dtype.
     """
 
-    dtype: Literal["float64", "float32", "float16"] = "float32"
+    dtype: Literal["float64", "float32", "float16", "bfloat16"] = "float32"
 
     carries: ClassVar[tuple[type[Message], ...]] = (Floats, Drawn)
 
@@ -36,18 +40,18 @@ class Dense(Codec):
 
     @property
     def number(self) -> int:
-        return 1 + list(_WIDTHS).index(self.dtype)
+        return _NUMBERS[self.dtype]
 
     def encode(self, message: Message) -> Packets:
         """Write the rows, rounded to the codec's dtype. Sparse rows are made dense.
 
-        Raises ValueError for a number above float16's range.
+        Raises ValueError for a number above the largest float16 or bfloat16.
         """
         self.require(message)
         values = _numbers(message)
-        if self.dtype == "float16":
-            _require_half(values)
-        written = np.ascontiguousarray(values.astype(self._wire, copy=False)).reshape(-1)
+        if self.dtype in _MOST:
+            _require_at_most(values, self.dtype)
+        written = np.ascontiguousarray(self._to_wire(values.reshape(-1)))
         return Packets(written.view(np.uint8), dense_offsets(message.rows, values.shape[1] * self._width))
 
     def decode(self, packets: Packets, header: bytes) -> Floats | Drawn:
@@ -60,8 +64,7 @@ class Dense(Codec):
         if wrong.size:
             found = int(offsets[wrong[0] + 1] - offsets[wrong[0]])
             raise DecodeError(f" has {found} bytes; {count} numbers as {self.dtype} take {size}", int(wrong[0]))
-        data = np.ascontiguousarray(packets.data[offsets[0] : offsets[-1]])
-        value = data.view(self._wire).astype("float64" if self.dtype == "float64" else "float32", copy=False)
+        value = self._from_wire(np.ascontiguousarray(packets.data[offsets[0] : offsets[-1]]))
         place = first_not_finite(value)
         if place >= 0:
             raise DecodeError(f" holds {value[place]} as number {place % count}", place // count)
@@ -77,9 +80,20 @@ class Dense(Codec):
     def _width(self) -> int:
         return _WIDTHS[self.dtype]
 
-    @property
-    def _wire(self) -> str:
-        return f"<f{self._width}"
+    def _to_wire(self, values: NDArray[np.floating]) -> NDArray[np.generic]:
+        if self.dtype == "bfloat16":
+            from qsim.kernels.halves import to_bfloat16
+
+            return to_bfloat16(values.astype(np.float32, copy=False)).astype("<u2", copy=False)
+        return values.astype(f"<f{self._width}", copy=False)
+
+    def _from_wire(self, data: NDArray[np.uint8]) -> NDArray[np.floating]:
+        if self.dtype == "bfloat16":
+            from qsim.kernels.halves import from_bfloat16
+
+            return from_bfloat16(data.view("<u2").astype(np.uint16, copy=False))
+        kept = "float64" if self.dtype == "float64" else "float32"
+        return data.view(f"<f{self._width}").astype(kept, copy=False)
 
 
 def _numbers(message: Message) -> NDArray[np.floating]:
@@ -89,11 +103,11 @@ def _numbers(message: Message) -> NDArray[np.floating]:
     return message.vectors().to_dense()
 
 
-def _require_half(values: NDArray[np.floating]) -> None:
-    most = float(np.finfo(np.float16).max)
+def _require_at_most(values: NDArray[np.floating], dtype: str) -> None:
+    most = _MOST[dtype]
     if values.size and not np.abs(values).max() <= most:
         row, coordinate = np.argwhere(~(np.abs(values) <= most))[0]
         raise ValueError(
-            f"row {row} holds {values[row, coordinate]} at coordinate {coordinate}, and float16 ends at {most:g}:"
+            f"row {row} holds {values[row, coordinate]} at coordinate {coordinate}, and {dtype} ends at {most:g}:"
             ' use Dense("float32")'
         )

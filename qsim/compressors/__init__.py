@@ -1,32 +1,45 @@
 """Compressors: what a worker makes of its update before it is sent. One small final class for each."""
 
 from qsim.compressors.base import Compressor, NotFiniteError
+from qsim.compressors.bucketed import Bucketed
 from qsim.compressors.chances import Bernoulli, Wangni
+from qsim.compressors.dither import SubtractiveDither
+from qsim.compressors.dithering import NUQSGD, NaturalDithering
 from qsim.compressors.feedback import ErrorFeedback
 from qsim.compressors.identity import Identity
+from qsim.compressors.natural import NaturalCompression
 from qsim.compressors.qsgd import QSGD
 from qsim.compressors.randk import RandK
 from qsim.compressors.rotations import DRIVE, EDEN
+from qsim.compressors.rounded import RoundedFloats
 from qsim.compressors.scaled import Scaled
 from qsim.compressors.signs import OneBit, ScaledSign, Sign
+from qsim.compressors.terngrad import TernGrad
 from qsim.compressors.then import Then
 from qsim.compressors.topk import HardThreshold, TopK
 
 __all__ = [
     "DRIVE",
     "EDEN",
+    "NUQSGD",
     "QSGD",
     "Bernoulli",
+    "Bucketed",
     "Compressor",
     "ErrorFeedback",
     "HardThreshold",
     "Identity",
+    "NaturalCompression",
+    "NaturalDithering",
     "NotFiniteError",
     "OneBit",
     "RandK",
+    "RoundedFloats",
     "Scaled",
     "ScaledSign",
     "Sign",
+    "SubtractiveDither",
+    "TernGrad",
     "Then",
     "TopK",
     "Wangni",

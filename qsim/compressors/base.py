@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -59,6 +59,11 @@ class Compressor:
     def ignores_zeros(self) -> bool:
         """Whether zeros in a vector change nothing: certificates for m hold for all with at most m non-zeros."""
         return False
+
+    @property
+    def dtype(self) -> Literal["float32", "float16", "bfloat16"]:
+        """The format in which `Dense` holds the floats of its messages without loss."""
+        return "float32"
 
     @property
     def emits(self) -> type[Message]:

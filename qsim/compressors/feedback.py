@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import final
+from typing import Literal, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,6 +47,10 @@ class ErrorFeedback(Compressor):
     @property
     def dense(self) -> bool:
         return self.compressor.dense
+
+    @property
+    def dtype(self) -> Literal["float32", "float16", "bfloat16"]:
+        return self.compressor.dtype
 
     @property
     def keeps_sparse(self) -> bool:

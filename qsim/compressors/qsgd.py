@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from math import sqrt
-from typing import Literal, final
+from typing import final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from qsim.batch import Levels, Memory, Vectors, index_type
-from qsim.compressors.base import Compressor, NotFiniteError, as_float32, require_finite
-from qsim.options import one_of, option, whole
+from qsim.compressors.base import Compressor, as_float32
+from qsim.compressors.norms import Norm, exact_norm, require_norm, row_norms, spread
+from qsim.options import option, whole
 
 
 @final
@@ -20,6 +21,9 @@ class QSGD(Compressor):
 
     Unbiased. With the l2 norm the variance is omega = sqrt(n)/s - 1 if n >= 4 s^2 and n/(4 s^2) otherwise, with the max
     norm (sqrt(1 + (n - 1)/s^2) - 1)/2. `QSGD(levels=1)` is the *simple* quantizer: 0 or N sign(v_i).
+
+    The norm may also be a number p >= 1: (sum_i |v_i|^p)^(1/p). For p > 2 the variance of l2 is a bound. For p < 2,
+    with q = n^(1/p), it is q/s - 1 if q >= 2 s, attained by constant vectors, and otherwise at most q^2/(4 s^2).
 
     Precision: N is rounded up to float32 before anything is rounded to levels, so the norm on the wire is the norm that
     was used. |E Q(v)_i - v_i| <= 2^-22 |v_i| + 2^-24 N/s, and the variance bound grows by a factor of at most
@@ -39,14 +43,14 @@ class QSGD(Compressor):
     """
 
     levels: int
-    norm: Literal["l2", "max"] = "l2"
+    norm: Norm = "l2"
 
     emits = Levels
     ignores_zeros = True
 
     def __post_init__(self) -> None:
         whole("levels", self.levels, least=1, most=2**23)  # a float32 above 2^23 has no fraction to round
-        one_of("norm", self.norm, ("l2", "max"))
+        require_norm(self.norm)
 
     def compress(self, v: Vectors, keys: NDArray[np.uint64], memory: Memory | None = None) -> Levels:
         """Quantize a batch. Raises NotFiniteError for NaN, infinity and a norm above float32's range."""
@@ -62,25 +66,15 @@ class QSGD(Compressor):
 
     def scales(self, v: Vectors) -> NDArray[np.float32]:
         """Return the norm of every row, rounded up to float32."""
-        from qsim.kernels.quantize import l2_norms, max_norms, rounded_up
-
-        norms = l2_norms(v.offsets, v.index, v.value) if self.norm == "l2" else max_norms(v.offsets, v.value)
-        scale = rounded_up(norms)
-        if not np.isfinite(scale).all():
-            require_finite(v)
-            row = int(np.argmax(norms))
-            raise NotFiniteError(
-                f"row {row} of the batch has norm {norms[row]:.6g}, above float32's range (3.4e38) on the wire",
-                row,
-            )
-        return scale
+        return row_norms(v, self.norm)
 
     def variance(self, n: int) -> float:
-        """Return omega(n), attained by some v: E ||Q(v) - v||^2 <= omega ||v||^2. See the class for the source."""
+        """Return omega(n): E ||Q(v) - v||^2 <= omega ||v||^2, attained by some v with the l2 and the max norm."""
         s = self.levels
         if self.norm == "max":
             return (sqrt(1 + (n - 1) / s**2) - 1) / 2
-        return sqrt(n) / s - 1 if n >= 4 * s**2 else n / (4 * s**2)
+        square = spread(n, self.norm)
+        return sqrt(square) / s - 1 if square >= 4 * s**2 else square / (4 * s**2)
 
     def expected_nonzeros(self, v: ArrayLike) -> float:
         """Return E nnz Q(v) = sum_i min(1, s |v_i| / N), in exact arithmetic."""
@@ -90,12 +84,9 @@ class QSGD(Compressor):
         """Return E ||Q(v) - v||^2 = (N/s)^2 sum_i p_i (1 - p_i), p_i the fraction of s |v_i| / N."""
         position = self._positions(v)
         up = position - np.floor(position)
-        return float((self._norm(v) / self.levels) ** 2 * (up * (1 - up)).sum())
+        return float((exact_norm(v, self.norm) / self.levels) ** 2 * (up * (1 - up)).sum())
 
     def _positions(self, v: ArrayLike) -> NDArray[np.float64]:
-        norm = self._norm(v)
+        norm = exact_norm(v, self.norm)
         magnitude: NDArray[np.float64] = np.abs(np.asarray(v, np.float64))
         return magnitude / norm * self.levels if norm > 0 else magnitude
-
-    def _norm(self, v: ArrayLike) -> float:
-        return float(np.linalg.norm(np.asarray(v, np.float64), 2 if self.norm == "l2" else np.inf))

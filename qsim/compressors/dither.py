@@ -1,0 +1,90 @@
+"""Subtractive dither: an error that does not depend on what is quantized."""
+
+from __future__ import annotations
+
+from typing import final
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from qsim.batch import Levels, Memory, Message, Vectors, dense_offsets, index_type
+from qsim.compressors.base import Compressor, as_float32
+from qsim.compressors.norms import Norm, exact_norm, require_norm, row_norms, spread
+from qsim.options import option, whole
+
+
+@final
+@option
+class SubtractiveDither(Compressor):
+    """Rounds v_i / D + u_i to the nearest whole level, and reads it as D (level - u_i): D = N/s, s = `levels`.
+
+    Both ends draw u_i, uniform in (-1/2, 1/2), from the key and the coordinate; N is the norm of v, "l2", "max" or a
+    number p >= 1. The error of every coordinate is uniform in [-D/2, D/2] whatever v is, so its variance is D^2 / 12.
+
+    Unbiased with variance omega = n^(2/min(p,2)) / (12 s^2), that is n / (12 s^2) with the l2 and the max norm:
+    attained by every v with l2, by a single entry with p >= 2, by constant vectors with p <= 2.
+
+    The message holds the levels that are not zero, and a sparse vector has few; but what it stands for is not zero
+    anywhere, unless v is zero. Reading it costs O(n).
+
+    Precision: u_i is one of 2^24 values, symmetric around 0, hence |E Q(v)_i - v_i| <= 2^-25 D before the result is
+    rounded to float32. N is rounded up to float32 first; a norm above float32's range is refused.
+
+    Source: Roberts, IRE Transactions on Information Theory, 1962; Schuchman, IEEE Transactions on Communication
+    Technology, 1964.
+
+    >>> import qsim
+    >>> compressor, keys = qsim.compressors.SubtractiveDither(levels=8, norm="max"), qsim.Key(0).words(0, 1)
+    >>> message = compressor.compress(qsim.batch.Vectors.dense([8.0, -4.25, 0.0]), keys)
+    >>> error = compressor.decompress(message, keys).to_dense() - [8.0, -4.25, 0.0]
+    >>> bool(abs(error).max() <= 0.5)
+    True
+
+    Raises ValueError for levels outside [1, 2^23] and for another norm.
+    """
+
+    levels: int
+    norm: Norm = "l2"
+
+    emits = Levels
+    dense = True
+    keeps_sparse = False
+
+    def __post_init__(self) -> None:
+        whole("levels", self.levels, least=1, most=2**23)
+        require_norm(self.norm)
+
+    def compress(self, v: Vectors, keys: NDArray[np.uint64], memory: Memory | None = None) -> Levels:
+        """Quantize a batch. Raises NotFiniteError for NaN, infinity and a norm above float32's range."""
+        from qsim.kernels.dither import round_with_dither
+
+        v = as_float32(v)
+        scale = row_norms(v, self.norm)
+        offsets = np.empty(v.rows + 1, np.int64)
+        index = np.empty(v.value.size, index_type(v.n))
+        level = np.empty(v.value.size, np.int32)
+        kept = round_with_dither(v.offsets, v.index, v.value, scale, self.levels, keys, offsets, index, level)
+        return Levels(v.n, offsets, index[:kept], level[:kept], scale, self.levels)
+
+    def decompress(self, message: Message, keys: NDArray[np.uint64]) -> Vectors:
+        """Return (level - u_i) scale / s at every coordinate, with the keys that the message was made with."""
+        from qsim.kernels.dither import subtract_dither
+
+        assert isinstance(message, Levels)
+        value = np.zeros(message.rows * message.n, np.float32)
+        subtract_dither(
+            message.offsets, message.index, message.level, message.scale, self.levels, keys, message.n, value
+        )
+        return Vectors(message.n, dense_offsets(message.rows, message.n), None, value)
+
+    def variance(self, n: int) -> float:
+        """Return omega = n^(2/min(p,2)) / (12 s^2), attained."""
+        return spread(n, self.norm) / (12 * self.levels**2)
+
+    def expected_nonzeros(self, v: ArrayLike) -> float:
+        """Return n, or 0 for a zero vector."""
+        return float(np.size(v)) if np.any(v) else 0.0
+
+    def exact_variance(self, v: ArrayLike) -> float:
+        """Return E ||Q(v) - v||^2 = n D^2 / 12."""
+        return float(np.size(v)) * (exact_norm(v, self.norm) / self.levels) ** 2 / 12

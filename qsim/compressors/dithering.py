@@ -1,0 +1,117 @@
+"""Levels that are powers of two of the norm: natural dithering and NUQSGD."""
+
+from __future__ import annotations
+
+from math import sqrt
+from typing import final
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from qsim.batch import Levels, Memory, Message, Vectors, index_type
+from qsim.compressors.base import Compressor, as_float32
+from qsim.compressors.named import Named
+from qsim.compressors.natural import powers_of_two, variance_between_powers
+from qsim.compressors.norms import Norm, exact_norm, require_norm, row_norms, spread
+from qsim.options import option, whole
+
+
+@final
+@option
+class NaturalDithering(Compressor):
+    """Rounds |v_i| / N up or down at random to 0, 2^(1-s), ..., 1/2 or 1, N the norm of v and s = `levels`.
+
+    Level j from 1 to s stands for N 2^(j-s). The norm is "l2", "max" or a number p >= 1.
+
+    Unbiased. With q = n^(1/min(p,2)) 2^(1-s) the variance is at most omega = q - 1 if q >= 9/4, and 1/8 + 2 q^2 / 9
+    otherwise. For p <= 2 constant vectors attain the first; the second is a bound, and 1/8 of it is attained at 4/3 of
+    a power of two. (The source states the weaker 1/8 + q min(1, q).)
+
+    Precision: N is rounded up to float32 first. |E Q(v)_i - v_i| <= 2^-22 |v_i| + 2^-23 N 2^(1-s), while N 2^(1-s) is a
+    normal float32 (above 1.2e-38). A norm above float32's range is refused. Sparse input stays sparse.
+
+    Source: Horvath et al., "Natural compression for distributed deep learning", 2019.
+
+    >>> import qsim
+    >>> compressor, keys = qsim.compressors.NaturalDithering(levels=4, norm="max"), qsim.Key(0).words(0, 1)
+    >>> message = compressor.compress(qsim.batch.Vectors.dense([8.0, -4.0, 1.0, 0.0]), keys)
+    >>> message.level.tolist(), compressor.decompress(message, keys).to_dense().tolist()
+    ([4, -3, 1], [[8.0, -4.0, 1.0, 0.0]])
+
+    Raises ValueError for levels outside [1, 126] and for another norm.
+    """
+
+    levels: int
+    norm: Norm = "l2"
+
+    emits = Levels
+
+    def __post_init__(self) -> None:
+        whole("levels", self.levels, least=1, most=126)  # 2^-125 is the least ratio that is worth a level
+        require_norm(self.norm)
+
+    def compress(self, v: Vectors, keys: NDArray[np.uint64], memory: Memory | None = None) -> Levels:
+        """Quantize a batch. Raises NotFiniteError for NaN, infinity and a norm above float32's range."""
+        from qsim.kernels.powers import round_to_powers
+
+        v = as_float32(v)
+        scale = row_norms(v, self.norm)
+        offsets = np.empty(v.rows + 1, np.int64)
+        index = np.empty(v.value.size, index_type(v.n))
+        level = np.empty(v.value.size, np.int32)
+        kept = round_to_powers(v.offsets, v.index, v.value, scale, self.levels, keys, offsets, index, level)
+        return Levels(v.n, offsets, index[:kept], level[:kept], scale, self.levels)
+
+    def decompress(self, message: Message, keys: NDArray[np.uint64]) -> Vectors:
+        """Return scale * 2^(|level| - s) with the level's sign."""
+        assert isinstance(message, Levels)
+        return powers_of_two(message, self.levels)
+
+    def variance(self, n: int) -> float:
+        """Return omega(n), as the class says."""
+        q = sqrt(spread(n, self.norm)) * self._least
+        return q - 1 if q >= 2.25 else 0.125 + 2 * q**2 / 9
+
+    def expected_nonzeros(self, v: ArrayLike) -> float:
+        """Return E nnz Q(v) = sum_i min(1, 2^(s-1) |v_i| / N), in exact arithmetic."""
+        return float(np.minimum(1.0, self._ratios(v) / self._least).sum())
+
+    def exact_variance(self, v: ArrayLike) -> float:
+        """Return E ||Q(v) - v||^2 = N^2 sum_i (r_i - a_i) (b_i - r_i), r_i = |v_i| / N between the levels a_i, b_i."""
+        return exact_norm(v, self.norm) ** 2 * variance_between_powers(self._ratios(v), self._least)
+
+    @property
+    def _least(self) -> float:
+        return 2.0 ** (1 - self.levels)
+
+    def _ratios(self, v: ArrayLike) -> NDArray[np.float64]:
+        norm = exact_norm(v, self.norm)
+        size: NDArray[np.float64] = np.abs(np.asarray(v, np.float64))
+        return np.minimum(size / norm, 1.0) if norm > 0 else size
+
+
+@final
+@option
+class NUQSGD(Named):
+    """Rounds |v_i| / N up or down at random to 0, 2^-s, ..., 1/2 or 1, N the l2 norm of v and s = `levels`.
+
+    Level j from 1 to s + 1 stands for N 2^(j-s-1). It is `NaturalDithering(levels=s + 1, norm="l2")`, which see for the
+    variance: with q = sqrt(n) 2^-s it is at most q - 1 if q >= 9/4 [attained], and 1/8 + 2 q^2 / 9 otherwise.
+
+    Source: Ramezani-Kebrya et al., "NUQSGD", JMLR 22, 2021 (which states the weaker 1/8 + min(q, q^2 / 4)).
+
+    >>> import qsim
+    >>> qsim.compressors.NUQSGD(levels=3).variance(4)
+    0.1388888888888889
+
+    Raises ValueError for levels outside [1, 125].
+    """
+
+    levels: int
+
+    def __post_init__(self) -> None:
+        whole("levels", self.levels, least=1, most=125)
+
+    @property
+    def same_as(self) -> Compressor:
+        return NaturalDithering(self.levels + 1, "l2")

@@ -1,0 +1,37 @@
+"""Compressors that are others under a name of their own."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from qsim.batch import Memory, Message, Vectors
+from qsim.compressors.base import Compressor
+
+
+class Named(Compressor):
+    """Does what the compressor `same_as` does."""
+
+    @property
+    def same_as(self) -> Compressor:
+        """The compressor that this one is another name of."""
+        raise NotImplementedError
+
+    @property
+    def emits(self) -> type[Message]:
+        return self.same_as.emits
+
+    def compress(self, v: Vectors, keys: NDArray[np.uint64], memory: Memory | None = None) -> Message:
+        return self.same_as.compress(v, keys, memory)
+
+    def decompress(self, message: Message, keys: NDArray[np.uint64]) -> Vectors:
+        return self.same_as.decompress(message, keys)
+
+    def variance(self, n: int) -> float | None:
+        return self.same_as.variance(n)
+
+    def expected_nonzeros(self, v: ArrayLike) -> float | None:
+        return self.same_as.expected_nonzeros(v)
+
+    def exact_variance(self, v: ArrayLike) -> float | None:
+        return self.same_as.exact_variance(v)

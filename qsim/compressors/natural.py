@@ -1,0 +1,91 @@
+"""Natural compression: every number to a power of two."""
+
+from __future__ import annotations
+
+from typing import final
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from qsim.batch import Levels, Memory, Message, Vectors, index_type
+from qsim.compressors.base import Compressor, as_float32
+from qsim.compressors.norms import require_at_most
+from qsim.options import option
+
+_MOST = 254  # the largest biased exponent of a float32 that is a number
+
+
+@final
+@option
+class NaturalCompression(Compressor):
+    """Rounds |v_i| up or down at random to one of the two powers of two beside it: exactly unbiased.
+
+    With 2^e <= |v_i| < 2^(e+1) the result is 2^(e+1) with probability |v_i| / 2^e - 1, else 2^e. A level is the sign
+    times float32's biased exponent, e + 127, from 1 to 254 (a sign and 8 bits), and the scale is 1.
+
+    Variance omega = 1/8, attained at 4/3 of a power of two, for entries of at least 2^-126. Smaller ones (float32's
+    subnormals) become 0 or 2^-126, unbiased too, with E (Q(v)_i - v_i)^2 < 2^-126 |v_i|. Entries above 2^127 have no
+    power of two above them and are refused. Sparse input stays sparse.
+
+    Source: Horvath et al., "Natural compression for distributed deep learning", 2019.
+
+    >>> import qsim
+    >>> compressor, keys = qsim.compressors.NaturalCompression(), qsim.Key(0).words(0, 1)
+    >>> message = compressor.compress(qsim.batch.Vectors.dense([4.0, 0.0, -0.75, 1.5]), keys)
+    >>> compressor.decompress(message, keys).to_dense()
+    array([[ 4. ,  0. , -0.5,  2. ]], dtype=float32)
+    """
+
+    emits = Levels
+    dense = True
+
+    def compress(self, v: Vectors, keys: NDArray[np.uint64], memory: Memory | None = None) -> Levels:
+        """Quantize a batch. Raises NotFiniteError for NaN, infinity and magnitudes above 2^127."""
+        from qsim.kernels.powers import round_to_exponents
+
+        v = as_float32(v)
+        require_at_most(v, 2.0**127, "there is no power of two above it in float32 (the largest is 2^127 = 1.7e38)")
+        offsets = np.empty(v.rows + 1, np.int64)
+        index = np.empty(v.value.size, index_type(v.n))
+        level = np.empty(v.value.size, np.int32)
+        kept = round_to_exponents(v.offsets, v.index, v.value, keys, offsets, index, level)
+        return Levels(v.n, offsets, index[:kept], level[:kept], np.ones(v.rows, np.float32), _MOST)
+
+    def decompress(self, message: Message, keys: NDArray[np.uint64]) -> Vectors:
+        """Return scale * 2^(|level| - 127) with the level's sign."""
+        assert isinstance(message, Levels)
+        return powers_of_two(message, 127)
+
+    def variance(self, n: int) -> float:
+        """Return omega = 1/8 (for entries of at least 2^-126)."""
+        return 0.125
+
+    def contraction(self, n: int) -> float:
+        """Return delta = 1 - omega = 7/8 (for entries of at least 2^-126)."""
+        return 0.875
+
+    def expected_nonzeros(self, v: ArrayLike) -> float:
+        """Return E nnz Q(v): the non-zeros, where |v_i| < 2^-126 counts as |v_i| / 2^-126."""
+        return float(np.minimum(1.0, np.abs(np.asarray(v, np.float64)) * 2.0**126).sum())
+
+    def exact_variance(self, v: ArrayLike) -> float:
+        """Return E ||Q(v) - v||^2 = sum_i (|v_i| - 2^e) (2^(e+1) - |v_i|), and |v_i| (2^-126 - |v_i|) below 2^-126."""
+        return variance_between_powers(np.abs(np.asarray(v, np.float64)), 2.0**-126)
+
+
+def powers_of_two(message: Levels, top: int) -> Vectors:
+    """Return the vectors of a message in which level j stands for scale * 2^(j - top)."""
+    from qsim.kernels.powers import look_up
+
+    value = np.empty(message.level.size, np.float32)
+    positive = np.ldexp(1.0, np.arange(1, message.s + 1) - top)
+    table = np.concatenate([-positive[::-1], [0.0], positive])
+    look_up(message.offsets, message.level, message.scale, table, value)
+    return Vectors(message.n, message.offsets, message.index, value)
+
+
+def variance_between_powers(size: NDArray[np.float64], least: float) -> float:
+    """Return the variance of numbers rounded at random to the powers of two from `least` up, and zero."""
+    below = np.where(size < least, 0.0, np.ldexp(1.0, np.frexp(size)[1] - 1))
+    above = np.where(size < least, least, 2 * below)
+    return float(((size - below) * (above - size)).sum())

@@ -1,0 +1,100 @@
+"""Floats of 16 bits."""
+
+from __future__ import annotations
+
+from typing import Literal, final
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from qsim.batch import Floats, Memory, Vectors
+from qsim.compressors.base import Compressor, as_float32
+from qsim.compressors.norms import require_at_most
+from qsim.options import one_of, option
+
+_KEPT = {"float16": 10, "bfloat16": 7}  # bits of the mantissa
+_MOST = {"float16": 65504.0, "bfloat16": (2 - 2.0**-7) * 2.0**127}
+_LOWEST = {"float16": -14, "bfloat16": -126}  # exponent of the least normal number
+
+
+@final
+@option
+class RoundedFloats(Compressor):
+    """Rounds every number to float16 or bfloat16: up or down at random, or to the nearest (ties to even).
+
+    With b bits of mantissa (10 or 7) and r = 2^-b, for entries in the format's normal range (at least 2^-14 or 2^-126):
+
+    - "stochastic" is unbiased, exactly, with variance omega = r^2 / (4 (1 + r)), below 2^-22 or 2^-16; attained;
+    - "nearest" is a contraction with delta = 1 - (r / (2 + r))^2, above 1 - 2^-22 or 1 - 2^-16; attained at ties just
+      above a power of two. It is not unbiased.
+
+    Smaller entries are rounded in the same way to multiples of 2^-24 (float16) or 2^-133 (bfloat16): the absolute error
+    is at most (nearest: half of) that, the relative one has no bound, and for float16 the mean is right to 2^-48.
+    Entries above the largest number, 65504 or 3.39e38, are refused. Sparse input stays sparse.
+
+    Source: IEEE 754-2019 (binary16); Gupta et al., "Deep learning with limited numerical precision", ICML 2015,
+    section 3.
+
+    >>> import qsim
+    >>> compressor = qsim.compressors.RoundedFloats("bfloat16", rounding="nearest")
+    >>> compressor.quantize([1.0, 0.1, -3.0], qsim.Key(0)).value.tolist()
+    [1.0, 0.10009765625, -3.0]
+    >>> qsim.Channel(compressor).codec
+    qsim.codecs.Dense(dtype='bfloat16')
+
+    Raises ValueError for another format or rounding.
+    """
+
+    format: Literal["float16", "bfloat16"]
+    rounding: Literal["stochastic", "nearest"] = "stochastic"
+
+    emits = Floats
+    dense = True
+
+    def __post_init__(self) -> None:
+        one_of("format", self.format, tuple(_KEPT))
+        one_of("rounding", self.rounding, ("stochastic", "nearest"))
+
+    @property
+    def dtype(self) -> Literal["float16", "bfloat16"]:
+        return self.format
+
+    def compress(self, v: Vectors, keys: NDArray[np.uint64], memory: Memory | None = None) -> Floats:
+        """Round a batch. Raises NotFiniteError for NaN, infinity and what is above the format's largest number."""
+        from qsim.kernels.halves import round_at_random, round_to_nearest
+
+        v = as_float32(v)
+        most = _MOST[self.format]
+        require_at_most(v, most, f"{self.format} ends at {most:g}")
+        value, dropped = np.empty_like(v.value), 23 - _KEPT[self.format]
+        least = np.float32(2.0**-14 if self.format == "float16" else 0.0)  # bfloat16 has the range of float32
+        if self.rounding == "nearest":
+            round_to_nearest(v.value, dropped, least, value)
+        else:
+            round_at_random(v.offsets, v.index, v.value, keys, dropped, least, value)
+        return Floats(v.n, v.offsets, v.index, value)
+
+    def variance(self, n: int) -> float | None:
+        """Return omega = r^2 / (4 (1 + r)), r = 2^-10 or 2^-7; None if rounded to nearest, which is not unbiased."""
+        return self._step**2 / (4 * (1 + self._step)) if self.rounding == "stochastic" else None
+
+    def contraction(self, n: int) -> float | None:
+        """Return delta = 1 - (r / (2 + r))^2 if rounded to nearest, and 1 - omega otherwise."""
+        omega = self.variance(n)
+        return 1 - (self._step / (2 + self._step)) ** 2 if omega is None else 1 - omega
+
+    def exact_variance(self, v: ArrayLike) -> float:
+        """Return E ||Q(v) - v||^2 = sum_i g_i^2 p_i (1 - p_i), g_i the format's gap at v_i, p_i where v_i lies in it.
+
+        If rounded to nearest, it is the error itself.
+        """
+        size = np.abs(np.asarray(v, np.float64))
+        exponent = np.maximum(np.frexp(size)[1] - 1, _LOWEST[self.format])
+        gap = np.ldexp(1.0, exponent - _KEPT[self.format])
+        part = size / gap - np.floor(size / gap)
+        square = part * (1 - part) if self.rounding == "stochastic" else np.minimum(part, 1 - part) ** 2
+        return float((gap**2 * square).sum())
+
+    @property
+    def _step(self) -> float:
+        return 2.0 ** -_KEPT[self.format]
