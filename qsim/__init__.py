@@ -41,6 +41,7 @@ if TYPE_CHECKING:
         testing,
         trace,
         until,
+        verify,
     )
     from qsim.channel import Channel
     from qsim.compressors import QSGD, ErrorFeedback, Identity, Scaled
@@ -71,6 +72,7 @@ _ROOMS = (
     "testing",
     "trace",
     "until",
+    "verify",
 )
 _HOME = {
     "Channel": "qsim.channel",
@@ -123,6 +125,7 @@ __all__ = [
     "testing",
     "trace",
     "until",
+    "verify",
 ]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -16,7 +16,7 @@ from qsim.testing.subject import Subject, not_made, refuse_unless
 
 _UNBIASED, _ESTIMATE, _SEARCH, _FINAL, _FORMULA, _SIGNS = range(10, 16)  # each part of the check has its own keys
 _FLAT = ("constant", "single")
-_FEW_KEYS = 48  # for an estimate that guides the search
+_FEW_KEYS, _PLAIN_FEW_KEYS = 48, 16  # for an estimate that guides the search
 _FINALISTS = 4
 ASYMPTOTIC_SLACK = 0.05
 """What a certificate that holds as n grows is granted: this part of the bound, and as much of the norm as bias."""
@@ -187,7 +187,7 @@ def _allowed(subject: Subject, kind: str, n: int) -> float:
     """
     bound = subject.bounds(n).get(kind, np.inf)
     asymptotic = 1 + ASYMPTOTIC_SLACK * subject.compressor.asymptotic
-    return bound * asymptotic * (1 + 2.0**-20) + 2.0**-21 * (bound * n) ** 0.5 + 2.0**-44
+    return float(bound * asymptotic * (1 + 2.0**-20) + 2.0**-21 * (bound * n) ** 0.5 + 2.0**-44)
 
 
 @lru_cache(maxsize=1)
@@ -197,9 +197,7 @@ def _cases(subject: Subject) -> list[_Case]:
     for n in subject.lengths:
         vectors = gallery(n, subject.key)
         errors = _estimates(subject, np.stack(list(vectors.values())), _ESTIMATE)
-        cases += [
-            _Case(f"{name}, n = {n}", v, float(e)) for (name, v), e in zip(vectors.items(), errors, strict=True)
-        ]
+        cases += [_Case(f"{name}, n = {n}", v, float(e)) for (name, v), e in zip(vectors.items(), errors, strict=True)]
     for number, start in enumerate(_starts(subject, cases)):
 
         def score(rows: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -227,10 +225,11 @@ def _estimates(subject: Subject, rows: NDArray[np.float32], part: int) -> NDArra
 
 
 def _sampled(subject: Subject, rows: NDArray[np.float32], part: int) -> NDArray[np.float64]:
-    many = np.repeat(rows, _FEW_KEYS, axis=0)
-    errors = subject.sent(many, np.tile(subject.words(_FEW_KEYS, part), len(rows))) - many
+    keys = _PLAIN_FEW_KEYS if subject.plain else _FEW_KEYS
+    many = np.repeat(rows, keys, axis=0)
+    errors = subject.sent(many, np.tile(subject.words(keys, part), len(rows))) - many
     squares = (rows.astype(np.float64) ** 2).sum(axis=1)
-    found: NDArray[np.float64] = (errors**2).sum(axis=1).reshape(-1, _FEW_KEYS).mean(axis=1) / squares
+    found: NDArray[np.float64] = (errors**2).sum(axis=1).reshape(-1, keys).mean(axis=1) / squares
     return found
 
 
@@ -246,7 +245,7 @@ def exact_variance(subject: Subject) -> Finding:
     """Check `exact_variance(v)` against samples."""
 
     def measure(errors: NDArray[np.float64], v: Vector) -> NDArray[np.float64]:
-        return (errors**2).sum(axis=1)
+        return np.asarray((errors**2).sum(axis=1))
 
     return _closed_form(subject, subject.compressor.exact_variance, measure)
 
@@ -255,12 +254,16 @@ def expected_nonzeros(subject: Subject) -> Finding:
     """Check `expected_nonzeros(v)` against samples."""
 
     def measure(errors: NDArray[np.float64], v: Vector) -> NDArray[np.float64]:
-        return np.count_nonzero(errors + v.astype(np.float64), axis=1).astype(np.float64)
+        return np.asarray(np.count_nonzero(errors + v.astype(np.float64), axis=1), np.float64)
 
     return _closed_form(subject, subject.compressor.expected_nonzeros, measure)
 
 
-def _closed_form(subject: Subject, formula, measure) -> Finding:  # type: ignore[no-untyped-def]
+def _closed_form(
+    subject: Subject,
+    formula: Callable[[Vector], float | None],
+    measure: Callable[[NDArray[np.float64], Vector], NDArray[np.float64]],
+) -> Finding:
     names = ("gaussian", "equal magnitudes", "one large, others 0.1 of it")
     worst = (0.0, "", 0.0, 0.0)
     for number, name in enumerate(names):
@@ -281,4 +284,3 @@ def _closed_form(subject: Subject, formula, measure) -> Finding:  # type: ignore
 
 def _percent(part: float) -> str:
     return f"{100 * part:.2g}%"
-

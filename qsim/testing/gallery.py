@@ -25,7 +25,7 @@ def gallery(n: int, key: Key) -> dict[str, Vector]:
     found = {
         "constant": np.ones(n),
         "equal magnitudes": np.ones(n),
-        "single": place == n // 2,
+        "single": 0.7 * (place == n // 2),
         "geometric, ratio 1/2": 0.5 ** np.minimum(place, 60),
         "geometric, ratio 0.9": 0.9 ** np.minimum(place, 400),
         "4/3 of powers of two": 4 / 3 * 2.0 ** -(place % 8),

@@ -115,5 +115,7 @@ def not_made(why: str) -> Finding:
 def _is_plain(compressor: Compressor) -> bool:
     if type(compressor).compress is Compressor.compress:
         return True
-    inner = [getattr(compressor, field.name) for field in fields(compressor)] if is_dataclass(compressor) else []
-    return any(_is_plain(part) for part in inner if isinstance(part, Compressor))
+    if not is_dataclass(compressor):
+        return False
+    parts = [getattr(compressor, field.name) for field in fields(compressor)]
+    return any(_is_plain(part) for part in parts if isinstance(part, Compressor))
