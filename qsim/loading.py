@@ -38,12 +38,14 @@ def evaluate(text: str) -> Any:
     place, _, expression = text.partition(":")
     if not place.strip() or not expression.strip():
         raise NotFoundError(f"write module:expression or file.py:expression, such as mine.py:Ternary(), found {text!r}")
-    names = {"qsim": import_module("qsim"), **vars(_module(place))}
+    module = _module(place)
     try:
-        return eval(compile(expression.strip(), "<command line>", "eval"), names)
+        code = compile(expression.strip(), "<command line>", "eval")
+        lazy = {name: getattr(module, name) for name in code.co_names if hasattr(module, name)}
+        return eval(code, {"qsim": import_module("qsim"), **vars(module), **lazy})
     except NameError as error:
         missing = getattr(error, "name", None) or ""
-        raise NotFoundError(f"{place} has no {missing!r}{nearest(missing, _public(names))}") from None
+        raise NotFoundError(f"{place} has no {missing!r}{nearest(missing, dir(module))}") from None
     except Exception as error:
         raise NotFoundError(f"{expression!r} of {place} fails: {type(error).__name__}: {error}") from error
 
@@ -53,7 +55,7 @@ def _module(place: str) -> ModuleType:
         path = Path(place)
         if not path.is_file():
             raise NotFoundError(f"there is no file {place!r}")
-        return load_file(path, f"qsim_file_{path.stem}")
+        return _loaded_once(path.resolve())
     try:
         return import_module(place)
     except ModuleNotFoundError as error:
@@ -62,5 +64,11 @@ def _module(place: str) -> ModuleType:
         raise NotFoundError(f"there is no module {place!r} (a file is named with its .py)") from None
 
 
-def _public(names: dict[str, Any]) -> list[str]:
-    return [name for name in names if not name.startswith("_")]
+def _loaded_once(path: Path) -> ModuleType:
+    """Run a file that was not run before: twice would make two classes of each. Files of one name get two modules."""
+    name = f"qsim_file_{path.stem}"
+    while name in sys.modules:
+        if sys.modules[name].__file__ == str(path):
+            return sys.modules[name]
+        name += "_"
+    return load_file(path, name)

@@ -18,8 +18,8 @@ from qsim.batch import Floats, Levels, Memory, Vectors
 from qsim.compressors import QSGD, Compressor
 from qsim.options import option
 from qsim.testing import Finding, Report, check_compressor
+from qsim.testing import compressor as checks
 from qsim.testing.bounds import FALSE_ALARM, margin
-from qsim.testing.compressor import findings
 from qsim.testing.gallery import gallery, worsened
 from qsim.testing.messages import all_codecs
 from qsim.verify import EXAMPLES
@@ -475,12 +475,10 @@ PLANTED = [
 
 
 @pytest.mark.parametrize(("compressor", "promises"), PLANTED, ids=lambda value: type(value).__name__)
-def test_planted_mistakes_are_caught(compressor: Compressor, promises: list[str]) -> None:
-    found = {}
-    for promise, finding in findings(compressor):
-        found[promise] = finding
-        if set(promises) <= set(found):
-            break
+def test_planted_mistakes_are_caught(compressor: Compressor, promises: list[str], monkeypatch) -> None:
+    """Only the checks that must find it are run, to save time."""
+    monkeypatch.setattr(checks, "CHECKS", {promise: checks.CHECKS[promise] for promise in promises})
+    found = check_compressor(compressor).findings
     assert [promise for promise in promises if found[promise].kept is not False] == [], str(Report("", found))
 
 

@@ -17,7 +17,7 @@ from qsim.testing.subject import Subject, not_made, refuse_unless
 _UNBIASED, _ESTIMATE, _SEARCH, _FINAL, _FORMULA, _SIGNS = range(10, 16)  # each part of the check has its own keys
 _FLAT = ("constant", "single")
 _FEW_KEYS, _PLAIN_FEW_KEYS = 48, 16  # for an estimate that guides the search
-_FINALISTS = 4
+_FINALISTS = 3
 ASYMPTOTIC_SLACK = 0.05
 """What a certificate that holds as n grows is granted: this part of the bound, and as much of the norm as bias."""
 
@@ -67,9 +67,8 @@ def _means_of(subject: Subject) -> Iterator[tuple[str, Vector]]:
         v = np.ldexp(vectors["gaussian"], power).astype(np.float32)
         if _accepts(subject, v):
             yield f"gaussian x 2^{power}, n = {subject.n}", v
-    for n in subject.lengths:
-        if 1 < n < 64:
-            yield f"gaussian, n = {n}", gallery(n, subject.key)["gaussian"]
+    if 8 in subject.lengths:
+        yield "gaussian, n = 8", gallery(8, subject.key)["gaussian"]
 
 
 def _accepts(subject: Subject, v: Vector) -> bool:
@@ -86,7 +85,8 @@ def _mean(subject: Subject, number: int, name: str, v: Vector) -> _Mean:
     omega = subject.bounds(n)["variance"]
     signs = subject.key.fold(_SIGNS, number).generator().choice([-1.0, 1.0], (4, n))
     directions = np.stack([exact / norm, *np.vstack([np.sign(exact), np.ones(n), signs]) / n**0.5])
-    keys = subject.words(subject.count(n), _UNBIASED, number)
+    few = 4 if "x 2^" in name else 1  # overflow shows soon
+    keys = subject.words(subject.count(n) // few, _UNBIASED, number)
     sums = Sums()
     for errors in subject.errors(v, keys):
         refuse_unless(np.isfinite(errors).all(), f"({name}) does not come back as finite numbers")
@@ -148,8 +148,8 @@ def _certificate(subject: Subject, kind: str) -> Finding:
     tests = [_test(subject, kind, number, case) for number, case in enumerate(cases[: -_FINALISTS - 1 : -1])]
     worst = max(tests, key=lambda test: test.measured / test.bound if test.bound else test.measured)
     worst = max(tests, key=lambda test: test.excess) if any(test.excess > 0 for test in tests) else worst
-    power = f"an excess of {_percent(worst.chance / worst.bound)} would be seen" if worst.bound else "an exact claim"
-    seen = f"claimed {worst.bound:.4g}, worst found {worst.measured:.4g} on ({worst.name}); {power}"
+    excess = f"an excess of {_percent(worst.chance / worst.bound)}" if worst.chance else "any excess"
+    seen = f"claimed {worst.bound:.4g}, worst found {worst.measured:.4g} on ({worst.name}); {excess} would be seen"
     if subject.compressor.asymptotic:
         seen += f"; asymptotic, so {_percent(ASYMPTOTIC_SLACK)} more is let pass"
     return Finding(worst.excess <= 0, seen, worst.bound, worst.measured)

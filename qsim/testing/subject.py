@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -115,7 +115,5 @@ def not_made(why: str) -> Finding:
 def _is_plain(compressor: Compressor) -> bool:
     if type(compressor).compress is Compressor.compress:
         return True
-    if not is_dataclass(compressor):
-        return False
-    parts = [getattr(compressor, field.name) for field in fields(compressor)]
+    parts = [getattr(compressor, name) for name in getattr(compressor, "__dataclass_fields__", ())]
     return any(_is_plain(part) for part in parts if isinstance(part, Compressor))
