@@ -63,11 +63,11 @@ def _means_of(subject: Subject) -> Iterator[tuple[str, Vector]]:
     vectors = gallery(subject.n, subject.key)
     for name in ("gaussian", "geometric, ratio 0.9", *_FLAT):
         yield f"{name}, n = {subject.n}", vectors[name]
-    for power in (90, -90):
-        v = np.ldexp(vectors["gaussian"], power).astype(np.float32)
-        if _accepts(subject, v):
+    scaled = {power: np.ldexp(vectors["gaussian"], power) for power in (90, -90)}
+    if all(_accepts(subject, v) for v in scaled.values()):  # else its range is limited, as that of float16
+        for power, v in scaled.items():
             yield f"gaussian x 2^{power}, n = {subject.n}", v
-    if 8 in subject.lengths:
+    if 8 in subject.certified:
         yield "gaussian, n = 8", gallery(8, subject.key)["gaussian"]
 
 
@@ -194,7 +194,7 @@ def _allowed(subject: Subject, kind: str, n: int) -> float:
 def _cases(subject: Subject) -> list[_Case]:
     """Return the vectors of the gallery at all lengths, and what a search makes of the worst, with their errors."""
     cases = []
-    for n in subject.lengths:
+    for n in subject.certified:
         vectors = gallery(n, subject.key)
         errors = _estimates(subject, np.stack(list(vectors.values())), _ESTIMATE)
         cases += [_Case(f"{name}, n = {n}", v, float(e)) for (name, v), e in zip(vectors.items(), errors, strict=True)]
@@ -210,7 +210,7 @@ def _cases(subject: Subject) -> list[_Case]:
 
 def _starts(subject: Subject, cases: list[_Case]) -> list[_Case]:
     """Return where to search: the worst of a short length and of the main one, and a Gaussian vector."""
-    lengths = dict.fromkeys([next((n for n in subject.lengths if n >= 8), subject.n), subject.n])
+    lengths = dict.fromkeys([next((n for n in subject.certified if n >= 8), subject.n), subject.n])
     worst = [max((case for case in cases if case.v.size == n), key=lambda case: case.error) for n in lengths]
     return [*worst, next(case for case in cases if case.name == f"gaussian, n = {subject.n}")]
 

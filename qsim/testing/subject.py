@@ -57,16 +57,21 @@ class Subject:
 
     @cached_property
     def lengths(self) -> list[int]:
-        """The lengths that it takes, those above 300 left out unless it has to be long."""
+        """The lengths that it takes, long ones left out unless they are needed."""
         good = [n for n in LENGTHS if n not in self.refusals]
         if not good:
             raise BrokenError(f"vectors of every length are refused: {self.refusals[64]}")
-        return good[-1:] if self.compressor.asymptotic else [n for n in good if n <= 300] or good
+        return good if self.compressor.asymptotic else [n for n in good if n <= 300] or good
+
+    @cached_property
+    def certified(self) -> list[int]:
+        """The lengths at which its certificate is tested: the longest alone if it holds as n grows only."""
+        return self.lengths[-1:] if self.compressor.asymptotic else self.lengths
 
     @cached_property
     def n(self) -> int:
         """The length at which most is checked: 64 if it can be."""
-        return next((n for n in self.lengths if n >= 64), self.lengths[-1])
+        return next((n for n in self.certified if n >= 64), self.certified[-1])
 
     def words(self, count: int, *parts: int) -> NDArray[np.uint64]:
         """Return the words of `count` keys, others for other parts."""
