@@ -42,6 +42,7 @@ if TYPE_CHECKING:
         testing,
         trace,
         until,
+        verify,
     )
     from qsim.channel import Channel
     from qsim.compressors import QSGD, ErrorFeedback, Identity, Scaled
@@ -73,6 +74,7 @@ _ROOMS = (
     "testing",
     "trace",
     "until",
+    "verify",
 )
 _HOME = {
     "Channel": "qsim.channel",
@@ -126,6 +128,7 @@ __all__ = [
     "testing",
     "trace",
     "until",
+    "verify",
 ]
 
 

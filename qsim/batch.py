@@ -243,7 +243,14 @@ class Levels(Message):
         return Vectors(self.n, self.offsets, self.index, value)
 
     def scaled(self, factor: float) -> Self:
-        return replace(self, scale=self.scale * np.float32(factor))
+        scale = self.scale * np.float32(factor)
+        if not np.any((scale == 0) & (self.scale != 0)):
+            return replace(self, scale=scale)
+        # A scale below the smallest float32 became zero, which has no levels.
+        first = np.repeat(np.arange(self.rows) * self.scales, np.diff(self.offsets))
+        kept = scale[first + self.index // (self.bucket or self.n)] != 0
+        offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(kept, dtype=np.int64)])[self.offsets]
+        return replace(self, offsets=offsets, index=self.index[kept], level=self.level[kept], scale=scale)
 
     @classmethod
     def join(cls, messages: Sequence[Self]) -> Self:

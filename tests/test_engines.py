@@ -230,7 +230,7 @@ def test_what_fails_while_a_process_sets_up_arrives(tmp_path: Path) -> None:
 def test_an_error_while_starting_leaves_nothing(monkeypatch) -> None:
     """The second of three processes cannot be started: the first ends, and every descriptor is closed."""
     from qsim.engines import processes
-    from qsim.testing import _job
+    from qsim.testing.engine import _job
 
     started = []
     real = processes._Child.start
@@ -266,7 +266,7 @@ def test_a_process_stopped_in_a_long_message_is_replaced() -> None:
 
 def test_a_session_goes_on_after_an_error(monkeypatch) -> None:
     """An error breaks a round off while others are still at it: their answers are not taken for the next round's."""
-    from qsim.testing import _expected, _Failing, _job, _run
+    from qsim.testing.engine import _expected, _Failing, _job, _run
 
     job = _job(_Failing())
     with Processes(3).open(job) as session:
@@ -281,7 +281,7 @@ def test_a_session_goes_on_after_an_error(monkeypatch) -> None:
 def test_a_session_goes_on_after_an_interrupted_wait(monkeypatch) -> None:
     """The answers that were not waited for are not taken for the next round's."""
     from qsim.engines import processes
-    from qsim.testing import _expected, _job, _run
+    from qsim.testing.engine import _expected, _job, _run
 
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
@@ -331,7 +331,7 @@ def test_processes_killed_while_they_are_revived() -> None:
 
 
 def test_opening_and_closing_leaks_nothing() -> None:
-    from qsim.testing import _job, _run
+    from qsim.testing.engine import _job, _run
 
     def descriptors() -> int:
         gc.collect()

@@ -20,6 +20,7 @@ PACKAGE = Path(qsim.__file__).parent
 
 ROOMS = [  # each room may import those above it, and itself
     {"options"},
+    {"loading"},
     {"storage"},
     {"kernels"},
     {"keys"},
@@ -35,6 +36,7 @@ ROOMS = [  # each room may import those above it, and itself
     {"trace", "checkpoint"},
     {"simulation"},
     {"study", "testing"},
+    {"verify"},
 ]
 EXCEPTIONS = {
     ("kernels", "storage"),

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import sys
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import qsim
+from qsim.loading import load_file
 from qsim.options import nearest
 from qsim.study.study import Study
 
@@ -44,14 +43,7 @@ def find(name: str) -> tuple[str, Study]:
 
 
 def _read(path: Path) -> Study:
-    module_name = f"qsim_study_{path.stem}"
-    spec = spec_from_file_location(module_name, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = module_from_spec(spec)
-    sys.modules[module_name] = module  # so that classes defined in the file can be pickled
-    spec.loader.exec_module(module)
-    found = getattr(module, "study", None)
+    found = getattr(load_file(path, f"qsim_study_{path.stem}"), "study", None)
     if not isinstance(found, Study):
         raise RequestError(f"{path} defines no study: it must say study = qsim.study.Study(...), found {found!r}")
     return found

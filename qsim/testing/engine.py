@@ -1,4 +1,4 @@
-"""Conformance checks that you run on parts of your own, to see that they keep the promises of the shipped ones."""
+"""The check of an engine."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -23,30 +22,11 @@ from qsim.methods import SGD, Exchange, GradientDescent, Method, Passes
 from qsim.objectives import LogisticRegression, Objective
 from qsim.options import option
 from qsim.steps import Constant
+from qsim.testing.report import Finding, Report
 from qsim.weights import Replica, Weights
 from qsim.worker import Job, Order
 
 _WORKERS, _FEATURES = 9, 60
-
-
-@dataclass(frozen=True)
-class Report:
-    """What a check found: its lines are (promise, whether it was kept, what was seen instead)."""
-
-    subject: str
-    lines: tuple[tuple[str, bool, str], ...]
-
-    @property
-    def good(self) -> bool:
-        """Whether every promise was kept."""
-        return all(kept for _, kept, _ in self.lines)
-
-    def __str__(self) -> str:
-        """Show the report as text."""
-        shown = [
-            f"  {'kept  ' if kept else 'BROKEN'}  {promise}{seen and f': {seen}'}" for promise, kept, seen in self.lines
-        ]
-        return "\n".join([self.subject, *shown])
 
 
 def check_engine(engine: Engine) -> Report:
@@ -67,7 +47,7 @@ def check_engine(engine: Engine) -> Report:
         "an exception in a worker arrives with its worker and round": _errors_arrive,
         "closing leaves no process": _closes_clean,
     }
-    lines = []
+    findings = {}
     with engine.open(_job(QSGD(2))) as session:
         seen_inside = session.pids
     for promise, check in checks.items():
@@ -76,10 +56,10 @@ def check_engine(engine: Engine) -> Report:
         except Exception as error:
             seen = f"{type(error).__name__}: {error}"
         if not seen and "process" in promise and not seen_inside:
-            lines.append((promise, True, "not checked, since the engine names no processes"))
+            findings[promise] = Finding(True, "not checked, since the engine names no processes")
         else:
-            lines.append((promise, not seen, seen))
-    return Report(repr(engine), tuple(lines))
+            findings[promise] = Finding(not seen, seen)
+    return Report(repr(engine), findings)
 
 
 @option

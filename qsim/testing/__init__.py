@@ -1,0 +1,7 @@
+"""Conformance checks that you run on parts of your own, to see that they keep the promises of the shipped ones."""
+
+from qsim.testing.compressor import check_compressor
+from qsim.testing.engine import check_engine
+from qsim.testing.report import Finding, Report
+
+__all__ = ["Finding", "Report", "check_compressor", "check_engine"]

@@ -1,0 +1,144 @@
+"""The command line `python -m qsim.verify`: whether the shipped compressors, or yours, keep what they promise."""
+
+from __future__ import annotations
+
+import sys
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
+from collections.abc import Iterable, Iterator, Sequence
+from math import isnan
+
+import pandas as pd
+from tqdm import tqdm
+
+import qsim
+from qsim.compressors import QSGD, Compressor, ErrorFeedback, Identity, Scaled
+from qsim.loading import NotFoundError, evaluate
+from qsim.testing.compressor import CHECKS, findings
+from qsim.testing.report import Finding, Report
+
+EXAMPLES: tuple[Compressor, ...] = (
+    Identity(),
+    QSGD(levels=1),
+    QSGD(levels=4),
+    QSGD(levels=255),
+    QSGD(levels=4, norm="max"),
+    Scaled(QSGD(levels=1)),
+    ErrorFeedback(Scaled(QSGD(levels=4))),
+)
+"""What is checked when nothing is named: every shipped compressor, with usual parameters."""
+
+_HELP = """examples:
+  python -m qsim.verify
+  python -m qsim.verify "mine.py:Ternary()" "package.module:Rounding(step=0.5)"
+  python -m qsim.verify --full "qsim.compressors:QSGD(levels=3)"
+
+The exit code is 0 if every promise is kept, 1 if one is broken, 2 for a wrong request.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns its exit code: 0, 1 for a broken promise, 2 for a wrong request, 130 for Ctrl-C."""
+    options = _parser().parse_args(arguments)
+    try:
+        compressors = [_find(text) for text in options.what] or list(EXAMPLES)
+    except NotFoundError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    reports: list[Report] = []
+    try:
+        reports.extend(_check(compressors, options.seed))
+    except KeyboardInterrupt:
+        print("\nstopped; what was checked before follows", file=sys.stderr)
+    if reports:
+        print(as_text(table(reports)))
+    for report in reports:
+        if options.full or not report.good:
+            print(f"\n{report}")
+    if len(reports) < len(compressors):
+        return 130
+    broken = sum(not report.good for report in reports)
+    print(f"\n{len(reports) - broken} of {len(reports)} compressors keep every promise that they make")
+    return 1 if broken else 0
+
+
+def table(reports: Iterable[Report]) -> pd.DataFrame:
+    """Return a row for each compressor: what it claims of its error, the worst that was measured, the verdict.
+
+    variance is omega in E ||Q(v) - v||^2 <= omega ||v||^2, contraction 1 - delta, at the length of the worst vector.
+    """
+    rows = []
+    for report in reports:
+        row: dict[str, object] = {"compressor": _short(report.subject)}
+        for name in ("variance", "contraction"):
+            finding = report.findings.get(name, Finding(None))
+            row |= {f"{name} claimed": finding.claimed, f"{name} measured": finding.measured}
+        made = [finding.kept for finding in report.findings.values() if finding.kept is not None]
+        row["kept"] = f"{sum(made)} of {len(made)}"
+        row["verdict"] = f"BROKEN: {', '.join(report.broken)}" if report.broken else "good"
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def as_text(frame: pd.DataFrame) -> str:
+    """Return the table as text, numbers with four digits, what is not claimed as a dash."""
+    shown = [[_cell(value) for value in row] for row in frame.itertuples(index=False)]
+    lines = [[str(name) for name in frame.columns], *shown]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
+    )
+
+
+def _cell(value: object) -> str:
+    if value is None or (isinstance(value, float) and isnan(value)):
+        return "-"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _short(subject: str) -> str:
+    return subject.replace("qsim.compressors.", "").replace("compressor=", "")
+
+
+def _find(text: str) -> Compressor:
+    found = evaluate(text)
+    if isinstance(found, type) and issubclass(found, Compressor):
+        raise NotFoundError(f"{text} is a class: make one of it, such as {text}()")
+    if not isinstance(found, Compressor):
+        raise NotFoundError(f"{text} is not a compressor, found {found!r}")
+    return found
+
+
+def _check(compressors: Sequence[Compressor], seed: int) -> Iterator[Report]:
+    """Check one compressor after the other; the bar counts promises."""
+    with tqdm(total=len(CHECKS) * len(compressors), unit="promise", disable=None, leave=False) as bar:
+        for compressor in compressors:
+            bar.set_description(_short(repr(compressor)))
+            found = {}
+            for promise, finding in findings(compressor, seed):
+                found[promise] = finding
+                bar.update()
+            yield Report(repr(compressor), found)
+
+
+def _parser() -> ArgumentParser:
+    parser = ArgumentParser(
+        prog="python -m qsim.verify",
+        description="Check that compressors keep what they promise: no bias, bounds on the error, one message whatever"
+        " the batch, ... The table has the bound on the relative squared error that is claimed (variance: omega,"
+        " contraction: 1 - delta) and the error that was measured, for the worst vector found.",
+        epilog=_HELP,
+        formatter_class=RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"qsim {qsim.__version__}")
+    parser.add_argument(
+        "what", nargs="*", metavar="MODULE:EXPRESSION", help="compressors of your own; without: all that qsim ships"
+    )
+    parser.add_argument("--full", action="store_true", help="show every promise, not only those of broken ones")
+    parser.add_argument(
+        "--seed", type=int, default=0, metavar="N", help="the keys and vectors that are used; default: 0"
+    )
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,168 @@
+"""`check_compressor`: shipped compressors and an honest user's pass; every known mistake is planted, and caught.
+
+What is caught is caught with certainty or nearly so: the plants are further off than the power that the report states.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from planted import PLANTED, Claimless, Fast, KeepsLargest, Ternary
+from scipy.stats import binom
+
+import qsim
+from qsim.batch import Levels
+from qsim.compressors import QSGD, Compressor
+from qsim.options import option
+from qsim.testing import Finding, Report, check_compressor
+from qsim.testing import compressor as checks
+from qsim.testing.bounds import FALSE_ALARM, margin
+from qsim.testing.gallery import gallery, worsened
+from qsim.testing.messages import all_codecs
+from qsim.verify import EXAMPLES
+
+
+@pytest.mark.parametrize("compressor", [Ternary(), Fast(), KeepsLargest(), Claimless()], ids=repr)
+def test_honest_compressors_pass(compressor: Compressor) -> None:
+    report = check_compressor(compressor)
+    assert report.good, str(report)
+
+
+@pytest.mark.parametrize("compressor", EXAMPLES, ids=repr)
+def test_shipped_compressors_pass(compressor: Compressor) -> None:
+    report = check_compressor(compressor)
+    assert report.good, str(report)
+
+
+@pytest.mark.parametrize(("compressor", "promises"), PLANTED, ids=lambda value: type(value).__name__)
+def test_planted_mistakes_are_caught(compressor: Compressor, promises: list[str], monkeypatch) -> None:
+    """Only the checks that must find it are run, to save time."""
+    monkeypatch.setattr(checks, "CHECKS", {promise: checks.CHECKS[promise] for promise in promises})
+    found = check_compressor(compressor).findings
+    assert [promise for promise in promises if found[promise].kept is not False] == [], str(Report("", found))
+
+
+# The parts of the check.
+
+
+def test_the_margin_holds_for_rare_events() -> None:
+    """Exactly, for 0 or 1 with any probability: over all counts, its false alarms sum to at most FALSE_ALARM."""
+    count = 4000
+    k = np.arange(count + 1)
+    mean = k / count
+    allowed = margin(mean * (1 - mean) * count / (count - 1), 1.0, count, 1)
+    for p in (0.0, 1e-6, 1e-4, 1e-3, 0.01, 0.1, 0.3, 0.5, 0.9, 0.9999, 1.0):
+        assert binom.pmf(k, count, p)[np.abs(mean - p) > allowed].sum() <= FALSE_ALARM
+    assert margin(0.25, 1.0, count, 1) < 0.1  # and it says something
+
+
+def test_the_search_finds_worse_vectors() -> None:
+    compressor, v = QSGD(4), gallery(64, qsim.Key(0))["gaussian"]
+
+    def score(rows):
+        return np.array([compressor.exact_variance(row) / float(row @ row) for row in rows])
+
+    found = worsened(v, score, qsim.Key(1))
+    before, after = score(np.stack([v, found]))
+    assert before < 0.9
+    assert 0.9 < after <= compressor.variance(64) * (1 + 1e-6)
+
+
+def test_a_report_tells_kept_broken_and_not_made_apart() -> None:
+    report = Report("it", {"a": Finding(True), "b": Finding(False, "7", 1.0, 7.0), "c": Finding(None, "silent")})
+    assert not report.good
+    assert report.broken == ["b"]
+    assert str(report) == "it\n  kept    a\n  BROKEN  b: 7\n  -       c: silent"
+    assert list(report.frame.columns) == ["promise", "kept", "claimed", "measured", "seen"]
+    assert report.frame["kept"].tolist() == [True, False, None]
+    assert report.frame["measured"].tolist()[1] == 7.0
+    assert Report("it", {"c": Finding(None)}).good
+
+
+def test_what_is_not_claimed_is_not_called_kept() -> None:
+    found = check_compressor(Claimless()).findings
+    for promise in ("unbiased", "variance", "contraction", "it compresses", "error feedback adds up"):
+        assert found[promise].kept is None
+        assert found[promise].seen
+
+
+def test_numbers_and_power_are_reported() -> None:
+    report = check_compressor(QSGD(2))
+    row = report.frame.set_index("promise").loc["variance"]
+    assert 0.98 * row["claimed"] < row["measured"] < 1.02 * row["claimed"]
+    assert "worst found" in row["seen"]
+    assert "would be seen" in row["seen"]
+    assert "would be seen on" in report.findings["unbiased"].seen
+
+
+def test_one_seed_gives_one_report() -> None:
+    first, again, other = (check_compressor(Fast(), seed) for seed in (0, 0, 1))
+    assert first == again
+    assert first != other
+
+
+def test_short_lengths_may_be_refused() -> None:
+    """With a reason, which is shown; all lengths may not."""
+
+    class Long(KeepsLargest):
+        def quantize(self, v, key):
+            if v.size < 200:
+                raise ValueError("at least 200 coordinates, please")
+            return super().quantize(v, key)
+
+    found = check_compressor(Long()).findings
+    assert found["vectors of any length"].kept is None
+    assert "200 coordinates, please (n = 1)" in found["vectors of any length"].seen
+    assert found["contraction"].kept
+    assert "n = 300" in found["contraction"].seen
+
+    class Never(KeepsLargest):
+        def quantize(self, v, key):
+            raise ValueError("no")
+
+    assert "vectors of any length" in check_compressor(Never()).broken
+
+
+def test_a_scale_that_underflows_takes_its_levels_along() -> None:
+    """Found by the check: `Scaled` made messages of tiny vectors that no codec takes."""
+    message = Levels(
+        4, np.array([0, 2, 4]), np.array([0, 3, 1, 2]), np.int32([1, 1, -1, 2]), np.float32([1, 1e-45, 1e-45, 3]), 2, 2
+    )
+    scaled = message.scaled(0.4)
+    assert scaled.offsets.tolist() == [0, 1, 2]
+    assert scaled.index.tolist() == [0, 2]
+    assert scaled.level.tolist() == [1, 2]
+    codec = qsim.codecs.Varint()
+    assert codec.decode(codec.encode(scaled), codec.header(scaled)) == scaled
+
+
+def test_only_compressors_can_be_checked() -> None:
+    with pytest.raises(TypeError, match="only a Compressor can be checked"):
+        check_compressor(Ternary)
+
+
+def test_every_codec_is_tried() -> None:
+    kinds = {type(codec) for codec in all_codecs()}
+    exported = {getattr(qsim.codecs, name) for name in qsim.codecs.__all__} - {
+        qsim.codecs.Codec,
+        qsim.codecs.DecodeError,
+    }
+    assert kinds == exported
+    assert {qsim.codecs.Elias(code) for code in ("gamma", "delta", "omega")} <= set(all_codecs())
+
+
+@option
+class LargeOnly(Fast):
+    """A certificate that holds as n grows only; it says nothing about short vectors."""
+
+    asymptotic = True
+
+    def variance(self, n):
+        return n**0.5 - 1 if n >= 1000 else 0.0
+
+
+def test_asymptotic_certificates_are_tested_at_a_large_length() -> None:
+    found = check_compressor(LargeOnly()).findings
+    assert found["variance"].kept
+    assert "n = 2000)" in found["variance"].seen
+    assert "asymptotic, so 5% more is let pass" in found["variance"].seen
