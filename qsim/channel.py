@@ -6,16 +6,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qsim.batch import Drawn, Floats, Memory, Packets, Vectors
-from qsim.codecs import Codec, Dense, SparseFloats, Varint
+from qsim.codecs import Codec, Dense, FixedWidth, SparseFloats, Varint
 from qsim.compressors import Compressor, Identity
 from qsim.options import option
 
 
 def default_codec(compressor: Compressor) -> Codec:
     """Return the codec that a compressor's messages go by when none is chosen."""
-    if compressor.emits is Drawn or (compressor.emits is Floats and compressor.dense):
+    floats = compressor.emits is Floats
+    if compressor.emits is Drawn or (floats and compressor.dense):
         return Dense(compressor.dtype)
-    return SparseFloats() if compressor.emits is Floats else Varint()
+    if compressor.dense:
+        return FixedWidth()
+    return SparseFloats() if floats else Varint()
 
 
 @option

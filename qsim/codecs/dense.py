@@ -51,7 +51,7 @@ class Dense(Codec):
         values = _numbers(message)
         if self.dtype in _MOST:
             _require_at_most(values, self.dtype)
-        written = np.ascontiguousarray(self._to_wire(values.reshape(-1)))
+        written = np.array(self._to_wire(values.reshape(-1)))  # a copy: packets outlive the message's own arrays
         return Packets(written.view(np.uint8), dense_offsets(message.rows, values.shape[1] * self._width))
 
     def decode(self, packets: Packets, header: bytes) -> Floats | Drawn:
