@@ -52,7 +52,7 @@ REFERENCES = (ENTROPY, ENUMERATIVE, PAPER, COURSE)
 
 def cells(settings: Settings) -> list[Cell]:
     """Train on both data sets; the gradients at the first and at the last weights are encoded."""
-    sources = {"data": qsim.datasets.load(settings.data), "text": TEXT}
+    sources = {settings.data: qsim.datasets.load(settings.data), "text": TEXT}
     return [
         Cell(
             name,
@@ -89,7 +89,7 @@ def setting(settings: Settings) -> str:
         " is (3 + 3/2 log2(2 (s^2 + n)/(s (s + sqrt n)))) s (s + sqrt n) + 32 for an expected length, here without its"
         " o(1) term (Alistarh et al. 2017, Theorem 3.2); the course's is sqrt(n) (log2 n + log2 2e) + 32 at s = 1,"
         " drawn with s^2 + sqrt n in place of sqrt n for larger s, where it does not hold. Elias gamma and delta are"
-        " in the CSV only."
+        " in the CSV only; the thin line in (f) is the paper's 2.8."
     )
 
 
@@ -196,7 +196,7 @@ def answers(results: Results) -> list[str]:
         f"\n- {data}, s = {s}: entropy {at(table, f'{data}, early', s, ENTROPY):.3f} and"
         f" {at(table, f'{data}, late', s, ENTROPY):.3f}, Golomb-Rice"
         f" {at(table, f'{data}, early', s, 'Golomb-Rice'):.3f} and {at(table, f'{data}, late', s, 'Golomb-Rice'):.3f}"
-        for data in ("data", "text")
+        for data in (results.settings.data, "text")
         for s in (1, FEW, 64)
     )
     return [
@@ -228,7 +228,7 @@ def draw(results: Results) -> Figure:
         axes = figure.subplots(2, 3)
         _lines(axes[0, 0], largest, "s", "bits a coordinate", "(a) Gaussian, n = 10$^6$")
         for ax, name, title in (
-            (axes[0, 1], "data, late", f"(b) {results.settings.data}, late, n = {features}"),
+            (axes[0, 1], f"{results.settings.data}, late", f"(b) {results.settings.data}, late, n = {features}"),
             (axes[0, 2], "text, late", f"(c) text-like, late, n = {TEXT.features:,}"),
         ):
             _lines(ax, table[table["vectors"] == name], "s", "bits a coordinate", title)
@@ -237,13 +237,14 @@ def draw(results: Results) -> Figure:
         root = gaussian[gaussian["s"] == np.sqrt(gaussian["n"]).round()]
         _lines(axes[1, 2], root, "n", "bits a coordinate", "(f) Gaussian, s = $\\sqrt{n}$")
         axes[1, 2].axhline(2.8, color="0.6", linewidth=0.8, linestyle="--")
-        figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=6)
+        figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
     return figure
 
 
 def _lines(ax: Axes, table: pd.DataFrame, x: str, y: str, title: str) -> None:
     looks: dict[str, dict[str, Any]] = {code: look(place + 1) | {"markersize": 2.5} for place, code in enumerate(DRAWN)}
     looks |= {
+        "rANS": looks["rANS"] | {"color": "#7B3294"},  # grey is for bounds
         ENTROPY: {"color": "black", "linewidth": 1.6},
         ENUMERATIVE: {"color": "black", "linewidth": 0.8, "linestyle": (0, (1, 2))},
         PAPER: {"color": "0.6", "linestyle": "--"},
@@ -256,6 +257,9 @@ def _lines(ax: Axes, table: pd.DataFrame, x: str, y: str, title: str) -> None:
     codes = table[table["code"].isin((*DRAWN, ENTROPY))][y]
     ax.set(xscale="log", yscale="log", xlabel="levels s" if x == "s" else "n", ylabel=y)
     ax.set_ylim(0.7 * codes.min(), 1.4 * min(codes.max(), 60 if y == "bits a coordinate" else 200))
+    if ax.get_ylim()[1] < 20 * ax.get_ylim()[0]:
+        ax.set_yticks([2, 3, 5, 10], labels=["2", "3", "5", "10"])
+        ax.yaxis.set_minor_formatter("")
     ax.set_title(title, loc="left")
 
 

@@ -116,17 +116,20 @@ def draw(results: Results) -> Figure:
             bits = [results.final(curve(levels, name), "bits_up") / packets for name in CODECS]
             style = look(place) | {"linestyle": "", "markersize": 4.5}
             dots.plot(bits, range(len(CODECS)), label=f"s = {levels}", **style)
-        dots.set(xscale="log", xlabel="bits a message", title="(a) all codes")
+        dots.set(xscale="log", xlabel="bits a message")
+        dots.set_title("(a) all codes", loc="left")
         dots.set_yticks(range(len(CODECS)), labels=list(CODECS))
         dots.invert_yaxis()
-        dots.legend(loc="upper left")
+        dots.legend(loc="lower right")
         middle = LEVELS[1]
         for place, name in enumerate(OVER_TIME):
             sent = np.diff(results.band(curve(middle, name), "bits_up").mean) / np.diff(results.rounds)
             lines.plot(results.rounds[1:], sent / results.settings.workers, label=name, **look(place))
-        lines.set(xlabel="iteration", ylabel="bits a message", title=f"(b) during training, s = {middle}")
-        lines.set_ylim(bottom=0)
-        lines.legend(ncols=2)
+        lines.set(xlabel="iteration", ylabel="bits a message", yscale="log")
+        lines.set_yticks([200, 300, 500, 1000], labels=["200", "300", "500", "1000"])
+        lines.yaxis.set_minor_formatter("")
+        lines.set_title(f"(b) during training, s = {middle}", loc="left")
+        figure.legend(*lines.get_legend_handles_labels(), loc="outside lower right", ncols=3, title="(b)")
     return figure
 
 
