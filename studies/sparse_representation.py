@@ -126,8 +126,8 @@ def draw(results: Results) -> Figure:
             sent = np.diff(results.band(curve(middle, name), "bits_up").mean) / np.diff(results.rounds)
             lines.plot(results.rounds[1:], sent / results.settings.workers, label=name, **look(place))
         lines.set(xlabel="iteration", ylabel="bits a message", yscale="log")
-        lines.set_yticks([200, 300, 500, 1000], labels=["200", "300", "500", "1000"])
-        lines.yaxis.set_minor_formatter("")
+        lines.yaxis.set_major_formatter("{x:.0f}")
+        lines.yaxis.set_minor_formatter("{x:.0f}")
         lines.set_title(f"(b) during training, s = {middle}", loc="left")
         figure.legend(*lines.get_legend_handles_labels(), loc="outside lower right", ncols=3, title="(b)")
     return figure

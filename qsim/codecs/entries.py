@@ -59,7 +59,9 @@ class Entries:
         """Take a message apart. The values of floats are rounded to float32, and what is zero left out."""
         stream, rows = Stream.of(message), message.rows
         if isinstance(message, Levels):
-            return cls(stream, message.offsets, message.index, message.level, message.scale.reshape(rows, -1))
+            return cls(
+                stream, message.offsets, message.index, message.level, message.scale.reshape(rows, stream.floats)
+            )
         if isinstance(message, Signs):
             word = np.where(message.positive, np.int32(1), np.int32(-1))
             front = np.stack([message.low, message.high], axis=1)
@@ -78,25 +80,11 @@ class Entries:
 
     def wrong_front(self) -> tuple[int, str] | None:
         """Return the first row whose floats cannot be, and what is wrong; None if all are right."""
-        front = self.front
-        if self.stream.kind is Levels:
-            bad = ~np.isfinite(front) | np.signbit(front)
-            if not bad.any():
-                return self._over_nothing()
-            text = "holds a scale that is negative, infinite or not a number"
-        else:
-            bad = ~np.isfinite(front)
-            text = "holds a mean that is infinite or not a number"
-        return (int(np.argmax(bad.any(axis=1))), text) if bad.any() else None
+        from qsim.kernels.fronts import wrong_front
 
-    def _over_nothing(self) -> tuple[int, str] | None:
-        """Return the first row with a scale of zero that has levels all the same."""
-        rows = np.flatnonzero((self.front == 0).any(axis=1))
-        for row in rows[np.diff(self.offsets)[rows] > 0]:
-            index = self.index[self.offsets[row] : self.offsets[row + 1]]
-            if (self.front[row, index.astype(np.int64) // (self.stream.bucket or self.stream.n)] == 0).any():
-                return int(row), "holds a scale of zero, but levels of it"
-        return None
+        levels, stream = self.stream.kind is Levels, self.stream
+        row, wrong = wrong_front(self.front, self.offsets, self.index, levels, stream.bucket or stream.n)
+        return None if row < 0 else (row, _WRONG[wrong])
 
     def message(self) -> Message:
         """Put the message together."""
@@ -108,6 +96,14 @@ class Entries:
             low, high = np.ascontiguousarray(self.front.T)
             return Signs(n, self.offsets, self.index, self.word > 0, low, high)
         return Floats(n, self.offsets, self.index, self.word.view(np.float32))
+
+
+_WRONG = (
+    "",
+    "holds a scale that is negative, infinite or not a number",
+    "holds a scale of zero, but levels of it",
+    "holds a mean that is infinite or not a number",
+)
 
 
 class EntryCodec(Codec):
@@ -135,8 +131,8 @@ class EntryCodec(Codec):
 
     def _most_entries(self, packets: Packets, skip: int, n: int, s: int) -> int:
         """Return how many entries packets whose bodies begin `skip` bytes into them can hold in all."""
-        body = np.diff(packets.offsets) - skip
-        return int(np.minimum(8 * body // self._least_bits(s), n).sum())
+        bits = 8 * (packets.offsets[1:] - packets.offsets[:-1] - skip)
+        return int(np.minimum(bits // self._least_bits(s), n).sum())
 
     def _least_bits(self, s: int) -> int:
         """Return how many bits an entry takes at least."""
@@ -156,6 +152,8 @@ class EntryCodec(Codec):
         """Read the bodies, which begin `skip` bytes into each packet: (reason, row, byte of the packet)."""
 
     def encode(self, message: Message) -> Packets:
+        from qsim.kernels.fronts import put_fronts
+
         entries = self._entries(message)
         skip = 4 * entries.stream.floats
         data = np.empty(skip * entries.rows + self._most_bytes(entries) + SLACK, np.uint8)
@@ -163,9 +161,11 @@ class EntryCodec(Codec):
         used = self._write(entries, skip, offsets, data)
         if used < 0:
             _refuse(entries, -1 - used)
-        places = offsets[:-1, None] + np.arange(skip)
-        data[places] = entries.front.astype("<f4", copy=False).view(np.uint8).reshape(places.shape)
-        return Packets(data[:used], offsets)
+        if skip:
+            fronts = np.ascontiguousarray(entries.front, "<f4")
+            put_fronts(fronts.view(np.uint8), offsets, data)
+        data[used : used + SLACK] = 0
+        return Packets(data[: used + SLACK], offsets)
 
     def size(self, message: Message) -> NDArray[np.int64]:
         entries = self._entries(message)
@@ -175,18 +175,20 @@ class EntryCodec(Codec):
         return 8 * (sizes + 4 * entries.stream.floats)
 
     def decode(self, packets: Packets, header: bytes) -> Message:
+        from qsim.kernels.fronts import first_short, take_fronts
+
         stream = read_header(header, self)
         s, skip = 1 if stream.kind is Signs else stream.s, 4 * stream.floats
-        body = np.diff(packets.offsets) - min(skip, 2**62)
-        if (body < 0).any():
-            row = int(np.argmax(body < 0))
-            raise DecodeError(f" ends inside the {stream.floats} floats that it begins with", row)
-        front = packets.data[packets.offsets[:-1, None] + np.arange(skip)].view("<f4").astype(np.float32, copy=False)
+        short = first_short(packets.offsets, min(skip, 2**62))
+        if short >= 0:
+            raise DecodeError(f" ends inside the {stream.floats} floats that it begins with", short)
+        packets = _with_slack(packets)
+        fronts = np.empty((len(packets), skip), np.uint8)
+        take_fronts(packets.data, packets.offsets, fronts)
+        front = fronts.view("<f4").astype(np.float32, copy=False)
         most = self._most_entries(packets, skip, stream.n, s)
         index, word = np.empty(most, index_type(stream.n)), np.empty(most, np.int32)
         offsets = np.empty(len(packets) + 1, np.int64)
-        padded = np.concatenate([packets.data[: packets.offsets[-1]], np.zeros(SLACK, np.uint8)])
-        packets = Packets(padded, packets.offsets)
         reason, row, at = self._read(packets, skip, stream.n, s, offsets, index, word)
         if reason != reasons.FINE:
             where = f"(n = {stream.n}, s = {s})" if s else f"(n = {stream.n})"
@@ -208,6 +210,14 @@ class EntryCodec(Codec):
 
 SLACK = 32
 """Bytes that kernels may write, and read, behind the last packet."""
+
+
+def _with_slack(packets: Packets) -> Packets:
+    """Return the packets, copied if there are too few bytes behind the last."""
+    end = int(packets.offsets[-1])
+    if packets.data.size >= end + SLACK:
+        return packets
+    return Packets(np.concatenate([packets.data[:end], np.zeros(SLACK, np.uint8)]), packets.offsets)
 
 
 def _refuse(entries: Entries, row: int) -> NoReturn:
