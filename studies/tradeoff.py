@@ -160,10 +160,16 @@ def answers(results: Results) -> list[str]:
         cost = rows[cheapest]["bits to the target"]
         lines["product"].append(
             f"\n- W = {workers}: s = {cheapest}, {cost:,.0f} bits a worker;"
-            f" {rows[many]['bits to the target'] / cost:.1f} times as many at s = {many},"
-            f" {best(table, workers, 0)['bits to the target'] / cost:.1f} times without compression."
+            f" {_times(rows[many], cost)} at s = {many}, {_times(best(table, workers, 0), cost)} without compression."
+            if np.isfinite(cost)
+            else f"\n- W = {workers}: no s reaches the target."
         )
     return ["\n" + "".join(part) for part in lines.values()]
+
+
+def _times(row: Any, cost: float) -> str:
+    bits = row["bits to the target"]
+    return f"{bits / cost:.1f} times as many" if np.isfinite(bits) else "it is not reached"
 
 
 def _count(row: Any) -> str:
@@ -195,8 +201,9 @@ def draw(results: Results) -> Figure:
         for ax, name in zip(axes, quantities, strict=True):
             uncompressed = best(table, results.settings.workers, 0)[name]
             ax.axhline(uncompressed, color="0.5", linewidth=0.8, label=f"W = {results.settings.workers}, uncompressed")
+        reached = np.isfinite(table["iterations"]).any()
         for letter, ax, name in zip("abc", axes, quantities, strict=True):
-            ax.set(xscale="log", yscale="log", xlabel="levels s", ylabel=name)
+            ax.set(xscale="log", yscale="log" if reached else "linear", xlabel="levels s", ylabel=name)
             ax.set_xticks(LEVELS, labels=[str(s) for s in LEVELS])
             ax.minorticks_off()
             ax.set_title(f"({letter})", loc="left")

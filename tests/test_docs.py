@@ -54,7 +54,8 @@ def test_readme_names_exist() -> None:
 def test_wire_format_example() -> None:
     text = (ROOT / "docs" / "wire-format.md").read_text(encoding="utf-8")
     message = qsim.batch.Levels.single([0, -3, 0, 1, 0, 0, 0, 2], scale=1.5, s=3)
-    for codec in (qsim.codecs.Varint(), qsim.codecs.Elias("gamma")):
+    codecs = qsim.codecs
+    for codec in (codecs.Varint(), codecs.Elias("gamma"), codecs.FixedWidth(), codecs.Bitmap(), codecs.RANS()):
         assert f"header `{codec.header(message).hex(' ')}`, packet `{codec.encode(message)[0].hex(' ')}`" in text
     for codec in (qsim.codecs.Elias("omega"), qsim.codecs.GolombRice()):
         assert f"is `{codec.encode(message)[0].hex(' ')}`:" in text

@@ -237,3 +237,50 @@ def cells(settings):""",
         (tmp_path / name / "mine.py").write_text(text.replace("seed=seed))", f"seed=seed){engine})"))
         assert study(str(tmp_path / name / "mine.py"), out=tmp_path / name) == 0
     assert (tmp_path / "serial" / "mine.csv").read_bytes() == (tmp_path / "processes" / "mine.csv").read_bytes()
+
+
+def test_the_study_of_encodings_counts_what_codecs_write(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On short vectors: bits are those of encoded packets, and no code of them all is shorter than the references."""
+    found = catalog.find("encodings")[1]
+    module = sys.modules["qsim_study_encodings"]
+    monkeypatch.setattr(module, "LENGTHS", (100, 1000))
+    monkeypatch.setattr(module, "LARGEST", 1000)
+    monkeypatch.setattr(module, "TEXT", qsim.datasets.Synthetic(rows=100, features=300, nonzeros_per_row=9))
+    settings = qsim.study.Settings("spark_sample", 2, 4, 2)
+    cells = found.cells(settings)
+    results = Results(settings, cells, [qsim.simulate(cell.run) for cell in cells])
+    table = found.numbers(results)
+    draws = [qsim.Key(seed).fold(1000).generator().standard_normal(1000).astype(np.float32) for seed in (0, 1)]
+    keys = qsim.Key(0).fold(4).words(0, 2)
+    message = qsim.QSGD(4).compress(qsim.batch.Vectors.dense(np.array(draws)), keys)
+    shown = table[(table["vectors"] == "Gaussian, n = 1000") & (table["s"] == 4)].set_index("code")["bits a coordinate"]
+    for code, codec in (("rANS", qsim.codecs.RANS()), ("Elias omega, dense", qsim.codecs.EliasDense("omega"))):
+        assert shown[code] == pytest.approx(codec.encode(message).bits / 2000)
+    entropy = qsim.references.entropy_bits(message)
+    assert shown["entropy"] == pytest.approx((entropy.sum() + 64) / 2000)
+    assert shown["enumerative positions"] < shown["entropy"] < shown[list(module.CODECS)].min()
+    assert len(found.answers(results)) == len(found.questions)
+    assert len(found.draw(results).axes) == 6
+
+
+@pytest.mark.parametrize(("rounds", "words"), [("60", "bits a worker"), ("4", "no s reaches the target")])
+def test_the_study_of_the_tradeoff_on_a_tiny_size(tmp_path: Path, rounds: str, words: str, capsys) -> None:
+    arguments = ["--data", "spark_sample", "--rounds", rounds, "--seeds", "2", "--workers", "4"]
+    assert study("tradeoff", *arguments, out=tmp_path) == 0
+    assert words in capsys.readouterr().out
+    numbers = pd.read_csv(tmp_path / "tradeoff.csv")
+    assert len(numbers) == 2 * 7 * 3
+    assert (numbers.loc[numbers["s"] == 0, "bits an iteration"] == 32 * 16).all()
+    reached = numbers[np.isfinite(numbers["iterations"])]
+    np.testing.assert_allclose(reached["bits to the target"], reached["iterations"] * reached["bits an iteration"])
+
+
+def test_references_by_hand() -> None:
+    message = qsim.batch.Levels.join(
+        [qsim.batch.Levels.single(row, scale=1.0, s=2) for row in ([0, 0, 1, -2], [0] * 4, [1] * 4)]
+    )
+    assert qsim.references.entropy_bits(message).tolist() == [2 + 2 * 2, 0, 0]
+    assert qsim.references.position_bits(5, 2) == pytest.approx(np.log2(10))
+    assert qsim.references.position_bits(5, 5) == qsim.references.position_bits(5, 0) == 0
+    with pytest.raises(ValueError, match="from 0 to n = 5, found 6"):
+        qsim.references.position_bits(5, 6)
