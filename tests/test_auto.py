@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from test_entries import messages
 
 import qsim
-from qsim.batch import Drawn, Floats, Levels, Message, Packets
+from qsim.batch import Drawn, Floats, Levels, Message, Packets, Signs
 from qsim.codecs import Auto, Codec, DecodeError, Dense, SparseFloats, Varint
 
 AUTO = Auto()
@@ -59,6 +59,17 @@ def test_dense_floats_go_dense_and_come_back_sparse() -> None:
     assert AUTO.choice(message) == [Dense("float32"), Varint()]
     back = AUTO.decode(AUTO.encode(message), AUTO.header(message))
     assert back == SparseFloats().decode(SparseFloats().encode(message), SparseFloats().header(message))
+
+
+@pytest.mark.parametrize(
+    "message", [level_rows([0, 1], s=2), Floats.single([1.0, 0.0]), Signs.single([True], low=0, high=1)]
+)
+def test_no_rows(message: Message) -> None:
+    none = message.take(np.zeros(0, np.int64))
+    assert AUTO.choice(none) == []
+    assert AUTO.size(none).tolist() == []
+    back = AUTO.decode(AUTO.encode(none), AUTO.header(none))
+    assert (type(back), back.n, back.rows) == (type(none), none.n, 0)
 
 
 def test_golden_bytes() -> None:

@@ -9,11 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qsim.batch import Floats, Levels, Message, Packets, Signs
-from qsim.codecs.base import VERSION, Codec, DecodeError, read_header
+from qsim.codecs.base import VERSION, Codec, DecodeError, TooLongError, read_header
 from qsim.codecs.bitmap import Bitmap
 from qsim.codecs.dense import Dense
 from qsim.codecs.elias import Elias, GolombRice
 from qsim.codecs.elias_dense import EliasDense
+from qsim.codecs.entries import Entries
 from qsim.codecs.fixed_width import FixedWidth
 from qsim.codecs.rans import RANS
 from qsim.codecs.varint import Varint
@@ -68,7 +69,7 @@ class Auto(Codec):
         bare = Packets(np.delete(packets.data, packets.offsets[:-1]), packets.offsets - np.arange(len(packets) + 1))
         known = {codec.number: codec for codec in _candidates(stream.kind)}
         parts, order = [], []
-        for tag in np.unique(tags).tolist():
+        for tag in np.unique(tags).tolist() or [min(known)]:  # no packets: as read by any codec
             rows = np.flatnonzero(tags == tag)
             if tag not in known:
                 text = f" names codec {tag}; for {stream.kind.__name__} it may be one of {sorted(known)}"
@@ -77,7 +78,7 @@ class Auto(Codec):
                 part = known[tag].decode(bare.take(rows), bytes((VERSION, tag)) + header[2:])
             except DecodeError as error:
                 raise DecodeError(f", by {known[tag]!r}{error.text}", int(rows[error.row or 0])) from None
-            parts.append(_sparse(part) if isinstance(part, Floats) else part)
+            parts.append(Entries.of(part).message())
             order.append(rows)
         return parts[0].join(parts).take(np.argsort(np.concatenate(order))) if parts[1:] else parts[0]
 
@@ -87,19 +88,19 @@ class Auto(Codec):
     def _choose(self, message: Message) -> tuple[list[Codec], NDArray[np.intp], NDArray[np.int64]]:
         """Return the codecs that carry the message, the place of each row's shortest among them, and its bits.
 
-        A codec that refuses the message, such as one for shorter vectors only, is left out.
+        A codec for shorter vectors only is left out.
         """
         self.require(message)
         codecs: list[Codec] = []
-        sizes, refusals = [], []
+        sizes = []
         for codec in _candidates(type(message)):
             try:
                 sizes.append(codec.size(message))
                 codecs.append(codec)
-            except ValueError as error:
-                refusals.append(error)
+            except TooLongError:
+                continue
         if not codecs:
-            raise refusals[0]
+            raise TooLongError(f"no codec carries vectors of n = {message.n} with these levels")
         bits = np.stack(sizes)
         return codecs, bits.argmin(axis=0), bits.min(axis=0)
 
@@ -110,12 +111,3 @@ def _candidates(kind: type[Message]) -> tuple[Codec, ...]:
     dense = [EliasDense(code) for code in ("gamma", "delta", "omega")]
     every: list[Codec] = [Dense("float32"), FixedWidth(), Bitmap(), Varint(), *elias, *dense, GolombRice(), RANS()]
     return tuple(sorted((codec for codec in every if kind in codec.carries), key=lambda codec: codec.number))
-
-
-def _sparse(message: Floats) -> Floats:
-    """Return the message with an index and without its zeros."""
-    if message.index is not None:
-        return message
-    kept = np.flatnonzero(message.value)
-    index = (kept % message.n).astype(np.int32 if message.n <= 2**31 else np.int64)
-    return Floats(message.n, np.searchsorted(kept, message.offsets), index, message.value[kept])

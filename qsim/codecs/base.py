@@ -32,6 +32,10 @@ class DecodeError(ValueError):
         self.text, self.row = text, row
 
 
+class TooLongError(ValueError):
+    """A good message, but of longer vectors, or with more levels, than the codec can write."""
+
+
 class Codec(ABC):
     """Turns messages into packets and back: `decode(encode(m), header(m)) == m`, all bytes consumed.
 

@@ -10,9 +10,7 @@ from numpy.typing import NDArray
 
 from qsim.batch import Packets
 from qsim.codecs.base import DecodeError
-from qsim.codecs.entries import Entries, EntryCodec
-
-_LARGEST = 2**48
+from qsim.codecs.entries import Entries, EntryCodec, require_short
 
 
 class CoordinateCodec(EntryCodec):
@@ -30,7 +28,7 @@ class CoordinateCodec(EntryCodec):
         """Return how many bits a coordinate takes, and how many more an entry takes at most."""
 
     def _most_bytes(self, entries: Entries) -> int:
-        self._bounded(entries.stream.n)
+        require_short(self, entries.stream.n)
         coordinate, entry = self._most_bits(entries.s)
         rows = int(np.count_nonzero(np.diff(entries.offsets)))
         return (rows * entries.stream.n * coordinate + entries.index.size * entry) // 8 + 2 * rows
@@ -41,7 +39,7 @@ class CoordinateCodec(EntryCodec):
         return used
 
     def _sizes(self, entries: Entries) -> NDArray[np.int64]:
-        self._bounded(entries.stream.n)
+        require_short(self, entries.stream.n)
         e, s, out = entries, entries.s, np.empty(entries.rows, np.int64)
         self._kernels(s)[1](e.offsets, e.index, e.word, e.stream.n, s, out)
         return out
@@ -56,13 +54,8 @@ class CoordinateCodec(EntryCodec):
         index: NDArray[Any],
         word: NDArray[np.int32],
     ) -> tuple[int, int, int]:
-        self._bounded(n, DecodeError)
+        require_short(self, n, DecodeError)
         found: tuple[int, int, int] = self._kernels(s)[2](
             packets.data, packets.offsets, skip, n, s, offsets, index, word
         )
         return found
-
-    def _bounded(self, n: int, error: type[ValueError] = ValueError) -> None:
-        """Refuse vectors so long that bits would no longer be counted in 64 bits."""
-        if n > _LARGEST:
-            raise error(f"{self!r} carries vectors of up to 2^48 coordinates, found n = {n}; use a sparse codec")

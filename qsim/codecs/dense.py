@@ -13,7 +13,12 @@ from qsim.options import one_of, option
 
 _WIDTHS = {"float32": 4, "float64": 8, "float16": 2, "bfloat16": 2}
 _NUMBERS = {"float32": 1, "float64": 2, "float16": 3, "bfloat16": 16}
-_MOST = {"float16": 65504.0, "bfloat16": (2 - 2.0**-7) * 2.0**127}
+_MOST = {
+    "float32": float(np.finfo(np.float32).max),
+    "float64": float(np.finfo(np.float64).max),
+    "float16": 65504.0,
+    "bfloat16": (2 - 2.0**-7) * 2.0**127,
+}
 
 
 @final
@@ -45,12 +50,10 @@ class Dense(Codec):
     def encode(self, message: Message) -> Packets:
         """Write the rows, rounded to the codec's dtype. Sparse rows are made dense.
 
-        Raises ValueError for a number above the largest float16 or bfloat16.
+        Raises ValueError for a number above the largest of its dtype, NaN, and coordinates that do not rise.
         """
-        self.require(message)
+        self._require_good(message)
         values = _numbers(message)
-        if self.dtype in _MOST:
-            _require_at_most(values, self.dtype)
         written = np.array(self._to_wire(values.reshape(-1)))  # a copy: packets outlive the message's own arrays
         return Packets(written.view(np.uint8), dense_offsets(message.rows, values.shape[1] * self._width))
 
@@ -72,9 +75,29 @@ class Dense(Codec):
         return Drawn(stream.n, rows, count, value) if stream.kind is Drawn else Floats(stream.n, rows, None, value)
 
     def size(self, message: Message) -> NDArray[np.int64]:
-        self.require(message)
+        self._require_good(message)
         count = message.k if isinstance(message, Drawn) else message.n
         return np.full(message.rows, 8 * self._width * count)
+
+    def _require_good(self, message: Message) -> None:
+        from qsim.kernels.vectors import first_above, first_unordered
+
+        self.require(message)
+        assert isinstance(message, (Floats, Drawn))
+        offsets, index = message.offsets, None if isinstance(message, Drawn) else message.index
+        row = -1 if index is None else first_unordered(offsets, index, message.n)
+        if row >= 0:
+            raise ValueError(f"row {row} is no message: its coordinates must rise and stay below n = {message.n}")
+        most = _MOST[self.dtype]
+        place = first_above(message.value, most)
+        if place >= 0:
+            row = int(np.searchsorted(offsets, place, side="right")) - 1
+            coordinate = place - int(offsets[row]) if index is None else int(index[place])
+            advice = ': use Dense("float32")' if self._width == 2 else ""
+            raise ValueError(
+                f"row {row} holds {message.value[place]} at coordinate {coordinate}, and {self.dtype} ends at"
+                f" {most:g}{advice}"
+            )
 
     @property
     def _width(self) -> int:
@@ -101,13 +124,3 @@ def _numbers(message: Message) -> NDArray[np.floating]:
     if isinstance(message, Drawn):
         return message.value.reshape(message.rows, message.k)
     return message.vectors().to_dense()
-
-
-def _require_at_most(values: NDArray[np.floating], dtype: str) -> None:
-    most = _MOST[dtype]
-    if values.size and not np.abs(values).max() <= most:
-        row, coordinate = np.argwhere(~(np.abs(values) <= most))[0]
-        raise ValueError(
-            f"row {row} holds {values[row, coordinate]} at coordinate {coordinate}, and {dtype} ends at {most:g}:"
-            ' use Dense("float32")'
-        )

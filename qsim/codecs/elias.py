@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qsim.batch import Packets
-from qsim.codecs.entries import Entries, EntryCodec
+from qsim.codecs.entries import Entries, EntryCodec, require_short
 from qsim.options import one_of, option
 
 _ELIAS = ("gamma", "delta", "omega")
@@ -29,11 +29,7 @@ class _BitCodec(EntryCodec):
         return np.zeros(0, np.uint8)
 
     def _most_bytes(self, entries: Entries) -> int:
-        from qsim.kernels.bitcodes import LARGEST
-
-        n = entries.stream.n
-        if n > LARGEST:
-            raise ValueError(f"{self!r} carries vectors of up to 2^48 coordinates, found n = {n}")
+        require_short(self, entries.stream.n)
         return entries.index.size * 20 + 2 * entries.rows  # Rice's zeros are fewer than 3 a non-zero on average
 
     def _write(self, entries: Entries, skip: int, offsets: NDArray[np.int64], data: NDArray[np.uint8]) -> int:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qsim.batch import Floats, Levels, Message, Packets, Signs, index_type
-from qsim.codecs.base import Codec, DecodeError, Stream, read_header
+from qsim.codecs.base import Codec, DecodeError, Stream, TooLongError, read_header
 from qsim.kernels import reasons
 
 REASONS = {
@@ -210,6 +210,12 @@ class EntryCodec(Codec):
 
 SLACK = 32
 """Bytes that kernels may write, and read, behind the last packet."""
+
+
+def require_short(codec: Codec, n: int, error: type[ValueError] = TooLongError) -> None:
+    """Refuse vectors that are too long for codes of bits."""
+    if n > reasons.LARGEST:
+        raise error(f"{codec!r} carries vectors of up to 2^48 coordinates, found n = {n}")
 
 
 def _with_slack(packets: Packets) -> Packets:

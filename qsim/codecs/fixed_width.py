@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from qsim.batch import Levels, Message, Packets, Signs, dense_offsets
 from qsim.codecs.base import DecodeError, read_header
 from qsim.codecs.coordinates import CoordinateCodec
-from qsim.codecs.entries import REASONS
+from qsim.codecs.entries import REASONS, require_short
 from qsim.kernels.reasons import UNFILLED
 from qsim.options import option
 
@@ -74,14 +74,14 @@ class FixedWidth(CoordinateCodec):
 
     def _means(self, message: Signs) -> NDArray[np.float32]:
         """Return the two means of every row, if they can be written."""
-        self._bounded(message.n)
+        require_short(self, message.n)
         means = np.stack([message.low, message.high], axis=1)
         for row in np.flatnonzero(~np.isfinite(means).all(axis=1))[:1]:
             raise ValueError(f"row {row} of the message holds a mean that is infinite or not a number")
         return means
 
     def _decode_signs(self, packets: Packets, n: int) -> Signs:
-        self._bounded(n, DecodeError)
+        require_short(self, n, DecodeError)
         rows, length = len(packets), _signs_bytes(n)
         data = packets.data[packets.offsets[0] : packets.offsets[-1]].reshape(rows, length)
         for row in np.flatnonzero(data[:, -1] & ((1 << -n % 8) - 1))[:1]:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qsim.batch import Packets
-from qsim.codecs.entries import Entries, EntryCodec
+from qsim.codecs.entries import Entries, EntryCodec, require_short
 from qsim.options import option
 
 
@@ -36,11 +36,7 @@ class RANS(EntryCodec):
         return 14
 
     def _most_bytes(self, entries: Entries) -> int:
-        from qsim.kernels.bitcodes import LARGEST
-
-        n = entries.stream.n
-        if n > LARGEST:
-            raise ValueError(f"{self!r} carries vectors of up to 2^48 coordinates, found n = {n}")
+        require_short(self, entries.stream.n)
         return entries.index.size * 24 + 128 * entries.rows
 
     def _write(self, entries: Entries, skip: int, offsets: NDArray[np.int64], data: NDArray[np.uint8]) -> int:

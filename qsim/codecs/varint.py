@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qsim.batch import Packets
+from qsim.codecs.base import TooLongError
 from qsim.codecs.entries import Entries, EntryCodec
 from qsim.options import option
 
@@ -34,7 +35,7 @@ class Varint(EntryCodec):
     def _most_bytes(self, entries: Entries) -> int:
         bits = (entries.stream.n - 1).bit_length() + (_width(entries.s) + 1 if entries.s else 0)
         if bits > 64:
-            raise ValueError(
+            raise TooLongError(
                 f"gaps below n = {entries.stream.n} and levels up to s = {entries.s} do not fit into 64 bits"
             )
         return entries.index.size * (max(1, -(-bits // 7)) + (0 if entries.s else 4))

@@ -18,14 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qsim.kernels._jit import inlined, kernel
-from qsim.kernels.reasons import FINE, FLOATS, LEVELS, NOT_FINITE, PAST_LEVELS, PAST_N, SIGNS, TRUNCATED
-from qsim.kernels.words import is_entry, leading_zeros, load, store
+from qsim.kernels.reasons import FINE, FLOATS, LEVELS, NOT_FINITE, PAST_LEVELS, PAST_N, SIGNS, TRUNCATED, ZERO
+from qsim.kernels.words import is_entry, leading_zeros, put
+from qsim.kernels.words import window as look
 
 GAMMA, DELTA, OMEGA, RICE = range(4)
 """The codes. Rice is for gaps: its levels are in gamma."""
-
-LARGEST = 2**48
-"""Vectors may be so long: two code words of a number below it then fit what the kernels reserve."""
 
 _ONE, _TWO, _63, _64 = np.uint64(1), np.uint64(2), np.uint64(63), np.uint64(64)
 _SHORT = np.uint64(56)  # so many bits fit a word behind up to seven others
@@ -135,36 +133,18 @@ def _short_entry(
 
 
 @inlined
-def _put(
-    data: NDArray[np.uint8], at: np.uint64, bits: np.uint64, held: np.uint64, word: np.uint64, length: np.uint64
-) -> tuple[np.uint64, np.uint64, np.uint64]:
-    """Append up to 56 bits to the up to 7 held ones; whole bytes are written. Returns the new (at, bits, held)."""
-    held += length
-    bits |= word << (_64 - held)
-    store(data, at, bits)
-    whole = held >> np.uint64(3)
-    return at + whole, bits << (whole << np.uint64(3)), held & np.uint64(7)
-
-
-@inlined
 def _put_long(
     data: NDArray[np.uint8], at: np.uint64, bits: np.uint64, held: np.uint64, word: np.uint64, length: np.uint64
 ) -> tuple[np.uint64, np.uint64, np.uint64]:
     """As `_put`, for any number of bits: those before the last 64 are zeros."""
     while length > _64:
         zeros = min(length - _64, _SHORT)
-        at, bits, held = _put(data, at, bits, held, np.uint64(0), zeros)
+        at, bits, held = put(data, at, bits, held, np.uint64(0), zeros)
         length -= zeros
     if length > np.uint64(32):
-        at, bits, held = _put(data, at, bits, held, word >> np.uint64(32), length - np.uint64(32))
+        at, bits, held = put(data, at, bits, held, word >> np.uint64(32), length - np.uint64(32))
         word, length = word & np.uint64(0xFFFFFFFF), np.uint64(32)
-    return _put(data, at, bits, held, word, length)
-
-
-@inlined
-def _window(data: NDArray[np.uint8], at: np.uint64) -> np.uint64:
-    """Return the bits from bit `at` of the data on, the first highest; 57 of them at least."""
-    return load(data, at >> np.uint64(3)) << (at & np.uint64(7))
+    return put(data, at, bits, held, word, length)
 
 
 @inlined
@@ -230,10 +210,10 @@ def read_word(
             run += _VALID
             if at + run >= end:
                 return np.uint64(0), run
-            window = _window(data, at + run)
+            window = look(data, at + run)
             zeros = leading_zeros(window)
         run += zeros + _ONE
-        rest = _window(data, at + run)
+        rest = look(data, at + run)
         return (((run - _ONE) << rice) | (rest >> np.uint64(1) >> (np.uint64(63) - rice))) + _ONE, run + rice
     if code == OMEGA:
         number, length, _, wrong = _glance(code, window, rice)
@@ -246,7 +226,7 @@ def read_word(
                 return np.uint64(0), length
             number = window >> (_64 - size)
             length += size
-            window = _window(data, at + length)
+            window = look(data, at + length)
         return number, length + _ONE
     zeros = leading_zeros(window)
     if code == GAMMA:
@@ -254,14 +234,14 @@ def read_word(
             return window >> (np.uint64(63) - zeros - zeros), zeros + zeros + _ONE
         if zeros > np.uint64(48):
             return np.uint64(0), zeros
-        return _window(data, at + zeros) >> (np.uint64(63) - zeros), zeros + zeros + _ONE
+        return look(data, at + zeros) >> (np.uint64(63) - zeros), zeros + zeros + _ONE
     if zeros > np.uint64(5):
         return np.uint64(0), zeros
     high = (window >> (np.uint64(63) - zeros - zeros)) - _ONE  # the place of the number's highest bit
     length = zeros + zeros + _ONE
     if high > np.uint64(48):
         return np.uint64(0), length
-    rest = window << length if length + high <= _VALID else _window(data, at + length)
+    rest = window << length if length + high <= _VALID else look(data, at + length)
     return _ONE << high | (rest >> np.uint64(1) >> (np.uint64(63) - high)), length + high
 
 
@@ -304,7 +284,7 @@ def _kernels(code: int, payload: int) -> Any:
                     one, length = _short_entry(code, here - previous, word, parameter, short, payload)
                     two, size = _short_entry(code, then - here, np.int64(words[k + _ONE]), parameter, short, payload)
                     if length + size <= _SHORT:
-                        at, bits, held = _put(data, at, bits, held, one << (size & _63) | two, length + size)
+                        at, bits, held = put(data, at, bits, held, one << (size & _63) | two, length + size)
                         previous = then
                         k += _TWO
                         continue
@@ -385,7 +365,7 @@ def _kernels(code: int, payload: int) -> Any:
                 # Short entries, four to a window; what is not short or not good is left to the checks below.
                 while payload != FLOATS and at != start and end - at >= _64:
                     start = at
-                    window = _window(data, at)
+                    window = look(data, at)
                     for _ in range(4):
                         gap, minus, level, length, window, wrong = _glance_entry(code, payload, window, rice)
                         bad = (
@@ -399,7 +379,7 @@ def _kernels(code: int, payload: int) -> Any:
                         words[k] = _signed(level, minus)
                         k += _ONE
                 start = at
-                window = _window(data, at)
+                window = look(data, at)
                 left = end - at
                 if left < np.uint64(8):
                     rest = window >> (_64 - left)
@@ -412,12 +392,14 @@ def _kernels(code: int, payload: int) -> Any:
                 if gap - _ONE >= np.uint64(n - 1 - previous):  # 0 is large too
                     return PAST_N, row, int(np.int64(start - first) >> 3)
                 previous += np.int64(gap)
-                window = window << length if length <= room else _window(data, at)
+                window = window << length if length <= room else look(data, at)
                 if payload == FLOATS:
                     word = np.int64(window >> np.uint64(32))
                     at += np.uint64(32)
                     if word & 0x7F800000 == 0x7F800000:
                         return NOT_FINITE, row, int(np.int64(start - first) >> 3)
+                    if word & 0x7FFFFFFF == 0:
+                        return ZERO, row, int(np.int64(start - first) >> 3)
                     word -= (word >> 31) << 32
                 else:
                     negative = np.int64(window >> np.uint64(63))

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qsim.kernels._jit import inlined, kernel
-from qsim.kernels.words import leading_zeros, load, store
+from qsim.kernels.words import leading_zeros, store
+from qsim.kernels.words import window as look
 
 SYMBOLS = 256
 """The size of a table. Gaps up to 2^48 have 188 symbols, levels below 2^31 have 238."""
@@ -111,15 +112,9 @@ def write_table(
 
 
 @inlined
-def _window(data: NDArray[np.uint8], at: np.uint64) -> np.uint64:
-    """Return the bits from bit `at` of the data on, the first highest; 57 of them at least."""
-    return load(data, at >> np.uint64(3)) << (at & np.uint64(7))
-
-
-@inlined
 def _read_gamma(data: NDArray[np.uint8], at: np.uint64) -> tuple[np.int64, np.uint64]:
     """Read a code word below 2^16 at bit `at`: (number, the bit behind it). The number 0 says that there is none."""
-    window = _window(data, at)
+    window = look(data, at)
     zeros = leading_zeros(window)
     if zeros > np.uint64(15):
         return np.int64(0), at
@@ -139,7 +134,7 @@ def read_table(
     """Read a table at bit `at`: (the bit behind it, whether there are plain bits). The bit 0 says that it is none."""
     frequencies[:] = 0
     none = np.uint64(0), False
-    plain = _window(data, at) >> np.uint64(63) != np.uint64(0)
+    plain = look(data, at) >> np.uint64(63) != np.uint64(0)
     first, at = _read_gamma(data, at + _ONE)
     count, at = _read_gamma(data, at)
     if first == 0 or count == 0 or first - 1 + count > symbols:
@@ -154,7 +149,7 @@ def read_table(
             return none
         if length > 0:
             low = np.uint64(length - 1)
-            rest = _window(data, at) >> _ONE >> (np.uint64(63) - low)
+            rest = look(data, at) >> _ONE >> (np.uint64(63) - low)
             at += low
             frequencies[symbol] = np.int64(_ONE << low | rest)
             total += frequencies[symbol]

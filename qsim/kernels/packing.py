@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from qsim.kernels._jit import inlined, kernel
 from qsim.kernels.reasons import EMPTY, FINE, NO_ZERO, PAST_LEVELS, TRUNCATED, UNFILLED
-from qsim.kernels.words import leading_zeros, load, store
+from qsim.kernels.words import leading_zeros, load, put, store, window
 
 BLOCK = 1024
 FEW = np.uint64(64)  # so many entries of a block are cheaper to set one by one
@@ -56,30 +56,12 @@ def _is_row(
 
 
 @inlined
-def put(
-    data: NDArray[np.uint8], at: np.uint64, bits: np.uint64, held: np.uint64, word: np.uint64, length: np.uint64
-) -> tuple[np.uint64, np.uint64, np.uint64]:
-    """Append 1 to 56 bits to the up to 7 held ones; whole bytes are written. Returns the new (at, bits, held)."""
-    held += length
-    bits |= word << (_64 - held)
-    store(data, at, bits)
-    whole = held >> np.uint64(3)
-    return at + whole, bits << (whole << np.uint64(3)), held & _7
-
-
-@inlined
 def put_rest(data: NDArray[np.uint8], at: np.uint64, bits: np.uint64, held: np.uint64) -> np.uint64:
     """Write the held bits as a byte filled with zeros; return the place behind it."""
     if held == np.uint64(0):
         return at
     data[at] = np.uint8(bits >> np.uint64(56))
     return at + _ONE
-
-
-@inlined
-def window(data: NDArray[np.uint8], at: np.uint64) -> np.uint64:
-    """Return the bits from bit `at` of the data on, the first highest; 57 of them at least."""
-    return load(data, at >> np.uint64(3)) << (at & _7)
 
 
 @inlined

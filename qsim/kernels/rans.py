@@ -41,6 +41,7 @@ from qsim.kernels.reasons import (
     PAST_N,
     SIGNS,
     TRUNCATED,
+    ZERO,
 )
 from qsim.kernels.words import is_entry, load, load_low, store, store_low
 
@@ -427,6 +428,8 @@ def _kernels(payload: int) -> Any:
                     word = np.int64(load_low(data, value_at) & np.uint64(0xFFFFFFFF))
                     if word & 0x7F800000 == 0x7F800000:
                         return NOT_FINITE, row, int(np.int64(value_at - begin))
+                    if word & 0x7FFFFFFF == 0:
+                        return ZERO, row, int(np.int64(value_at - begin))
                     value_at += value_bytes
                     word -= (word >> 31) << 32
                 else:

@@ -1,4 +1,4 @@
-"""Why a decoder refuses a packet, and what entries carry: numbers that kernels and codecs share."""
+"""Why a decoder refuses a packet, what entries carry, how long vectors may be: what kernels and codecs share."""
 
 FINE, TRUNCATED, OVERLONG, PAST_N, PAST_LEVELS, NOT_FINITE, UNFILLED, EMPTY, ZERO = range(9)
 BAD_TABLE, NO_SYMBOL, LEFT_OVER, NO_ZERO = range(9, 13)
@@ -6,3 +6,6 @@ BAD_TABLE, NO_SYMBOL, LEFT_OVER, NO_ZERO = range(9, 13)
 
 FLOATS, SIGNS, LEVELS = range(3)
 """What an entry carries besides its gap; signs are levels of 1."""
+
+LARGEST = 2**48
+"""Vectors may be so long in codes of bits: places of bits fit 64 bits then, and code words what the kernels reserve."""

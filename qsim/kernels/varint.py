@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qsim.kernels._jit import inlined, kernel
-from qsim.kernels.reasons import FINE, FLOATS, LEVELS, NOT_FINITE, OVERLONG, PAST_LEVELS, PAST_N, SIGNS, TRUNCATED
+from qsim.kernels.reasons import FINE, FLOATS, LEVELS, NOT_FINITE, OVERLONG, PAST_LEVELS, PAST_N, SIGNS, TRUNCATED, ZERO
 from qsim.kernels.words import is_entry, leading_zeros, load_low, store_low, trailing_zeros
 
 _MORE = np.uint64(0x8080808080808080)
@@ -182,6 +182,8 @@ def _kernels(payload: int) -> Any:
                         return TRUNCATED, row, int(np.int64(start - first))
                     if word & 0x7F800000 == 0x7F800000:
                         return NOT_FINITE, row, int(np.int64(start - first))
+                    if word & 0x7FFFFFFF == 0:
+                        return ZERO, row, int(np.int64(start - first))
                 else:
                     negative = np.int64(number & _ONE)
                     number >>= _ONE

@@ -75,6 +75,33 @@ def first_not_finite(value: NDArray[np.floating]) -> int:
 
 
 @kernel
+def first_above(value: NDArray[np.floating], most: float) -> int:
+    """Return the place of the first magnitude above `most`, or NaN, or -1."""
+    for start in range(0, value.size, 4096):
+        good = 0
+        part = value[start : start + 4096]
+        for k in range(part.size):
+            good += int(abs(np.float64(part[k])) <= most)
+        if good < part.size:
+            for k in range(part.size):
+                if not abs(np.float64(part[k])) <= most:
+                    return start + k
+    return -1
+
+
+@kernel
+def first_unordered(offsets: NDArray[np.int64], index: NDArray[np.int32], n: int) -> int:
+    """Return the first row whose coordinates do not rise from 0 on and stay below n, or -1."""
+    for row in range(offsets.size - 1):
+        previous = np.int64(-1)
+        for k in range(offsets[row], offsets[row + 1]):
+            if not previous < index[k] < n:
+                return row
+            previous = np.int64(index[k])
+    return -1
+
+
+@kernel
 def add_on_support(
     support_offsets: NDArray[np.int64],
     support: NDArray[np.int32] | None,

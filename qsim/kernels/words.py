@@ -131,3 +131,21 @@ def is_entry(index: np.int64, previous: np.int64, word: np.int64, n: int, s: int
     if payload == FLOATS:
         return bool(previous < index < n and (word & 0x7F800000) != 0x7F800000)
     return bool(previous < index < n and word != 0 and -s <= word <= s)
+
+
+@inlined
+def put(
+    data: NDArray[np.uint8], at: np.uint64, bits: np.uint64, held: np.uint64, word: np.uint64, length: np.uint64
+) -> tuple[np.uint64, np.uint64, np.uint64]:
+    """Append 1 to 56 bits to the up to 7 held ones; whole bytes are written. Returns the new (at, bits, held)."""
+    held += length
+    bits |= word << (np.uint64(64) - held)
+    store(data, at, bits)
+    whole = held >> np.uint64(3)
+    return at + whole, bits << (whole << np.uint64(3)), held & np.uint64(7)
+
+
+@inlined
+def window(data: NDArray[np.uint8], at: np.uint64) -> np.uint64:
+    """Return the bits from bit `at` of the data on, the first highest; 57 of them at least."""
+    return load(data, at >> np.uint64(3)) << (at & np.uint64(7))
