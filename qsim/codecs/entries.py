@@ -215,7 +215,7 @@ SLACK = 32
 def require_short(codec: Codec, n: int, error: type[ValueError] = TooLongError) -> None:
     """Refuse vectors that are too long for codes of bits."""
     if n > reasons.LARGEST:
-        raise error(f"{codec!r} carries vectors of up to 2^48 coordinates, found n = {n}")
+        raise error(f"{codec!r} carries vectors of up to 2^48 coordinates, found n = {n}; use qsim.codecs.Varint()")
 
 
 def _with_slack(packets: Packets) -> Packets:
