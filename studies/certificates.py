@@ -135,7 +135,7 @@ def answers(results: Results) -> list[str]:
         lines.append(f"\n- {curve}: {here.min():.1%} to {here.max():.1%} of the claim ({kind})")
     beyond = table[table["measured"] > table["claim"] * (1 + 1e-5) + 5 * table["standard error"]]
     listed = "".join(
-        f"\n- {row['curve']}, n = {row['n']}{'' if np.isnan(row['s']) else f', s = {row["s"]:g}'}: {row['measured']:.4g}"
+        f"\n- {row['curve']}, n = {row['n']}, s = {row['s']}: {row['measured']:.4g}"
         f" (standard error {row['standard error']:.2g}) against {row['claim']:.4g}, {row['vector']}"
         for _, row in beyond.iterrows()
     )

@@ -160,7 +160,13 @@ def numbers(results: Results) -> pd.DataFrame:
                 for way in curve_ways:
                     bits, errors = np.mean([measure(way, rows) for rows in arrays], axis=0)
                     found.append(
-                        {"vectors": name, "curve": curve, "way": str(way[0]), "bits a coordinate": bits, "error": errors}
+                        {
+                            "vectors": name,
+                            "curve": curve,
+                            "way": str(way[0]),
+                            "bits a coordinate": bits,
+                            "error": errors,
+                        }
                     )
         _TABLES[id(results)] = pd.DataFrame(found)
     return _TABLES[id(results)]
@@ -206,7 +212,8 @@ def draw(results: Results) -> Figure:
             here = table[table["vectors"] == name]
             for place, curve in enumerate(dict.fromkeys(table["curve"])):
                 line = here[here["curve"] == curve].sort_values("bits a coordinate")
-                ax.plot(line["bits a coordinate"], line["error"], label=curve, **look(place))
+                hollow = {"markerfacecolor": "none", "markersize": 6} if place >= 8 else {}  # the looks come again
+                ax.plot(line["bits a coordinate"], line["error"], label=curve, **look(place), **hollow)
             if name == "Gaussian":
                 rates = np.linspace(0.05, 8, 200)
                 ax.plot(rates, 4.0**-rates, color="0.6", linestyle="--", label="limit $2^{-2R}$")
