@@ -39,7 +39,7 @@ OTHERS: dict[str, Callable[[int], Compressor]] = {
     "TernGrad": lambda n: qsim.TernGrad(),
     "natural compression": lambda n: qsim.NaturalCompression(),
     "RandK, k = n/4": lambda n: qsim.RandK(n // 4),
-    "Bernoulli, p = 1/4": lambda n: qsim.Bernoulli(p=0.25),
+    "Bernoulli, p = 1/8": lambda n: qsim.Bernoulli(p=0.125),
     "DRIVE": lambda n: qsim.DRIVE(),
     "EDEN, 2 bits": lambda n: qsim.EDEN(bits=2),
     "TopK, k = n/4": lambda n: qsim.TopK(n // 4),
@@ -167,7 +167,10 @@ def draw(results: Results) -> Figure:
         groups = (tuple(OTHERS)[:4], tuple(OTHERS)[4:6], tuple(OTHERS)[6:])
         for ax, group, letter in zip(axes[6:], groups, "ghi", strict=True):
             _panel(ax, {c: table[table["curve"] == c] for c in group}, "n", f"({letter}) others")
-        axes[8].set_ylabel("1 - delta")
+        axes[5].legend(fontsize=5.5, loc="lower left")
+        axes[5].set_ylim(bottom=1e-4)  # room for the legend
+        axes[6].set_ylim(top=1e3)
+        axes[8].set(ylabel="1 - delta", yscale="linear")
     return figure
 
 
