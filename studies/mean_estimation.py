@@ -177,7 +177,7 @@ def answers(results: Results) -> list[str]:
     gaussian = table[table["vectors"] == "Gaussian"]
     over = gaussian["error"] * (4 ** gaussian["bits a coordinate"] - 1)
     near = "".join(
-        f"\n- {curve}: {over[gaussian['curve'] == curve].min():.2f} to {over[gaussian['curve'] == curve].max():.2f}"
+        f"\n- {curve}: {over[gaussian['curve'] == curve].min():.3g} to {over[gaussian['curve'] == curve].max():.3g}"
         for curve in dict.fromkeys(gaussian["curve"])
         if "biased" not in curve
     )
