@@ -120,6 +120,18 @@ class Trace:
 
 
 @cache
+def environment() -> dict[str, Any]:
+    """Return what numbers depend on beside the call: versions, the kernels' digest, the kind of machine."""
+    from qsim.kernels._jit import source_digest
+
+    return {
+        "qsim": qsim.__version__,
+        "kernels": source_digest(),
+        "versions": _versions(),
+        "machine": f"{platform.system()} {platform.machine()}",
+    }
+
+
 def _versions() -> dict[str, str]:
     packages = ("numpy", "numba", "scipy", "pandas", "matplotlib")
     return {"python": platform.python_version()} | {name: version(name) for name in packages}
@@ -183,16 +195,11 @@ class Recorder:
         }
 
     def _provenance(self) -> dict[str, Any]:
-        from qsim.kernels._jit import source_digest
-
         described = {"data": self._data} if self._test is None else {"data": self._data, "test": self._test}
         return {
             "run": repr(self._run),
             **{
                 name: {"name": data.name, "repr": repr(data), "digest": data.digest} for name, data in described.items()
             },
-            "qsim": qsim.__version__,
-            "kernels": source_digest(),
-            "versions": _versions(),
-            "machine": f"{platform.system()} {platform.machine()}",
+            **environment(),
         }

@@ -90,6 +90,7 @@ def _parser() -> ArgumentParser:
     parser.add_argument("--workers", type=int, metavar="W", help="how many workers share the data")
     parser.add_argument("--rounds", type=int, metavar="T", help="how many iterations")
     parser.add_argument("--seeds", type=int, metavar="K", help="how many seeds: 0, 1, ..., K - 1")
+    parser.add_argument("--vectors", metavar="FILE", help="a .npy of shape (clients, n), for mean_estimation")
     parser.add_argument("--out", type=Path, default=Path("paper_figures"), metavar="DIR", help="default: paper_figures")
     return parser
 
@@ -117,7 +118,7 @@ def _simulate(name: str, study: Study, cells: Sequence[Cell]) -> tuple[list[Trac
             trace = simulate(cell.run, engine=cell.engine, progress=False, after_round=after_round)
             return trace, [end - start for start, end in pairwise(times)]
 
-        largest = max(cell.run.load().nonzeros for cell in cells)
+        largest = max((cell.run.load().nonzeros for cell in cells), default=0)
         threads = os.cpu_count() if largest >= _WORTH_THREADS and not study.timed else 1
         with ThreadPoolExecutor(threads) as pool:
             futures = [pool.submit(simulate_cell, cell) for cell in cells]
@@ -131,7 +132,9 @@ def _simulate(name: str, study: Study, cells: Sequence[Cell]) -> tuple[list[Trac
 
 
 def _settings(study: Study, options: Namespace) -> Settings:
-    given = {name: getattr(options, name) for name in ("data", "workers", "rounds", "seeds")}
+    given = {name: getattr(options, name) for name in ("data", "workers", "rounds", "seeds", "vectors")}
+    if options.vectors is not None and not study.recorded:
+        raise RequestError(f"--vectors is not for this study ({study.title}); mean_estimation takes it")
     try:
         return replace(study.defaults, **{name: value for name, value in given.items() if value is not None})
     except ValueError as error:
@@ -153,7 +156,8 @@ def _show(name: str, study: Study, options: Namespace) -> None:
     print(f"\ncurves ({len(cells)} runs):")
     for curve in dict.fromkeys(cell.curve for cell in cells):
         print(f"  - {curve}")
-    print(f"\na run of it:\n  {cells[0].run!r}")
+    if cells:
+        print(f"\na run of it:\n  {cells[0].run!r}")
 
 
 def _run(name: str, study: Study, options: Namespace) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from qsim.storage import replacing
 from qsim.study.results import Results
 from qsim.study.study import Study
+from qsim.trace import environment
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -47,8 +48,8 @@ def provenance(name: str, results: Results) -> dict[str, Any]:
     for curve in results.curves:
         runs = [cell.run for cell in results.cells if cell.curve == curve]
         curves[curve] = {"run": repr(runs[0]), "seeds": [run.seed for run in runs]}
-    (first, *_), *_ = results.traces.values()
-    shared = {key: value for key, value in first.provenance.items() if key != "run"}
+    traces = [trace for curve in results.traces.values() for trace in curve]
+    shared = {key: value for key, value in traces[0].provenance.items() if key != "run"} if traces else environment()
     return {"study": name, "settings": repr(results.settings), **shared, "curves": curves}
 
 

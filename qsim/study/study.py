@@ -19,12 +19,16 @@ if TYPE_CHECKING:
 
 @option
 class Settings:
-    """What the command line can change: the data set by name, workers, rounds, and how many seeds (0, 1, ...)."""
+    """What the command line can change: the data set by name, workers, rounds, and how many seeds (0, 1, ...).
+
+    vectors: a .npy file of recorded vectors, for studies that take one.
+    """
 
     data: str
     workers: int
     rounds: int
     seeds: int
+    vectors: str | None = None
 
     def __post_init__(self) -> None:
         for name in ("workers", "rounds", "seeds"):
@@ -62,6 +66,7 @@ class Study:
     draw: the figure.
     numbers: the frame behind it, the means and bands of all quantities by default.
     timed: the study measures time: its cells run one after the other, and its numbers differ from run to run.
+    recorded: the study takes recorded vectors (`Settings.vectors`); others refuse them.
     """
 
     title: str
@@ -73,3 +78,4 @@ class Study:
     draw: Callable[[Results], Figure]
     numbers: Callable[[Results], pd.DataFrame] | None = None
     timed: bool = False
+    recorded: bool = False
