@@ -135,7 +135,7 @@ def setting(settings: Settings) -> str:
         " measured is listed below. 1-bit, bfloat16 and sign have no parameter for it; the hard threshold's messages"
         " shrink with the updates. Each compressor gets the better, by its mean final loss, of the steps"
         f" {' and '.join(f'{m}/L' for m in MULTIPLES)}, 1/L = {step(settings):.3g}; the same seeds choose and show."
-        f" Bits and non-zeros are of one worker, way up, cumulative. Not drawn: {NOT_DRAWN}, which moves every weight by"
+        f" Bits and non-zeros are of one worker, way up, cumulative. Not drawn: {NOT_DRAWN}, which moves weights by"
         f" 1 a round. {settings.statistics}"
     )
 
@@ -185,8 +185,7 @@ def answers(results: Results) -> list[str]:
         for _, row in table.iterrows()
     )
     costs = "".join(
-        f"\n- {row['compressor']} ({row['curve'].split('; ')[1]}):"
-        f" {_bits(row['bits to the target'])}"
+        f"\n- {row['compressor']} ({row['curve'].split('; ')[1]}): {_bits(row['bits to the target'])}"
         for _, row in table.sort_values("bits to the target").iterrows()
     )
     reference = best(results, UNCOMPRESSED)
