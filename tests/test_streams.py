@@ -113,7 +113,6 @@ def of_two(a: Draws, b: Draws) -> Iterator[tuple[str, float]]:
     yield "correlation", correlation(a, b)
     yield "pairs", chi_square((a >> 20) << 4 | b >> 20, 256)
     yield "low pairs", chi_square((a & 15) << 4 | b & 15, 256)
-    yield "difference", chi_square((a - b & 0xFFFFFF) >> 16, 256)
 
 
 def word(round: int, exchange: int, worker: int) -> int:
@@ -160,10 +159,21 @@ def test_the_stream_above_is_the_oracle() -> None:
 def test_words_that_were_not_folded_can_be_related() -> None:
     """The high half is added before one multiplication only, so its top bit flips the top bit of every draw.
 
-    And the low half only permutes the coordinates. Hence words must come from `Key.fold`, which leaves such pairs to
-    chance: about 2^-32 for each pair of keys.
+    And the low half only permutes the coordinates. Hence words must come from `Key.fold`.
     """
     here = word(5, 0, 7)
     draws, other = default(here, N), default(here ^ 1 << 63, N)
     assert correlation(draws, other) < LEAST
     assert np.array_equal(default(here ^ 1, N)[::2], default(here, N)[1::2])
+
+
+@pytest.mark.xfail(
+    strict=True, reason="a known weakness of the hash: its second key word meets one multiplication only"
+)
+def test_differences_between_workers_are_uniform() -> None:
+    """Of some pairs of folded keys, about 1 in 80, the difference of the draws at one coordinate is not uniform.
+
+    Found by this battery: correlation and the pairs of top or low bits show nothing there.
+    """
+    a, b = (default(word(5, 0, worker), N // 8) for worker in (7, 7 ^ 1 << 23))
+    assert chi_square((a - b & 0xFFFFFF) >> 16, 256) >= LEAST

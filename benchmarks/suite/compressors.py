@@ -52,6 +52,7 @@ def rounded(norm: float, s: int) -> Callable[[Vector], Any]:
 
 
 def dithered(v: Vector) -> Any:
+    """Add a dither to 4 v / ||v|| and round to int8."""
     t = v * np.float32(4 / np.sqrt(np.dot(v, v)))
     t += generator.random(v.size, np.float32)
     t -= np.float32(0.5)
@@ -82,11 +83,14 @@ def powers(s: int) -> Callable[[Vector], Any]:
 
 
 def nearest_bfloat16(v: Vector) -> Any:
+    """Round to the nearest bfloat16, ties to even."""
     bits = v.view(np.uint32)
     return ((bits + np.uint32(0x7FFF) + (bits >> 16 & 1)) >> 16).astype(np.uint16)
 
 
 def drawn(k: int) -> Callable[[Vector], Any]:
+    """Keep k numbers drawn at random."""
+
     def form(v: Vector) -> Any:
         places = np.sort(generator.choice(v.size, k, replace=False, shuffle=False))
         return v[places] * np.float32(v.size / k)
@@ -95,6 +99,8 @@ def drawn(k: int) -> Callable[[Vector], Any]:
 
 
 def largest(k: int) -> Callable[[Vector], Any]:
+    """Keep the k largest magnitudes."""
+
     def form(v: Vector) -> Any:
         places = np.argpartition(np.abs(v), v.size - k)[v.size - k :]
         return v[places]
@@ -103,6 +109,7 @@ def largest(k: int) -> Callable[[Vector], Any]:
 
 
 def two_means(v: Vector) -> Any:
+    """Take the signs and the mean on either side."""
     positive = v >= 0
     return positive, v[positive].mean(), v[~positive].mean()
 
@@ -194,7 +201,7 @@ def _transform(power: int) -> Case:
 
 
 def _returns(there: Vector, x: Vector) -> None:
-    """The transform is its own inverse."""
+    """Check that the transform is its own inverse."""
     from qsim.kernels.hadamard import hadamard
 
     hadamard(there)
