@@ -1,0 +1,208 @@
+"""Compressors against their NumPy forms, and the Walsh-Hadamard transform against SciPy's real Fourier transform.
+
+A compressor is a line of `LINES`; QSGD with the l2 norm is in `quantizer`. All are at n = 10^6, from one dense vector.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import scipy.fft
+from numpy.typing import NDArray
+
+import qsim
+from benchmarks.case import Case, Claim, Timed
+from qsim.batch import Signs, Vectors
+from qsim.compressors import (
+    NUQSGD,
+    QSGD,
+    Bernoulli,
+    Compressor,
+    HardThreshold,
+    NaturalCompression,
+    NaturalDithering,
+    OneBit,
+    RandK,
+    RoundedFloats,
+    ScaledSign,
+    Sign,
+    SubtractiveDither,
+    TernGrad,
+    TopK,
+)
+
+Vector = NDArray[np.float32]
+generator = np.random.default_rng(0)
+
+
+def rounded(norm: float, s: int) -> Callable[[Vector], Any]:
+    """Round |v| s / norm up or down at random, to int8."""
+
+    def form(v: Vector) -> Any:
+        t = np.abs(v)
+        size = t.max() if norm == np.inf else np.power(t, np.float32(norm)).sum() ** (1 / norm)
+        t *= np.float32(s / size)
+        t += generator.random(v.size, np.float32)
+        return np.copysign(np.floor(t, out=t), v, out=t).astype(np.int8)
+
+    return form
+
+
+def dithered(v: Vector) -> Any:
+    """Add a dither to 4 v / ||v|| and round to int8."""
+    t = v * np.float32(4 / np.sqrt(np.dot(v, v)))
+    t += generator.random(v.size, np.float32)
+    t -= np.float32(0.5)
+    return np.rint(t, out=t).astype(np.int8)
+
+
+def truncated(v: Vector, dropped: int) -> NDArray[np.uint32]:
+    """Add random bits below those that are kept, and cut them off: rounding at random."""
+    noise = generator.integers(0, 1 << dropped, v.size, np.uint32)
+    noise += v.view(np.uint32)
+    noise &= np.uint32(-(1 << dropped) & 0xFFFFFFFF)
+    return noise
+
+
+def powers(s: int) -> Callable[[Vector], Any]:
+    """Round |v| / norm to 0 or to a power of two from 2^(1-s) to 1."""
+    least = np.float32(2.0 ** (1 - s))
+
+    def form(v: Vector) -> Any:
+        t = v / np.sqrt(np.dot(v, v))
+        small = np.abs(t) < least
+        up = generator.random(v.size, np.float32) * least < np.abs(t)
+        level = (truncated(t, 23) >> 23 & 255).astype(np.int8)
+        level[small] = up[small]
+        return level
+
+    return form
+
+
+def nearest_bfloat16(v: Vector) -> Any:
+    """Round to the nearest bfloat16, ties to even."""
+    bits = v.view(np.uint32)
+    return ((bits + np.uint32(0x7FFF) + (bits >> 16 & 1)) >> 16).astype(np.uint16)
+
+
+def drawn(k: int) -> Callable[[Vector], Any]:
+    """Keep k numbers drawn at random."""
+
+    def form(v: Vector) -> Any:
+        places = np.sort(generator.choice(v.size, k, replace=False, shuffle=False))
+        return v[places] * np.float32(v.size / k)
+
+    return form
+
+
+def largest(k: int) -> Callable[[Vector], Any]:
+    """Keep the k largest magnitudes."""
+
+    def form(v: Vector) -> Any:
+        places = np.argpartition(np.abs(v), v.size - k)[v.size - k :]
+        return v[places]
+
+    return form
+
+
+def two_means(v: Vector) -> Any:
+    """Take the signs and the mean on either side."""
+    positive = v >= 0
+    return positive, v[positive].mean(), v[~positive].mean()
+
+
+@dataclass(frozen=True)
+class Line:
+    """A compressor, its NumPy form, and how many times as fast it is to be."""
+
+    compressor: Compressor
+    form: Callable[[Vector], Any]
+    target: float = 5.0
+
+
+LINES = [
+    Line(QSGD(4, norm="max"), rounded(np.inf, 4)),
+    Line(QSGD(4, norm=1), rounded(1, 4)),
+    Line(QSGD(4, norm=2.7), rounded(2.7, 4)),
+    Line(TernGrad(), rounded(np.inf, 1)),
+    Line(NaturalCompression(), lambda v: truncated(v, 23).view(np.float32)),
+    Line(NaturalDithering(8), powers(8)),
+    Line(NUQSGD(7), powers(8)),
+    Line(SubtractiveDither(4), dithered),
+    Line(RoundedFloats("float16"), lambda v: truncated(v, 13).view(np.float32).astype(np.float16)),
+    Line(RoundedFloats("float16", "nearest"), lambda v: v.astype(np.float16)),
+    Line(RoundedFloats("bfloat16"), lambda v: (truncated(v, 16) >> 16).astype(np.uint16)),
+    Line(RoundedFloats("bfloat16", "nearest"), nearest_bfloat16),
+    Line(Bernoulli(0.01), lambda v: v[np.flatnonzero(generator.random(v.size, np.float32) < 0.01)] * np.float32(100)),
+    Line(RandK(1_000), drawn(1_000)),
+    Line(RandK(100_000), drawn(100_000)),
+    Line(TopK(1_000), largest(1_000), 2.0),
+    Line(TopK(10_000), largest(10_000), 2.0),
+    Line(TopK(100_000), largest(100_000), 2.0),
+    Line(HardThreshold(2.5), lambda v: v[np.flatnonzero(np.abs(v) >= 2.5)]),
+    Line(ScaledSign(), lambda v: (v >= 0, np.abs(v).mean())),
+    Line(Sign(), lambda v: v >= 0),
+    Line(OneBit(), two_means),
+]
+
+
+def cases(quick: bool) -> Iterator[Case]:
+    """Yield every line, then the transforms."""
+    v = np.random.default_rng(1).standard_normal(2 * 10**5 if quick else 10**6).astype(np.float32)
+    for line in LINES:
+        yield _case(line, v)
+    for power in (10,) if quick else (13, 20):
+        yield _transform(power)
+
+
+def _case(line: Line, v: Vector) -> Case:
+    batch, keys = Vectors.dense(v), qsim.Key(1).words(0, 1)
+    return Case(
+        f"{line.compressor!r}, n = {v.size:.0e}".replace("qsim.", "").replace("compressors.", ""),
+        "vector",
+        [
+            Timed("qsim", lambda: line.compressor.compress(batch, keys)),
+            Timed("NumPy", lambda: line.form(v)),
+        ],
+        [Claim("qsim", "NumPy", line.target)],
+        _check,
+    )
+
+
+def _check(results: Mapping[str, Any]) -> None:
+    """As many numbers are sent, to 7 deviations of the difference."""
+    message, other = results["qsim"], results["NumPy"]
+    if isinstance(message, Signs):
+        return
+    ours = message.vectors().value
+    theirs = other[0] if isinstance(other, tuple) else other
+    if theirs.dtype == bool:
+        assert np.array_equal(ours > 0, theirs)
+    else:
+        ours, theirs = np.count_nonzero(message.index if message.index is not None else ours), np.count_nonzero(theirs)
+        assert abs(ours - theirs) <= 10 * max(ours, 1) ** 0.5, (ours, theirs)
+
+
+def _transform(power: int) -> Case:
+    from qsim.kernels.hadamard import hadamard
+
+    x = np.random.default_rng(1).standard_normal(2**power).astype(np.float32)
+    there = x.copy()
+    return Case(
+        f"Walsh-Hadamard, n = 2^{power}",
+        "transform",
+        [Timed("qsim", lambda: hadamard(there)), Timed("scipy.fft.rfft", lambda: scipy.fft.rfft(x))],
+        [Claim("qsim", "scipy.fft.rfft", 1.0)],
+        lambda results: _returns(there, x),
+    )
+
+
+def _returns(there: Vector, x: Vector) -> None:
+    """Check that the transform is its own inverse."""
+    from qsim.kernels.hadamard import hadamard
+
+    hadamard(there)
+    assert np.allclose(there, x, atol=1e-4)

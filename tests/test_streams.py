@@ -1,0 +1,179 @@
+"""A battery of statistical tests for the random stream of coordinates, and weak streams that it must find.
+
+False alarms: a test fails at a p-value below 1e-12, and the battery makes fewer than 700, so 7e-10 in all for fixed
+keys. Power, at 2^18 draws: a cell of 256 that is off by 50% is found with probability 0.95, by 60% with
+0.99999; a correlation of 0.02 with 0.999. The planted streams below are all found.
+
+Keys are folded here as the simulation folds them. The hash alone does not part raw words that differ in few bits of the
+high half: the last test shows it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+
+import numpy as np
+import oracles
+import pytest
+from numpy.typing import NDArray
+from scipy.special import chdtrc, erfc, pdtr, pdtrc
+
+from qsim.keys import Key, Purpose
+
+N = 2**18
+LEAST = 1e-12
+Draws = NDArray[np.int64]
+Stream = Callable[[int, int], Draws]
+"""Given a key's word and n, the 24-bit draws of coordinates 0 to n - 1."""
+
+
+def default(word: int, n: int, *, second: bool = True) -> Draws:
+    """The library's stream (a test below holds it to the oracle); `second=False` leaves out a round."""
+    x = np.arange(n, dtype=np.uint32) ^ np.uint32(word & oracles.M32)
+    x ^= x >> np.uint32(16)
+    x *= np.uint32(0x21F0AAAD)
+    x ^= x >> np.uint32(15)
+    x += np.uint32(word >> 32)
+    if second:
+        x *= np.uint32(0x735A2D97)
+        x ^= x >> np.uint32(15)
+    return (x >> np.uint32(8)).astype(np.int64)
+
+
+def one_round(word: int, n: int) -> Draws:
+    return default(word, n, second=False)
+
+
+def congruential(word: int, n: int) -> Draws:
+    """Multiples of a constant, from a start that the key gives."""
+    x = np.arange(n, dtype=np.uint32) * np.uint32(1664525) + np.uint32(word & oracles.M32)
+    return (x >> np.uint32(8)).astype(np.int64)
+
+
+def without_worker(word: int, n: int) -> Draws:
+    """All keys are one."""
+    return default(1, n)
+
+
+def chi_square(cells: Draws, count: int) -> float:
+    expected = cells.size / count
+    squares = ((np.bincount(cells, minlength=count) - expected) ** 2).sum() / expected
+    return float(min(chdtrc(count - 1, squares), 1 - chdtrc(count - 1, squares)))
+
+
+def correlation(a: Draws, b: Draws) -> float:
+    z = ((a - 2**23 + 0.5) * (b - 2**23 + 0.5)).mean() / (2**48 / 12) * a.size**0.5
+    return float(erfc(abs(z) / 2**0.5))
+
+
+def spacings(u: Draws, birthdays: int = 1024) -> float:
+    """Equal spacings of sorted birthdays in a year of 2^24 days are Poisson (Marsaglia and Tsang, 2002)."""
+    days = np.sort(u.reshape(-1, birthdays), axis=1)
+    gaps = np.sort(np.diff(days, axis=1), axis=1)
+    equal = int((np.diff(gaps, axis=1) == 0).sum())
+    mean = len(days) * birthdays**3 / 2**26
+    return float(min(pdtr(equal, mean), pdtrc(equal - 1, mean)))
+
+
+def gaps(u: Draws) -> float:
+    """How far apart draws below 1/8 lie: geometric."""
+    lengths = np.minimum(np.diff(np.flatnonzero(u < 2**21)) - 1, 40)
+    chance = 0.125 * 0.875 ** np.arange(41)
+    chance[40] = 0.875**40
+    expected = chance * lengths.size
+    return float(chdtrc(40, ((np.bincount(lengths, minlength=41) - expected) ** 2 / expected).sum()))
+
+
+def runs(u: Draws) -> float:
+    """Turning points of a sequence: 2 (n - 2) / 3 of them, with variance (16 n - 29) / 90."""
+    rising = np.diff(u) > 0
+    z = ((rising[1:] != rising[:-1]).sum() - 2 * (u.size - 2) / 3) / ((16 * u.size - 29) / 90) ** 0.5
+    return float(erfc(abs(z) / 2**0.5))
+
+
+def of_one(u: Draws) -> Iterator[tuple[str, float]]:
+    for bits in (8, 10, 12):
+        yield f"top {bits} bits", chi_square(u >> (24 - bits), 2**bits)
+        yield f"low {bits} bits", chi_square(u & (2**bits - 1), 2**bits)
+    for bit in range(24):
+        yield f"bit {bit}", float(erfc(abs((u >> bit & 1).mean() - 0.5) * (2 * u.size) ** 0.5))
+    for lag in (1, 2, 3, 4, 8, 16, 31, 64, 255, 256, 1024, 65536):
+        yield f"lag {lag}", correlation(u[lag:], u[:-lag])
+    even, odd = u[::2] >> 18, u[1::2] >> 18
+    yield "pairs", chi_square(even << 6 | odd, 2**12)
+    first, second, third = (u[k : u.size // 3 * 3 : 3] >> 20 for k in range(3))
+    yield "triples", chi_square(first << 8 | second << 4 | third, 2**12)
+    yield "gaps", gaps(u)
+    yield "runs", runs(u)
+    yield "birthday spacings", spacings(u)
+
+
+def of_two(a: Draws, b: Draws) -> Iterator[tuple[str, float]]:
+    yield "correlation", correlation(a, b)
+    yield "pairs", chi_square((a >> 20) << 4 | b >> 20, 256)
+    yield "low pairs", chi_square((a & 15) << 4 | b & 15, 256)
+
+
+def word(round: int, exchange: int, worker: int) -> int:
+    """A key, as the simulation makes it."""
+    return Key(1).fold(Purpose.QUANTIZE, round, exchange, worker).word
+
+
+def findings(stream: Stream) -> list[str]:
+    """Return what the battery finds wrong."""
+    here = word(5, 0, 7)
+    keys = [here, word(5, 0, 8), word(6, 0, 7), word(5, 1, 7)]
+    draws = [stream(key, N) for key in keys]
+    found = [(f"key {k}, {name}", p) for k, u in enumerate(draws[:2]) for name, p in of_one(u)]
+    names = ("worker", "round", "exchange")
+    for name, u in zip(names, draws[1:], strict=True):
+        found += [(f"next {name}, {test}", p) for test, p in of_two(draws[0], u)]
+    workers = [stream(word(9, 0, w), N // 8) for w in range(9)]
+    for a, b in pairwise(workers):
+        found += [(f"workers, {test}", p) for test, p in of_two(a, b)]
+    for bit in range(32):
+        for name, other in (("low word", here ^ 1 << bit), ("worker", word(5, 0, 7 ^ 1 << bit))):
+            u = stream(other, N // 8)
+            found += [(f"bit {bit} of the {name}, {test}", p) for test, p in of_two(draws[0][: N // 8], u)]
+    across = np.stack([stream(word(r, 0, w), 64)[::16] for r in range(64) for w in range(64)]).T
+    found += [(f"one coordinate over keys, top bits of {c}", chi_square(u >> 18, 64)) for c, u in enumerate(across)]
+    assert len(found) < 700
+    return [f"{name}: p = {p:.1e}" for name, p in found if not p >= LEAST]
+
+
+def test_the_default_stream_passes() -> None:
+    assert findings(default) == []
+
+
+@pytest.mark.parametrize("weak", [one_round, congruential, without_worker])
+def test_weak_streams_are_found(weak: Stream) -> None:
+    assert findings(weak)
+
+
+def test_the_stream_above_is_the_oracle() -> None:
+    key = word(3, 1, 4)
+    assert default(key, 100).tolist() == [oracles.uniform24(c, key) for c in range(100)]
+
+
+def test_words_that_were_not_folded_can_be_related() -> None:
+    """The high half is added before one multiplication only, so its top bit flips the top bit of every draw.
+
+    And the low half only permutes the coordinates. Hence words must come from `Key.fold`.
+    """
+    here = word(5, 0, 7)
+    draws, other = default(here, N), default(here ^ 1 << 63, N)
+    assert correlation(draws, other) < LEAST
+    assert np.array_equal(default(here ^ 1, N)[::2], default(here, N)[1::2])
+
+
+@pytest.mark.xfail(
+    strict=True, reason="a known weakness of the hash: its second key word meets one multiplication only"
+)
+def test_differences_between_workers_are_uniform() -> None:
+    """Of some pairs of folded keys, about 1 in 80, the difference of the draws at one coordinate is not uniform.
+
+    Found by this battery: correlation and the pairs of top or low bits show nothing there.
+    """
+    a, b = (default(word(5, 0, worker), N // 8) for worker in (7, 7 ^ 1 << 23))
+    assert chi_square((a - b & 0xFFFFFF) >> 16, 256) >= LEAST
