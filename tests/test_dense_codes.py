@@ -295,7 +295,9 @@ def test_sizes_of_long_vectors_and_where_they_end(codec: Codec) -> None:
     bits = {4: 32 * n, 5: n + 8 * 4, 10: n + 3, 11: n + 4, 12: n + 3}[codec.number]
     assert codec.size(of(n)).tolist() == [32 + -(-bits // 8) * 8]
     for act in (codec.encode, codec.size):
-        with pytest.raises(ValueError, match=r"up to 2\^48 coordinates, found n = 281474976710657; use qsim.codecs.Varint"):
+        with pytest.raises(
+            ValueError, match=r"up to 2\^48 coordinates, found n = 281474976710657; use qsim.codecs.Varint"
+        ):
             act(of(n + 1))
 
 
