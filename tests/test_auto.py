@@ -6,7 +6,7 @@ from contextlib import suppress
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_entries import messages
 
@@ -21,6 +21,7 @@ def level_rows(*rows: list[int], s: int) -> Levels:
     return Levels.join([Levels.single(row, scale=1.0, s=s) for row in rows])
 
 
+@settings(max_examples=40)
 @given(messages())
 def test_every_row_goes_by_the_shortest_code(message: Message) -> None:
     """Against the lengths of what each codec of the package writes; its packet comes behind the byte that names it."""

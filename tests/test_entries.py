@@ -9,7 +9,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qsim.batch import Floats, Levels, Message, Packets, Signs, index_type
-from qsim.codecs import RANS, Auto, Bitmap, Codec, DecodeError, Dense, Elias, GolombRice, SparseFloats, Varint
+from qsim.codecs import (
+    RANS,
+    Auto,
+    Bitmap,
+    Codec,
+    DecodeError,
+    Dense,
+    Elias,
+    EliasDense,
+    FixedWidth,
+    GolombRice,
+    SparseFloats,
+    Varint,
+)
 
 CODES = {"gamma": Elias("gamma"), "delta": Elias("delta"), "omega": Elias("omega"), "rice": GolombRice()}
 CODECS: list[Codec] = [Varint(), *CODES.values(), RANS()]
@@ -83,6 +96,21 @@ def test_bytes_are_the_oracles(message: Message, code: str) -> None:
     packets = CODES[code].encode(message)
     for row in range(message.rows):
         assert packets[row] == oracles.bit_packet(code, message.n, *parts(message, row))
+
+
+@pytest.mark.parametrize(
+    "codec", [*CODECS, FixedWidth(), Bitmap(), *map(EliasDense, ("gamma", "delta", "omega"))], ids=repr
+)
+def test_levels_of_every_size_at_every_bit(codec: Codec) -> None:
+    """Code words of all lengths, which begin at any bit of a byte: what a decoder sees at once may end inside one."""
+    sizes = [size for e in range(31) for size in (2**e, 2**e + 1, 2 ** (e + 1) - 1)]
+    for shift in range(16):
+        level = np.array([*[1] * shift, *np.repeat(sizes, 2)], np.int64)
+        level[1::2] *= -1
+        index = np.cumsum(np.where(np.arange(level.size) % 3 == 1, 5, 1))
+        index = index.astype(np.int32)
+        message = Levels(1000, np.array([0, level.size]), index, level.astype(np.int32), np.float32([1]), 2**31 - 1)
+        assert codec.decode(codec.encode(message), codec.header(message)) == message
 
 
 @given(messages())

@@ -202,7 +202,7 @@ def test_the_wheel_is_complete_and_small(wheel: Path) -> None:
     assert (licences / "LICENSE").exists()
 
 
-@pytest.mark.parametrize("name", ["simple_quantization", "s_sweep", "sparse_representation", "seminar"])
+@pytest.mark.parametrize("name", ["simple_quantization", "s_sweep", "seminar"])
 def test_studies_run_from_the_wheel(wheel: Path, tmp_path: Path, name: str) -> None:
     """From another folder, on a tiny size, twice: the same numbers, and every file written."""
     settings = os.environ | {"PYTHONPATH": str(wheel)}

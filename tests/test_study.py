@@ -275,6 +275,12 @@ def test_the_study_of_the_tradeoff_on_a_tiny_size(tmp_path: Path, rounds: str, w
     np.testing.assert_allclose(reached["bits to the target"], reached["iterations"] * reached["bits an iteration"])
 
 
+def test_the_study_of_sparse_messages_on_a_tiny_size(tmp_path: Path, capsys) -> None:
+    assert study("sparse_representation", *TINY, out=tmp_path) == 0
+    assert "Yes, bit for bit." in capsys.readouterr().out
+    assert len(list(tmp_path.iterdir())) == 5
+
+
 def test_references_by_hand() -> None:
     message = qsim.batch.Levels.join(
         [qsim.batch.Levels.single(row, scale=1.0, s=2) for row in ([0, 0, 1, -2], [0] * 4, [1] * 4)]

@@ -230,7 +230,7 @@ def read_word(
         return number, length + _ONE
     zeros = leading_zeros(window)
     if code == GAMMA:
-        if zeros <= np.uint64(28):
+        if zeros <= np.uint64(27):  # of a window behind a sign 56 bits are there
             return window >> (np.uint64(63) - zeros - zeros), zeros + zeros + _ONE
         if zeros > np.uint64(48):
             return np.uint64(0), zeros
@@ -241,7 +241,7 @@ def read_word(
     length = zeros + zeros + _ONE
     if high > np.uint64(48):
         return np.uint64(0), length
-    rest = window << length if length + high <= _VALID else look(data, at + length)
+    rest = window << length if length + high < _VALID else look(data, at + length)
     return _ONE << high | (rest >> np.uint64(1) >> (np.uint64(63) - high)), length + high
 
 
