@@ -92,7 +92,7 @@ def test_numbers_beyond_64_bits_are_refused(number: str, why: str) -> None:
     with pytest.raises(DecodeError, match=f"packet 0, byte 4: .*{why}"):
         Varint().decode(Packets.of(packet), bytes.fromhex("010601080300"))
     with pytest.raises(DecodeError, match=f"packet 0, byte 0: .*{why}"):
-        SparseFloats().decode(Packets.of(packet[4:] + bytes(4)), bytes.fromhex("01060008"))
+        SparseFloats().decode(Packets.of(packet[4:] + bytes.fromhex("0000803f")), bytes.fromhex("01060008"))
 
 
 def test_header_numbers_are_below_2_to_the_63() -> None:
