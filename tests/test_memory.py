@@ -299,6 +299,16 @@ def test_only_contractions_have_a_memory_and_only_unbiased_ones_are_scaled() -> 
     assert Scaled(qsim.QSGD(4)).emits is Levels
 
 
+def test_what_holds_for_large_n_only_is_said_by_what_is_around_it() -> None:
+    inner = qsim.DRIVE()
+    for around in (ErrorFeedback(inner), Scaled(inner), ErrorFeedback(Scaled(inner))):
+        assert inner.asymptotic
+        assert around.asymptotic
+    assert not ErrorFeedback(Scaled(qsim.QSGD(4))).asymptotic
+    assert not qsim.Bucketed(qsim.QSGD(4), 8).asymptotic
+    assert [qsim.RandK(3, positions).summable for positions in ("sent", "drawn")] == [False, True]
+
+
 def test_a_memory_needs_a_settle() -> None:
     @qsim.option
     class Forgetful(Compressor):

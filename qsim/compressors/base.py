@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -39,11 +39,15 @@ class Compressor:
     the other. Costs of the default `compress`: every row is made dense, O(n) a row.
     """
 
-    asymptotic: ClassVar[bool] = False
-    """Whether the certificate holds as n grows only."""
+    @property
+    def asymptotic(self) -> bool:
+        """Whether the certificate holds as n grows only."""
+        return False
 
-    summable: ClassVar[bool] = False
-    """Whether messages made with one key can be summed as they are, without decoding them."""
+    @property
+    def summable(self) -> bool:
+        """Whether messages made with one key can be summed as they are, without decoding them."""
+        return False
 
     @property
     def dense(self) -> bool:

@@ -59,6 +59,10 @@ class Bucketed(Compressor):
         return self.compressor.dense
 
     @property
+    def asymptotic(self) -> bool:
+        return self.compressor.asymptotic
+
+    @property
     def keeps_sparse(self) -> bool:
         return self.compressor.keeps_sparse
 

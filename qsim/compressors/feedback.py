@@ -53,6 +53,10 @@ class ErrorFeedback(Compressor):
         return self.compressor.dtype
 
     @property
+    def asymptotic(self) -> bool:
+        return self.compressor.asymptotic
+
+    @property
     def keeps_sparse(self) -> bool:
         return self.compressor.keeps_sparse
 

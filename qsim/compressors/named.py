@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -9,13 +11,13 @@ from qsim.batch import Memory, Message, Vectors
 from qsim.compressors.base import Compressor
 
 
-class Named(Compressor):
+class Named(Compressor, ABC):
     """Does what the compressor `same_as` does."""
 
     @property
+    @abstractmethod
     def same_as(self) -> Compressor:
         """The compressor that this one is another name of."""
-        raise NotImplementedError
 
     @property
     def emits(self) -> type[Message]:

@@ -52,7 +52,7 @@ class RandK(Sparsifier):
         return Floats if self.positions == "sent" else Drawn
 
     @property
-    def summable(self) -> bool:  # type: ignore[override]  # not one answer for the class
+    def summable(self) -> bool:
         """Whether messages made with one key can be summed as they are: drawn ones can."""
         return self.positions == "drawn"
 

@@ -43,6 +43,10 @@ class Scaled(Compressor):
         return self.compressor.dense
 
     @property
+    def asymptotic(self) -> bool:
+        return self.compressor.asymptotic
+
+    @property
     def keeps_sparse(self) -> bool:
         return self.compressor.keeps_sparse
 

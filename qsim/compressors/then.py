@@ -70,12 +70,12 @@ class Then(Compressor):
         return self.first.keeps_sparse
 
     @property
-    def asymptotic(self) -> bool:  # type: ignore[override]  # not one answer for the class
+    def asymptotic(self) -> bool:
         """Whether one of the certificates holds as n grows only."""
         return self.first.asymptotic or self.second.asymptotic
 
     @property
-    def summable(self) -> bool:  # type: ignore[override]
+    def summable(self) -> bool:
         """Whether messages made with one key can be summed: those of `second`."""
         return self.second.summable
 
