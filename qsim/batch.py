@@ -45,7 +45,7 @@ class Batch(ABC):
     def __eq__(self, other: object) -> bool:
         """Tell whether two batches are the same, bit for bit."""
         return type(self) is type(other) and all(
-            np.array_equal(mine, theirs) if isinstance(mine, np.ndarray) else mine is theirs or mine == theirs
+            mine is theirs or np.array_equal(mine, theirs)
             for mine, theirs in zip(vars(self).values(), vars(other).values(), strict=True)
         )
 

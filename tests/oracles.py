@@ -20,13 +20,28 @@ def fold(word: int, part: int) -> int:
 def uniform24(coordinate: int, word: int) -> int:
     low, high = word & M32, word >> 32
     x = (coordinate & M32) ^ low
-    x ^= x >> 16
-    x = (x * 0x21F0AAAD) & M32
+    x ^= x >> 17
+    x = (x * 0xED5AD4BB) & M32
+    x ^= x >> 11
+    x ^= high
+    x = (x * 0xAC4C1B51) & M32
     x ^= x >> 15
-    x = (x + high) & M32
-    x = (x * 0x735A2D97) & M32
-    x ^= x >> 15
+    x = (x * 0x31848BAB) & M32
+    x ^= x >> 14
     return x >> 8
+
+
+def philox24(coordinate: int, word: int) -> int:
+    return philox([coordinate & M32, 0, 0, 0], [word & M32, word >> 32])[0] >> 8
+
+
+def philox(counter: list[int], key: list[int]) -> list[int]:
+    """Philox 4x32-10, as Salmon et al. 2011 give it."""
+    for _ in range(10):
+        one, other = counter[0] * 0xD2511F53, counter[2] * 0xCD9E8D57
+        counter = [other >> 32 ^ counter[1] ^ key[0], other & M32, one >> 32 ^ counter[3] ^ key[1], one & M32]
+        key = [(key[0] + 0x9E3779B9) & M32, (key[1] + 0xBB67AE85) & M32]
+    return counter
 
 
 def below(word: int, size: int) -> int:

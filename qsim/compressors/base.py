@@ -95,7 +95,7 @@ class Compressor:
         `memory` is what `memory(support)` returned for the same workers, or None for a compressor without one.
         """
         require_finite(v)
-        return self.emits.join([self._row(b, v, Key(int(word))) for b, word in enumerate(keys)])
+        return self.emits.join([self._row(b, v, Key(int(word))) for b, word in enumerate(keys.view(np.uint64))])
 
     def decompress(self, message: Message, keys: NDArray[np.uint64]) -> Vectors:
         """Return the vectors that a message stands for. The receiver knows the keys that it was made with."""

@@ -35,7 +35,7 @@ class QSGD(Compressor):
     weaker omega = min(n/s^2, sqrt(n)/s)).
 
     >>> import qsim
-    >>> message = qsim.QSGD(levels=1).quantize([3.0, 0.0, -4.0], qsim.Key(0))
+    >>> message = qsim.QSGD(levels=1).quantize([3.0, 0.0, -4.0], qsim.Key(1))
     >>> float(message.scale[0]), message.level.tolist()
     (5.0, [1, -1])
 

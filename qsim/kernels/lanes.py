@@ -7,7 +7,7 @@ LLVM cuts them to what the machine has (AVX2, SSE2, NEON, ...).
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any, SupportsIndex, cast
 
 import numpy as np
 from llvmlite import ir
@@ -16,7 +16,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-from qsim.kernels.hashing import mix24
+from qsim.kernels.hashing import draw24, spread
 
 LANES = 32
 """A norm is summed in 32 lanes, coordinate c in lane c % 32: enough to fill the registers of AVX2, and of AVX-512."""
@@ -88,49 +88,45 @@ def _fold_into_lanes(entry: Any, vector: Any, step: Callable[[Any, Any, Any], An
 
 
 @intrinsic
-def _draws_below(typing: Any, x: Any, start: Any, factor: Any, coordinates: Any, at: Any, key: Any) -> Any:
+def _draws_below(typing: Any, x: Any, start: Any, factor: Any, coordinates: Any, at: Any, base: Any, word: Any) -> Any:
     """Generate the code of `draws_below`: a strip of vectors is hashed at once, so that the latencies overlap."""
     if not (_is_array(x, types.float32) and isinstance(coordinates, types.Array) and factor == types.float32):
         return None
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        x, start, factor, coordinates, at, key = arguments
-        singles, words = ir.VectorType(ir.FloatType(), STRIP), ir.VectorType(_I32, STRIP)
-        numbers = ir.VectorType(ir.IntType(signature.args[3].dtype.bitwidth), STRIP)
+        x, start, factor, coordinates, at, base, word = arguments
+        singles = ir.VectorType(ir.FloatType(), STRIP)
+        width, kind = signature.args[3].dtype.bitwidth, signature.args[6]
+        numbers = ir.VectorType(ir.IntType(width), STRIP)
         absolute = _CODE.get_or_insert_function(
             builder.module, ir.FunctionType(singles, [singles]), f"llvm.fabs.v{STRIP}f32"
         )
         values = builder.load(_pointer(context, builder, signature.args[0], x, start, singles), align=4)
-        counters = builder.load(_pointer(context, builder, signature.args[3], coordinates, at, numbers), align=4)
-        counters = counters if numbers == words else builder.trunc(counters, words)
-        low = _splat(builder, builder.trunc(key, _I32), words)
-        high = _splat(builder, builder.trunc(builder.lshr(key, _I64(32)), _I32), words)
-        uniform = builder.sitofp(mix24(builder, counters, low, high), singles)
-        bound = builder.fmul(builder.call(absolute, [values]), _splat(builder, factor, singles))
+        there = builder.load(_pointer(context, builder, signature.args[3], coordinates, at, numbers), align=4)
+        base = base if width == 64 else builder.trunc(base, numbers.element)
+        there = builder.add(there, spread(builder, base, numbers))
+        uniform = builder.sitofp(draw24(builder, there, word, kind), singles)
+        bound = builder.fmul(builder.call(absolute, [values]), spread(builder, factor, singles))
         return builder.bitcast(builder.fcmp_ordered("<", uniform, bound), _I64)
 
-    return types.uint64(x, types.int64, factor, coordinates, types.int64, types.uint64), generate
+    known = types.uint64 if word == types.uint64 else types.int64
+    return types.uint64(x, types.int64, factor, coordinates, types.int64, types.int64, known), generate
 
 
 draws_below = cast(
-    "Callable[[NDArray[np.float32], int, np.float32, NDArray[np.signedinteger], int, np.uint64], np.uint64]",
+    "Callable[[NDArray[np.float32], int, np.float32, NDArray[np.signedinteger], int, SupportsIndex, np.uint64],"
+    " np.uint64]",
     _draws_below,
 )
-"""Return a word whose bit j, from 0 to 63, is set if uniform24 of coordinates[at + j] is below |x[start + j]| factor.
+"""Return a word whose bit j, from 0 to 63, is set if the draw of a coordinate is below |x[start + j]| factor.
 
-`uniform24` is keyed by the low and the high half of the key. Nothing checks that 64 entries are there.
+The coordinate is base + coordinates[at + j], in the type of `coordinates`, and its draw is `uniform24` of it in the
+stream of the word. Nothing checks that 64 entries are there.
 """
 
 
 def _is_array(kind: Any, dtype: Any) -> bool:
     return isinstance(kind, types.Array) and kind.dtype == dtype and kind.ndim == 1 and kind.layout == "C"
-
-
-def _splat(builder: Any, value: Any, vector: Any) -> Any:
-    """Return a vector of which all elements are the value."""
-    nothing = ir.Constant(vector, ir.Undefined)
-    first = builder.insert_element(nothing, value, _I32(0))
-    return builder.shuffle_vector(first, nothing, ir.Constant(ir.VectorType(_I32, vector.count), None))
 
 
 def _pointer(context: Any, builder: Any, kind: Any, array: Any, start: Any, vector: Any) -> Any:

@@ -5,9 +5,8 @@ rows. The same vector gives the same bits dense and sparse: sums follow the coor
 
 How fast: a vector must be read twice, for the norm and for the levels. The norm runs as fast as `np.dot` reads. Most
 levels are zero, and a coordinate is not zero just when its random number is below |x| levels / scale; so rounding is
-that one comparison, 64 at a time, and levels are made only where it holds. The hash, about 10 of
-its 17 vector instructions for 8 coordinates, is what keeps it from the limit, which is reading: both passes together
-take about 2.8 times as long as two of `np.dot` at n = 10^6 (in cache) and 1.6 times at 10^7 (in DRAM).
+that one comparison, 64 at a time, and levels are made only where it holds. The hash, about 13 of
+its 20 vector instructions for 8 coordinates, is what keeps it from the limit, which is reading.
 """
 
 from __future__ import annotations
@@ -117,35 +116,32 @@ def round_to_levels(
             if scale[row] * lift * factor < most:
                 factor = np.nextafter(factor, np.float32(np.inf))
             bound = factor * np.float32(2.0**24)
-            low, high = np.int64(keys[row] & np.uint64(0xFFFFFFFF)), np.int64(keys[row] >> np.uint64(32))
+            word = keys[row]
             first, last = offsets[row], offsets[row + 1]
             for start in range(first, last, STRIP):
                 size = min(STRIP, last - start)
                 base = np.int64(start - first if index is None else 0)
-                key = keys[row] ^ np.uint64(
-                    base & 0xFFFFFFFF
-                )  # hashing begins with coordinate ^ key; base + j == base ^ j
                 if size < STRIP or lift != np.float32(1.0):
                     spare_x[size:] = 0.0
                     for k in range(size):
                         spare_x[k] = value[start + k] * lift
                         spare_coordinates[k] = k if index is None else index[start + k]
-                    drawn = draws_below(spare_x, 0, bound, spare_coordinates, 0, key)
+                    drawn = draws_below(spare_x, 0, bound, spare_coordinates, 0, base, word)
                 elif index is None:
-                    drawn = draws_below(value, start, bound, ramp, 0, key)
+                    drawn = draws_below(value, start, bound, ramp, 0, base, word)
                 else:
-                    drawn = draws_below(value, start, bound, index, start, key)
+                    drawn = draws_below(value, start, bound, index, start, base, word)
                 many = ones(drawn) > _FEW
                 if many:
                     for k in range(size):
                         coordinate = np.int64(base + k if index is None else index[start + k])
-                        strip[k] = _level(value[start + k], lift, factor, most, uniform24(coordinate, low, high))
+                        strip[k] = _level(value[start + k], lift, factor, most, uniform24(coordinate, word))
                 while drawn != np.uint64(0):
                     j = np.int64(trailing_zeros(drawn))
                     drawn &= drawn - np.uint64(1)
                     coordinate = np.int64(base + j if index is None else index[start + j])
                     if not many:
-                        strip[j] = _level(value[start + j], lift, factor, most, uniform24(coordinate, low, high))
+                        strip[j] = _level(value[start + j], lift, factor, most, uniform24(coordinate, word))
                     out_index[kept] = coordinate
                     out_level[kept] = strip[j]
                     kept += np.uint64(strip[j] != 0)

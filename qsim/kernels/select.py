@@ -90,7 +90,7 @@ def draw_positions(keys: NDArray[np.uint64], n: int, k: int, out: NDArray[np.sig
         table[:] = -1
         for draw in range(k):
             last = n - k + draw
-            t = np.int64(scaled_up(fold(keys[row], np.uint64(draw)), np.uint64(last + 1)))
+            t = np.int64(scaled_up(fold(np.uint64(keys[row]), np.uint64(draw)), np.uint64(last + 1)))
             if not _insert(table, cells, t):
                 _insert(table, cells, np.int64(last))
         for place in range(table.size):

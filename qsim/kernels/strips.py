@@ -15,22 +15,28 @@ from qsim.kernels.lanes import STRIP
 
 
 @kernel
+def draw_run(word: np.uint64, first: int, out: NDArray[np.int32]) -> None:
+    """Write the draws of the coordinates from `first` on."""
+    for k in range(out.size):
+        out[k] = uniform24(first + k, word)
+
+
+@kernel
 def draw_strip(
-    index: NDArray[np.int32] | None, first: int, start: int, size: int, key: np.uint64, uniform: NDArray[np.int32]
+    index: NDArray[np.int32] | None, first: int, start: int, size: int, word: np.uint64, uniform: NDArray[np.int32]
 ) -> None:
-    """Write the 24 bits of `size` entries (at most STRIP) from `start` on, in a row that lies from `first`.
+    """Write the draws of `size` entries (at most STRIP) from `start` on, in a row that lies from `first`.
 
     Of a dense row a whole strip is drawn, which costs less than asking how many.
     """
-    low, high = np.int64(key & np.uint64(0xFFFFFFFF)), np.int64(key >> np.uint64(32))
     if index is None:
         base = start - first
         for k in range(STRIP):
-            uniform[k] = uniform24(base + k, low, high)
+            uniform[k] = uniform24(base + k, word)
     else:
         coordinates = index[start : start + size]
         for k in range(size):
-            uniform[k] = uniform24(coordinates[k], low, high)
+            uniform[k] = uniform24(coordinates[k], word)
 
 
 @kernel
