@@ -7,6 +7,7 @@ import gzip
 import json
 import lzma
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -20,7 +21,7 @@ import pytest
 import scipy.sparse as sp
 
 import qsim
-from qsim.datasets import DataError, Dataset, LibSVM, Npz, files, libsvm, load, load_libsvm, npz, save_npz
+from qsim.datasets import DataError, Dataset, LibSVM, Npz, download, files, libsvm, load, load_libsvm, npz, save_npz
 from qsim.kernels._jit import cache_folder
 from qsim.study import cli
 
@@ -278,6 +279,42 @@ def test_a_run_prints_as_code_and_counts_the_content(tmp_path: Path) -> None:
     assert first.provenance["data"]["digest"] == LibSVM(path).load().digest
     written(path, TEXT * 3)
     assert qsim.simulate(again).provenance["data"]["digest"] != first.provenance["data"]["digest"]
+
+
+DOCS = Path(__file__).parents[1] / "docs" / "data.md"
+needs_checkout = pytest.mark.skipif(not DOCS.exists(), reason="needs the checkout's docs")
+
+
+@needs_checkout
+def test_the_program_of_the_docs_runs_and_prints_what_it_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (program,) = re.findall(r"```python\n(.*?)```", DOCS.read_text(encoding="utf-8"), flags=re.S)
+    exec(compile(program, str(DOCS), "exec"), {"__name__": "docs"})
+    assert capsys.readouterr().out.splitlines() == re.findall(r"print\(.*\)  # (.*)", program)
+    text = "1 1:1\n\n1 7:1 5:1\n"
+    (tmp_path / "mine.svm").write_text(text)
+    with pytest.raises(DataError) as caught:
+        load("mine.svm")
+    assert f"error: {caught.value}" in DOCS.read_text(encoding="utf-8")
+
+
+@needs_checkout
+def test_the_docs_list_all_downloads() -> None:
+    rows = re.findall(r"^\| `(.*?)`.*? \| ([\d,]+) \| (.*?) \| (.*?) \|$", DOCS.read_text(encoding="utf-8"), flags=re.M)
+    for (name, features, splits, checksum), (known, entry) in zip(rows, download.REGISTRY.items(), strict=True):
+        remotes = [entry.train, *([entry.test] if entry.test else [])]
+        assert (name, int(features.replace(",", ""))) == (known, entry.features)
+        assert splits == "train, test"[: 5 if entry.test is None else None]
+        published = {remote.checksum is not None for remote in remotes}
+        assert checksum == (
+            "published; test: trusted at first use"
+            if len(published) == 2
+            else "published"
+            if True in published
+            else "trusted at first use"
+        )
 
 
 # .npz

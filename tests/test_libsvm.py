@@ -206,6 +206,7 @@ def complaint(line: str, format: LibSVM = FIELD) -> str:
         ("1 :1", 3, r"the index '' is not a whole number"),
         ("1 2147483649:1", 3, r"2147483649 is above 2147483648, the largest"),
         ("1 99999999999999999999999:1", 3, r"the index 99999999999999999999999 is above"),
+        ("1 18446744073709551617:1", 3, r"18446744073709551617 is above"),  # 2^64 + 1
         ("1 5", 3, r"found '5' instead of index:value"),
         ("1 qid:x 5:1", 3, r"found 'qid:x'; write qid: and a whole number"),
         ("1 5:1 qid:3", 7, r"found 'qid:3'; write qid:.* behind the label"),
@@ -217,6 +218,9 @@ def complaint(line: str, format: LibSVM = FIELD) -> str:
         ("1 5:0x1p3", 5, r"the value '0x1p3' is not a number"),
         ("1 5:1e", 5, r"the value '1e' is not a number"),
         ("1 5:.", 5, r"the value '.' is not a number"),
+        ("1 5:/ 6:1", 5, r"the value '/' is not a number"),
+        ("1 5:- 6:1", 5, r"the value '-' is not a number"),
+        ("1 5:: 6:1", 5, r"the value ':' is not a number"),
         ("1 5:1:2", 5, r"the value '1:2' is not a number"),
         ("1 5:1e39", 5, r"the value '1e39' is too large for float32; scale"),
         ("1 5:3.5e38", 5, r"the value '3.5e38' is too large"),

@@ -83,8 +83,8 @@ REGISTRY = {
     ),
     "webspam": Entry(254, Remote("webspam_wc_normalized_unigram.svm.xz")),
 }
-"""Checksums as found in: the libsvm task of epfml/pax (covtype, ijcnn1, rcv1), openopt/copt (kddb, url), Intel's
-scikit-learn_bench (epsilon), and the scripts of the large-scale SVM experiments of Demircioglu et al. (the rest)."""
+"""Checksums are those in the code of epfml/pax (covtype, ijcnn1's test split, rcv1), openopt/copt (kddb, url),
+scikit-learn_bench (epsilon), and the large-scale SVM experiments, largescalesvm.de (the rest)."""
 
 
 @final

@@ -19,7 +19,7 @@ from qsim.datasets.sources import Source
 from qsim.options import number, option, whole
 
 _MOST_FEATURES = 2**31  # what an int32 tells apart
-_BLOCK = 1 << 22  # bytes of text parsed at a time
+_BLOCK = 1 << 20  # bytes of text parsed at a time
 _PAIRS = ({-1, 1}, {0, 1}, {1, 2})
 _TOKEN = re.compile(rb"[^\s#]*")
 

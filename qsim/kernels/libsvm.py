@@ -157,6 +157,13 @@ def parse(
                 least = index + _ONE
                 at += _ONE
                 place = at
+                digit = np.uint64(data[at]) - np.uint64(48)
+                if digit <= np.uint64(9) and data[at + _ONE] == _SPACE:  # as in data of indicators
+                    indices[entry] = column
+                    values[entry] = np.float32(digit)
+                    entry += 1
+                    at += _ONE
+                    continue
             negative = data[at] == _MINUS
             at += np.uint64(negative or data[at] == _PLUS)
             begin = at
