@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import random
 import re
+import subprocess
+import sys
 from decimal import Decimal
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +18,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from oracle_libsvm import BadError, parse
 
+import qsim
 from qsim.datasets import DataError, LibSVM
 from qsim.datasets.libsvm import Rows, read
 from qsim.kernels import libsvm as kernels
@@ -108,6 +113,36 @@ def test_nothing_is_written_outside_the_room_that_is_asked_for(text: bytes) -> N
     kernels.parse(data, end, 1, 2**31, *(array[:-guard] for array in arrays), hard[:-guard])
     for array in (*arrays, hard):
         assert (array[-guard:] == 77).all()
+
+
+GUARDED = """
+import ctypes, mmap, random
+import numpy as np
+from qsim.kernels.libsvm import PADDING, parse
+
+page = mmap.PAGESIZE
+memory = mmap.mmap(-1, 2 * page)
+address = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+assert ctypes.CDLL(None, use_errno=True).mprotect(ctypes.c_void_p(address + page), page, 0) == 0
+outputs = [np.empty(page, dtype) for dtype in (np.int64, np.int32, np.float32, np.float64, np.int64)]
+choose = random.Random(3)
+for _ in range(20_000):
+    text = bytes(choose.choices(b"0123456789 :.-+e#qid\\t\\x00\\xff", k=choose.randrange(60))) + b"\\n"
+    if choose.random() < 0.5:
+        text = b"1 1:1 " + text
+    start = page - PADDING - len(text)
+    memory[start:page] = text + bytes(choose.choices(b"1:e.", k=PADDING))
+    parse(np.frombuffer(memory, np.uint8)[start:page], len(text), 1, 2**31, *outputs)
+print("read within bounds")
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="protects a page of memory")
+def test_nothing_is_read_behind_the_padding() -> None:
+    """The padding ends where memory ends: to read on is a segmentation fault."""
+    settings = os.environ | {"PYTHONPATH": str(Path(qsim.__file__).parents[1])}
+    done = subprocess.run([sys.executable, "-c", GUARDED], capture_output=True, text=True, env=settings, check=False)
+    assert done.stdout == "read within bounds\n", (done.returncode, done.stderr)
 
 
 def numbers_of(texts: list[str]) -> tuple[np.ndarray, np.ndarray]:

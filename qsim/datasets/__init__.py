@@ -10,7 +10,7 @@ Shards(32,561 rows of 'adult' on 32 workers, 1,017 to 1,018 each)
 
 from __future__ import annotations
 
-from os import PathLike
+from os import PathLike, fspath
 from pathlib import Path
 from typing import Literal
 
@@ -49,7 +49,7 @@ __all__ = [
 ]
 
 
-def load(name: str, split: str = "train") -> Dataset:
+def load(name: str | PathLike[str], split: str = "train") -> Dataset:
     """Return a data set: a built-in one, the one in a file, or one that was downloaded.
 
     name: a built-in name (`names()`); else the path of an .npz (see `Npz`) or of a LIBSVM file (see `LibSVM`); else a
@@ -61,7 +61,7 @@ def load(name: str, split: str = "train") -> Dataset:
     >>> load("spark_sample")
     Dataset('spark_sample', 322 x 16, 1,787 non-zeros, 162 positive)
     """
-    return _source(name, split).load()
+    return _source(fspath(name), split).load()
 
 
 def _source(name: str, split: str) -> Source:

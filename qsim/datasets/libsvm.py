@@ -48,10 +48,11 @@ class LibSVM(Source):
     (or 0) to `features` or 2^31; a value that is not a number, not finite, or too large for float32.
 
     >>> from pathlib import Path
-    >>> from tempfile import mkdtemp
-    >>> path = Path(mkdtemp()) / "tiny.svm"
-    >>> _ = path.write_text("+1 1:0.5 3:2 # the first row\n-1 2:1e-3\n")
-    >>> LibSVM(path).load()
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     path = Path(folder) / "tiny.svm"
+    ...     _ = path.write_text("+1 1:0.5 3:2 # the first row\n-1 2:1e-3\n")
+    ...     LibSVM(path).load()
     Dataset('tiny', 2 x 3, 3 non-zeros, 1 positive)
     """
 

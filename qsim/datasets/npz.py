@@ -34,10 +34,11 @@ class Npz(Source):
     `Dataset.from_scipy` does.
 
     >>> import qsim
-    >>> from tempfile import mkdtemp
-    >>> path = Path(mkdtemp()) / "tiny.npz"
-    >>> save_npz(path, qsim.Dataset.from_scipy(np.array([[0.5, 0.0], [0.0, 1.0]]), [1, 0]))
-    >>> Npz(path).load()
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     path = Path(folder) / "tiny.npz"
+    ...     save_npz(path, qsim.Dataset.from_scipy(np.array([[0.5, 0.0], [0.0, 1.0]]), [1, 0]))
+    ...     Npz(path).load()
     Dataset('tiny', 2 x 2, 2 non-zeros, 1 positive)
     """
 
