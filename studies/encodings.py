@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import lru_cache
 from math import log2, sqrt
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -52,7 +53,7 @@ REFERENCES = (ENTROPY, ENUMERATIVE, PAPER, COURSE)
 
 def cells(settings: Settings) -> list[Cell]:
     """Train on both data sets; the gradients at the first and at the last weights are encoded."""
-    sources = {settings.data: qsim.datasets.load(settings.data), "text": TEXT}
+    sources = {Path(settings.data).name: qsim.datasets.load(settings.data), "text": TEXT}
     return [
         Cell(
             name,
@@ -196,7 +197,7 @@ def answers(results: Results) -> list[str]:
         f"\n- {data}, s = {s}: entropy {at(table, f'{data}, early', s, ENTROPY):.3f} and"
         f" {at(table, f'{data}, late', s, ENTROPY):.3f}, Golomb-Rice"
         f" {at(table, f'{data}, early', s, 'Golomb-Rice'):.3f} and {at(table, f'{data}, late', s, 'Golomb-Rice'):.3f}"
-        for data in (results.settings.data, "text")
+        for data in (Path(results.settings.data).name, "text")
         for s in (1, FEW, 64)
     )
     return [
@@ -222,13 +223,13 @@ def draw(results: Results) -> Figure:
     largest = table[table["vectors"] == f"Gaussian, n = {LARGEST}"]
     largest = largest[largest["s"].isin(LEVELS)]
     gaussian = table[table["vectors"].str.startswith("Gaussian")]
-    features = qsim.datasets.load(results.settings.data).features
+    data, features = Path(results.settings.data).name, qsim.datasets.load(results.settings.data).features
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(TEXT_WIDTH, 4.9), layout="constrained")
         axes = figure.subplots(2, 3)
         _lines(axes[0, 0], largest, "s", "bits a coordinate", "(a) Gaussian, n = 10$^6$")
         for ax, name, title in (
-            (axes[0, 1], f"{results.settings.data}, late", f"(b) {results.settings.data}, late, n = {features}"),
+            (axes[0, 1], f"{data}, late", f"(b) {data}, late, n = {features}"),
             (axes[0, 2], "text, late", f"(c) text-like, late, n = {TEXT.features:,}"),
         ):
             _lines(ax, table[table["vectors"] == name], "s", "bits a coordinate", title)

@@ -69,7 +69,8 @@ def engines() -> dict[str, Engine]:
 def sources(settings: Settings) -> dict[int, qsim.datasets.Source]:
     """Return the data by dimension."""
     if settings.data != SYNTHETIC:
-        source = qsim.datasets.Builtin(settings.data)
+        source = qsim.datasets.load(settings.data).source
+        assert source is not None
         return {source.load().features: source}
     return {d: qsim.datasets.Synthetic(ROWS, d, NONZEROS) for d in DIMENSIONS}
 

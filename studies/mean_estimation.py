@@ -74,7 +74,7 @@ def cells(settings: Settings) -> list[Cell]:
     data = qsim.datasets.load(settings.data)
     return [
         Cell(
-            settings.data,
+            Path(settings.data).name,
             qsim.Run(
                 data,
                 objective=OBJECTIVE,
@@ -115,8 +115,8 @@ def sources(results: Results) -> dict[str, list[NDArray[np.float32]]]:
     found = {
         "Gaussian": [random.standard_normal(shape).astype(np.float32) for random in randoms],
         "Student t": [random.standard_t(3, shape).astype(np.float32) for random in randoms],
-        f"{settings.data}, early": [gradients(cell.run, np.zeros(weights.size))],
-        f"{settings.data}, late": [gradients(cell.run, weights)],
+        f"{cell.curve}, early": [gradients(cell.run, np.zeros(weights.size))],
+        f"{cell.curve}, late": [gradients(cell.run, weights)],
     }
     if settings.vectors is not None:
         found[Path(settings.vectors).name] = [recorded(settings.vectors)]

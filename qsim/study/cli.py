@@ -86,7 +86,7 @@ def _parser() -> ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"qsim {qsim.__version__}")
     parser.add_argument("what", nargs="+", metavar="STUDY", help="names or paths of studies; or list, show NAME, all")
-    parser.add_argument("--data", metavar="NAME", help="train on another built-in data set")
+    parser.add_argument("--data", metavar="DATA", help="a built-in set, a LIBSVM file (also .gz, .bz2, .xz), an .npz")
     parser.add_argument("--workers", type=int, metavar="W", help="how many workers share the data")
     parser.add_argument("--rounds", type=int, metavar="T", help="how many iterations")
     parser.add_argument("--seeds", type=int, metavar="K", help="how many seeds: 0, 1, ..., K - 1")
