@@ -10,6 +10,7 @@ import numpy as np
 
 from qsim.batch import Floats, Levels, Memory, Vectors
 from qsim.compressors import QSGD, Compressor
+from qsim.keys import Key
 from qsim.options import option
 
 
@@ -412,6 +413,73 @@ class MislabelsItself(Fast):
     emits = Floats
 
 
+# Messages that are said to be summable, and are not.
+
+
+@option
+class SumsOwnNorms(Ternary):
+    """Levels of a norm of its own."""
+
+    summable = True
+
+
+@option
+class SumsKept(KeepsLargest):
+    """Other coordinates in every message."""
+
+    summable = True
+
+
+@option
+class SumsHalves(Compressor):
+    """16 bits, which do not hold the sum of two such numbers."""
+
+    emits = Floats
+    dense = True
+    dtype = "float16"
+    summable = True
+
+    def quantize(self, v, key):
+        return Floats.single(v.astype(np.float16))
+
+
+@option
+class SumsPowers(Compressor):
+    """Levels of one scale for all, which stand for powers of two."""
+
+    emits = Levels
+    dense = True
+    summable = True
+
+    def quantize(self, v, key):
+        exponent = np.frexp(v)[1] + 200
+        return Levels.single(np.where(v == 0, 0, np.sign(v) * exponent), scale=1.0, s=400)
+
+    def decompress(self, message, keys):
+        level = message._dense()
+        return Vectors.dense((np.sign(level) * np.ldexp(1.0, abs(level) - 201)).astype(np.float32))
+
+
+@option
+class SumsDithered(Compressor):
+    """Steps of one size for all, and a dither that is subtracted once from a sum of many."""
+
+    emits = Levels
+    dense = True
+    keeps_sparse = False
+    summable = True
+
+    def quantize(self, v, key):
+        return Levels.single(np.round(v / 0.25 + self.dither(v.size, key)), scale=0.25 * 2**20, s=2**20)
+
+    def decompress(self, message, keys):
+        dither = [self.dither(message.n, Key(int(word))) for word in keys]
+        return Vectors.dense((message.vectors().to_dense() - 0.25 * np.stack(dither)).astype(np.float32))
+
+    def dither(self, n, key):
+        return key.generator().random(n) - 0.5
+
+
 PLANTED = [
     (NaturalDitheringAsIdentity(), ["it compresses"]),
     (IdentityWithFormulas(), ["it compresses", "exact variance"]),
@@ -447,4 +515,9 @@ PLANTED = [
     (Forgets(), ["error feedback adds up"]),
     (Miscounts(), ["exact variance", "expected non-zeros"]),
     (MislabelsItself(), ["a pure function of vector and key"]),
+    (SumsOwnNorms(), ["messages can be summed"]),
+    (SumsKept(), ["messages can be summed"]),
+    (SumsHalves(), ["messages can be summed"]),
+    (SumsPowers(), ["messages can be summed"]),
+    (SumsDithered(), ["messages can be summed"]),
 ]

@@ -23,6 +23,10 @@ class Named(Compressor, ABC):
     def emits(self) -> type[Message]:
         return self.same_as.emits
 
+    @property
+    def summable(self) -> bool:
+        return self.same_as.summable
+
     def compress(self, v: Vectors, keys: NDArray[np.uint64], memory: Memory | None = None) -> Message:
         return self.same_as.compress(v, keys, memory)
 

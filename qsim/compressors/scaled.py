@@ -47,6 +47,10 @@ class Scaled(Compressor):
         return self.compressor.asymptotic
 
     @property
+    def summable(self) -> bool:
+        return self.compressor.summable
+
+    @property
     def keeps_sparse(self) -> bool:
         return self.compressor.keeps_sparse
 

@@ -76,7 +76,7 @@ class Then(Compressor):
 
     @property
     def summable(self) -> bool:
-        """Whether messages made with one key can be summed: those of `second`."""
+        """Whether messages made with one key can be summed in flight: those of `second`."""
         return self.second.summable
 
     def compress(self, v: Vectors, keys: NDArray[np.uint64], memory: Memory | None = None) -> Message:

@@ -25,6 +25,7 @@ CHECKS: dict[str, Callable[[Subject], Finding]] = {
     "exact variance": certificates.exact_variance,
     "expected non-zeros": certificates.expected_nonzeros,
     "codecs give the message back": messages.through_codecs,
+    "messages can be summed": messages.summed,
     "error feedback adds up": messages.settles,
     "pickling": messages.pickles,
     "prints as the code that makes it": messages.prints_as_code,

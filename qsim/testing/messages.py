@@ -22,7 +22,9 @@ from qsim.testing.gallery import gallery
 from qsim.testing.report import Finding
 from qsim.testing.subject import Subject, not_made, refuse_unless
 
-_PURE, _GROUPS, _BATCH, _SPARSE, _EDGES, _CODECS, _MEMORY = range(20, 27)  # each part of the check has its own keys
+# Each part of the check has its own keys.
+_PURE, _GROUPS, _BATCH, _SPARSE, _EDGES, _CODECS, _MEMORY, _SUMS = range(20, 28)
+
 _GROUP = 24
 _CORRELATION = 0.25
 _LONG = 70_000  # more than 65,536
@@ -292,6 +294,38 @@ def _values(subject: Subject, message: Message, keys: NDArray[np.uint64]) -> NDA
 
 def _same_bytes(one: Packets, other: Packets) -> bool:
     return np.array_equal(one.offsets, other.offsets) and np.array_equal(one.data, other.data)
+
+
+def summed(subject: Subject) -> Finding:
+    """Check that messages made with one key can be added as they are, if it says so: `Compressor.summable`.
+
+    All vectors of the gallery, one after the other and in pairs, the sums sent by the usual codec again.
+    """
+    if not subject.compressor.summable:
+        return not_made("summable is False: messages are decoded before they are added")
+    rows = rows_of(subject)
+    rows = rows[: len(rows) // 2 * 2]
+    keys = np.repeat(subject.words(1, _SUMS), len(rows))
+    messages = _carried(subject, subject.message(rows, keys))
+    values = _values(subject, messages, keys).astype(np.float64)
+    every = np.arange(len(rows))
+    chain = messages.take(every[:1])
+    for row in every[1:]:
+        chain = chain.plus(messages.take(np.array([row])))
+    pairs = messages.take(every[::2]).plus(messages.take(every[1::2]))
+    worst = 0.0
+    for total, expected in ((chain, values.sum(axis=0, keepdims=True)), (pairs, values[::2] + values[1::2])):
+        found = _values(subject, _carried(subject, total), keys[: total.rows])
+        largest = np.abs(values).sum(axis=0).max()
+        worst = max(worst, float(np.abs(found - expected).max() / largest))
+    seen = f"{len(rows)} of them, and pairs: sums off by {worst:.2g} of the largest"
+    return Finding(worst <= 2.0**-18, seen, 0.0, worst)
+
+
+def _carried(subject: Subject, message: Message) -> Message:
+    """Return a message as it arrives by the usual codec."""
+    codec = default_codec(subject.compressor)
+    return codec.decode(codec.encode(message), codec.header(message))
 
 
 # Memory.
