@@ -21,7 +21,8 @@ class Bucketed(Compressor):
     Each has its own scale on the wire, 32 bits more a bucket, and its own key: `key.fold(bucket)`. The last one may be
     shorter; it is filled with zeros that are not sent. Works around a compressor that makes `Levels` with one scale.
 
-    The variance and the contraction are those of C at length min(n, size), since the buckets' errors add up.
+    The variance and the contraction are those of C at length min(n, size), since the buckets' errors add up. None if
+    those of C hold as n grows only: a bucket does not grow.
 
     Sparse input stays sparse if C keeps it so, at a cost of O(non-zeros + buckets).
 
@@ -57,10 +58,6 @@ class Bucketed(Compressor):
     @property
     def dense(self) -> bool:
         return self.compressor.dense
-
-    @property
-    def asymptotic(self) -> bool:
-        return self.compressor.asymptotic
 
     @property
     def summable(self) -> bool:
@@ -102,11 +99,11 @@ class Bucketed(Compressor):
 
     def variance(self, n: int) -> float | None:
         """Return omega of the compressor at length min(n, size)."""
-        return self.compressor.variance(self._width(n))
+        return None if self.compressor.asymptotic else self.compressor.variance(self._width(n))
 
     def contraction(self, n: int) -> float | None:
         """Return delta of the compressor at length min(n, size)."""
-        return self.compressor.contraction(self._width(n))
+        return None if self.compressor.asymptotic else self.compressor.contraction(self._width(n))
 
     def expected_nonzeros(self, v: ArrayLike) -> float | None:
         """Return the sum over the buckets."""

@@ -18,6 +18,7 @@ from qsim.channel import Channel, default_codec
 from qsim.codecs import Codec
 from qsim.compressors import Compressor, ErrorFeedback, Scaled
 from qsim.keys import Key, Purpose
+from qsim.testing.elsewhere import elsewhere
 from qsim.testing.gallery import gallery
 from qsim.testing.report import Finding
 from qsim.testing.subject import Subject, not_made, refuse_unless
@@ -248,18 +249,19 @@ def all_codecs() -> list[Codec]:
 def through_codecs(subject: Subject) -> Finding:
     """Check that every codec that takes the messages gives them back, in as many bits as it says.
 
-    The usual codec must take them. And a copy of the compressor, as the receiver has, reads the bytes as the sender
-    does.
+    The usual codec must take them. And the receiver, which has the bytes, the keys and the compressor, in a process of
+    its own, reads what the sender does.
     """
     import cloudpickle
 
     rows = rows_of(subject)
     keys = subject.words(len(rows), _CODECS)
-    receiver = Channel(cloudpickle.loads(cloudpickle.dumps(subject.compressor)))
+    receiver = cloudpickle.loads(cloudpickle.dumps(Channel(subject.compressor)))  # before anything is sent
     header, packets = Channel(subject.compressor).pack(Vectors.dense(rows), keys)
-    arrived = receiver.unpack(header, packets, keys).to_dense()
+    arrived = elsewhere(Channel.unpack, receiver, header, packets, keys).to_dense()
     refuse_unless(
-        np.array_equal(arrived, subject.sent(rows, keys)), "what is decoded from the bytes is not what decompress says"
+        np.array_equal(arrived, subject.sent(rows, keys)),
+        "what another process decodes from the bytes is not what decompress says here",
     )
     accepted = [
         repr(codec).removeprefix("qsim.codecs.")
@@ -398,8 +400,15 @@ def pickles(subject: Subject) -> Finding:
     held.close()
     rows = rows_of(subject)
     keys = subject.words(len(rows), _PURE)
-    same = wire(copy, Vectors.dense(rows), keys) == wire(subject.compressor, Vectors.dense(rows), keys)
-    return Finding(same, "" if same else "the copy makes other messages")
+    here = wire(subject.compressor, Vectors.dense(rows), keys)
+    refuse_unless(wire(copy, Vectors.dense(rows), keys) == here, "the copy makes other messages")
+    there = elsewhere(wire, subject.compressor, Vectors.dense(rows), keys)
+    refuse_unless(
+        there == here,
+        "another process makes other messages: they depend on more than vector and key (the process, hashes of"
+        " strings, a generator that no key seeds)",
+    )
+    return Finding(True, "a copy here, and one in another process")
 
 
 def prints_as_code(subject: Subject) -> Finding:
