@@ -145,12 +145,13 @@ def test_dense_and_sparse_alone_or_in_a_batch_give_one_message(compressor, rows,
         row[: v.size] = v
     keys = qsim.Key(word).words(0, len(rows))
     together = compressor.compress(Vectors.dense(block), keys)
-    parts = []
+    parts, stored = [], []
     for row, key in zip(block, keys, strict=True):
         extra = data.draw(arrays(np.bool_, n))  # stored zeros change nothing
-        kept = np.flatnonzero((row != 0) | extra)
-        parts.append(compressor.compress(sparse(row, kept), np.array([key], np.uint64)))
+        stored.append(sparse(row, np.flatnonzero((row != 0) | extra)))
+        parts.append(compressor.compress(stored[-1], np.array([key], np.uint64)))
     assert together == type(together).join(parts)
+    assert compressor.compress(Floats.join([Floats.of(v) for v in stored]).vectors(), keys) == together
     codec = qsim.channel.default_codec(compressor)
     packets = codec.encode(type(together).join(parts))
     assert codec.encode(together).data.tobytes() == packets.data.tobytes()  # the sign of zero, too

@@ -67,6 +67,10 @@ class Bucketed(Compressor):
     def keeps_sparse(self) -> bool:
         return self.compressor.keeps_sparse
 
+    @property
+    def ignores_zeros(self) -> bool:
+        return self.compressor.ignores_zeros
+
     def compress(self, v: Vectors, keys: NDArray[np.uint64], memory: Memory | None = None) -> Levels:
         """Compress a batch. Raises NotFiniteError for NaN, infinity and what the compressor refuses."""
         from qsim.kernels.buckets import fold_buckets

@@ -45,6 +45,7 @@ class NaturalDithering(Compressor):
     norm: Norm = "l2"
 
     emits = Levels
+    ignores_zeros = True
 
     def __post_init__(self) -> None:
         whole("levels", self.levels, least=1, most=126)  # 2^-125 is the least ratio that is worth a level

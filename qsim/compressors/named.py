@@ -27,6 +27,10 @@ class Named(Compressor, ABC):
     def summable(self) -> bool:
         return self.same_as.summable
 
+    @property
+    def ignores_zeros(self) -> bool:
+        return self.same_as.ignores_zeros
+
     def compress(self, v: Vectors, keys: NDArray[np.uint64], memory: Memory | None = None) -> Message:
         return self.same_as.compress(v, keys, memory)
 

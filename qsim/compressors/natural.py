@@ -38,6 +38,7 @@ class NaturalCompression(Compressor):
 
     emits = Levels
     dense = True
+    ignores_zeros = True
 
     def compress(self, v: Vectors, keys: NDArray[np.uint64], memory: Memory | None = None) -> Levels:
         """Quantize a batch. Raises NotFiniteError for NaN, infinity and magnitudes above 2^127."""

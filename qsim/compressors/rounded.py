@@ -50,6 +50,7 @@ class RoundedFloats(Compressor):
 
     emits = Floats
     dense = True
+    ignores_zeros = True
 
     def __post_init__(self) -> None:
         one_of("format", self.format, tuple(_KEPT))

@@ -143,6 +143,10 @@ class OneBit(Compressor):
     def keeps_sparse(self) -> bool:
         return self.support_only
 
+    @property
+    def ignores_zeros(self) -> bool:
+        return self.support_only
+
     def compress(self, v: Vectors, keys: NDArray[np.uint64], memory: Memory | None = None) -> Signs:
         """Take the signs of a batch; the keys are not used. Raises NotFiniteError for NaN and infinity."""
         from qsim.kernels.signs import means_of_signs
