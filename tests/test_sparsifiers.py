@@ -71,6 +71,23 @@ def test_topk_is_the_oracles(v: np.ndarray, k: int) -> None:
     assert entries(TopK(k).quantize(v, qsim.Key(0))) == oracles.topk(v, k)
 
 
+def test_topk_of_every_number_of_entries() -> None:
+    """One more than k, k, one fewer; distinct, and all of one magnitude."""
+    for entries_, k in itertools.product(range(1, 9), repeat=2):
+        for v in (np.arange(1, entries_ + 1), np.full(entries_, 3.0)):
+            v = np.append(v, 0).astype(np.float32)
+            assert entries(TopK(k).quantize(v, qsim.Key(0))) == oracles.topk(v, k)
+
+
+def test_topk_where_the_guess_leaves_one_too_few() -> None:
+    """The sample sees all of the k - 1 large ones, which alone reach the bound; the rest is as small as can be."""
+    v = np.full(20_000, 1e-45, np.float32)
+    v[: 4 * 100 : 4] = 2
+    message = TopK(101).quantize(v, qsim.Key(0))
+    assert message.index.tolist() == sorted([*range(0, 400, 4), 1])
+    assert TopK(150).quantize(v, qsim.Key(0)).nonzeros == 150
+
+
 @given(vectors, st.one_of(few.map(lambda x: abs(float(x)) + 1), st.floats(1e-3, 1e30)))
 def test_hard_threshold_is_the_oracles(v: np.ndarray, threshold: float) -> None:
     compressor = HardThreshold(threshold)
@@ -238,6 +255,10 @@ def test_refusals() -> None:
             block[1, 70] = bad
             with pytest.raises(NotFiniteError, match="row 1 .* coordinate 70"):
                 compressor.compress(Vectors.dense(block), qsim.Key(0).words(0, 3))
+    for n in range(1, 130):  # at every place of a strip, and behind the last
+        for bad in (math.inf, -math.inf, math.nan):
+            with pytest.raises(NotFiniteError, match=f"coordinate {n - 1}:"):
+                TopK(1).quantize([*np.ones(n - 1), bad], qsim.Key(0))
     for positions in ("sent", "drawn"):
         with pytest.raises(NotFiniteError, match=r"row 0 .*e[+]38 at coordinate 1: it could be sent scaled by 2,"):
             RandK(1, positions).quantize([1.0, 2e38], qsim.Key(0))

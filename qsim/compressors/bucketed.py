@@ -26,7 +26,7 @@ class Bucketed(Compressor):
 
     Sparse input stays sparse if C keeps it so, at a cost of O(non-zeros + buckets).
 
-    Source: Alistarh et al., "QSGD", NeurIPS 2017, section 5.
+    Source: Alistarh et al., "QSGD", NeurIPS 2017, section 4.
 
     >>> import qsim
     >>> compressor = qsim.compressors.Bucketed(qsim.QSGD(levels=1), size=2)
