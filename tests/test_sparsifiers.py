@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from oracles import uniform24
 from scipy.stats import binom, chi2
 
 import qsim
@@ -359,6 +360,30 @@ def test_coordinates_are_kept_independently_in_every_strip(n: int, word: int) ->
     """Long rows with a remainder: bit for bit the oracle's, dense, where hashing takes a short cut."""
     v = np.ones(n, np.float32)
     assert entries(Bernoulli(0.05).quantize(v, qsim.Key(word))) == oracles.bernoulli(v, 0.05, word)
+
+
+@pytest.mark.parametrize("n", [1, 64, 100])
+def test_the_uniform_at_the_bound_keeps_nothing(n: int) -> None:
+    """Coordinate i is kept for u < p 2^24, and the uniform that is equal is the first that is not: exactly."""
+    for word, i in itertools.product(range(1, 6), (0, n - 1)):
+        v, key, u = np.ones(n, np.float32), qsim.Key(word), uniform24(i, word)
+        for batch in (Vectors.dense(v), sparse(v, np.arange(n))):
+            for steps, kept in ((u, False), (u + 1, True)):
+                message = Bernoulli(steps / 2**24).compress(batch, np.array([key.word], np.uint64))
+                assert (i in message.index.tolist()) == kept
+        pair = np.zeros(n + 1, np.float32)  # with n large ones: Wangni keeps i with probability u / 2^24
+        pair[i], pair[i - 1] = u / 2**24, 1 - u / 2**24
+        assert i not in Wangni(1).quantize(pair, key).index.tolist()
+        pair[i], pair[i - 1] = (u + 1) / 2**24, 1 - (u + 1) / 2**24
+        assert i in Wangni(1).quantize(pair, key).index.tolist()
+
+
+def test_coordinates_past_65536() -> None:
+    v = np.ones(70_003, np.float32)
+    dense = Bernoulli(0.05).quantize(v, qsim.Key(7))
+    assert Bernoulli(0.05).compress(sparse(v, np.arange(v.size)), np.array([7], np.uint64)) == dense
+    kept = [i for i in range(65_500, v.size) if uniform24(i, 7) < round(0.05 * 2**24)]
+    assert dense.index[dense.index >= 65_500].tolist() == kept
 
 
 # Certificates: never exceeded, and attained.
