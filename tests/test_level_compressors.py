@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 import qsim
-from qsim.batch import Levels, Vectors
+from qsim.batch import Floats, Levels, Vectors
 from qsim.codecs import Dense, Elias, SparseFloats, Varint
 from qsim.compressors import (
     NUQSGD,
@@ -88,13 +88,15 @@ def test_dense_and_sparse_alone_or_in_a_batch_give_one_message(compressor, rows,
     together = compressor.compress(Vectors.dense(block), keys)
     values = compressor.decompress(together, keys).to_dense()
     assert decoded(compressor, Vectors.dense(block.astype(np.float64)), keys).tobytes() == values.tobytes()
-    parts = []
+    parts, stored = [], []
     for b, row in enumerate(block):
-        kept = np.flatnonzero((row != 0) | data.draw(arrays(np.bool_, n)))  # stored zeros change nothing
-        parts.append(compressor.compress(sparse(row, kept), keys[b : b + 1]))
+        stored.append(sparse(row, np.flatnonzero((row != 0) | data.draw(arrays(np.bool_, n)))))  # zeros change nothing
+        parts.append(compressor.compress(stored[-1], keys[b : b + 1]))
         assert np.array_equal(compressor.decompress(parts[-1], keys[b : b + 1]).to_dense()[0], values[b])
+    whole = Floats.join([Floats.of(v) for v in stored]).vectors()
+    assert np.array_equal(decoded(compressor, whole, keys), values)
     if compressor.emits is Levels:
-        assert together == Levels.join(parts)
+        assert together == Levels.join(parts) == compressor.compress(whole, keys)
 
 
 @each

@@ -46,7 +46,17 @@ class Compressor:
 
     @property
     def summable(self) -> bool:
-        """Whether messages made with one key can be summed as they are, without decoding them."""
+        """Whether messages can be summed in flight: added number by number, without decoding them.
+
+        The promise, for the messages m_1, ..., m_W of vectors of one length, made with one key and carried by the usual
+        codec: m_1.plus(m_2)... is a message that this codec carries too, with as many numbers, and what it decodes to
+        is the sum of what m_1, ..., m_W decode to, but for the rounding of sums in float32. Levels may grow, to W s.
+
+        So messages must be linear in numbers at places that the key alone decides: all n (`Identity`, `Sign`, whose
+        scale is always 1), or drawn ones (`RandK(k, "drawn")`). Not so the others: coordinates that depend on the
+        vector, levels of a norm of its own (`Levels.plus` adds them for a shared one), means, powers of two, sums that
+        16 bits do not hold, and a dither that would be subtracted once for W messages.
+        """
         return False
 
     @property

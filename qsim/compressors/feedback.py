@@ -57,6 +57,10 @@ class ErrorFeedback(Compressor):
         return self.compressor.asymptotic
 
     @property
+    def summable(self) -> bool:
+        return self.compressor.summable
+
+    @property
     def keeps_sparse(self) -> bool:
         return self.compressor.keeps_sparse
 

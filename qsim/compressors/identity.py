@@ -17,7 +17,7 @@ from qsim.options import option
 class Identity(Compressor):
     """Sends the vector as it is: Q(v) = v, in float32.
 
-    Unbiased with variance omega = 0. A sparse vector stays sparse.
+    Unbiased with variance omega = 0. A sparse vector stays sparse. Messages can be summed in flight.
 
     >>> import qsim
     >>> qsim.Identity().quantize([1.0, 0.5], qsim.Key(0)).vectors().to_dense()
@@ -27,6 +27,7 @@ class Identity(Compressor):
     emits = Floats
     ignores_zeros = True
     dense = True
+    summable = True
 
     def compress(self, v: Vectors, keys: NDArray[np.uint64], memory: Memory | None = None) -> Floats:
         """Return the rows unchanged. Raises NotFiniteError for NaN and infinity."""

@@ -32,8 +32,8 @@ class RoundedFloats(Compressor):
     is at most (nearest: half of) that, the relative one has no bound, and for float16 the mean is right to 2^-48.
     Entries above the largest number, 65504 or 3.39e38, are refused. Sparse input stays sparse.
 
-    Source: IEEE 754-2019 (binary16); Gupta et al., "Deep learning with limited numerical precision", ICML 2015,
-    section 3.
+    Source: Gupta et al., "Deep learning with limited numerical precision", ICML 2015, section 3; float16 is binary16 of
+    IEEE 754-2019.
 
     >>> import qsim
     >>> compressor = qsim.compressors.RoundedFloats("bfloat16", rounding="nearest")
@@ -50,6 +50,7 @@ class RoundedFloats(Compressor):
 
     emits = Floats
     dense = True
+    ignores_zeros = True
 
     def __post_init__(self) -> None:
         one_of("format", self.format, tuple(_KEPT))

@@ -19,7 +19,8 @@ class Scaled(Compressor):
 
     The factor goes into the scale on the wire (rounded once to float32). Sparse input stays sparse if Q keeps it so.
 
-    Source: e.g. Richtarik, Sokolov, Fatkhullin, "EF21", NeurIPS 2021, section 2.
+    Source: Beznosikov, Horvath, Richtarik, Safaryan, "On biased compression for distributed learning", JMLR 24 (276),
+    2023.
 
     >>> import qsim
     >>> round(qsim.Scaled(qsim.QSGD(levels=1)).contraction(16), 6)
@@ -45,6 +46,10 @@ class Scaled(Compressor):
     @property
     def asymptotic(self) -> bool:
         return self.compressor.asymptotic
+
+    @property
+    def summable(self) -> bool:
+        return self.compressor.summable
 
     @property
     def keeps_sparse(self) -> bool:

@@ -32,7 +32,8 @@ class Then(Compressor):
 
     The two draw from different keys, fold(key, 0) and fold(key, 1). Sparse input stays sparse if `first` keeps it so.
 
-    Source: Basu, Data, Karakus, Diggavi, "Qsparse-local-SGD", NeurIPS 2019 (QSGD of Top-k, plain and scaled).
+    Source: Basu, Data, Karakus, Diggavi, "Qsparse-local-SGD", NeurIPS 2019 (QSGD of Top-k, plain and scaled); two
+    unbiased ones: Horvath et al., "Natural compression", MSML 2022, Theorem 5.
 
     >>> import qsim
     >>> compressor = qsim.compressors.Then(qsim.compressors.TopK(2), qsim.QSGD(levels=1))
@@ -76,7 +77,7 @@ class Then(Compressor):
 
     @property
     def summable(self) -> bool:
-        """Whether messages made with one key can be summed: those of `second`."""
+        """Whether messages made with one key can be summed in flight: those of `second`."""
         return self.second.summable
 
     def compress(self, v: Vectors, keys: NDArray[np.uint64], memory: Memory | None = None) -> Message:

@@ -136,6 +136,15 @@ class SharedPickle:
         self._file.close()
 
 
+def portable(thing: object) -> bytes:
+    """Pickle an object so that any Python process on this machine can load it."""
+    import cloudpickle
+
+    with _hidden_modules_by_value():
+        pickled: bytes = cloudpickle.dumps(thing, protocol=5)
+    return pickled
+
+
 @contextmanager
 def _hidden_modules_by_value() -> Iterator[None]:
     """Let what modules define travel by value where another process would not find it, or would find another file."""
