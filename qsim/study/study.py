@@ -53,6 +53,11 @@ class Cell:
     run: Run
     engine: Engine = field(default_factory=Serial)
 
+    @property
+    def name(self) -> str:
+        """What one calls it: the curve and the seed."""
+        return f"{self.curve}, seed {self.run.seed}"
+
 
 @dataclass(frozen=True)
 class Study:
