@@ -11,8 +11,10 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 
+from qsim.compressors import Compressor
 from qsim.engines import Serial
 from qsim.engines.shared import SharedPickle
+from qsim.study.carried import with_compressors
 from qsim.study.computing import Done, Task, compute, cores, prepare, seconds
 from qsim.study.identity import Identity, UnknowableError, identify
 from qsim.study.pool import over_processes, share
@@ -50,6 +52,7 @@ def run_study(
     settings: Settings | None = None,
     *,
     name: str = "study",
+    compressors: Mapping[str, Compressor] | None = None,
     jobs: int | None = None,
     cache: bool | Store = True,
     progress: bool | None = None,
@@ -58,6 +61,7 @@ def run_study(
     """Run all cells of a study, those that are stored already left out, and return the results.
 
     settings: by default the study's own.
+    compressors: further ones, by the names of their curves (see `with_compressors`).
     jobs: how many processes; 1: this one. By default a process for each core, if at least two cells are missing and
         the estimated work is above three seconds, else this one. Cells with an engine of their own run in this one,
         one after the other, and so do all of a timed study.
@@ -75,15 +79,8 @@ def run_study(
     """
     settings = study.defaults if settings is None else settings
 
-    def run(cells: Sequence[Cell]) -> list[Done]:
-        return run_cells(cells, name=name, timed=study.timed, jobs=jobs, cache=cache, progress=progress, log=log)
-
-    cells = study.cells(settings)
-    return collect(settings, cells, run(cells))
-
-
-def collect(settings: Settings, cells: Sequence[Cell], done: Sequence[Done]) -> Results:
-    """Return the results of cells that are done."""
+    cells = with_compressors(study, study.cells(settings), compressors or {})
+    done = run_cells(cells, name=name, timed=study.timed, jobs=jobs, cache=cache, progress=progress, log=log)
     return Results(settings, cells, [one.trace for one in done], [one.seconds for one in done])
 
 
