@@ -86,13 +86,17 @@ def compare(first: Saved, second: Saved) -> tuple[str, Figure]:
     if first.settings != second.settings:
         lines += ["settings differ:", f"  A: {first.settings or 'not known'}", f"  B: {second.settings or 'not known'}"]
     keys = _keys(first.table, second.table)
-    over_rounds = {"curve", "round", "loss"} <= set(first.table.columns)
+    over_rounds = keys == ["curve", "round"] and "loss" in first.table
     pairs = _finals(first, second) if over_rounds else first.table.merge(second.table, on=keys, suffixes=(" A", " B"))
     names = ["curve"] if over_rounds else keys
     lines += _unmatched(first, second, names)
-    columns = [name for name in first.table.columns if name not in keys and f"{name} A" in pairs]
-    columns = [name for name in columns if all(is_numeric_dtype(pairs[f"{name} {x}"]) for x in "AB")]
+    columns = [name for name in first.table.columns if name not in keys and is_numeric_dtype(first.table[name])]
+    for name in columns:
+        if not is_numeric_dtype(second.table[name]):
+            raise RequestError(f"the {name!r} of {second.label} are not all numbers, as those of {first.label} are")
     shown = [name for name in columns if not name.endswith(("_low", "_high")) and name not in ("seeds", "round")]
+    if over_rounds:
+        lines.append("at the last round that both have; noise: the 95% bands of A and B, taken as independent")
     for name in shown:
         lines += _differences(pairs, name, names, f"{name}_low" in columns)
     figure = _curves(first, second) if over_rounds else _scatters(pairs, shown, first, second)
@@ -150,10 +154,8 @@ def _curves(first: Saved, second: Saved) -> Figure:
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 
-    both = all(
-        "suboptimality" in saved.table and saved.table["suboptimality"].notna().any() for saved in (first, second)
-    )
-    y = "suboptimality" if both else "loss"
+    known = [s.table["suboptimality"].notna().any() for s in (first, second) if "suboptimality" in s.table]
+    y = "suboptimality" if known == [True, True] else "loss"
     sides, line = {"A": first, "B": second}, cast("Any", Line2D)  # its stub knows dashes less well than it does
     curves = list(dict.fromkeys([*first.table["curve"], *second.table["curve"]]))
     with mpl.rc_context(STYLE):
@@ -165,13 +167,9 @@ def _curves(first: Saved, second: Saved) -> Figure:
                     _draw(ax, saved.table[saved.table["curve"] == curve], x, y, look(place), side)
             ax.set(xlabel=LABELS[x.removeprefix("cumulative_")], xscale="log" if x == _BITS else "linear", yscale="log")
         axes[0].set_ylabel(LABELS[y])
-        handles = [
-            Line2D([], [], label=curve, **look(place) | {"linestyle": "-"}) for place, curve in enumerate(curves)
-        ]
-        handles += [
-            Line2D([], [], color="0.4", linestyle=dash, label=f"{x}: {saved.label}")
-            for x, saved, dash in (("A", first, (0, (2, 1.5))), ("B", second, "-"))
-        ]
+        styles = [look(place) | {"linestyle": "-", "label": curve} for place, curve in enumerate(curves)]
+        styles += [{"color": "0.4", "linestyle": _DASHES[x], "label": f"{x}: {s.label}"} for x, s in sides.items()]
+        handles = [line([], [], **style) for style in styles]
         figure.legend(handles=handles, loc="outside lower center", ncols=min(4, len(handles)))
     return figure
 
@@ -204,6 +202,7 @@ def _scatters(pairs: pd.DataFrame, names: list[str], first: Saved, second: Saved
             if (a[good] > 0).all() and (b[good] > 0).all():
                 ax.set(xscale="log", yscale="log")
             ax.plot(a[good], b[good], linestyle="", marker="o", color=look(5)["color"], alpha=0.6)
-            ax.axline((1, 1), slope=1, color="0.6", linewidth=0.8)
+            ends = [np.min([a[good], b[good]]), np.max([a[good], b[good]])] if good.any() else []
+            ax.plot(ends, ends, color="0.6", linewidth=0.8)
         figure.suptitle(f"A: {first.label}, B: {second.label}", fontsize=8)
     return figure

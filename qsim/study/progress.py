@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from qsim.storage import user_cache
 
+_KNOWN = 3.0  # seconds of computing before a rate is told
 _EVERY = 20.0  # seconds between two lines where there is no terminal
 
 
@@ -71,7 +72,7 @@ class Progress:
     def __init__(self, name: str, cells: int, found: int, rounds: int, show: bool | None = None) -> None:
         self._name, self._cells, self._found, self._done = name, cells, found, found
         self._rounds, self._left = 0, rounds
-        self._start = self._said = time.monotonic()
+        self._begun = self._said = time.monotonic()
         terminal = show or (show is None and sys.stderr.isatty())
         self._lines = show is None and not terminal
         self._bar: Any = tqdm(
@@ -86,6 +87,7 @@ class Progress:
 
     def rounds(self, done: int) -> None:
         """Count rounds of a cell that is not done yet."""
+        self._begun = self._begun if self._rounds else time.monotonic()  # processes and kernels are there
         self._rounds += done
         self._bar.update(done)
         now = time.monotonic()
@@ -119,6 +121,8 @@ class Progress:
         return f"{self._name}: {self._done} of {self._cells} cells{found}"
 
     def _line(self, now: float) -> str:
-        rate = self._rounds / (now - self._start)
-        seconds = int((self._left - self._rounds) / rate) if rate > 0 else 0
+        if self._rounds == 0 or now - self._begun < _KNOWN:
+            return self._state()
+        rate = self._rounds / (now - self._begun)
+        seconds = int((self._left - self._rounds) / rate)
         return f"{self._state()}, {rate:,.0f} rounds/s, about {seconds // 60}:{seconds % 60:02d} left"
