@@ -77,7 +77,7 @@ class Progress:
         self._lines = show is None and not terminal
         self._bar: Any = tqdm(
             total=rounds,
-            unit="round",
+            unit=" rounds",
             delay=0 if show else 1,
             disable=not terminal,
             leave=False,
@@ -87,7 +87,9 @@ class Progress:
 
     def rounds(self, done: int) -> None:
         """Count rounds of a cell that is not done yet."""
-        self._begun = self._begun if self._rounds else time.monotonic()  # processes and kernels are there
+        if not self._rounds:  # processes and kernels are there: now the clock runs
+            self._begun = time.monotonic()
+            self._bar.unpause()
         self._rounds += done
         self._bar.update(done)
         now = time.monotonic()
