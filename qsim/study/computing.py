@@ -13,7 +13,7 @@ from typing import Any
 
 from qsim.engines import Engine, Serial
 from qsim.simulation import Run, simulate
-from qsim.study.identity import Identity
+from qsim.study.identity import Identity, identify
 from qsim.study.store import Store
 from qsim.trace import Trace
 
@@ -83,7 +83,7 @@ def seconds(run: Run) -> float:
 
 
 def prepare(tasks: Iterable[Task]) -> None:
-    """Solve for the optima, and compile the kernels: many processes would all do the same.
+    """Solve for the optima, and compile the kernels of shipped parts: many processes would all do the same.
 
     What fails here fails again in the run that it belongs to, and is reported there.
     """
@@ -101,7 +101,7 @@ def prepare(tasks: Iterable[Task]) -> None:
                 run.objective.optimum(data)
                 solved.add((run.objective, data.digest))
             kind = folder / sha256(_kind(run).encode()).hexdigest()[:16]
-            if not kind.exists():
+            if not kind.exists() and not identify(run).modules:  # a user's part is not run here: it may do anything
                 simulate(replace(run, rounds=min(run.rounds, 2), until=None, optimum=False), progress=False)
                 kind.touch()
 

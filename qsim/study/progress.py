@@ -9,7 +9,7 @@ import traceback
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from tqdm import tqdm
 
@@ -27,35 +27,24 @@ class Log:
 
     def __init__(self, path: Path | None) -> None:
         self.path = path
-        self._file: TextIO | None = None
         if path is not None:
             with suppress(OSError):
                 path.parent.mkdir(parents=True, exist_ok=True)
-                self._file = path.open("a", encoding="utf-8")
-        if self._file is None:
-            self.path = None
 
     @classmethod
     def new(cls, name: str) -> Log:
-        """Begin a log that is named by the time, the study and the process."""
+        """Return a log that is named by the time, the study and the process."""
         return cls(folder() / f"{datetime.now():%Y-%m-%d-%H%M%S}-{name}-{os.getpid()}.log")
 
     def write(self, text: str) -> None:
         """Add lines."""
-        if self._file is not None:
-            with suppress(OSError):
-                self._file.write("".join(f"{datetime.now():%H:%M:%S} {line}\n" for line in text.splitlines()))
-                self._file.flush()
+        if self.path is not None:
+            with suppress(OSError), self.path.open("a", encoding="utf-8") as file:
+                file.write("".join(f"{datetime.now():%H:%M:%S} {line}\n" for line in text.splitlines()))
 
     def write_error(self, what: str, error: BaseException) -> None:
         """Add an exception with its traceback."""
         self.write(f"{what}\n{''.join(traceback.format_exception(error))}")
-
-    def close(self) -> None:
-        """Close the file."""
-        if self._file is not None:
-            with suppress(OSError):
-                self._file.close()
 
 
 def folder() -> Path:

@@ -104,6 +104,8 @@ def run_cells(
         if found is not None:
             done[number] = Done(found, [], found=True)
     missing = {number: task for number, task in tasks.items() if number not in done}
+    if missing and store is not None:
+        store.require_writable()
     log.write(f"{name}: {len(tasks)} runs of {len(cells)} cells, {len(done)} of them stored before")
     failures: dict[int, BaseException] = {}
     shown = Progress(name, len(tasks), len(done), sum(task.run.rounds for task in missing.values()), progress)
@@ -118,14 +120,21 @@ def run_cells(
                 else:
                     failures[number] = answer
     except KeyboardInterrupt:
-        kept = f"{len(done)} of {len(tasks)} cells of {name} are stored" if store else f"nothing of {name} is stored"
-        raise KeyboardInterrupt(f"{kept}; the same command goes on from there" if store else kept) from None
+        raise KeyboardInterrupt(_kept(name, tasks, store)) from None
     finally:
         shown.close()
     if failures:
         failed = [Failure(cells[n], failures[twin]) for n, twin in enumerate(twins) if twin in failures]
         raise CellsFailedError(failed, len(cells))
     return [done[twin] for twin in twins]
+
+
+def _kept(name: str, tasks: Mapping[int, Task], store: Store | None) -> str:
+    """Say what of a study is stored, when it is stopped."""
+    if store is None:
+        return f"nothing of {name} is kept"
+    kept = sum(store.file(task.identity.key).exists() for task in tasks.values() if task.identity is not None)
+    return f"{kept} of {len(tasks)} cells of {name} are stored; the same command goes on from there"
 
 
 def _plan(cells: Sequence[Cell], store: Store | None, log: Log) -> tuple[dict[int, Task], list[int]]:

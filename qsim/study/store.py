@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from qsim.simulation import Run
-from qsim.storage import user_cache
+from qsim.storage import can_write, user_cache
 from qsim.study.identity import Identity, identify
 from qsim.trace import Trace, environment
 
@@ -70,7 +70,7 @@ class Store:
             found = trace.provenance.pop("cell")["key"]
             if found != key:
                 raise ValueError(f"{path} holds the cell {found[:8]}...")
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
         except (OSError, ValueError, KeyError, TypeError) as error:
             warnings.warn(f"a stored cell can't be read and is computed again: {error}", stacklevel=2)
@@ -96,6 +96,14 @@ class Store:
                 f" ({_free(self.folder)}). Make room there (python -m qsim.study clean), set QSIM_CACHE_DIR to a folder"
                 " on another disk, or run with --no-cache"
             ) from error
+
+    def require_writable(self) -> None:
+        """Refuse a folder that no cell could be written to, before one is computed. Raises StoreError."""
+        if not can_write(self.folder):
+            raise StoreError(
+                f"no cell can be stored in {self.folder}, as it can't be written; set QSIM_CACHE_DIR to another folder,"
+                " or run with --no-cache"
+            )
 
     @contextmanager
     def claim(self, key: str) -> Iterator[bool]:

@@ -278,8 +278,7 @@ def _logged(options: Namespace, names: Sequence[str]) -> Iterator[Log]:
         log.write_error("stopped", error)
         raise
     finally:
-        log.close()
-        if log.path is not None:
+        if log.path is not None and log.path.exists():
             print(f"log: {log.path}", file=sys.stderr)
 
 
