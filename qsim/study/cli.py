@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from argparse import SUPPRESS, ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Callable, Sequence
-from errno import EDQUOT, ENOSPC
 from pathlib import Path
 
 import qsim
@@ -66,11 +65,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     except (NotFiniteError, NoOptimumError, StoreError) as error:
         print(f"error: {error}", file=sys.stderr)
-        return 1
-    except OSError as error:
-        if error.errno not in (ENOSPC, EDQUOT):
-            raise
-        print(f"error: {error}; the cells that were finished are kept", file=sys.stderr)
         return 1
 
 

@@ -114,7 +114,7 @@ def run_cells(
             for number, answer in answers:
                 _note(log, cells[number], tasks[number], answer)
                 if isinstance(answer, StoreError):
-                    raise answer
+                    raise StoreError(f"{answer}. {_kept(name, tasks, store)}") from answer
                 if isinstance(answer, Done):
                     done[number] = answer
                 else:
@@ -132,7 +132,7 @@ def run_cells(
 def _kept(name: str, tasks: Mapping[int, Task], store: Store | None) -> str:
     """Say what of a study is stored, when it is stopped."""
     if store is None:
-        return f"nothing of {name} is kept"
+        return f"nothing of {name} is stored"
     kept = sum(store.file(task.identity.key).exists() for task in tasks.values() if task.identity is not None)
     return f"{kept} of {len(tasks)} cells of {name} are stored; the same command goes on from there"
 

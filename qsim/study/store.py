@@ -93,7 +93,7 @@ class Store:
             size = sum(array.nbytes for array in (trace.weights, *trace.columns.values()))
             raise StoreError(
                 f"{error.strerror or error}: a cell of up to {size:,} bytes can't be stored in {self.folder}"
-                f" ({_free(self.folder)}). Make room there (python -m qsim.study clean), set QSIM_CACHE_DIR to a folder"
+                f" ({free(self.folder)}). Make room there (python -m qsim.study clean), set QSIM_CACHE_DIR to a folder"
                 " on another disk, or run with --no-cache"
             ) from error
 
@@ -171,7 +171,7 @@ def _stat(path: Path) -> os.stat_result:
         return os.stat_result((0,) * 10)
 
 
-def _free(folder: Path) -> str:
+def free(folder: Path) -> str:
     """Say how much room there is in a folder, or in the nearest above it that there is."""
     there = next((place for place in (folder, *folder.parents) if place.exists()), None)
     return "its disk is not there" if there is None else f"{shutil.disk_usage(there).free:,} bytes are free"

@@ -10,6 +10,8 @@ from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from errno import EDQUOT, ENOSPC
+from pathlib import Path
 from typing import Any
 
 from qsim.compressors import Compressor
@@ -23,7 +25,7 @@ from qsim.study.catalog import RequestError
 from qsim.study.identity import UnknowableError
 from qsim.study.progress import Log
 from qsim.study.runner import CellsFailedError, run_cells, run_study
-from qsim.study.store import Store
+from qsim.study.store import Store, StoreError, free
 from qsim.study.study import Cell, Settings, Study
 
 _SETTINGS = ("data", "workers", "rounds", "seeds", "vectors")
@@ -120,7 +122,8 @@ def export_cells(options: Namespace) -> int:
         except CellsFailedError as error:
             return _report(given, name, error, options, log, ", no table is written")
         frame = export.frame(name, cells, [one.trace for one in done])
-        path = export.write(frame, options.out / f"{name}_cells.{options.format}")
+        with _with_room(options.out):
+            path = export.write(frame, options.out / f"{name}_cells.{options.format}")
         _say(log, f"{name}: {len(cells)} cells, {len(frame):,} rows; wrote {path}")
     return 0
 
@@ -132,8 +135,9 @@ def compare(options: Namespace) -> int:
     first, second = against.find(options.names)
     text, figure = against.compare(first, second)
     paths = [options.out / f"compare_{first.name}.{kind}" for kind in ("pdf", "png")]
-    for path in paths:
-        output.save(figure, path)
+    with _with_room(options.out):
+        for path in paths:
+            output.save(figure, path)
     print(f"{text}\n\nwrote {', '.join(map(str, paths))}")
     return 0
 
@@ -147,7 +151,8 @@ def _run(given: str, name: str, study: Study, options: Namespace, log: Log) -> i
             )
         except CellsFailedError as error:
             return _report(given, name, error, options, log, ", no figure is drawn")
-    paths = output.write(options.out, name, study, results, formats=("pdf", "png", *(options.format or ())))
+    with _with_room(options.out):
+        paths = output.write(options.out, name, study, results, formats=("pdf", "png", *(options.format or ())))
     print(output.findings(name, study, results))
     took = f"{len(results.cells)} runs in {time.perf_counter() - start:.1f} s"
     _say(log, f"{name}: {took}; wrote {', '.join(map(str, paths))}")
@@ -259,6 +264,20 @@ def _added(options: Namespace) -> Iterator[dict[str, Compressor]]:
     except NotCarriedError as error:
         where = ", ".join(name for name in catalog.names() if catalog.find(name)[1].carrier is not None)
         raise RequestError(f"--compressor: {error} (of the shipped studies, these take one: {where})") from None
+
+
+@contextmanager
+def _with_room(folder: Path) -> Iterator[None]:
+    """Say it plainly if the disk that the block writes to is full. Raises StoreError."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (ENOSPC, EDQUOT):
+            raise
+        raise StoreError(
+            f"{error.strerror}: results can't be written to {folder} ({free(folder)}). Make room there, or name another"
+            " folder by --out. The cells that were computed are kept"
+        ) from error
 
 
 def _running(options: Namespace) -> dict[str, Any]:
