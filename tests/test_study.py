@@ -106,27 +106,6 @@ def test_paired_differences() -> None:
     assert "noise is not known" in str(Difference(0.1, 0.1, 0.1, 1))
 
 
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        (["s_swep"], "did you mean 's_sweep'"),
-        (["s_sweep", "--data", "adlt"], "adult"),
-        (["nowhere.py"], "no study file"),
-        (["all", "seminar"], "all takes no further names"),
-        (["list", "seminar"], "list takes no names"),
-        (["show"], "show takes the name of one study"),
-        (["s_sweep", "--rounds", "0"], "rounds must be a whole number of at least 1"),
-        (["s_sweep", "--workers", "-3"], "workers"),
-        (["s_sweep", "--seeds", "0"], "seeds"),
-        (["s_sweep", "--data", "spark_sample", "--workers", "323"], "322"),
-    ],
-)
-def test_bad_requests_end_with_2_and_say_why(arguments, words, tmp_path, capsys) -> None:
-    assert study(*arguments, out=tmp_path) == 2
-    assert words in capsys.readouterr().err
-    assert not list(tmp_path.iterdir())
-
-
 def test_a_file_without_a_study_is_named(tmp_path: Path, capsys) -> None:
     path = tmp_path / "empty.py"
     path.write_text("x = 1")

@@ -7,7 +7,7 @@ import sys
 import time
 import traceback
 from argparse import Namespace
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from errno import EDQUOT, ENOSPC
@@ -20,7 +20,7 @@ from qsim.loading import evaluate
 from qsim.options import nearest
 from qsim.storage import can_write
 from qsim.study import against, catalog, export, output, progress
-from qsim.study.carried import NotCarriedError, with_compressors
+from qsim.study.carried import with_compressors
 from qsim.study.catalog import RequestError
 from qsim.study.identity import UnknowableError
 from qsim.study.progress import Log
@@ -68,9 +68,10 @@ def run(options: Namespace) -> int:
     studies = [(text, *catalog.find(text)) for text in given]  # all are found before the first is run
     if options.only and len(studies) > 1:
         raise RequestError("--only is for the cells of one study")
-    if not can_write(options.out):
-        raise RequestError(f"--out {options.out} is not a folder that can be written")
-    with _logged(options, [name for _, name, _ in studies]) as log:
+    _compressors(options, {name: study for _, name, study in studies})
+    _running(options)
+    _require_folder(options)
+    with _logged([name for _, name, _ in studies]) as log:
         if options.only:
             return _run_only(*studies[0], options, log)
         return max([_run(*study, options, log) for study in studies])
@@ -113,10 +114,9 @@ def export_cells(options: Namespace) -> int:
     given = options.names[0]
     name, study = catalog.find(given)
     export.require(options.format)
-    if not can_write(options.out):
-        raise RequestError(f"--out {options.out} is not a folder that can be written")
-    with _logged(options, [name]) as log:
-        cells = _cells(study, options)
+    _require_folder(options)
+    cells = _cells(study, options)
+    with _logged([name]) as log:
         try:
             done = run_cells(cells, name=name, timed=study.timed, log=log, **_running(options))
         except CellsFailedError as error:
@@ -130,8 +130,7 @@ def export_cells(options: Namespace) -> int:
 
 def compare(options: Namespace) -> int:
     """Draw results against others, and print how they differ."""
-    if not can_write(options.out):
-        raise RequestError(f"--out {options.out} is not a folder that can be written")
+    _require_folder(options)
     first, second = against.find(options.names)
     text, figure = against.compare(first, second)
     paths = [options.out / f"compare_{first.name}.{kind}" for kind in ("pdf", "png")]
@@ -144,13 +143,13 @@ def compare(options: Namespace) -> int:
 
 def _run(given: str, name: str, study: Study, options: Namespace, log: Log) -> int:
     start = time.perf_counter()
-    with _added(options) as compressors:
-        try:
-            results = run_study(
-                study, _settings(study, options), name=name, compressors=compressors, log=log, **_running(options)
-            )
-        except CellsFailedError as error:
-            return _report(given, name, error, options, log, ", no figure is drawn")
+    compressors = _compressors(options, {name: study})
+    try:
+        results = run_study(
+            study, _settings(study, options), name=name, compressors=compressors, log=log, **_running(options)
+        )
+    except CellsFailedError as error:
+        return _report(given, name, error, options, log, ", no figure is drawn")
     with _with_room(options.out):
         paths = output.write(options.out, name, study, results, formats=("pdf", "png", *(options.format or ())))
     print(output.findings(name, study, results))
@@ -235,8 +234,7 @@ def _stored(study: Study, options: Namespace, store: Store) -> str:
 
 def _cells(study: Study, options: Namespace) -> list[Cell]:
     settings = _settings(study, options)
-    with _added(options) as compressors:
-        return with_compressors(study, study.cells(settings), compressors)
+    return with_compressors(study, study.cells(settings), _compressors(options, {study.title: study}))
 
 
 def _settings(study: Study, options: Namespace) -> Settings:
@@ -249,21 +247,25 @@ def _settings(study: Study, options: Namespace) -> Settings:
         raise RequestError(str(error)) from None
 
 
-@contextmanager
-def _added(options: Namespace) -> Iterator[dict[str, Compressor]]:
-    """Yield the compressors of --compressor by the names of their curves; what a study has no place for is refused."""
+def _compressors(options: Namespace, studies: Mapping[str, Study]) -> dict[str, Compressor]:
+    """Return the compressors of --compressor by the names of their curves. Raises RequestError for one that is none."""
     found: dict[str, Compressor] = {}
     for text in options.compressor:
         compressor = evaluate(text)
+        if isinstance(compressor, type):
+            raise RequestError(f"--compressor {text} is a class: make one of it, such as {text}()")
         if not isinstance(compressor, Compressor):
             raise RequestError(f"--compressor {text} is not a compressor, found {compressor!r}")
         short = text.partition(":")[2].strip()
         found[text if short in found else short] = compressor
-    try:
-        yield found
-    except NotCarriedError as error:
-        where = ", ".join(name for name in catalog.names() if catalog.find(name)[1].carrier is not None)
-        raise RequestError(f"--compressor: {error} (of the shipped studies, these take one: {where})") from None
+    for name, study in studies.items():
+        if found and study.carrier is None:
+            shipped = [name for name in catalog.names() if catalog.find(name)[1].carrier is not None]
+            raise RequestError(
+                f"--compressor is not for {name}, which has no curve that another compressor could be put into (of the"
+                f" shipped studies these have: {', '.join(shipped)})"
+            )
+    return found
 
 
 @contextmanager
@@ -286,8 +288,13 @@ def _running(options: Namespace) -> dict[str, Any]:
     return {"jobs": options.jobs, "cache": not options.no_cache}
 
 
+def _require_folder(options: Namespace) -> None:
+    if not can_write(options.out):
+        raise RequestError(f"--out {options.out} is not a folder that can be written")
+
+
 @contextmanager
-def _logged(options: Namespace, names: Sequence[str]) -> Iterator[Log]:
+def _logged(names: Sequence[str]) -> Iterator[Log]:
     """Yield a log of what this command does, and say at the end where it is."""
     log = Log.new("-".join(names[:3]) + "-and-more" * (len(names) > 3))
     log.write(f"python -m qsim.study {shlex.join(sys.argv[1:])}")
