@@ -18,11 +18,11 @@ from test_store import local, same
 import qsim
 from qsim.datasets import DataError, Dataset, Source
 from qsim.engines import Serial
-from qsim.study import Cell, Settings, Study, catalog, runner
-from qsim.study.computing import compute, seconds
+from qsim.study import Cell, Settings, Study, catalog, identity, runner
+from qsim.study.computing import Done, compute, seconds
 from qsim.study.pool import ProcessEndedError
 from qsim.study.progress import Log, Progress
-from qsim.study.runner import CellsFailedError, run_cells, run_study
+from qsim.study.runner import CellsFailedError, Runner, run_study
 from qsim.study.store import Store, StoreError
 
 RUN = qsim.Run(
@@ -34,6 +34,10 @@ RUN = qsim.Run(
     rounds=3,
 )
 CELLS = [Cell(f"s = {s}", replace(RUN, compressor=qsim.QSGD(s), seed=seed)) for s in (1, 2) for seed in range(3)]
+
+
+def run_cells(cells: list[Cell], **options: object) -> list[Done]:
+    return Runner(**options).run(cells)
 
 
 @qsim.option
@@ -124,6 +128,15 @@ def test_side_by_side(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
         assert same(one.trace, qsim.simulate(cell.run))
         assert one.trace.provenance == qsim.simulate(cell.run).provenance
     assert run_cells(acts[:1])[0].trace.provenance["run"] == repr(acts[0].run)
+
+
+def test_sources_that_were_edited_meanwhile_are_not_mixed(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """New processes would load the new sources, under keys of the old ones."""
+    monkeypatch.setattr(identity, "rooms_digest", lambda: "of the sources that this process has loaded")
+    with pytest.raises(CellsFailedError, match="the source of qsim was edited while the study ran") as seen:
+        run_cells(CELLS[:2], jobs=2)
+    assert len(seen.value.failures) == 2
+    assert not Store().cells()
 
 
 def test_a_changed_parameter_computes_its_cells_alone(cache: Path) -> None:

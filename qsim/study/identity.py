@@ -36,6 +36,10 @@ class UnknowableError(TypeError):
     """A run that holds something whose content, or whose source, cannot be told."""
 
 
+class SourcesChangedError(RuntimeError):
+    """What a process has loaded is not what the key of its cell was made of."""
+
+
 @dataclass(frozen=True)
 class Identity:
     """What a run is known by.
@@ -55,6 +59,17 @@ class Identity:
         if self.rooms != rooms_digest() or self.place != place():
             return True
         return any(_file_digest(Path(path)) != digest for path, digest in self.modules.items())
+
+    def require_loaded(self) -> None:
+        """Refuse to compute in a process that has loaded sources which were edited since the key was made.
+
+        Raises SourcesChangedError. A class that came by value is the one that was keyed, whatever its file is now.
+        """
+        loaded = {str(Path(file).resolve()) for module in list(sys.modules.values()) if (file := _file(module))}
+        edited = [path for path, old in self.modules.items() if path in loaded and _file_digest(Path(path)) != old]
+        if edited or self.rooms != rooms_digest():
+            what = ", ".join(edited) or "qsim"
+            raise SourcesChangedError(f"the source of {what} was edited while the study ran: give the command again")
 
     def about(self) -> dict[str, Any]:
         """Return it as plain values."""
@@ -200,8 +215,7 @@ class _Reader:
 
     def _note(self, defined: Any) -> None:
         """Note the file that a class or function comes from, and what that imports."""
-        module = sys.modules.get(defined.__module__)
-        file = getattr(module, "__file__", None)
+        file = _file(sys.modules.get(defined.__module__))
         where = "it is in no file" if file is None else "it is made inside a function"
         if file is None or (isinstance(defined, type) and "<locals>" in defined.__qualname__):
             raise UnknowableError(
@@ -222,6 +236,11 @@ class _Reader:
 
 def _is_versioned(defined: Any) -> bool:
     return defined.__module__.partition(".")[0] in _VERSIONED
+
+
+def _file(module: Any) -> str | None:
+    file = getattr(module, "__file__", None)
+    return file if isinstance(file, str) else None
 
 
 def _is_cached(cls: type, name: str) -> bool:
@@ -270,7 +289,7 @@ def _files_of(folder: Path, name: str) -> Iterator[Path]:
     for length in range(1, len(parts) + 1):
         loaded = None if name.startswith(".") else sys.modules.get(".".join(parts[:length]))
         beside = folder.joinpath(*parts[:length])
-        places = [getattr(loaded, "__file__", None), beside.with_suffix(".py"), beside / "__init__.py"]
+        places = [_file(loaded), beside.with_suffix(".py"), beside / "__init__.py"]
         first = next((Path(place) for place in places if place and Path(place).is_file()), None)
         if first is not None:
             yield first.resolve()

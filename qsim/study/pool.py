@@ -188,6 +188,9 @@ def serve(pipe: Connection, job: SharedPickle, folder: Path | None) -> None:
             number = pipe.recv()
             try:
                 tasks = tasks or job.load()
+                identity = tasks[number].identity
+                if identity is not None:
+                    identity.require_loaded()
                 done = compute(tasks[number], store, _reporter(pipe))
                 answer: tuple[str, Any] = ("busy", None) if done is None else ("done", done)
             except Exception as error:

@@ -78,55 +78,61 @@ def run_study(
     ['uncompressed', 's = 1', 's = 2', 's = 3', 's = 4']
     """
     settings = study.defaults if settings is None else settings
-
+    runner = Runner(name, study.timed, jobs, cache, progress, log)
     cells = with_compressors(study, study.cells(settings), compressors or {})
-    done = run_cells(cells, name=name, timed=study.timed, jobs=jobs, cache=cache, progress=progress, log=log)
+    done = runner.run(cells)
     return Results(settings, cells, [one.trace for one in done], [one.seconds for one in done])
 
 
-def run_cells(
-    cells: Sequence[Cell],
-    *,
-    name: str = "study",
-    timed: bool = False,
-    jobs: int | None = None,
-    cache: bool | Store = True,
-    progress: bool | None = None,
-    log: Log | None = None,
-) -> list[Done]:
-    """Run cells; see `run_study`. Returns one `Done` for each, in their order."""
-    store = None if timed or cache is False else Store() if cache is True else cache
-    log = log or Log(None)
-    tasks, twins = _plan(cells, store, log)
-    done: dict[int, Done] = {}
-    for number, task in tasks.items():
-        found = store.load(task.identity.key) if store is not None and task.identity is not None else None
-        if found is not None:
-            done[number] = Done(found, [], found=True)
-    missing = {number: task for number, task in tasks.items() if number not in done}
-    if missing and store is not None:
-        store.require_writable()
-    log.write(f"{name}: {len(tasks)} runs of {len(cells)} cells, {len(done)} of them stored before")
-    failures: dict[int, BaseException] = {}
-    shown = Progress(name, len(tasks), len(done), sum(task.run.rounds for task in missing.values()), progress)
-    try:
-        with closing(_compute(missing, store, _processes(missing, jobs, timed), shown, log)) as answers:
-            for number, answer in answers:
-                _note(log, cells[number], tasks[number], answer)
-                if isinstance(answer, StoreError):
-                    raise StoreError(f"{answer}. {_kept(name, tasks, store)}") from answer
-                if isinstance(answer, Done):
-                    done[number] = answer
-                else:
-                    failures[number] = answer
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt(_kept(name, tasks, store)) from None
-    finally:
-        shown.close()
-    if failures:
-        failed = [Failure(cells[n], failures[twin]) for n, twin in enumerate(twins) if twin in failures]
-        raise CellsFailedError(failed, len(cells))
-    return [done[twin] for twin in twins]
+@dataclass(frozen=True)
+class Runner:
+    """How cells are run; see `run_study`."""
+
+    name: str = "study"
+    timed: bool = False
+    jobs: int | None = None
+    cache: bool | Store = True
+    progress: bool | None = None
+    log: Log | None = None
+
+    def run(self, cells: Sequence[Cell]) -> list[Done]:
+        """Run cells; returns what each gave, in their order. Raises CellsFailedError once all others are done."""
+        answers = self.attempt(cells)
+        done = [answer for answer in answers if isinstance(answer, Done)]
+        if len(done) < len(cells):
+            pairs = zip(cells, answers, strict=True)
+            raise CellsFailedError([Failure(c, found) for c, found in pairs if not isinstance(found, Done)], len(cells))
+        return done
+
+    def attempt(self, cells: Sequence[Cell]) -> list[Done | BaseException]:
+        """Run cells; returns what each gave or raised, in their order. Raises StoreError at once."""
+        store = None if self.timed or self.cache is False else Store() if self.cache is True else self.cache
+        log = self.log or Log(None)
+        tasks, twins = _plan(cells, store, log)
+        answers: dict[int, Done | BaseException] = {}
+        for number, task in tasks.items():
+            found = store.load(task.identity.key) if store is not None and task.identity is not None else None
+            if found is not None:
+                answers[number] = Done(found, [], found=True)
+        missing = {number: task for number, task in tasks.items() if number not in answers}
+        if missing and store is not None:
+            store.require_writable()
+        log.write(f"{self.name}: {len(tasks)} runs of {len(cells)} cells, {len(answers)} of them stored before")
+        rounds = sum(task.run.rounds for task in missing.values())
+        shown = Progress(self.name, len(tasks), len(answers), rounds, self.progress)
+        try:
+            processes = _processes(missing, self.jobs, self.timed)
+            with closing(_compute(missing, store, processes, shown, log)) as computed:
+                for number, answer in computed:
+                    _note(log, cells[number], tasks[number], answer)
+                    if isinstance(answer, StoreError):
+                        raise StoreError(f"{answer}. {_kept(self.name, tasks, store)}") from answer
+                    answers[number] = answer
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(_kept(self.name, tasks, store)) from None
+        finally:
+            shown.close()
+        return [answers[twin] for twin in twins]
 
 
 def _kept(name: str, tasks: Mapping[int, Task], store: Store | None) -> str:

@@ -24,7 +24,7 @@ from qsim.study.carried import with_compressors
 from qsim.study.catalog import RequestError
 from qsim.study.identity import UnknowableError
 from qsim.study.progress import Log
-from qsim.study.runner import CellsFailedError, run_cells, run_study
+from qsim.study.runner import CellsFailedError, Runner, run_study
 from qsim.study.store import Store, StoreError, free
 from qsim.study.study import Cell, Settings, Study
 
@@ -118,7 +118,7 @@ def export_cells(options: Namespace) -> int:
     cells = _cells(study, options)
     with _logged([name]) as log:
         try:
-            done = run_cells(cells, name=name, timed=study.timed, log=log, **_running(options))
+            done = Runner(name, study.timed, log=log, **_running(options)).run(cells)
         except CellsFailedError as error:
             return _report(given, name, error, options, log, ", no table is written")
         frame = export.frame(name, cells, [one.trace for one in done])
@@ -162,7 +162,7 @@ def _run_only(given: str, name: str, study: Study, options: Namespace, log: Log)
     """Run a few cells of a study, and say what came of each."""
     cells = _selected(_cells(study, options), options.only)
     try:
-        done = run_cells(cells, name=name, timed=study.timed, log=log, **_running(options))
+        done = Runner(name, study.timed, log=log, **_running(options)).run(cells)
     except CellsFailedError as error:
         traceback.print_exception(error.failures[0].error)
         return _report(given, name, error, options, log)
