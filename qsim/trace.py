@@ -6,6 +6,7 @@ import json
 import platform
 from functools import cache, cached_property
 from importlib.metadata import version
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -103,8 +104,10 @@ class Trace:
         if path.suffix != ".npz":
             raise ValueError(f"a trace is saved as .npz, found {path.name!r}; write {path.name + '.npz'!r}")
         arrays: dict[str, Any] = {f"frame/{name}": column for name, column in self.columns.items()}
+        whole = BytesIO()  # on a full disk one plain write fails in one plain way, and a zip file does not
+        np.savez_compressed(whole, weights=self.weights, provenance=json.dumps(self.provenance), **arrays)
         with replacing(path) as temporary:
-            np.savez_compressed(temporary, weights=self.weights, provenance=json.dumps(self.provenance), **arrays)
+            temporary.write_bytes(whole.getbuffer())
         return path
 
     @classmethod

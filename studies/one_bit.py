@@ -128,7 +128,7 @@ def numbers(results: Results) -> pd.DataFrame:
 
 
 def answers(results: Results) -> list[str]:
-    others = [name for name in WAYS if name != "uncompressed"]
+    others = [name for name in results.curves if name != "uncompressed"]
     differences = results.differences(others, "uncompressed", "suboptimality")
     ends = "".join(f"\n- {name}: {results.final(name, 'suboptimality'):.3g}, {differences[name]}" for name in others)
     dense = results.final("uncompressed", "bits_up")
@@ -154,7 +154,7 @@ def draw(results: Results) -> Figure:
         figure = Figure(figsize=(TEXT_WIDTH, 4.6), layout="constrained")
         grid = figure.subplots(2, 2)
         for ax, quantity, label in zip(grid[0], ("round", "bits_up"), ("iteration", "bits up"), strict=True):
-            for place, name in enumerate(WAYS):
+            for place, name in enumerate(results.curves):
                 across, band = results.band(name, quantity).mean[1:], results.band(name, "suboptimality")
                 mean, low, high = band.mean[1:], band.low[1:], band.high[1:]
                 ax.plot(across, mean, label=name, markevery=(place, 12), **look(place))
@@ -189,4 +189,5 @@ study = Study(
     answers=answers,
     draw=draw,
     numbers=numbers,
+    carrier="uncompressed",
 )

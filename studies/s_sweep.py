@@ -61,7 +61,7 @@ def answers(results: Results) -> list[str]:
     losses = results.differences(curves, UNCOMPRESSED, "loss")
     beyond = [curve for curve in curves if losses[curve].beyond_noise]
     verdict = f"Beyond the seed noise: {', '.join(beyond)}." if beyond else "None is beyond the seed noise."
-    few, many = curves[0], curves[-1]
+    few, many = (f"s = {levels}" for levels in (LEVELS[0], LEVELS[-1]))
     noise = (losses[few].high - losses[few].low) / max(losses[many].high - losses[many].low, 1e-300)
     spread = f" What s changes is the noise: the interval at {few} is {noise:.0f} times as wide as at {many}."
     listed = "".join(f"\n- {curve}: {results.final(curve, 'loss'):.6f}, {losses[curve]}" for curve in curves)
@@ -116,4 +116,5 @@ study = Study(
     setting=setting,
     answers=answers,
     draw=draw,
+    carrier=UNCOMPRESSED,
 )

@@ -96,4 +96,5 @@ study = Study(
     setting=setting,
     answers=answers,
     draw=draw,
+    carrier=UNCOMPRESSED,
 )

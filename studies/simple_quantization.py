@@ -55,14 +55,18 @@ def answers(results: Results) -> list[str]:
     sent = {curve: results.final(curve, "nonzeros") for curve in results.curves}
     n = qsim.datasets.load(results.settings.data).features
     messages = results.settings.workers * results.settings.rounds
+    added = [curve for curve in results.curves if curve not in (UNCOMPRESSED, SIMPLE)]
+    losses = results.differences(added, UNCOMPRESSED, "loss")
     return [
         f"After {results.settings.rounds} iterations the loss is {results.final(UNCOMPRESSED, 'loss'):.5f} without and"
         f" {results.final(SIMPLE, 'loss'):.5f} with quantization, a difference of"
-        f" {results.differences([SIMPLE], UNCOMPRESSED, 'loss')[SIMPLE]}.",
+        f" {results.differences([SIMPLE], UNCOMPRESSED, 'loss')[SIMPLE]}."
+        + "".join(f"\n- {curve}: {results.final(curve, 'loss'):.5f}, {losses[curve]}" for curve in added),
         f"{sent[UNCOMPRESSED]:,.0f} without and {sent[SIMPLE]:,.0f} with quantization,"
         f" {sent[UNCOMPRESSED] / sent[SIMPLE]:.1f} times fewer:"
         f" {sent[SIMPLE] / messages:.2f} of {n} coordinates in a message, on"
-        f" average. At most sqrt(n) = {n**0.5:.1f} are expected, whatever the gradient.",
+        f" average. At most sqrt(n) = {n**0.5:.1f} are expected, whatever the gradient."
+        + "".join(f"\n- {curve}: {sent[curve]:,.0f}" for curve in added),
     ]
 
 
@@ -86,4 +90,5 @@ study = Study(
     setting=setting,
     answers=answers,
     draw=draw,
+    carrier=UNCOMPRESSED,
 )

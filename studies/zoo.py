@@ -140,6 +140,11 @@ def setting(settings: Settings) -> str:
     )
 
 
+def names(results: Results) -> list[str]:
+    """Return what is compared: the ways, and behind them compressors that were added."""
+    return list(dict.fromkeys(found.rsplit("; ", 1)[0] for found in results.curves))
+
+
 def best(results: Results, name: str) -> str:
     """Return the curve of the step with the least mean final suboptimality."""
     return min((curve(name, m) for m in MULTIPLES), key=lambda found: results.final(found, "suboptimality"))
@@ -160,7 +165,7 @@ def numbers(results: Results) -> pd.DataFrame:
 
     messages = results.settings.workers * results.settings.rounds
     rows: list[dict[str, Any]] = []
-    for name in WAYS:
+    for name in names(results):
         shown = best(results, name)
         band = results.band(shown, "suboptimality")
         rows.append(
@@ -189,7 +194,7 @@ def answers(results: Results) -> list[str]:
         for _, row in table.sort_values("bits to the target").iterrows()
     )
     reference = best(results, UNCOMPRESSED)
-    others = [best(results, name) for name in WAYS if name != UNCOMPRESSED]
+    others = [best(results, name) for name in names(results) if name != UNCOMPRESSED]
     differences = results.differences(others, reference, "suboptimality")
     finals = "".join(f"\n- {shown}: {difference}" for shown, difference in differences.items())
     return [
@@ -210,12 +215,13 @@ def draw(results: Results) -> Figure:
     from matplotlib.figure import Figure
 
     axes_of = {"round": "iteration", "bits_up": "bits of a worker", "nonzeros": "non-zeros of a worker"}
+    added = [name for name in names(results) if name not in WAYS]
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(TEXT_WIDTH, 7.0), layout="constrained")
         grid = figure.subplots(len(axes_of), len(FAMILIES), sharey=True, sharex="row")
         for row, (quantity, label) in zip(grid, axes_of.items(), strict=True):
             for ax, family in zip(row, FAMILIES.values(), strict=True):
-                _draw(results, ax, quantity, [UNCOMPRESSED, *(name for name in family if name != NOT_DRAWN)])
+                _draw(results, ax, quantity, [UNCOMPRESSED, *(name for name in family if name != NOT_DRAWN), *added])
                 ax.set(yscale="log", xscale="linear" if quantity == "round" else "log", xlabel=label)
             row[0].set_ylabel("suboptimality")
         for ax, letter, title in zip(grid[0], "abcd", FAMILIES, strict=True):
@@ -248,4 +254,5 @@ study = Study(
     answers=answers,
     draw=draw,
     numbers=numbers,
+    carrier=UNCOMPRESSED,
 )

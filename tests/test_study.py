@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -110,27 +106,6 @@ def test_paired_differences() -> None:
     assert "noise is not known" in str(Difference(0.1, 0.1, 0.1, 1))
 
 
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        (["s_swep"], "did you mean 's_sweep'"),
-        (["s_sweep", "--data", "adlt"], "adult"),
-        (["nowhere.py"], "no study file"),
-        (["all", "seminar"], "all takes no further names"),
-        (["list", "seminar"], "list takes no names"),
-        (["show"], "show takes the name of one study"),
-        (["s_sweep", "--rounds", "0"], "rounds must be a whole number of at least 1"),
-        (["s_sweep", "--workers", "-3"], "workers"),
-        (["s_sweep", "--seeds", "0"], "seeds"),
-        (["s_sweep", "--data", "spark_sample", "--workers", "323"], "322"),
-    ],
-)
-def test_bad_requests_end_with_2_and_say_why(arguments, words, tmp_path, capsys) -> None:
-    assert study(*arguments, out=tmp_path) == 2
-    assert words in capsys.readouterr().err
-    assert not list(tmp_path.iterdir())
-
-
 def test_a_file_without_a_study_is_named(tmp_path: Path, capsys) -> None:
     path = tmp_path / "empty.py"
     path.write_text("x = 1")
@@ -142,28 +117,6 @@ def test_an_output_folder_that_cannot_be_made(tmp_path: Path, capsys) -> None:
     (tmp_path / "file").write_text("")
     assert study("simple_quantization", *TINY, out=tmp_path / "file") == 2
     assert "is not a folder that can be written" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("name", ["seminar", "s_sweep"])  # on one thread, and on several
-def test_ctrl_c_stops_a_long_study_at_once(tmp_path: Path, name: str) -> None:
-    heard = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler)"  # also as a background job
-    program = f"{heard}; from qsim.study.cli import main; sys.exit(main())"
-    command = [sys.executable, "-c", program, name, "--rounds", "100000", "--seeds", "1", "--out", "out"]
-    environment = os.environ | {"PYTHONPATH": str(Path(qsim.__file__).parents[1])}
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment, cwd=tmp_path)
-    end = time.monotonic() + 60
-    while not (tmp_path / "out").exists() and time.monotonic() < end:
-        time.sleep(0.05)
-    time.sleep(2.0)
-    process.send_signal(signal.SIGINT)
-    try:
-        _, errors = process.communicate(timeout=20)
-    finally:
-        process.kill()
-    assert process.returncode == 130
-    assert "stopped" in errors
-    assert "Traceback" not in errors
-    assert not list((tmp_path / "out").iterdir())
 
 
 def test_runs_that_end_early_are_compared_up_to_the_first_end() -> None:

@@ -2,6 +2,22 @@
 
 from qsim.study.figures import STYLE, TEXT_WIDTH, Panel, look, panels
 from qsim.study.results import Results
+from qsim.study.runner import CellsFailedError, run_study
+from qsim.study.store import Store, StoreError
 from qsim.study.study import Cell, Settings, Study
 
-__all__ = ["STYLE", "TEXT_WIDTH", "Cell", "Panel", "Results", "Settings", "Study", "look", "panels"]
+__all__ = [
+    "STYLE",
+    "TEXT_WIDTH",
+    "Cell",
+    "CellsFailedError",
+    "Panel",
+    "Results",
+    "Settings",
+    "Store",
+    "StoreError",
+    "Study",
+    "look",
+    "panels",
+    "run_study",
+]

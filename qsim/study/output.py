@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from qsim.options import one_of
 from qsim.storage import replacing
 from qsim.study.results import Results
 from qsim.study.study import Study
@@ -14,24 +17,48 @@ from qsim.trace import environment
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+FORMATS: dict[str, dict[str, Any]] = {  # without dates, so that the same numbers give the same bytes
+    "pdf": {"metadata": {"CreationDate": None, "Producer": None, "Creator": "qsim"}},
+    "png": {"metadata": {"Software": "qsim"}, "dpi": 300},
+    "svg": {"metadata": {"Date": None, "Creator": "qsim"}},
+}
+"""The formats of figures, with what is asked of Matplotlib for each."""
 
-def write(folder: Path, name: str, study: Study, results: Results) -> list[Path]:
-    """Write NAME.pdf, .png, .csv, .md and .json into a folder; returns their paths."""
-    import matplotlib as mpl
 
-    from qsim.study.figures import STYLE
+def write(
+    folder: Path, name: str, study: Study, results: Results, formats: Sequence[str] = ("pdf", "png")
+) -> list[Path]:
+    """Write the figure, NAME.csv (numbers), .md (findings) and .json (provenance) into a folder; returns the paths.
 
-    paths = {kind: folder / f"{name}.{kind}" for kind in ("pdf", "png", "csv", "md", "json")}
+    formats: of the figure, keys of `FORMATS`. Raises ValueError for another.
+    """
+    for kind in formats:
+        one_of("formats", kind, tuple(FORMATS))
+    paths = {kind: folder / f"{name}.{kind}" for kind in (*formats, "csv", "md", "json")}
     figure = study.draw(results)
-    with mpl.rc_context(STYLE):
-        _save_figure(figure, paths["pdf"], metadata={"CreationDate": None, "Producer": None, "Creator": "qsim"})
-        _save_figure(figure, paths["png"], dpi=300, metadata={"Software": "qsim"})
+    for kind in formats:
+        save(figure, paths[kind])
     numbers = results.numbers() if study.numbers is None else study.numbers(results)
     with replacing(paths["csv"]) as temporary:
         numbers.to_csv(temporary, index=False, float_format="%.10g", lineterminator="\n")
     _write_text(paths["md"], findings(name, study, results))
     _write_text(paths["json"], json.dumps(provenance(name, results), indent=1) + "\n")
     return list(paths.values())
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a figure in the format of the path's suffix: fonts embedded (PDF), no dates, the same bytes every time."""
+    import matplotlib as mpl
+
+    from qsim.study.figures import STYLE
+
+    kind = path.suffix.removeprefix(".")
+    one_of("the suffix", kind, tuple(FORMATS))
+    whole = BytesIO()  # on a full disk one plain write fails in one plain way, and a PDF does not
+    with mpl.rc_context(STYLE):
+        figure.savefig(whole, format=kind, **FORMATS[kind])
+    with replacing(path) as temporary:
+        temporary.write_bytes(whole.getbuffer())
 
 
 def findings(name: str, study: Study, results: Results) -> str:
@@ -51,11 +78,6 @@ def provenance(name: str, results: Results) -> dict[str, Any]:
     traces = [trace for curve in results.traces.values() for trace in curve]
     shared = {key: value for key, value in traces[0].provenance.items() if key != "run"} if traces else environment()
     return {"study": name, "settings": repr(results.settings), **shared, "curves": curves}
-
-
-def _save_figure(figure: Figure, path: Path, **options: Any) -> None:
-    with replacing(path) as temporary:
-        figure.savefig(temporary, **options)
 
 
 def _write_text(path: Path, text: str) -> None:

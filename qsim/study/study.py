@@ -53,6 +53,11 @@ class Cell:
     run: Run
     engine: Engine = field(default_factory=Serial)
 
+    @property
+    def name(self) -> str:
+        """What one calls it: the curve and the seed."""
+        return f"{self.curve}, seed {self.run.seed}"
+
 
 @dataclass(frozen=True)
 class Study:
@@ -67,6 +72,8 @@ class Study:
     numbers: the frame behind it, the means and bands of all quantities by default.
     timed: the study measures time: its cells run one after the other, and its numbers differ from run to run.
     recorded: the study takes recorded vectors (`Settings.vectors`); others refuse them.
+    carrier: the curve whose runs are copied, with another compressor, to add a curve of a user's own; None: the study
+        has no place for one. `answers` and `draw` must take such curves, which come last.
     """
 
     title: str
@@ -79,3 +86,4 @@ class Study:
     numbers: Callable[[Results], pd.DataFrame] | None = None
     timed: bool = False
     recorded: bool = False
+    carrier: str | None = None
