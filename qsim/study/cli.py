@@ -12,6 +12,7 @@ from itertools import pairwise
 from pathlib import Path
 from threading import Event, Lock
 from time import perf_counter
+from typing import Any
 
 from tqdm import tqdm
 
@@ -25,6 +26,7 @@ from qsim.study import catalog, output
 from qsim.study.catalog import RequestError
 from qsim.study.results import Results
 from qsim.study.study import Cell, Settings, Study
+from qsim.study.tuning import Candidate
 from qsim.trace import Trace
 
 _WORTH_THREADS = 100_000  # non-zeros; with 2,000 two threads took 1.4 times as long as one, with 450,000 half as long
@@ -95,17 +97,17 @@ def _parser() -> ArgumentParser:
     return parser
 
 
-def _simulate(name: str, study: Study, cells: Sequence[Cell]) -> tuple[list[Trace], list[list[float]]]:
+def _simulate(name: str, study: Study, cells: Sequence[Cell]) -> tuple[list[Any], list[list[float]]]:
     """Simulate all cells; on a thread a core if kernels, which run side by side, take most of the time.
 
-    Returns the traces, and the seconds that each round of each cell took.
+    Returns the traces (for a candidate of tuning that diverges, the error), and the seconds of each round of each cell.
     """
     stop, counting = Event(), Lock()
     with tqdm(
         total=sum(cell.run.rounds for cell in cells), desc=name, unit="round", delay=2, disable=None, leave=False
     ) as bar:
 
-        def simulate_cell(cell: Cell) -> tuple[Trace, list[float]]:
+        def simulate_cell(cell: Cell) -> tuple[Trace | NotFiniteError, list[float]]:
             times = [perf_counter()]
 
             def after_round(_: int) -> None:
@@ -115,7 +117,12 @@ def _simulate(name: str, study: Study, cells: Sequence[Cell]) -> tuple[list[Trac
                 with counting:
                     bar.update()
 
-            trace = simulate(cell.run, engine=cell.engine, progress=False, after_round=after_round)
+            try:
+                trace = simulate(cell.run, engine=cell.engine, progress=False, after_round=after_round)
+            except NotFiniteError as error:
+                if not isinstance(cell, Candidate):
+                    raise
+                return error, []
             return trace, [end - start for start, end in pairwise(times)]
 
         largest = max((cell.run.load().nonzeros for cell in cells), default=0)
@@ -149,11 +156,11 @@ def _list() -> None:
 
 def _show(name: str, study: Study, options: Namespace) -> None:
     settings = _settings(study, options)
-    cells = study.cells(settings)
+    cells = study.cells(settings) if study.tuning is None else study.tuning.candidates(settings)
     print(f"{name}: {study.title}\n\n{study.setting(settings)}\n\nquestions:")
     for question in study.questions:
         print(f"  - {question}")
-    print(f"\ncurves ({len(cells)} runs):")
+    print(f"\ncurves ({len(cells)} runs{'' if study.tuning is None else ' to choose by'}):")
     for curve in dict.fromkeys(cell.curve for cell in cells):
         print(f"  - {curve}")
     if cells:
@@ -163,8 +170,12 @@ def _show(name: str, study: Study, options: Namespace) -> None:
 def _run(name: str, study: Study, options: Namespace) -> None:
     settings = _settings(study, options)
     start = perf_counter()
-    cells = study.cells(settings)
-    results = Results(settings, cells, *_simulate(name, study, cells))
+    tuned = None
+    if study.tuning is not None:
+        candidates = study.tuning.candidates(settings)
+        tuned = study.tuning.choose(candidates, _simulate(f"{name}, tuning", study, candidates)[0])
+    cells = study.shown(settings, tuned)
+    results = Results(settings, cells, *_simulate(name, study, cells), tuned=tuned)
     paths = output.write(options.out, name, study, results)
     print(output.findings(name, study, results))
     print(f"{name}: {len(cells)} runs in {perf_counter() - start:.1f} s; wrote {', '.join(map(str, paths))}")
