@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -17,7 +19,7 @@ from qsim.worker import Order
 
 
 class WireExchange:
-    """Sends weights down, has the workers compute, and sums what they send up; counts bits and non-zeros of a round.
+    """Sends weights down, has the workers compute, and sums what they send up; counts a round's bits, non-zeros, rows.
 
     Every stream (one up and one down for each worker) opens with its header, counted once.
     """
@@ -31,18 +33,22 @@ class WireExchange:
         weights: NDArray[np.float64],
         n: int,
         key: Key,
+        rows: Callable[[str, int], int],
     ) -> None:
-        """Exchange vectors of length n with as many workers as there are weights; key is that of the run."""
+        """Exchange vectors of length n with as many workers as there are weights; key is that of the run.
+
+        rows: how many rows the workers compute with, by task and round.
+        """
         self.objective = objective
         self._session, self._channel, self._downlink = session, channel, downlink
-        self._workers, self._key = weights.size, key
+        self._workers, self._key, self._rows = weights.size, key, rows
         self._server = ParameterServer(n, weights)
         self.begin(0)
 
     def begin(self, t: int) -> None:
         """Start round t with nothing counted."""
         self.round = t
-        self.nonzeros = self.bits_up = self.bits_down = 0
+        self.nonzeros = self.bits_up = self.bits_down = self.rows = 0
         self._exchanges = 0
 
     def __call__(self, task: str, w: Weights) -> Vectors:
@@ -55,5 +61,6 @@ class WireExchange:
         self.nonzeros += received.nonzeros
         self.bits_up += received.bits + self._workers * 8 * len(received.header) * first
         self.bits_down += self._workers * (sent + returned)
+        self.rows += self._rows(task, self.round)
         self._exchanges += 1
         return total

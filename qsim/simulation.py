@@ -164,7 +164,16 @@ def simulate(
     recorder = Recorder(run, run.load(), _test_data(run))
     with (engine or Serial()).open(Job(shards, run.objective, run.method, channel, key)) as session:
         weights = _weights(run, shards)
-        exchange = WireExchange(session, run.objective, channel, run.downlink, weights, design.features, key)
+        exchange = WireExchange(
+            session,
+            run.objective,
+            channel,
+            run.downlink,
+            weights,
+            design.features,
+            key,
+            rows=lambda task, t: run.method.rows(task, t, shards),
+        )
         training = Training(Weights(start), {}, session, recorder)
         first = training.begin() if saved is None else training.restore(saved)
         for t in _bar(first, run.rounds, progress):

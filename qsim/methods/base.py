@@ -49,6 +49,13 @@ class Method(ABC):
         of the block's workers: `key.fold(t).words(block.low, block.high)`.
         """
 
+    def rows(self, task: str, t: int, shards: Shards) -> int:
+        """Return of how many rows all workers together compute a gradient when they do `task` in round t.
+
+        All rows, by default; a row counts as often as it is used. It measures passes over the data (`Trace`).
+        """
+        return shards.dataset.rows
+
     def rows_per_round(self, shards: Shards) -> float:
         """Return about how many rows a worker computes with in a round (all it has, by default): it sizes blocks."""
         return shards.dataset.rows / shards.workers

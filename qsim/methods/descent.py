@@ -5,6 +5,8 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import final
 
+import numpy as np
+
 from qsim.batch import Arrays, Vectors
 from qsim.datasets import Shards
 from qsim.datasets.block import Block, Rows
@@ -105,6 +107,9 @@ class SGD(_Descent):
 
     def memory(self, block: Block) -> Arrays:
         return self.sampling.memory(block)
+
+    def rows(self, task: str, t: int, shards: Shards) -> int:
+        return self.batch * int(np.count_nonzero(np.diff(shards.offsets)))  # a worker without rows draws none
 
     def rows_per_round(self, shards: Shards) -> float:
         return self.batch

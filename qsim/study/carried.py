@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from qsim.compressors import Compressor
-from qsim.study.study import Cell, Study
+from qsim.study.study import Cell, Settings, Study
+from qsim.study.tuning import Tuned
 
 
 class NotCarriedError(ValueError):
@@ -33,4 +34,19 @@ def with_compressors(study: Study, cells: Sequence[Cell], compressors: Mapping[s
     taken = {cell.curve for cell in cells} & {cell.curve for cell in added}
     if taken:
         raise NotCarriedError(f"the study has a curve {min(taken)!r} already")
+    return [*cells, *added]
+
+
+def shown_cells(
+    study: Study, settings: Settings, compressors: Mapping[str, Compressor], tuned: Tuned | None
+) -> list[Cell]:
+    """Return the cells that are shown, those of further compressors behind; each with what was chosen for itself."""
+    cells = list(study.shown(settings, tuned))
+    if tuned is None or not compressors:
+        return with_compressors(study, cells, compressors)
+    added = []
+    for name, compressor in compressors.items():
+        own = replace(tuned, choices={**tuned.choices, study.carrier or "": tuned.choices[name]})
+        found = study.shown(settings, own)
+        added += with_compressors(study, found, {name: compressor})[len(found) :]
     return [*cells, *added]

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qsim.options import one_of
+from qsim.simulation import Run
 from qsim.storage import replacing
 from qsim.study.results import Results
-from qsim.study.study import Study
+from qsim.study.study import Cell, Study
+from qsim.study.tuning import Tuned
 from qsim.trace import environment
 
 if TYPE_CHECKING:
@@ -62,22 +65,53 @@ def save(figure: Figure, path: Path) -> None:
 
 
 def findings(name: str, study: Study, results: Results) -> str:
-    """Return the caption, and each question with its answer, as Markdown."""
+    """Return the caption, and each question with its answer, as Markdown; last, what tuning chose."""
     lines = [f"# {study.title}", "", f"![{study.title}]({name}.png)", "", study.setting(results.settings)]
     for question, answer in zip(study.questions, study.answers(results), strict=True):
         lines += ["", f"**{question}** {answer}"]
+    if results.tuned is not None:
+        lines += ["", f"**What was tuned?** {results.tuned.words}"]
     return "\n".join(lines) + "\n"
 
 
 def provenance(name: str, results: Results) -> dict[str, Any]:
-    """Return where every number comes from: for each curve the run of its first seed, and all its seeds."""
-    curves = {}
-    for curve in results.curves:
-        runs = [cell.run for cell in results.cells if cell.curve == curve]
-        curves[curve] = {"run": repr(runs[0]), "seeds": [run.seed for run in runs]}
+    """Return where every number comes from: each curve's run and seeds, and those that tuning chose by.
+
+    `run` is the one of the first of `seeds`; the others are the same run with another seed. Where cells of a curve
+    differ in more, `runs` lists them all.
+    """
+    curves = {
+        curve: _runs([cell for cell in results.cells if cell.curve == curve]) | _choice(results.tuned, curve)
+        for curve in results.curves
+    }
     traces = [trace for curve in results.traces.values() for trace in curve]
     shared = {key: value for key, value in traces[0].provenance.items() if key != "run"} if traces else environment()
-    return {"study": name, "settings": repr(results.settings), **shared, "curves": curves}
+    tuning = {} if results.tuned is None else {"tuning": _tuning(results.tuned)}
+    return {"study": name, "settings": repr(results.settings), **shared, "curves": curves, **tuning}
+
+
+def _runs(cells: Sequence[Cell]) -> dict[str, Any]:
+    runs: list[Run] = [cell.run for cell in cells]
+    if all(replace(runs[0], seed=run.seed) == run for run in runs):
+        return {"run": repr(runs[0]), "seeds": [run.seed for run in runs]}
+    return {"runs": [repr(run) for run in runs]}
+
+
+def _choice(tuned: Tuned | None, curve: str) -> dict[str, Any]:
+    return {} if tuned is None or curve not in tuned.choices else {"choice": tuned.choices[curve].value}
+
+
+def _tuning(tuned: Tuned) -> dict[str, Any]:
+    """Return for each tuned curve the choice, and each candidate's mean score and runs."""
+    found: dict[str, Any] = {"of": tuned.tuning.of, "rule": repr(tuned.tuning.rule), "curves": {}}
+    for curve, choice in tuned.choices.items():
+        tried = {
+            f"{value:g}": {"score": score if score < float("inf") else "infinite"}
+            | _runs([c for c in tuned.candidates if c.curve == curve and c.choice == value])
+            for value, score in choice.scores.items()
+        }
+        found["curves"][curve] = {"choice": choice.value, "tried": tried}
+    return found
 
 
 def _write_text(path: Path, text: str) -> None:

@@ -7,14 +7,15 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
+from typing import cast
 
-from qsim.compressors import Compressor
+from qsim.compressors import Compressor, NotFiniteError
 from qsim.engines import Serial
 from qsim.engines.shared import SharedPickle
-from qsim.study.carried import with_compressors
+from qsim.study.carried import shown_cells, with_compressors
 from qsim.study.computing import Done, Task, compute, cores, prepare, seconds
 from qsim.study.identity import Identity, UnknowableError, identify
 from qsim.study.pool import over_processes, share
@@ -22,6 +23,8 @@ from qsim.study.progress import Log, Progress
 from qsim.study.results import Results
 from qsim.study.store import Store, StoreError
 from qsim.study.study import Cell, Settings, Study
+from qsim.study.tuning import Candidate, Tuned
+from qsim.trace import Trace
 
 _WORTH_PROCESSES = 3.0  # estimated seconds: processes take about one to start
 _AGAIN = 0.2  # seconds between two looks at a cell that another program is computing
@@ -79,9 +82,10 @@ def run_study(
     """
     settings = study.defaults if settings is None else settings
     runner = Runner(name, study.timed, jobs, cache, progress, log)
-    cells = with_compressors(study, study.cells(settings), compressors or {})
+    tuned = runner.tune(study, settings, compressors or {})
+    cells = shown_cells(study, settings, compressors or {}, tuned)
     done = runner.run(cells)
-    return Results(settings, cells, [one.trace for one in done], [one.seconds for one in done])
+    return Results(settings, cells, [one.trace for one in done], [one.seconds for one in done], tuned)
 
 
 @dataclass(frozen=True)
@@ -103,6 +107,22 @@ class Runner:
             pairs = zip(cells, answers, strict=True)
             raise CellsFailedError([Failure(c, found) for c, found in pairs if not isinstance(found, Done)], len(cells))
         return done
+
+    def tune(self, study: Study, settings: Settings, compressors: Mapping[str, Compressor]) -> Tuned | None:
+        """Run what a study chooses by, if it does, and choose. A run that diverges is an answer, other errors are not.
+
+        Raises CellsFailedError once all others are done.
+        """
+        if study.tuning is None:
+            return None
+        candidates = cast("list[Candidate]", with_compressors(study, study.tuning.candidates(settings), compressors))
+        answers = replace(self, name=f"{self.name}, tuning").attempt(candidates)
+        traces = [answer.trace if isinstance(answer, Done) else answer for answer in answers]
+        pairs = zip(candidates, traces, strict=True)
+        failures = [Failure(c, f) for c, f in pairs if not isinstance(f, (Trace, NotFiniteError))]
+        if failures:
+            raise CellsFailedError(failures, len(candidates))
+        return study.tuning.choose(candidates, cast("list[Trace | NotFiniteError]", traces))
 
     def attempt(self, cells: Sequence[Cell]) -> list[Done | BaseException]:
         """Run cells; returns what each gave or raised, in their order. Raises StoreError at once."""

@@ -20,7 +20,7 @@ from qsim.loading import evaluate
 from qsim.options import nearest
 from qsim.storage import can_write
 from qsim.study import against, catalog, export, output, progress
-from qsim.study.carried import with_compressors
+from qsim.study.carried import shown_cells, with_compressors
 from qsim.study.catalog import RequestError
 from qsim.study.identity import UnknowableError
 from qsim.study.progress import Log
@@ -48,11 +48,11 @@ def show(options: Namespace) -> int:
     if len(options.names) != 1:
         raise RequestError("show takes the name of one study: python -m qsim.study show s_sweep")
     name, study = catalog.find(options.names[0])
-    cells = _cells(study, options)
+    cells = _first_cells(study, options)
     print(f"{name}: {study.title}\n\n{study.setting(_settings(study, options))}\n\nquestions:")
     for question in study.questions:
         print(f"  - {question}")
-    print(f"\ncurves ({len(cells)} runs):")
+    print(f"\ncurves ({len(cells)} runs{'' if study.tuning is None else ' to choose by'}):")
     for curve in dict.fromkeys(cell.curve for cell in cells):
         print(f"  - {curve}")
     if cells:
@@ -115,10 +115,11 @@ def export_cells(options: Namespace) -> int:
     name, study = catalog.find(given)
     export.require(options.format)
     _require_folder(options)
-    cells = _cells(study, options)
     with _logged([name]) as log:
+        runner = Runner(name, study.timed, log=log, **_running(options))
         try:
-            done = Runner(name, study.timed, log=log, **_running(options)).run(cells)
+            cells = _cells(study, options, runner)
+            done = runner.run(cells)
         except CellsFailedError as error:
             return _report(given, name, error, options, log, ", no table is written")
         frame = export.frame(name, cells, [one.trace for one in done])
@@ -160,9 +161,14 @@ def _run(given: str, name: str, study: Study, options: Namespace, log: Log) -> i
 
 def _run_only(given: str, name: str, study: Study, options: Namespace, log: Log) -> int:
     """Run a few cells of a study, and say what came of each."""
-    cells = _selected(_cells(study, options), options.only)
+    runner = Runner(name, study.timed, log=log, **_running(options))
     try:
-        done = Runner(name, study.timed, log=log, **_running(options)).run(cells)
+        tried = [] if study.tuning is None else _first_cells(study, options)
+        try:
+            cells = _selected(tried, options.only)
+        except RequestError:
+            cells = _selected([*tried, *_cells(study, options, runner)], options.only)
+        done = runner.run(cells)
     except CellsFailedError as error:
         traceback.print_exception(error.failures[0].error)
         return _report(given, name, error, options, log)
@@ -219,7 +225,7 @@ def _command(given: str, cell: Cell, options: Namespace) -> str:
 def _stored(study: Study, options: Namespace, store: Store) -> str:
     if study.timed:
         return "not stored: it measures time"
-    cells = _cells(study, options)
+    cells = _first_cells(study, options)
     if not cells:
         return "no cells: nothing is trained"
     done = unknown = 0
@@ -229,12 +235,21 @@ def _stored(study: Study, options: Namespace, store: Store) -> str:
         except UnknowableError:
             unknown += 1
     missing = len(cells) - done - unknown
-    return f"{done} of {len(cells)} cells stored, {missing} missing" + f", {unknown} cannot be stored" * bool(unknown)
+    kind = "cells" if study.tuning is None else "cells to choose by"
+    return f"{done} of {len(cells)} {kind} stored, {missing} missing" + f", {unknown} cannot be stored" * bool(unknown)
 
 
-def _cells(study: Study, options: Namespace) -> list[Cell]:
+def _cells(study: Study, options: Namespace, runner: Runner) -> list[Cell]:
+    """Return the cells that are shown; what they are tuned by is run first."""
+    settings, compressors = _settings(study, options), _compressors(options, {study.title: study})
+    return shown_cells(study, settings, compressors, runner.tune(study, settings, compressors))
+
+
+def _first_cells(study: Study, options: Namespace) -> list[Cell]:
+    """Return the cells that are run first: those to choose by, or those that are shown."""
     settings = _settings(study, options)
-    return with_compressors(study, study.cells(settings), _compressors(options, {study.title: study}))
+    first = study.cells(settings) if study.tuning is None else study.tuning.candidates(settings)
+    return with_compressors(study, first, _compressors(options, {study.title: study}))
 
 
 def _settings(study: Study, options: Namespace) -> Settings:
