@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import qsim
 from qsim.compressors import Compressor
-from qsim.study import Cell, Panel, Results, Settings, Study, each_seed, panels
+from qsim.study import Cell, Panel, Results, Settings, Study, each_seed, listed, panels
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -50,17 +50,21 @@ def setting(settings: Settings) -> str:
 
 def answers(results: Results) -> list[str]:
     sent = {curve: results.final(curve, "nonzeros") for curve in results.curves}
+    added = [curve for curve in results.curves if curve not in COMPRESSORS]
+    losses = results.compare([SIMPLE, *added], UNCOMPRESSED, "loss")
     n = results.settings.load().features
     messages = results.settings.workers * results.settings.rounds
     return [
         f"After {results.settings.rounds} iterations the loss is {results.final(UNCOMPRESSED, 'loss'):.5f} without and"
         f" {results.final(SIMPLE, 'loss'):.5f} with quantization, a difference of"
-        f" {results.compare([SIMPLE], UNCOMPRESSED, 'loss')[SIMPLE]}.",
+        f" {losses[SIMPLE]}."
+        + listed(f"{curve}: {results.final(curve, 'loss'):.5f}, {losses[curve]}" for curve in added),
         f"{sent[UNCOMPRESSED]:,.0f} without and {sent[SIMPLE]:,.0f} with quantization,"
         f" {sent[UNCOMPRESSED] / sent[SIMPLE]:.1f} times fewer (difference"
         f" {results.compare([SIMPLE], UNCOMPRESSED, 'nonzeros')[SIMPLE].verdict}):"
         f" {sent[SIMPLE] / messages:.2f} of {n} coordinates in a message, on"
-        f" average. At most sqrt(n) = {n**0.5:.1f} are expected, whatever the gradient.",
+        f" average. At most sqrt(n) = {n**0.5:.1f} are expected, whatever the gradient."
+        + listed(f"{curve}: {sent[curve]:,.0f}" for curve in added),
     ]
 
 
@@ -84,4 +88,5 @@ study = Study(
     setting=setting,
     answers=answers,
     draw=draw,
+    carrier=UNCOMPRESSED,
 )
