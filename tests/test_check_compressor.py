@@ -16,11 +16,12 @@ import qsim
 from qsim.batch import Levels
 from qsim.compressors import QSGD, Compressor
 from qsim.options import option
-from qsim.testing import Finding, Report, check_compressor
+from qsim.testing import Finding, Report, certificates, check_compressor
 from qsim.testing import compressor as checks
 from qsim.testing.bounds import FALSE_ALARM, margin
 from qsim.testing.gallery import gallery, worsened
 from qsim.testing.messages import all_codecs
+from qsim.testing.subject import Subject
 from qsim.verify import EXAMPLES
 
 
@@ -98,6 +99,49 @@ def test_numbers_and_power_are_reported() -> None:
     assert "worst found" in row["seen"]
     assert "would be seen" in row["seen"]
     assert "would be seen on" in report.findings["unbiased"].seen
+
+
+@option
+class Off(Fast):
+    """A bias of part of v, and a variance that is stated too small by another part."""
+
+    bias: float = 0.0
+    excess: float = 0.0
+
+    def compress(self, v, keys, memory=None):
+        return super().compress(v, keys).scaled(1 + self.bias)
+
+    def variance(self, n):
+        return super().variance(n) / (1 + self.excess)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_power_is_as_stated(seed: int) -> None:
+    """What is said to be seen is, and a third of it is not: that is within what chance may do (1.7 times smaller)."""
+    key = qsim.Key(seed)
+    name, v = "gaussian, n = 64", gallery(64, key)["gaussian"]
+    mean = certificates._mean(Subject(Off(), key), 0, name, v)
+    assert mean.strain < 1
+    assert certificates._mean(Subject(Off(bias=1.02 * mean.seen), key), 0, name, v).strain > 1
+    assert certificates._mean(Subject(Off(bias=0.33 * mean.seen), key), 0, name, v).strain < 1
+    case = certificates._Case("constant", np.ones(64, np.float32), 7.0, 64)  # which attains the variance
+    test = certificates._test(Subject(Off(), key), "variance", 0, case, 5)
+    assert test.excess <= 0
+    for part, seen in ((1.02, True), (0.33, False)):
+        off = Off(excess=part * test.seen / test.bound)
+        assert (certificates._test(Subject(off, key), "variance", 0, case, 5).excess > 0) == seen
+
+
+def test_more_effort_sees_more() -> None:
+    """Four times the keys: less than half of the bias, at four times the cost."""
+    key, found = qsim.Key(0), []
+    for effort in (1, 4):
+        v = gallery(64, key)["gaussian"]
+        found.append(certificates._mean(Subject(Off(), key, effort), 0, "gaussian", v))
+    assert found[1].keys == 4 * found[0].keys
+    assert found[1].seen < 0.5 * found[0].seen
+    with pytest.raises(ValueError, match="effort must be a whole number of at least 1"):
+        check_compressor(Fast(), effort=0)
 
 
 def test_one_seed_gives_one_report() -> None:

@@ -80,6 +80,20 @@ def test_topk_of_every_number_of_entries() -> None:
             assert entries(TopK(k).quantize(v, qsim.Key(0))) == oracles.topk(v, k)
 
 
+def test_wangni_of_as_many_entries_as_it_sends() -> None:
+    """k non-zeros, and k that are so large that the others vanish in the sum: the k are sent as they are."""
+    from qsim.kernels.chances import certain_magnitudes
+
+    for k in range(1, 7):
+        large = np.float32(np.arange(1, k + 1) * 1e30)
+        for v, t in ((np.append(large, 0), 0.0), (np.append(large, 1e-30), 1e30)):
+            v = v.astype(np.float32)
+            assert certain_magnitudes(np.array([0, v.size]), v, k)[0] == pytest.approx(t)
+            message = Wangni(k).quantize(v, qsim.Key(2).fold(k))
+            assert message.index.tolist() == list(range(k))
+            assert np.array_equal(message.value, large)
+
+
 def test_topk_where_the_guess_leaves_one_too_few() -> None:
     """The sample sees all of the k - 1 large ones, which alone reach the bound; the rest is as small as can be."""
     v = np.full(20_000, 1e-45, np.float32)
