@@ -262,6 +262,20 @@ def test_scaled_and_remembered(compressor: Compressor) -> None:
     assert left + sent.to_dense() == pytest.approx(v.to_dense(), abs=1e-5)
 
 
+@given(
+    st.sampled_from([QSGD(3), NaturalDithering(4, 1), TernGrad(), NaturalCompression(), Bucketed(QSGD(2), 7)]), vectors
+)
+def test_closed_forms_of_scaled_ones(compressor: Compressor, v: np.ndarray) -> None:
+    """delta Q is off by delta^2 times the variance, and by (1 - delta) of v."""
+    wrapped = Scaled(compressor)
+    delta, square = wrapped.contraction(v.size), float(v.astype(np.float64) @ v.astype(np.float64))
+    expected = delta**2 * compressor.exact_variance(v) + (1 - delta) ** 2 * square
+    for around in (wrapped, ErrorFeedback(wrapped)):
+        assert around.exact_variance(v) == pytest.approx(expected, rel=1e-12)
+        assert around.expected_nonzeros(v) == compressor.expected_nonzeros(v)
+    assert wrapped.exact_variance(v) <= (1 - delta) * square * (1 + 1e-6) + 1e-30
+
+
 def test_powers_of_two_are_read_as_the_oracle_says() -> None:
     """Every level, with a scale that is no power of two, which multiplies once and rounds once."""
     keys = np.zeros(1, np.uint64)
