@@ -203,6 +203,20 @@ def test_norms_are_summed_in_lanes_of_the_coordinate(v: np.ndarray, p: float) ->
         assert found == [expected]
 
 
+@pytest.mark.parametrize("p", [1.0, 1.5, 3.0, 8.5])
+def test_norms_of_irregular_numbers_to_the_last_bit(p: float) -> None:
+    """Where every order of summation rounds otherwise; sparse with gaps, several rows, and a row's end inside a strip."""
+    from qsim.kernels.norms import lp_norms
+
+    block = np.random.default_rng(7).standard_normal((3, 1001)).astype(np.float32)
+    block[:, ::3] = 0
+    block[1, 500:] = 0
+    expected = [specified.lp_norm(list(range(1001)), row.tolist(), p) for row in block]
+    stored = Floats.join([Floats.of(sparse(row, np.flatnonzero(row))) for row in block]).vectors()
+    for batch in (Vectors.dense(block), stored):
+        assert lp_norms(batch.offsets, batch.index, batch.value, p).tolist() == expected
+
+
 def test_number_2_is_l2() -> None:
     v = np.random.default_rng(1).standard_normal(100)
     assert QSGD(4, 2).quantize(v, qsim.Key(0)) == QSGD(4).quantize(v, qsim.Key(0))
