@@ -37,7 +37,7 @@ from qsim.compressors import (
     TopK,
     Wangni,
 )
-from qsim.loading import NotFoundError, evaluate
+from qsim.loading import FILE_MODULE, NotFoundError, evaluate
 from qsim.testing.compressor import CHECKS, findings
 from qsim.testing.report import Finding, Report
 
@@ -153,7 +153,7 @@ def _cell(value: object) -> str:
 
 
 def _short(subject: str) -> str:
-    return subject.replace("qsim.compressors.", "").replace("compressor=", "")
+    return subject.replace("qsim.compressors.", "").replace("compressor=", "").replace(FILE_MODULE, "")
 
 
 def _find(text: str) -> Compressor:

@@ -5,6 +5,8 @@ What is caught is caught with certainty or nearly so: the plants are further off
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import planted_claims
 import planted_messages
@@ -83,6 +85,31 @@ def test_a_report_tells_kept_broken_and_not_made_apart() -> None:
     assert report.frame["kept"].tolist() == [True, False, None]
     assert report.frame["measured"].tolist()[1] == 7.0
     assert Report("it", {"c": Finding(None)}).good
+
+
+@option
+class OnlyAtHome(Fast):
+    """Works in one process; in others it fails, or takes the process along."""
+
+    pid: int
+    way: str
+
+    def compress(self, v, keys, memory=None):
+        if os.getpid() != self.pid:
+            print("what is printed there does no harm")
+            if self.way == "ends":
+                os._exit(3)
+            raise RuntimeError("not here")
+        return super().compress(v, keys)
+
+
+def test_what_goes_wrong_in_another_process_is_told(monkeypatch) -> None:
+    monkeypatch.setattr(checks, "CHECKS", {"pickling": checks.CHECKS["pickling"]})
+    for way, words in (("fails", "RuntimeError: not here"), ("ends", "ended while it worked there")):
+        found = check_compressor(OnlyAtHome(os.getpid(), way)).findings["pickling"]
+        assert found.kept is False
+        assert words in found.seen
+        assert check_compressor(Fast()).good  # the next one is checked again
 
 
 def test_what_is_not_claimed_is_not_called_kept() -> None:

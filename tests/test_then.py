@@ -71,6 +71,8 @@ def test_topk_then_qsgd_can_be_an_expansion() -> None:
     v = np.ones(1000)
     assert Then(TopK(100), QSGD(1)).exact_variance(v) == pytest.approx(1.8 * 1000)
     assert Then(TopK(100), QSGD(1)).expected_nonzeros(v) == pytest.approx(10)
+    scaled = Then(TopK(100), Scaled(QSGD(1)))  # attains its bound
+    assert scaled.exact_variance(v) == pytest.approx((1 - scaled.contraction(1000)) * 1000)
     with pytest.raises(ValueError, match=r"becomes one as qsim.compressors.Then\(.*TopK\(k=100\).*Scaled\(.*QSGD\("):
         ErrorFeedback(Then(TopK(100), QSGD(1)))
     ErrorFeedback(Then(TopK(100), Scaled(QSGD(1))))

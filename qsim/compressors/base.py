@@ -93,6 +93,8 @@ class Compressor:
                 f"{type(self).__name__} must define quantize(self, v, key), or compress(self, v, keys, memory)"
             )
         vector = np.asarray(v)
+        if vector.dtype.kind not in "fiubO":
+            raise ValueError(f"quantize takes real numbers, found an array of {vector.dtype}")
         if vector.ndim != 1:
             raise ValueError(
                 f"quantize takes one vector, found an array of shape {vector.shape}; use compress for batches"
@@ -142,6 +144,17 @@ class Compressor:
         except Exception as error:
             error.row = row  # type: ignore[attr-defined]
             raise
+
+
+def require_compressor(name: str, value: object, why: str) -> None:
+    """Refuse what is no compressor to build on, and one that keeps a memory, which would never be made; `why` says so.
+
+    Raises TypeError, and ValueError for the latter.
+    """
+    if not isinstance(value, Compressor):
+        raise TypeError(f"{name} must be a Compressor such as qsim.QSGD(levels=4), found {value!r}")
+    if type(value).memory is not Compressor.memory:
+        raise ValueError(f"{name} must have no memory, found {value!r}: {why}")
 
 
 def as_float32(v: Vectors) -> Vectors:

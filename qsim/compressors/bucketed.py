@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from qsim.batch import Levels, Memory, Message, Vectors, dense_offsets, index_type
-from qsim.compressors.base import Compressor, NotFiniteError, as_float32, require_finite
+from qsim.compressors.base import Compressor, NotFiniteError, as_float32, require_compressor, require_finite
 from qsim.options import option, whole
 
 
@@ -34,7 +34,8 @@ class Bucketed(Compressor):
     >>> message.scale.tolist(), message.vectors().to_dense().tolist()
     ([3.0, 0.0, 0.5], [[3.0, 0.0, 0.0, 0.0, -0.5]])
 
-    Raises ValueError for a size below 1, and for a compressor that makes no levels, has a memory, or is bucketed.
+    Raises ValueError for a size below 1, and for a compressor that makes no levels, has a memory, or is bucketed;
+    TypeError for what is no compressor.
     """
 
     compressor: Compressor
@@ -47,11 +48,7 @@ class Bucketed(Compressor):
         inner = self.compressor
         if isinstance(inner, Bucketed):
             raise ValueError(f"a bucket has one scale, so buckets hold no buckets, found {inner!r}")
-        if type(inner).memory is not Compressor.memory:
-            raise ValueError(
-                f"{inner!r} keeps a memory for every worker, not for every bucket; put it around the buckets:"
-                f" qsim.ErrorFeedback(qsim.compressors.Bucketed(...))"
-            )
+        require_compressor("compressor", inner, "put it around the buckets, as ErrorFeedback(Bucketed(...))")
         if inner.emits is not Levels:
             raise ValueError(f"only levels have a scale for every bucket, but {inner!r} makes {inner.emits.__name__}")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import final
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from qsim.batch import Floats, Memory, Vectors
 from qsim.compressors.base import Compressor, require_finite
@@ -41,3 +41,11 @@ class Identity(Compressor):
     def contraction(self, n: int) -> float:
         """Return delta = 1."""
         return 1.0
+
+    def expected_nonzeros(self, v: ArrayLike) -> float:
+        """Return nnz(v)."""
+        return float(np.count_nonzero(np.asarray(v)))
+
+    def exact_variance(self, v: ArrayLike) -> float:
+        """Return 0."""
+        return 0.0

@@ -84,6 +84,11 @@ class RoundedFloats(Compressor):
         omega = self.variance(n)
         return 1 - (self._step / (2 + self._step)) ** 2 if omega is None else 1 - omega
 
+    def expected_nonzeros(self, v: ArrayLike) -> float:
+        """Return E nnz Q(v): sum_i min(1, |v_i| / g), g = 2^-24 or 2^-133 the least number; nearest: above g/2."""
+        size = np.abs(np.asarray(v, np.float64)) / 2.0 ** (_LOWEST[self.format] - _KEPT[self.format])
+        return float((np.minimum(size, 1.0) if self.rounding == "stochastic" else size > 0.5).sum())
+
     def exact_variance(self, v: ArrayLike) -> float:
         """Return E ||Q(v) - v||^2 = sum_i g_i^2 p_i (1 - p_i), g_i the format's gap at v_i, p_i where v_i lies in it.
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from qsim.batch import Floats, Memory, Message, Vectors
-from qsim.compressors.base import Compressor
+from qsim.compressors.base import Compressor, require_compressor
 from qsim.compressors.scaled import Scaled
 from qsim.compressors.sparsifier import Sparsifier
 from qsim.options import option
@@ -40,7 +40,8 @@ class Then(Compressor):
     >>> compressor.quantize([3.0, 0.5, -4.0], qsim.Key(0)).vectors().to_dense().tolist()
     [[5.0, 0.0, -5.0]]
 
-    Raises ValueError for a `first` that makes no floats, a `second` that fills in zeros, and either with a memory.
+    Raises ValueError for a `first` that makes no floats, a `second` that fills in zeros, and either with a memory;
+    TypeError for what is no compressor.
     """
 
     first: Compressor
@@ -48,10 +49,7 @@ class Then(Compressor):
 
     def __post_init__(self) -> None:
         for name, part in (("first", self.first), ("second", self.second)):
-            if not isinstance(part, Compressor):
-                raise TypeError(f"{name} must be a Compressor such as qsim.compressors.TopK(10), found {part!r}")
-            if type(part).memory is not Compressor.memory:
-                raise ValueError(f"{name} must have no memory, found {part!r}: put it around the whole Then")
+            require_compressor(name, part, "put it around the whole Then")
         if self.first.emits is not Floats:
             raise ValueError(
                 f"first must make Floats, whose zeros are not sent; {self.first!r} makes {self.first.emits.__name__}"
@@ -115,7 +113,10 @@ class Then(Compressor):
         if not self._projects:
             return None
         kept = self._kept(v)
-        added = self.second.exact_variance(kept)
+        if isinstance(self.second, Scaled):
+            added = self.second.scaled_variance(kept, self.second.contraction(self._length(kept.size)))
+        else:
+            added = self.second.exact_variance(kept)
         return None if added is None else float(((np.asarray(v, np.float64) - kept) ** 2).sum()) + added
 
     @property
