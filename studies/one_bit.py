@@ -163,7 +163,7 @@ def numbers(results: Results) -> pd.DataFrame:
 
 def answers(results: Results) -> list[str]:
     settings = results.settings
-    others = [name for name in WAYS if name != "uncompressed"]
+    others = [name for name in results.curves if name != "uncompressed"]
     ratios = results.compare(others, "uncompressed", "suboptimality")
     fewer = results.compare(others, "uncompressed", "bits_up")
     alone = {name: results.samples(name, "suboptimality")[:, -1] for name in ("1-bit", "Top-6")}
@@ -181,7 +181,7 @@ def answers(results: Results) -> list[str]:
         "Times fewer bits than uncompressed after as many iterations: "
         + "; ".join(f"{name} {dense / results.final(name, 'bits_up'):.0f} ({fewer[name].verdict})" for name in others)
         + f". Bits to the first evaluated iteration (every {EVERY}) at or below a suboptimality, geometric means with"
-        f" intervals:{reach_table(results, list(WAYS), TARGETS)}",
+        f" intervals:{reach_table(results, results.curves, TARGETS)}",
         f"Mean of f over the last {TAIL} of {STEPS:,} steps; (c), minimum -0.25: {tails('x/4', settings)}; (d), minimum"
         f" 0: {tails('ridge', settings)}.",
     ]
@@ -199,7 +199,7 @@ def tails(problem: str, settings: Settings) -> str:
 
 def figure(results: Results) -> Figure:
     with sheet(2, 2, height=4.2) as (found, axes):
-        show = partial(draw, results, labels=list(WAYS))
+        show = partial(draw, results, labels=results.curves)
         show(Panel("round", "suboptimality", y_scale="log"), axes[0, 0])
         show(Panel("bits_up", "suboptimality", x_scale="log", y_scale="log"), axes[0, 1])
         for ax, solved in zip(axes[1], paths(results.settings).values(), strict=True):

@@ -163,8 +163,8 @@ def numbers(results: Results) -> pd.DataFrame:
 
 def by_cost(results: Results) -> list[str]:
     """Return the compressors, that with the fewest bits to the lowest target first; those that miss it come last."""
-    costs = {name: [results.reach(name, target).mean for target in reversed(TARGETS)] for name in WAYS}
-    return sorted(WAYS, key=lambda name: [cost if cost > 0 else float("inf") for cost in costs[name]])
+    costs = {name: [results.reach(name, target).mean for target in reversed(TARGETS)] for name in results.curves}
+    return sorted(costs, key=lambda name: [cost if cost > 0 else float("inf") for cost in costs[name]])
 
 
 def answers(results: Results) -> list[str]:
@@ -174,14 +174,14 @@ def answers(results: Results) -> list[str]:
             f"{results.final(name, 'bits_up') / messages:,.0f}",
             f"{results.final(name, 'nonzeros') / messages:.1f}",
         )
-        for name in WAYS
+        for name in results.curves
     }
     winners = [
         f"To {target:g}: {leads(*found)}." if found else f"To {target:g}: none gets there with every seed."
         for target in TARGETS
-        for found in [results.cheapest(list(WAYS), target)]
+        for found in [results.cheapest(results.curves, target)]
     ]
-    others = [name for name in WAYS if name != UNCOMPRESSED]
+    others = [name for name in results.curves if name != UNCOMPRESSED]
     ratios = results.compare(others, UNCOMPRESSED, "suboptimality")
     return [
         f"Headers of the streams included:{table(('bits', 'non-zeros'), sizes)}",
@@ -195,6 +195,7 @@ def answers(results: Results) -> list[str]:
 
 def figure(results: Results) -> Figure:
     workers = results.settings.workers
+    added = [name for name in results.curves if name not in WAYS]  # compressors of one's own are in every panel
     rows = (
         Panel("round", "suboptimality", y_scale="log"),
         Panel("bits_up", "suboptimality", x_scale="log", y_scale="log", per=workers, x_label="bits of a worker"),
@@ -203,7 +204,7 @@ def figure(results: Results) -> Figure:
     with sheet(len(rows), len(FAMILIES), height=6.8, sharey=True, sharex="row") as (found, axes):
         for row, panel in zip(axes, rows, strict=True):
             for ax, family in zip(row, FAMILIES.values(), strict=True):
-                names = [UNCOMPRESSED, *(name for name in family if name != NOT_DRAWN)]
+                names = [UNCOMPRESSED, *(name for name in family if name != NOT_DRAWN), *added]
                 draw(results, replace(panel, curves=names), ax, names)
                 if ax is not row[0]:
                     ax.set_ylabel("")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,8 +57,11 @@ def save(figure: Figure, path: Path) -> None:
 
     kind = path.suffix.removeprefix(".")
     one_of("the suffix", kind, tuple(FORMATS))
-    with mpl.rc_context(STYLE), replacing(path) as temporary:
-        figure.savefig(temporary, **FORMATS[kind])
+    whole = BytesIO()  # on a full disk one plain write fails in one plain way, and a PDF does not
+    with mpl.rc_context(STYLE):
+        figure.savefig(whole, format=kind, **FORMATS[kind])
+    with replacing(path) as temporary:
+        temporary.write_bytes(whole.getbuffer())
 
 
 def findings(name: str, study: Study, results: Results) -> str:

@@ -73,6 +73,11 @@ class Candidate(Cell):
 
     choice: float = field(kw_only=True)
 
+    @property
+    def name(self) -> str:
+        """What one calls it: the curve, the choice and the seed."""
+        return f"{self.curve}, {self.choice:g}, seed {self.run.seed}"
+
 
 @dataclass(frozen=True)
 class Choice:
