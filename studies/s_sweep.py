@@ -78,15 +78,15 @@ def setting(settings: Settings) -> str:
 def answers(results: Results) -> list[str]:
     curves = [curve for curve in results.curves if curve != UNCOMPRESSED]
     losses = results.compare(curves, UNCOMPRESSED, "loss")
-    sweep = [curve for curve in curves if curve in COMPRESSORS]  # further ones may be added
-    few, many = sweep[0], sweep[-1]
+    levels = [f"s = {s}" for s in LEVELS]  # compressors of one's own come behind
+    few, many = levels[0], levels[-1]
     noise = (losses[few].high - losses[few].low) / max(losses[many].high - losses[many].low, 1e-300)
     spread = f" The interval at {few} is {noise:.3g} times as wide as at {many}." if results.settings.seeds > 1 else ""
     finals = listed(f"{curve}: {results.final(curve, 'loss'):.6f}, {losses[curve]}" for curve in curves)
 
     dense = results.final(UNCOMPRESSED, "bits_up")
     gains = {curve: dense / results.final(curve, "bits_up") for curve in results.curves}
-    growth = [results.compare([more], fewer, "bits_up")[more].beyond_noise for fewer, more in pairwise(sweep)]
+    growth = [results.compare([more], fewer, "bits_up")[more].beyond_noise for fewer, more in pairwise(levels)]
     grow = "Bits grow from each s to the next" if all(growth) else "Not every step of s changes the bits"
     sent = listed(
         f"{curve}: {results.final(curve, 'nonzeros'):,.0f} non-zeros, {results.final(curve, 'bits_up'):,.0f} bits,"

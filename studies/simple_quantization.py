@@ -50,21 +50,22 @@ def setting(settings: Settings) -> str:
 
 def answers(results: Results) -> list[str]:
     sent = {curve: results.final(curve, "nonzeros") for curve in results.curves}
-    added = [curve for curve in results.curves if curve not in COMPRESSORS]
-    losses = results.compare([SIMPLE, *added], UNCOMPRESSED, "loss")
+    others = [curve for curve in results.curves if curve != UNCOMPRESSED]  # compressors of one's own come behind
+    losses = results.compare(others, UNCOMPRESSED, "loss")
+    fewer = results.compare(others, UNCOMPRESSED, "nonzeros")
     n = results.settings.load().features
     messages = results.settings.workers * results.settings.rounds
     return [
-        f"After {results.settings.rounds} iterations the loss is {results.final(UNCOMPRESSED, 'loss'):.5f} without and"
-        f" {results.final(SIMPLE, 'loss'):.5f} with quantization, a difference of"
-        f" {losses[SIMPLE]}."
-        + listed(f"{curve}: {results.final(curve, 'loss'):.5f}, {losses[curve]}" for curve in added),
-        f"{sent[UNCOMPRESSED]:,.0f} without and {sent[SIMPLE]:,.0f} with quantization,"
-        f" {sent[UNCOMPRESSED] / sent[SIMPLE]:.1f} times fewer (difference"
-        f" {results.compare([SIMPLE], UNCOMPRESSED, 'nonzeros')[SIMPLE].verdict}):"
-        f" {sent[SIMPLE] / messages:.2f} of {n} coordinates in a message, on"
-        f" average. At most sqrt(n) = {n**0.5:.1f} are expected, whatever the gradient."
-        + listed(f"{curve}: {sent[curve]:,.0f}" for curve in added),
+        f"After {results.settings.rounds} iterations the loss is {results.final(UNCOMPRESSED, 'loss'):.5f}"
+        f" {UNCOMPRESSED}; with it, and the difference:"
+        + listed(f"{curve}: {results.final(curve, 'loss'):.5f}, {losses[curve]}" for curve in others),
+        f"{sent[UNCOMPRESSED]:,.0f} {UNCOMPRESSED}. At most sqrt(n) = {n**0.5:.1f} of n = {n} coordinates in a message"
+        " are expected of the simple quantizer, whatever the gradient. On average there are:"
+        + listed(
+            f"{curve}: {sent[curve] / messages:.2f} in a message, {sent[curve]:,.0f} in all,"
+            f" {sent[UNCOMPRESSED] / max(sent[curve], 1):.1f} times fewer ({fewer[curve].verdict})"
+            for curve in others
+        ),
     ]
 
 

@@ -24,6 +24,7 @@ from qsim.study import (
     leads,
     legend_below,
     letters,
+    log_axes,
     look,
     sheet,
     table,
@@ -225,7 +226,8 @@ def draw(results: Results) -> Figure:
         )
         for ax, quantity, level in zip(axes[0], quantities, levels, strict=True):
             ax.axhline(level, color="0.5", linewidth=0.8, label=f"W = {workers}, uncompressed, {TUNED}")
-            ax.set(xscale="log", yscale="log", xlabel="levels s", ylabel=quantity)
+            ax.set(xlabel="levels s", ylabel=quantity)
+            log_axes(ax, "x", "y")
             ax.set_xticks(LEVELS, labels=[str(s) for s in LEVELS])
             ax.minorticks_off()
         letters(axes[0], ("", "", ""))

@@ -164,7 +164,7 @@ def numbers(results: Results) -> pd.DataFrame:
 def by_cost(results: Results) -> list[str]:
     """Return the compressors, that with the fewest bits to the lowest target first; those that miss it come last."""
     costs = {name: [results.reach(name, target).mean for target in reversed(TARGETS)] for name in results.curves}
-    return sorted(results.curves, key=lambda name: [cost if cost > 0 else float("inf") for cost in costs[name]])
+    return sorted(costs, key=lambda name: [cost if cost > 0 else float("inf") for cost in costs[name]])
 
 
 def answers(results: Results) -> list[str]:
@@ -195,12 +195,12 @@ def answers(results: Results) -> list[str]:
 
 def figure(results: Results) -> Figure:
     workers = results.settings.workers
+    added = [name for name in results.curves if name not in WAYS]  # compressors of one's own are in every panel
     rows = (
         Panel("round", "suboptimality", y_scale="log"),
         Panel("bits_up", "suboptimality", x_scale="log", y_scale="log", per=workers, x_label="bits of a worker"),
         Panel("nonzeros", "suboptimality", x_scale="log", y_scale="log", per=workers, x_label="non-zeros of a worker"),
     )
-    added = [name for name in results.curves if name not in WAYS]
     with sheet(len(rows), len(FAMILIES), height=6.8, sharey=True, sharex="row") as (found, axes):
         for row, panel in zip(axes, rows, strict=True):
             for ax, family in zip(row, FAMILIES.values(), strict=True):

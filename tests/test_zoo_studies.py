@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
+import qsim
 from qsim.compressors import ErrorFeedback, Identity, ScaledSign, Sign
 from qsim.loading import load_file
 from qsim.study import catalog, cli
@@ -17,12 +19,21 @@ one_bit = load_file(catalog.folder() / "one_bit.py", "one_bit_under_test")
 zoo = load_file(catalog.folder() / "zoo.py", "zoo_under_test")
 
 
-def test_zoo_writes_a_row_for_each_compressor(tmp_path: Path) -> None:
+def test_zoo_shows_every_compressor_with_the_step_that_was_chosen(tmp_path: Path) -> None:
     assert cli.main(["zoo", *TINY, "--out", str(tmp_path)]) == 0
     table = pd.read_csv(tmp_path / "zoo.csv")
-    assert list(table["compressor"]) == list(zoo.WAYS)
-    assert (table["bits a message"] > 0).all()
+    assert list(dict.fromkeys(table["curve"])) == list(zoo.WAYS)
+    assert list(dict.fromkeys(table["axis"])) == ["round", "bits_up", "nonzeros"]
     assert len(list(tmp_path.iterdir())) == 5
+    provenance = json.loads((tmp_path / "zoo.json").read_text())
+    unit = zoo.step(qsim.study.Settings("spark_sample", 4, 10, 2))
+    for curve, entry in provenance["curves"].items():
+        assert f"Constant(a={entry['choice'] * unit!r})" in entry["run"], curve
+        tried = {
+            float(choice): each["score"] for choice, each in provenance["tuning"]["curves"][curve]["tried"].items()
+        }
+        assert list(tried) == list(zoo.MULTIPLES)
+        assert entry["choice"] == max(choice for choice, score in tried.items() if score == min(tried.values()))
 
 
 def test_one_bit_writes_runs_and_counterexamples(tmp_path: Path) -> None:

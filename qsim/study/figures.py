@@ -178,15 +178,20 @@ def draw(results: Results, panel: Panel, ax: Axes, labels: Sequence[str]) -> Non
         shown = found.mean > (0 if panel.y_scale == "log" else -np.inf)  # NaN is not shown either
         across = Band(found.at[shown] / panel.per, found.mean[shown], found.low[shown], found.high[shown])
         draw_band(ax, across, place, panel.label(curve), log=panel.x_scale == "log")
-    ax.set_xscale(panel.x_scale)
+    log_axes(ax, *(name for name in "xy" if getattr(panel, f"{name}_scale") == "log"))
     if panel.y_scale == "symlog":
         ax.set_yscale("symlog", linthresh=panel.linear_below)
-    else:
-        ax.set_yscale(panel.y_scale)
-    ax.xaxis.set_major_locator(MaxNLocator(4) if panel.x_scale == "linear" else LogLocator(numticks=12))
+    ax.xaxis.set_major_locator(MaxNLocator(4) if ax.get_xscale() == "linear" else LogLocator(numticks=12))
     ax.set_xlabel(panel.x_label or LABELS.get(panel.x, panel.x))
     y = LABELS.get(panel.y, panel.y)
     ax.set_ylabel(y if panel.minus is None else f"{y}, {'ratio' if ratio else 'difference'}")
+
+
+def log_axes(ax: Axes, *names: str) -> None:
+    """Make axes ("x", "y") logarithmic, when all is drawn; one on which nothing is above zero stays as it is."""
+    for name in names:
+        if np.isfinite(getattr(ax.dataLim, f"minpos{name}")):
+            ax.set(**{f"{name}scale": "log"})
 
 
 def draw_band(ax: Axes, band: Band, place: int, label: str, *, log: bool = False) -> None:
@@ -217,18 +222,21 @@ def _curves(results: Results, panel: Panel) -> Sequence[str]:
 
 
 def _columns(labels: Sequence[str], width: float) -> int:
-    """Return how many columns of a legend fit into a width in inches: 0.052 a letter of 7 pt, 0.55 for line and gap."""
+    """Return how many columns of a legend fit into a width in inches."""
+    from matplotlib.textpath import TextPath
+
+    size = STYLE["legend.fontsize"]
+    points = [TextPath((0, 0), label, size=size).get_extents().width for label in labels]
     for columns in range(min(len(labels), 8), 1, -1):
-        rows = -(-len(labels) // columns)
-        widest = [max(map(len, labels[low : low + rows])) for low in range(0, len(labels), rows)]
-        if sum(0.55 + 0.052 * letters for letters in widest) <= width:
+        widest = sum(part.max() + 5 * size for part in np.array_split(points, columns))  # 5 for the line and the gaps
+        if widest <= 72 * width:
             return columns
     return 1
 
 
 def _marks(across: NDArray[np.float64], place: int, log: bool) -> list[int]:
-    """Return which points carry a marker: four, evenly over the axis, at other places for other curves."""
-    if across.size < 2:
+    """Return which points carry a marker: all of a few, or four, evenly over the axis, each curve at other places."""
+    if across.size <= 8:
         return list(range(across.size))
     along = np.log(across) if log else across
     at = along[0] + (along[-1] - along[0]) * (np.arange(4) + 0.1 + 0.1 * (place % 8)) / 4

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from qsim.study.tuning import Tuned
 
 Array = NDArray[np.float64]
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,7 @@ class Results:
         self.cells = cells
         self.seconds = seconds
         self.tuned = tuned
+        self._computed: dict[Any, Any] = {}
         self.traces: dict[str, list[Trace]] = {}
         for cell, trace in zip(cells, traces, strict=True):
             self.traces.setdefault(cell.curve, []).append(trace)
@@ -62,6 +64,12 @@ class Results:
     def curves(self) -> list[str]:
         """The names of the curves."""
         return list(self.traces)
+
+    def once(self, make: Callable[[Results], _T]) -> _T:
+        """Return what `make` makes of these results; it is called the first time only (numbers, answers, figure)."""
+        if make not in self._computed:
+            self._computed[make] = make(self)
+        return cast(_T, self._computed[make])
 
     @cached_property
     def rounds(self) -> NDArray[np.int64]:

@@ -315,7 +315,7 @@ def resample(seeds: Sequence[tuple[Array, Array]], *, log_x: bool = False, log_y
     for at in inside[1:]:
         grid = np.intersect1d(grid, at)
     if not {low, high} <= set(grid.tolist()) or grid.size < min(at.size for at in inside):
-        points = max(at.size for at in inside)
+        points = max(2, *(at.size for at in inside))
         grid = np.geomspace(low, high, points) if log_x else np.linspace(low, high, points)
         grid[[0, -1]] = low, high
     rows = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import qsim
@@ -25,8 +26,9 @@ _T = TypeVar("_T")
 
 @option
 class Settings:
-    """What the command line can change: the data set by name, workers, rounds, and how many seeds (0, 1, ...).
+    """What the command line can change: the data set, workers, rounds, and how many seeds (0, 1, ...).
 
+    data: what `qsim.datasets.load` takes.
     vectors: a .npy file of recorded vectors, for studies that take one.
     bands: how intervals over seeds are made.
     """
@@ -41,6 +43,11 @@ class Settings:
     def __post_init__(self) -> None:
         for name in ("workers", "rounds", "seeds"):
             whole(name, getattr(self, name), least=1)
+
+    @property
+    def name(self) -> str:
+        """What figures call the data set: its name, or that of its file."""
+        return Path(self.data).name
 
     def load(self) -> Dataset:
         """Return the data set."""
