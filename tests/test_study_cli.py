@@ -246,7 +246,7 @@ def test_export_has_a_row_for_each_cell_and_round(here: Path, capsys: pytest.Cap
 
 def test_export_names_every_parameter_that_differs() -> None:
     _, study = catalog.find("tradeoff")
-    cells = study.cells(Settings("spark_sample", 4, 5, 1))[::7]
+    cells = study.tuning.candidates(Settings("spark_sample", 4, 5, 1))[::14]
     traces = [qsim.simulate(cell.run) for cell in cells]
     table = export.frame("tradeoff", cells, traces)
     assert {"compressor", "workers", "seed", "method"} <= set(table.columns)

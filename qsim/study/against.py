@@ -105,7 +105,7 @@ def compare(first: Saved, second: Saved) -> tuple[str, Figure]:
 
 def _keys(first: pd.DataFrame, second: pd.DataFrame) -> list[str]:
     """Return the first columns that tell the rows of both tables apart."""
-    columns = [name for name in first.columns if name in second.columns and name != "axis"]
+    columns = [name for name in first.columns if name in second.columns and name not in ("axis", "seeds")]
     for end in range(1, len(columns) + 1):
         if not (first.duplicated(columns[:end]).any() or second.duplicated(columns[:end]).any()):
             return columns[:end]
