@@ -21,6 +21,7 @@ from qsim.options import option
 from qsim.testing import Finding, Report, certificates, check_compressor
 from qsim.testing import compressor as checks
 from qsim.testing.bounds import FALSE_ALARM, margin
+from qsim.testing.elsewhere import elsewhere
 from qsim.testing.gallery import gallery, worsened
 from qsim.testing.messages import all_codecs
 from qsim.testing.subject import Subject
@@ -110,6 +111,20 @@ def test_what_goes_wrong_in_another_process_is_told(monkeypatch) -> None:
         assert found.kept is False
         assert words in found.seen
         assert check_compressor(Fast()).good  # the next one is checked again
+
+
+def test_an_answer_that_nobody_waited_for_is_not_taken_for_another(monkeypatch) -> None:
+    """As Ctrl-C leaves it."""
+
+    def interrupted(pipe):
+        raise KeyboardInterrupt
+
+    assert elsewhere(abs, -1) == 1
+    with monkeypatch.context() as patch:
+        patch.setattr("qsim.testing.elsewhere._read", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            elsewhere(abs, -2)
+    assert elsewhere(abs, -3) == 3
 
 
 def test_what_is_not_claimed_is_not_called_kept() -> None:

@@ -205,7 +205,7 @@ def test_norms_are_summed_in_lanes_of_the_coordinate(v: np.ndarray, p: float) ->
 
 @pytest.mark.parametrize("p", [1.0, 1.5, 3.0, 8.5])
 def test_norms_of_irregular_numbers_to_the_last_bit(p: float) -> None:
-    """Where each order of summation rounds otherwise; sparse with gaps, several rows, a row ends inside a strip."""
+    """Where every order of summation rounds otherwise; sparse with gaps, several rows."""
     from qsim.kernels.norms import lp_norms
 
     block = np.random.default_rng(7).standard_normal((3, 1001)).astype(np.float32)

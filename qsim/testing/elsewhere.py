@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import os
 import pickle
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -23,15 +24,18 @@ def elsewhere(function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -
 
     Its hashes of strings have another seed than here. Raises BrokenError for an error there, and if it ends.
     """
+    process, call = _process(), portable((function, args, kwargs))
+    assert process.stdin is not None
+    assert process.stdout is not None
     try:
-        process = _process()
-        assert process.stdin is not None
-        assert process.stdout is not None
-        _write(process.stdin, portable((function, args, kwargs)))
+        _write(process.stdin, call)
         good, answer = pickle.loads(_read(process.stdout))
-    except (OSError, EOFError):
+    except BaseException as error:  # Ctrl-C too: an answer that nobody waited for must not be taken for another
         _process.cache_clear()
-        raise BrokenError("a process of its own ended while it worked there") from None
+        process.kill()
+        if isinstance(error, (OSError, EOFError)):
+            raise BrokenError("a process of its own ended while it worked there") from None
+        raise
     if not good:
         raise BrokenError(f"it fails in a process of its own: {answer}")
     found: _T = answer
@@ -54,6 +58,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 def _serve() -> None:
     """Answer the calls that come, until no more can."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the one that asks
     answers, calls = os.fdopen(os.dup(1), "wb"), sys.stdin.buffer
     os.dup2(2, 1)  # what is printed must not come between
     while True:
