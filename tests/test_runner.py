@@ -296,7 +296,9 @@ def test_what_another_program_computes_is_waited_for(cache: Path) -> None:
 
 
 SLOW = """
+import os
 import time
+from pathlib import Path
 import numpy as np
 import qsim
 from matplotlib.figure import Figure
@@ -308,6 +310,8 @@ class Slow(qsim.compressors.Compressor):
     emits = qsim.batch.Floats
 
     def quantize(self, v, key):
+        if self.pause > 1:
+            Path(f"at-work-{os.getpid()}").touch()
         time.sleep(self.pause)
         return qsim.batch.Floats.single(v)
 
@@ -333,7 +337,7 @@ def start(folder: Path, cache: Path, *arguments: str, pause: float = 0.03, heard
     environment = os.environ | {"PYTHONPATH": str(Path(qsim.__file__).parents[1]), "QSIM_CACHE_DIR": str(cache)}
     command = [sys.executable, "-c", program, "slow.py", *arguments]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    return subprocess.Popen(command, **pipes, text=True, env=environment, cwd=folder)
+    return subprocess.Popen(command, **pipes, text=True, env=environment, cwd=folder, start_new_session=True)
 
 
 def wait_for(cells: int, seconds: float = 60) -> dict[Path, int]:
@@ -354,10 +358,11 @@ def test_a_killed_sweep_goes_on_and_ends_the_same(cache: Path, tmp_path: Path, m
     before = wait_for(3)
     below = children(process.pid)
     process.kill()
-    process.communicate()
+    process.wait()
     assert 3 <= len(before) < 8
     assert below
     assert all_end(below)
+    process.communicate()
     before = wait_for(3)  # what the children ended with
     process = start(tmp_path, cache, "--jobs", "2", heard=False)
     _, errors = process.communicate(timeout=60)
@@ -371,6 +376,18 @@ def test_a_killed_sweep_goes_on_and_ends_the_same(cache: Path, tmp_path: Path, m
     monkeypatch.setattr(time, "sleep", lambda _: None)
     for cell in study.cells(study.defaults):
         assert same(qsim.Trace.load(Store().path(cell.run)), qsim.simulate(cell.run))
+
+
+def test_processes_end_with_the_program_whatever_they_are_doing(cache: Path, tmp_path: Path) -> None:
+    process = start(tmp_path, cache, "--jobs", "2", heard=False, pause=60)
+    end = time.monotonic() + 60
+    while not (at_work := list(tmp_path.glob("at-work-*"))) and time.monotonic() < end:
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
+    assert at_work
+    assert all_end({int(path.name.rpartition("-")[2]) for path in at_work})
+    process.communicate()  # not before: it waits for the processes that hold the pipes
 
 
 def test_two_programs_share_the_work(cache: Path, tmp_path: Path) -> None:
@@ -395,7 +412,7 @@ def test_ctrl_c_keeps_what_is_finished(jobs: str, cache: Path, tmp_path: Path) -
     process = start(tmp_path, cache, "--jobs", jobs)
     wait_for(2)
     below = children(process.pid)
-    process.send_signal(signal.SIGINT)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
     _, errors = process.communicate(timeout=20)
     assert process.returncode == 130
     stored = re.search(r"stopped; (\d) of 8 cells of slow are stored; the same command goes on", errors)

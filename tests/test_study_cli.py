@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import subprocess
@@ -32,7 +33,7 @@ def cells(settings):
     return [
         Cell(curve, qsim.Run(data, objective=qsim.LogisticRegression(l2=0.1),
              method=qsim.GradientDescent(step=qsim.steps.Constant(0.1)), compressor=compressor,
-             workers=settings.workers, rounds=settings.rounds, seed=seed))
+             codec=qsim.codecs.RANS(), workers=settings.workers, rounds=settings.rounds, seed=seed))
         for curve, compressor in {"l2": qsim.QSGD(1), "max": qsim.QSGD(1, "max")}.items()
         for seed in range(settings.seeds)
     ]
@@ -198,13 +199,20 @@ def test_a_failing_cell_is_reported_with_the_command_that_runs_it(here: Path, ca
 def test_an_added_compressor_sees_what_its_carrier_saw(here: Path) -> None:
     assert cli.main(["norms.py", "--compressor", "mine.py:Keep(0.5)", "--compressor", "mine.py:Keep(1.0)"]) == 0
     assert "l2, max, Keep(0.5), Keep(1.0)" in (here / "paper_figures" / "norms.md").read_text()
+    curves = json.loads((here / "paper_figures" / "norms.json").read_text())["curves"]
+    assert "codec=qsim.codecs.RANS" in curves["l2"]["run"]
+    assert "codec=None" in curves["Keep(0.5)"]["run"]  # the usual one
     table = pd.read_csv(here / "paper_figures" / "norms.csv").set_index("curve")
     _, study = catalog.find("norms.py")
     carrier = study.cells(study.defaults)[0].run
     keep = load_file(here / "mine.py", "mine_by_hand").Keep
-    finals = [qsim.simulate(replace(carrier, compressor=keep(0.5), seed=seed)).columns["loss"][-1] for seed in (0, 1)]
+    finals = [
+        qsim.simulate(replace(carrier, compressor=keep(0.5), codec=None, seed=seed)).columns["loss"][-1]
+        for seed in (0, 1)
+    ]
     assert table.loc["Keep(0.5)", "loss"].iloc[-1] == pytest.approx(np.mean(finals))
-    plain = [qsim.simulate(replace(carrier, compressor=qsim.Identity(), seed=s)).columns["loss"][-1] for s in (0, 1)]
+    carrier = replace(carrier, compressor=qsim.Identity(), codec=None)
+    plain = [qsim.simulate(replace(carrier, seed=seed)).columns["loss"][-1] for seed in (0, 1)]
     assert table.loc["Keep(1.0)", "loss"].iloc[-1] == pytest.approx(np.mean(plain))
 
 
