@@ -167,7 +167,8 @@ def answers(results: Results) -> list[str]:
     iterations, bits, winners = {}, [], []
     for workers in fleet:
         for levels in (0, *LEVELS):
-            theory = f"{predicted(results, workers, levels)[0]:,.0f}" if levels else ""
+            expected = predicted(results, workers, levels)[0] if levels else float("nan")
+            theory = f"{expected:,.0f}" if np.isfinite(expected) else ""
             found = [str(reached(results, levels, workers, step)["iterations"]) for step in steps]
             iterations[name(levels, workers)] = [found[0], theory, found[1]]
         few, many, none = (bits_an_iteration(results, s, workers, THEORY) for s in (LEVELS[0], LEVELS[-1], 0))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_right
 from math import exp, log, sqrt
+from pathlib import Path
 from statistics import mean, stdev
 
 import numpy as np
@@ -326,3 +328,15 @@ def test_curves_are_compared_at_rounds_that_all_have() -> None:
     assert found.rounds.tolist() == [0, 2]
     assert found.final("b", "loss") == 5
     assert found.band("a", "loss").at.tolist() == [0, 2, 3, 4]  # b, which ended before, does not cut a
+
+
+PAGE = Path(__file__).parents[1] / "docs" / "statistics.md"
+
+
+@pytest.mark.skipif(not PAGE.exists(), reason="needs the checkout's docs")
+def test_the_page_on_statistics_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    programs = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), flags=re.S)
+    assert len(programs) == 2
+    for program in programs:
+        exec(compile(program, PAGE.name, "exec"), {"__name__": "page"})
+    assert "For every curve the step over 0.05" in capsys.readouterr().out

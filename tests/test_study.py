@@ -12,7 +12,7 @@ import pytest
 from scipy.stats import ttest_1samp
 
 import qsim
-from qsim.study import Choice, Results, catalog, cli
+from qsim.study import Results, catalog, cli
 
 TINY = ["--data", "spark_sample", "--rounds", "10", "--seeds", "3", "--workers", "4"]
 
@@ -124,35 +124,6 @@ def test_importing_a_study_runs_nothing(monkeypatch) -> None:
     assert [catalog.find(name)[0] for name in catalog.names()] == catalog.names()
 
 
-def test_committed_figures_are_the_default_commands() -> None:
-    """The settings and versions of the runs behind each committed figure are those that the study has now."""
-    folder = Path(__file__).parents[1] / "paper_figures"
-    if not folder.is_dir():
-        pytest.skip("needs the checkout's paper_figures")
-    for name in catalog.names():
-        provenance = json.loads((folder / f"{name}.json").read_text())
-        found = catalog.find(name)[1]
-        assert provenance["settings"] == repr(found.defaults)
-        shown = [found.defaults]
-        if found.tuning is not None:
-            tried = provenance["tuning"]["curves"]
-            shown.append({curve: Choice(entry["choice"], {}) for curve, entry in tried.items()})
-            candidates = {(c.curve, f"{c.choice:g}"): repr(c.run) for c in reversed(found.tuning.candidates(shown[0]))}
-            assert candidates == {(curve, choice): tried[curve]["tried"][choice]["run"] for curve, choice in candidates}
-        first = {cell.curve: repr(cell.run) for cell in reversed(found.cells(*shown))}
-        assert {curve: entry["run"] for curve, entry in provenance["curves"].items()} == first
-
-
-def test_the_study_of_engines_on_a_tiny_size(tmp_path: Path) -> None:
-    """It measures time, so only its shape is checked: every engine at every size, and all files."""
-    assert study("engines", *TINY, out=tmp_path) == 0
-    numbers = pd.read_csv(tmp_path / "engines.csv")
-    assert set(numbers["engine"]) == {"computing alone", "Serial", "Serial, 2 threads", "2 Processes"}
-    assert (numbers["ms"] > 0).all()
-    assert (numbers.loc[numbers["engine"] == "computing alone", "over computing"] == 1).all()
-    assert len(list(tmp_path.iterdir())) == 5
-
-
 def test_a_compressor_from_a_study_file_works_in_processes(tmp_path: Path) -> None:
     """The class is known by the path of its file alone, which no process could import."""
     text = USERS_STUDY.replace(
@@ -175,52 +146,6 @@ def cells(settings):""",
         (tmp_path / name / "mine.py").write_text(text.replace("seed=seed))", f"seed=seed){engine})"))
         assert study(str(tmp_path / name / "mine.py"), out=tmp_path / name) == 0
     assert (tmp_path / "serial" / "mine.csv").read_bytes() == (tmp_path / "processes" / "mine.csv").read_bytes()
-
-
-def test_the_study_of_encodings_counts_what_codecs_write(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On short vectors: bits are those of encoded packets, and no code of them all is shorter than the references."""
-    found = catalog.find("encodings")[1]
-    module = sys.modules["qsim_study_encodings"]
-    monkeypatch.setattr(module, "LENGTHS", (100, 1000))
-    monkeypatch.setattr(module, "LARGEST", 1000)
-    monkeypatch.setattr(module, "MORE", 1)
-    monkeypatch.setattr(module, "TEXT", qsim.datasets.Synthetic(rows=100, features=300, nonzeros_per_row=9))
-    settings = qsim.study.Settings("spark_sample", 2, 4, 2)
-    cells = found.cells(settings)
-    results = Results(settings, cells, [qsim.simulate(cell.run) for cell in cells])
-    table = found.numbers(results)
-    draws = [qsim.Key(seed).fold(1000).generator().standard_normal(1000).astype(np.float32) for seed in (0, 1)]
-    keys = qsim.Key(0).fold(4).words(0, 2)
-    message = qsim.QSGD(4).compress(qsim.batch.Vectors.dense(np.array(draws)), keys)
-    shown = table[(table["vectors"] == "Gaussian, n = 1000") & (table["s"] == 4)].set_index("code")["bits a coordinate"]
-    for code, codec in (("rANS", qsim.codecs.RANS()), ("Elias omega, dense", qsim.codecs.EliasDense("omega"))):
-        assert shown[code] == pytest.approx(codec.encode(message).bits / 2000)
-    entropy = qsim.references.entropy_bits(message)
-    assert shown["entropy"] == pytest.approx((entropy.sum() + 64) / 2000)
-    assert shown["enumerative positions"] < shown["entropy"] < shown[list(module.CODECS)].min()
-    assert len(found.answers(results)) == len(found.questions)
-    assert len(found.draw(results).axes) == 6
-
-
-@pytest.mark.parametrize(("rounds", "words"), [("60", "seed noise"), ("4", "no s reaches the target")])
-def test_the_study_of_the_tradeoff_on_a_tiny_size(tmp_path: Path, rounds: str, words: str, capsys) -> None:
-    arguments = ["--data", "spark_sample", "--rounds", rounds, "--seeds", "2", "--workers", "4"]
-    assert study("tradeoff", *arguments, out=tmp_path) == 0
-    assert words in capsys.readouterr().out
-    numbers = pd.read_csv(tmp_path / "tradeoff.csv")
-    assert len(numbers) == 2 * 7 * 2
-    dense = numbers[numbers["s"] == 0]
-    iterations = dense["iterations"].to_numpy()
-    assert dense["bits an iteration"].gt(32 * 16).all()  # with the stream's header
-    np.testing.assert_allclose(dense["bits to the target"], iterations * dense["bits an iteration"])
-    assert (numbers["reached"] == 2).tolist() == np.isfinite(numbers["iterations"]).tolist()
-    assert np.isfinite(iterations).any() == (rounds == "60")
-
-
-def test_the_study_of_sparse_messages_on_a_tiny_size(tmp_path: Path, capsys) -> None:
-    assert study("sparse_representation", *TINY, out=tmp_path) == 0
-    assert "Yes, bit for bit." in capsys.readouterr().out
-    assert len(list(tmp_path.iterdir())) == 5
 
 
 def test_references_by_hand() -> None:

@@ -106,7 +106,7 @@ def _tuning(tuned: Tuned) -> dict[str, Any]:
     found: dict[str, Any] = {"of": tuned.tuning.of, "rule": repr(tuned.tuning.rule), "curves": {}}
     for curve, choice in tuned.choices.items():
         tried = {
-            f"{value:g}": {"score": score if score < float("inf") else "infinite"}
+            f"{value:g}": {"score": score if score < float("inf") else "inf"}
             | _runs([c for c in tuned.candidates if c.curve == curve and c.choice == value])
             for value, score in choice.scores.items()
         }
