@@ -241,7 +241,7 @@ def test_export_has_a_row_for_each_cell_and_round(here: Path, capsys: pytest.Cap
     assert cli.main(["export", "norms.py", "--compressor", "mine.py:Keep(0.5)"]) == 0
     assert "norms: 6 cells, 36 rows; wrote norms_cells.csv" in capsys.readouterr().out
     table = pd.read_csv(here / "norms_cells.csv")
-    assert list(table.columns[:5]) == ["study", "curve", "compressor", "workers", "seed"]
+    assert list(table.columns[:6]) == ["study", "curve", "compressor", "codec", "workers", "seed"]
     _, study = catalog.find("norms.py")
     for cell in study.cells(study.defaults):
         rows = table[(table["curve"] == cell.curve) & (table["seed"] == cell.run.seed)]
