@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from typing import Literal, final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from qsim.batch import Vectors
 from qsim.channel import Channel
@@ -40,8 +41,8 @@ class DenseWeights(Downlink):
         one_of("dtype", self.dtype, ("float32", "float64"))
 
     def weights(self, w: Weights, first: bool) -> tuple[Replica, int]:
-        known, bits = _through(Dense(self.dtype), Vectors.dense(w.dense()), first)
-        return Replica(known.value.astype(np.float32, copy=False)), bits
+        known, bits = through(self.dtype, w.dense(), first)
+        return Replica(known.astype(np.float32, copy=False)), bits
 
     def aggregate(self, total: Vectors, first: bool) -> tuple[Vectors, int]:
         return total, 0
@@ -62,6 +63,14 @@ class SparseSum(Downlink):
     def aggregate(self, total: Vectors, first: bool) -> tuple[Vectors, int]:
         received, bits = _through(SparseFloats(), total, first)
         return Vectors(received.n, received.offsets, received.index, received.value.astype(np.float64)), bits
+
+
+def through(
+    dtype: Literal["float32", "float64"], vector: NDArray[np.float64], first: bool
+) -> tuple[NDArray[np.floating], int]:
+    """Send a dense vector as bytes; return it as it arrives, and its bits (with the stream header the first time)."""
+    known, bits = _through(Dense(dtype), Vectors.dense(vector), first)
+    return known.value, bits
 
 
 def _through(codec: Codec, v: Vectors, first: bool) -> tuple[Vectors, int]:

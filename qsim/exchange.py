@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Literal
+
 import numpy as np
 from numpy.typing import NDArray
 
-from qsim.batch import Vectors
-from qsim.channel import Channel
+from qsim.channel import EXACT, Channel
 from qsim.collectives import ParameterServer
-from qsim.downlinks import Downlink
+from qsim.downlinks import Downlink, through
 from qsim.engines import Session
-from qsim.keys import Key
+from qsim.keys import Key, Purpose
+from qsim.methods import Sum
 from qsim.objectives import Objective
-from qsim.weights import Weights
+from qsim.weights import Replica, Weights
 from qsim.worker import Order
-
 
 class WireExchange:
     """Sends weights down, has the workers compute, and sums what they send up; counts bits and non-zeros of a round.
 
-    Every stream (one up and one down for each worker) opens with its header, counted once.
+    Every stream opens with its header, counted once: for each worker one up and one down, of each kind that is used
+    (compressed and exact, weights and each further vector).
     """
 
     def __init__(
@@ -33,10 +36,12 @@ class WireExchange:
         key: Key,
     ) -> None:
         """Exchange vectors of length n with as many workers as there are weights; key is that of the run."""
-        self.objective = objective
+        self.objective, self.key = objective, key.fold(Purpose.METHOD)
         self._session, self._channel, self._downlink = session, channel, downlink
-        self._workers, self._key = weights.size, key
-        self._server = ParameterServer(n, weights)
+        self._workers, self._root, self._n = weights.size, key, n
+        self._weights = weights
+        self._servers: dict[int, ParameterServer] = {}
+        self.opened: set[str] = set()
         self.begin(0)
 
     def begin(self, t: int) -> None:
@@ -45,15 +50,56 @@ class WireExchange:
         self.nonzeros = self.bits_up = self.bits_down = 0
         self._exchanges = 0
 
-    def __call__(self, task: str, w: Weights) -> Vectors:
+    def __call__(
+        self,
+        task: str,
+        w: Weights,
+        *,
+        exact: Literal["float32", "float64"] | None = None,
+        length: int | None = None,
+        **vectors: NDArray[np.float64],
+    ) -> Sum:
         """Have every worker do `task` at the weights w; return the weighted sum of what they sent."""
-        first = self.round == self._exchanges == 0
-        weights, sent = self._downlink.weights(w, first)
-        order = Order(self.round, self._exchanges, task, weights)
-        received = self._server.reduce(self._session.round(order), self._channel, order.key(self._key))
-        total, returned = self._downlink.aggregate(received.vector, first)
+        length = length or self._n
+        replica, sent, down = self._send(w, vectors, exact)
+        order = Order(self.round, self._exchanges, task, replica, sent, exact)
+        opens = self._opens(f"up, {exact or 'compressed'}, {length}")
+        channel = EXACT[exact] if exact else self._channel
+        received = self._server(length).reduce(self._session.round(order), channel, order.key(self._root))
+        total = received.vector
+        if not exact:
+            total, returned = self._downlink.aggregate(total, self._opens("sum"))
+            down += returned
         self.nonzeros += received.nonzeros
-        self.bits_up += received.bits + self._workers * 8 * len(received.header) * first
-        self.bits_down += self._workers * (sent + returned)
+        self.bits_up += received.bits + self._workers * 8 * len(received.header) * opens
+        self.bits_down += self._workers * down
         self._exchanges += 1
-        return total
+        return Sum(total)
+
+    def _send(
+        self, w: Weights, vectors: Mapping[str, NDArray[np.float64]], exact: Literal["float32", "float64"] | None
+    ) -> tuple[Replica, dict[str, NDArray[np.floating]], int]:
+        """Send weights and vectors down; return what arrives, and the bits that each worker receives."""
+        if exact == "float64":
+            vector, down = through(exact, w.dense(), self._opens("weights, float64"))
+            replica = Replica(vector)
+        else:
+            replica, down = self._downlink.weights(w, self._opens("weights"))
+        arrived = {}
+        for name, vector in vectors.items():
+            dtype = exact or "float32"
+            arrived[name], bits = through(dtype, vector, self._opens(f"{name}, {dtype}"))
+            down += bits
+        return replica, arrived, down
+
+    def _opens(self, stream: str) -> bool:
+        """Tell whether a stream is used for the first time."""
+        new = stream not in self.opened
+        self.opened.add(stream)
+        return new
+
+    def _server(self, length: int) -> ParameterServer:
+        """Return who sums vectors of a length."""
+        if length not in self._servers:
+            self._servers[length] = ParameterServer(length, self._weights)
+        return self._servers[length]

@@ -28,6 +28,7 @@ class Purpose(IntEnum):
     DATA = 2
     QUANTIZE = 3
     SYNTHETIC = 4
+    METHOD = 5
 
 
 @option

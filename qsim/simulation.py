@@ -25,6 +25,7 @@ from qsim.keys import Key, Purpose
 from qsim.methods import Method
 from qsim.objectives import Objective
 from qsim.options import nearest, one_of, option, whole
+from qsim.problem import Problem
 from qsim.starts import Start, Zeros
 from qsim.trace import Recorder, Trace
 from qsim.until import Suboptimality, Until
@@ -162,14 +163,16 @@ def simulate(
     shards = run.partition.split(design, run.workers, key.fold(Purpose.PARTITION))
     start = run.start.weights(design.features, key.fold(Purpose.START))
     recorder = Recorder(run, run.load(), _test_data(run))
-    with (engine or Serial()).open(Job(shards, run.objective, run.method, channel, key)) as session:
-        weights = _weights(run, shards)
+    weights = _weights(run, shards)
+    method = run.method.resolved(Problem(run.objective, run.load(), shards, run.compressor, weights))
+    with (engine or Serial()).open(Job(shards, run.objective, method, channel, key)) as session:
         exchange = WireExchange(session, run.objective, channel, run.downlink, weights, design.features, key)
-        training = Training(Weights(start), {}, session, recorder)
+        w = Weights(start)
+        training = Training(w, method.start(w), session, exchange, recorder)
         first = training.begin() if saved is None else training.restore(saved)
         for t in _bar(first, run.rounds, progress):
             exchange.begin(t)
-            run.method.round(training.w, training.state, exchange)
+            method.round(training.w, training.state, exchange)
             over = recorder.record(t + 1, training.w, exchange) or t + 1 == run.rounds
             if after_round is not None:
                 after_round(t + 1)
@@ -187,6 +190,7 @@ class Training:
     w: Weights
     state: Arrays
     session: Session
+    exchange: WireExchange
     recorder: Recorder
 
     def begin(self) -> int:
@@ -197,12 +201,18 @@ class Training:
         """Return everything as arrays, after so many rounds."""
         parts = {"server": self.state, "workers": self.session.snapshot(), "recorder": self.recorder.snapshot()}
         arrays = {f"{part}/{name}": array for part, named in parts.items() for name, array in named.items()}
-        return arrays | {"done": np.array(done), "w/vector": self.w.vector, "w/scale": np.array(self.w.scale)}
+        return arrays | {
+            "done": np.array(done),
+            "opened": np.array(sorted(self.exchange.opened), np.str_),
+            "w/vector": self.w.vector,
+            "w/scale": np.array(self.w.scale),
+        }
 
     def restore(self, saved: Arrays) -> int:
         """Go back to a snapshot; returns the round to go on with."""
         self.w = Weights(saved["w/vector"], float(saved["w/scale"]))
         self.state = _part(saved, "server/")
+        self.exchange.opened = set(saved["opened"].tolist())
         self.session.restore(_part(saved, "workers/"))
         return _NEVER if self.recorder.restore(_part(saved, "recorder/")) else int(saved["done"])
 

@@ -47,6 +47,10 @@ class Weights:
         else:
             subtract_at(v.index, v.value, self.scale, self.vector)
 
+    def move(self, by: NDArray[np.float64]) -> None:
+        """Add a dense vector: O(n)."""
+        self.vector += by / self.scale if self.scale != 1.0 else by
+
     def dense(self) -> NDArray[np.float64]:
         """Return all n weights."""
         return self.scale * self.vector
@@ -54,7 +58,7 @@ class Weights:
 
 @dataclass(frozen=True)
 class Replica:
-    """The weights as workers hold them: scale * vector, the vector in float32."""
+    """The weights as workers hold them: scale * vector, the vector in float32, or float64 in an exact exchange."""
 
-    vector: NDArray[np.float32]
+    vector: NDArray[np.floating]
     scale: float = 1.0

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
-from qsim.batch import Arrays, Packets, Support
-from qsim.channel import Channel
+from qsim.batch import Arrays, Packets, Support, dense_offsets
+from qsim.channel import EXACT, Channel
 from qsim.compressors import NotFiniteError
 from qsim.datasets import Shards
 from qsim.datasets.block import Block
 from qsim.keys import Key, Purpose
-from qsim.methods import Method
+from qsim.methods import Method, Task
 from qsim.objectives import Objective
 from qsim.weights import Replica
 
@@ -41,6 +43,9 @@ class Order:
     exchange: int
     task: str
     weights: Replica
+    vectors: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    exact: Literal["float32", "float64"] | None = None
+    """The format of an exchange that does without the compressor, or None."""
 
     def key(self, root: Key) -> Key:
         """Return the key of this exchange: worker i quantizes with `fold(i)` of it, and the receiver knows it too."""
@@ -100,14 +105,18 @@ class Host:
 
     def _work(self, part: _Workers, order: Order) -> Reply:
         job, block = self._job, part.block
+        channel = EXACT[order.exact] if order.exact else job.channel
+        memory = None if order.exact else part.memory
+        task = Task(order.task, order.round, order.weights, self._data_key, order.vectors)
         try:
-            vectors = job.method.work(
-                order.task, order.round, job.objective, block, order.weights, part.kept, self._data_key
-            )
+            vectors = job.method.work(task, job.objective, block, part.kept)
             keys = order.key(job.key).words(block.low, block.high)
-            header, packets = job.channel.pack(vectors, keys, part.memory)
-            if part.memory is not None:
-                job.channel.compressor.settle(part.memory, job.channel.unpack(header, packets, keys))
+            header, packets = channel.pack(vectors, keys, memory)
+            if memory is not None or part.settles:
+                arrived = channel.unpack(header, packets, keys)
+                if memory is not None:
+                    channel.compressor.settle(memory, arrived)
+                job.method.settle(task, block, part.kept, arrived)
         except Exception as error:
             where = _where(block, order, error)
             if isinstance(error, NotFiniteError):
@@ -122,9 +131,12 @@ class _Workers:
 
     def __init__(self, job: Job, low: int, high: int) -> None:
         self.block = Block(job.shards, low, high)
-        self.kept = job.method.memory(self.block)
-        self.memory = job.channel.compressor.memory(self.block.support)
-        self.arrays = {f"method/{name}": array for name, array in self.kept.items()}
+        compressor = job.channel.compressor
+        filled = Support(self.block.n, dense_offsets(high - low, self.block.n), None)
+        self.kept = job.method.memory(self.block, self.block.support if compressor.keeps_sparse else filled)
+        self.memory = compressor.memory(self.block.support)
+        self.settles = type(job.method).settle is not Method.settle
+        self.arrays = {f"method/{name}": array for name, array in self.kept.arrays.items()}
         if self.memory is not None:
             self.arrays |= {f"compressor/{name}": array for name, array in self.memory.arrays.items()}
 

@@ -65,13 +65,30 @@ def logistic_slopes(margin: NDArray[np.floating], labels: NDArray[np.int8], rows
 
 
 @kernel
-def logistic_loss(margin: NDArray[np.float64], labels: NDArray[np.int8]) -> float:
-    """Return the sum over rows of log(1 + exp(-y z)), stable for any margin z."""
-    total = 0.0
+def logistic_losses(margin: NDArray[np.float64], labels: NDArray[np.int8]) -> None:
+    """Replace each margin z by log(1 + exp(-y z)), stable for any z."""
     for r in range(margin.size):
         m = margin[r] * labels[r]
-        total += max(-m, 0.0) + math.log1p(math.exp(-abs(m)))
-    return total
+        margin[r] = max(-m, 0.0) + math.log1p(math.exp(-abs(m)))
+
+
+@kernel
+def logistic_curvatures(margin: NDArray[np.floating]) -> None:
+    """Replace each margin z by the second derivative of log(1 + exp(-y z)), which is p (1 - p) for p = 1/(1 + exp z)."""
+    one = margin.dtype.type(1)
+    for r in range(margin.size):
+        small = math.exp(-abs(margin[r]))
+        margin[r] = small / ((one + small) * (one + small))
+
+
+@kernel
+def sums(offsets: NDArray[np.int64], numbers: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the sum of each run numbers[offsets[b] : offsets[b + 1]], added up in order."""
+    out = np.zeros(offsets.size - 1)
+    for b in range(out.size):
+        for k in range(offsets[b], offsets[b + 1]):
+            out[b] += numbers[k]
+    return out
 
 
 @kernel
@@ -96,9 +113,9 @@ def scatter_support(
     values: NDArray[np.float32] | None,
     rows: NDArray[np.int64],
     row_offsets: NDArray[np.int64],
-    slopes: NDArray[np.float32],
+    slopes: NDArray[np.floating],
     support_offsets: NDArray[np.int64],
-    out: NDArray[np.float32],
+    out: NDArray[np.floating],
 ) -> None:
     """Add slope times row for each worker's rows, at the places of its columns in its own support.
 
@@ -120,14 +137,14 @@ def scatter_touched(
     values: NDArray[np.float32] | None,
     rows: NDArray[np.int64],
     row_offsets: NDArray[np.int64],
-    slopes: NDArray[np.float32],
+    slopes: NDArray[np.floating],
     support: NDArray[np.int32],
     support_offsets: NDArray[np.int64],
-    sums: NDArray[np.float32],
+    sums: NDArray[np.floating],
     marks: NDArray[np.uint64],
     out_offsets: NDArray[np.int64],
     out_index: NDArray[np.int32],
-    out_value: NDArray[np.float32],
+    out_value: NDArray[np.floating],
 ) -> int:
     """Sum slope times row over each worker's few rows, and write only the coordinates that they touch, in order.
 
@@ -154,7 +171,7 @@ def scatter_touched(
                 left &= left - np.uint64(1)
                 out_index[written] = support[base + here]
                 out_value[written] = sums[here]
-                sums[here] = np.float32(0.0)
+                sums[here] = sums.dtype.type(0)
                 written += 1
         out_offsets[worker + 1] = written
     return written

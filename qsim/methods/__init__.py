@@ -1,7 +1,25 @@
 """Methods: what a worker computes, and what the server does with the sum."""
 
-from qsim.methods.base import Exchange, Method
-from qsim.methods.descent import SGD, GradientDescent
+from qsim.methods.base import Exchange, Method, Sum, Task
+from qsim.methods.descent import SGD, GradientDescent, HeavyBall, Momentum, Nesterov
+from qsim.methods.marina import MARINA
 from qsim.methods.sampling import Passes, Sampling, WithReplacement
+from qsim.methods.shifts import DIANA, EF21
 
-__all__ = ["SGD", "Exchange", "GradientDescent", "Method", "Passes", "Sampling", "WithReplacement"]
+__all__ = [
+    "DIANA",
+    "EF21",
+    "MARINA",
+    "SGD",
+    "Exchange",
+    "GradientDescent",
+    "HeavyBall",
+    "Method",
+    "Momentum",
+    "Nesterov",
+    "Passes",
+    "Sampling",
+    "Sum",
+    "Task",
+    "WithReplacement",
+]
