@@ -58,7 +58,11 @@ class Weights:
 
 @dataclass(frozen=True)
 class Replica:
-    """The weights as workers hold them: scale * vector, the vector in float32, or float64 in an exact exchange."""
+    """The weights as workers hold them, in float32, or float64 in an exact exchange: scale * (vector - moved).
+
+    `moved` is each worker's own way since it received the vector: the rows of a block's workers, on their supports.
+    """
 
     vector: NDArray[np.floating]
     scale: float = 1.0
+    moved: NDArray[np.floating] | None = None

@@ -70,10 +70,21 @@ class Block:
 
     def margins(self, rows: Rows, weights: Replica) -> NDArray[np.floating]:
         """Return the inner product of each row with the weights, in their precision."""
-        from qsim.kernels.csr import margins
+        from qsim.kernels.csr import margins, subtract_margins
 
         out = np.empty(rows.index.size, weights.vector.dtype)
         margins(self._indptr, self._columns, self._values, rows.index, weights.vector, out)
+        if weights.moved is not None:
+            subtract_margins(
+                self._indptr,
+                self._local,
+                self._values,
+                rows.index,
+                rows.offsets,
+                self._support_offsets,
+                weights.moved,
+                out,
+            )
         if weights.scale != 1.0:
             out *= out.dtype.type(weights.scale)
         return out

@@ -46,6 +46,31 @@ def margins(
 
 
 @kernel
+def subtract_margins(
+    indptr: NDArray[np.int64],
+    local: NDArray[np.uint32],
+    values: NDArray[np.float32] | None,
+    rows: NDArray[np.int64],
+    row_offsets: NDArray[np.int64],
+    support_offsets: NDArray[np.int64],
+    moved: NDArray[np.floating],
+    out: NDArray[np.floating],
+) -> None:
+    """Subtract the inner product of each worker's rows with its own vector, which lies on its support.
+
+    Worker b has rows[row_offsets[b] : row_offsets[b + 1]] and moved[support_offsets[b] - support_offsets[0] :].
+    """
+    for worker in range(row_offsets.size - 1):
+        base = np.uint64(support_offsets[worker] - support_offsets[0])
+        for r in range(row_offsets[worker], row_offsets[worker + 1]):
+            row = np.uint64(rows[r])
+            total = moved.dtype.type(0)
+            for k in range(np.uint64(indptr[row]), np.uint64(indptr[row + np.uint64(1)])):
+                total += moved[base + local[k]] if values is None else moved[base + local[k]] * values[k]
+            out[r] -= total
+
+
+@kernel
 def nonzeros_of(indptr: NDArray[np.int64], rows: NDArray[np.int64]) -> int:
     """Return how many non-zeros the rows have together."""
     total = 0

@@ -2,21 +2,26 @@
 
 from qsim.methods.base import Exchange, Method, Sum, Task
 from qsim.methods.descent import SGD, GradientDescent, HeavyBall, Momentum, Nesterov
+from qsim.methods.local import LocalSGD
 from qsim.methods.marina import MARINA
 from qsim.methods.sampling import Passes, Sampling, WithReplacement
+from qsim.methods.second_order import LBFGS, NewtonCG
 from qsim.methods.shifts import DIANA, EF21
 
 __all__ = [
     "DIANA",
     "EF21",
+    "LBFGS",
     "MARINA",
     "SGD",
     "Exchange",
     "GradientDescent",
     "HeavyBall",
+    "LocalSGD",
     "Method",
     "Momentum",
     "Nesterov",
+    "NewtonCG",
     "Passes",
     "Sampling",
     "Sum",
