@@ -139,7 +139,6 @@ class Memory:
         if matched != v.nonzeros:
             raise ValueError(f"{v.nonzeros - matched} non-zeros are off the supports of their workers")
 
-
     def less(self, v: Vectors, name: str) -> Vectors:
         """Return v minus the rows of a name, on the supports. Raises ValueError if v is not zero off them."""
         of = self.support

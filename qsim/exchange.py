@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qsim.channel import EXACT, Channel
+from qsim.clients import AllClients, Clients
 from qsim.collectives import ParameterServer
 from qsim.downlinks import Downlink, through
 from qsim.engines import Session
@@ -18,11 +19,13 @@ from qsim.objectives import Objective
 from qsim.weights import Replica, Weights
 from qsim.worker import Order
 
+
 class WireExchange:
     """Sends weights down, has the workers compute, and sums what they send up; counts bits and non-zeros of a round.
 
     Every stream opens with its header, counted once: for each worker one up and one down, of each kind that is used
-    (compressed and exact, weights and each further vector).
+    (compressed and exact, weights and each further vector). Weights go to those who take part in the round; the sum,
+    where the downlink sends it, to all, as they all keep weights of their own.
     """
 
     def __init__(
@@ -32,16 +35,20 @@ class WireExchange:
         channel: Channel,
         downlink: Downlink,
         weights: NDArray[np.float64],
-        n: int,
+        w: Weights,
         key: Key,
+        clients: Clients = AllClients(),
     ) -> None:
-        """Exchange vectors of length n with as many workers as there are weights; key is that of the run."""
+        """Exchange with as many workers as there are weights, which start at w; key is that of the run."""
         self.objective, self.key = objective, key.fold(Purpose.METHOD)
         self._session, self._channel, self._downlink = session, channel, downlink
-        self._workers, self._root, self._n = weights.size, key, n
-        self._weights = weights
+        self._workers, self._root, self._n = weights.size, key, w.vector.size
+        self._weights, self._clients = weights, clients
         self._servers: dict[int, ParameterServer] = {}
         self.opened: set[str] = set()
+        """Streams that have sent their header."""
+        self.shared = downlink.start(w)
+        """What the downlink's two ends keep."""
         self.begin(0)
 
     def begin(self, t: int) -> None:
@@ -49,6 +56,7 @@ class WireExchange:
         self.round = t
         self.nonzeros = self.bits_up = self.bits_down = 0
         self._exchanges = 0
+        self._here = self._clients.draw(self._root.fold(Purpose.CLIENTS, t), self._workers)
 
     def __call__(
         self,
@@ -62,19 +70,21 @@ class WireExchange:
         """Have every worker do `task` at the weights w; return the weighted sum of what they sent."""
         length = length or self._n
         replica, sent, down = self._send(w, vectors, exact)
-        order = Order(self.round, self._exchanges, task, replica, sent, exact)
+        order = Order(self.round, self._exchanges, task, replica, sent, exact, self._here)
         opens = self._opens(f"up, {exact or 'compressed'}, {length}")
         channel = EXACT[exact] if exact else self._channel
-        received = self._server(length).reduce(self._session.round(order), channel, order.key(self._root))
+        replies = self._session.round(order)
+        received = self._server(length).reduce(replies, channel, order.key(self._root), self._here)
         total = received.vector
+        receivers = self._workers if self._here is None else int(self._here.sum())
+        self.bits_down += receivers * down
         if not exact:
-            total, returned = self._downlink.aggregate(total, self._opens("sum"))
-            down += returned
+            total, returned = self._downlink.aggregate(total, self.shared, self._key_down(1), self._opens("sum"))
+            self.bits_down += self._workers * returned
         self.nonzeros += received.nonzeros
         self.bits_up += received.bits + self._workers * 8 * len(received.header) * opens
-        self.bits_down += self._workers * down
         self._exchanges += 1
-        return Sum(total)
+        return Sum(total, received.share)
 
     def _send(
         self, w: Weights, vectors: Mapping[str, NDArray[np.float64]], exact: Literal["float32", "float64"] | None
@@ -84,13 +94,16 @@ class WireExchange:
             vector, down = through(exact, w.dense(), self._opens("weights, float64"))
             replica = Replica(vector)
         else:
-            replica, down = self._downlink.weights(w, self._opens("weights"))
+            replica, down = self._downlink.weights(w, self.shared, self._key_down(0), self._opens("weights"))
         arrived = {}
         for name, vector in vectors.items():
             dtype = exact or "float32"
             arrived[name], bits = through(dtype, vector, self._opens(f"{name}, {dtype}"))
             down += bits
         return replica, arrived, down
+
+    def _key_down(self, trip: int) -> Key:
+        return self._root.fold(Purpose.DOWN, self.round, self._exchanges, trip)
 
     def _opens(self, stream: str) -> bool:
         """Tell whether a stream is used for the first time."""

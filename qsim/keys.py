@@ -29,6 +29,8 @@ class Purpose(IntEnum):
     QUANTIZE = 3
     SYNTHETIC = 4
     METHOD = 5
+    CLIENTS = 6
+    DOWN = 7
 
 
 @option

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+from collections.abc import Callable
 from functools import cache, cached_property
 from importlib.metadata import version
 from pathlib import Path
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
     from qsim.exchange import WireExchange
     from qsim.simulation import Run
-    from qsim.weights import Weights
 
 TRAFFIC = ("nonzeros", "bits_up", "bits_down")
 EVALUATION = ("loss", "suboptimality", "gradient_norm", "train_error", "test_error")
@@ -137,6 +137,10 @@ def _versions() -> dict[str, str]:
     return {"python": platform.python_version()} | {name: version(name) for name in packages}
 
 
+Solution = Callable[[], NDArray[np.float64]]
+"""Gives the weights that are evaluated, when they are needed."""
+
+
 class Recorder:
     """Writes a trace while a run goes on; evaluates the objective in float64, apart from training."""
 
@@ -147,23 +151,23 @@ class Recorder:
         self._traffic: list[tuple[int, int, int]] = []
         self._evaluations: list[dict[str, float]] = []
 
-    def start(self, w: Weights) -> bool:
+    def start(self, solution: Solution) -> bool:
         """Record round 0; tells whether the run is over already."""
-        return self._add((0, 0, 0), w, evaluate=True)
+        return self._add((0, 0, 0), solution, evaluate=True)
 
-    def record(self, done: int, w: Weights, exchange: WireExchange) -> bool:
+    def record(self, done: int, solution: Solution, exchange: WireExchange) -> bool:
         """Record a round, `done` of them in all; tells whether the run's rule ends it here."""
         evaluate = done % self._run.evaluate_every == 0 or done == self._run.rounds
-        return self._add((exchange.nonzeros, exchange.bits_up, exchange.bits_down), w, evaluate)
+        return self._add((exchange.nonzeros, exchange.bits_up, exchange.bits_down), solution, evaluate)
 
-    def trace(self, w: Weights) -> Trace:
+    def trace(self, solution: Solution) -> Trace:
         """Return what was recorded."""
         traffic = np.array(self._traffic, np.int64)
         columns: dict[str, NDArray[Any]] = {"round": np.arange(len(traffic))}
         columns |= dict(zip(TRAFFIC, traffic.T.copy(), strict=True))
         columns |= {f"cumulative_{name}": np.cumsum(columns[name]) for name in TRAFFIC}
         columns |= {name: np.array([seen[name] for seen in self._evaluations]) for name in EVALUATION}
-        return Trace(columns, w.dense(), self._provenance())
+        return Trace(columns, solution(), self._provenance())
 
     def snapshot(self) -> Arrays:
         """Return what was recorded, as arrays."""
@@ -177,8 +181,8 @@ class Recorder:
         last = self._evaluations[-1]
         return self._run.until is not None and np.isfinite(last["loss"]) and self._run.until.reached(last)
 
-    def _add(self, traffic: tuple[int, int, int], w: Weights, evaluate: bool) -> bool:
-        seen = self._evaluate(w.dense()) if evaluate else dict.fromkeys(EVALUATION, np.nan)
+    def _add(self, traffic: tuple[int, int, int], solution: Solution, evaluate: bool) -> bool:
+        seen = self._evaluate(solution()) if evaluate else dict.fromkeys(EVALUATION, np.nan)
         self._traffic.append(traffic)
         self._evaluations.append(seen)
         return evaluate and self._run.until is not None and self._run.until.reached(seen)

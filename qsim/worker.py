@@ -33,6 +33,8 @@ class Job:
     method: Method
     channel: Channel
     key: Key
+    absences: bool = False
+    """Whether workers are left out of rounds: a block holds one worker then, so that the others cost nothing."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,8 @@ class Order:
     vectors: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     exact: Literal["float32", "float64"] | None = None
     """The format of an exchange that does without the compressor, or None."""
+    here: NDArray[np.bool_] | None = None
+    """Which of all workers take part; None: all of them."""
 
     def key(self, root: Key) -> Key:
         """Return the key of this exchange: worker i quantizes with `fold(i)` of it, and the receiver knows it too."""
@@ -69,7 +73,7 @@ class Host:
     """
 
     def __init__(self, job: Job, low: int, high: int, block: int | None = None, threads: int = 1) -> None:
-        size = block or _block_size(job, high - low, threads)
+        size = 1 if job.absences else block or _block_size(job, high - low, threads)
         self._job = job
         self._data_key = job.key.fold(Purpose.DATA)
         self._blocks = [_Workers(job, first, min(first + size, high)) for first in range(low, high, size)]
@@ -82,9 +86,10 @@ class Host:
 
     def run(self, order: Order) -> Iterator[Reply]:
         """Carry out an order; yields the replies of the blocks in the order of the workers."""
+        here = self._blocks if order.here is None else [p for p in self._blocks if order.here[p.block.low]]
         if self._pool is None:
-            return (self._work(part, order) for part in self._blocks)
-        return self._pool.map(lambda part: self._work(part, order), self._blocks)
+            return (self._work(part, order) for part in here)
+        return self._pool.map(lambda part: self._work(part, order), here)
 
     def snapshot(self) -> Arrays:
         """Return what the workers keep: each array for all workers in order, whatever the blocks."""
@@ -112,7 +117,7 @@ class Host:
             vectors = job.method.work(task, job.objective, block, part.kept)
             keys = order.key(job.key).words(block.low, block.high)
             header, packets = channel.pack(vectors, keys, memory)
-            if memory is not None or part.settles:
+            if memory is not None or job.method.settles:
                 arrived = channel.unpack(header, packets, keys)
                 if memory is not None:
                     channel.compressor.settle(memory, arrived)
@@ -135,7 +140,6 @@ class _Workers:
         filled = Support(self.block.n, dense_offsets(high - low, self.block.n), None)
         self.kept = job.method.memory(self.block, self.block.support if compressor.keeps_sparse else filled)
         self.memory = compressor.memory(self.block.support)
-        self.settles = type(job.method).settle is not Method.settle
         self.arrays = {f"method/{name}": array for name, array in self.kept.arrays.items()}
         if self.memory is not None:
             self.arrays |= {f"compressor/{name}": array for name, array in self.memory.arrays.items()}

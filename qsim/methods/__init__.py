@@ -1,5 +1,6 @@
 """Methods: what a worker computes, and what the server does with the sum."""
 
+from qsim.methods.averaged import Averaged
 from qsim.methods.base import Exchange, Method, Sum, Task
 from qsim.methods.descent import SGD, GradientDescent, HeavyBall, Momentum, Nesterov
 from qsim.methods.local import LocalSGD
@@ -7,6 +8,7 @@ from qsim.methods.marina import MARINA
 from qsim.methods.sampling import Passes, Sampling, WithReplacement
 from qsim.methods.second_order import LBFGS, NewtonCG
 from qsim.methods.shifts import DIANA, EF21
+from qsim.methods.vote import SignSGD
 
 __all__ = [
     "DIANA",
@@ -14,6 +16,7 @@ __all__ = [
     "LBFGS",
     "MARINA",
     "SGD",
+    "Averaged",
     "Exchange",
     "GradientDescent",
     "HeavyBall",
@@ -24,6 +27,7 @@ __all__ = [
     "NewtonCG",
     "Passes",
     "Sampling",
+    "SignSGD",
     "Sum",
     "Task",
     "WithReplacement",

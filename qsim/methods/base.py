@@ -107,8 +107,17 @@ class Method(ABC):
         """
         return Memory(support, {})
 
+    @property
+    def settles(self) -> bool:
+        """Whether workers learn what arrived of their messages."""
+        return type(self).settle is not Method.settle
+
     def settle(self, task: Task, block: Block, memory: Memory, arrived: Vectors) -> None:
         """Learn what the server got of the messages just sent (zero where it got none). Nothing is learnt here."""
+
+    def solution(self, w: Weights, state: Arrays) -> NDArray[np.float64]:
+        """Return the weights that are evaluated, and in the end returned: those that are trained, here."""
+        return w.dense()
 
     def rows_per_round(self, shards: Shards) -> float:
         """Return about how many rows a worker computes with in a round (all it has, by default): it sizes blocks."""
