@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qsim.channel import EXACT, Channel
-from qsim.clients import AllClients, Clients
+from qsim.clients import Clients
 from qsim.collectives import ParameterServer
 from qsim.downlinks import Downlink, through
 from qsim.engines import Session
@@ -37,7 +37,7 @@ class WireExchange:
         weights: NDArray[np.float64],
         w: Weights,
         key: Key,
-        clients: Clients = AllClients(),
+        clients: Clients,
     ) -> None:
         """Exchange with as many workers as there are weights, which start at w; key is that of the run."""
         self.objective, self.key = objective, key.fold(Purpose.METHOD)

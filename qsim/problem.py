@@ -19,9 +19,9 @@ class TheoryError(ValueError):
 
 @dataclass(frozen=True, eq=False)
 class Problem:
-    """An objective over the shards of data, with workers that send by a compressor. Constants are computed when they are asked for.
+    """An objective over the shards of data, with workers that send by a compressor.
 
-    `weights` are those of the workers in the sum, n_i / n.
+    Constants are computed when they are asked for. `weights` are those of the workers in the sum, n_i / n.
     """
 
     objective: Objective

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import traceback
-from errno import ENOSPC
 from dataclasses import replace
+from errno import ENOSPC
 from multiprocessing import parent_process
 from multiprocessing.connection import Connection, wait
 from threading import Thread

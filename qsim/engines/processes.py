@@ -6,8 +6,8 @@ import multiprocessing as mp
 import os
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from errno import ENOSPC
 from multiprocessing.connection import wait
 from typing import Any, Literal, final

@@ -99,7 +99,7 @@ def logistic_losses(margin: NDArray[np.float64], labels: NDArray[np.int8]) -> No
 
 @kernel
 def logistic_curvatures(margin: NDArray[np.floating]) -> None:
-    """Replace each margin z by the second derivative of log(1 + exp(-y z)), which is p (1 - p) for p = 1/(1 + exp z)."""
+    """Replace each margin z by the second derivative of log(1 + exp(-y z)): p (1 - p) with p = 1/(1 + exp(z))."""
     one = margin.dtype.type(1)
     for r in range(margin.size):
         small = math.exp(-abs(margin[r]))

@@ -114,6 +114,7 @@ class Method(ABC):
 
     def settle(self, task: Task, block: Block, memory: Memory, arrived: Vectors) -> None:
         """Learn what the server got of the messages just sent (zero where it got none). Nothing is learnt here."""
+        return None
 
     def solution(self, w: Weights, state: Arrays) -> NDArray[np.float64]:
         """Return the weights that are evaluated, and in the end returned: those that are trained, here."""

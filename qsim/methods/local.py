@@ -23,8 +23,8 @@ class LocalSGD(Method):
 
     u_0 = w, u_{h+1} = (1 - a l2) u_h - a g_i(u_h), h < H = `steps`; sent is d_i = C((1 - a l2)^H w - u_H), and the
     server takes w <- (1 - a l2)^H w - server_step * mean of d_i. With a compressor this is FedPAQ, without one FedAvg
-    (local SGD); with steps=1 it is `SGD`. The regulariser's part of u_H, (1 - a l2)^H w, is known to the server and left
-    out, so that what is sent stays in the coordinates of the worker's rows.
+    (local SGD); with steps=1 it is `SGD`. The regulariser's part of u_H, (1 - a l2)^H w, is known to the server and
+    left out, so that what is sent stays in the coordinates of the worker's rows.
 
     The step a = step(t) is that of the round t. A round costs a worker O(non-zeros of its batches + support). Workers
     with different data drift apart over the steps: with constant steps the limit is off by O(a (H - 1)) on skewed

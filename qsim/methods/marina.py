@@ -21,7 +21,7 @@ from qsim.weights import Weights
 @final
 @option
 class MARINA(Method):
-    """g <- mean of C(grad f_i(w) - grad f_i(w_old)) + g; with probability p the full gradient instead. w <- w - a (g + l2 w).
+    """g <- g + mean of C(grad f_i(w) - grad f_i(w_old)), or with probability p all of grad f; w <- w - a (g + l2 w).
 
     For an unbiased C. The estimate g is biased, but its error is that of differences, which vanish as w converges, so
     F falls as fast as the theory of gradient descent says but for constants, also for nonconvex F.
@@ -31,9 +31,9 @@ class MARINA(Method):
     one gradient and O(support); the server's step costs O(n).
 
     Without p: the share at which synchronisations cost about as many numbers as compressed rounds, 1/(1 + omega).
-    Without a step: a = 1 / (L_t (1 + sqrt((1 - p) omega / (p W)))), L_t^2 the mean of L_i^2, and if mu > 0 half the
-    omega term more (sqrt(2 ...)) and at most p/(2 mu). Then F(w) - F* falls by a factor of at least 1 - a mu a round, in
-    expectation and up to a constant.
+    Without a step: a = 1 / (Lt (1 + sqrt(r))), r = (1 - p) omega / (p W), Lt^2 the mean of L_i^2; if mu > 0 with 2 r
+    for r, and at most p/(2 mu). Then F(w) - F* falls by a factor of at least 1 - a mu a round, in expectation and up to
+    a constant.
 
     Source: Gorbunov, Burlachenko, Li, Richtarik, "MARINA: faster non-convex distributed learning with compression",
     ICML 2021, Algorithm 1 and Theorems 2.1 and 2.2.

@@ -145,9 +145,9 @@ class LBFGS(_SecondOrder):
 class NewtonCG(_SecondOrder):
     """Newton's method, each system H d = -g solved by conjugate gradients: one sum for each product with the Hessian.
 
-    The residual is brought down to min(`accuracy`, sqrt(||g||)) ||g||, or `products` are made. For convex F (a direction
-    of negative curvature ends the solve). Superlinear near the minimum with exact sums (Dembo, Eisenstat, Steihaug,
-    "Inexact Newton methods", 1982; Nocedal and Wright, Theorem 7.2).
+    The residual is brought down to min(`accuracy`, sqrt(||g||)) ||g||, or `products` are made. For convex F (a
+    direction of negative curvature ends the solve). Superlinear near the minimum with exact sums (Dembo, Eisenstat,
+    Steihaug, "Inexact Newton methods", 1982; Nocedal and Wright, Theorem 7.2).
 
     >>> import qsim
     >>> qsim.methods.NewtonCG()

@@ -124,13 +124,13 @@ class DIANA(_Shifted):
 @final
 @option
 class EF21(_Shifted):
-    """Error feedback as a shift: c_i = C(g_i - h_i), h_i <- h_i + c_i, and w <- w - a (h + l2 w), h the mean of the h_i.
+    """Error feedback as a shift: c_i = C(g_i - h_i), h_i <- h_i + c_i, w <- w - a (h + l2 w), h the mean of the h_i.
 
     For a contraction C. What the server steps along is h, the workers' shifts themselves, which come near the gradients
     as they converge; no error is kept. With full gradients it converges linearly where F is mu-strongly convex.
 
-    With `momentum` eta in (0, 1], EF21-SGDM: g_i is replaced by v_i <- (1 - eta) v_i + eta g_i, which makes it work with
-    batches (v_i starts at eta g_i).
+    With `momentum` eta in (0, 1], EF21-SGDM: g_i is replaced by v_i <- (1 - eta) v_i + eta g_i, which makes it work
+    with batches (v_i starts at eta g_i).
 
     Without a step: with delta of C, theta = 1 - sqrt(1 - delta), beta = (1 - delta)/theta, L of F and Lt^2 the mean of
     L_i^2, a = 1 / (L + Lt sqrt(beta/theta)), and if mu > 0 the smaller of 1 / (L + Lt sqrt(2 beta/theta)) and

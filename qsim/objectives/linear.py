@@ -97,7 +97,7 @@ class LinearModel(Objective):
 
         margin = block.margins(rows, weights)
         losses = self.loss(margin, block.labels[rows.index])
-        value = sums(rows.offsets, self._mean(losses.astype(np.float64, copy=False), rows, 1.0))
+        value = sums(rows.offsets, self._mean(losses, rows, 1.0).astype(np.float64, copy=False))
         return Vectors(1, np.arange(block.workers + 1), None, value)
 
     def curved(self, block: Block, rows: Rows, weights: Replica, direction: NDArray[np.floating]) -> Vectors:

@@ -36,10 +36,10 @@ class LeastSquares(LinearModel):
         number("l2", self.l2, least=0)
 
     def loss(self, margins: Margins, labels: NDArray[Any]) -> Margins:
-        return 0.5 * (margins.astype(np.float64) - labels) ** 2
+        return np.asarray(0.5 * (margins.astype(np.float64) - labels) ** 2)
 
     def slope(self, margins: Margins, labels: NDArray[Any]) -> Margins:
-        return margins - labels
+        return np.asarray(margins - labels)
 
     def curvature(self, margins: Margins, labels: NDArray[Any]) -> Margins:
         return np.ones_like(margins)
