@@ -27,6 +27,8 @@ class Received:
     bits: int
     """8 times the bytes of the packets; stream headers not included."""
     header: bytes
+    rows: int
+    """How many rows the workers read for it."""
 
 
 class ParameterServer:
@@ -49,7 +51,7 @@ class ParameterServer:
 
         share = 1.0 if here is None else float(self._weights[here].sum())
         weight = self._weights if here is None else self._weights / share
-        entries = nonzeros = bits = low = 0
+        entries = nonzeros = bits = rows = low = 0
         dense, header = False, b""
         for reply in replies:
             assert reply.low == low or (here is not None and reply.low > low), "replies come in order of the workers"
@@ -62,9 +64,10 @@ class ParameterServer:
             entries += vectors.value.size
             nonzeros += vectors.nonzeros
             bits += reply.packets.bits
+            rows += reply.rows
             header = reply.header
         vector = self._take_dense() if dense else self._take_sparse(entries)
-        return Received(vector, share, nonzeros, bits, header)
+        return Received(vector, share, nonzeros, bits, header, rows)
 
     def _take_dense(self) -> Vectors:
         total, self._total = self._total, np.zeros(self._n)

@@ -58,11 +58,12 @@ class Order:
 
 @dataclass(frozen=True)
 class Reply:
-    """What workers low, low + 1, ... answer: the header of their streams, and a packet each."""
+    """What workers low, low + 1, ... answer: the header of their streams, a packet each, and how many rows they read."""
 
     low: int
     header: bytes
     packets: Packets
+    rows: int = 0
 
 
 class Host:
@@ -113,6 +114,7 @@ class Host:
         channel = EXACT[order.exact] if order.exact else job.channel
         memory = None if order.exact else part.memory
         task = Task(order.task, order.round, order.weights, self._data_key, order.vectors)
+        read = block.read
         try:
             vectors = job.method.work(task, job.objective, block, part.kept)
             keys = order.key(job.key).words(block.low, block.high)
@@ -128,7 +130,7 @@ class Host:
                 raise NotFiniteError(f"{where}: {error}") from None
             error.add_note(f"in {where} of the simulation")
             raise
-        return Reply(block.low, header, packets)
+        return Reply(block.low, header, packets, block.read - read)
 
 
 class _Workers:

@@ -42,6 +42,8 @@ class Block:
         """Take a view; nothing is copied."""
         data = shards.dataset
         self.low, self.high = low, high
+        self.read = 0
+        """How many rows have met the weights so far, each as often as it did."""
         self.n = data.features
         self.labels = data.labels
         self.order = shards.order
@@ -72,6 +74,7 @@ class Block:
         """Return the inner product of each row with the weights, in their precision."""
         from qsim.kernels.csr import margins, subtract_margins
 
+        self.read += rows.index.size
         out = np.empty(rows.index.size, weights.vector.dtype)
         margins(self._indptr, self._columns, self._values, rows.index, weights.vector, out)
         if weights.moved is not None:

@@ -145,8 +145,8 @@ class _ProcessSession(Session):
         if shapes and shapes[-1][2][-1] > len(child.mail.map):
             child.mail.grow(0)
         data = np.frombuffer(child.mail.map, np.uint8)
-        for low, header, offsets in shapes:
-            yield Reply(low, header, Packets(data[: offsets[-1]], offsets))
+        for low, header, offsets, rows in shapes:
+            yield Reply(low, header, Packets(data[: offsets[-1]], offsets), rows)
 
     def _answer(self, child: _Child, task: str, detail: Any = None) -> Any:
         child.post(task, detail)
