@@ -167,6 +167,16 @@ class Message(Batch):
     def take(self, rows: NDArray[np.int64]) -> Self:
         """Return the message of these rows, in this order."""
 
+    def plus(self, other: Self) -> Self:
+        """Return the message whose row b is row b of both, added number by number, as on the way through a network.
+
+        Dense floats and drawn numbers are added in float32. Levels are added where both have one unit, scale / s, to
+        rounding: the sum has it too, and s is that of both together. That it stands for the sum of the vectors is
+        what a compressor promises that is `summable`, for rows with one key. Raises ValueError for what cannot be
+        added.
+        """
+        raise ValueError(f"{type(self).__name__} cannot be added as they are: add the vectors that they stand for")
+
 
 @dataclass(frozen=True, eq=False)
 class Floats(Message):
@@ -208,6 +218,12 @@ class Floats(Message):
         offsets, entries = _taken(self.offsets, rows)
         index = None if self.index is None else self.index[entries]
         return replace(self, offsets=offsets, index=index, value=self.value[entries])
+
+    def plus(self, other: Self) -> Self:
+        _require_alike(self, other)
+        if self.index is not None or other.index is not None:
+            raise ValueError("sparse floats cannot be added number by number: their coordinates differ")
+        return replace(self, value=self.value + other.value)
 
 
 @dataclass(frozen=True, eq=False)
@@ -287,6 +303,33 @@ class Levels(Message):
         offsets, entries = _taken(self.offsets, rows)
         scale = self.scale.reshape(self.rows, -1)[rows].reshape(-1)
         return replace(self, offsets=offsets, index=self.index[entries], level=self.level[entries], scale=scale)
+
+    def plus(self, other: Self) -> Self:
+        _require_alike(self, other, "bucket")
+        units = self.scale / np.float64(self.s), other.scale / np.float64(other.s)
+        apart = np.flatnonzero(~np.isclose(*units, rtol=2.0**-20, atol=0.0))
+        if apart.size:
+            row, (one, two) = apart[0] // self.scales, (unit[apart[0]] for unit in units)
+            raise ValueError(f"row {row}: levels of {one:g} cannot be added to levels of {two:g}; they need one scale")
+        level = self._dense() + other._dense()
+        row_of, index = np.nonzero(level)
+        offsets = np.searchsorted(row_of, np.arange(self.rows + 1))
+        scale = self.scale + other.scale
+        return type(self)(
+            self.n,
+            offsets.astype(np.int64),
+            index.astype(index_type(self.n)),
+            level[row_of, index],
+            scale,
+            self.s + other.s,
+            self.bucket,
+        )
+
+    def _dense(self) -> NDArray[np.int32]:
+        """Return the (rows, n) array of levels, zeros included."""
+        array = np.zeros((self.rows, self.n), np.int32)
+        array[np.repeat(np.arange(self.rows), np.diff(self.offsets)), self.index] = self.level
+        return array
 
 
 @dataclass(frozen=True, eq=False)
@@ -387,6 +430,18 @@ class Drawn(Message):
     def take(self, rows: NDArray[np.int64]) -> Self:
         offsets, entries = _taken(self.offsets, rows)
         return replace(self, offsets=offsets, value=self.value[entries])
+
+    def plus(self, other: Self) -> Self:
+        _require_alike(self, other, "k")
+        return replace(self, value=self.value + other.value)
+
+
+def _require_alike(one: Message, other: Message, *names: str) -> None:
+    """Refuse to add messages that are not of one kind, one length, and as many rows."""
+    shapes = [(type(m).__name__, *(getattr(m, name) for name in ("rows", "n", *names))) for m in (one, other)]
+    if shapes[0] != shapes[1]:
+        what = ", ".join(("kind", "rows", "n", *names))
+        raise ValueError(f"only messages that are alike can be added; {what} are {shapes[0]} and {shapes[1]}")
 
 
 def _joined_offsets(messages: Sequence[Batch]) -> NDArray[np.int64]:

@@ -21,7 +21,7 @@ from qsim.worker import Order
 
 
 class WireExchange:
-    """Sends weights down, has the workers compute, and sums what they send up; counts bits and non-zeros of a round.
+    """Sends weights down, has the workers compute, and sums what they send up; counts a round's bits, non-zeros, rows.
 
     Every stream opens with its header, counted once: for each worker one up and one down, of each kind that is used
     (compressed and exact, weights and each further vector). Weights go to those who take part in the round; the sum,
@@ -54,7 +54,7 @@ class WireExchange:
     def begin(self, t: int) -> None:
         """Start round t with nothing counted."""
         self.round = t
-        self.nonzeros = self.bits_up = self.bits_down = 0
+        self.nonzeros = self.bits_up = self.bits_down = self.rows = 0
         self._exchanges = 0
         self._here = self._clients.draw(self._root.fold(Purpose.CLIENTS, t), self._workers)
 
@@ -82,6 +82,7 @@ class WireExchange:
             total, returned = self._downlink.aggregate(total, self.shared, self._key_down(1), self._opens("sum"))
             self.bits_down += self._workers * returned
         self.nonzeros += received.nonzeros
+        self.rows += received.rows
         self.bits_up += received.bits + self._workers * 8 * len(received.header) * opens
         self._exchanges += 1
         return Sum(total, received.share)

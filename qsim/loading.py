@@ -11,6 +11,9 @@ from typing import Any
 
 from qsim.options import nearest
 
+FILE_MODULE = "qsim_file_"
+"""How the names of modules begin that are files named by their path."""
+
 
 class NotFoundError(ValueError):
     """A module, a file or an object that was named is not there."""
@@ -66,7 +69,7 @@ def _module(place: str) -> ModuleType:
 
 def _loaded_once(path: Path) -> ModuleType:
     """Run a file that was not run before: twice would make two classes of each. Files of one name get two modules."""
-    name = f"qsim_file_{path.stem}"
+    name = FILE_MODULE + path.stem
     while name in sys.modules:
         if sys.modules[name].__file__ == str(path):
             return sys.modules[name]

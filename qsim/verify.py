@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
-from argparse import ArgumentParser, RawDescriptionHelpFormatter
-from collections.abc import Iterable, Iterator, Sequence
+from argparse import ArgumentParser, ArgumentTypeError, RawDescriptionHelpFormatter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from math import isnan
 
 import pandas as pd
@@ -37,7 +37,7 @@ from qsim.compressors import (
     TopK,
     Wangni,
 )
-from qsim.loading import NotFoundError, evaluate
+from qsim.loading import FILE_MODULE, NotFoundError, evaluate
 from qsim.testing.compressor import CHECKS, findings
 from qsim.testing.report import Finding, Report
 
@@ -103,7 +103,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     reports: list[Report] = []
     try:
-        reports.extend(_check(compressors, options.seed))
+        reports.extend(_check(compressors, options.seed, options.effort))
     except KeyboardInterrupt:
         print("\nstopped; what was checked before follows", file=sys.stderr)
     if reports:
@@ -153,7 +153,7 @@ def _cell(value: object) -> str:
 
 
 def _short(subject: str) -> str:
-    return subject.replace("qsim.compressors.", "").replace("compressor=", "")
+    return subject.replace("qsim.compressors.", "").replace("compressor=", "").replace(FILE_MODULE, "")
 
 
 def _find(text: str) -> Compressor:
@@ -165,13 +165,13 @@ def _find(text: str) -> Compressor:
     return found
 
 
-def _check(compressors: Sequence[Compressor], seed: int) -> Iterator[Report]:
+def _check(compressors: Sequence[Compressor], seed: int, effort: int) -> Iterator[Report]:
     """Check one compressor after the other; the bar counts promises."""
     with tqdm(total=len(CHECKS) * len(compressors), unit="promise", disable=None, leave=False) as bar:
         for compressor in compressors:
             bar.set_description(_short(repr(compressor)))
             found = {}
-            for promise, finding in findings(compressor, seed):
+            for promise, finding in findings(compressor, seed, effort):
                 found[promise] = finding
                 bar.update()
             yield Report(repr(compressor), found)
@@ -192,9 +192,25 @@ def _parser() -> ArgumentParser:
     )
     parser.add_argument("--full", action="store_true", help="show every promise, not only those of broken ones")
     parser.add_argument(
-        "--seed", type=int, default=0, metavar="N", help="the keys and vectors that are used; default: 0"
+        "--seed", type=_whole(0), default=0, metavar="N", help="the keys and vectors that are used; default: 0"
+    )
+    parser.add_argument(
+        "--effort", type=_whole(1), default=1, metavar="N", help="N times the keys, to see a bias smaller by sqrt(N)"
     )
     return parser
+
+
+def _whole(least: int) -> Callable[[str], int]:
+    """Return what reads a whole number of at least so much, up to 2^63 - 1."""
+
+    def read(text: str) -> int:
+        number = int(text)
+        if not least <= number < 2**63:
+            raise ArgumentTypeError(f"must be a whole number from {least} to 2^63 - 1, found {text}")
+        return number
+
+    read.__name__ = "whole number"  # in argparse's own message
+    return read
 
 
 if __name__ == "__main__":

@@ -58,7 +58,7 @@ class Order:
 
 @dataclass(frozen=True)
 class Reply:
-    """What workers low, low + 1, ... answer: the header of their streams, a packet each, and how many rows they read."""
+    """What workers low, low + 1, ... answer: the header of their streams, a packet each, how many rows they read."""
 
     low: int
     header: bytes

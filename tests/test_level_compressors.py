@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 import qsim
-from qsim.batch import Levels, Vectors
+from qsim.batch import Floats, Levels, Vectors
 from qsim.codecs import Dense, Elias, SparseFloats, Varint
 from qsim.compressors import (
     NUQSGD,
@@ -88,13 +88,15 @@ def test_dense_and_sparse_alone_or_in_a_batch_give_one_message(compressor, rows,
     together = compressor.compress(Vectors.dense(block), keys)
     values = compressor.decompress(together, keys).to_dense()
     assert decoded(compressor, Vectors.dense(block.astype(np.float64)), keys).tobytes() == values.tobytes()
-    parts = []
+    parts, stored = [], []
     for b, row in enumerate(block):
-        kept = np.flatnonzero((row != 0) | data.draw(arrays(np.bool_, n)))  # stored zeros change nothing
-        parts.append(compressor.compress(sparse(row, kept), keys[b : b + 1]))
+        stored.append(sparse(row, np.flatnonzero((row != 0) | data.draw(arrays(np.bool_, n)))))  # zeros change nothing
+        parts.append(compressor.compress(stored[-1], keys[b : b + 1]))
         assert np.array_equal(compressor.decompress(parts[-1], keys[b : b + 1]).to_dense()[0], values[b])
+    whole = Floats.join([Floats.of(v) for v in stored]).vectors()
+    assert np.array_equal(decoded(compressor, whole, keys), values)
     if compressor.emits is Levels:
-        assert together == Levels.join(parts)
+        assert together == Levels.join(parts) == compressor.compress(whole, keys)
 
 
 @each
@@ -201,6 +203,20 @@ def test_norms_are_summed_in_lanes_of_the_coordinate(v: np.ndarray, p: float) ->
         assert found == [expected]
 
 
+@pytest.mark.parametrize("p", [1.0, 1.5, 3.0, 8.5])
+def test_norms_of_irregular_numbers_to_the_last_bit(p: float) -> None:
+    """Where every order of summation rounds otherwise; sparse with gaps, several rows."""
+    from qsim.kernels.norms import lp_norms
+
+    block = np.random.default_rng(7).standard_normal((3, 1001)).astype(np.float32)
+    block[:, ::3] = 0
+    block[1, 500:] = 0
+    expected = [specified.lp_norm(list(range(1001)), row.tolist(), p) for row in block]
+    stored = Floats.join([Floats.of(sparse(row, np.flatnonzero(row))) for row in block]).vectors()
+    for batch in (Vectors.dense(block), stored):
+        assert lp_norms(batch.offsets, batch.index, batch.value, p).tolist() == expected
+
+
 def test_number_2_is_l2() -> None:
     v = np.random.default_rng(1).standard_normal(100)
     assert QSGD(4, 2).quantize(v, qsim.Key(0)) == QSGD(4).quantize(v, qsim.Key(0))
@@ -258,6 +274,20 @@ def test_scaled_and_remembered(compressor: Compressor) -> None:
     remembering.settle(memory, sent)
     left = memory.vectors("error").to_dense()
     assert left + sent.to_dense() == pytest.approx(v.to_dense(), abs=1e-5)
+
+
+@given(
+    st.sampled_from([QSGD(3), NaturalDithering(4, 1), TernGrad(), NaturalCompression(), Bucketed(QSGD(2), 7)]), vectors
+)
+def test_closed_forms_of_scaled_ones(compressor: Compressor, v: np.ndarray) -> None:
+    """delta Q is off by delta^2 times the variance, and by (1 - delta) of v."""
+    wrapped = Scaled(compressor)
+    delta, square = wrapped.contraction(v.size), float(v.astype(np.float64) @ v.astype(np.float64))
+    expected = delta**2 * compressor.exact_variance(v) + (1 - delta) ** 2 * square
+    for around in (wrapped, ErrorFeedback(wrapped)):
+        assert around.exact_variance(v) == pytest.approx(expected, rel=1e-12)
+        assert around.expected_nonzeros(v) == compressor.expected_nonzeros(v)
+    assert wrapped.exact_variance(v) <= (1 - delta) * square * (1 + 1e-6) + 1e-30
 
 
 def test_powers_of_two_are_read_as_the_oracle_says() -> None:

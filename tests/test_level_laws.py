@@ -127,6 +127,31 @@ def test_error_of_the_dither_is_uniform(x: float, scale: float, s: int) -> None:
     assert square == pytest.approx(1 / 12, rel=1e-6)
 
 
+@pytest.mark.parametrize("place", [0, 63, 64, 70])
+def test_the_uniform_at_the_bound(place: int) -> None:
+    """What is rounded up for uniforms below a bound is not for the one that is equal to it: exactly, by the oracle."""
+    for word in range(1, 6):
+        u, v = oracles.uniform24(place, word), np.ones(71, np.float32)
+
+        def rounded(compressor: Compressor, x: float, v=v, word=word) -> float:
+            v[place] = x
+            keys = np.array([word], np.uint64)
+            return float(compressor.decompress(compressor.compress(Vectors.dense(v), keys), keys).to_dense()[0, place])
+
+        least = 2.0**-4
+        assert rounded(NaturalDithering(5, "max"), u / 2**24 * least) == 0
+        assert rounded(NaturalDithering(5, "max"), (u + 1) / 2**24 * least) == least
+        one, up = specified.bits(1.0), 2**23 - u // 2
+        assert rounded(NaturalCompression(), specified.from_bits(one + up - 1)) == 1
+        assert rounded(NaturalCompression(), specified.from_bits(one + up)) == 2
+        assert rounded(RoundedFloats("float16"), u * 2.0**-48) == 0
+        assert rounded(RoundedFloats("float16"), (u + 1) * 2.0**-48) == 2.0**-24
+        for format, dropped in (("float16", 13), ("bfloat16", 16)):
+            up = 2**dropped - (u >> (24 - dropped))
+            assert rounded(RoundedFloats(format), specified.from_bits(one + up - 1)) == 1
+            assert rounded(RoundedFloats(format), specified.from_bits(one + up)) == 1 + 2.0 ** (dropped - 23)
+
+
 KEYS = 20_000
 V = np.random.default_rng(1).standard_normal(64).astype(np.float32)
 V[:8] = [0, 4, -4 / 3, 1, 1e-3, -1e-5, 2**-15 + 2**-27, 3]

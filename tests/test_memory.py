@@ -293,6 +293,14 @@ def test_only_contractions_have_a_memory_and_only_unbiased_ones_are_scaled() -> 
         Scaled(Largest())
     with pytest.raises(ValueError, match="Scaled needs an unbiased compressor"):
         Scaled(Scaled(qsim.QSGD(1)))
+    with pytest.raises(ValueError, match="compressor must have no memory, found .*: one memory is enough"):
+        ErrorFeedback(ErrorFeedback(Largest()))
+    with pytest.raises(ValueError, match="compressor must have no memory, found .*: put it around the whole"):
+        Scaled(ErrorFeedback(Largest()))
+    for make in (Scaled, ErrorFeedback, lambda inner: qsim.Bucketed(inner, 3)):
+        for bad in (3, qsim.QSGD, "QSGD(4)", None):
+            with pytest.raises(TypeError, match="compressor must be a Compressor such as qsim.QSGD.levels=4., found"):
+                make(bad)
     for good in (qsim.Identity(), Largest(), Scaled(qsim.QSGD(4))):
         assert ErrorFeedback(good).contraction(9) == good.contraction(9)
         assert ErrorFeedback(good).emits is good.emits
@@ -306,7 +314,7 @@ def test_what_holds_for_large_n_only_is_said_by_what_is_around_it() -> None:
         assert around.asymptotic
     assert not ErrorFeedback(Scaled(qsim.QSGD(4))).asymptotic
     assert not qsim.Bucketed(qsim.QSGD(4), 8).asymptotic
-    assert [qsim.RandK(3, positions).summable for positions in ("sent", "drawn")] == [False, True]
+    assert qsim.Bucketed(inner, 512).variance(10_000) is qsim.Bucketed(inner, 512).contraction(10_000) is None
 
 
 def test_a_memory_needs_a_settle() -> None:

@@ -111,6 +111,16 @@ def test_version_is_in_step() -> None:
         assert f"version: {qsim.__version__}\n" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")
 
 
+@pytest.mark.skipif(not (ROOT / "CITATION.cff").exists(), reason="needs the checkout")
+def test_sources_of_compressors_can_be_cited() -> None:
+    """Who uses a method cites its paper: CITATION.cff names the first author of every source."""
+    known = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    for name in qsim.compressors.__all__:
+        (source,) = re.findall(r"Source: (.*?)\n\n", getattr(qsim.compressors, name).__doc__ or "", re.DOTALL) or [""]
+        for author in re.findall(r"(?:^|[;:]\s+)(?:e[.]g[.] )?([A-Z][\w-]+)(?:,| and | et al[.])", source):
+            assert f"family-names: {author}," in known, f"{name} cites {author}"
+
+
 def test_public_docstrings() -> None:
     for name in qsim.__all__:
         if name != "__version__":

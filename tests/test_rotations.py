@@ -200,6 +200,37 @@ def test_two_rotations_show_no_bias_beyond_noise(compressor: DRIVE | EDEN, size:
     assert np.abs(bias[v != 0]).max() < max(7.5 * deviation[v != 0].max(), 1e-6)
 
 
+def test_one_large_entry_leaves_a_bias_of_two_rotations_and_none_of_three() -> None:
+    """n = 1024, 8000 keys: the small entries come back too large, by 0.8 / sqrt(n) of the norm in their direction.
+
+    The mean error in one direction has a standard deviation of sqrt(0.571 / 1024 / 8000), 0.0003 of the norm.
+    """
+    n = 1024
+    small = np.random.default_rng(1).standard_normal(n)
+    small[0] = 0
+    v = (1e-3 * small).astype(np.float32)
+    v[0] = math.sqrt(n)
+    found = []
+    for rotations in (2, 3):
+        errors = decoded(DRIVE(rotations), v, KEY.words(0, 8000)).mean(axis=0) - v
+        found.append(abs(errors @ small) / np.linalg.norm(small) / np.linalg.norm(v))
+    assert found[0] == pytest.approx(0.8 / math.sqrt(n), rel=0.15)
+    assert found[1] < 0.004
+
+
+def test_one_rotation_and_short_chunks_claim_nothing() -> None:
+    """(1, 1, 0, ...) comes back with an error of its own size, at any n; and a piece of 8 with 1.5 times its square."""
+    v = np.zeros(1024, np.float32)
+    v[:2] = 1
+    for compressor, most in ((DRIVE(rotations=1), 0.9), (DRIVE(chunk=8), 1.2)):
+        errors = ((decoded(compressor, v, KEY.words(0, 500)) - v) ** 2).sum(axis=1) / 2
+        assert errors.mean() > most
+        assert compressor.variance(1024) is compressor.contraction(1024) is None
+        with pytest.raises(ValueError, match="states its variance"):
+            Scaled(compressor)
+    assert DRIVE(3, 256).variance(1024) == DRIVE().variance(1024)
+
+
 @pytest.mark.parametrize("size", [4096, 6000])
 @pytest.mark.parametrize("compressor", FAMILY, ids=repr)
 def test_the_error_is_near_omega_whatever_the_vector(compressor: DRIVE | EDEN, size: int) -> None:

@@ -99,6 +99,18 @@ def test_certificates() -> None:
             assert 0.999 * omega <= worst <= omega * (1 + 1e-9)
 
 
+def test_nonzeros_that_are_rounded_to_zero() -> None:
+    """Below the least number one in so many is kept; nearest, from half of it on (not at it: ties to even)."""
+    for format, least in (("float16", 2.0**-24), ("bfloat16", 2.0**-133)):
+        v = np.array([0, 1, -least, least / 2, 0.75 * least, least / 4, 3 * least])
+        assert RoundedFloats(format).expected_nonzeros(v) == 3 + 0.5 + 0.75 + 0.25
+        nearest = RoundedFloats(format, "nearest")
+        assert nearest.expected_nonzeros(v) == 4 == nearest.quantize(v, qsim.Key(0)).nonzeros
+        keys = qsim.Key(1).words(0, 4000)
+        kept = RoundedFloats(format).compress(Vectors.dense(np.tile(v, (4000, 1))), keys).nonzeros / 4000
+        assert abs(kept - 4.5) < 0.1  # eight standard deviations
+
+
 def test_bad_options_are_refused() -> None:
     with pytest.raises(ValueError, match="format must be one of 'float16', 'bfloat16', found 'float32'"):
         RoundedFloats("float32")

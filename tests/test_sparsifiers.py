@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from oracles import uniform24
 from scipy.stats import binom, chi2
 
 import qsim
@@ -69,6 +70,37 @@ def test_randk_is_the_oracles(v: np.ndarray, k: int, word: int) -> None:
 @given(vectors, sizes)
 def test_topk_is_the_oracles(v: np.ndarray, k: int) -> None:
     assert entries(TopK(k).quantize(v, qsim.Key(0))) == oracles.topk(v, k)
+
+
+def test_topk_of_every_number_of_entries() -> None:
+    """One more than k, k, one fewer; distinct, and all of one magnitude."""
+    for entries_, k in itertools.product(range(1, 9), repeat=2):
+        for v in (np.arange(1, entries_ + 1), np.full(entries_, 3.0)):
+            v = np.append(v, 0).astype(np.float32)
+            assert entries(TopK(k).quantize(v, qsim.Key(0))) == oracles.topk(v, k)
+
+
+def test_wangni_of_as_many_entries_as_it_sends() -> None:
+    """k non-zeros, and k that are so large that the others vanish in the sum: the k are sent as they are."""
+    from qsim.kernels.chances import certain_magnitudes
+
+    for k in range(1, 7):
+        large = np.float32(np.arange(1, k + 1) * 1e30)
+        for v, t in ((np.append(large, 0), 0.0), (np.append(large, 1e-30), 1e30)):
+            v = v.astype(np.float32)
+            assert certain_magnitudes(np.array([0, v.size]), v, k)[0] == pytest.approx(t)
+            message = Wangni(k).quantize(v, qsim.Key(2).fold(k))
+            assert message.index.tolist() == list(range(k))
+            assert np.array_equal(message.value, large)
+
+
+def test_topk_where_the_guess_leaves_one_too_few() -> None:
+    """The sample sees all of the k - 1 large ones, which alone reach the bound; the rest is as small as can be."""
+    v = np.full(20_000, 1e-45, np.float32)
+    v[: 4 * 100 : 4] = 2
+    message = TopK(101).quantize(v, qsim.Key(0))
+    assert message.index.tolist() == sorted([*range(0, 400, 4), 1])
+    assert TopK(150).quantize(v, qsim.Key(0)).nonzeros == 150
 
 
 @given(vectors, st.one_of(few.map(lambda x: abs(float(x)) + 1), st.floats(1e-3, 1e30)))
@@ -145,12 +177,13 @@ def test_dense_and_sparse_alone_or_in_a_batch_give_one_message(compressor, rows,
         row[: v.size] = v
     keys = qsim.Key(word).words(0, len(rows))
     together = compressor.compress(Vectors.dense(block), keys)
-    parts = []
+    parts, stored = [], []
     for row, key in zip(block, keys, strict=True):
         extra = data.draw(arrays(np.bool_, n))  # stored zeros change nothing
-        kept = np.flatnonzero((row != 0) | extra)
-        parts.append(compressor.compress(sparse(row, kept), np.array([key], np.uint64)))
+        stored.append(sparse(row, np.flatnonzero((row != 0) | extra)))
+        parts.append(compressor.compress(stored[-1], np.array([key], np.uint64)))
     assert together == type(together).join(parts)
+    assert compressor.compress(Floats.join([Floats.of(v) for v in stored]).vectors(), keys) == together
     codec = qsim.channel.default_codec(compressor)
     packets = codec.encode(type(together).join(parts))
     assert codec.encode(together).data.tobytes() == packets.data.tobytes()  # the sign of zero, too
@@ -237,6 +270,10 @@ def test_refusals() -> None:
             block[1, 70] = bad
             with pytest.raises(NotFiniteError, match="row 1 .* coordinate 70"):
                 compressor.compress(Vectors.dense(block), qsim.Key(0).words(0, 3))
+    for n in range(1, 130):  # at every place of a strip, and behind the last
+        for bad in (math.inf, -math.inf, math.nan):
+            with pytest.raises(NotFiniteError, match=f"coordinate {n - 1}:"):
+                TopK(1).quantize([*np.ones(n - 1), bad], qsim.Key(0))
     for positions in ("sent", "drawn"):
         with pytest.raises(NotFiniteError, match=r"row 0 .*e[+]38 at coordinate 1: it could be sent scaled by 2,"):
             RandK(1, positions).quantize([1.0, 2e38], qsim.Key(0))
@@ -337,6 +374,30 @@ def test_coordinates_are_kept_independently_in_every_strip(n: int, word: int) ->
     """Long rows with a remainder: bit for bit the oracle's, dense, where hashing takes a short cut."""
     v = np.ones(n, np.float32)
     assert entries(Bernoulli(0.05).quantize(v, qsim.Key(word))) == oracles.bernoulli(v, 0.05, word)
+
+
+@pytest.mark.parametrize("n", [1, 64, 100])
+def test_the_uniform_at_the_bound_keeps_nothing(n: int) -> None:
+    """Coordinate i is kept for u < p 2^24, and the uniform that is equal is the first that is not: exactly."""
+    for word, i in itertools.product(range(1, 6), (0, n - 1)):
+        v, key, u = np.ones(n, np.float32), qsim.Key(word), uniform24(i, word)
+        for batch in (Vectors.dense(v), sparse(v, np.arange(n))):
+            for steps, kept in ((u, False), (u + 1, True)):
+                message = Bernoulli(steps / 2**24).compress(batch, np.array([key.word], np.uint64))
+                assert (i in message.index.tolist()) == kept
+        pair = np.zeros(n + 1, np.float32)  # with n large ones: Wangni keeps i with probability u / 2^24
+        pair[i], pair[i - 1] = u / 2**24, 1 - u / 2**24
+        assert i not in Wangni(1).quantize(pair, key).index.tolist()
+        pair[i], pair[i - 1] = (u + 1) / 2**24, 1 - (u + 1) / 2**24
+        assert i in Wangni(1).quantize(pair, key).index.tolist()
+
+
+def test_coordinates_past_65536() -> None:
+    v = np.ones(70_003, np.float32)
+    dense = Bernoulli(0.05).quantize(v, qsim.Key(7))
+    assert Bernoulli(0.05).compress(sparse(v, np.arange(v.size)), np.array([7], np.uint64)) == dense
+    kept = [i for i in range(65_500, v.size) if uniform24(i, 7) < round(0.05 * 2**24)]
+    assert dense.index[dense.index >= 65_500].tolist() == kept
 
 
 # Certificates: never exceeded, and attained.

@@ -14,13 +14,21 @@ from test_sparsifiers import sizes, tiled, vectors, words
 import qsim
 from qsim.batch import Floats, Vectors
 from qsim.compressors import (
+    NUQSGD,
     QSGD,
     Bernoulli,
+    Bucketed,
     ErrorFeedback,
     HardThreshold,
     Identity,
+    NaturalCompression,
+    NaturalDithering,
+    OneBit,
     RandK,
+    RoundedFloats,
     Scaled,
+    SubtractiveDither,
+    TernGrad,
     Then,
     TopK,
     Wangni,
@@ -51,6 +59,7 @@ def test_certificates_of_then() -> None:
     assert Then(Bernoulli(0.5), QSGD(s)).variance(n) == pytest.approx(2 * (1 + QSGD(s).variance(n)) - 1)
     assert Then(RandK(50), RandK(10)).variance(n) == pytest.approx(20 * 100 - 1)  # the second draws from n, not from 50
     assert Then(TopK(k), Scaled(QSGD(s))).contraction(n) == pytest.approx(k / n / (1 + omega))
+    assert Then(TopK(k), Scaled(TernGrad())).contraction(n) == pytest.approx(k / n / (1 + TernGrad().variance(k)))
     assert Then(TopK(k), TopK(20)).contraction(n) == pytest.approx(20 / n)
     for neither in (Then(TopK(k), QSGD(s)), Then(HardThreshold(1.0), Scaled(QSGD(s))), Then(RandK(k), TopK(20))):
         assert neither.variance(n) is None
@@ -62,6 +71,8 @@ def test_topk_then_qsgd_can_be_an_expansion() -> None:
     v = np.ones(1000)
     assert Then(TopK(100), QSGD(1)).exact_variance(v) == pytest.approx(1.8 * 1000)
     assert Then(TopK(100), QSGD(1)).expected_nonzeros(v) == pytest.approx(10)
+    scaled = Then(TopK(100), Scaled(QSGD(1)))  # attains its bound
+    assert scaled.exact_variance(v) == pytest.approx((1 - scaled.contraction(1000)) * 1000)
     with pytest.raises(ValueError, match=r"becomes one as qsim.compressors.Then\(.*TopK\(k=100\).*Scaled\(.*QSGD\("):
         ErrorFeedback(Then(TopK(100), QSGD(1)))
     ErrorFeedback(Then(TopK(100), Scaled(QSGD(1))))
@@ -76,11 +87,23 @@ def test_topk_then_qsgd_can_be_an_expansion() -> None:
 def test_quantizers_ignore_zeros(norm: str, v: np.ndarray, zeros: int, s: int) -> None:
     """What makes the certificate for the length kept, rather than n, right."""
     longer = np.concatenate([v, np.zeros(zeros)])
-    for compressor in (QSGD(s, norm), Bernoulli(0.3), Wangni(4), TopK(4), HardThreshold(0.3), Identity()):
+    for compressor in (
+        *(
+            QSGD(s, norm),
+            TernGrad(),
+            NaturalDithering(s, norm),
+            NUQSGD(s),
+            NaturalCompression(),
+            RoundedFloats("bfloat16"),
+        ),
+        *(Bernoulli(0.3), Wangni(4), TopK(4), HardThreshold(0.3), OneBit(support_only=True), Identity()),
+    ):
         assert compressor.ignores_zeros
         if not isinstance(compressor, Identity):
             assert compressor.exact_variance(longer) == pytest.approx(compressor.exact_variance(v), rel=1e-9, abs=1e-12)
-    assert not RandK(4).ignores_zeros
+    for compressor in (RandK(4), OneBit(), SubtractiveDither(s), Bucketed(SubtractiveDither(s), 5), Scaled(QSGD(s))):
+        assert not compressor.ignores_zeros
+    assert Bucketed(QSGD(s, norm), 5).ignores_zeros
     assert QSGD(s, norm).exact_variance(longer) <= (QSGD(s, norm).variance(v.size) + 1e-9) * float(v @ v)
 
 

@@ -140,10 +140,10 @@ def test_help(capsys: pytest.CaptureFixture[str]) -> None:
 def test_ctrl_c_shows_what_was_done(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     real = verify.findings
 
-    def interrupted(compressor: Compressor, seed: int):
+    def interrupted(compressor: Compressor, seed: int, effort: int):
         if compressor != qsim.Identity():
             raise KeyboardInterrupt
-        return real(compressor, seed)
+        return real(compressor, seed, effort)
 
     monkeypatch.setattr(verify, "findings", interrupted)
     assert verify.main(["qsim:Identity()", "qsim:QSGD(1)"]) == 130

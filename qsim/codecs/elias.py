@@ -80,8 +80,8 @@ class Elias(_BitCodec):
     >>> qsim.codecs.Elias("gamma").encode(message)[0].hex()
     '0000803f7c80'
 
-    Source: Alistarh et al., "QSGD", NeurIPS 2017, appendix A; Elias, "Universal codeword sets and representations of
-    the integers", IEEE Transactions on Information Theory, 1975.
+    Source: Alistarh et al., "QSGD", NeurIPS 2017, section 3.1, and its full version, arXiv:1610.02132; Elias,
+    "Universal codeword sets and representations of the integers", IEEE Transactions on Information Theory 21, 1975.
 
     Raises ValueError for another code, and for n above 2^48.
     """

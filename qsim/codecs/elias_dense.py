@@ -23,8 +23,8 @@ class EliasDense(CoordinateCodec):
     >>> qsim.codecs.EliasDense("gamma").encode(message)[0].hex()
     '0000803fd580'
 
-    Source: Alistarh et al., "QSGD", NeurIPS 2017, appendix A; Elias, "Universal codeword sets and representations of
-    the integers", IEEE Transactions on Information Theory, 1975.
+    Source: Alistarh et al., "QSGD", NeurIPS 2017, section 3.1, and its full version, arXiv:1610.02132; Elias,
+    "Universal codeword sets and representations of the integers", IEEE Transactions on Information Theory 21, 1975.
 
     Raises ValueError for another code, and for n above 2^48.
     """

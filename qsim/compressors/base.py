@@ -46,7 +46,17 @@ class Compressor:
 
     @property
     def summable(self) -> bool:
-        """Whether messages made with one key can be summed as they are, without decoding them."""
+        """Whether messages can be summed in flight: added number by number, without decoding them.
+
+        The promise, for the messages m_1, ..., m_W of vectors of one length, made with one key and carried by the usual
+        codec: m_1.plus(m_2)... is a message that this codec carries too, with as many numbers, and what it decodes to
+        is the sum of what m_1, ..., m_W decode to, but for the rounding of sums in float32. Levels may grow, to W s.
+
+        So messages must be linear in numbers at places that the key alone decides: all n (`Identity`, `Sign`, whose
+        scale is always 1), or drawn ones (`RandK(k, "drawn")`). Not so the others: coordinates that depend on the
+        vector, levels of a norm of its own (`Levels.plus` adds them for a shared one), means, powers of two, sums that
+        16 bits do not hold, and a dither that would be subtracted once for W messages.
+        """
         return False
 
     @property
@@ -83,6 +93,8 @@ class Compressor:
                 f"{type(self).__name__} must define quantize(self, v, key), or compress(self, v, keys, memory)"
             )
         vector = np.asarray(v)
+        if vector.dtype.kind not in "fiubO":
+            raise ValueError(f"quantize takes real numbers, found an array of {vector.dtype}")
         if vector.ndim != 1:
             raise ValueError(
                 f"quantize takes one vector, found an array of shape {vector.shape}; use compress for batches"
@@ -132,6 +144,17 @@ class Compressor:
         except Exception as error:
             error.row = row  # type: ignore[attr-defined]
             raise
+
+
+def require_compressor(name: str, value: object, why: str) -> None:
+    """Refuse what is no compressor to build on, and one that keeps a memory, which would never be made; `why` says so.
+
+    Raises TypeError, and ValueError for the latter.
+    """
+    if not isinstance(value, Compressor):
+        raise TypeError(f"{name} must be a Compressor such as qsim.QSGD(levels=4), found {value!r}")
+    if type(value).memory is not Compressor.memory:
+        raise ValueError(f"{name} must have no memory, found {value!r}: {why}")
 
 
 def as_float32(v: Vectors) -> Vectors:

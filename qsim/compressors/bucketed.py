@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from qsim.batch import Levels, Memory, Message, Vectors, dense_offsets, index_type
-from qsim.compressors.base import Compressor, NotFiniteError, as_float32, require_finite
+from qsim.compressors.base import Compressor, NotFiniteError, as_float32, require_compressor, require_finite
 from qsim.options import option, whole
 
 
@@ -21,11 +21,12 @@ class Bucketed(Compressor):
     Each has its own scale on the wire, 32 bits more a bucket, and its own key: `key.fold(bucket)`. The last one may be
     shorter; it is filled with zeros that are not sent. Works around a compressor that makes `Levels` with one scale.
 
-    The variance and the contraction are those of C at length min(n, size), since the buckets' errors add up.
+    The variance and the contraction are those of C at length min(n, size), since the buckets' errors add up. None if
+    those of C hold as n grows only: a bucket does not grow.
 
     Sparse input stays sparse if C keeps it so, at a cost of O(non-zeros + buckets).
 
-    Source: Alistarh et al., "QSGD", NeurIPS 2017, section 5.
+    Source: Alistarh et al., "QSGD", NeurIPS 2017, section 4.
 
     >>> import qsim
     >>> compressor = qsim.compressors.Bucketed(qsim.QSGD(levels=1), size=2)
@@ -33,7 +34,8 @@ class Bucketed(Compressor):
     >>> message.scale.tolist(), message.vectors().to_dense().tolist()
     ([3.0, 0.0, 0.5], [[3.0, 0.0, 0.0, 0.0, -0.5]])
 
-    Raises ValueError for a size below 1, and for a compressor that makes no levels, has a memory, or is bucketed.
+    Raises ValueError for a size below 1, and for a compressor that makes no levels, has a memory, or is bucketed;
+    TypeError for what is no compressor.
     """
 
     compressor: Compressor
@@ -46,11 +48,7 @@ class Bucketed(Compressor):
         inner = self.compressor
         if isinstance(inner, Bucketed):
             raise ValueError(f"a bucket has one scale, so buckets hold no buckets, found {inner!r}")
-        if type(inner).memory is not Compressor.memory:
-            raise ValueError(
-                f"{inner!r} keeps a memory for every worker, not for every bucket; put it around the buckets:"
-                f" qsim.ErrorFeedback(qsim.compressors.Bucketed(...))"
-            )
+        require_compressor("compressor", inner, "put it around the buckets, as ErrorFeedback(Bucketed(...))")
         if inner.emits is not Levels:
             raise ValueError(f"only levels have a scale for every bucket, but {inner!r} makes {inner.emits.__name__}")
 
@@ -59,12 +57,16 @@ class Bucketed(Compressor):
         return self.compressor.dense
 
     @property
-    def asymptotic(self) -> bool:
-        return self.compressor.asymptotic
+    def summable(self) -> bool:
+        return self.compressor.summable
 
     @property
     def keeps_sparse(self) -> bool:
         return self.compressor.keeps_sparse
+
+    @property
+    def ignores_zeros(self) -> bool:
+        return self.compressor.ignores_zeros
 
     def compress(self, v: Vectors, keys: NDArray[np.uint64], memory: Memory | None = None) -> Levels:
         """Compress a batch. Raises NotFiniteError for NaN, infinity and what the compressor refuses."""
@@ -98,11 +100,11 @@ class Bucketed(Compressor):
 
     def variance(self, n: int) -> float | None:
         """Return omega of the compressor at length min(n, size)."""
-        return self.compressor.variance(self._width(n))
+        return None if self.compressor.asymptotic else self.compressor.variance(self._width(n))
 
     def contraction(self, n: int) -> float | None:
         """Return delta of the compressor at length min(n, size)."""
-        return self.compressor.contraction(self._width(n))
+        return None if self.compressor.asymptotic else self.compressor.contraction(self._width(n))
 
     def expected_nonzeros(self, v: ArrayLike) -> float | None:
         """Return the sum over the buckets."""

@@ -26,8 +26,8 @@ class Bernoulli(Sparsifier):
 
     Sparse input stays sparse, and gives the same message as the same vector dense.
 
-    Source: e.g. Konecny and Richtarik, "Randomized distributed mean estimation", Frontiers in Applied Mathematics and
-    Statistics, 2018 (there with a probability for each coordinate).
+    Source: e.g. Konecny and Richtarik, "Randomized distributed mean estimation: accuracy vs. communication", Frontiers
+    in Applied Mathematics and Statistics 4, 2018 (there with a probability for each coordinate).
 
     >>> import qsim
     >>> qsim.compressors.Bernoulli(0.5).quantize([1.0, 2.0, 3.0, 4.0], qsim.Key(0)).vectors().to_dense()

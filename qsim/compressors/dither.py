@@ -30,8 +30,9 @@ class SubtractiveDither(Compressor):
     Precision: u_i is one of 2^24 values, symmetric around 0, hence |E Q(v)_i - v_i| <= 2^-25 D before the result is
     rounded to float32. N is rounded up to float32 first; a norm above float32's range is refused.
 
-    Source: Roberts, IRE Transactions on Information Theory, 1962; Schuchman, IEEE Transactions on Communication
-    Technology, 1964.
+    Source: Roberts, "Picture coding using pseudo-random noise", IRE Transactions on Information Theory 8, 1962;
+    Schuchman, "Dither signals and their effect on quantization noise", IEEE Transactions on Communication Technology
+    12, 1964.
 
     >>> import qsim
     >>> compressor, keys = qsim.compressors.SubtractiveDither(levels=8, norm="max"), qsim.Key(0).words(0, 1)

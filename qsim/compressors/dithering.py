@@ -25,12 +25,13 @@ class NaturalDithering(Compressor):
 
     Unbiased. With q = n^(1/min(p,2)) 2^(1-s) the variance is at most omega = q - 1 if q >= 9/4, and 1/8 + 2 q^2 / 9
     otherwise. For p <= 2 constant vectors attain the first; the second is a bound, and 1/8 of it is attained at 4/3 of
-    a power of two. (The source states the weaker 1/8 + q min(1, q).)
+    a power of two.
 
     Precision: N is rounded up to float32 first. |E Q(v)_i - v_i| <= 2^-22 |v_i| + 2^-23 N 2^(1-s), while N 2^(1-s) is a
     normal float32 (above 1.2e-38). A norm above float32's range is refused. Sparse input stays sparse.
 
-    Source: Horvath et al., "Natural compression for distributed deep learning", 2019.
+    Source: Horvath et al., "Natural compression for distributed deep learning", MSML 2022, section 3 (Theorem 7 states
+    the weaker 1/8 + q min(1, q)).
 
     >>> import qsim
     >>> compressor, keys = qsim.compressors.NaturalDithering(levels=4, norm="max"), qsim.Key(0).words(0, 1)
@@ -45,6 +46,7 @@ class NaturalDithering(Compressor):
     norm: Norm = "l2"
 
     emits = Levels
+    ignores_zeros = True
 
     def __post_init__(self) -> None:
         whole("levels", self.levels, least=1, most=126)  # 2^-125 is the least ratio that is worth a level
@@ -98,7 +100,8 @@ class NUQSGD(Named):
     Level j from 1 to s + 1 stands for N 2^(j-s-1). It is `NaturalDithering(levels=s + 1, norm="l2")`, which see for the
     variance: with q = sqrt(n) 2^-s it is at most q - 1 if q >= 9/4 [attained], and 1/8 + 2 q^2 / 9 otherwise.
 
-    Source: Ramezani-Kebrya et al., "NUQSGD", JMLR 22, 2021 (which states the weaker 1/8 + min(q, q^2 / 4)).
+    Source: Ramezani-Kebrya, Faghri, Markov, Aksenov, Alistarh, Roy, "NUQSGD", JMLR 22 (114), 2021. The variance is
+    computed here.
 
     >>> import qsim
     >>> qsim.compressors.NUQSGD(levels=3).variance(4)

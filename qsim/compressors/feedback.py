@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Literal, final
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from qsim.batch import Memory, Message, Support, Vectors, dense_offsets
-from qsim.compressors.base import Compressor
+from qsim.compressors.base import Compressor, require_compressor
 from qsim.compressors.scaled import Scaled
 from qsim.compressors.then import Then
 from qsim.options import option
@@ -31,12 +31,14 @@ class ErrorFeedback(Compressor):
     >>> qsim.ErrorFeedback(qsim.Scaled(qsim.QSGD(levels=4))).contraction(16)
     0.8
 
-    Raises ValueError for a compressor that is not a contraction: around one with omega > 1 the memory would diverge.
+    Raises ValueError for a compressor that is not a contraction: around one with omega > 1 the memory would diverge;
+    and for one that has a memory. TypeError for what is no compressor.
     """
 
     compressor: Compressor
 
     def __post_init__(self) -> None:
+        require_compressor("compressor", self.compressor, "one memory is enough")
         if self.compressor.contraction(1) is None:
             raise ValueError(f"ErrorFeedback needs a contraction, found {self.compressor!r}{_advice(self.compressor)}")
 
@@ -55,6 +57,10 @@ class ErrorFeedback(Compressor):
     @property
     def asymptotic(self) -> bool:
         return self.compressor.asymptotic
+
+    @property
+    def summable(self) -> bool:
+        return self.compressor.summable
 
     @property
     def keeps_sparse(self) -> bool:
@@ -81,6 +87,14 @@ class ErrorFeedback(Compressor):
     def contraction(self, n: int) -> float | None:
         """Return that of the compressor."""
         return self.compressor.contraction(n)
+
+    def expected_nonzeros(self, v: ArrayLike) -> float | None:
+        """Return that of the compressor: for a bare vector, without a memory."""
+        return self.compressor.expected_nonzeros(v)
+
+    def exact_variance(self, v: ArrayLike) -> float | None:
+        """Return that of the compressor: for a bare vector, without a memory."""
+        return self.compressor.exact_variance(v)
 
 
 def _advice(compressor: Compressor) -> str:

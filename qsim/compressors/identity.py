@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import final
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from qsim.batch import Floats, Memory, Vectors
 from qsim.compressors.base import Compressor, require_finite
@@ -17,7 +17,7 @@ from qsim.options import option
 class Identity(Compressor):
     """Sends the vector as it is: Q(v) = v, in float32.
 
-    Unbiased with variance omega = 0. A sparse vector stays sparse.
+    Unbiased with variance omega = 0. A sparse vector stays sparse. Messages can be summed in flight.
 
     >>> import qsim
     >>> qsim.Identity().quantize([1.0, 0.5], qsim.Key(0)).vectors().to_dense()
@@ -27,6 +27,7 @@ class Identity(Compressor):
     emits = Floats
     ignores_zeros = True
     dense = True
+    summable = True
 
     def compress(self, v: Vectors, keys: NDArray[np.uint64], memory: Memory | None = None) -> Floats:
         """Return the rows unchanged. Raises NotFiniteError for NaN and infinity."""
@@ -40,3 +41,11 @@ class Identity(Compressor):
     def contraction(self, n: int) -> float:
         """Return delta = 1."""
         return 1.0
+
+    def expected_nonzeros(self, v: ArrayLike) -> float:
+        """Return nnz(v)."""
+        return float(np.count_nonzero(np.asarray(v)))
+
+    def exact_variance(self, v: ArrayLike) -> float:
+        """Return 0."""
+        return 0.0

@@ -27,7 +27,8 @@ class NaturalCompression(Compressor):
     subnormals) become 0 or 2^-126, unbiased too, with E (Q(v)_i - v_i)^2 < 2^-126 |v_i|. Entries above 2^127 have no
     power of two above them and are refused. Sparse input stays sparse.
 
-    Source: Horvath et al., "Natural compression for distributed deep learning", 2019.
+    Source: Horvath, Ho, Horvath, Sahu, Canini, Richtarik, "Natural compression for distributed deep learning", MSML
+    2022 (arXiv 2019), Definition 1 and Theorem 3.
 
     >>> import qsim
     >>> compressor, keys = qsim.compressors.NaturalCompression(), qsim.Key(0).words(0, 1)
@@ -38,6 +39,7 @@ class NaturalCompression(Compressor):
 
     emits = Levels
     dense = True
+    ignores_zeros = True
 
     def compress(self, v: Vectors, keys: NDArray[np.uint64], memory: Memory | None = None) -> Levels:
         """Quantize a batch. Raises NotFiniteError for NaN, infinity and magnitudes above 2^127."""

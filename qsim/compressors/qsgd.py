@@ -31,8 +31,8 @@ class QSGD(Compressor):
 
     Sparse input stays sparse, and gives the same message as the same vector dense.
 
-    Source: Alistarh, Grubic, Li, Tomioka, Vojnovic, "QSGD", NeurIPS 2017, Section 3 and Lemma 3.1 (which states the
-    weaker omega = min(n/s^2, sqrt(n)/s)).
+    Source: Alistarh, Grubic, Li, Tomioka, Vojnovic, "QSGD", NeurIPS 2017, section 3.1 and Lemma 3.1 (which states the
+    weaker omega = min(n/s^2, sqrt(n)/s)); the max norm: section 4.
 
     >>> import qsim
     >>> message = qsim.QSGD(levels=1).quantize([3.0, 0.0, -4.0], qsim.Key(1))

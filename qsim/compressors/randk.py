@@ -22,7 +22,7 @@ class RandK(Sparsifier):
 
     With `positions="sent"` the message holds coordinates and values (of what is not zero). With `positions="drawn"` it
     holds the k values alone: both ends draw the coordinates from the row's key, so they cost no bits, and messages made
-    with one key can be summed. Both stand for the same vector.
+    with one key can be summed in flight. Both stand for the same vector.
 
     Precision: (n/k) v_i is rounded once to float32. Where it could be above float32's range, v is refused.
 
@@ -53,7 +53,7 @@ class RandK(Sparsifier):
 
     @property
     def summable(self) -> bool:
-        """Whether messages made with one key can be summed as they are: drawn ones can."""
+        """Whether messages made with one key can be summed in flight: drawn ones can."""
         return self.positions == "drawn"
 
     def compress(self, v: Vectors, keys: NDArray[np.uint64], memory: Memory | None = None) -> Floats | Drawn:

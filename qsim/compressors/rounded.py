@@ -32,8 +32,8 @@ class RoundedFloats(Compressor):
     is at most (nearest: half of) that, the relative one has no bound, and for float16 the mean is right to 2^-48.
     Entries above the largest number, 65504 or 3.39e38, are refused. Sparse input stays sparse.
 
-    Source: IEEE 754-2019 (binary16); Gupta et al., "Deep learning with limited numerical precision", ICML 2015,
-    section 3.
+    Source: Gupta et al., "Deep learning with limited numerical precision", ICML 2015, section 3; float16 is binary16 of
+    IEEE 754-2019.
 
     >>> import qsim
     >>> compressor = qsim.compressors.RoundedFloats("bfloat16", rounding="nearest")
@@ -50,6 +50,7 @@ class RoundedFloats(Compressor):
 
     emits = Floats
     dense = True
+    ignores_zeros = True
 
     def __post_init__(self) -> None:
         one_of("format", self.format, tuple(_KEPT))
@@ -82,6 +83,11 @@ class RoundedFloats(Compressor):
         """Return delta = 1 - (r / (2 + r))^2 if rounded to nearest, and 1 - omega otherwise."""
         omega = self.variance(n)
         return 1 - (self._step / (2 + self._step)) ** 2 if omega is None else 1 - omega
+
+    def expected_nonzeros(self, v: ArrayLike) -> float:
+        """Return E nnz Q(v): sum_i min(1, |v_i| / g), g = 2^-24 or 2^-133 the least number; nearest: above g/2."""
+        size = np.abs(np.asarray(v, np.float64)) / 2.0 ** (_LOWEST[self.format] - _KEPT[self.format])
+        return float((np.minimum(size, 1.0) if self.rounding == "stochastic" else size > 0.5).sum())
 
     def exact_variance(self, v: ArrayLike) -> float:
         """Return E ||Q(v) - v||^2 = sum_i g_i^2 p_i (1 - p_i), g_i the format's gap at v_i, p_i where v_i lies in it.

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import final
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from qsim.batch import Memory, Message, Vectors
-from qsim.compressors.base import Compressor
+from qsim.compressors.base import Compressor, require_compressor
 from qsim.options import option
 
 
@@ -19,18 +19,20 @@ class Scaled(Compressor):
 
     The factor goes into the scale on the wire (rounded once to float32). Sparse input stays sparse if Q keeps it so.
 
-    Source: e.g. Richtarik, Sokolov, Fatkhullin, "EF21", NeurIPS 2021, section 2.
+    Source: Beznosikov, Horvath, Richtarik, Safaryan, "On biased compression for distributed learning", JMLR 24 (276),
+    2023.
 
     >>> import qsim
     >>> round(qsim.Scaled(qsim.QSGD(levels=1)).contraction(16), 6)
     0.25
 
-    Raises ValueError for a compressor that states no variance.
+    Raises ValueError for a compressor that states no variance, or has a memory; TypeError for what is none.
     """
 
     compressor: Compressor
 
     def __post_init__(self) -> None:
+        require_compressor("compressor", self.compressor, "put it around the whole, as ErrorFeedback(Scaled(...))")
         if self.compressor.variance(1) is None:
             raise ValueError(f"Scaled needs an unbiased compressor that states its variance, found {self.compressor!r}")
 
@@ -47,6 +49,10 @@ class Scaled(Compressor):
         return self.compressor.asymptotic
 
     @property
+    def summable(self) -> bool:
+        return self.compressor.summable
+
+    @property
     def keeps_sparse(self) -> bool:
         return self.compressor.keeps_sparse
 
@@ -61,3 +67,16 @@ class Scaled(Compressor):
         omega = self.compressor.variance(n)
         assert omega is not None
         return 1.0 / (1.0 + omega)
+
+    def expected_nonzeros(self, v: ArrayLike) -> float | None:
+        """Return that of the compressor."""
+        return self.compressor.expected_nonzeros(v)
+
+    def exact_variance(self, v: ArrayLike) -> float | None:
+        """Return E ||delta Q(v) - v||^2 = delta^2 E ||Q(v) - v||^2 + (1 - delta)^2 ||v||^2."""
+        return self.scaled_variance(v, self.contraction(np.size(v)))
+
+    def scaled_variance(self, v: ArrayLike, factor: float) -> float | None:
+        """Return E ||factor Q(v) - v||^2, if a closed form is known."""
+        variance, vector = self.compressor.exact_variance(v), np.asarray(v, np.float64)
+        return None if variance is None else factor**2 * variance + (1 - factor) ** 2 * float(vector @ vector)

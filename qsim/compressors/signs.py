@@ -71,7 +71,8 @@ class Sign(Compressor):
     Sign descent fails on simple problems, which `ErrorFeedback(ScaledSign())` solves.
 
     Zeros become +1: a sparse vector is made dense, at O(n) time and bits a row, and so is the zero vector. A packet
-    holds n bits by a code of fixed width, and 32 more for a scale that is always 1.
+    holds n bits by a code of fixed width, and 32 more for a scale that is always 1. Messages can be summed in flight,
+    which counts the votes; the sum of W takes log2(2 W + 1) bits a coordinate.
 
     Source: Bernstein, Wang, Azizzadenesheli, Anandkumar, "signSGD", ICML 2018; the failures: Karimireddy et al., "Error
     feedback fixes SignSGD", ICML 2019, section 3.
@@ -84,6 +85,7 @@ class Sign(Compressor):
     emits = Levels
     dense = True
     keeps_sparse = False
+    summable = True
 
     def compress(self, v: Vectors, keys: NDArray[np.uint64], memory: Memory | None = None) -> Levels:
         """Take the signs of a batch; the keys are not used. Raises NotFiniteError for NaN and infinity."""
@@ -139,6 +141,10 @@ class OneBit(Compressor):
 
     @property
     def keeps_sparse(self) -> bool:
+        return self.support_only
+
+    @property
+    def ignores_zeros(self) -> bool:
         return self.support_only
 
     def compress(self, v: Vectors, keys: NDArray[np.uint64], memory: Memory | None = None) -> Signs:

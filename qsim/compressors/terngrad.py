@@ -18,8 +18,8 @@ class TernGrad(Named):
     Unbiased with variance omega = (sqrt(n) - 1)/2, attained; the expected number of non-zeros is (sum_i |v_i|) / M.
     It is `QSGD(levels=1, norm="max")`.
 
-    Source: Wen et al., "TernGrad", NeurIPS 2017, section 3 (without its clipping); the variance: Mishchenko et al.,
-    2019 (DIANA).
+    Source: Wen et al., "TernGrad", NeurIPS 2017, section 3 (without its clipping); the variance: Mishchenko, Gorbunov,
+    Takac, Richtarik, "Distributed learning with compressed gradient differences" (DIANA), arXiv:1901.09269, 2019.
 
     >>> import qsim
     >>> message = qsim.compressors.TernGrad().quantize([4.0, 0.0, -4.0, 1.0], qsim.Key(0))

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from qsim.batch import Floats, Memory, Message, Vectors
-from qsim.compressors.base import Compressor
+from qsim.compressors.base import Compressor, require_compressor
 from qsim.compressors.scaled import Scaled
 from qsim.compressors.sparsifier import Sparsifier
 from qsim.options import option
@@ -32,14 +32,16 @@ class Then(Compressor):
 
     The two draw from different keys, fold(key, 0) and fold(key, 1). Sparse input stays sparse if `first` keeps it so.
 
-    Source: Basu, Data, Karakus, Diggavi, "Qsparse-local-SGD", NeurIPS 2019 (QSGD of Top-k, plain and scaled).
+    Source: Basu, Data, Karakus, Diggavi, "Qsparse-local-SGD", NeurIPS 2019 (QSGD of Top-k, plain and scaled); two
+    unbiased ones: Horvath et al., "Natural compression", MSML 2022, Theorem 5.
 
     >>> import qsim
     >>> compressor = qsim.compressors.Then(qsim.compressors.TopK(2), qsim.QSGD(levels=1))
     >>> compressor.quantize([3.0, 0.5, -4.0], qsim.Key(0)).vectors().to_dense().tolist()
     [[5.0, 0.0, -5.0]]
 
-    Raises ValueError for a `first` that makes no floats, a `second` that fills in zeros, and either with a memory.
+    Raises ValueError for a `first` that makes no floats, a `second` that fills in zeros, and either with a memory;
+    TypeError for what is no compressor.
     """
 
     first: Compressor
@@ -47,10 +49,7 @@ class Then(Compressor):
 
     def __post_init__(self) -> None:
         for name, part in (("first", self.first), ("second", self.second)):
-            if not isinstance(part, Compressor):
-                raise TypeError(f"{name} must be a Compressor such as qsim.compressors.TopK(10), found {part!r}")
-            if type(part).memory is not Compressor.memory:
-                raise ValueError(f"{name} must have no memory, found {part!r}: put it around the whole Then")
+            require_compressor(name, part, "put it around the whole Then")
         if self.first.emits is not Floats:
             raise ValueError(
                 f"first must make Floats, whose zeros are not sent; {self.first!r} makes {self.first.emits.__name__}"
@@ -76,7 +75,7 @@ class Then(Compressor):
 
     @property
     def summable(self) -> bool:
-        """Whether messages made with one key can be summed: those of `second`."""
+        """Whether messages made with one key can be summed in flight: those of `second`."""
         return self.second.summable
 
     def compress(self, v: Vectors, keys: NDArray[np.uint64], memory: Memory | None = None) -> Message:
@@ -114,7 +113,10 @@ class Then(Compressor):
         if not self._projects:
             return None
         kept = self._kept(v)
-        added = self.second.exact_variance(kept)
+        if isinstance(self.second, Scaled):
+            added = self.second.scaled_variance(kept, self.second.contraction(self._length(kept.size)))
+        else:
+            added = self.second.exact_variance(kept)
         return None if added is None else float(((np.asarray(v, np.float64) - kept) ** 2).sum()) + added
 
     @property

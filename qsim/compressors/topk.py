@@ -23,8 +23,8 @@ class TopK(Sparsifier):
 
     Sparse input stays sparse, and gives the same message as the same vector dense.
 
-    Source: Stich, Cordonnier, Jaggi, "Sparsified SGD with memory", NeurIPS 2018, Section 2; Aji and Heafield, EMNLP
-    2017.
+    Source: Stich, Cordonnier, Jaggi, "Sparsified SGD with memory", NeurIPS 2018, Section 2; Aji and Heafield, "Sparse
+    communication for distributed gradient descent", EMNLP 2017.
 
     >>> import qsim
     >>> message = qsim.compressors.TopK(2).quantize([1.0, -3.0, 0.5, 3.0, 3.0], qsim.Key(0))
@@ -81,8 +81,8 @@ class HardThreshold(Sparsifier):
 
     Sparse input stays sparse, and gives the same message as the same vector dense.
 
-    Source: Strom, Interspeech 2015 (with fixed values); Sahu et al., "Rethinking gradient sparsification as total error
-    minimization", NeurIPS 2021.
+    Source: Strom, "Scalable distributed DNN training using commodity GPU cloud computing", Interspeech 2015 (with fixed
+    values); Sahu et al., "Rethinking gradient sparsification as total error minimization", NeurIPS 2021.
 
     >>> import qsim
     >>> message = qsim.compressors.HardThreshold(1.0).quantize([1.0, -3.0, 0.5], qsim.Key(0))

@@ -32,7 +32,7 @@ def serve(
 ) -> None:
     """Answer tasks with (True, answer), or (False, the exception)."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
-    Thread(target=_end_with_parent, daemon=True).start()
+    Thread(target=end_with_parent, daemon=True).start()
     for connection in inherited:  # a forked process holds its siblings' pipes, which would hide the parent's end
         connection.close()
     members: _Members | None = None
@@ -47,13 +47,13 @@ def serve(
             members = members or _Members(job.load(), board, mail, low, high, block, threads)
             answer: tuple[bool, Any] = (True, getattr(members, task)(detail))
         except BaseException as error:
-            answer = (False, _portable(error))
+            answer = (False, portable(error))
         try:
             send(pipe, mail, answer, members.mail_end if members else 0)
         except OSError as error:
             if error.errno != ENOSPC:
                 return
-            send(pipe, mail, (False, _portable(error)))  # short enough for the pipe
+            send(pipe, mail, (False, portable(error)))  # short enough for the pipe
 
 
 class _Members:
@@ -97,7 +97,7 @@ class _Members:
         self._host.restore(snapshot)
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
     """End this process at once when the parent has ended, whatever it is doing."""
     parent, above = parent_process(), os.getppid()
     while parent is not None and os.getppid() == above:  # a forked bystander may hold the sentinel open
@@ -106,7 +106,7 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def _portable(error: BaseException) -> bytes:
+def portable(error: BaseException) -> bytes:
     """Return an exception as bytes that carry its traceback as a note, and its text if nothing else can be sent."""
     import cloudpickle
 

@@ -208,7 +208,7 @@ class _Child:
         if self._engine.start == "forkserver":
             self._context.set_forkserver_preload(["qsim.engines.child", "qsim.kernels.csr"])
         try:
-            with _without_main():
+            with without_main():
                 process.start()
         except (OSError, EOFError) as error:  # it ended before it had read what it shall do
             raise _ChildEndedError from error
@@ -279,7 +279,7 @@ class _Child:
 
 
 @contextmanager
-def _without_main() -> Iterator[None]:
+def without_main() -> Iterator[None]:
     """Start a process that does not run the user's script again: what it needs of it comes with the job, by value."""
     main = sys.modules["__main__"]
     hidden: dict[str, Any] = {name: vars(main).pop(name) for name in ("__file__", "__spec__") if name in vars(main)}

@@ -9,6 +9,9 @@ from qsim.loading import load_file
 from qsim.options import nearest
 from qsim.study.study import Study
 
+VERBS = ("all", "run", "list", "show", "status", "clean", "export", "compare")
+"""What the command line takes in the place of a study."""
+
 
 class RequestError(ValueError):
     """The command line asked for something that there is not, or that makes no sense."""
@@ -38,7 +41,8 @@ def find(name: str) -> tuple[str, Study]:
     else:
         path = folder() / f"{name}.py"
         if name not in names():
-            raise RequestError(f"there is no study {name!r}{nearest(name, names())} (there are: {', '.join(names())})")
+            known = [*names(), *VERBS]
+            raise RequestError(f"there is no study {name!r}{nearest(name, known)} (there are: {', '.join(names())})")
     return path.stem, _read(path)
 
 

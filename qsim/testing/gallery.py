@@ -36,6 +36,8 @@ def gallery(n: int, key: Key) -> dict[str, Vector]:
     }
     for ratio in (*_RATIOS, n**-0.5):
         found[f"one large, others {ratio:.2g} of it"] = np.where(place == 0, 1.0, ratio)
+    found["two equal entries"] = (place < 2) * 1.0
+    found["1, 1/2 and zeros"] = (place == 0) + 0.5 * (place == 1)
     for name, v in found.items():
         if name != "constant":
             found[name] = v * random.choice([-1.0, 1.0], n)

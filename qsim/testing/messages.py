@@ -18,11 +18,14 @@ from qsim.channel import Channel, default_codec
 from qsim.codecs import Codec
 from qsim.compressors import Compressor, ErrorFeedback, Scaled
 from qsim.keys import Key, Purpose
+from qsim.testing.elsewhere import elsewhere
 from qsim.testing.gallery import gallery
 from qsim.testing.report import Finding
 from qsim.testing.subject import Subject, not_made, refuse_unless
 
-_PURE, _GROUPS, _BATCH, _SPARSE, _EDGES, _CODECS, _MEMORY = range(20, 27)  # each part of the check has its own keys
+# Each part of the check has its own keys.
+_PURE, _GROUPS, _BATCH, _SPARSE, _EDGES, _CODECS, _MEMORY, _SUMS = range(20, 28)
+
 _GROUP = 24
 _CORRELATION = 0.25
 _LONG = 70_000  # more than 65,536
@@ -246,18 +249,19 @@ def all_codecs() -> list[Codec]:
 def through_codecs(subject: Subject) -> Finding:
     """Check that every codec that takes the messages gives them back, in as many bits as it says.
 
-    The usual codec must take them. And a copy of the compressor, as the receiver has, reads the bytes as the sender
-    does.
+    The usual codec must take them. And the receiver, which has the bytes, the keys and the compressor, in a process of
+    its own, reads what the sender does.
     """
     import cloudpickle
 
     rows = rows_of(subject)
     keys = subject.words(len(rows), _CODECS)
-    receiver = Channel(cloudpickle.loads(cloudpickle.dumps(subject.compressor)))
+    receiver = cloudpickle.loads(cloudpickle.dumps(Channel(subject.compressor)))  # before anything is sent
     header, packets = Channel(subject.compressor).pack(Vectors.dense(rows), keys)
-    arrived = receiver.unpack(header, packets, keys).to_dense()
+    arrived = elsewhere(Channel.unpack, receiver, header, packets, keys).to_dense()
     refuse_unless(
-        np.array_equal(arrived, subject.sent(rows, keys)), "what is decoded from the bytes is not what decompress says"
+        np.array_equal(arrived, subject.sent(rows, keys)),
+        "what another process decodes from the bytes is not what decompress says here",
     )
     accepted = [
         repr(codec).removeprefix("qsim.codecs.")
@@ -292,6 +296,38 @@ def _values(subject: Subject, message: Message, keys: NDArray[np.uint64]) -> NDA
 
 def _same_bytes(one: Packets, other: Packets) -> bool:
     return np.array_equal(one.offsets, other.offsets) and np.array_equal(one.data, other.data)
+
+
+def summed(subject: Subject) -> Finding:
+    """Check that messages made with one key can be added as they are, if it says so: `Compressor.summable`.
+
+    All vectors of the gallery, one after the other and in pairs, the sums sent by the usual codec again.
+    """
+    if not subject.compressor.summable:
+        return not_made("summable is False: messages are decoded before they are added")
+    rows = rows_of(subject)
+    rows = rows[: len(rows) // 2 * 2]
+    keys = np.repeat(subject.words(1, _SUMS), len(rows))
+    messages = _carried(subject, subject.message(rows, keys))
+    values = _values(subject, messages, keys).astype(np.float64)
+    every = np.arange(len(rows))
+    chain = messages.take(every[:1])
+    for row in every[1:]:
+        chain = chain.plus(messages.take(np.array([row])))
+    pairs = messages.take(every[::2]).plus(messages.take(every[1::2]))
+    worst = 0.0
+    for total, expected in ((chain, values.sum(axis=0, keepdims=True)), (pairs, values[::2] + values[1::2])):
+        found = _values(subject, _carried(subject, total), keys[: total.rows])
+        largest = np.abs(values).sum(axis=0).max()
+        worst = max(worst, float(np.abs(found - expected).max() / largest))
+    seen = f"{len(rows)} of them, and pairs: sums off by {worst:.2g} of the largest"
+    return Finding(worst <= 2.0**-18, seen, 0.0, worst)
+
+
+def _carried(subject: Subject, message: Message) -> Message:
+    """Return a message as it arrives by the usual codec."""
+    codec = default_codec(subject.compressor)
+    return codec.decode(codec.encode(message), codec.header(message))
 
 
 # Memory.
@@ -364,8 +400,15 @@ def pickles(subject: Subject) -> Finding:
     held.close()
     rows = rows_of(subject)
     keys = subject.words(len(rows), _PURE)
-    same = wire(copy, Vectors.dense(rows), keys) == wire(subject.compressor, Vectors.dense(rows), keys)
-    return Finding(same, "" if same else "the copy makes other messages")
+    here = wire(subject.compressor, Vectors.dense(rows), keys)
+    refuse_unless(wire(copy, Vectors.dense(rows), keys) == here, "the copy makes other messages")
+    there = elsewhere(wire, subject.compressor, Vectors.dense(rows), keys)
+    refuse_unless(
+        there == here,
+        "another process makes other messages: they depend on more than vector and key (the process, hashes of"
+        " strings, a generator that no key seeds)",
+    )
+    return Finding(True, "a copy here, and one in another process")
 
 
 def prints_as_code(subject: Subject) -> Finding:

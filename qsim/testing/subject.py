@@ -14,11 +14,12 @@ from qsim.compressors import Compressor
 from qsim.keys import Key
 from qsim.testing.report import Finding
 
-LENGTHS = (1, 2, 8, 64, 300, 2000)
+LENGTHS = (1, 2, 8, 64, 300, 1024, 2000)
 """The lengths that are tried. A compressor may refuse the short ones with a ValueError."""
 
 _CHUNK = 2**18  # numbers held at once
-_DRAWS = 2**20  # coordinates drawn for one mean, where a batch is compressed in one call
+_SHORT, _LARGE = 300, 1000  # up to where most is checked, and from where certificates for large n are
+_DRAWS, _LARGE_DRAWS = 2**20, 2**22  # coordinates drawn for one mean, where a batch is compressed in one call
 _MOST_KEYS, _PLAIN_KEYS = 100_000, 4_000
 
 
@@ -34,10 +35,11 @@ def refuse_unless(good: bool | np.bool_, text: str) -> None:
 
 @dataclass(frozen=True, eq=False)
 class Subject:
-    """A compressor under check. All randomness of the check comes from the key."""
+    """A compressor under check. All randomness of the check comes from the key; means take `effort` times the keys."""
 
     compressor: Compressor
     key: Key
+    effort: int = 1
 
     @cached_property
     def plain(self) -> bool:
@@ -61,12 +63,13 @@ class Subject:
         good = [n for n in LENGTHS if n not in self.refusals]
         if not good:
             raise BrokenError(f"vectors of every length are refused: {self.refusals[64]}")
-        return good if self.compressor.asymptotic else [n for n in good if n <= 300] or good
+        return good if self.compressor.asymptotic else [n for n in good if n <= _SHORT] or good
 
     @cached_property
     def certified(self) -> list[int]:
-        """The lengths at which its certificate is tested: the longest alone if it holds as n grows only."""
-        return self.lengths[-1:] if self.compressor.asymptotic else self.lengths
+        """The lengths at which its certificate is tested: long ones if it holds as n grows only."""
+        long = [n for n in self.lengths if n >= _LARGE] or self.lengths[-1:]
+        return long if self.compressor.asymptotic else self.lengths
 
     @cached_property
     def n(self) -> int:
@@ -79,7 +82,8 @@ class Subject:
 
     def count(self, n: int) -> int:
         """Return how many keys a mean is taken over."""
-        return _PLAIN_KEYS if self.plain else min(_MOST_KEYS, _DRAWS // n)
+        draws = _LARGE_DRAWS if self.compressor.asymptotic else _DRAWS
+        return self.effort * (_PLAIN_KEYS if self.plain else min(_MOST_KEYS, draws // n))
 
     def message(self, rows: NDArray[np.float32], keys: NDArray[np.uint64]) -> Message:
         """Compress dense rows."""
