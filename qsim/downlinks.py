@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Literal, final
+from dataclasses import dataclass
+from typing import ClassVar, Literal, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,23 +20,34 @@ from qsim.weights import Replica, Weights
 _NO_KEY = Key(0)  # the identity draws nothing
 
 
+@dataclass(frozen=True)
+class Sent:
+    """The bits of what was sent to a worker, and those of the stream's header if this opened the stream."""
+
+    bits: int = 0
+    header: int = 0
+
+
 class Downlink(ABC):
-    """A choice of what is broadcast. Both methods return what the workers now know, and the bits that each receives.
+    """A choice of what is broadcast. Both methods return what the workers now know, and what each of them receives.
 
     `state` is what the server and the workers both keep for it (arrays, see `start`), `key` that of this exchange.
     """
+
+    to_all: ClassVar[bool] = False
+    """Whether the weights go to all workers, also to those who take no part in a round."""
 
     def start(self, w: Weights) -> Arrays:
         """Return what both ends keep, before the first round: arrays, none here."""
         return {}
 
     @abstractmethod
-    def weights(self, w: Weights, state: Arrays, key: Key, first: bool) -> tuple[Replica, int]:
+    def weights(self, w: Weights, state: Arrays, key: Key, first: bool) -> tuple[Replica, Sent]:
         """Before the workers compute: the weights that they compute at. `first`: the stream has not been opened yet."""
 
-    def aggregate(self, total: Vectors, state: Arrays, key: Key, first: bool) -> tuple[Vectors, int]:
+    def aggregate(self, total: Vectors, state: Arrays, key: Key, first: bool) -> tuple[Vectors, Sent]:
         """After the server summed: the sum that both ends apply. Here the workers need not know it."""
-        return total, 0
+        return total, Sent()
 
 
 @final
@@ -48,9 +60,9 @@ class DenseWeights(Downlink):
     def __post_init__(self) -> None:
         one_of("dtype", self.dtype, ("float32", "float64"))
 
-    def weights(self, w: Weights, state: Arrays, key: Key, first: bool) -> tuple[Replica, int]:
-        known, bits = through(self.dtype, w.dense(), first)
-        return Replica(known.astype(np.float32, copy=False)), bits
+    def weights(self, w: Weights, state: Arrays, key: Key, first: bool) -> tuple[Replica, Sent]:
+        known, sent = through(self.dtype, w.dense(), first)
+        return Replica(known.astype(np.float32, copy=False)), sent
 
 
 @final
@@ -76,6 +88,8 @@ class CompressedWeights(Downlink):
     compressor: Compressor
     codec: Codec | None = None
 
+    to_all = True
+
     def __post_init__(self) -> None:
         Channel(self.compressor, self.codec)  # refuses what does not fit
         if self.compressor.contraction(1) is None:
@@ -89,11 +103,11 @@ class CompressedWeights(Downlink):
     def start(self, w: Weights) -> Arrays:
         return {"known": w.dense()}
 
-    def weights(self, w: Weights, state: Arrays, key: Key, first: bool) -> tuple[Replica, int]:
+    def weights(self, w: Weights, state: Arrays, key: Key, first: bool) -> tuple[Replica, Sent]:
         channel, known = Channel(self.compressor, self.codec), state["known"]
         header, packets = channel.pack(Vectors.dense(w.dense() - known), key.words(0, 1))
         channel.unpack(header, packets, key.words(0, 1)).add_to(known)
-        return Replica(known.astype(np.float32)), packets.bits + 8 * len(header) * first
+        return Replica(known.astype(np.float32)), Sent(packets.bits, 8 * len(header) * first)
 
 
 @final
@@ -105,12 +119,12 @@ class SparseSum(Downlink):
     (it is a function of the seed); weights are never sent.
     """
 
-    def weights(self, w: Weights, state: Arrays, key: Key, first: bool) -> tuple[Replica, int]:
-        return Replica(w.vector.astype(np.float32), w.scale), 0
+    def weights(self, w: Weights, state: Arrays, key: Key, first: bool) -> tuple[Replica, Sent]:
+        return Replica(w.vector.astype(np.float32), w.scale), Sent()
 
-    def aggregate(self, total: Vectors, state: Arrays, key: Key, first: bool) -> tuple[Vectors, int]:
-        received, bits = _through(Channel(Identity(), SparseFloats()), total, _NO_KEY, first)
-        return Vectors(received.n, received.offsets, received.index, received.value.astype(np.float64)), bits
+    def aggregate(self, total: Vectors, state: Arrays, key: Key, first: bool) -> tuple[Vectors, Sent]:
+        received, sent = _through(Channel(Identity(), SparseFloats()), total, _NO_KEY, first)
+        return Vectors(received.n, received.offsets, received.index, received.value.astype(np.float64)), sent
 
 
 @final
@@ -121,23 +135,23 @@ class SignSum(Downlink):
     For `qsim.methods.SignSGD`, whose server needs no more than the vote. As with `SparseSum` weights are never sent.
     """
 
-    def weights(self, w: Weights, state: Arrays, key: Key, first: bool) -> tuple[Replica, int]:
-        return Replica(w.vector.astype(np.float32), w.scale), 0
+    def weights(self, w: Weights, state: Arrays, key: Key, first: bool) -> tuple[Replica, Sent]:
+        return Replica(w.vector.astype(np.float32), w.scale), Sent()
 
-    def aggregate(self, total: Vectors, state: Arrays, key: Key, first: bool) -> tuple[Vectors, int]:
-        received, bits = _through(Channel(Sign()), total, _NO_KEY, first)
-        return Vectors.dense(received.to_dense().astype(np.float64)), bits
+    def aggregate(self, total: Vectors, state: Arrays, key: Key, first: bool) -> tuple[Vectors, Sent]:
+        received, sent = _through(Channel(Sign()), total, _NO_KEY, first)
+        return Vectors.dense(received.to_dense().astype(np.float64)), sent
 
 
 def through(
     dtype: Literal["float32", "float64"], vector: NDArray[np.float64], first: bool
-) -> tuple[NDArray[np.floating], int]:
+) -> tuple[NDArray[np.floating], Sent]:
     """Send a dense vector as bytes; return it as it arrives, and its bits (with the stream header the first time)."""
-    known, bits = _through(Channel(Identity(), Dense(dtype)), Vectors.dense(vector), _NO_KEY, first)
-    return known.value, bits
+    known, sent = _through(Channel(Identity(), Dense(dtype)), Vectors.dense(vector), _NO_KEY, first)
+    return known.value, sent
 
 
-def _through(channel: Channel, v: Vectors, key: Key, first: bool) -> tuple[Vectors, int]:
+def _through(channel: Channel, v: Vectors, key: Key, first: bool) -> tuple[Vectors, Sent]:
     """Send one vector as bytes; return it decoded, and its bits (with the stream header the first time)."""
     header, packets = channel.pack(v, key.words(0, 1))
-    return channel.unpack(header, packets, key.words(0, 1)), packets.bits + 8 * len(header) * first
+    return channel.unpack(header, packets, key.words(0, 1)), Sent(packets.bits, 8 * len(header) * first)

@@ -69,18 +69,16 @@ class WireExchange:
     ) -> Sum:
         """Have every worker do `task` at the weights w; return the weighted sum of what they sent."""
         length = length or self._n
-        replica, sent, down = self._send(w, vectors, exact)
-        order = Order(self.round, self._exchanges, task, replica, sent, exact, self._here)
+        replica, arrived = self._send(w, vectors, exact)
+        order = Order(self.round, self._exchanges, task, replica, arrived, exact, self._here)
         opens = self._opens(f"up, {exact or 'compressed'}, {length}")
         channel = EXACT[exact] if exact else self._channel
         replies = self._session.round(order)
         received = self._server(length).reduce(replies, channel, order.key(self._root), self._here)
         total = received.vector
-        receivers = self._workers if self._here is None else int(self._here.sum())
-        self.bits_down += receivers * down
         if not exact:
-            total, returned = self._downlink.aggregate(total, self.shared, self._key_down(1), self._opens("sum"))
-            self.bits_down += self._workers * returned
+            total, sent = self._downlink.aggregate(total, self.shared, self._key_down(1), self._opens("sum"))
+            self.bits_down += self._workers * (sent.bits + sent.header)
         self.nonzeros += received.nonzeros
         self.rows += received.rows
         self.bits_up += received.bits + self._workers * 8 * len(received.header) * opens
@@ -89,19 +87,22 @@ class WireExchange:
 
     def _send(
         self, w: Weights, vectors: Mapping[str, NDArray[np.float64]], exact: Literal["float32", "float64"] | None
-    ) -> tuple[Replica, dict[str, NDArray[np.floating]], int]:
-        """Send weights and vectors down; return what arrives, and the bits that each worker receives."""
+    ) -> tuple[Replica, dict[str, NDArray[np.floating]]]:
+        """Send weights and vectors down to those who take part; return what arrives."""
+        receivers = self._workers if self._here is None else int(self._here.sum())
         if exact == "float64":
-            vector, down = through(exact, w.dense(), self._opens("weights, float64"))
+            vector, sent = through(exact, w.dense(), self._opens("weights, float64"))
             replica = Replica(vector)
         else:
-            replica, down = self._downlink.weights(w, self.shared, self._key_down(0), self._opens("weights"))
+            replica, sent = self._downlink.weights(w, self.shared, self._key_down(0), self._opens("weights"))
+        to_all = self._downlink.to_all and exact != "float64"
+        self.bits_down += (self._workers if to_all else receivers) * sent.bits + self._workers * sent.header
         arrived = {}
         for name, vector in vectors.items():
             dtype = exact or "float32"
-            arrived[name], bits = through(dtype, vector, self._opens(f"{name}, {dtype}"))
-            down += bits
-        return replica, arrived, down
+            arrived[name], sent = through(dtype, vector, self._opens(f"{name}, {dtype}"))
+            self.bits_down += receivers * sent.bits + self._workers * sent.header
+        return replica, arrived
 
     def _key_down(self, trip: int) -> Key:
         return self._root.fold(Purpose.DOWN, self.round, self._exchanges, trip)
