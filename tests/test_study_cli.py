@@ -112,6 +112,7 @@ def written(folder: Path) -> set[str]:
         ("compare norms.py", "compare takes two files"),
         ("compare a.csv b.csv", "there are no results a.csv"),
         ("compare . . norms", "has no results of 'norms'"),
+        ("compare . nowhere norms", "there is no folder nowhere"),
     ],
 )
 def test_bad_requests_end_with_2_and_say_why(command: str, words: str, here: Path, capsys) -> None:
@@ -297,12 +298,36 @@ def test_compare_says_what_differs(here: Path, capsys: pytest.CaptureFixture[str
     half = table.loc[changed, "loss_high"] - table.loc[changed, "loss"]
     for share, verdict in ((1.3, "within the noise"), (1.6, "beyond the noise")):
         moved = table.assign(loss=table["loss"] + changed * half.iloc[0] * share)
-        moved["loss_high"] += changed * half.iloc[0] * share
+        moved[["loss_low", "loss_high"]] += np.outer(changed * half.iloc[0] * share, [1, 1])
         moved.to_csv("b/norms.csv", index=False)
         assert cli.main(["compare", "a", "b", "norms"]) == 0
         (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("  max: ")]
         assert line.endswith(f"{verdict})")
         assert f"{half.iloc[0] * share:+.3g}," in line
+
+
+@pytest.mark.parametrize(
+    ("seeds", "spread", "verdict"),
+    [
+        (5, 10.0, "beyond the noise"),  # log 100 = 4.6 is more than sqrt(2) log 10 = 3.3
+        (5, 30.0, "within the noise"),
+        (1, 1.0, "one seed: the noise is not known"),
+    ],
+)
+def test_compare_takes_the_noise_of_logarithms_and_of_one_seed_none(
+    seeds: int, spread: float, verdict: str, here: Path, capsys
+) -> None:
+    for folder, value in (("a", 1.0), ("b", 0.01)):
+        Path(folder).mkdir()
+        found = {"": value, "_low": value / spread, "_high": value * spread}
+        row = {"curve": "x", "round": 5, "seeds": seeds, "loss": 1.0} | {
+            f"suboptimality{k}": v for k, v in found.items()
+        }
+        pd.DataFrame([row]).to_csv(f"{folder}/own.csv", index=False)
+    for order in (["a", "b"], ["b", "a"]):
+        assert cli.main(["compare", *order, "own"]) == 0
+        (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("  x: ")]
+        assert line.endswith(f"{verdict})")
 
 
 def test_compare_of_a_study_with_a_table_of_its_own(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

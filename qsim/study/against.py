@@ -13,6 +13,7 @@ import numpy as np
 from qsim.options import nearest
 from qsim.study.catalog import RequestError
 from qsim.study.figures import STYLE, TEXT_WIDTH, look
+from qsim.study.statistics import LOGARITHMIC
 from qsim.trace import LABELS
 
 if TYPE_CHECKING:
@@ -48,6 +49,8 @@ def find(names: Sequence[str]) -> tuple[Saved, Saved]:
         paths = [Path(name) / f"{names[2]}.csv" for name in names[:2]]
     elif len(names) == 2 and not all(Path(name).is_dir() for name in names):
         paths = [Path(name).with_suffix(".csv") for name in names]
+    elif len(names) == 3 and (missing := [name for name in names[:2] if not Path(name).is_dir()]):
+        raise RequestError(f"there is no folder {missing[0]} with results of {names[2]}")
     else:
         raise RequestError(
             "compare takes two files that a study wrote, or two folders and the name of a study, found"
@@ -141,12 +144,23 @@ def _differences(pairs: pd.DataFrame, name: str, names: list[str], banded: bool)
     lines = [f"{name}: {np.count_nonzero(~same)} of {len(pairs)} differ"]
     for row in order[: min(10, np.count_nonzero(~same))]:
         where = ", ".join(str(pairs[key].iloc[row]) for key in names)
-        noise = ""
-        if banded:
-            half = np.hypot(*(pairs[f"{name}_high {x}"].iloc[row] - pairs[f"{name} {x}"].iloc[row] for x in "AB"))
-            noise = ", beyond the noise" if abs(b[row] - a[row]) > half else ", within the noise"
+        noise = f", {_verdict(pairs.iloc[row], name)}" if banded else ""
         lines.append(f"  {where}: {a[row]:.6g} -> {b[row]:.6g} ({b[row] - a[row]:+.3g}, {relative[row]:+.2%}{noise})")
     return lines
+
+
+def _verdict(pair: pd.Series[Any], name: str) -> str:
+    """Say whether a difference is more than two independent bands allow: for a logarithmic quantity, of logarithms."""
+    if min(pair.get("seeds A", 2), pair.get("seeds B", 2)) < 2:
+        return "one seed: the noise is not known"
+    found = np.array([[pair[f"{name}{end} {side}"] for end in ("_low", "", "_high")] for side in "AB"], np.float64)
+    if name in LOGARITHMIC:
+        found = np.log(np.where(found > 0, found, np.nan))
+    if not np.isfinite(found).all():
+        return "the noise is not known"
+    (low, mean, high), (other_low, other, other_high) = found
+    half = np.hypot(high - mean, other - other_low) if other > mean else np.hypot(mean - low, other_high - other)
+    return "beyond the noise" if abs(other - mean) > half else "within the noise"
 
 
 def _curves(first: Saved, second: Saved) -> Figure:
