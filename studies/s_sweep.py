@@ -24,6 +24,7 @@ from qsim.study import (
     listed,
     reach_table,
     sheet,
+    unled,
 )
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ def answers(results: Results) -> list[str]:
         for curve in results.curves
     )
     winners = [
-        f"To {target:g}: {leads(*found)}." if found else f"To {target:g}: none gets there with every seed."
+        f"To {target:g}: {leads(*found) if found else unled(results, results.curves, target)}."
         for target in TARGETS
         for found in [results.cheapest(results.curves, target)]
     ]

@@ -28,6 +28,7 @@ from qsim.study import (
     look,
     sheet,
     table,
+    unled,
 )
 
 if TYPE_CHECKING:
@@ -178,7 +179,7 @@ def answers(results: Results) -> list[str]:
         shown = [curve(s, workers, TUNED) for s in LEVELS]
         cheapest = results.cheapest(shown, TARGET)
         if cheapest is None:
-            winners.append(f"W = {workers}: no s reaches the target with every seed.")
+            winners.append(f"W = {workers}: {unled(results, shown, TARGET)}.")
         else:
             best, others = cheapest
             winners.append(f"W = {workers}: {leads(_s(best), {_s(other): found for other, found in others.items()})}.")

@@ -50,6 +50,7 @@ from qsim.study import (
     reach_table,
     sheet,
     table,
+    unled,
 )
 
 if TYPE_CHECKING:
@@ -177,7 +178,7 @@ def answers(results: Results) -> list[str]:
         for name in results.curves
     }
     winners = [
-        f"To {target:g}: {leads(*found)}." if found else f"To {target:g}: none gets there with every seed."
+        f"To {target:g}: {leads(*found) if found else unled(results, results.curves, target)}."
         for target in TARGETS
         for found in [results.cheapest(results.curves, target)]
     ]

@@ -10,13 +10,26 @@ from statistics import mean, stdev
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from scipy.stats import t as student
 from scipy.stats import ttest_1samp
 
 import qsim
-from qsim.study import Bootstrap, Cell, Comparison, On, Results, Settings, StudentT, compare, holm, reach, resample
+from qsim.study import (
+    Bootstrap,
+    Cell,
+    Comparison,
+    On,
+    Results,
+    Settings,
+    StudentT,
+    compare,
+    holm,
+    reach,
+    resample,
+    unled,
+)
 from qsim.study.statistics import band
 
 SEEDS = Settings("spark_sample", 2, 2, 4)
@@ -107,6 +120,7 @@ curves = st.lists(st.tuples(st.integers(0, 9), st.floats(0.01, 100)), min_size=1
 
 
 @given(st.lists(curves, min_size=1, max_size=4), st.booleans(), st.booleans())
+@example([[(0, 1.0), (2, 1.0)], [(1, 1.0)]], False, False)  # one place in common, between two positions
 def test_resampling_by_hand(steps: list[list[tuple[int, float]]], log_x: bool, log_y: bool) -> None:
     seeds = [(np.cumsum([step for step, _ in seed]).astype(float), np.array([y for _, y in seed])) for seed in steps]
     kept = [[(x, y) for x, y in zip(at.tolist(), up.tolist(), strict=True) if x > 0 or not log_x] for at, up in seeds]
@@ -295,7 +309,17 @@ def test_finals_comparisons_and_costs_of_results() -> None:
     assert others["a"].mean == pytest.approx(sqrt(8 / 4 * 10 / 5))
     assert found.cheapest(["a", "b"], 0.1) is None
     assert found.cheapest(["a", "b"], 2.0)[0] == "a"  # only one seed of b comes there
+    assert unled(found, ["a", "b"], 0.1) == "none gets there with every seed"
+    assert found.cheapest(["a", "b"], 8.0) is None
+    assert unled(found, ["a", "b"], 8.0) == "all are there at the start"
     assert found.once(len_of) is found.once(len_of)
+
+
+def test_a_target_that_some_seeds_meet_at_the_start() -> None:
+    found = results({"a": [[9.0, 5.0, 3.0], [4.0, 3.0, 2.0]], "b": [[9.0, 5.0, 3.0], [4.0, 3.0, 2.0]]}, BITS)
+    assert str(found.reach("a", 4.0)) == "1 of 2 seeds at the start, the others within 8"
+    assert found.cheapest(["a", "b"], 4.0) is None
+    assert unled(found, ["a", "b"], 4.0) == "some seeds are there at the start"
 
 
 def len_of(found: Results) -> list[str]:

@@ -33,7 +33,7 @@ from qsim.study.statistics import (
 from qsim.study.store import Store, StoreError
 from qsim.study.study import Cell, Settings, Study, each_seed
 from qsim.study.tuning import Candidate, Choice, FewestRounds, LeastFinal, Rule, Tuned, Tuning
-from qsim.study.words import beyond, leads, listed, reach_table, table
+from qsim.study.words import beyond, leads, listed, reach_table, table, unled
 
 __all__ = [
     "COLUMN_WIDTH",
@@ -82,4 +82,5 @@ __all__ = [
     "run_study",
     "sheet",
     "table",
+    "unled",
 ]

@@ -256,8 +256,11 @@ class Reach:
             some = self.costs[np.isfinite(self.costs)]
             span = _count(some.min()) + (f" to {_count(some.max())}" if reached > 1 else "")
             return f"{reached} of {seeds} seeds ({span}), the others not {limit}"
-        if not self.costs.all():
+        if not self.costs.any():
             return "met at the start"
+        if not self.costs.all():
+            there = np.count_nonzero(self.costs == 0)
+            return f"{there} of {seeds} seeds at the start, the others within {_count(self.costs.max())}"
         if seeds == 1:
             return f"{_count(self.mean)} (one seed)"
         if not np.ptp(self.costs):
@@ -315,7 +318,7 @@ def resample(seeds: Sequence[tuple[Array, Array]], *, log_x: bool = False, log_y
     for at in inside[1:]:
         grid = np.intersect1d(grid, at)
     if not {low, high} <= set(grid.tolist()) or grid.size < min(at.size for at in inside):
-        points = max(2, *(at.size for at in inside))
+        points = 1 if low == high else max(2, *(at.size for at in inside))
         grid = np.geomspace(low, high, points) if log_x else np.linspace(low, high, points)
         grid[[0, -1]] = low, high
     rows = []

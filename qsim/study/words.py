@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
+import numpy as np
+
 from qsim.study.results import Results
 from qsim.study.statistics import Comparison
 from qsim.trace import LABELS
@@ -50,6 +52,16 @@ def leads(best: str, others: Mapping[str, Comparison]) -> str:
         return f"{best} (one seed: the noise is not known)"
     near = [name for name, comparison in others.items() if not comparison.beyond_noise]
     return f"{best}; within the seed noise of it: {'; '.join(near)}" if near else f"{best}, beyond the seed noise"
+
+
+def unled(results: Results, curves: Sequence[str], target: float, *, axis: str = "bits_up") -> str:
+    """Say why `Results.cheapest` names no curve: the target costs nothing, or is not met by all seeds of any curve."""
+    costs = [results.reach(curve, target, axis=axis).costs for curve in curves]
+    if not any(cost.any() for cost in costs):
+        return "all are there at the start"
+    if any(np.isfinite(cost).all() for cost in costs):
+        return "some seeds are there at the start"
+    return "none gets there with every seed"
 
 
 def reach_table(
