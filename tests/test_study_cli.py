@@ -8,6 +8,7 @@ import shlex
 import subprocess
 import sys
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -220,6 +221,8 @@ def test_an_added_compressor_sees_what_its_carrier_saw(here: Path) -> None:
     curves = json.loads((here / "paper_figures" / "norms.json").read_text())["curves"]
     assert "codec=qsim.codecs.RANS" in curves["l2"]["run"]
     assert "codec=None" in curves["Keep(0.5)"]["run"]  # the usual one
+    assert curves["Keep(0.5)"]["sources"] == {"mine.py": sha256((here / "mine.py").read_bytes()).hexdigest()}
+    assert "sources" not in curves["l2"]
     table = pd.read_csv(here / "paper_figures" / "norms.csv").set_index("curve")
     _, study = catalog.find("norms.py")
     carrier = study.cells(study.defaults)[0].run
