@@ -66,12 +66,13 @@ def cells(settings: Settings) -> list[Cell]:
 
 
 def setting(settings: Settings) -> str:
+    joint = " (b) shows the joint intervals;" if settings.seeds > 1 else ""
     return (
         f"Logistic regression (l2 = {OBJECTIVE.l2:g}) on {settings.dataset}, shuffled over {settings.workers} workers."
         f" Every iteration each worker sends the update of its whole partition, step 1/L = {step(settings):.3g},"
         " quantized by QSGD with the l2 norm and s levels; messages are counted as the bytes of the varint code"
         " (uncompressed: float32 for every coordinate), of all workers, way up only. The server sends dense float32"
-        f" weights back, the same for all. {settings.statistics} (b) shows the joint intervals; (d) puts every seed on"
+        f" weights back, the same for all. {settings.statistics}{joint} (d) puts every seed on"
         " the same numbers of bits, by linear interpolation in logarithms."
     )
 
@@ -88,7 +89,11 @@ def answers(results: Results) -> list[str]:
     dense = results.final(UNCOMPRESSED, "bits_up")
     gains = {curve: dense / results.final(curve, "bits_up") for curve in results.curves}
     growth = [results.compare([more], fewer, "bits_up")[more].beyond_noise for fewer, more in pairwise(levels)]
-    grow = "Bits grow from each s to the next" if all(growth) else "Not every step of s changes the bits"
+    if results.settings.seeds == 1:
+        grow = "With one seed the noise is not known; bits go"
+    else:
+        grow = "Bits grow from each s to the next" if all(growth) else "Not every step of s changes the bits"
+        grow += " beyond the seed noise,"
     sent = listed(
         f"{curve}: {results.final(curve, 'nonzeros'):,.0f} non-zeros, {results.final(curve, 'bits_up'):,.0f} bits,"
         f" {gains[curve]:.1f} times fewer than uncompressed"
@@ -102,7 +107,7 @@ def answers(results: Results) -> list[str]:
     return [
         f"The uncompressed run ends at {results.final(UNCOMPRESSED, 'loss'):.6f}; final losses and differences are"
         f" listed below. {beyond(losses)}{spread}{finals}",
-        f"{grow} beyond the seed noise, from {gains[few]:.1f} times fewer than uncompressed at {few} to"
+        f"{grow} from {gains[few]:.1f} times fewer than uncompressed at {few} to"
         f" {gains[many]:.1f} times fewer at {many}.{sent}",
         f"{' '.join(winners)} Bits up to the first evaluated iteration (every {EVERY}) with a suboptimality at or below"
         f" the target, geometric means with intervals:{reach_table(results, results.curves, TARGETS)}",

@@ -86,7 +86,7 @@ def draw(results: Results) -> Figure:
 
 
 study = Study(
-    title="The seminar's experiment: quantized SGD with 32 workers",
+    title="The seminar's experiment: quantized SGD",
     questions=(
         "How does the final loss change with s, and is the change beyond the seed noise?",
         "And the error rate?",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -174,3 +175,19 @@ def test_comparisons_are_drawn_as_dots_with_intervals() -> None:
     assert [list(line.get_xdata()) for line in lines] == [[1.2, 1.9], [1.5], [0.5, 1.4], [0.9]]
     assert lines[1].get_marker() == look(3)["marker"]
     assert [text.get_text() for text in axes[0, 0].get_yticklabels()] == ["b", "c"]
+
+
+@pytest.mark.parametrize("ends", [(2100.0, 4900.0), (1200.0, 17000.0), (2.0, 22.0), (100.0, 1e6)])
+def test_labels_of_a_log_axis_do_not_overlap_and_there_are_some(ends: tuple[float, float]) -> None:
+    with sheet(1, 4, height=2.0) as (figure, axes):
+        for ax in axes.flat:
+            ax.plot(ends, [1.0, 2.0])
+            log_axes(ax, "x")
+        figure.canvas.draw()
+        for ax in axes.flat:
+            labels = [label for label in ax.get_xticklabels(which="both") if label.get_text()]
+            low, high = ax.get_xlim()
+            shown = [label for label in labels if low <= label.get_position()[0] <= high]
+            boxes = sorted(label.get_window_extent().extents.tolist() for label in shown)
+            assert len(boxes) >= 2
+            assert all(left[2] < right[0] for left, right in pairwise(boxes))

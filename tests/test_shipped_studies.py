@@ -238,7 +238,16 @@ def test_codes_that_the_noise_does_not_part_are_named_together(monkeypatch: pyte
     assert module.shortest({code: lengths[:1] for code, lengths in bits.items()}) == "a"
 
 
-@pytest.mark.parametrize(("rounds", "words"), [("60", "seed noise"), ("4", "no s reaches the target")])
+def test_one_seed_claims_nothing_of_noise(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["s_sweep", *TINY[:-1], "1", "--out", str(tmp_path)]) == 0
+    said = capsys.readouterr().out
+    assert "With one seed the noise is not known; bits go from" in said
+    for words in ("the seed noise, from", "The interval at", "joint intervals"):
+        assert words not in said
+    assert "To 0.1: all are there at the start." in said
+
+
+@pytest.mark.parametrize(("rounds", "words"), [("60", "seed noise"), ("4", "none gets there with every seed")])
 def test_the_study_of_the_tradeoff_counts_to_the_target(tmp_path: Path, rounds: str, words: str, capsys) -> None:
     arguments = ["--data", "spark_sample", "--rounds", rounds, "--seeds", "2", "--workers", "4"]
     assert cli.main(["tradeoff", *arguments, "--out", str(tmp_path)]) == 0

@@ -120,7 +120,7 @@ curves = st.lists(st.tuples(st.integers(0, 9), st.floats(0.01, 100)), min_size=1
 
 
 @given(st.lists(curves, min_size=1, max_size=4), st.booleans(), st.booleans())
-@example([[(0, 1.0), (2, 1.0)], [(1, 1.0)]], log_x=False, log_y=False)  # one place in common, between two positions
+@example([[(0, 1.0), (2, 1.0)], [(1, 1.0)]], False, False)  # one place in common, between two positions
 def test_resampling_by_hand(steps: list[list[tuple[int, float]]], log_x: bool, log_y: bool) -> None:
     seeds = [(np.cumsum([step for step, _ in seed]).astype(float), np.array([y for _, y in seed])) for seed in steps]
     kept = [[(x, y) for x, y in zip(at.tolist(), up.tolist(), strict=True) if x > 0 or not log_x] for at, up in seeds]

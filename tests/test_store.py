@@ -289,6 +289,21 @@ def test_a_cell_that_cannot_be_read_is_dropped_with_a_warning(harm: Callable[[Pa
     assert not path.exists()
 
 
+def test_a_cell_that_the_system_does_not_let_be_read_stays(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store, found = Store(), identify(RUN)
+    path = store.save(found, qsim.simulate(RUN))
+    whole = path.read_bytes()
+
+    def refused(*_: object) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", refused)
+        with pytest.warns(UserWarning, match="Too many open files"):
+            assert store.load(found.key) is None
+    assert path.read_bytes() == whole
+
+
 @pytest.mark.filterwarnings("ignore:a stored cell can't be read")
 def test_no_flipped_bit_goes_unseen(tmp_path: Path) -> None:
     """Wherever a bit of the file flips: the cell is dropped, or the trace is the same (names and dates of members)."""

@@ -8,6 +8,7 @@ import shlex
 import subprocess
 import sys
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -123,6 +124,23 @@ def test_bad_requests_end_with_2_and_say_why(command: str, words: str, here: Pat
     assert not written(here / "paper_figures")
 
 
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ("def x(:", "wrong.py can't be run: SyntaxError: invalid syntax (wrong.py, line 1)"),
+        ("import qsim\n1 / 0", "wrong.py can't be run (line 2): ZeroDivisionError: division by zero"),
+        ("import not_there", "wrong.py can't be run (line 1): ModuleNotFoundError: No module named 'not_there'"),
+    ],
+)
+def test_a_study_file_that_fails_is_a_wrong_request(source: str, words: str, here: Path, capsys) -> None:
+    (here / "wrong.py").write_text(source)
+    for verb in ([], ["show"], ["status"], ["export"]):
+        assert cli.main([*verb, "wrong.py"]) == 2
+        assert words in capsys.readouterr().err
+    assert cli.main(["norms.py", "--compressor", "wrong.py:X()"]) == 2
+    assert f"its module can't be run: {words.partition(': ')[2]}" in capsys.readouterr().err
+
+
 def test_a_study_runs_is_stored_and_counted(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["status", "norms.py"]) == 0
     assert "0 of 4 cells stored, 4 missing" in capsys.readouterr().out
@@ -203,6 +221,8 @@ def test_an_added_compressor_sees_what_its_carrier_saw(here: Path) -> None:
     curves = json.loads((here / "paper_figures" / "norms.json").read_text())["curves"]
     assert "codec=qsim.codecs.RANS" in curves["l2"]["run"]
     assert "codec=None" in curves["Keep(0.5)"]["run"]  # the usual one
+    assert curves["Keep(0.5)"]["sources"] == {"mine.py": sha256((here / "mine.py").read_bytes()).hexdigest()}
+    assert "sources" not in curves["l2"]
     table = pd.read_csv(here / "paper_figures" / "norms.csv").set_index("curve")
     _, study = catalog.find("norms.py")
     carrier = study.cells(study.defaults)[0].run

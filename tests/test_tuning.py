@@ -158,3 +158,13 @@ def test_a_tuned_study_is_shown_without_running_it(tmp_path: Path, capsys: pytes
 
     with pytest.raises(ValueError, match="this study is tuned"):
         catalog.find(str(path))[1].shown(SETTINGS)
+
+
+def test_what_no_number_achieves_is_not_called_tuned() -> None:
+    """All numbers miss the target for b: that the largest is taken says nothing of what lies beyond the grid."""
+    tuning = Tuning("step", TUNING.curves, run, (0.5, 1), FewestRounds(0.1), seeds=1)
+    candidates = tuning.candidates(SETTINGS)
+    ends = {"a": {0.5: 0.05, 1: 0.2}, "b": {0.5: 0.3, 1: 0.2}}
+    tuned = tuning.choose(candidates, [trace(1.0, ends[c.curve][c.choice]) for c in candidates])
+    assert {curve: choice.value for curve, choice in tuned.choices.items()} == {"a": 0.5, "b": 1}
+    assert "beyond it: a (smallest). With no number do all seeds get there, so the largest is taken: b." in tuned.words

@@ -12,7 +12,7 @@ import numpy as np
 
 from qsim.options import nearest
 from qsim.study.catalog import RequestError
-from qsim.study.figures import STYLE, TEXT_WIDTH, look
+from qsim.study.figures import STYLE, TEXT_WIDTH, log_axes, look
 from qsim.study.statistics import LOGARITHMIC
 from qsim.trace import LABELS
 
@@ -180,7 +180,8 @@ def _curves(first: Saved, second: Saved) -> Figure:
             for side, saved in sides.items():
                 for place, curve in enumerate(curves):
                     _draw(ax, saved.table[saved.table["curve"] == curve], x, y, look(place), side)
-            ax.set(xlabel=LABELS[x.removeprefix("cumulative_")], xscale="log" if x == _BITS else "linear", yscale="log")
+            ax.set(xlabel=LABELS[x.removeprefix("cumulative_")])
+            log_axes(ax, *("xy" if x == _BITS else "y"))
         axes[0].set_ylabel(LABELS[y])
         styles = [look(place) | {"linestyle": "-", "label": curve} for place, curve in enumerate(curves)]
         styles += [{"color": "0.4", "linestyle": _DASHES[x], "label": f"{x}: {s.label}"} for x, s in sides.items()]

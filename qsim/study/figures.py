@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from string import ascii_lowercase
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -181,7 +182,8 @@ def draw(results: Results, panel: Panel, ax: Axes, labels: Sequence[str]) -> Non
     log_axes(ax, *(name for name in "xy" if getattr(panel, f"{name}_scale") == "log"))
     if panel.y_scale == "symlog":
         ax.set_yscale("symlog", linthresh=panel.linear_below)
-    ax.xaxis.set_major_locator(MaxNLocator(4) if ax.get_xscale() == "linear" else LogLocator(numticks=12))
+    linear = MaxNLocator(4, integer=panel.x == "round" and panel.per == 1)
+    ax.xaxis.set_major_locator(linear if ax.get_xscale() == "linear" else LogLocator(numticks=12))
     ax.set_xlabel(panel.x_label or LABELS.get(panel.x, panel.x))
     y = LABELS.get(panel.y, panel.y)
     ax.set_ylabel(y if panel.minus is None else f"{y}, {'ratio' if ratio else 'difference'}")
@@ -192,6 +194,18 @@ def log_axes(ax: Axes, *names: str) -> None:
     for name in names:
         if np.isfinite(getattr(ax.dataLim, f"minpos{name}")):
             ax.set(**{f"{name}scale": "log"})
+            if name == "x":
+                ax.xaxis.set_minor_formatter(partial(_between_decades, ax))
+
+
+def _between_decades(ax: Axes, x: float, _: object) -> str:
+    """Label 2 and 5 times a power of ten where the axis has few powers, 3 and 7 times too where it has none, or one."""
+    low, high = ax.get_xlim()
+    exponent = int(np.floor(np.log10(x) + 1e-9))
+    leading, decades = round(x / 10.0**exponent), np.log10(high / low)
+    if decades > 1.6 or leading not in ((2, 5) if decades > 0.6 else (2, 3, 5, 7)):
+        return ""
+    return rf"${leading} \times 10^{{{exponent}}}$"
 
 
 def draw_band(ax: Axes, band: Band, place: int, label: str, *, log: bool = False) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from qsim.options import one_of
 from qsim.simulation import Run
 from qsim.storage import replacing
+from qsim.study.identity import identify
 from qsim.study.results import Results
 from qsim.study.study import Cell, Study
 from qsim.study.tuning import Tuned
@@ -78,10 +79,12 @@ def provenance(name: str, results: Results) -> dict[str, Any]:
     """Return where every number comes from: each curve's run and seeds, and those that tuning chose by.
 
     `run` is the one of the first of `seeds`; the others are the same run with another seed. Where cells of a curve
-    differ in more, `runs` lists them all.
+    differ in more, `runs` lists them all. `sources` has the files of a user's own classes in it, with their digests.
     """
     curves = {
-        curve: _runs([cell for cell in results.cells if cell.curve == curve]) | _choice(results.tuned, curve)
+        curve: _runs([cell for cell in results.cells if cell.curve == curve])
+        | _sources(next(cell.run for cell in results.cells if cell.curve == curve))
+        | _choice(results.tuned, curve)
         for curve in results.curves
     }
     traces = [trace for curve in results.traces.values() for trace in curve]
@@ -95,6 +98,14 @@ def _runs(cells: Sequence[Cell]) -> dict[str, Any]:
     if all(replace(runs[0], seed=run.seed) == run for run in runs):
         return {"run": repr(runs[0]), "seeds": [run.seed for run in runs]}
     return {"runs": [repr(run) for run in runs]}
+
+
+def _sources(run: Run) -> dict[str, Any]:
+    try:
+        modules = identify(run).modules
+    except Exception:  # nothing can be told of it: such a run is not stored either
+        return {}
+    return {"sources": {Path(path).name: digest for path, digest in modules.items()}} if modules else {}
 
 
 def _choice(tuned: Tuned | None, curve: str) -> dict[str, Any]:

@@ -63,7 +63,10 @@ class Store:
         return self.folder / key[:2] / f"{key}.npz"
 
     def load(self, key: str) -> Trace | None:
-        """Return the trace of a key, or None if it is not there. A torn file is removed, with a warning."""
+        """Return the trace of a key, or None if it is not there, or can't be read now (with a warning).
+
+        A torn file is removed. One that the system refuses (too many open files, say) may be good: it stays.
+        """
         path = self.file(key)
         try:
             trace = Trace.load(path)
@@ -74,8 +77,9 @@ class Store:
             return None
         except (OSError, ValueError, KeyError, TypeError) as error:
             warnings.warn(f"a stored cell can't be read and is computed again: {error}", stacklevel=2)
-            with suppress(OSError):
-                path.unlink()
+            if not isinstance(error, OSError):
+                with suppress(OSError):
+                    path.unlink()
             return None
         trace.provenance |= environment()  # what draws it is of now; what made it is the same, by the key
         return trace

@@ -169,12 +169,18 @@ class Tuned:
         for curve, choice in self.choices.items():
             by_value.setdefault(choice.value, []).append(curve)
         chosen = "".join(f"\n- {value:g}: {'; '.join(by_value[value])}" for value in sorted(by_value))
-        ends = [f"{curve} ({choice.edge})" for curve, choice in self.choices.items() if choice.edge]
+        unscored = [curve for curve, choice in self.choices.items() if not np.isfinite(choice.scores[choice.value])]
+        ends = [f"{curve} ({c.edge})" for curve, c in self.choices.items() if c.edge and curve not in unscored]
         edge = f" At an end of the grid, where more might be gained beyond it: {'; '.join(ends)}." if ends else ""
+        none = (
+            f" With no number do all seeds get there, so the largest is taken: {'; '.join(unscored)}."
+            if unscored
+            else ""
+        )
         return (
             f"For every curve the {tuning.of} with the {tuning.rule.words} among {_listed(tuning.grid)}, over"
             f" {tuning.seeds} seeds of their own ({FIRST_SEED:,}, ...); of equals the larger, and never one with which"
-            f" a run diverges.{edge} Chosen:\n{chosen}"
+            f" a run diverges.{edge}{none} Chosen:\n{chosen}"
         )
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from qsim.compressors import Compressor
 from qsim.datasets import DataError
-from qsim.loading import evaluate
+from qsim.loading import NotFoundError, evaluate
 from qsim.options import nearest
 from qsim.storage import can_write
 from qsim.study import against, catalog, export, output, progress
@@ -266,7 +266,14 @@ def _compressors(options: Namespace, studies: Mapping[str, Study]) -> dict[str, 
     """Return the compressors of --compressor by the names of their curves. Raises RequestError for one that is none."""
     found: dict[str, Compressor] = {}
     for text in options.compressor:
-        compressor = evaluate(text)
+        try:
+            compressor = evaluate(text)
+        except NotFoundError:
+            raise
+        except Exception as error:
+            raise RequestError(
+                f"--compressor {text}: its module can't be run: {type(error).__name__}: {error}"
+            ) from error
         if isinstance(compressor, type):
             raise RequestError(f"--compressor {text} is a class: make one of it, such as {text}()")
         if not isinstance(compressor, Compressor):
