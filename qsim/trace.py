@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+from collections.abc import Callable
 from functools import cache, cached_property
 from importlib.metadata import version
 from io import BytesIO
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
     from qsim.exchange import WireExchange
     from qsim.simulation import Run
-    from qsim.weights import Weights
 
 TRAFFIC = ("nonzeros", "bits_up", "bits_down")
 CUMULATIVE = (*TRAFFIC, "passes")
@@ -49,8 +49,9 @@ class Trace:
     """What a run did.
 
     frame: one row a round, from round 0 (the start). `nonzeros`, `bits_up`, `bits_down` count this round, exactly;
-        `cumulative_...` all rounds so far; so do `passes` over the data: rows of which a gradient was computed, over
-        all rows there are. `loss` (the objective with its regulariser), `suboptimality`,
+        `cumulative_...` all rounds so far; so do `passes` over the data: rows that met weights, for a gradient or a
+        loss (twice for a product with a Hessian), over all rows. `loss` (the objective with its regulariser),
+        `suboptimality`,
         `gradient_norm` (l2), `train_error` and `test_error` (shares of rows) are NaN where the run was not evaluated.
     weights: the final weights, float64.
     provenance: the call that made it, versions, the data's digest.
@@ -147,6 +148,10 @@ def _versions() -> dict[str, str]:
     return {"python": platform.python_version()} | {name: version(name) for name in packages}
 
 
+Solution = Callable[[], NDArray[np.float64]]
+"""Gives the weights that are evaluated, when they are needed."""
+
+
 class Recorder:
     """Writes a trace while a run goes on; evaluates the objective in float64, apart from training."""
 
@@ -157,17 +162,17 @@ class Recorder:
         self._counted: list[tuple[int, int, int, int]] = []
         self._evaluations: list[dict[str, float]] = []
 
-    def start(self, w: Weights) -> bool:
+    def start(self, solution: Solution) -> bool:
         """Record round 0; tells whether the run is over already."""
-        return self._add((0, 0, 0, 0), w, evaluate=True)
+        return self._add((0, 0, 0, 0), solution, evaluate=True)
 
-    def record(self, done: int, w: Weights, exchange: WireExchange) -> bool:
+    def record(self, done: int, solution: Solution, exchange: WireExchange) -> bool:
         """Record a round, `done` of them in all; tells whether the run's rule ends it here."""
         evaluate = done % self._run.evaluate_every == 0 or done == self._run.rounds
         counted = (exchange.nonzeros, exchange.bits_up, exchange.bits_down, exchange.rows)
-        return self._add(counted, w, evaluate)
+        return self._add(counted, solution, evaluate)
 
-    def trace(self, w: Weights) -> Trace:
+    def trace(self, solution: Solution) -> Trace:
         """Return what was recorded."""
         *traffic, rows = np.array(self._counted, np.int64).T.copy()
         columns: dict[str, NDArray[Any]] = {"round": np.arange(rows.size)}
@@ -175,7 +180,7 @@ class Recorder:
         columns |= {f"cumulative_{name}": np.cumsum(columns[name]) for name in TRAFFIC}
         columns |= {"passes": rows / self._data.rows, "cumulative_passes": np.cumsum(rows) / self._data.rows}
         columns |= {name: np.array([seen[name] for seen in self._evaluations]) for name in EVALUATION}
-        return Trace(columns, w.dense(), self._provenance())
+        return Trace(columns, solution(), self._provenance())
 
     def snapshot(self) -> Arrays:
         """Return what was recorded, as arrays."""
@@ -189,8 +194,8 @@ class Recorder:
         last = self._evaluations[-1]
         return self._run.until is not None and np.isfinite(last["loss"]) and self._run.until.reached(last)
 
-    def _add(self, counted: tuple[int, int, int, int], w: Weights, evaluate: bool) -> bool:
-        seen = self._evaluate(w.dense()) if evaluate else dict.fromkeys(EVALUATION, np.nan)
+    def _add(self, counted: tuple[int, int, int, int], solution: Solution, evaluate: bool) -> bool:
+        seen = self._evaluate(solution()) if evaluate else dict.fromkeys(EVALUATION, np.nan)
         self._counted.append(counted)
         self._evaluations.append(seen)
         return evaluate and self._run.until is not None and self._run.until.reached(seen)

@@ -9,10 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 import qsim
-from qsim.batch import Arrays, Vectors
+from qsim.batch import Arrays, Memory, Vectors
 from qsim.datasets.block import Block
 from qsim.engines import Engine, Processes, Serial, Session
 from qsim.keys import Purpose
+from qsim.methods import Task
 from qsim.study import (
     COLUMN_WIDTH,
     Band,
@@ -59,7 +60,8 @@ class _ComputingSession(Session):
 
     def round(self, order: Order) -> Iterator[Reply]:
         for block in self._blocks:
-            self._job.method.work(order.task, order.round, self._job.objective, block, order.weights, {}, self._key)
+            task = Task(order.task, order.round, order.weights, self._key)
+            self._job.method.work(task, self._job.objective, block, Memory(block.support, {}))
         return (Reply(worker, self._header, self._packet) for worker in range(1))
 
     def snapshot(self) -> Arrays:

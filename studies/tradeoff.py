@@ -165,11 +165,16 @@ def predicted(results: Results, workers: int, levels: int) -> tuple[float, float
 
 def answers(results: Results) -> list[str]:
     fleet, steps = fleets(results.settings), (THEORY, TUNED)
-    iterations, bits, winners = {}, [], []
+    iterations, bits, winners, close, off = {}, [], [], 0, []
     for workers in fleet:
         for levels in (0, *LEVELS):
             expected = predicted(results, workers, levels)[0] if levels else float("nan")
             theory = f"{expected:,.0f}" if np.isfinite(expected) else ""
+            measured = reached(results, levels, workers, THEORY)["iterations"]
+            if theory and np.isfinite(measured.mean):
+                inside = measured.low - EVERY <= expected <= measured.high + EVERY
+                close += inside
+                off += [] if inside else [name(levels, workers)]
             found = [str(reached(results, levels, workers, step)["iterations"]) for step in steps]
             iterations[name(levels, workers)] = [found[0], theory, found[1]]
         few, many, none = (bits_an_iteration(results, s, workers, THEORY) for s in (LEVELS[0], LEVELS[-1], 0))
@@ -189,8 +194,15 @@ def answers(results: Results) -> list[str]:
         for s in (0, *LEVELS)
     }
     columns = (f"with {THEORY}", f"with the {TUNED}")
+    others = f"; not for {'; '.join(off)}" if off else ""
+    agreement = (
+        f"What theory says lies inside the interval over seeds, give or take the {EVERY} iterations between"
+        f" evaluations, in {close} of the {close + len(off)} cases in which the target is reached{others}. "
+        if close or off
+        else ""
+    )
     return [
-        f"Iterations to the target:{table((columns[0], 'as theory says', columns[1]), iterations)}",
+        f"{agreement}Iterations to the target:" + table((columns[0], "as theory says", columns[1]), iterations),
         f"With {THEORY}: {'; '.join(bits)} compression.",
         f"{' '.join(winners)} Bits of a worker to the target:{table(columns, costs)}",
     ]

@@ -145,7 +145,7 @@ class Scripted(Method):
         state["count"] = state.get("count", np.zeros(1)) + 1
         w.vector[:] = self.script[exchange.round] + state["count"][0]
 
-    def work(self, task, t, objective, block, weights, memory, key):
+    def work(self, task, objective, block, memory):
         return Vectors.dense(np.ones((block.workers, block.n), np.float32))
 
 

@@ -18,7 +18,7 @@ from test_store import same
 
 import qsim
 from qsim.loading import load_file
-from qsim.study import Settings, catalog, cli, export
+from qsim.study import catalog, cli, export
 from qsim.study.against import find
 from qsim.study.store import Store
 
@@ -262,7 +262,7 @@ def test_export_has_a_row_for_each_cell_and_round(here: Path, capsys: pytest.Cap
     assert cli.main(["export", "norms.py", "--compressor", "mine.py:Keep(0.5)"]) == 0
     assert "norms: 6 cells, 36 rows; wrote norms_cells.csv" in capsys.readouterr().out
     table = pd.read_csv(here / "norms_cells.csv")
-    assert list(table.columns[:5]) == ["study", "curve", "compressor", "workers", "seed"]
+    assert list(table.columns[:6]) == ["study", "curve", "compressor", "codec", "workers", "seed"]
     _, study = catalog.find("norms.py")
     for cell in study.cells(study.defaults):
         rows = table[(table["curve"] == cell.curve) & (table["seed"] == cell.run.seed)]
@@ -273,15 +273,15 @@ def test_export_has_a_row_for_each_cell_and_round(here: Path, capsys: pytest.Cap
     assert set(table.loc[table["curve"] == "Keep(0.5)", "compressor"]) == {"qsim_file_mine.Keep(p=0.5)"}
 
 
-def test_export_names_every_parameter_that_differs() -> None:
-    _, study = catalog.find("tradeoff")
-    cells = study.tuning.candidates(Settings("spark_sample", 4, 5, 1))[::14]
-    traces = [qsim.simulate(cell.run) for cell in cells]
-    table = export.frame("tradeoff", cells, traces)
-    assert {"compressor", "workers", "seed", "method"} <= set(table.columns)
-    assert "objective" not in table.columns
-    assert set(table["workers"]) == {1, 4}
-    assert len(table) == sum(trace.columns["loss"].size for trace in traces)
+def test_export_names_every_parameter_that_differs(here: Path) -> None:
+    _, study = catalog.find("norms.py")
+    first = study.cells(study.defaults)[0]
+    step = qsim.GradientDescent(step=qsim.steps.Constant(0.2))
+    cells = [first, replace(first, run=replace(first.run, workers=2, rounds=3, method=step))]
+    table = export.frame("norms", cells, [qsim.simulate(cell.run) for cell in cells])
+    assert list(table.columns[:7]) == ["study", "curve", "method", "compressor", "workers", "rounds of the run", "seed"]
+    assert table["workers"].tolist() == [4] * 6 + [2] * 4
+    assert set(table["method"]) == {repr(first.run.method), repr(step)}
 
 
 def test_parquet_without_pyarrow_says_what_to_do(here: Path, monkeypatch, capsys) -> None:

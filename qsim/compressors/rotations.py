@@ -135,7 +135,7 @@ class DRIVE(_Rotated):
     so nothing is claimed for one. With two, the bias of the first falls as 1/n. What is left is largest for one large
     entry among many small ones: two rotations of it hold zeros, whose signs the small ones decide, which are made too
     large. That bias is 0.8 / sqrt(n) of ||v|| (0.025 at n = 1024), and up to 0.08 where n is no power of two (n = 1023;
-    0.03 at 8191). With `rotations=3` it was below 0.002 at n = 1000 and above, for half as much time again.
+    0.03 at 8191). With `rotations=3` it was below 0.002 at n = 1000 and above, for up to half as much time again.
 
     Any n: a row is cut into pieces of `chunk` coordinates (a power of two; the default fits a cache), each rotated and
     scaled by itself, and what is left over joins the last piece, which is then rotated in blocks of powers of two after

@@ -89,7 +89,7 @@ def compare(first: Saved, second: Saved) -> tuple[str, Figure]:
     if first.settings != second.settings:
         lines += ["settings differ:", f"  A: {first.settings or 'not known'}", f"  B: {second.settings or 'not known'}"]
     keys = _keys(first.table, second.table)
-    over_rounds = keys == ["curve", "round"] and "loss" in first.table
+    over_rounds = keys == ["curve", "round"]
     pairs = _finals(first, second) if over_rounds else first.table.merge(second.table, on=keys, suffixes=(" A", " B"))
     names = ["curve"] if over_rounds else keys
     lines += _unmatched(first, second, names)
@@ -107,11 +107,12 @@ def compare(first: Saved, second: Saved) -> tuple[str, Figure]:
 
 
 def _keys(first: pd.DataFrame, second: pd.DataFrame) -> list[str]:
-    """Return the first columns that tell the rows of both tables apart."""
-    columns = [name for name in first.columns if name in second.columns and name not in ("axis", "seeds")]
-    for end in range(1, len(columns) + 1):
-        if not (first.duplicated(columns[:end]).any() or second.duplicated(columns[:end]).any()):
-            return columns[:end]
+    """Return columns that tell the rows of both tables apart: curve and round, else the first that do."""
+    columns = [name for name in first.columns if name != "axis"]
+    runs = [["curve", "round"]] if {"curve", "round", "loss"} <= set(columns) else []
+    for names in (*runs, *(columns[:end] for end in range(1, len(columns) + 1))):
+        if not (first.duplicated(names).any() or second.duplicated(names).any()):
+            return names
     raise RequestError("no columns tell the rows of both results apart, so they can't be compared")
 
 

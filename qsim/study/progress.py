@@ -34,7 +34,7 @@ class Log:
     @classmethod
     def new(cls, name: str) -> Log:
         """Return a log that is named by the time, the study and the process."""
-        return cls(folder() / f"{datetime.now():%Y-%m-%d-%H%M%S}-{name}-{os.getpid()}.log")
+        return cls(folder() / f"{datetime.now():%Y-%m-%d-%H%M%S-%f}-{name}-{os.getpid()}.log")
 
     def write(self, text: str) -> None:
         """Add lines."""
