@@ -36,7 +36,7 @@ V = np.random.default_rng(0).standard_normal(300).astype(np.float32)
 def test_levels_and_choices_are_the_oracles_with_its_draws(word: int, n: int) -> None:
     v, key = V[:n], qsim.Key(word)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(oracles, "uniform24", oracles.philox24)
+        patch.setattr(oracles, "draw32", oracles.philox32)
         _, levels = oracles.qsgd(list(range(n)), v, 3, word)
         kept = oracles_sparsifiers.bernoulli(v, 0.3, word)
     assert as_dict(qsim.Philox(qsim.QSGD(3)).quantize(v, key), "level") == levels

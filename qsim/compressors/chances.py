@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from qsim.batch import Floats, Memory, Vectors
-from qsim.compressors.base import NotFiniteError, as_float32
-from qsim.compressors.sparsifier import LARGEST, Sparsifier, require_finite_floats, require_scalable, room
+from qsim.compressors.base import NotFiniteError, as_float32, require_finite_floats
+from qsim.compressors.sparsifier import LARGEST, Sparsifier, require_scalable, room
 from qsim.options import number, option, whole
 
 

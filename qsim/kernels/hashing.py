@@ -41,23 +41,27 @@ An unsigned word names the default stream, a signed one Philox; `draw24` says wh
 
 
 def draw24(builder: Any, coordinate: Any, word: Any, kind: Any) -> Any:
-    """Generate the code of a draw, for one coordinate or a vector of them; the word is an i64 of type `kind`.
+    """Generate the code of a draw: the upper 24 bits of `draw32`."""
+    mixed = draw32(builder, coordinate, word, kind)
+    return builder.lshr(mixed, _constant(mixed.type, 8))
 
-    The default stream, for an unsigned word: the upper 24 bits of a 32-bit hash of the coordinate. The mixer is
-    "triple32" of the hash-prospector project (C. Wellons, 2018), with the low half of the word xored into the
-    coordinate and the high half xored in after the first of three rounds.
 
-    The conservative stream, for a signed word: the upper 24 bits of the first number of Philox 4x32-10 (Salmon,
-    Moraes, Dror, Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC 2011), whose counter is the coordinate and
-    whose key is the word.
+def draw32(builder: Any, coordinate: Any, word: Any, kind: Any) -> Any:
+    """Generate the code of 32 random bits, for one coordinate or a vector of them; the word is an i64 of type `kind`.
+
+    The default stream, for an unsigned word: a 32-bit hash of the coordinate. The mixer is "triple32" of the
+    hash-prospector project (C. Wellons, 2018), with the low half of the word xored into the coordinate and the high
+    half xored in after the first of three rounds.
+
+    The conservative stream, for a signed word: the first number of Philox 4x32-10 (Salmon, Moraes, Dror, Shaw,
+    "Parallel random numbers: as easy as 1, 2, 3", SC 2011), whose counter is the coordinate and whose key is the word.
 
     Of coordinates wider than 32 bits the low 32 count.
     """
     counter = _to_32_bits(builder, coordinate)
     halves = _to_32_bits(builder, word), builder.trunc(builder.lshr(word, _constant(word.type, 32)), _I32)
     key = [spread(builder, half, counter.type) for half in halves]
-    mixed = (_philox if kind == types.int64 else _triple32)(builder, counter, key)
-    return builder.lshr(mixed, _constant(counter.type, 8))
+    return (_philox if kind == types.int64 else _triple32)(builder, counter, key)
 
 
 def _triple32(builder: Any, counter: Any, key: list[Any]) -> Any:

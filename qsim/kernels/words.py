@@ -16,6 +16,9 @@ from numpy.typing import NDArray
 from qsim.kernels._jit import inlined
 from qsim.kernels.reasons import FLOATS
 
+MAGNITUDE = np.int32(0x7FFFFFFF)
+"""The bits of a float32 without its sign: they rise with the magnitude, those of NaN behind those of infinity."""
+
 _CODE: Any = cgutils  # untyped
 _I64 = ir.IntType(64)
 
