@@ -245,8 +245,8 @@ def test_bad_levels_are_refused(cls: type[QSGD], most: int) -> None:
 @pytest.mark.parametrize("norm", ["l2", 1, 1.5])
 def test_norms_above_float32_are_refused(norm: str | float) -> None:
     for compressor in (QSGD(4, norm), NaturalDithering(4, norm), SubtractiveDither(4, norm)):
-        with pytest.raises(NotFiniteError, match="row 0 .*above float32's range"):
-            compressor.quantize(np.full(4, 3e38), qsim.Key(0))
+        with pytest.raises(NotFiniteError, match="row 1 .*above float32's range"):
+            compressor.compress(Vectors.dense([np.ones(4), np.full(4, 3e38), np.ones(4)]), qsim.Key(0).words(0, 3))
 
 
 @each
@@ -309,6 +309,20 @@ def test_the_top_of_natural_compression() -> None:
     above = float(np.nextafter(np.float32(2.0**127), np.float32(np.inf)))
     with pytest.raises(NotFiniteError, match=r"row 0 of the batch holds -1.701\S+ at coordinate 1: there is no power"):
         compressor.quantize([1.0, -above], key)
+
+
+def test_tiny_entries_are_kept_in_proportion() -> None:
+    """Below 2^-126, natural compression keeps |v_i| / 2^-126 of them."""
+    assert NaturalCompression().expected_nonzeros([2.0**-127, -(2.0**-128), 2.0**-126, 1, 0]) == 2.75
+
+
+def test_what_is_around_a_compressor_says_what_it_says() -> None:
+    for inner in (QSGD(3), SubtractiveDither(4), NaturalCompression(), RoundedFloats("bfloat16")):
+        for around in (Scaled(inner), ErrorFeedback(Scaled(inner))):
+            assert around.emits is inner.emits
+            assert (around.dense, around.keeps_sparse) == (inner.dense, inner.keeps_sparse)
+        if inner.emits is Levels:
+            assert (Bucketed(inner, 3).dense, Bucketed(inner, 3).keeps_sparse) == (inner.dense, inner.keeps_sparse)
 
 
 def test_relatives() -> None:

@@ -282,6 +282,27 @@ def test_tight_bounds_of_single_numbers() -> None:
         assert nearest.exact_variance([tie]) == pytest.approx((1 - nearest.contraction(1)) * tie**2, rel=1e-9)
 
 
+def test_the_two_parts_of_the_bound_of_natural_dithering_meet() -> None:
+    """At q = 9/4. Above it constant vectors attain the first; below it there are vectors beyond it."""
+    for s, n in ((3, 81), (4, 324)):
+        assert math.sqrt(n) * 2.0 ** (1 - s) == 2.25
+        assert NaturalDithering(s).variance(n) == 1.25 == 0.125 + 2 * 2.25**2 / 9
+    for n in (83, 90, 99):  # q = 2.28, 2.37, 2.49
+        v = np.ones(n)
+        assert NaturalDithering(3).exact_variance(v) == pytest.approx(NaturalDithering(3).variance(n) * n, rel=1e-9)
+    least, n = 2.0**-6, 18_000
+    q = math.sqrt(n) * least
+    ratios = np.full(n, 4 / 9 * q / math.sqrt(n))
+    rest, place = 1 - (4 / 9 * q) ** 2, 0
+    while rest > (4 / 3 * least) ** 2:
+        ratios[place] = 4 / 3 * 2.0 ** math.floor(math.log2(math.sqrt(rest) * 3 / 4))
+        rest, place = rest - ratios[place] ** 2, place + 1
+    ratios[place] = math.sqrt(rest)
+    found = NaturalDithering(7).exact_variance(ratios) / float(ratios @ ratios)
+    assert 2.0 < q < 2.25
+    assert q - 1 < found <= NaturalDithering(7).variance(n)
+
+
 def test_natural_dithering_nearly_attains_its_bound_below() -> None:
     """With l2, q < 9/4: k coordinates at 4/9 of the least level, and the others at 4/3 of a power of two."""
     for s, k in ((4, 60), (5, 100), (7, 400)):

@@ -315,6 +315,9 @@ def test_what_might_be_decoded_as_infinite_is_refused(compressor: DRIVE | EDEN) 
     with pytest.raises(NotFiniteError, match="row 1 .* so large") as caught:
         compressor.compress(Vectors.dense(block), KEY.words(0, 2))
     assert caught.value.row == 1
+    cut = EDEN(2, chunk=4)
+    with pytest.raises(NotFiniteError, match="row 2 .* so large"):  # of its three pieces the second
+        cut.compress(Vectors.dense([np.ones(13), np.ones(13), [*np.ones(5), 3e38, 3e38, *np.ones(6)]]), KEY.words(0, 3))
     one = np.zeros(500, np.float32)
     one[3] = 2.0**126
     assert np.isfinite(decoded(compressor, one, KEY.words(0, 20))).all()

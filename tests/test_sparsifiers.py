@@ -27,6 +27,7 @@ from qsim.compressors import (
     TopK,
     Wangni,
 )
+from qsim.compressors.sparsifier import largest_scalable, require_scalable
 
 floats = st.floats(-(2.0**90), 2.0**90, width=32)
 few = st.integers(-3, 3).map(np.float32)  # so that there are ties
@@ -110,6 +111,7 @@ def test_hard_threshold_is_the_oracles(v: np.ndarray, threshold: float) -> None:
     assert entries(compressor.quantize(v, qsim.Key(0))) == expected
     assert compressor.expected_nonzeros(v) == len(expected)
     assert compressor.exact_variance(v) <= threshold**2 * v.size
+    assert HardThreshold(2.0).exact_variance([2.0, -2.0, 1.0]) == 1.0
     assert compressor.contraction(v.size) is None
 
 
@@ -294,6 +296,29 @@ def test_refusals() -> None:
             make(0)
     with pytest.raises(ValueError, match="did you mean 'drawn'"):
         RandK(1, "draw")
+
+
+@pytest.mark.parametrize("factor", [1.0, 1.5, 2.0, 3.7, 1000.3, 2.0**24])
+def test_the_largest_number_that_can_be_scaled(factor: float) -> None:
+    largest = largest_scalable(factor)
+    with np.errstate(over="ignore"):
+        above = np.nextafter(largest, np.float32(np.inf))
+        assert np.isfinite(np.float32(float(largest) * factor))
+        assert not np.isfinite(np.float32(float(above) * factor))
+    require_scalable(Vectors.dense([largest, -largest]), factor)
+    if np.isfinite(above):
+        with pytest.raises(NotFiniteError, match="coordinate 1"):
+            require_scalable(Vectors.dense([largest, -above]), factor)
+
+
+def test_reading_leaves_the_message_as_it_is() -> None:
+    keys, drawn = qsim.Key(3).words(0, 2), RandK(4, "drawn")
+    message = drawn.compress(Vectors.dense(np.arange(16, dtype=np.float32).reshape(2, 8) % 3), keys)
+    before = message.value.tolist()
+    first, again = (drawn.decompress(message, keys) for _ in range(2))
+    assert 0.0 in before
+    assert message.value.tolist() == before
+    assert first == again
 
 
 def test_edges() -> None:

@@ -61,9 +61,23 @@ def test_certificates_of_then() -> None:
     assert Then(TopK(k), Scaled(QSGD(s))).contraction(n) == pytest.approx(k / n / (1 + omega))
     assert Then(TopK(k), Scaled(TernGrad())).contraction(n) == pytest.approx(k / n / (1 + TernGrad().variance(k)))
     assert Then(TopK(k), TopK(20)).contraction(n) == pytest.approx(20 / n)
-    for neither in (Then(TopK(k), QSGD(s)), Then(HardThreshold(1.0), Scaled(QSGD(s))), Then(RandK(k), TopK(20))):
+    for neither in (
+        *(Then(TopK(k), QSGD(s)), Then(HardThreshold(1.0), Scaled(QSGD(s))), Then(RandK(k), TopK(20))),
+        Then(Scaled(RandK(k)), TopK(20)),  # two contractions, but what the first sends is not as it was
+    ):
         assert neither.variance(n) is None
         assert neither.contraction(n) is None
+
+
+def test_either_part_may_hold_for_large_n_only() -> None:
+    @qsim.option
+    class Limit(qsim.compressors.Compressor):
+        emits = Floats
+        asymptotic = True
+
+    assert Then(TopK(3), Limit()).asymptotic
+    assert Then(Limit(), TopK(3)).asymptotic
+    assert not Then(TopK(3), TopK(2)).asymptotic
 
 
 def test_topk_then_qsgd_can_be_an_expansion() -> None:
