@@ -45,7 +45,7 @@ class Batch(ABC):
     def __eq__(self, other: object) -> bool:
         """Tell whether two batches are the same, bit for bit."""
         return type(self) is type(other) and all(
-            np.array_equal(mine, theirs) if isinstance(mine, np.ndarray) else mine is theirs or mine == theirs
+            mine is theirs or np.array_equal(mine, theirs)
             for mine, theirs in zip(vars(self).values(), vars(other).values(), strict=True)
         )
 
@@ -83,6 +83,14 @@ class Vectors(Batch):
         vector = np.zeros(self.n, self.value.dtype)
         vector[self.index[part]] = self.value[part]
         return vector
+
+    def scaled(self, factor: float) -> Self:
+        """Return factor times the vectors."""
+        return replace(self, value=self.value * self.value.dtype.type(factor))
+
+    def add_to(self, vector: NDArray[Any], factor: float = 1.0) -> None:
+        """Add factor times the one row that there is to a dense vector."""
+        vector[slice(None) if self.index is None else self.index] += factor * self.value
 
     def to_dense(self) -> NDArray[Any]:
         """Return the (rows, n) array."""
@@ -130,6 +138,13 @@ class Memory:
         matched = add_on_support(of, index, v.offsets, v.index, v.value, np.float32(sign), self.arrays[name])
         if matched != v.nonzeros:
             raise ValueError(f"{v.nonzeros - matched} non-zeros are off the supports of their workers")
+
+    def less(self, v: Vectors, name: str) -> Vectors:
+        """Return v minus the rows of a name, on the supports. Raises ValueError if v is not zero off them."""
+        of = self.support
+        difference = Memory(of, {"": -self.arrays[name]})
+        difference.add("", v)
+        return difference.vectors("")
 
 
 class Message(Batch):

@@ -15,14 +15,20 @@ from qsim.worker import Reply
 
 
 @dataclass(frozen=True)
-class Sum:
-    """The weighted sum of the decoded messages (one float64 row), and what came over the wire for it."""
+class Received:
+    """The weighted sum of the decoded messages (one float64 row), and what came over the wire for it.
+
+    The weights of those that sent are scaled to sum 1; `share` is what they summed to before, 1 if all sent.
+    """
 
     vector: Vectors
+    share: float
     nonzeros: int
     bits: int
     """8 times the bytes of the packets; stream headers not included."""
     header: bytes
+    rows: int
+    """How many rows the workers read for it."""
 
 
 class ParameterServer:
@@ -34,26 +40,34 @@ class ParameterServer:
         self._total = np.zeros(n)
         self._marks = np.zeros(-(-n // 64), np.uint64)
 
-    def reduce(self, replies: Iterable[Reply], channel: Channel, key: Key) -> Sum:
-        """Sum what the workers sent, worker i with `key.fold(i)`. The result is sparse if all messages were."""
+    def reduce(
+        self, replies: Iterable[Reply], channel: Channel, key: Key, here: NDArray[np.bool_] | None = None
+    ) -> Received:
+        """Sum what the workers sent, worker i with `key.fold(i)`. The result is sparse if all messages were.
+
+        here: which workers take part; None: all of them.
+        """
         from qsim.kernels.vectors import add_rows
 
-        entries = nonzeros = bits = low = 0
+        share = 1.0 if here is None else float(self._weights[here].sum())
+        weight = self._weights if here is None else self._weights / share
+        entries = nonzeros = bits = rows = low = 0
         dense, header = False, b""
         for reply in replies:
-            assert reply.low == low, "replies come in the order of the workers"
-            low += len(reply.packets)
+            assert reply.low == low or (here is not None and reply.low > low), "replies come in order of the workers"
+            low = reply.low + len(reply.packets)
             vectors = channel.unpack(reply.header, reply.packets, key.words(reply.low, low))
             if vectors.n != self._n:
                 raise ValueError(f"workers sent vectors of length {vectors.n}, expected {self._n}")
-            weights = self._weights[reply.low : low]
-            add_rows(vectors.offsets, vectors.index, vectors.value, weights, self._total, self._marks)
+            add_rows(vectors.offsets, vectors.index, vectors.value, weight[reply.low : low], self._total, self._marks)
             dense = dense or vectors.index is None
             entries += vectors.value.size
             nonzeros += vectors.nonzeros
             bits += reply.packets.bits
+            rows += reply.rows
             header = reply.header
-        return Sum(self._take_dense() if dense else self._take_sparse(entries), nonzeros, bits, header)
+        vector = self._take_dense() if dense else self._take_sparse(entries)
+        return Received(vector, share, nonzeros, bits, header, rows)
 
     def _take_dense(self) -> Vectors:
         total, self._total = self._total, np.zeros(self._n)

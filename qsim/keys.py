@@ -28,6 +28,9 @@ class Purpose(IntEnum):
     DATA = 2
     QUANTIZE = 3
     SYNTHETIC = 4
+    METHOD = 5
+    CLIENTS = 6
+    DOWN = 7
 
 
 @option

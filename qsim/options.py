@@ -36,7 +36,8 @@ def code(self: Any) -> str:
 
 def _plain(value: Any) -> Any:
     """Turn a NumPy scalar into the Python number, whose repr needs no import."""
-    return value.item() if type(value).__module__ == "numpy" and hasattr(value, "item") else value
+    is_scalar = type(value).__module__ == "numpy" and hasattr(value, "item") and value.shape == ()
+    return value.item() if is_scalar else value
 
 
 def whole(name: str, value: Any, least: int, most: int | None = None) -> None:

@@ -15,6 +15,7 @@ from tqdm import tqdm
 from qsim.batch import Arrays
 from qsim.channel import Channel
 from qsim.checkpoint import Checkpoint
+from qsim.clients import AllClients, Clients
 from qsim.codecs import Codec
 from qsim.compressors import Compressor, Identity
 from qsim.datasets import DataError, Dataset, Partition, Shards, Shuffled, Source
@@ -25,6 +26,7 @@ from qsim.keys import Key, Purpose
 from qsim.methods import Method
 from qsim.objectives import Objective
 from qsim.options import nearest, one_of, option, whole
+from qsim.problem import Problem
 from qsim.starts import Start, Zeros
 from qsim.trace import Recorder, Trace
 from qsim.until import Suboptimality, Until
@@ -41,6 +43,7 @@ class Run:
     compressor, codec: the way up; without a codec, the compressor's usual one.
     downlink: what the server sends to each worker, counted in `bits_down`.
     workers, partition: how many workers, and which rows each of them holds.
+    clients: which of them take part in a round: all, or some that are drawn.
     weighting: "rows" weights worker i's message by n_i/n, so that the sum estimates the gradient over all rows, also
         for unequal shards; "workers" takes the plain mean.
     rounds, until: how many rounds, unless a rule ends the run before.
@@ -60,6 +63,7 @@ class Run:
     downlink: Downlink = DenseWeights()
     workers: int = 8
     partition: Partition = Shuffled()
+    clients: Clients = AllClients()
     weighting: Literal["rows", "workers"] = "rows"
     rounds: int = 100
     until: Until | None = None
@@ -100,6 +104,7 @@ _KINDS: tuple[tuple[str, Any, str], ...] = (
     ("downlink", Downlink, "a downlink such as qsim.downlinks.DenseWeights()"),
     ("partition", Partition, "a partition such as qsim.datasets.Shuffled()"),
     ("until", (Until, type(None)), "None or a rule such as qsim.until.GradientNorm(1e-6)"),
+    ("clients", Clients, "who takes part, such as qsim.clients.SampledClients(8)"),
     ("start", Start, "a start such as qsim.starts.Zeros()"),
     ("test", (Dataset, Source, type(None)), "None, a Dataset or a source of one"),
 )
@@ -162,47 +167,68 @@ def simulate(
     shards = run.partition.split(design, run.workers, key.fold(Purpose.PARTITION))
     start = run.start.weights(design.features, key.fold(Purpose.START))
     recorder = Recorder(run, run.load(), _test_data(run))
-    with (engine or Serial()).open(Job(shards, run.objective, run.method, channel, key)) as session:
-        weights = _weights(run, shards)
-        exchange = WireExchange(session, run.objective, channel, run.downlink, weights, design.features, key)
-        training = Training(Weights(start), {}, session, recorder)
+    weights = _weights(run, shards)
+    method = run.method.resolved(Problem(run.objective, run.load(), shards, run.compressor, weights))
+    with (engine or Serial()).open(
+        Job(shards, run.objective, method, channel, key, not isinstance(run.clients, AllClients))
+    ) as session:
+        w = Weights(start)
+        exchange = WireExchange(session, run.objective, channel, run.downlink, weights, w, key, run.clients)
+        training = Training(method, w, method.start(w), session, exchange, recorder)
         first = training.begin() if saved is None else training.restore(saved)
         for t in _bar(first, run.rounds, progress):
             exchange.begin(t)
-            run.method.round(training.w, training.state, exchange)
-            over = recorder.record(t + 1, training.w, exchange) or t + 1 == run.rounds
+            method.round(training.w, training.state, exchange)
+            over = recorder.record(t + 1, training.solution, exchange) or t + 1 == run.rounds
             if after_round is not None:
                 after_round(t + 1)
             if store is not None and (over or (t + 1) % every == 0):
                 store.save(training.snapshot(t + 1))
             if over:
                 break
-    return recorder.trace(training.w)
+    return recorder.trace(training.solution)
 
 
 @dataclass
 class Training:
     """All that changes while a run goes on."""
 
+    method: Method
     w: Weights
     state: Arrays
     session: Session
+    exchange: WireExchange
     recorder: Recorder
 
     def begin(self) -> int:
         """Record the start; returns the round to go on with."""
-        return _NEVER if self.recorder.start(self.w) else 0
+        return _NEVER if self.recorder.start(self.solution) else 0
+
+    def solution(self) -> NDArray[np.float64]:
+        """Return the weights that are evaluated."""
+        return self.method.solution(self.w, self.state)
 
     def snapshot(self, done: int) -> Arrays:
         """Return everything as arrays, after so many rounds."""
-        parts = {"server": self.state, "workers": self.session.snapshot(), "recorder": self.recorder.snapshot()}
+        parts = {
+            "server": self.state,
+            "downlink": self.exchange.shared,
+            "workers": self.session.snapshot(),
+            "recorder": self.recorder.snapshot(),
+        }
         arrays = {f"{part}/{name}": array for part, named in parts.items() for name, array in named.items()}
-        return arrays | {"done": np.array(done), "w/vector": self.w.vector, "w/scale": np.array(self.w.scale)}
+        return arrays | {
+            "done": np.array(done),
+            "opened": np.array(sorted(self.exchange.opened), np.str_),
+            "w/vector": self.w.vector,
+            "w/scale": np.array(self.w.scale),
+        }
 
     def restore(self, saved: Arrays) -> int:
         """Go back to a snapshot; returns the round to go on with."""
         self.w = Weights(saved["w/vector"], float(saved["w/scale"]))
         self.state = _part(saved, "server/")
+        self.exchange.opened, self.exchange.shared = set(saved["opened"].tolist()), _part(saved, "downlink/")
         self.session.restore(_part(saved, "workers/"))
         return _NEVER if self.recorder.restore(_part(saved, "recorder/")) else int(saved["done"])
 

@@ -76,3 +76,9 @@ class InverseSqrt(Step):
 
     def __call__(self, t: int) -> float:
         return float(self.step) / sqrt(1.0 + t / self.scale)
+
+
+def check_step(step: object, *, given: bool = False) -> None:
+    """Raise TypeError for what is no step rule: None, for the rule of theory, is one unless it must be given."""
+    if not isinstance(step, Step if given else (Step, type(None))):
+        raise TypeError(f"step must be a rule such as qsim.steps.Constant({step!r}), found {step!r}")

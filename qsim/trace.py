@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import platform
+from collections.abc import Callable
 from functools import cache, cached_property
 from importlib.metadata import version
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,16 +24,18 @@ if TYPE_CHECKING:
 
     from qsim.exchange import WireExchange
     from qsim.simulation import Run
-    from qsim.weights import Weights
 
 TRAFFIC = ("nonzeros", "bits_up", "bits_down")
+CUMULATIVE = (*TRAFFIC, "passes")
+"""What is counted by round, and adds up from round to round."""
 EVALUATION = ("loss", "suboptimality", "gradient_norm", "train_error", "test_error")
 LABELS = {
     "round": "iteration",
-    "nonzeros": "non-zeros sent (cumulative)",
-    "bits_up": "bits up (cumulative)",
-    "bits_down": "bits down (cumulative)",
-    "bits": "bits both ways (cumulative)",
+    "passes": "passes over the data",
+    "nonzeros": "non-zeros, cumulative",
+    "bits_up": "bits up, cumulative",
+    "bits_down": "bits down, cumulative",
+    "bits": "bits both ways, cumulative",
     "loss": "training loss",
     "suboptimality": "suboptimality",
     "gradient_norm": "gradient norm",
@@ -45,7 +49,9 @@ class Trace:
     """What a run did.
 
     frame: one row a round, from round 0 (the start). `nonzeros`, `bits_up`, `bits_down` count this round, exactly;
-        `cumulative_...` all rounds so far. `loss` (the objective with its regulariser), `suboptimality`,
+        `cumulative_...` all rounds so far; so do `passes` over the data: rows that met weights, for a gradient or a
+        loss (twice for a product with a Hessian), over all rows. `loss` (the objective with its regulariser),
+        `suboptimality`,
         `gradient_norm` (l2), `train_error` and `test_error` (shares of rows) are NaN where the run was not evaluated.
     weights: the final weights, float64.
     provenance: the call that made it, versions, the data's digest.
@@ -70,11 +76,14 @@ class Trace:
         return f"Trace({loss.size - 1} rounds, loss {loss[0]:.6g} -> {loss[-1]:.6g}, {bits[-1]:,} bits up)"
 
     def axis(self, name: str) -> NDArray[Any]:
-        """Return a quantity to plot: any key of `qsim.trace.LABELS` or column of the frame. Traffic is cumulative."""
+        """Return a quantity to plot: any key of `qsim.trace.LABELS` or column of the frame.
+
+        Non-zeros, bits and passes are cumulative.
+        """
         if name == "bits":
             both: NDArray[Any] = self.columns["cumulative_bits_up"] + self.columns["cumulative_bits_down"]
             return both
-        name = f"cumulative_{name}" if name in TRAFFIC else name
+        name = f"cumulative_{name}" if name in CUMULATIVE else name
         if name not in self.columns:
             from qsim.options import nearest
 
@@ -103,8 +112,10 @@ class Trace:
         if path.suffix != ".npz":
             raise ValueError(f"a trace is saved as .npz, found {path.name!r}; write {path.name + '.npz'!r}")
         arrays: dict[str, Any] = {f"frame/{name}": column for name, column in self.columns.items()}
+        whole = BytesIO()  # on a full disk one plain write fails in one plain way, and a zip file does not
+        np.savez_compressed(whole, weights=self.weights, provenance=json.dumps(self.provenance), **arrays)
         with replacing(path) as temporary:
-            np.savez_compressed(temporary, weights=self.weights, provenance=json.dumps(self.provenance), **arrays)
+            temporary.write_bytes(whole.getbuffer())
         return path
 
     @classmethod
@@ -137,6 +148,10 @@ def _versions() -> dict[str, str]:
     return {"python": platform.python_version()} | {name: version(name) for name in packages}
 
 
+Solution = Callable[[], NDArray[np.float64]]
+"""Gives the weights that are evaluated, when they are needed."""
+
+
 class Recorder:
     """Writes a trace while a run goes on; evaluates the objective in float64, apart from training."""
 
@@ -144,42 +159,44 @@ class Recorder:
         """Prepare for a run; solves for the optimum if the run wants it."""
         self._run, self._data, self._test = run, data, test
         self._least = run.objective.optimum(data).value if run.optimum else np.nan
-        self._traffic: list[tuple[int, int, int]] = []
+        self._counted: list[tuple[int, int, int, int]] = []
         self._evaluations: list[dict[str, float]] = []
 
-    def start(self, w: Weights) -> bool:
+    def start(self, solution: Solution) -> bool:
         """Record round 0; tells whether the run is over already."""
-        return self._add((0, 0, 0), w, evaluate=True)
+        return self._add((0, 0, 0, 0), solution, evaluate=True)
 
-    def record(self, done: int, w: Weights, exchange: WireExchange) -> bool:
+    def record(self, done: int, solution: Solution, exchange: WireExchange) -> bool:
         """Record a round, `done` of them in all; tells whether the run's rule ends it here."""
         evaluate = done % self._run.evaluate_every == 0 or done == self._run.rounds
-        return self._add((exchange.nonzeros, exchange.bits_up, exchange.bits_down), w, evaluate)
+        counted = (exchange.nonzeros, exchange.bits_up, exchange.bits_down, exchange.rows)
+        return self._add(counted, solution, evaluate)
 
-    def trace(self, w: Weights) -> Trace:
+    def trace(self, solution: Solution) -> Trace:
         """Return what was recorded."""
-        traffic = np.array(self._traffic, np.int64)
-        columns: dict[str, NDArray[Any]] = {"round": np.arange(len(traffic))}
-        columns |= dict(zip(TRAFFIC, traffic.T.copy(), strict=True))
+        *traffic, rows = np.array(self._counted, np.int64).T.copy()
+        columns: dict[str, NDArray[Any]] = {"round": np.arange(rows.size)}
+        columns |= dict(zip(TRAFFIC, traffic, strict=True))
         columns |= {f"cumulative_{name}": np.cumsum(columns[name]) for name in TRAFFIC}
+        columns |= {"passes": rows / self._data.rows, "cumulative_passes": np.cumsum(rows) / self._data.rows}
         columns |= {name: np.array([seen[name] for seen in self._evaluations]) for name in EVALUATION}
-        return Trace(columns, w.dense(), self._provenance())
+        return Trace(columns, solution(), self._provenance())
 
     def snapshot(self) -> Arrays:
         """Return what was recorded, as arrays."""
         evaluations = [[seen[name] for name in EVALUATION] for seen in self._evaluations]
-        return {"traffic": np.array(self._traffic, np.int64), "evaluations": np.array(evaluations)}
+        return {"counted": np.array(self._counted, np.int64), "evaluations": np.array(evaluations)}
 
     def restore(self, saved: Arrays) -> bool:
         """Go back to what was recorded; tells whether the run's rule had ended it there."""
-        self._traffic = [tuple(row) for row in saved["traffic"].tolist()]
+        self._counted = [tuple(row) for row in saved["counted"].tolist()]
         self._evaluations = [dict(zip(EVALUATION, row, strict=True)) for row in saved["evaluations"].tolist()]
         last = self._evaluations[-1]
         return self._run.until is not None and np.isfinite(last["loss"]) and self._run.until.reached(last)
 
-    def _add(self, traffic: tuple[int, int, int], w: Weights, evaluate: bool) -> bool:
-        seen = self._evaluate(w.dense()) if evaluate else dict.fromkeys(EVALUATION, np.nan)
-        self._traffic.append(traffic)
+    def _add(self, counted: tuple[int, int, int, int], solution: Solution, evaluate: bool) -> bool:
+        seen = self._evaluate(solution()) if evaluate else dict.fromkeys(EVALUATION, np.nan)
+        self._counted.append(counted)
         self._evaluations.append(seen)
         return evaluate and self._run.until is not None and self._run.until.reached(seen)
 

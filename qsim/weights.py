@@ -47,6 +47,10 @@ class Weights:
         else:
             subtract_at(v.index, v.value, self.scale, self.vector)
 
+    def move(self, by: NDArray[np.float64]) -> None:
+        """Add a dense vector: O(n)."""
+        self.vector += by / self.scale if self.scale != 1.0 else by
+
     def dense(self) -> NDArray[np.float64]:
         """Return all n weights."""
         return self.scale * self.vector
@@ -54,7 +58,11 @@ class Weights:
 
 @dataclass(frozen=True)
 class Replica:
-    """The weights as workers hold them: scale * vector, the vector in float32."""
+    """The weights as workers hold them, in float32, or float64 in an exact exchange: scale * (vector - moved).
 
-    vector: NDArray[np.float32]
+    `moved` is each worker's own way since it received the vector: the rows of a block's workers, on their supports.
+    """
+
+    vector: NDArray[np.floating]
     scale: float = 1.0
+    moved: NDArray[np.floating] | None = None

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
-from qsim.batch import Arrays, Packets, Support
-from qsim.channel import Channel
+from qsim.batch import Arrays, Packets, Support, dense_offsets
+from qsim.channel import EXACT, Channel
 from qsim.compressors import NotFiniteError
 from qsim.datasets import Shards
 from qsim.datasets.block import Block
 from qsim.keys import Key, Purpose
-from qsim.methods import Method
+from qsim.methods import Method, Task
 from qsim.objectives import Objective
 from qsim.weights import Replica
 
@@ -31,6 +33,8 @@ class Job:
     method: Method
     channel: Channel
     key: Key
+    absences: bool = False
+    """Whether workers are left out of rounds: a block holds one worker then, so that the others cost nothing."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,11 @@ class Order:
     exchange: int
     task: str
     weights: Replica
+    vectors: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    exact: Literal["float32", "float64"] | None = None
+    """The format of an exchange that does without the compressor, or None."""
+    here: NDArray[np.bool_] | None = None
+    """Which of all workers take part; None: all of them."""
 
     def key(self, root: Key) -> Key:
         """Return the key of this exchange: worker i quantizes with `fold(i)` of it, and the receiver knows it too."""
@@ -49,11 +58,12 @@ class Order:
 
 @dataclass(frozen=True)
 class Reply:
-    """What workers low, low + 1, ... answer: the header of their streams, and a packet each."""
+    """What workers low, low + 1, ... answer: the header of their streams, a packet each, how many rows they read."""
 
     low: int
     header: bytes
     packets: Packets
+    rows: int = 0
 
 
 class Host:
@@ -64,7 +74,7 @@ class Host:
     """
 
     def __init__(self, job: Job, low: int, high: int, block: int | None = None, threads: int = 1) -> None:
-        size = block or _block_size(job, high - low, threads)
+        size = 1 if job.absences else block or _block_size(job, high - low, threads)
         self._job = job
         self._data_key = job.key.fold(Purpose.DATA)
         self._blocks = [_Workers(job, first, min(first + size, high)) for first in range(low, high, size)]
@@ -77,9 +87,10 @@ class Host:
 
     def run(self, order: Order) -> Iterator[Reply]:
         """Carry out an order; yields the replies of the blocks in the order of the workers."""
+        here = self._blocks if order.here is None else [p for p in self._blocks if order.here[p.block.low]]
         if self._pool is None:
-            return (self._work(part, order) for part in self._blocks)
-        return self._pool.map(lambda part: self._work(part, order), self._blocks)
+            return (self._work(part, order) for part in here)
+        return self._pool.map(lambda part: self._work(part, order), here)
 
     def snapshot(self) -> Arrays:
         """Return what the workers keep: each array for all workers in order, whatever the blocks."""
@@ -100,21 +111,26 @@ class Host:
 
     def _work(self, part: _Workers, order: Order) -> Reply:
         job, block = self._job, part.block
+        channel = EXACT[order.exact] if order.exact else job.channel
+        memory = None if order.exact else part.memory
+        task = Task(order.task, order.round, order.weights, self._data_key, order.vectors)
+        read = block.read
         try:
-            vectors = job.method.work(
-                order.task, order.round, job.objective, block, order.weights, part.kept, self._data_key
-            )
+            vectors = job.method.work(task, job.objective, block, part.kept)
             keys = order.key(job.key).words(block.low, block.high)
-            header, packets = job.channel.pack(vectors, keys, part.memory)
-            if part.memory is not None:
-                job.channel.compressor.settle(part.memory, job.channel.unpack(header, packets, keys))
+            header, packets = channel.pack(vectors, keys, memory)
+            if memory is not None or job.method.settles:
+                arrived = channel.unpack(header, packets, keys)
+                if memory is not None:
+                    channel.compressor.settle(memory, arrived)
+                job.method.settle(task, block, part.kept, arrived)
         except Exception as error:
             where = _where(block, order, error)
             if isinstance(error, NotFiniteError):
                 raise NotFiniteError(f"{where}: {error}") from None
             error.add_note(f"in {where} of the simulation")
             raise
-        return Reply(block.low, header, packets)
+        return Reply(block.low, header, packets, block.read - read)
 
 
 class _Workers:
@@ -122,9 +138,11 @@ class _Workers:
 
     def __init__(self, job: Job, low: int, high: int) -> None:
         self.block = Block(job.shards, low, high)
-        self.kept = job.method.memory(self.block)
-        self.memory = job.channel.compressor.memory(self.block.support)
-        self.arrays = {f"method/{name}": array for name, array in self.kept.items()}
+        compressor = job.channel.compressor
+        filled = Support(self.block.n, dense_offsets(high - low, self.block.n), None)
+        self.kept = job.method.memory(self.block, self.block.support if compressor.keeps_sparse else filled)
+        self.memory = compressor.memory(self.block.support)
+        self.arrays = {f"method/{name}": array for name, array in self.kept.arrays.items()}
         if self.memory is not None:
             self.arrays |= {f"compressor/{name}": array for name, array in self.memory.arrays.items()}
 

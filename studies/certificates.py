@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cache
 from math import sqrt
 from typing import TYPE_CHECKING, Any
 
@@ -12,11 +13,12 @@ from numpy.typing import NDArray
 import qsim
 from qsim.batch import Vectors
 from qsim.compressors import Compressor
-from qsim.study import STYLE, TEXT_WIDTH, Cell, Results, Settings, Study, look
+from qsim.study import Cell, Results, Settings, Study, legend_below, letters, listed, look, sheet
 from qsim.testing.gallery import gallery
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 LENGTHS = (4, 16, 64, 256, 1024, 4096)
@@ -85,27 +87,27 @@ def relative_error(compressor: Compressor, v: NDArray[np.float32]) -> tuple[floa
     return float(errors.mean()), float(errors.std(ddof=1) / sqrt(draws)) if draws > 1 else 0.0
 
 
-_TABLES: list[pd.DataFrame] = []
-
-
-def numbers(results: Results | None = None) -> pd.DataFrame:
+@cache
+def measured() -> pd.DataFrame:
     """Return for every curve, s and n: the claim, the worst measured, its standard error, and the vector."""
     import pandas as pd
 
-    if not _TABLES:
-        rows: list[dict[str, Any]] = []
-        for curve, s, n, compressor in cases():
-            omega = compressor.variance(n)
-            claim = 1 - (compressor.contraction(n) or 0.0) if omega is None else omega
-            found = {name: relative_error(compressor, v) for name, v in family(n, s).items()}
-            name = max(found, key=lambda key: found[key][0])
-            measured, error = found[name]
-            rows.append(
-                {"curve": curve, "s": s, "n": n, "claim": claim, "measured": measured, "standard error": error}
-                | {"kind": "1 - delta" if omega is None else "omega", "vector": name}
-            )
-        _TABLES.append(pd.DataFrame(rows))
-    return _TABLES[0]
+    rows: list[dict[str, Any]] = []
+    for curve, s, n, compressor in cases():
+        omega = compressor.variance(n)
+        claim = 1 - (compressor.contraction(n) or 0.0) if omega is None else omega
+        found = {name: relative_error(compressor, v) for name, v in family(n, s).items()}
+        name = max(found, key=lambda key: found[key][0])
+        worst, error = found[name]
+        rows.append(
+            {"curve": curve, "s": s, "n": n, "claim": claim, "measured": worst, "standard error": error}
+            | {"kind": "1 - delta" if omega is None else "omega", "vector": name}
+        )
+    return pd.DataFrame(rows)
+
+
+def numbers(results: Results) -> pd.DataFrame:
+    return measured()
 
 
 def cells(settings: Settings) -> Sequence[Cell]:
@@ -127,7 +129,7 @@ def setting(settings: Settings) -> str:
 
 
 def answers(results: Results) -> list[str]:
-    table = numbers(results)
+    table = measured()
     ratio = table["measured"] / table["claim"]
     lines = []
     for curve in dict.fromkeys(table["curve"]):
@@ -136,52 +138,59 @@ def answers(results: Results) -> list[str]:
             kind = "sampled: the largest of noisy means, so above the claim by chance too"
         else:
             kind = "attained" if here.min() >= TIGHT else "attained in part" if here.max() >= TIGHT else "not attained"
-        lines.append(f"\n- {curve}: {here.min():.1%} to {here.max():.1%} of the claim ({kind})")
+        lines.append(f"{curve}: {here.min():.1%} to {here.max():.1%} of the claim ({kind})")
     beyond = table[table["measured"] > table["claim"] * (1 + 1e-5) + 5 * table["standard error"]]
-    listed = "".join(
-        f"\n- {row['curve']}, n = {row['n']}: {row['measured']:.4g}"
+    broken = [
+        f"{row['curve']}, n = {row['n']}: {row['measured']:.4g}"
         f" (standard error {row['standard error']:.2g}) against {row['claim']:.4g}, {row['vector']}"
         for _, row in beyond.iterrows()
-    )
+    ]
     return [
-        f"Measured over claim, least to most over n and s (attained: at least {TIGHT:.0%}):\n" + "".join(lines),
-        f"Beyond the claim by more than five standard errors:\n{listed}"
-        if listed
+        f"Measured over claim, least to most over n and s (attained: at least {TIGHT:.0%}):{listed(lines)}",
+        f"Beyond the claim by more than five standard errors:{listed(broken)}"
+        if broken
         else f"No, in none of {len(table)} cases by more than five standard errors (exact ones: 1e-5 of the claim).",
     ]
 
 
 def draw(results: Results) -> Figure:
-    import matplotlib as mpl
-    from matplotlib.figure import Figure
-
-    table = numbers(results)
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(TEXT_WIDTH, 6.6), layout="constrained")
-        axes = figure.subplots(3, 3).ravel()
-        for ax, curve, letter in zip(axes, WITH_LEVELS, "abcde", strict=False):
-            lines = {f"s = {s}": table[(table["curve"] == curve) & (table["s"] == s)] for s in FIXED_S}
-            _panel(ax, lines, "n", f"({letter}) {curve}")
+    table = measured()
+    others = tuple(OTHERS)
+    groups = (others[:4], others[4:6], others[6:])
+    named = [*WITH_LEVELS, *OTHERS]
+    with sheet(3, 3, height=6.8) as (figure, axes):
+        for ax, curve in zip(axes.flat, WITH_LEVELS, strict=False):
+            here = table[table["curve"] == curve]
+            for place, s in enumerate(FIXED_S):
+                line = here[here["s"] == s]
+                _line(ax, line, "n", place)
+                end = (line["n"].iloc[-1], line["claim"].iloc[-1])
+                ax.annotate(f"s = {s}", end, (5, 0), textcoords="offset points", va="center", fontsize=7)
+            ax.set(xlim=(3, 4e4))  # room for the labels
         over_s = table[(table["n"] == FIXED_N) & table["s"].notna()]
-        _panel(axes[5], {c: over_s[over_s["curve"] == c] for c in WITH_LEVELS}, "s", f"(f) n = {FIXED_N}")
-        groups = (tuple(OTHERS)[:4], tuple(OTHERS)[4:6], tuple(OTHERS)[6:])
-        for ax, group, letter in zip(axes[6:], groups, "ghi", strict=True):
-            _panel(ax, {c: table[table["curve"] == c] for c in group}, "n", f"({letter}) others")
-        axes[5].legend(fontsize=5.5, loc="lower left")
-        axes[5].set_ylim(bottom=1e-4)  # room for the legend
-        axes[6].set_ylim(top=1e3)
-        axes[8].set(ylabel="1 - delta", yscale="linear")
+        for curve in WITH_LEVELS:
+            _line(axes[1, 2], over_s[over_s["curve"] == curve], "s", named.index(curve), curve)
+        for ax, group in zip(axes[2], groups, strict=True):
+            for curve in group:
+                _line(ax, table[table["curve"] == curve], "n", named.index(curve), curve)
+        for ax in axes.flat:
+            ax.set(xscale="log", yscale="log", xlabel="n", ylabel="omega")
+        axes[1, 2].set_xlabel("levels s")
+        axes[2, 1].set_yticks([0.2, 0.5, 1], labels=["0.2", "0.5", "1"])
+        axes[2, 1].yaxis.set_minor_formatter("")
+        axes[2, 2].set(ylabel="1 - delta", yscale="linear")
+        letters(axes.flat, (*WITH_LEVELS, f"n = {FIXED_N}", "unbiased", "rotations", "biased"))
+        legend_below(figure, axes.flat)
     return figure
 
 
-def _panel(ax: Any, lines: dict[str, pd.DataFrame], x: str, title: str) -> None:
-    for place, (name, line) in enumerate(lines.items()):
-        style = look(place)
-        ax.plot(line[x], line["claim"], color=style["color"], linestyle=style["linestyle"])
-        ax.plot(line[x], line["measured"], color=style["color"], linestyle="", marker=style["marker"], label=name)
-    ax.set(xscale="log", yscale="log", xlabel="levels s" if x == "s" else "n", ylabel="omega")
-    ax.set_title(title, loc="left")
-    ax.legend(fontsize=5.5)
+def _line(ax: Axes, line: pd.DataFrame, x: str, place: int, label: str | None = None) -> None:
+    """Draw the claim as a line and the measured as markers."""
+    style = look(place)
+    ax.plot(line[x], line["claim"], **style | {"marker": ""})
+    ax.plot(line[x], line["measured"], **style | {"linestyle": ""})
+    if label is not None:
+        ax.plot([], [], label=label, **style)
 
 
 study = Study(

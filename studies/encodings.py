@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import lru_cache
 from math import log2, sqrt
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,19 @@ from qsim.batch import Levels, Vectors
 from qsim.codecs import RANS, Bitmap, Codec, Dense, Elias, EliasDense, FixedWidth, GolombRice, Varint
 from qsim.datasets.block import Block
 from qsim.references import entropy_bits, position_bits
-from qsim.study import STYLE, TEXT_WIDTH, Cell, Results, Settings, Study, look
+from qsim.study import (
+    Cell,
+    Comparison,
+    Results,
+    Settings,
+    Study,
+    compare,
+    legend_below,
+    letters,
+    listed,
+    look,
+    sheet,
+)
 from qsim.weights import Replica
 
 if TYPE_CHECKING:
@@ -26,6 +39,8 @@ if TYPE_CHECKING:
 LEVELS = tuple(2**e for e in range(11))
 LENGTHS = (100, 1000, 10_000, 100_000, 1_000_000)
 LARGEST = LENGTHS[-1]
+SHORT, MORE = 10_000, 10
+"""Up to this length so many times as many draws are made: codes of short vectors differ by little."""
 FEW = 4
 """The s for which lengths are compared."""
 TEXT = qsim.datasets.Synthetic(rows=8000, features=50_000, nonzeros_per_row=70, values="tfidf")
@@ -46,20 +61,21 @@ CODECS: dict[str, Codec] = {
     "rANS": RANS(),
 }
 DRAWN = ("fixed width", "bitmap", "varint", "Elias omega", "Elias omega, dense", "Golomb-Rice", "rANS")
+TIMES = ("early", "late")
 ENTROPY, ENUMERATIVE, PAPER, COURSE = "entropy", "enumerative positions", "QSGD paper's bound", "course's bound"
 REFERENCES = (ENTROPY, ENUMERATIVE, PAPER, COURSE)
 
 
 def cells(settings: Settings) -> list[Cell]:
     """Train on both data sets; the gradients at the first and at the last weights are encoded."""
-    sources = {settings.data: qsim.datasets.load(settings.data), "text": TEXT}
+    sources = {settings.name: settings.load(), "text": TEXT}
     return [
         Cell(
             name,
             qsim.Run(
                 source,
                 objective=OBJECTIVE,
-                method=qsim.GradientDescent(step=qsim.steps.Constant(step(name, settings.data))),
+                method=qsim.GradientDescent(step=qsim.steps.Constant(step(name, settings))),
                 workers=settings.workers,
                 rounds=settings.rounds,
                 evaluate_every=settings.rounds,
@@ -71,15 +87,16 @@ def cells(settings: Settings) -> list[Cell]:
 
 
 @lru_cache
-def step(name: str, data: str) -> float:
+def step(name: str, settings: Settings) -> float:
     """Return 1/L."""
-    return 1 / OBJECTIVE.smoothness(TEXT.load() if name == "text" else qsim.datasets.load(data))
+    return 1 / OBJECTIVE.smoothness(TEXT.load() if name == "text" else settings.load())
 
 
 def setting(settings: Settings) -> str:
-    data = qsim.datasets.load(settings.data)
+    data = settings.load()
     return (
-        f"Vectors: independent Gaussian numbers (n = 100 to 10^6, {settings.seeds} draws); the gradients of"
+        f"Vectors: independent Gaussian numbers (n = 100 to 10^6, {settings.seeds} draws, for n up to"
+        f" {SHORT:,} {MORE * settings.seeds}); the gradients of"
         f" {settings.workers} workers for logistic regression (l2 = {OBJECTIVE.l2:g}) on {data.name}"
         f" (n = {data.features}) and on text-like data ({TEXT.load()!r}), at the start (early) and after"
         f" {settings.rounds} iterations of uncompressed gradient descent with step 1/L (late). QSGD with the l2 norm"
@@ -89,7 +106,8 @@ def setting(settings: Settings) -> str:
         " is (3 + 3/2 log2(2 (s^2 + n)/(s (s + sqrt n)))) s (s + sqrt n) + 32 for an expected length, here without its"
         " o(1) term (Alistarh et al. 2017, Theorem 3.2); the course's is sqrt(n) (log2 n + log2 2e) + 32 at s = 1,"
         " drawn with s^2 + sqrt n in place of sqrt n for larger s, where it does not hold. Elias gamma and delta are"
-        " in the CSV only; the thin line in (f) is the paper's 2.8."
+        " in the CSV only; the thin line in (f) is the paper's 2.8. Drawn are means over draws or workers; the noise is"
+        " their spread: codes are compared on the same messages, by t-tests of the logarithms with Holm's rule at 5%."
     )
 
 
@@ -103,145 +121,168 @@ def gradients(run: qsim.Run, weights: NDArray[np.float64]) -> Vectors:
 def vectors(results: Results) -> Iterator[tuple[str, Vectors, tuple[int, ...]]]:
     """Yield what is encoded: its name, a batch, and the numbers of levels."""
     for n in LENGTHS:
-        draws = [qsim.Key(seed).fold(n).generator().standard_normal(n) for seed in range(results.settings.seeds)]
+        many = results.settings.seeds * (MORE if n <= SHORT else 1)
+        draws = [qsim.Key(seed).fold(n).generator().standard_normal(n) for seed in range(many)]
         yield f"Gaussian, n = {n}", Vectors.dense(np.array(draws, np.float32)), (*LEVELS, round(sqrt(n)))
     for cell in results.cells:
         trace = results.traces[cell.curve][0]
-        yield f"{cell.curve}, early", gradients(cell.run, np.zeros(trace.weights.size)), LEVELS
-        yield f"{cell.curve}, late", gradients(cell.run, trace.weights), LEVELS
+        for time, weights in zip(TIMES, (np.zeros(trace.weights.size), trace.weights), strict=True):
+            yield f"{cell.curve}, {time}", gradients(cell.run, weights), LEVELS
 
 
-def lengths(message: Levels) -> dict[str, float]:
-    """Return the bits of all rows by every codec, and by the references."""
+def lengths(message: Levels) -> dict[str, NDArray[np.float64]]:
+    """Return the bits of each row by every codec, and by the references."""
     floats = qsim.batch.Floats.of(message.vectors())
-    bits = {name: codec.size(floats if name == DENSE else message).sum() for name, codec in CODECS.items()}
-    n, s, rows = message.n, message.s, message.rows
+    bits = {name: codec.size(floats if name == DENSE else message).astype(np.float64) for name, codec in CODECS.items()}
+    n, s = message.n, message.s
     counts = np.diff(message.offsets).tolist()
     entropy = entropy_bits(message)
     # Of n H, telling zeros from non-zeros takes n H(k/n): what is left is for signs and levels.
-    places = [k * log2(n / k) + (n - k) * log2(n / (n - k)) if 0 < k < n else 0.0 for k in counts]
-    enumerative = sum(h - p + position_bits(n, k) for h, p, k in zip(entropy, places, counts, strict=True))
+    places = np.array([k * log2(n / k) + (n - k) * log2(n / (n - k)) if 0 < k < n else 0.0 for k in counts])
     kept = s * (s + sqrt(n))
-    bits[ENTROPY] = entropy.sum() + 32 * rows
-    bits[ENUMERATIVE] = enumerative + 32 * rows
-    bits[PAPER] = rows * ((3 + 1.5 * log2(2 * (s**2 + n) / kept)) * kept + 32)
-    bits[COURSE] = rows * (((s**2 if s > 1 else 0) + sqrt(n)) * (log2(n) + log2(2 * np.e)) + 32)
+    bits[ENTROPY] = entropy + 32
+    bits[ENUMERATIVE] = entropy - places + [position_bits(n, k) for k in counts] + 32
+    bits[PAPER] = np.full(message.rows, (3 + 1.5 * log2(2 * (s**2 + n) / kept)) * kept + 32)
+    bits[COURSE] = np.full(message.rows, ((s**2 if s > 1 else 0) + sqrt(n)) * (log2(n) + log2(2 * np.e)) + 32)
     return bits
 
 
-_TABLES: dict[int, pd.DataFrame] = {}
+@dataclass(frozen=True)
+class Encoded:
+    """The bits of each message of a kind, by code, and how many non-zeros there are in all."""
+
+    n: int
+    nonzeros: int
+    bits: dict[str, NDArray[np.float64]]
+
+
+def encoded(results: Results) -> dict[tuple[str, int], Encoded]:
+    """Return what was measured, by the name of the vectors and s."""
+    found = {}
+    for name, batch, levels in vectors(results):
+        for s in sorted(set(levels)):
+            message = qsim.QSGD(s).compress(batch, qsim.Key(0).fold(s).words(0, batch.rows))
+            found[name, s] = Encoded(batch.n, message.nonzeros, lengths(message))
+    return found
 
 
 def numbers(results: Results) -> pd.DataFrame:
     """Return for all vectors, s and codes: bits a coordinate and a non-zero, and the share of non-zeros."""
     import pandas as pd
 
-    if id(results) not in _TABLES:
-        rows: list[dict[str, Any]] = []
-        for name, batch, levels in vectors(results):
-            for s in sorted(set(levels)):
-                message = qsim.QSGD(s).compress(batch, qsim.Key(0).fold(s).words(0, batch.rows))
-                coordinates, nonzeros = batch.n * batch.rows, max(message.nonzeros, 1)
-                rows += [
-                    {
-                        "vectors": name,
-                        "n": batch.n,
-                        "s": s,
-                        "code": code,
-                        "bits a coordinate": bits / coordinates,
-                        "bits a non-zero": bits / nonzeros,
-                        "non-zeros": nonzeros / coordinates,
-                    }
-                    for code, bits in lengths(message).items()
-                ]
-        _TABLES[id(results)] = pd.DataFrame(rows)
-    return _TABLES[id(results)]
+    rows: list[dict[str, Any]] = []
+    for (name, s), found in results.once(encoded).items():
+        for code, bits in found.bits.items():
+            coordinates = found.n * bits.size
+            row = {"vectors": name, "n": found.n, "s": s, "code": code, "messages": bits.size}
+            row |= {"bits a coordinate": bits.sum() / coordinates}
+            row |= {"bits a non-zero": bits.sum() / max(found.nonzeros, 1), "non-zeros": found.nonzeros / coordinates}
+            rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def shortest(bits: dict[str, NDArray[np.float64]]) -> str:
+    """Return the shortest code, and those that the noise does not tell from it."""
+    codes = {code: bits[code] for code in CODECS}
+    best = min(codes, key=lambda code: codes[code].mean())
+    others = {code: length for code, length in codes.items() if code != best}
+    near = [code for code, found in compare(others, codes[best], ratio=True).items() if not found.beyond_noise]
+    if codes[best].size == 1:  # one message: nothing is known of the noise
+        near = []
+    return " or ".join((best, *near))
 
 
 def answers(results: Results) -> list[str]:
-    table = numbers(results)
-    coded = table[table["code"].isin(CODECS)]
-    wins, gaps = [], []
-    for name in dict.fromkeys(table["vectors"]):
-        found: dict[str, list[int]] = {}
+    found = results.once(encoded)
+    wins = []
+    for name in dict.fromkeys(name for name, _ in found):
+        best: dict[str, list[int]] = {}
         for s in LEVELS:
-            here = coded[(coded["vectors"] == name) & (coded["s"] == s)]
-            found.setdefault(str(here.loc[here["bits a coordinate"].idxmin(), "code"]), []).append(s)
-        listed = "; ".join(f"{code} at s = {', '.join(map(str, s))}" for code, s in found.items())
-        wins.append(f"\n- {name}: {listed}")
+            best.setdefault(shortest(found[name, s].bits), []).append(s)
+        shown = "; ".join(f"{code} at s = {', '.join(map(str, s))}" for code, s in best.items())
+        wins.append(f"{name}: {shown}")
+    large = {s: found[f"Gaussian, n = {LARGEST}", s] for s in (*LEVELS, round(sqrt(LARGEST)))}
+    gaps, spreads = [], [0.0]
     for code in DRAWN:
-        ratios = [
-            at(table, f"Gaussian, n = {LARGEST}", s, code) / at(table, f"Gaussian, n = {LARGEST}", s, ENTROPY)
-            for s in LEVELS
-        ]
-        gaps.append(f"\n- {code}: {min(ratios):.3f} (s = {LEVELS[int(np.argmin(ratios))]}) to {max(ratios):.3f}")
+        ratios = [large[s].bits[code] / large[s].bits[ENTROPY] for s in LEVELS]
+        means = [float(ratio.mean()) for ratio in ratios]
+        spreads += [float(np.ptp(ratio) / ratio.mean()) for ratio in ratios]
+        gaps.append(f"{code}: {min(means):.3f} (s = {LEVELS[int(np.argmin(means))]}) to {max(means):.3f}")
     root = round(sqrt(LARGEST))
-    dense = at(table, f"Gaussian, n = {LARGEST}", root, "Elias omega, dense")
-    best = at(table, f"Gaussian, n = {LARGEST}", root, "rANS")
-    holds = {
-        bound: [
-            s
-            for s in LEVELS
-            if at(table, f"Gaussian, n = {LARGEST}", s, ENTROPY) > at(table, f"Gaussian, n = {LARGEST}", s, bound)
-        ]
-        for bound in (PAPER, COURSE)
-    }
-    broken = " ".join(
-        f"The {bound} lies below the entropy, so it can't hold, at s = {', '.join(map(str, s))}."
-        if s
-        else f"The {bound} lies above the entropy for all s."
-        for bound, s in holds.items()
-    )
-    late = "".join(
-        f"\n- {data}, s = {s}: entropy {at(table, f'{data}, early', s, ENTROPY):.3f} and"
-        f" {at(table, f'{data}, late', s, ENTROPY):.3f}, Golomb-Rice"
-        f" {at(table, f'{data}, early', s, 'Golomb-Rice'):.3f} and {at(table, f'{data}, late', s, 'Golomb-Rice'):.3f}"
-        for data in (results.settings.data, "text")
-        for s in (1, FEW, 64)
-    )
+    dense, best_code = (large[root].bits[code].mean() / LARGEST for code in ("Elias omega, dense", "rANS"))
     return [
-        "The shortest of all codes:\n" + "".join(wins),
-        f"Length over the entropy, Gaussian vectors of n = {LARGEST:,}:\n" + "".join(gaps),
+        "The shortest of all codes; joined by or: not to be told apart by the noise over draws and"
+        f" workers.{listed(wins)}",
+        f"Length over the entropy, Gaussian vectors of n = {LARGEST:,}, over all s; the draws are within"
+        f" {100 * max(spreads):.2g}% of each other:{listed(gaps)}",
         f"At s = sqrt n = {root} (Gaussian, n = {LARGEST:,}) the dense Elias omega code takes {dense:.2f} bits a"
-        f" coordinate, against 2.8 in the paper's Corollary 3.3, and rANS {best:.2f}. {broken}",
-        "Bits a coordinate, early and late:\n" + late,
+        f" coordinate, against 2.8 in the paper's Corollary 3.3, and rANS {best_code:.2f}. "
+        + " ".join(_held(bound, {s: large[s] for s in LEVELS}) for bound in (PAPER, COURSE))
+        + " (No code of vectors whose coordinates can be exchanged is shorter on average than the entropy without the"
+        " scale, less 2 s log2(n + 1) bits for the shares of the levels.)",
+        "Bits a coordinate, early and late, and the ratio, paired by worker (the noise is that over workers):"
+        + listed(_early_and_late(results)),
     ]
 
 
-def at(table: pd.DataFrame, name: str, s: int, code: str) -> float:
-    """Return the bits a coordinate."""
-    here = table[(table["vectors"] == name) & (table["s"] == s) & (table["code"] == code)]
-    return float(here["bits a coordinate"].iloc[0])
+def _held(bound: str, found: dict[int, Encoded]) -> str:
+    """Say where a bound on the expected length is below what any code needs."""
+    broken = [
+        s
+        for s, here in found.items()
+        if here.bits[bound][0] < (here.bits[ENTROPY] - 32 - 2 * s * log2(here.n + 1)).mean()
+    ]
+    if broken:
+        return f"The {bound} is below what any code needs, so it can't hold, at s = {', '.join(map(str, broken))}."
+    above = all((here.bits[bound] > here.bits[ENTROPY]).all() for here in found.values())
+    return f"The {bound} lies above the entropy for all s." if above else f"The {bound} may hold for all s."
+
+
+def _early_and_late(results: Results) -> list[str]:
+    found = results.once(encoded)
+    pairs = {
+        (data, s, code): [found[f"{data}, {time}", s].bits[code] / found[f"{data}, {time}", s].n for time in TIMES]
+        for data in (results.settings.name, "text")
+        for s in (1, FEW, 64)
+        for code in (ENTROPY, "Golomb-Rice")
+    }
+    ratios: dict[Any, Comparison] = compare(
+        {str(key): late / early for key, (early, late) in pairs.items()},
+        np.ones(results.settings.workers),
+        results.settings.bands,
+        ratio=True,
+    )
+    return [
+        f"{data}, s = {s}, {code}: {pair[0].mean():.3f} and {pair[1].mean():.3f}, {ratios[str((data, s, code))]}"
+        for (data, s, code), pair in pairs.items()
+    ]
 
 
 def draw(results: Results) -> Figure:
-    import matplotlib as mpl
-    from matplotlib.figure import Figure
-
-    table = numbers(results)
+    table = results.once(numbers)
     largest = table[table["vectors"] == f"Gaussian, n = {LARGEST}"]
     largest = largest[largest["s"].isin(LEVELS)]
     gaussian = table[table["vectors"].str.startswith("Gaussian")]
-    features = qsim.datasets.load(results.settings.data).features
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(TEXT_WIDTH, 4.9), layout="constrained")
-        axes = figure.subplots(2, 3)
-        _lines(axes[0, 0], largest, "s", "bits a coordinate", "(a) Gaussian, n = 10$^6$")
-        for ax, name, title in (
-            (axes[0, 1], f"{results.settings.data}, late", f"(b) {results.settings.data}, late, n = {features}"),
-            (axes[0, 2], "text, late", f"(c) text-like, late, n = {TEXT.features:,}"),
-        ):
-            _lines(ax, table[table["vectors"] == name], "s", "bits a coordinate", title)
-        _lines(axes[1, 0], largest, "s", "bits a non-zero", "(d) Gaussian, n = 10$^6$")
-        _lines(axes[1, 1], gaussian[gaussian["s"] == FEW], "n", "bits a non-zero", f"(e) Gaussian, s = {FEW}")
-        root = gaussian[gaussian["s"] == np.sqrt(gaussian["n"]).round()]
-        _lines(axes[1, 2], root, "n", "bits a coordinate", "(f) Gaussian, s = $\\sqrt{n}$")
+    data, features = results.settings.name, results.settings.load().features
+    root = gaussian[gaussian["s"] == np.sqrt(gaussian["n"]).round()]
+    shown = (
+        (largest, "s", "bits a coordinate", "Gaussian, n = 10$^6$"),
+        (table[table["vectors"] == f"{data}, late"], "s", "bits a coordinate", f"{data}, late, n = {features}"),
+        (table[table["vectors"] == "text, late"], "s", "bits a coordinate", f"text-like, late, n = {TEXT.features:,}"),
+        (largest, "s", "bits a non-zero", "Gaussian, n = 10$^6$"),
+        (gaussian[gaussian["s"] == FEW], "n", "bits a non-zero", f"Gaussian, s = {FEW}"),
+        (root, "n", "bits a coordinate", "Gaussian, s = $\\sqrt{n}$"),
+    )
+    with sheet(2, 3, height=4.9) as (figure, axes):
+        for ax, (part, x, y, _) in zip(axes.flat, shown, strict=True):
+            _lines(ax, part, x, y)
         axes[1, 2].axhline(2.8, color="0.6", linewidth=0.8, linestyle="--")
-        figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
+        letters(axes.flat, [title for *_, title in shown])
+        legend_below(figure, axes.flat)
     return figure
 
 
-def _lines(ax: Axes, table: pd.DataFrame, x: str, y: str, title: str) -> None:
+def _lines(ax: Axes, table: pd.DataFrame, x: str, y: str) -> None:
     looks: dict[str, dict[str, Any]] = {code: look(place + 1) | {"markersize": 2.5} for place, code in enumerate(DRAWN)}
     looks |= {
         "rANS": looks["rANS"] | {"color": "#7B3294"},  # grey is for bounds
@@ -260,7 +301,6 @@ def _lines(ax: Axes, table: pd.DataFrame, x: str, y: str, title: str) -> None:
     if ax.get_ylim()[1] < 20 * ax.get_ylim()[0]:
         ax.set_yticks([2, 3, 5, 10], labels=["2", "3", "5", "10"])
         ax.yaxis.set_minor_formatter("")
-    ax.set_title(title, loc="left")
 
 
 study = Study(

@@ -6,13 +6,29 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 import qsim
-from qsim.batch import Arrays, Vectors
+from qsim.batch import Arrays, Memory, Vectors
 from qsim.datasets.block import Block
 from qsim.engines import Engine, Processes, Serial, Session
 from qsim.keys import Purpose
-from qsim.study import STYLE, TEXT_WIDTH, Cell, Results, Settings, Study, look
+from qsim.methods import Task
+from qsim.study import (
+    COLUMN_WIDTH,
+    Band,
+    Cell,
+    Results,
+    Settings,
+    Study,
+    compare,
+    draw_band,
+    legend_below,
+    letters,
+    listed,
+    sheet,
+)
+from qsim.study.statistics import band
 from qsim.worker import Job, Order, Reply
 
 if TYPE_CHECKING:
@@ -44,7 +60,8 @@ class _ComputingSession(Session):
 
     def round(self, order: Order) -> Iterator[Reply]:
         for block in self._blocks:
-            self._job.method.work(order.task, order.round, self._job.objective, block, order.weights, {}, self._key)
+            task = Task(order.task, order.round, order.weights, self._key)
+            self._job.method.work(task, self._job.objective, block, Memory(block.support, {}))
         return (Reply(worker, self._header, self._packet) for worker in range(1))
 
     def snapshot(self) -> Arrays:
@@ -57,9 +74,12 @@ class _ComputingSession(Session):
         pass
 
 
+ALONE = "computing alone"
+
+
 def engines() -> dict[str, Engine]:
     return {
-        "computing alone": Computing(),
+        ALONE: Computing(),
         "Serial": Serial(),
         "Serial, 2 threads": Serial(threads=2),
         "2 Processes": Processes(2),
@@ -69,7 +89,8 @@ def engines() -> dict[str, Engine]:
 def sources(settings: Settings) -> dict[int, qsim.datasets.Source]:
     """Return the data by dimension."""
     if settings.data != SYNTHETIC:
-        source = qsim.datasets.Builtin(settings.data)
+        source = qsim.datasets.load(settings.data).source
+        assert source is not None
         return {source.load().features: source}
     return {d: qsim.datasets.Synthetic(ROWS, d, NONZEROS) for d in DIMENSIONS}
 
@@ -113,70 +134,83 @@ def setting(settings: Settings) -> str:
     return (
         f"Mini-batch SGD with {BATCH} rows a worker and round, QSGD with s = 4 in the varint code, the sparse sum sent"
         f" back, on {data}, shuffled over W workers, constant step 0.5. The median of {settings.rounds} rounds without"
-        f" the first, over {settings.seeds} seeds, on the machine that the provenance names. These are times: they"
-        " differ from run to run and between machines."
+        f" the first, geometric means over {settings.seeds} seeds, on the machine that the provenance names. Bands and"
+        f" intervals: {settings.bands.words} over seeds of the logarithms, those of a list jointly (Bonferroni);"
+        " t-tests with Holm's rule at 5%. These are times: they differ from run to run and between machines."
     )
 
 
+def times(results: Results) -> dict[str, NDArray[np.float64]]:
+    """Return for each curve, and each seed of it, the median of the seconds of its rounds without the first."""
+    found: dict[str, list[float]] = {}
+    for cell, seconds in zip(results.cells, results.seconds, strict=True):
+        found.setdefault(cell.curve, []).append(float(np.median(seconds[1:] or seconds)))
+    return {name: np.array(medians) for name, medians in found.items()}
+
+
+def places(settings: Settings) -> Iterator[tuple[int, int]]:
+    """Yield all dimensions and numbers of workers."""
+    for d in sources(settings):
+        for workers in grid(settings):
+            yield d, workers
+
+
+def timed(results: Results, engine: str, d: int, workers: int) -> Band:
+    """Return the geometric mean over seeds, in milliseconds."""
+    samples = 1e3 * times(results)[curve(engine, d, workers)][:, None]
+    return band(np.array([float(workers)]), samples, results.settings.bands, logarithmic=True)
+
+
 def numbers(results: Results) -> pd.DataFrame:
-    """Return milliseconds a round, and how often the time of computing alone that is."""
+    """Return milliseconds a round, with an interval over seeds, and how often the time of computing alone that is."""
     import pandas as pd
 
-    times: dict[str, list[float]] = {}
-    for cell, seconds in zip(results.cells, results.seconds, strict=True):
-        times.setdefault(cell.curve, []).extend(seconds[1:] or seconds)
-    rows = []
-    for d in sources(results.settings):
-        for workers in grid(results.settings):
-            medians = {name: float(np.median(times[curve(name, d, workers)])) for name in engines()}
-            rows += [
-                {
-                    "engine": name,
-                    "d": d,
-                    "workers": workers,
-                    "ms": 1e3 * t,
-                    "over computing": t / medians["computing alone"],
-                }
-                for name, t in medians.items()
-            ]
+    rows: list[dict[str, Any]] = []
+    for d, workers in places(results.settings):
+        alone = timed(results, ALONE, d, workers).mean[0]
+        for name in engines():
+            found = timed(results, name, d, workers)
+            row: dict[str, Any] = {"curve": curve(name, d, workers), "engine": name, "d": d, "workers": workers}
+            row |= {"seeds": results.settings.seeds, "ms": found.mean[0], "ms_low": found.low[0]}
+            rows.append(row | {"ms_high": found.high[0], "over computing": found.mean[0] / alone})
     return pd.DataFrame(rows)
 
 
 def answers(results: Results) -> list[str]:
-    table = numbers(results).set_index(["engine", "d", "workers"])
-    first, second = [], []
-    for d in sources(results.settings):
-        for workers in grid(results.settings):
-            at = {name: table.loc[(name, d, workers)] for name in engines()}
-            overhead = 100 * (at["Serial"]["over computing"] - 1)
-            first.append(
-                f"\n- d = {d:,}, W = {workers:,}: {at['Serial']['ms']:.2f} ms, {overhead:.0f}% over computing alone"
-            )
-            gains = {
-                name: at["Serial"]["ms"] / at[name]["ms"] for name in engines() if name.startswith(("Serial,", "2"))
-            }
-            listed = ", ".join(f"{name} {gain:.2f} times as fast as Serial" for name, gain in gains.items())
-            second.append(f"\n- d = {d:,}, W = {workers:,}: {listed}")
-    return ["By `Serial`:\n" + "".join(first), "\n" + "".join(second)]
+    found, here = times(results), list(places(results.settings))
+    seeds = np.ones(results.settings.seeds)  # ratios are compared with 1, so that all of them are one list
+    overhead = {at: found[curve("Serial", *at)] / found[curve(ALONE, *at)] for at in here}
+    speed = {
+        (name, at): found[curve("Serial", *at)] / found[curve(name, *at)]
+        for at in here
+        for name in engines()
+        if name not in (ALONE, "Serial")
+    }
+    over = compare({str(at): ratio for at, ratio in overhead.items()}, seeds, results.settings.bands, ratio=True)
+    gains = compare({str(key): ratio for key, ratio in speed.items()}, seeds, results.settings.bands, ratio=True)
+    first = [
+        f"d = {d:,}, W = {workers:,}: {timed(results, 'Serial', d, workers).mean[0]:.2f} ms, {over[str((d, workers))]}"
+        for d, workers in here
+    ]
+    second = [f"{name}, d = {d:,}, W = {workers:,}: {gains[str((name, (d, workers)))]}" for name, (d, workers) in speed]
+    return [
+        f"By `Serial`, and against computing alone:{listed(first)}",
+        f"The speed against `Serial` (below 1 times: slower):{listed(second)}",
+    ]
 
 
 def draw(results: Results) -> Figure:
-    import matplotlib as mpl
-    from matplotlib.figure import Figure
-
-    table = numbers(results)
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(TEXT_WIDTH, 2.5), layout="constrained")
-        shown = list(sources(results.settings))
-        axes = np.atleast_1d(figure.subplots(1, len(shown), sharey=True))
-        for letter, d, ax in zip("ab", shown, axes, strict=False):
+    shown = list(sources(results.settings))
+    with sheet(1, len(shown), height=2.6, width=COLUMN_WIDTH, sharey=True) as (figure, axes):
+        for d, ax in zip(shown, axes[0], strict=True):
             for place, name in enumerate(engines()):
-                line = table[(table["d"] == d) & (table["engine"] == name)]
-                ax.plot(line["workers"], line["ms"], label=name, **look(place))
+                parts = [timed(results, name, d, workers) for workers in grid(results.settings)]
+                joined = (np.concatenate([getattr(p, end) for p in parts]) for end in ("at", "mean", "low", "high"))
+                draw_band(ax, Band(*joined), place, name, log=True)
             ax.set(xscale="log", yscale="log", xlabel="workers")
-            ax.set_title(f"({letter}) d = {d:,}", loc="left")
-        axes[0].set_ylabel("milliseconds a round")
-        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
+        letters(axes[0], [f"d = {d:,}" for d in shown])
+        axes[0, 0].set_ylabel("milliseconds a round")
+        legend_below(figure, axes[0])
     return figure
 
 
@@ -186,7 +220,7 @@ study = Study(
         "How long does a round take, and how much of it is not computing?",
         "What do threads and processes gain?",
     ),
-    defaults=Settings(data=SYNTHETIC, workers=1000, rounds=20, seeds=3),
+    defaults=Settings(data=SYNTHETIC, workers=1000, rounds=20, seeds=5),
     cells=cells,
     setting=setting,
     answers=answers,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +15,19 @@ from qsim.codecs import RANS, Codec, FixedWidth
 from qsim.compressors import Compressor
 from qsim.datasets import DataError
 from qsim.datasets.block import Block
-from qsim.study import STYLE, TEXT_WIDTH, Cell, Results, Settings, Study, look
+from qsim.study import (
+    Cell,
+    Results,
+    Settings,
+    Study,
+    compare,
+    leads,
+    legend_below,
+    letters,
+    listed,
+    look,
+    sheet,
+)
 from qsim.weights import Replica
 
 if TYPE_CHECKING:
@@ -25,6 +38,7 @@ N = 2**13
 LEVELS = (1, 4, 16, 64, 256)
 OBJECTIVE = qsim.LogisticRegression(l2=1e-4)
 DRAWS = 5
+BUDGETS = (1.1, 2.1, 4.1)
 Way = tuple[Compressor, Codec | None]
 
 
@@ -71,10 +85,10 @@ def cells(settings: Settings) -> list[Cell]:
     """Train on the data set: the gradients at the first and at the last weights are the recorded vectors."""
     if settings.vectors is not None:
         recorded(settings.vectors)
-    data = qsim.datasets.load(settings.data)
+    data = settings.load()
     return [
         Cell(
-            settings.data,
+            settings.name,
             qsim.Run(
                 data,
                 objective=OBJECTIVE,
@@ -89,7 +103,7 @@ def cells(settings: Settings) -> list[Cell]:
 
 
 def setting(settings: Settings) -> str:
-    data = qsim.datasets.load(settings.data)
+    data = settings.load()
     given = "" if settings.vectors is None else f" The vectors of {settings.vectors} are in the last panel."
     return (
         f"{settings.workers} clients, n = {N}: independent Gaussian and Student t (3 degrees of freedom) coordinates,"
@@ -98,7 +112,10 @@ def setting(settings: Settings) -> str:
         f" iterations of uncompressed gradient descent with step 1/L (late).{given} Every client compresses with a key"
         " of its own; the server averages what it decodes. Error: W ||mean of decoded - mean||^2 over the mean of"
         " ||v||^2, W the number of clients: omega for independent, unbiased clients whose error attains omega"
-        f" ||v||^2. Averages of {DRAWS} draws of keys. Bits: whole packets, without the stream header. Limits, for"
+        f" ||v||^2. Averages of {DRAWS} draws of keys; the noise is the spread over draws of keys and vectors: methods"
+        " are compared on the same ones, by t-tests of the logarithms with Holm's rule at 5%."
+        " Bits: whole packets, without the stream header."
+        " Limits, for"
         " independent Gaussian coordinates and long vectors: 2^(-2R) is the least error of one client at R bits"
         " (Shannon 1959); 1/(2^(2R) - 1) is that error after scaling to be unbiased (as in EDEN, Vargaftik et al."
         " 2022). Neither bounds the error on other vectors, which can be easier."
@@ -115,8 +132,8 @@ def sources(results: Results) -> dict[str, list[NDArray[np.float32]]]:
     found = {
         "Gaussian": [random.standard_normal(shape).astype(np.float32) for random in randoms],
         "Student t": [random.standard_t(3, shape).astype(np.float32) for random in randoms],
-        f"{settings.data}, early": [gradients(cell.run, np.zeros(weights.size))],
-        f"{settings.data}, late": [gradients(cell.run, weights)],
+        f"{cell.curve}, early": [gradients(cell.run, np.zeros(weights.size))],
+        f"{cell.curve}, late": [gradients(cell.run, weights)],
     }
     if settings.vectors is not None:
         found[Path(settings.vectors).name] = [recorded(settings.vectors)]
@@ -131,8 +148,8 @@ def gradients(run: qsim.Run, weights: NDArray[np.float64]) -> NDArray[np.float32
     return np.asarray(update.to_dense(), np.float32)
 
 
-def measure(way: Way, rows: NDArray[np.float32]) -> tuple[float, float]:
-    """Return bits a coordinate and the normalised error, averaged over draws of keys."""
+def measure(way: Way, rows: NDArray[np.float32]) -> tuple[float, list[float]]:
+    """Return bits a coordinate, averaged over draws of keys, and the normalised error of each draw."""
     channel = qsim.Channel(*way)
     batch, true = Vectors.dense(rows), rows.mean(0, dtype=np.float64)
     scale = (rows.astype(np.float64) ** 2).sum() / len(rows) ** 2
@@ -143,84 +160,101 @@ def measure(way: Way, rows: NDArray[np.float32]) -> tuple[float, float]:
         mean = channel.unpack(header, packets, keys).to_dense().mean(0, dtype=np.float64)
         bits += float(np.sum(packets.bits)) / rows.size / DRAWS
         errors.append(float(((mean - true) ** 2).sum()) / scale)
-    return bits, float(np.mean(errors))
+    return bits, errors
 
 
-_TABLES: dict[int, pd.DataFrame] = {}
+@dataclass(frozen=True)
+class Point:
+    """What a way costs and does: bits a coordinate, and the errors of all draws of vectors and keys."""
+
+    curve: str
+    way: Way
+    bits: float
+    errors: NDArray[np.float64]
+
+    @property
+    def error(self) -> float:
+        return float(self.errors.mean())
+
+
+def measured(results: Results) -> dict[str, list[Point]]:
+    """Return the points of every way on all vectors, by the name of the vectors."""
+    found: dict[str, list[Point]] = {}
+    for name, arrays in sources(results).items():
+        for curve, curve_ways in ways(arrays[0].shape[1]).items():
+            for way in curve_ways:
+                bits, errors = zip(*(measure(way, rows) for rows in arrays), strict=True)
+                found.setdefault(name, []).append(Point(curve, way, float(np.mean(bits)), np.concatenate(errors)))
+    return found
 
 
 def numbers(results: Results) -> pd.DataFrame:
-    """Return bits a coordinate and the normalised error of every way on all vectors."""
+    """Return bits a coordinate and the normalised error of every way on all vectors, with its standard error."""
     import pandas as pd
 
-    if id(results) not in _TABLES:
-        found: list[dict[str, Any]] = []
-        for name, arrays in sources(results).items():
-            for curve, curve_ways in ways(arrays[0].shape[1]).items():
-                for way in curve_ways:
-                    bits, errors = np.mean([measure(way, rows) for rows in arrays], axis=0)
-                    found.append(
-                        {
-                            "vectors": name,
-                            "curve": curve,
-                            "way": str(way[0]),
-                            "bits a coordinate": bits,
-                            "error": errors,
-                        }
-                    )
-        _TABLES[id(results)] = pd.DataFrame(found)
-    return _TABLES[id(results)]
+    return pd.DataFrame(
+        {
+            "vectors": name,
+            "curve": point.curve,
+            "way": str(point.way[0]),
+            "bits a coordinate": point.bits,
+            "error": point.error,
+            "standard error": point.errors.std(ddof=1) / np.sqrt(point.errors.size),
+            "draws": point.errors.size,
+        }
+        for name, points in results.once(measured).items()
+        for point in points
+    )
 
 
 def answers(results: Results) -> list[str]:
-    table = numbers(results)
-    gaussian = table[table["vectors"] == "Gaussian"]
-    over = gaussian["error"] * (4 ** gaussian["bits a coordinate"] - 1)
-    near = "".join(
-        f"\n- {curve}: {over[gaussian['curve'] == curve].min():.3g} to {over[gaussian['curve'] == curve].max():.3g}"
-        for curve in dict.fromkeys(gaussian["curve"])
-        if "biased" not in curve
-    )
+    found = results.once(measured)
+    over: dict[str, list[float]] = {}
+    for point in found["Gaussian"]:
+        if "biased" not in point.curve:
+            over.setdefault(point.curve, []).append(point.error * (4**point.bits - 1))
     least = []
-    for name in dict.fromkeys(table["vectors"]):
-        for budget in (1.1, 2.1, 4.1):
-            here = table[(table["vectors"] == name) & (table["bits a coordinate"] <= budget)]
-            if len(here):
-                best = here.loc[here["error"].idxmin()]
-                least.append(
-                    f"\n- {name}, at most {budget} bits: {best['way']} ({best['curve']}), error {best['error']:.3g} at"
-                    f" {best['bits a coordinate']:.2f} bits"
-                )
+    for name, points in found.items():
+        for budget in BUDGETS:
+            here = {_name(point): point for point in points if point.bits <= budget}
+            if here:
+                best = min(here.values(), key=lambda point: point.error)
+                others = {key: point.errors for key, point in here.items() if point is not best}
+                lead = leads(_name(best), compare(others, best.errors, ratio=True))
+                least.append(f"{name}, at most {budget} bits: error {best.error:.3g} at {best.bits:.2f} bits, {lead}")
+    noise = max(float(point.errors.std(ddof=1) / point.error) for point in found["Gaussian"]) / np.sqrt(
+        found["Gaussian"][0].errors.size
+    )
     return [
-        "Error over 1/(2^(2R) - 1), Gaussian vectors, least to most over the points of a curve:\n" + near,
-        "The least error among the points measured:\n" + "".join(least),
+        "Error over 1/(2^(2R) - 1), Gaussian vectors, least to most over the points of a curve (standard errors are at"
+        f" most {100 * noise:.2g}%):"
+        + listed(f"{curve}: {min(ratios):.3g} to {max(ratios):.3g}" for curve, ratios in over.items()),
+        f"The least error among the points measured:{listed(least)}",
     ]
 
 
-def draw(results: Results) -> Figure:
-    import matplotlib as mpl
-    from matplotlib.figure import Figure
+def _name(point: Point) -> str:
+    return f"{str(point.way[0]).removeprefix('qsim.compressors.')} ({point.curve})"
 
-    table = numbers(results)
-    names = list(dict.fromkeys(table["vectors"]))
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(TEXT_WIDTH, 2.4 * ((len(names) + 1) // 2) + 0.7), layout="constrained")
-        axes = figure.subplots((len(names) + 1) // 2, 2, squeeze=False).ravel()
-        for ax in axes[len(names) :]:
+
+def draw(results: Results) -> Figure:
+    found = results.once(measured)
+    curves = list(dict.fromkeys(point.curve for points in found.values() for point in points))
+    rows = (len(found) + 1) // 2
+    with sheet(rows, 2, height=2.4 * rows + 0.7) as (figure, axes):
+        for ax in axes.flat[len(found) :]:
             ax.set_axis_off()
-        for ax, name, letter in zip(axes, names, "abcdefgh", strict=False):
-            here = table[table["vectors"] == name]
-            for place, curve in enumerate(dict.fromkeys(table["curve"])):
-                line = here[here["curve"] == curve].sort_values("bits a coordinate")
-                hollow = {"markerfacecolor": "none", "markersize": 6} if place >= 8 else {}  # the looks come again
-                ax.plot(line["bits a coordinate"], line["error"], label=curve, **look(place), **hollow)
+        for ax, (name, points) in zip(axes.flat, found.items(), strict=False):
+            for place, curve in enumerate(curves):
+                line = sorted((point.bits, point.error) for point in points if point.curve == curve)
+                ax.plot(*zip(*line, strict=True), label=curve, **look(place))
             if name == "Gaussian":
                 rates = np.linspace(0.05, 8, 200)
                 ax.plot(rates, 4.0**-rates, color="0.6", linestyle="--", label="limit $2^{-2R}$")
                 ax.plot(rates, 1 / (4.0**rates - 1), color="0.6", linestyle=":", label="limit $1/(2^{2R} - 1)$")
             ax.set(xscale="log", yscale="log", xlabel="bits a coordinate", ylabel="normalised error")
-            ax.set_title(f"({letter}) {name}", loc="left")
-        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
+        letters(axes.flat, list(found))
+        legend_below(figure, axes.flat)
     return figure
 
 

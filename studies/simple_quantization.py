@@ -5,64 +5,67 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import qsim
-from qsim.study import Cell, Panel, Results, Settings, Study, panels
+from qsim.compressors import Compressor
+from qsim.study import Cell, Panel, Results, Settings, Study, each_seed, listed, panels
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 UNCOMPRESSED, SIMPLE = "without quantization", "simple quantizer"
+COMPRESSORS: dict[str, Compressor] = {UNCOMPRESSED: qsim.Identity(), SIMPLE: qsim.QSGD(levels=1)}
 OBJECTIVE = qsim.LogisticRegression(l2=1e-4)
 
 
 def step(settings: Settings) -> float:
     """Return 1/L, the step at which gradient descent is sure to fall."""
-    return 1 / OBJECTIVE.smoothness(qsim.datasets.load(settings.data))
+    return 1 / OBJECTIVE.smoothness(settings.load())
 
 
 def cells(settings: Settings) -> list[Cell]:
-    method = qsim.GradientDescent(step=qsim.steps.Constant(step(settings)))
-    return [
-        Cell(
-            curve,
-            qsim.Run(
-                qsim.datasets.load(settings.data),
-                objective=OBJECTIVE,
-                method=method,
-                compressor=compressor,
-                workers=settings.workers,
-                rounds=settings.rounds,
-                seed=seed,
-                evaluate_every=5,
-            ),
+    data, method = settings.load(), qsim.GradientDescent(step=qsim.steps.Constant(step(settings)))
+
+    def run(compressor: Compressor, seed: int) -> qsim.Run:
+        return qsim.Run(
+            data,
+            objective=OBJECTIVE,
+            method=method,
+            compressor=compressor,
+            workers=settings.workers,
+            rounds=settings.rounds,
+            seed=seed,
+            evaluate_every=5,
         )
-        for curve, compressor in ((UNCOMPRESSED, qsim.Identity()), (SIMPLE, qsim.QSGD(levels=1)))
-        for seed in range(settings.seeds)
-    ]
+
+    return each_seed(settings, COMPRESSORS, run)
 
 
 def setting(settings: Settings) -> str:
-    data = qsim.datasets.load(settings.data)
     return (
-        f"Logistic regression (l2 = {OBJECTIVE.l2:g}) on {data.name} ({data.rows:,} rows, {data.features} features),"
-        f" shuffled over {settings.workers} workers. Every iteration each worker computes the gradient of its whole"
-        f" partition and sends the update (step 1/L = {step(settings):.3g}), as it is or quantized by"
-        " QSGD with the l2 norm and s = 1 (each coordinate to 0 or +- the norm); the server sends dense float32 weights"
-        f" back. {settings.statistics}"
+        f"Logistic regression (l2 = {OBJECTIVE.l2:g}) on {settings.dataset}, shuffled over {settings.workers} workers."
+        " Every iteration each worker computes the gradient of its whole partition and sends the update (step 1/L ="
+        f" {step(settings):.3g}), as it is or quantized by QSGD with the l2 norm and s = 1 (each coordinate to 0 or +-"
+        f" the norm); the server sends dense float32 weights back. {settings.statistics}"
     )
 
 
 def answers(results: Results) -> list[str]:
     sent = {curve: results.final(curve, "nonzeros") for curve in results.curves}
-    n = qsim.datasets.load(results.settings.data).features
+    others = [curve for curve in results.curves if curve != UNCOMPRESSED]  # compressors of one's own come behind
+    losses = results.compare(others, UNCOMPRESSED, "loss")
+    fewer = results.compare(others, UNCOMPRESSED, "nonzeros")
+    n = results.settings.load().features
     messages = results.settings.workers * results.settings.rounds
     return [
-        f"After {results.settings.rounds} iterations the loss is {results.final(UNCOMPRESSED, 'loss'):.5f} without and"
-        f" {results.final(SIMPLE, 'loss'):.5f} with quantization, a difference of"
-        f" {results.differences([SIMPLE], UNCOMPRESSED, 'loss')[SIMPLE]}.",
-        f"{sent[UNCOMPRESSED]:,.0f} without and {sent[SIMPLE]:,.0f} with quantization,"
-        f" {sent[UNCOMPRESSED] / sent[SIMPLE]:.1f} times fewer:"
-        f" {sent[SIMPLE] / messages:.2f} of {n} coordinates in a message, on"
-        f" average. At most sqrt(n) = {n**0.5:.1f} are expected, whatever the gradient.",
+        f"After {results.settings.rounds} iterations the loss is {results.final(UNCOMPRESSED, 'loss'):.5f}"
+        f" {UNCOMPRESSED}; with it, and the difference:"
+        + listed(f"{curve}: {results.final(curve, 'loss'):.5f}, {losses[curve]}" for curve in others),
+        f"{sent[UNCOMPRESSED]:,.0f} {UNCOMPRESSED}. At most sqrt(n) = {n**0.5:.1f} of n = {n} coordinates in a message"
+        " are expected of the simple quantizer, whatever the gradient. On average there are:"
+        + listed(
+            f"{curve}: {sent[curve] / messages:.2f} in a message, {sent[curve]:,.0f} in all,"
+            f" {sent[UNCOMPRESSED] / max(sent[curve], 1):.1f} times fewer ({fewer[curve].verdict})"
+            for curve in others
+        ),
     ]
 
 
@@ -86,4 +89,5 @@ study = Study(
     setting=setting,
     answers=answers,
     draw=draw,
+    carrier=UNCOMPRESSED,
 )

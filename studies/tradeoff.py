@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from functools import lru_cache
 from math import log2, sqrt
 from typing import TYPE_CHECKING, Any
@@ -9,18 +11,40 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import qsim
-from qsim.study import STYLE, TEXT_WIDTH, Cell, Results, Settings, Study, look
+from qsim.study import (
+    Cell,
+    Choice,
+    FewestRounds,
+    Reach,
+    Results,
+    Settings,
+    Study,
+    Tuning,
+    each_seed,
+    leads,
+    legend_below,
+    letters,
+    log_axes,
+    look,
+    sheet,
+    table,
+    unled,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
 LEVELS = (1, 2, 4, 8, 16, 32)
-MULTIPLES = (1, 2, 4)
-"""The steps that are tried: so many times what theory gives."""
+MULTIPLES = (1, 2, 4, 8)
+"""The steps that are tried: so many times 1/L."""
 TARGET = 0.01
+EVERY = 4
 OBJECTIVE = qsim.LogisticRegression(l2=1e-3)
-UNCOMPRESSED = "uncompressed"
+THEORY, TUNED = "theory's step", "tuned step"
+"""The steps that are shown."""
+Case = tuple[int, int]
+"""The number of levels (0: uncompressed) and of workers."""
 
 
 def fleets(settings: Settings) -> list[int]:
@@ -28,186 +52,200 @@ def fleets(settings: Settings) -> list[int]:
     return sorted({1, settings.workers})
 
 
-def theory_step(settings: Settings, levels: int | None, workers: int) -> float:
-    """Return 1/(L (1 + omega/W)): with it gradient descent falls for every W and omega (no levels: omega = 0)."""
-    data = qsim.datasets.load(settings.data)
-    omega = qsim.QSGD(levels).variance(data.features) if levels else 0.0
-    return 1 / (_smoothness(settings.data) * (1 + omega / workers))
+def cases(settings: Settings) -> dict[str, Case]:
+    """Return what is tuned, by name."""
+    return {name(s, workers): (s, workers) for workers in fleets(settings) for s in (0, *LEVELS)}
+
+
+def name(levels: int, workers: int) -> str:
+    return f"{f's = {levels}' if levels else 'uncompressed'}, W = {workers}"
+
+
+def curve(levels: int, workers: int, step: str) -> str:
+    return f"{name(levels, workers)}, {step}"
 
 
 @lru_cache
-def _smoothness(data: str) -> float:
-    return OBJECTIVE.smoothness(qsim.datasets.load(data))
+def full_step(settings: Settings) -> float:
+    """Return 1/L."""
+    return 1 / OBJECTIVE.smoothness(settings.load())
 
 
-def curve(levels: int | None, workers: int, multiple: int) -> str:
-    name = f"s = {levels}" if levels else UNCOMPRESSED
-    return f"{name}, W = {workers}, step x {multiple}"
+def theory_step(settings: Settings, levels: int, workers: int) -> float:
+    """Return 1/(L (1 + omega/W)): with it gradient descent falls for every W and omega (no levels: omega = 0)."""
+    omega = qsim.QSGD(levels).variance(settings.load().features) if levels else 0.0
+    return full_step(settings) / (1 + omega / workers)
 
 
-def cells(settings: Settings) -> list[Cell]:
-    data = qsim.datasets.load(settings.data)
-    return [
-        Cell(
-            curve(levels, workers, multiple),
-            qsim.Run(
-                data,
-                objective=OBJECTIVE,
-                method=qsim.GradientDescent(
-                    step=qsim.steps.Constant(multiple * theory_step(settings, levels, workers))
-                ),
-                compressor=qsim.QSGD(levels) if levels else qsim.Identity(),
-                workers=workers,
-                rounds=settings.rounds,
-                seed=seed,
-                evaluate_every=4,
-                until=qsim.until.Suboptimality(TARGET),
-            ),
-        )
-        for workers in fleets(settings)
-        for levels in (None, *LEVELS)
-        for multiple in MULTIPLES
-        for seed in range(settings.seeds)
-    ]
-
-
-def setting(settings: Settings) -> str:
-    data = qsim.datasets.load(settings.data)
-    return (
-        f"Logistic regression (l2 = {OBJECTIVE.l2:g}) on {data.name} ({data.rows:,} rows, {data.features} features),"
-        f" shuffled over W workers; full-batch updates quantized by QSGD with the l2 norm and s levels in the varint"
-        f" code. Iterations until the loss is within {TARGET:g} of its minimum, the mean over {settings.seeds} seeds;"
-        f' a run that needs more than {settings.rounds:,} iterations counts as not reaching it. "Theory\'s step" is'
-        ' 1/(L (1 + omega/W)), omega the variance bound of QSGD; "best step" is the one of'
-        f" {', '.join(map(str, MULTIPLES))} times it with the fewest iterations: every s gets the same number of tries."
-        " Theory's curves: iterations grow as 1 + omega/W, from those of the uncompressed run with step 1/L; bits an"
-        " iteration are at most (3 + 3/2 log2(2 (s^2 + n)/(s (s + sqrt n)))) s (s + sqrt n) + 32 (Alistarh et al. 2017,"
-        " Theorem 3.2, without its o(1) term: drawn for comparison, not a bound that holds at this n). Bits are of one"
-        " worker, way up, without the stream header."
+def run(settings: Settings, case: Case, step: float, seed: int) -> qsim.Run:
+    levels, workers = case
+    return qsim.Run(
+        settings.load(),
+        objective=OBJECTIVE,
+        method=qsim.GradientDescent(step=qsim.steps.Constant(step)),
+        compressor=qsim.QSGD(levels) if levels else qsim.Identity(),
+        workers=workers,
+        rounds=settings.rounds,
+        seed=seed,
+        evaluate_every=EVERY,
+        until=qsim.until.Suboptimality(TARGET),
     )
 
 
+def to_choose(settings: Settings, case: str, multiple: float, seed: int) -> qsim.Run:
+    """Return a run with 1/(4 m) of the iterations: a step m times as long should take 1/m of them."""
+    found = run(settings, cases(settings)[case], multiple * full_step(settings), seed)
+    return replace(found, rounds=int(settings.rounds / (4 * multiple)) + 1)
+
+
+def cells(settings: Settings, choices: Mapping[str, Choice]) -> list[Cell]:
+    shown = {}
+    for case_name, case in cases(settings).items():
+        shown[f"{case_name}, {THEORY}"] = (case, theory_step(settings, *case))
+        shown[f"{case_name}, {TUNED}"] = (case, choices[case_name].value * full_step(settings))
+    return each_seed(settings, shown, lambda way, seed: run(settings, *way, seed))
+
+
+def setting(settings: Settings) -> str:
+    return (
+        f"Logistic regression (l2 = {OBJECTIVE.l2:g}) on {settings.dataset}, shuffled over W workers; full-batch"
+        " updates quantized by QSGD with the l2 norm and s levels in the varint code. Iterations to the first evaluated"
+        f" one (every {EVERY}) with a loss within {TARGET:g} of its minimum; a run that needs more than"
+        f' {settings.rounds:,} does not reach it. "{THEORY.capitalize()}" is 1/(L (1 + omega/W)), omega the variance'
+        f' bound of QSGD; the "{TUNED}" is a multiple m of 1/L, chosen for each s and W with the same budget (last'
+        f" answer; to choose, m is given 1/(4 m) of the {settings.rounds:,} iterations)."
+        " Theory's curves: iterations grow as 1 + omega/W, from those of the uncompressed run with step 1/L; bits an"
+        " iteration are at most (3 + 3/2 log2(2 (s^2 + n)/(s (s + sqrt n)))) s (s + sqrt n) + 32 (Alistarh et al. 2017,"
+        " Theorem 3.2, without its o(1) term: drawn for comparison, not a bound that holds at this n). Bits are of one"
+        f" worker, way up. {settings.statistics} Here all means are geometric, with the intervals of logarithms."
+    )
+
+
+def reached(results: Results, levels: int, workers: int, step: str) -> dict[str, Reach]:
+    """Return the iterations and the bits of a worker to the target."""
+    shown = curve(levels, workers, step)
+    return {
+        "iterations": results.reach(shown, TARGET, axis="round"),
+        "bits to the target": results.reach(shown, TARGET, axis="bits_up", per=workers),
+    }
+
+
+def bits_an_iteration(results: Results, levels: int, workers: int, step: str) -> float:
+    """Return the mean bits of a worker's message, the stream's header included, over all iterations of all seeds."""
+    traces = results.traces[curve(levels, workers, step)]
+    sent = sum(trace.axis("bits_up")[-1] for trace in traces)
+    return float(sent / workers / sum(trace.axis("round")[-1] for trace in traces))
+
+
 def numbers(results: Results) -> pd.DataFrame:
-    """Return for each W, s and step: iterations to the target (infinite: not reached), bits of each, their product."""
+    """Return for each W, s and step: how many seeds reach the target, iterations and bits to it, bits an iteration."""
     import pandas as pd
 
     rows: list[dict[str, Any]] = []
     for workers in fleets(results.settings):
-        for levels in (None, *LEVELS):
-            for multiple in MULTIPLES:
-                traces = results.traces[curve(levels, workers, multiple)]
-                reached = all(trace.columns["suboptimality"][-1] <= TARGET for trace in traces)
-                iterations = [trace.columns["round"][-1] for trace in traces]
-                bits = [trace.columns["bits_up"][2:].mean() / workers for trace in traces]  # round 1 has the headers
-                mean = float(np.mean(iterations)) if reached else float("inf")
-                half = float(2 * np.std(iterations, ddof=1) / sqrt(len(traces))) if reached and len(traces) > 1 else 0.0
-                rows.append(
-                    {
-                        "workers": workers,
-                        "s": levels or 0,
-                        "multiple": multiple,
-                        "iterations": mean,
-                        "two standard errors": half,
-                        "bits an iteration": float(np.mean(bits)),
-                        "bits to the target": mean * float(np.mean(bits)),
-                    }
-                )
+        for levels in (0, *LEVELS):
+            for step in (THEORY, TUNED):
+                found = reached(results, levels, workers, step)
+                row: dict[str, Any] = {"curve": curve(levels, workers, step), "workers": workers, "s": levels}
+                row |= {"step": step, "seeds": results.settings.seeds, "reached": found["iterations"].reached}
+                for quantity, reach in found.items():
+                    row |= {quantity: reach.mean, f"{quantity}_low": reach.low, f"{quantity}_high": reach.high}
+                rows.append(row | {"bits an iteration": bits_an_iteration(results, levels, workers, step)})
     return pd.DataFrame(rows)
 
 
-def best(table: pd.DataFrame, workers: int, levels: int) -> Any:
-    """Return the row of the step with the fewest iterations."""
-    rows = table[(table["workers"] == workers) & (table["s"] == levels)]
-    return rows.loc[rows["iterations"].idxmin()]
-
-
-def by_theory(table: pd.DataFrame, workers: int, levels: int) -> Any:
-    """Return the row of theory's step."""
-    rows = table[(table["workers"] == workers) & (table["s"] == levels) & (table["multiple"] == 1)]
-    return rows.iloc[0]
-
-
-def predicted(results: Results, table: pd.DataFrame, workers: int, levels: int) -> tuple[float, float]:
+def predicted(results: Results, workers: int, levels: int) -> tuple[float, float]:
     """Return the iterations and bits an iteration of theory."""
-    n = qsim.datasets.load(results.settings.data).features
+    n = results.settings.load().features
     omega = qsim.QSGD(levels).variance(n)
-    iterations = by_theory(table, workers, 0)["iterations"] * (1 + omega / workers)
+    iterations = reached(results, 0, workers, THEORY)["iterations"].mean * (1 + omega / workers)
     kept = levels * (levels + sqrt(n))
     return iterations, (3 + 1.5 * log2(2 * (levels**2 + n) / kept)) * kept + 32
 
 
 def answers(results: Results) -> list[str]:
-    table = numbers(results)
-    lines: dict[str, list[str]] = {"theory": [], "bits": [], "product": []}
-    for workers in fleets(results.settings):
-        rows = {s: best(table, workers, s) for s in LEVELS}
-        given = {s: by_theory(table, workers, s) for s in LEVELS}
-        few, many = LEVELS[0], LEVELS[-1]
-        lines["theory"].append(
-            f"\n- W = {workers}: with theory's step "
-            + ", ".join(
-                f"s = {s}: {_count(given[s])} (theory {predicted(results, table, workers, s)[0]:,.0f})" for s in LEVELS
-            )
-            + f"; with the best step {', '.join(f's = {s}: {_count(rows[s])}' for s in LEVELS)}; uncompressed"
-            f" {_count(best(table, workers, 0))}."
+    fleet, steps = fleets(results.settings), (THEORY, TUNED)
+    iterations, bits, winners, close, off = {}, [], [], 0, []
+    for workers in fleet:
+        for levels in (0, *LEVELS):
+            expected = predicted(results, workers, levels)[0] if levels else float("nan")
+            theory = f"{expected:,.0f}" if np.isfinite(expected) else ""
+            measured = reached(results, levels, workers, THEORY)["iterations"]
+            if theory and np.isfinite(measured.mean):
+                inside = measured.low - EVERY <= expected <= measured.high + EVERY
+                close += inside
+                off += [] if inside else [name(levels, workers)]
+            found = [str(reached(results, levels, workers, step)["iterations"]) for step in steps]
+            iterations[name(levels, workers)] = [found[0], theory, found[1]]
+        few, many, none = (bits_an_iteration(results, s, workers, THEORY) for s in (LEVELS[0], LEVELS[-1], 0))
+        bits.append(
+            f"W = {workers}: {few:,.0f} at s = {LEVELS[0]}, {many:,.0f} at s = {LEVELS[-1]}, {none:,.0f} without"
         )
-        lines["bits"].append(
-            f"\n- W = {workers}: {rows[few]['bits an iteration']:,.0f} at s = {few},"
-            f" {rows[many]['bits an iteration']:,.0f} at s = {many},"
-            f" {best(table, workers, 0)['bits an iteration']:,.0f} uncompressed."
-        )
-        cheapest = min(LEVELS, key=lambda s: rows[s]["bits to the target"])
-        cost = rows[cheapest]["bits to the target"]
-        lines["product"].append(
-            f"\n- W = {workers}: s = {cheapest}, {cost:,.0f} bits a worker;"
-            f" {_times(rows[many], cost)} at s = {many}, {_times(best(table, workers, 0), cost)} without compression."
-            if np.isfinite(cost)
-            else f"\n- W = {workers}: no s reaches the target."
-        )
-    return ["\n" + "".join(part) for part in lines.values()]
+        shown = [curve(s, workers, TUNED) for s in LEVELS]
+        cheapest = results.cheapest(shown, TARGET)
+        if cheapest is None:
+            winners.append(f"W = {workers}: {unled(results, shown, TARGET)}.")
+        else:
+            best, others = cheapest
+            winners.append(f"W = {workers}: {leads(_s(best), {_s(other): found for other, found in others.items()})}.")
+    costs = {
+        name(s, workers): [reached(results, s, workers, step)["bits to the target"] for step in steps]
+        for workers in fleet
+        for s in (0, *LEVELS)
+    }
+    columns = (f"with {THEORY}", f"with the {TUNED}")
+    others = f"; not for {'; '.join(off)}" if off else ""
+    agreement = (
+        f"What theory says lies inside the interval over seeds, give or take the {EVERY} iterations between"
+        f" evaluations, in {close} of the {close + len(off)} cases in which the target is reached{others}. "
+        if close or off
+        else ""
+    )
+    return [
+        f"{agreement}Iterations to the target:" + table((columns[0], "as theory says", columns[1]), iterations),
+        f"With {THEORY}: {'; '.join(bits)} compression.",
+        f"{' '.join(winners)} Bits of a worker to the target:{table(columns, costs)}",
+    ]
 
 
-def _times(row: Any, cost: float) -> str:
-    bits = row["bits to the target"]
-    return f"{bits / cost:.1f} times as many" if np.isfinite(bits) else "it is not reached"
-
-
-def _count(row: Any) -> str:
-    if not np.isfinite(row["iterations"]):
-        return "not reached"
-    return f"{row['iterations']:,.0f} +- {row['two standard errors']:,.0f}"
+def _s(shown: str) -> str:
+    return shown.split(", ")[0]
 
 
 def draw(results: Results) -> Figure:
-    import matplotlib as mpl
-    from matplotlib.figure import Figure
-
-    table = numbers(results)
     quantities = ("iterations", "bits an iteration", "bits to the target")
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(TEXT_WIDTH, 2.6), layout="constrained")
-        axes = figure.subplots(1, 3)
-        for place, workers in enumerate(fleets(results.settings)):
-            theory = np.array([predicted(results, table, workers, s) for s in LEVELS]).T
-            lines = {
-                "best step": [[best(table, workers, s)[name] for s in LEVELS] for name in quantities],
-                "theory's step": [[by_theory(table, workers, s)[name] for s in LEVELS] for name in quantities],
-                "theory": [*theory, theory[0] * theory[1]],
-            }
-            for (name, values), dash in zip(lines.items(), ("-", "--", ":"), strict=True):
-                style = look(place) | {"linestyle": dash} | ({"marker": ""} if name == "theory" else {})
-                for ax, line in zip(axes, values, strict=True):
-                    ax.plot(LEVELS, line, label=f"W = {workers}, {name}", **style)
-        for ax, name in zip(axes, quantities, strict=True):
-            uncompressed = best(table, results.settings.workers, 0)[name]
-            ax.axhline(uncompressed, color="0.5", linewidth=0.8, label=f"W = {results.settings.workers}, uncompressed")
-        reached = np.isfinite(table["iterations"]).any()
-        for letter, ax, name in zip("abc", axes, quantities, strict=True):
-            ax.set(xscale="log", yscale="log" if reached else "linear", xlabel="levels s", ylabel=name)
+    at = np.array(LEVELS, float)
+    with sheet(1, 3, height=2.7) as (figure, axes):
+        for color, workers in enumerate(fleets(results.settings)):
+            for step, dash in ((TUNED, "-"), (THEORY, "--")):
+                found = [reached(results, s, workers, step) for s in LEVELS]
+                style = {"linestyle": dash, "color": look(color)["color"], "marker": look(color)["marker"]}
+                for ax, quantity in zip(axes[0], quantities, strict=True):
+                    if quantity in found[0]:
+                        ends = np.array([[r[quantity].mean, r[quantity].low, r[quantity].high] for r in found]).T
+                        ax.fill_between(at, ends[1], ends[2], color=style["color"], alpha=0.2, linewidth=0)
+                        middle = ends[0]
+                    else:
+                        middle = np.array([bits_an_iteration(results, s, workers, step) for s in LEVELS])
+                    ax.plot(at, middle, label=f"W = {workers}, {step}", **style)
+            theory = np.array([predicted(results, workers, s) for s in LEVELS]).T
+            for ax, line in zip(axes[0], (*theory, theory[0] * theory[1]), strict=True):
+                ax.plot(at, line, label=f"W = {workers}, theory", color=look(color)["color"], linestyle=":")
+        workers = results.settings.workers
+        without = reached(results, 0, workers, TUNED)
+        levels = (
+            without["iterations"].mean,
+            bits_an_iteration(results, 0, workers, TUNED),
+            without["bits to the target"].mean,
+        )
+        for ax, quantity, level in zip(axes[0], quantities, levels, strict=True):
+            ax.axhline(level, color="0.5", linewidth=0.8, label=f"W = {workers}, uncompressed, {TUNED}")
+            ax.set(xlabel="levels s", ylabel=quantity)
+            log_axes(ax, "x", "y")
             ax.set_xticks(LEVELS, labels=[str(s) for s in LEVELS])
             ax.minorticks_off()
-            ax.set_title(f"({letter})", loc="left")
-        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
+        letters(axes[0], ("", "", ""))
+        legend_below(figure, axes[0])
     return figure
 
 
@@ -215,8 +253,8 @@ study = Study(
     title="The trade-off: iterations to a target, bits an iteration, and their product",
     questions=(
         "How do the iterations fall with s?",
-        "How do the bits of an iteration grow?",
-        "Which s needs the fewest bits in all (with its best step)?",
+        "How do the bits of an iteration grow with s?",
+        "Which s needs the fewest bits in all (with its tuned step)?",
     ),
     defaults=Settings(data="adult", workers=8, rounds=1500, seeds=3),
     cells=cells,
@@ -224,4 +262,11 @@ study = Study(
     answers=answers,
     draw=draw,
     numbers=numbers,
+    tuning=Tuning(
+        "multiple of 1/L as step",
+        lambda settings: list(cases(settings)),
+        to_choose,
+        MULTIPLES,
+        FewestRounds(TARGET),
+    ),
 )

@@ -3,11 +3,37 @@
 import os
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
+import pytest
 from hypothesis import settings
+
+from qsim.storage import user_cache
 
 sys.path.insert(0, str(Path(__file__).parent))  # the oracles
 os.environ.setdefault("MPLBACKEND", "Agg")
 
 settings.register_profile("qsim", deadline=None, print_blob=True, max_examples=60)
 settings.load_profile("qsim")
+
+
+def fresh_cache(folder: Path) -> Path:
+    """Make a cache folder with the compiled kernels and solved optima of the user's, and nothing else."""
+    for name in ("kernels", "optima"):
+        (_SHARED / name).mkdir(parents=True, exist_ok=True)
+        (folder / name).symlink_to(_SHARED / name)
+    return folder
+
+
+_SHARED = user_cache().resolve()
+_TEMPORARY = TemporaryDirectory(prefix="qsim-tests-")
+os.environ["QSIM_CACHE_DIR"] = str(fresh_cache(Path(_TEMPORARY.name)))  # tests change qsim: the user's cells stay clean
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Set a cache folder without cells or logs."""
+    folder = tmp_path / "cache"
+    folder.mkdir()
+    monkeypatch.setenv("QSIM_CACHE_DIR", str(fresh_cache(folder)))
+    return folder

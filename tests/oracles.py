@@ -18,15 +18,33 @@ def fold(word: int, part: int) -> int:
 
 
 def uniform24(coordinate: int, word: int) -> int:
+    return draw32(coordinate, word) >> 8
+
+
+def draw32(coordinate: int, word: int) -> int:
     low, high = word & M32, word >> 32
     x = (coordinate & M32) ^ low
-    x ^= x >> 16
-    x = (x * 0x21F0AAAD) & M32
+    x ^= x >> 17
+    x = (x * 0xED5AD4BB) & M32
+    x ^= x >> 11
+    x ^= high
+    x = (x * 0xAC4C1B51) & M32
     x ^= x >> 15
-    x = (x + high) & M32
-    x = (x * 0x735A2D97) & M32
-    x ^= x >> 15
-    return x >> 8
+    x = (x * 0x31848BAB) & M32
+    return x ^ x >> 14
+
+
+def philox32(coordinate: int, word: int) -> int:
+    return philox([coordinate & M32, 0, 0, 0], [word & M32, word >> 32])[0]
+
+
+def philox(counter: list[int], key: list[int]) -> list[int]:
+    """Philox 4x32-10, as Salmon et al. 2011 give it."""
+    for _ in range(10):
+        one, other = counter[0] * 0xD2511F53, counter[2] * 0xCD9E8D57
+        counter = [other >> 32 ^ counter[1] ^ key[0], other & M32, one >> 32 ^ counter[3] ^ key[1], one & M32]
+        key = [(key[0] + 0x9E3779B9) & M32, (key[1] + 0xBB67AE85) & M32]
+    return counter
 
 
 def below(word: int, size: int) -> int:
@@ -69,13 +87,37 @@ def level(x: float, scale: np.float32, s: int, u: int) -> int:
 
 
 def qsgd(
-    coordinates: list[int], values: np.ndarray, s: int, word: int, norm: str = "l2"
+    coordinates: list[int], values: np.ndarray, s: int, word: int, norm: str = "l2", n: int = 0
 ) -> tuple[np.float32, dict[int, int]]:
-    """The message of one vector: its scale, and the non-zero levels by coordinate."""
+    """The message of one vector, of length n if that is more than its entries: its scale, and the levels but zeros."""
     size = l2_norm(coordinates, values) if norm == "l2" else float(max(map(abs, values), default=0.0))
     scale = up_to_float32(size)
     levels = {c: level(x, scale, s, uniform24(c, word)) for c, x in zip(coordinates, values, strict=True)}
+    entries = dict(zip(coordinates, values, strict=True))
+    if scale and max(n, len(coordinates)) >= 4096 * s * s:
+        for block in {c // 2048 for c in coordinates}:
+            inside = {c: x for c, x in entries.items() if c // 2048 == block}
+            levels |= thinned(block, {c: position(x, scale, s) for c, x in inside.items()}, inside, word)
     return scale, {c: found for c, found in levels.items() if found}
+
+
+def thinned(block: int, t: dict[int, np.float32], values: dict[int, float], word: int) -> dict[int, int]:
+    """The levels of a block, if it is thinned."""
+    largest = max(t.values())
+    if sum(x != 0 for x in values.values()) < 512 or largest > 2.0**-6:
+        return {}
+    j = next((j for j in range(24, 6, -1) if largest <= 2.0**-j), 6)
+    heads = candidates(block, j, word)
+    return {
+        c: (-1 if values[c] < 0 else 1) * int(c in heads and uniform24(c, word) < float(t[c]) * 2.0 ** (24 + j))
+        for c in t
+    }
+
+
+def candidates(block: int, j: int, word: int) -> set[int]:
+    """The coordinates of a block of which j coins show heads: coin l of 32 i + b is bit b of draw 64 l + i."""
+    coins = [[draw32(2048 * block + 64 * turn + i, fold(word, 2**63)) for i in range(64)] for turn in range(j)]
+    return {2048 * block + c for c in range(2048) if all(toss[c // 32] >> c % 32 & 1 for toss in coins)}
 
 
 def leb128(number: int) -> bytes:

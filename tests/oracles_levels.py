@@ -13,8 +13,8 @@ DRAWS = 2**24
 
 
 def lp_norm(coordinates: list[int], values: list[float], p: float) -> float:
-    """M (sum (|x| / M)^p)^(1/p) for p a multiple of 1/2, in 32 lanes by coordinate; powers by products."""
-    largest = max(map(abs, values), default=0.0)
+    """M (sum (|x| / M)^p)^(1/p) for p a multiple of 1/2, in 32 lanes by coordinate; M = 1 for p = 1."""
+    largest = max(map(abs, values), default=0.0) if p > 1 else 1.0
     if largest == 0:
         return 0.0
     lanes = [0.0] * 32
@@ -71,7 +71,7 @@ def dither(u: int) -> float:
 
 
 def dither_level(x: float, scale: float, s: int, u: int) -> int:
-    return math.floor(x * (s / scale) + dither(u) + 0.5) if scale else 0
+    return math.floor(x * (s / scale) + (u + 0.5) / DRAWS) if scale else 0
 
 
 def dither_value(level: int, scale: float, s: int, u: int) -> float:

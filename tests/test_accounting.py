@@ -35,9 +35,9 @@ class Toy(Method):
 
     def round(self, w, state, exchange):
         for _ in range(self.exchanges):
-            w.subtract(exchange("send", w))
+            w.subtract(exchange("send", w).vector)
 
-    def work(self, task, t, objective, block, weights, memory, key):
+    def work(self, task, objective, block, memory):
         return Vectors.dense(SENT[block.low : block.high])
 
 

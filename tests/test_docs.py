@@ -5,6 +5,7 @@ from __future__ import annotations
 import doctest
 import importlib
 import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -47,7 +48,30 @@ def test_readme_names_exist() -> None:
     for name in re.findall(r"python -m qsim\.study (\w+)", text):
         from qsim.study import catalog
 
-        assert name in {*catalog.names(), "list", "show", "all"}
+        assert name in {*catalog.names(), *catalog.VERBS}
+
+
+@needs_checkout
+def test_the_page_of_studies(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The worked study runs, from a script and by the page's commands; all its commands are understood."""
+    from qsim.study import cli
+
+    page = ROOT / "docs" / "studies.md"
+    study, traced = blocks(page, "python")
+    assert study.count("\n") < 40
+    (tmp_path / "batches.py").write_text(study)
+    monkeypatch.chdir(tmp_path)
+    commands = [shlex.split(line, comments=True) for text in blocks(page, "sh") for line in text.splitlines()]
+    assert len(commands) == 8
+    for words in commands:
+        assert words[:3] == ["python", "-m", "qsim.study"]
+        cli._parse(words[3:])
+        if "batches.py" in words and "parquet" not in words:
+            assert cli.main(words[3:]) == 0
+    assert {path.suffix for path in Path("paper_figures").glob("batches.*")} == {".pdf", ".png", ".csv", ".md", ".json"}
+    space: dict[str, object] = {}
+    exec(compile(study, "batches.py", "exec"), space)
+    exec(compile(traced, "studies.md", "exec"), space)
 
 
 @needs_checkout

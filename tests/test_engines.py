@@ -315,6 +315,8 @@ def test_processes_killed_while_they_are_revived() -> None:
 
             def round_while_hunted(order):
                 if order.round in (3, 8):
+                    for hunter in hunters:
+                        hunter.join()  # or a child might be killed three times in a row
                     for number in range(2):
                         hunters.append(threading.Timer(0.1 * order.round * number, hunt, (session, number)))
                         hunters[-1].start()

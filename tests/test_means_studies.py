@@ -1,8 +1,7 @@
-"""The studies of vectors: mean estimation and certificates."""
+"""The study of mean estimation, on recorded vectors."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +10,7 @@ import pytest
 
 import qsim
 from qsim.codecs import RANS
-from qsim.study import catalog, cli
+from qsim.study import cli
 
 SMALL = ["--data", "spark_sample", "--workers", "2", "--rounds", "2", "--seeds", "1"]
 
@@ -68,21 +67,3 @@ def test_bad_recorded_vectors_are_refused(
 def test_other_studies_refuse_recorded_vectors(recorded: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["show", "s_sweep", "--vectors", str(recorded)]) == 2
     assert "--vectors is not for this study" in capsys.readouterr().err
-
-
-def test_certificates_of_short_vectors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A study without runs writes all files; no exact variance is beyond its claim, and known ones are attained."""
-    found = catalog.find("certificates")[1]
-    monkeypatch.setitem(found.cells.__globals__, "LENGTHS", (4, 64))
-    monkeypatch.setitem(found.cells.__globals__, "FIXED_N", 64)
-    monkeypatch.setitem(found.cells.__globals__, "DRAWS", 20)
-    monkeypatch.setattr(catalog, "find", lambda name: (name, found))
-    assert cli.main(["certificates", "--out", str(tmp_path)]) == 0
-    assert len(list(tmp_path.iterdir())) == 5
-    assert json.loads((tmp_path / "certificates.json").read_text())["qsim"] == qsim.__version__
-    table = pd.read_csv(tmp_path / "certificates.csv")
-    exact = table[table["standard error"] == 0]
-    assert (exact["measured"] <= exact["claim"] * (1 + 1e-5)).all()
-    for curve in ("QSGD, max", "RandK, k = n/4", "TopK, k = n/4", "scaled sign", "subtractive dither, l2"):
-        here = table[table["curve"] == curve]
-        assert (here["measured"] >= 0.98 * here["claim"]).all(), curve

@@ -179,7 +179,7 @@ def test_optimum_is_one_and_is_cached(tmp_path, monkeypatch) -> None:
     assert all(
         objective.value(found.weights + 1e-3 * rng.standard_normal(data.features), data) > found.value for _ in range(5)
     )
-    (stored,) = tmp_path.rglob("logistic-*.npz")
+    (stored,) = tmp_path.rglob("optima/*.npz")
     monkeypatch.setattr(LogisticRegression, "_solve", lambda *_: pytest.fail("solved again"))
     assert objective.optimum(data).value == found.value
     monkeypatch.undo()

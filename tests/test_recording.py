@@ -1,4 +1,4 @@
-"""What is recorded and concluded: the columns of a trace, rules that end a run, and the statistics of results."""
+"""What is recorded: the columns of a trace, and rules that end a run."""
 
 from __future__ import annotations
 
@@ -7,13 +7,10 @@ from dataclasses import replace
 import numpy as np
 import oracles
 import pytest
-from scipy.stats import ttest_1samp
 
 import qsim
 from qsim.batch import Vectors
 from qsim.methods import Method
-from qsim.study import Results
-from qsim.study.results import Difference
 
 DATA = qsim.datasets.synthetic(40, 12, 4, seed=1)
 TEST = qsim.datasets.synthetic(30, 12, 4, seed=2)
@@ -68,6 +65,23 @@ def test_axes_are_cumulative_and_both_ways() -> None:
     assert trace.axis("bits").tolist() == np.cumsum(frame["bits_up"] + frame["bits_down"]).tolist()
     assert trace.axis("round").tolist() == [0, 1, 2, 3, 4, 5]
     assert trace.axis("loss").tolist() == frame["loss"].tolist()
+
+
+@pytest.mark.parametrize("weighting", ["rows", "workers"])
+def test_passes_count_the_rows_that_gradients_are_computed_of(weighting: str) -> None:
+    """A full gradient is a pass; a batch counts its rows, on every worker that has any."""
+    run = replace(RUN, weighting=weighting, evaluate_every=2)
+    assert qsim.simulate(run).frame["passes"].tolist() == [0, 1, 1, 1, 1, 1]
+    batches = replace(run, method=qsim.SGD(step=qsim.steps.Constant(1.0), batch=7))
+    trace = qsim.simulate(batches)
+    assert trace.frame["passes"].tolist() == pytest.approx([0] + [3 * 7 / 40] * 5)
+    assert trace.axis("passes").tolist() == pytest.approx([3 * 7 * t / 40 for t in range(6)])
+    idle = qsim.datasets.Dirichlet(alpha=0.01)
+    shards = idle.split(DATA, 20, qsim.Key(0).fold(qsim.keys.Purpose.PARTITION))
+    busy = np.count_nonzero(np.diff(shards.offsets))
+    assert busy < 20
+    frame = qsim.simulate(replace(batches, workers=20, partition=idle)).frame
+    assert frame["passes"].tolist() == pytest.approx([0] + [busy * 7 / 40] * 5)
 
 
 def test_a_bound_that_is_met_exactly_is_met() -> None:
@@ -131,7 +145,7 @@ class Scripted(Method):
         state["count"] = state.get("count", np.zeros(1)) + 1
         w.vector[:] = self.script[exchange.round] + state["count"][0]
 
-    def work(self, task, t, objective, block, weights, memory, key):
+    def work(self, task, objective, block, memory):
         return Vectors.dense(np.ones((block.workers, block.n), np.float32))
 
 
@@ -150,61 +164,3 @@ def test_the_servers_state_survives_a_checkpoint(tmp_path) -> None:
     resumed = qsim.simulate(run, checkpoint=tmp_path / "run.npz")
     assert resumed.weights.tolist() == [5.25] * 12
     assert resumed.frame.equals(qsim.simulate(run).frame)
-
-
-# Results: four seeds of three curves, with losses by hand.
-
-LOSSES = {
-    "a": [[1.0, 4.0], [2.0, 8.0], [3.0, 9.0], [2.0, 3.0]],
-    "b": [[1.5, 3.0], [2.0, 6.5], [2.0, 8.5], [4.0, 2.5]],
-    "c": [[1.0, 4.5], [1.0, 7.5], [1.0, 9.0], [1.0, 3.5]],
-}
-
-
-def results(losses: dict[str, list[list[float]]]) -> Results:
-    cells = [qsim.study.Cell(curve, None) for curve in losses for _ in losses[curve]]
-    traces = [
-        qsim.Trace({"round": np.arange(len(loss)), "loss": np.array(loss)}, np.zeros(1), {})
-        for seeds in losses.values()
-        for loss in seeds
-    ]
-    return Results(qsim.study.Settings("spark_sample", 2, 2, 4), cells, traces)
-
-
-def test_bands_of_a_curve_and_of_a_paired_difference() -> None:
-    found = results(LOSSES)
-    for minus, values in ((None, np.array(LOSSES["b"])), ("a", np.array(LOSSES["b"]) - LOSSES["a"])):
-        band = found.band("b", "loss", minus)
-        for t in (0, 1):
-            interval = ttest_1samp(values[:, t], 0).confidence_interval(0.95)
-            assert (band.mean[t], band.low[t], band.high[t]) == pytest.approx(
-                (values[:, t].mean(), interval.low, interval.high), rel=1e-12
-            )
-    one = results({"a": [[1.0, 4.0]]}).band("a", "loss")
-    assert one.mean.tolist() == one.low.tolist() == one.high.tolist() == [1.0, 4.0]
-
-
-def test_final_is_the_mean_at_the_last_round() -> None:
-    assert [results(LOSSES).final(curve, "loss") for curve in "abc"] == [6.0, 5.125, 6.125]
-
-
-def test_differences_hold_together_and_point_both_ways() -> None:
-    """k intervals at 1 - 5%/k each, against SciPy; a fall beyond the noise is one as much as a rise."""
-    found = results(LOSSES).differences(["b", "c"], "a", "loss")
-    for curve in "bc":
-        values = np.array(LOSSES[curve])[:, 1] - np.array(LOSSES["a"])[:, 1]
-        interval = ttest_1samp(values, 0).confidence_interval(1 - 0.05 / 2)
-        seen = found[curve]
-        assert (seen.mean, seen.low, seen.high) == pytest.approx((values.mean(), interval.low, interval.high))
-        assert seen.seeds == 4
-    fall = {"a": LOSSES["a"], "b": [[x, y - 1 - 0.01 * k] for k, (x, y) in enumerate(LOSSES["a"])]}
-    assert results(fall).differences(["b"], "a", "loss")["b"].beyond_noise
-    for low, high, beyond in ((1, 2, True), (-2, -1, True), (-1, 1, False), (0, 1, False), (-1, 0, False)):
-        assert Difference(0.5 * (low + high), low, high, 4).beyond_noise == beyond
-
-
-def test_curves_are_compared_at_rounds_that_all_have() -> None:
-    nan = float("nan")
-    found = results({"a": [[1, nan, 3, 4, 5], [1, 2, 3, 4, 5]], "b": [[1, 2, 3, nan], [1, 2, 7, 4]]})
-    assert found.rounds.tolist() == [0, 2]
-    assert found.final("b", "loss") == 5

@@ -104,10 +104,10 @@ class Growing(Method):
     """Every worker sends more from round to round: 1, 2,001, 4,001, ... non-zeros of 5 bytes each."""
 
     def round(self, w, state, exchange):
-        w.subtract(exchange("send", w))
+        w.subtract(exchange("send", w).vector)
 
-    def work(self, task, t, objective, block, weights, memory, key):
-        rows, size = block.high - block.low, 2000 * t + 1
+    def work(self, task, objective, block, memory):
+        rows, size = block.high - block.low, 2000 * task.round + 1
         value = np.concatenate([np.arange(1, size + 1) + worker for worker in range(block.low, block.high)])
         index = np.tile(np.arange(size, dtype=np.int32), rows)
         return Vectors(block.n, np.arange(rows + 1) * size, index, (value / 64).astype(np.float32))

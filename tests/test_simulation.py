@@ -155,8 +155,8 @@ def test_sparse_sum_lets_workers_follow_the_weights(monkeypatch) -> None:
     replica = run.start.weights(400, qsim.Key(0).fold(Purpose.START))
     aggregate = SparseSum.aggregate
 
-    def follow(self, total, first):
-        received, bits = aggregate(self, total, first)
+    def follow(self, total, state, key, first):
+        received, bits = aggregate(self, total, state, key, first)
         replica[:] *= 1 - 0.5 * 1e-3
         replica[received.index] -= received.value
         return received, bits
@@ -291,7 +291,7 @@ def test_divergence_is_an_error_that_says_where() -> None:
     with pytest.raises(NotFiniteError, match=r"worker \d+, round \d+: .*step"):
         qsim.simulate(replace(run, objective=qsim.LogisticRegression(l2=0.0)))
     with pytest.raises(ValueError, match="must stay below 1"):
-        qsim.simulate(run)
+        qsim.simulate(replace(run, method=qsim.GradientDescent(step=Constant(1e4))))
 
 
 @pytest.mark.parametrize(

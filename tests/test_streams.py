@@ -1,11 +1,11 @@
-"""A battery of statistical tests for the random stream of coordinates, and weak streams that it must find.
+"""A battery of statistical tests for the random streams of coordinates, and weak streams that it must find.
 
-False alarms: a test fails at a p-value below 1e-12, and the battery makes fewer than 700, so 7e-10 in all for fixed
+False alarms: a test fails at a p-value below 1e-12, and the battery makes fewer than 950, so 1e-9 in all for fixed
 keys. Power, at 2^18 draws: a cell of 256 that is off by 50% is found with probability 0.95, by 60% with
-0.99999; a correlation of 0.02 with 0.999. The planted streams below are all found.
+0.99999; a correlation of 0.02 with 0.999. The planted streams below are all found, among them the hash of two rounds
+that was the default once: draws 64 coordinates apart, and those of some pairs of workers, were related in it.
 
-Keys are folded here as the simulation folds them. The hash alone does not part raw words that differ in few bits of the
-high half: the last test shows it.
+Keys are folded here as the simulation folds them.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from itertools import pairwise
 import numpy as np
 import oracles
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.special import chdtrc, erfc, pdtr, pdtrc
 
@@ -28,8 +30,23 @@ Stream = Callable[[int, int], Draws]
 """Given a key's word and n, the 24-bit draws of coordinates 0 to n - 1."""
 
 
-def default(word: int, n: int, *, second: bool = True) -> Draws:
-    """The library's stream (a test below holds it to the oracle); `second=False` leaves out a round."""
+def drawn(word: np.uint64 | np.int64, n: int) -> Draws:
+    from qsim.kernels.strips import draw_run
+
+    out = np.empty(n, np.int32)
+    draw_run(word, 0, out)
+    return out.astype(np.int64)
+
+
+def default(word: int, n: int) -> Draws:
+    return drawn(np.uint64(word), n)
+
+
+def philox(word: int, n: int) -> Draws:
+    return drawn(np.uint64(word).view(np.int64), n)
+
+
+def two_rounds(word: int, n: int, *, second: bool = True) -> Draws:
     x = np.arange(n, dtype=np.uint32) ^ np.uint32(word & oracles.M32)
     x ^= x >> np.uint32(16)
     x *= np.uint32(0x21F0AAAD)
@@ -42,7 +59,7 @@ def default(word: int, n: int, *, second: bool = True) -> Draws:
 
 
 def one_round(word: int, n: int) -> Draws:
-    return default(word, n, second=False)
+    return two_rounds(word, n, second=False)
 
 
 def congruential(word: int, n: int) -> Draws:
@@ -65,6 +82,11 @@ def chi_square(cells: Draws, count: int) -> float:
 def correlation(a: Draws, b: Draws) -> float:
     z = ((a - 2**23 + 0.5) * (b - 2**23 + 0.5)).mean() / (2**48 / 12) * a.size**0.5
     return float(erfc(abs(z) / 2**0.5))
+
+
+def differences(a: Draws, b: Draws) -> float:
+    """The difference of independent draws, modulo 2^24, is uniform."""
+    return chi_square((a - b & 0xFFFFFF) >> 16, 256)
 
 
 def spacings(u: Draws, birthdays: int = 1024) -> float:
@@ -100,6 +122,7 @@ def of_one(u: Draws) -> Iterator[tuple[str, float]]:
         yield f"bit {bit}", float(erfc(abs((u >> bit & 1).mean() - 0.5) * (2 * u.size) ** 0.5))
     for lag in (1, 2, 3, 4, 8, 16, 31, 64, 255, 256, 1024, 65536):
         yield f"lag {lag}", correlation(u[lag:], u[:-lag])
+        yield f"differences, lag {lag}", differences(u[lag:], u[:-lag])
     even, odd = u[::2] >> 18, u[1::2] >> 18
     yield "pairs", chi_square(even << 6 | odd, 2**12)
     first, second, third = (u[k : u.size // 3 * 3 : 3] >> 20 for k in range(3))
@@ -113,6 +136,7 @@ def of_two(a: Draws, b: Draws) -> Iterator[tuple[str, float]]:
     yield "correlation", correlation(a, b)
     yield "pairs", chi_square((a >> 20) << 4 | b >> 20, 256)
     yield "low pairs", chi_square((a & 15) << 4 | b & 15, 256)
+    yield "differences", differences(a, b)
 
 
 def word(round: int, exchange: int, worker: int) -> int:
@@ -129,51 +153,48 @@ def findings(stream: Stream) -> list[str]:
     names = ("worker", "round", "exchange")
     for name, u in zip(names, draws[1:], strict=True):
         found += [(f"next {name}, {test}", p) for test, p in of_two(draws[0], u)]
-    workers = [stream(word(9, 0, w), N // 8) for w in range(9)]
-    for a, b in pairwise(workers):
+    workers = [stream(word(9, 0, w), N // 8) for w in range(65)]
+    for a, b in pairwise(workers[:9]):
         found += [(f"workers, {test}", p) for test, p in of_two(a, b)]
+    found += [("workers, differences", differences(a, b)) for a, b in pairwise(workers)]
+    found += [("workers, differences at lag 64", differences(u[64:], u[:-64])) for u in workers]
     for bit in range(32):
         for name, other in (("low word", here ^ 1 << bit), ("worker", word(5, 0, 7 ^ 1 << bit))):
             u = stream(other, N // 8)
             found += [(f"bit {bit} of the {name}, {test}", p) for test, p in of_two(draws[0][: N // 8], u)]
     across = np.stack([stream(word(r, 0, w), 64)[::16] for r in range(64) for w in range(64)]).T
     found += [(f"one coordinate over keys, top bits of {c}", chi_square(u >> 18, 64)) for c, u in enumerate(across)]
-    assert len(found) < 700
+    assert len(found) < 950
     return [f"{name}: p = {p:.1e}" for name, p in found if not p >= LEAST]
 
 
-def test_the_default_stream_passes() -> None:
-    assert findings(default) == []
+@pytest.mark.parametrize("stream", [default, philox])
+def test_the_streams_pass(stream: Stream) -> None:
+    assert findings(stream) == []
 
 
-@pytest.mark.parametrize("weak", [one_round, congruential, without_worker])
+@pytest.mark.parametrize("weak", [two_rounds, one_round, congruential, without_worker])
 def test_weak_streams_are_found(weak: Stream) -> None:
     assert findings(weak)
 
 
-def test_the_stream_above_is_the_oracle() -> None:
-    key = word(3, 1, 4)
-    assert default(key, 100).tolist() == [oracles.uniform24(c, key) for c in range(100)]
+coordinates = st.integers(0, 2**40)
+words = st.integers(0, oracles.M64)
 
 
-def test_words_that_were_not_folded_can_be_related() -> None:
-    """The high half is added before one multiplication only, so its top bit flips the top bit of every draw.
+@given(coordinates, words)
+def test_draws_are_the_oracles(first: int, word: int) -> None:
+    from qsim.kernels.strips import draw_run
 
-    And the low half only permutes the coordinates. Hence words must come from `Key.fold`.
-    """
-    here = word(5, 0, 7)
-    draws, other = default(here, N), default(here ^ 1 << 63, N)
-    assert correlation(draws, other) < LEAST
-    assert np.array_equal(default(here ^ 1, N)[::2], default(here, N)[1::2])
+    out = np.empty(3, np.int32)
+    for name, oracle in ((np.uint64(word), oracles.draw32), (np.uint64(word).view(np.int64), oracles.philox32)):
+        draw_run(name, first, out)
+        assert out.tolist() == [oracle(first + k, word) >> 8 for k in range(3)]
 
 
-@pytest.mark.xfail(
-    strict=True, reason="a known weakness of the hash: its second key word meets one multiplication only"
-)
-def test_differences_between_workers_are_uniform() -> None:
-    """Of some pairs of folded keys, about 1 in 80, the difference of the draws at one coordinate is not uniform.
-
-    Found by this battery: correlation and the pairs of top or low bits show nothing there.
-    """
-    a, b = (default(word(5, 0, worker), N // 8) for worker in (7, 7 ^ 1 << 23))
-    assert chi_square((a - b & 0xFFFFFF) >> 16, 256) >= LEAST
+def test_the_oracle_of_philox_gives_the_published_numbers() -> None:
+    """The known answers of the reference implementation, Random123."""
+    assert oracles.philox([0] * 4, [0] * 2) == [0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8]
+    assert oracles.philox([oracles.M32] * 4, [oracles.M32] * 2) == [0x408F276D, 0x41C83B0E, 0xA20BC7C6, 0x6D5451FD]
+    pi = [0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344, 0xA4093822, 0x299F31D0]
+    assert oracles.philox(pi[:4], pi[4:]) == [0xD16CFE09, 0x94FDCCEB, 0x5001E420, 0x24126EA1]

@@ -3,11 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +12,6 @@ from scipy.stats import ttest_1samp
 
 import qsim
 from qsim.study import Results, catalog, cli
-from qsim.study.results import Difference
 
 TINY = ["--data", "spark_sample", "--rounds", "10", "--seeds", "3", "--workers", "4"]
 
@@ -81,54 +75,13 @@ def test_numbers_are_those_of_the_runs(tmp_path: Path) -> None:
 
     finals = np.array([qsim.simulate(replace(run, seed=seed)).frame.iloc[-1] for seed in entry["seeds"]])
     columns = list(qsim.simulate(run).frame.columns)
-    last = numbers[numbers["curve"] == "s = 2"].iloc[-1]
+    last = numbers[(numbers["curve"] == "s = 2") & (numbers["axis"] == "round")].iloc[-1]
     for name in ("loss", "cumulative_bits_up", "cumulative_nonzeros"):
         sample = finals[:, columns.index(name)]
         interval = ttest_1samp(sample, 0).confidence_interval(0.95)
         assert last[name] == pytest.approx(sample.mean(), rel=1e-8)
         assert last[f"{name}_low"] == pytest.approx(interval.low, rel=1e-8)
         assert last[f"{name}_high"] == pytest.approx(interval.high, rel=1e-8)
-
-
-def test_paired_differences() -> None:
-    """Against SciPy's paired t-test: a shift in every seed is beyond the noise although the seeds differ by more."""
-    settings = qsim.study.Settings("spark_sample", 2, 2, 4)
-    noise = np.array([1.0, 5.0, 9.0, 2.0])
-
-    def trace(loss: float) -> qsim.Trace:
-        return qsim.Trace({"loss": np.array([0.0, loss])}, np.zeros(1), {})
-
-    shift = np.array([0.1, 0.12, 0.09, 0.11])
-    cells = [qsim.study.Cell(curve, None) for curve in "ab" for _ in range(4)]
-    results = Results(settings, cells, [trace(x) for x in (*noise, *(noise + shift))])
-    found = results.differences(["b"], "a", "loss")["b"]
-    interval = ttest_1samp(shift, 0).confidence_interval(0.95)
-    assert (found.mean, found.low, found.high) == pytest.approx((shift.mean(), interval.low, interval.high))
-    assert found.beyond_noise
-    assert "beyond the seed noise" in str(found)
-    assert not Difference(0.1, -0.1, 0.3, 4).beyond_noise
-    assert "noise is not known" in str(Difference(0.1, 0.1, 0.1, 1))
-
-
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        (["s_swep"], "did you mean 's_sweep'"),
-        (["s_sweep", "--data", "adlt"], "adult"),
-        (["nowhere.py"], "no study file"),
-        (["all", "seminar"], "all takes no further names"),
-        (["list", "seminar"], "list takes no names"),
-        (["show"], "show takes the name of one study"),
-        (["s_sweep", "--rounds", "0"], "rounds must be a whole number of at least 1"),
-        (["s_sweep", "--workers", "-3"], "workers"),
-        (["s_sweep", "--seeds", "0"], "seeds"),
-        (["s_sweep", "--data", "spark_sample", "--workers", "323"], "322"),
-    ],
-)
-def test_bad_requests_end_with_2_and_say_why(arguments, words, tmp_path, capsys) -> None:
-    assert study(*arguments, out=tmp_path) == 2
-    assert words in capsys.readouterr().err
-    assert not list(tmp_path.iterdir())
 
 
 def test_a_file_without_a_study_is_named(tmp_path: Path, capsys) -> None:
@@ -142,28 +95,6 @@ def test_an_output_folder_that_cannot_be_made(tmp_path: Path, capsys) -> None:
     (tmp_path / "file").write_text("")
     assert study("simple_quantization", *TINY, out=tmp_path / "file") == 2
     assert "is not a folder that can be written" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("name", ["seminar", "s_sweep"])  # on one thread, and on several
-def test_ctrl_c_stops_a_long_study_at_once(tmp_path: Path, name: str) -> None:
-    heard = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler)"  # also as a background job
-    program = f"{heard}; from qsim.study.cli import main; sys.exit(main())"
-    command = [sys.executable, "-c", program, name, "--rounds", "100000", "--seeds", "1", "--out", "out"]
-    environment = os.environ | {"PYTHONPATH": str(Path(qsim.__file__).parents[1])}
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment, cwd=tmp_path)
-    end = time.monotonic() + 60
-    while not (tmp_path / "out").exists() and time.monotonic() < end:
-        time.sleep(0.05)
-    time.sleep(2.0)
-    process.send_signal(signal.SIGINT)
-    try:
-        _, errors = process.communicate(timeout=20)
-    finally:
-        process.kill()
-    assert process.returncode == 130
-    assert "stopped" in errors
-    assert "Traceback" not in errors
-    assert not list((tmp_path / "out").iterdir())
 
 
 def test_runs_that_end_early_are_compared_up_to_the_first_end() -> None:
@@ -192,29 +123,6 @@ def test_importing_a_study_runs_nothing(monkeypatch) -> None:
     assert [catalog.find(name)[0] for name in catalog.names()] == catalog.names()
 
 
-def test_committed_figures_are_the_default_commands() -> None:
-    """The settings and versions of the runs behind each committed figure are those that the study has now."""
-    folder = Path(__file__).parents[1] / "paper_figures"
-    if not folder.is_dir():
-        pytest.skip("needs the checkout's paper_figures")
-    for name in catalog.names():
-        provenance = json.loads((folder / f"{name}.json").read_text())
-        found = catalog.find(name)[1]
-        first = {cell.curve: repr(cell.run) for cell in reversed(found.cells(found.defaults))}
-        assert provenance["settings"] == repr(found.defaults)
-        assert {curve: entry["run"] for curve, entry in provenance["curves"].items()} == first
-
-
-def test_the_study_of_engines_on_a_tiny_size(tmp_path: Path) -> None:
-    """It measures time, so only its shape is checked: every engine at every size, and all files."""
-    assert study("engines", *TINY, out=tmp_path) == 0
-    numbers = pd.read_csv(tmp_path / "engines.csv")
-    assert set(numbers["engine"]) == {"computing alone", "Serial", "Serial, 2 threads", "2 Processes"}
-    assert (numbers["ms"] > 0).all()
-    assert (numbers.loc[numbers["engine"] == "computing alone", "over computing"] == 1).all()
-    assert len(list(tmp_path.iterdir())) == 5
-
-
 def test_a_compressor_from_a_study_file_works_in_processes(tmp_path: Path) -> None:
     """The class is known by the path of its file alone, which no process could import."""
     text = USERS_STUDY.replace(
@@ -237,48 +145,6 @@ def cells(settings):""",
         (tmp_path / name / "mine.py").write_text(text.replace("seed=seed))", f"seed=seed){engine})"))
         assert study(str(tmp_path / name / "mine.py"), out=tmp_path / name) == 0
     assert (tmp_path / "serial" / "mine.csv").read_bytes() == (tmp_path / "processes" / "mine.csv").read_bytes()
-
-
-def test_the_study_of_encodings_counts_what_codecs_write(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On short vectors: bits are those of encoded packets, and no code of them all is shorter than the references."""
-    found = catalog.find("encodings")[1]
-    module = sys.modules["qsim_study_encodings"]
-    monkeypatch.setattr(module, "LENGTHS", (100, 1000))
-    monkeypatch.setattr(module, "LARGEST", 1000)
-    monkeypatch.setattr(module, "TEXT", qsim.datasets.Synthetic(rows=100, features=300, nonzeros_per_row=9))
-    settings = qsim.study.Settings("spark_sample", 2, 4, 2)
-    cells = found.cells(settings)
-    results = Results(settings, cells, [qsim.simulate(cell.run) for cell in cells])
-    table = found.numbers(results)
-    draws = [qsim.Key(seed).fold(1000).generator().standard_normal(1000).astype(np.float32) for seed in (0, 1)]
-    keys = qsim.Key(0).fold(4).words(0, 2)
-    message = qsim.QSGD(4).compress(qsim.batch.Vectors.dense(np.array(draws)), keys)
-    shown = table[(table["vectors"] == "Gaussian, n = 1000") & (table["s"] == 4)].set_index("code")["bits a coordinate"]
-    for code, codec in (("rANS", qsim.codecs.RANS()), ("Elias omega, dense", qsim.codecs.EliasDense("omega"))):
-        assert shown[code] == pytest.approx(codec.encode(message).bits / 2000)
-    entropy = qsim.references.entropy_bits(message)
-    assert shown["entropy"] == pytest.approx((entropy.sum() + 64) / 2000)
-    assert shown["enumerative positions"] < shown["entropy"] < shown[list(module.CODECS)].min()
-    assert len(found.answers(results)) == len(found.questions)
-    assert len(found.draw(results).axes) == 6
-
-
-@pytest.mark.parametrize(("rounds", "words"), [("60", "bits a worker"), ("4", "no s reaches the target")])
-def test_the_study_of_the_tradeoff_on_a_tiny_size(tmp_path: Path, rounds: str, words: str, capsys) -> None:
-    arguments = ["--data", "spark_sample", "--rounds", rounds, "--seeds", "2", "--workers", "4"]
-    assert study("tradeoff", *arguments, out=tmp_path) == 0
-    assert words in capsys.readouterr().out
-    numbers = pd.read_csv(tmp_path / "tradeoff.csv")
-    assert len(numbers) == 2 * 7 * 3
-    assert (numbers.loc[numbers["s"] == 0, "bits an iteration"] == 32 * 16).all()
-    reached = numbers[np.isfinite(numbers["iterations"])]
-    np.testing.assert_allclose(reached["bits to the target"], reached["iterations"] * reached["bits an iteration"])
-
-
-def test_the_study_of_sparse_messages_on_a_tiny_size(tmp_path: Path, capsys) -> None:
-    assert study("sparse_representation", *TINY, out=tmp_path) == 0
-    assert "Yes, bit for bit." in capsys.readouterr().out
-    assert len(list(tmp_path.iterdir())) == 5
 
 
 def test_references_by_hand() -> None:

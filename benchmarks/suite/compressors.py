@@ -17,21 +17,27 @@ import qsim
 from benchmarks.case import Case, Claim, Timed
 from qsim.batch import Signs, Vectors
 from qsim.compressors import (
+    DRIVE,
+    EDEN,
     NUQSGD,
     QSGD,
     Bernoulli,
+    Bucketed,
     Compressor,
     HardThreshold,
     NaturalCompression,
     NaturalDithering,
     OneBit,
+    Philox,
     RandK,
     RoundedFloats,
     ScaledSign,
     Sign,
     SubtractiveDither,
     TernGrad,
+    Then,
     TopK,
+    Wangni,
 )
 
 Vector = NDArray[np.float32]
@@ -114,6 +120,62 @@ def two_means(v: Vector) -> Any:
     return positive, v[positive].mean(), v[~positive].mean()
 
 
+def in_buckets(size: int, s: int) -> Callable[[Vector], Any]:
+    """Round each run of `size` numbers to s levels of its norm."""
+
+    def form(v: Vector) -> Any:
+        t = (
+            v.reshape(-1, size)
+            * (s / np.sqrt(np.einsum("ij,ij->i", v.reshape(-1, size), v.reshape(-1, size))))[:, None]
+        )
+        floor = np.floor(np.abs(t))
+        floor += generator.random(t.shape, np.float32) < np.abs(t) - floor
+        return np.copysign(floor, t).astype(np.int8).reshape(-1)
+
+    return form
+
+
+def in_proportion(k: int) -> Callable[[Vector], Any]:
+    """Keep numbers with probabilities min(1, |v_i| / t) of sum k, t found by a few rounds of setting aside."""
+
+    def form(v: Vector) -> Any:
+        size = np.abs(v)
+        t = size.sum() / k
+        for _ in range(3):
+            large = size >= t
+            t = size[~large].sum() / (k - np.count_nonzero(large))
+        p = np.minimum(size / t, 1)
+        kept = np.flatnonzero(generator.random(v.size, np.float32) < p)
+        return v[kept] / p[kept]
+
+    return form
+
+
+def largest_rounded(k: int, s: int) -> Callable[[Vector], Any]:
+    """Round the k largest magnitudes to s levels of their norm."""
+
+    def form(v: Vector) -> Any:
+        return rounded(2, s)(largest(k)(v))
+
+    return form
+
+
+def rotated_signs(v: Vector) -> Any:
+    """Rotate runs of 2^13 numbers twice by random signs and a Hadamard transform in NumPy; take signs and scales."""
+    chunk = 2**13
+    x = np.pad(v, (0, -v.size % chunk)).reshape(-1, chunk)
+    for _ in range(2):
+        x = x * np.where(generator.random(x.shape, np.float32) < 0.5, np.float32(-1), np.float32(1))
+        half = 1
+        while half < chunk:
+            pairs = x.reshape(-1, chunk // (2 * half), 2, half)
+            x = np.stack([pairs[:, :, 0] + pairs[:, :, 1], pairs[:, :, 0] - pairs[:, :, 1]], axis=2).reshape(-1, chunk)
+            half *= 2
+        x /= np.float32(chunk**0.5)
+    x /= np.abs(x).sum(axis=1, keepdims=True)
+    return np.where(x.reshape(-1)[: v.size] >= 0, np.int8(1), np.int8(-1))
+
+
 @dataclass(frozen=True)
 class Line:
     """A compressor, its NumPy form, and how many times as fast it is to be."""
@@ -146,6 +208,12 @@ LINES = [
     Line(ScaledSign(), lambda v: (v >= 0, np.abs(v).mean())),
     Line(Sign(), lambda v: v >= 0),
     Line(OneBit(), two_means),
+    Line(Wangni(1_000), in_proportion(1_000)),
+    Line(Bucketed(QSGD(4), 500), in_buckets(500, 4)),
+    Line(Then(TopK(1_000), QSGD(4)), largest_rounded(1_000, 4)),
+    Line(DRIVE(), rotated_signs),
+    Line(EDEN(4), rotated_signs),
+    Line(Philox(QSGD(4, norm="max")), rounded(np.inf, 4), 1.0),
 ]
 
 

@@ -8,6 +8,7 @@ from qsim.compressors.dithering import NUQSGD, NaturalDithering
 from qsim.compressors.feedback import ErrorFeedback
 from qsim.compressors.identity import Identity
 from qsim.compressors.natural import NaturalCompression
+from qsim.compressors.philox import Philox
 from qsim.compressors.qsgd import QSGD
 from qsim.compressors.randk import RandK
 from qsim.compressors.rotations import DRIVE, EDEN
@@ -33,6 +34,7 @@ __all__ = [
     "NaturalDithering",
     "NotFiniteError",
     "OneBit",
+    "Philox",
     "RandK",
     "RoundedFloats",
     "Scaled",

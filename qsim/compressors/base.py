@@ -10,6 +10,9 @@ from numpy.typing import ArrayLike, NDArray
 from qsim.batch import Memory, Message, Support, Vectors
 from qsim.keys import Key
 
+INFINITE = np.int32(0x7F800000)
+"""The bits of float32's infinity. Bits of magnitudes compare as the magnitudes do, and those of NaN come last."""
+
 
 class NotFiniteError(ValueError):
     """A vector to be compressed holds NaN or infinity, or is too large for float32. `row` is its row in the batch."""
@@ -107,7 +110,7 @@ class Compressor:
         `memory` is what `memory(support)` returned for the same workers, or None for a compressor without one.
         """
         require_finite(v)
-        return self.emits.join([self._row(b, v, Key(int(word))) for b, word in enumerate(keys)])
+        return self.emits.join([self._row(b, v, Key(int(word))) for b, word in enumerate(keys.view(np.uint64))])
 
     def decompress(self, message: Message, keys: NDArray[np.uint64]) -> Vectors:
         """Return the vectors that a message stands for. The receiver knows the keys that it was made with."""
@@ -178,3 +181,11 @@ def require_finite(v: Vectors) -> None:
             " can be compressed (in training, the usual cause is a step that is too large)",
             row,
         )
+
+
+def require_finite_floats(v: Vectors) -> None:
+    """As `require_finite`, faster for float32."""
+    from qsim.kernels.select import first_at_least
+
+    if first_at_least(v.value, INFINITE) >= 0:
+        require_finite(v)

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from qsim.batch import Floats, Memory, Vectors
-from qsim.compressors.base import NotFiniteError, as_float32
-from qsim.compressors.sparsifier import LARGEST, Sparsifier, require_finite_floats, require_scalable, room
+from qsim.compressors.base import NotFiniteError, as_float32, require_finite_floats
+from qsim.compressors.sparsifier import LARGEST, Sparsifier, require_scalable, room
 from qsim.options import number, option, whole
 
 
@@ -31,7 +31,7 @@ class Bernoulli(Sparsifier):
 
     >>> import qsim
     >>> qsim.compressors.Bernoulli(0.5).quantize([1.0, 2.0, 3.0, 4.0], qsim.Key(0)).vectors().to_dense()
-    array([[2., 0., 6., 0.]], dtype=float32)
+    array([[2., 4., 0., 0.]], dtype=float32)
 
     Raises ValueError for p outside [2^-24, 1].
     """
@@ -99,8 +99,8 @@ class Wangni(Sparsifier):
     NeurIPS 2018; t as in Algorithm 3, iterated to its end.
 
     >>> import qsim
-    >>> qsim.compressors.Wangni(2).quantize([4.0, 1.0, 1.0, -1.0, 1.0], qsim.Key(1)).vectors().to_dense()
-    array([[ 4.,  4.,  0., -4.,  0.]], dtype=float32)
+    >>> qsim.compressors.Wangni(2).quantize([4.0, 1.0, 1.0, -1.0, 1.0], qsim.Key(2)).vectors().to_dense()
+    array([[ 4.,  0.,  4., -4.,  0.]], dtype=float32)
 
     Raises ValueError for k below 1.
     """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -24,12 +25,28 @@ class Named(Compressor, ABC):
         return self.same_as.emits
 
     @property
-    def summable(self) -> bool:
-        return self.same_as.summable
+    def dense(self) -> bool:
+        return self.same_as.dense
+
+    @property
+    def dtype(self) -> Literal["float32", "float16", "bfloat16"]:
+        return self.same_as.dtype
+
+    @property
+    def asymptotic(self) -> bool:
+        return self.same_as.asymptotic
+
+    @property
+    def keeps_sparse(self) -> bool:
+        return self.same_as.keeps_sparse
 
     @property
     def ignores_zeros(self) -> bool:
         return self.same_as.ignores_zeros
+
+    @property
+    def summable(self) -> bool:
+        return self.same_as.summable
 
     def compress(self, v: Vectors, keys: NDArray[np.uint64], memory: Memory | None = None) -> Message:
         return self.same_as.compress(v, keys, memory)
@@ -39,6 +56,9 @@ class Named(Compressor, ABC):
 
     def variance(self, n: int) -> float | None:
         return self.same_as.variance(n)
+
+    def contraction(self, n: int) -> float | None:
+        return self.same_as.contraction(n)
 
     def expected_nonzeros(self, v: ArrayLike) -> float | None:
         return self.same_as.expected_nonzeros(v)

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from qsim.batch import Levels, Memory, Message, Vectors, index_type
 from qsim.compressors.base import Compressor, as_float32
-from qsim.compressors.norms import require_at_most
+from qsim.compressors.norms import refuse_above
 from qsim.options import option
 
 _MOST = 254  # the largest biased exponent of a float32 that is a number
@@ -34,7 +34,7 @@ class NaturalCompression(Compressor):
     >>> compressor, keys = qsim.compressors.NaturalCompression(), qsim.Key(0).words(0, 1)
     >>> message = compressor.compress(qsim.batch.Vectors.dense([4.0, 0.0, -0.75, 1.5]), keys)
     >>> compressor.decompress(message, keys).to_dense()
-    array([[ 4. ,  0. , -0.5,  2. ]], dtype=float32)
+    array([[ 4.,  0., -1.,  1.]], dtype=float32)
     """
 
     emits = Levels
@@ -46,11 +46,12 @@ class NaturalCompression(Compressor):
         from qsim.kernels.powers import round_to_exponents
 
         v = as_float32(v)
-        require_at_most(v, 2.0**127, "there is no power of two above it in float32 (the largest is 2^127 = 1.7e38)")
         offsets = np.empty(v.rows + 1, np.int64)
         index = np.empty(v.value.size, index_type(v.n))
         level = np.empty(v.value.size, np.int32)
-        kept = round_to_exponents(v.offsets, v.index, v.value, keys, offsets, index, level)
+        kept, largest = round_to_exponents(v.offsets, v.index, v.value, keys, offsets, index, level)
+        if not largest <= 2.0**127:
+            refuse_above(v, 2.0**127, "there is no power of two above it in float32 (the largest is 2^127 = 1.7e38)")
         return Levels(v.n, offsets, index[:kept], level[:kept], np.ones(v.rows, np.float32), _MOST)
 
     def decompress(self, message: Message, keys: NDArray[np.uint64]) -> Vectors:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, NoReturn
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -28,11 +28,18 @@ def row_norms(v: Vectors, norm: Norm) -> NDArray[np.float32]:
 
     Raises NotFiniteError for NaN, infinity and a norm above float32's range.
     """
-    norms = _norms(v, norm)
-    from qsim.kernels.quantize import rounded_up
+    from qsim.kernels.quantize import l2_norms, max_norms, rounded_up
 
-    scale = rounded_up(norms)
-    if not np.isfinite(scale).all():
+    if norm == "max":
+        norms = max_norms(v.offsets, v.value)
+    elif norm in ("l2", 2):
+        norms = l2_norms(v.offsets, v.index, v.value)
+    else:
+        from qsim.kernels.norms import lp_norms
+
+        norms = lp_norms(v.offsets, v.index, v.value, float(norm))
+    scale, finite = rounded_up(norms)
+    if not finite:
         require_finite(v)
         row = int(np.argmax(norms))
         raise NotFiniteError(
@@ -59,24 +66,10 @@ def spread(n: int, norm: Norm) -> float:
     return float(n) if isinstance(norm, str) else float(n) ** (2 / min(norm, 2))
 
 
-def require_at_most(v: Vectors, most: float, why: str) -> None:
-    """Raise NotFiniteError for NaN, infinity and a number of magnitude above `most`, naming the first and why."""
-    from qsim.kernels.quantize import max_norms
-
-    if not (max_norms(v.offsets, v.value) <= most).all():
-        require_finite(v)
-        place = int(np.argmax(np.abs(v.value) > most))
-        row = int(np.searchsorted(v.offsets, place, side="right")) - 1
-        coordinate = place - int(v.offsets[row]) if v.index is None else int(v.index[place])
-        raise NotFiniteError(f"row {row} of the batch holds {v.value[place]} at coordinate {coordinate}: {why}", row)
-
-
-def _norms(v: Vectors, norm: Norm) -> NDArray[np.float64]:
-    from qsim.kernels.norms import lp_norms
-    from qsim.kernels.quantize import l2_norms, max_norms
-
-    if norm == "max":
-        return max_norms(v.offsets, v.value)
-    if norm in ("l2", 2):
-        return l2_norms(v.offsets, v.index, v.value)
-    return lp_norms(v.offsets, v.index, v.value, float(norm))
+def refuse_above(v: Vectors, most: float, why: str) -> NoReturn:
+    """Raise NotFiniteError for the first NaN or infinity, else the first magnitude above `most`; there is one."""
+    require_finite(v)
+    place = int(np.argmax(np.abs(v.value) > most))
+    row = int(np.searchsorted(v.offsets, place, side="right")) - 1
+    coordinate = place - int(v.offsets[row]) if v.index is None else int(v.index[place])
+    raise NotFiniteError(f"row {row} of the batch holds {v.value[place]} at coordinate {coordinate}: {why}", row)

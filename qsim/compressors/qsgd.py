@@ -29,13 +29,18 @@ class QSGD(Compressor):
     was used. |E Q(v)_i - v_i| <= 2^-22 |v_i| + 2^-24 N/s, and the variance bound grows by a factor of at most
     1 + s 2^-20, while N/s is a normal float32 (above 1.2e-38). A norm above float32's range is refused.
 
+    Long vectors, of n >= 4096 s^2, are *thinned* where hardly any level is not zero: in a block of 2048 coordinates, at
+    least 512 of them not zero, in which all |v_i| s / N are at most 2^-j, from 2^-6 down, j fair coins each choose the
+    candidates, and only these are rounded, up with probability 2^j |v_i| s / N. So the law is the same, to within
+    2^-24 2^-j N/s; which message a key stands for is not. (`qsim/kernels/quantize.py` has the rule to the last bit.)
+
     Sparse input stays sparse, and gives the same message as the same vector dense.
 
     Source: Alistarh, Grubic, Li, Tomioka, Vojnovic, "QSGD", NeurIPS 2017, section 3.1 and Lemma 3.1 (which states the
     weaker omega = min(n/s^2, sqrt(n)/s)); the max norm: section 4.
 
     >>> import qsim
-    >>> message = qsim.QSGD(levels=1).quantize([3.0, 0.0, -4.0], qsim.Key(0))
+    >>> message = qsim.QSGD(levels=1).quantize([3.0, 0.0, -4.0], qsim.Key(1))
     >>> float(message.scale[0]), message.level.tolist()
     (5.0, [1, -1])
 
@@ -61,7 +66,7 @@ class QSGD(Compressor):
         offsets = np.empty(v.rows + 1, np.int64)
         index = np.empty(v.value.size, index_type(v.n))
         level = np.empty(v.value.size, np.int32)
-        kept = round_to_levels(v.offsets, v.index, v.value, scale, self.levels, keys, offsets, index, level)
+        kept = round_to_levels(v.n, v.offsets, v.index, v.value, scale, self.levels, keys, offsets, index, level)
         return Levels(v.n, offsets, index[:kept], level[:kept], scale, self.levels)
 
     def scales(self, v: Vectors) -> NDArray[np.float32]:

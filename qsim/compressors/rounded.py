@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from qsim.batch import Floats, Memory, Vectors
 from qsim.compressors.base import Compressor, as_float32
-from qsim.compressors.norms import require_at_most
+from qsim.compressors.norms import refuse_above
 from qsim.options import one_of, option
 
 _KEPT = {"float16": 10, "bfloat16": 7}  # bits of the mantissa
@@ -65,14 +65,15 @@ class RoundedFloats(Compressor):
         from qsim.kernels.halves import round_at_random, round_to_nearest
 
         v = as_float32(v)
-        most = _MOST[self.format]
-        require_at_most(v, most, f"{self.format} ends at {most:g}")
         value, dropped = np.empty_like(v.value), 23 - _KEPT[self.format]
         least = np.float32(2.0**-14 if self.format == "float16" else 0.0)  # bfloat16 has the range of float32
         if self.rounding == "nearest":
-            round_to_nearest(v.value, dropped, least, value)
+            largest = round_to_nearest(v.value, dropped, least, value)
         else:
-            round_at_random(v.offsets, v.index, v.value, keys, dropped, least, value)
+            largest = round_at_random(v.offsets, v.index, v.value, keys, dropped, least, value)
+        most = _MOST[self.format]
+        if not largest <= most:
+            refuse_above(v, most, f"{self.format} ends at {most:g}")
         return Floats(v.n, v.offsets, v.index, value)
 
     def variance(self, n: int) -> float | None:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from qsim.batch import Levels, Memory, Signs, Vectors, index_type
-from qsim.compressors.base import Compressor, as_float32, require_finite
+from qsim.compressors.base import Compressor, as_float32, require_finite, require_finite_floats
 from qsim.options import option
 
 
@@ -90,7 +90,7 @@ class Sign(Compressor):
     def compress(self, v: Vectors, keys: NDArray[np.uint64], memory: Memory | None = None) -> Levels:
         """Take the signs of a batch; the keys are not used. Raises NotFiniteError for NaN and infinity."""
         v = filled(as_float32(v))
-        require_finite(v)
+        require_finite_floats(v)
         return _signs(v, np.ones(v.rows, np.float32))
 
     def exact_variance(self, v: ArrayLike) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any, ClassVar
 
 import numpy as np
@@ -24,18 +25,6 @@ class Sparsifier(Compressor):
         return n
 
 
-INFINITE = np.int32(0x7F800000)
-"""The bits of float32's infinity. Bits of magnitudes compare as the magnitudes do, and those of NaN come last."""
-
-
-def require_finite_floats(v: Vectors) -> None:
-    """As `require_finite`, faster for float32."""
-    from qsim.kernels.select import first_at_least
-
-    if first_at_least(v.value, INFINITE) >= 0:
-        require_finite(v)
-
-
 def require_scalable(v: Vectors, factor: float) -> None:
     """Refuse a batch with a NaN, an infinity, or a number whose product with the factor is above float32's range."""
     from qsim.kernels.select import first_at_least
@@ -52,6 +41,7 @@ def require_scalable(v: Vectors, factor: float) -> None:
         )
 
 
+@lru_cache
 def largest_scalable(factor: float) -> np.float32:
     """Return the largest float32 whose product with a factor of at least 1 rounds to a finite float32."""
     largest = np.float32(LARGEST / factor)

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from qsim.batch import Floats, Memory, Vectors
-from qsim.compressors.base import as_float32
-from qsim.compressors.sparsifier import Sparsifier, require_finite_floats, room
+from qsim.compressors.base import INFINITE, as_float32, require_finite
+from qsim.compressors.sparsifier import Sparsifier, room
 from qsim.options import number, option, whole
 
 
@@ -48,10 +48,11 @@ class TopK(Sparsifier):
         from qsim.kernels.select import keep_largest
 
         v = as_float32(v)
-        require_finite_floats(v)
         most = int(np.minimum(np.diff(v.offsets), self.k).sum())
         offsets, index, value = room(v, most)
-        kept = keep_largest(v.offsets, v.index, v.value, self.k, offsets, index, value)
+        kept, largest = keep_largest(v.offsets, v.index, v.value, self.k, offsets, index, value)
+        if largest >= INFINITE:
+            require_finite(v)
         return Floats(v.n, offsets, index[:kept], value[:kept])
 
     def most_kept(self, n: int) -> int:
@@ -107,10 +108,11 @@ class HardThreshold(Sparsifier):
         from qsim.kernels.select import keep_at_least
 
         v = as_float32(v)
-        require_finite_floats(v)
-        bound = rounded_up(np.array([self.threshold], np.float64)).view(np.int32)[0]
+        bound = rounded_up(np.array([self.threshold], np.float64))[0].view(np.int32)[0]
         offsets, index, value = room(v, v.value.size)
-        kept = keep_at_least(v.offsets, v.index, v.value, bound, offsets, index, value)
+        kept, largest = keep_at_least(v.offsets, v.index, v.value, bound, offsets, index, value)
+        if largest >= INFINITE:
+            require_finite(v)
         return Floats(v.n, offsets, index[:kept], value[:kept])
 
     def expected_nonzeros(self, v: ArrayLike) -> float:

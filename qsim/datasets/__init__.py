@@ -10,13 +10,19 @@ Shards(32,561 rows of 'adult' on 32 workers, 1,017 to 1,018 each)
 
 from __future__ import annotations
 
+from os import PathLike, fspath
+from pathlib import Path
 from typing import Literal
 
 from qsim.datasets.builtin import Builtin, names
 from qsim.datasets.dataset import DataError, Dataset
+from qsim.datasets.download import Fetched, downloadable, fetch
+from qsim.datasets.libsvm import LibSVM
+from qsim.datasets.npz import Npz, save_npz
 from qsim.datasets.partition import ByLabel, Contiguous, Dirichlet, Partition, Shards, Shuffled
 from qsim.datasets.sources import Source
 from qsim.datasets.synthetic import Synthetic
+from qsim.options import nearest
 
 __all__ = [
     "Builtin",
@@ -25,24 +31,65 @@ __all__ = [
     "DataError",
     "Dataset",
     "Dirichlet",
+    "Fetched",
+    "LibSVM",
+    "Npz",
     "Partition",
     "Shards",
     "Shuffled",
     "Source",
     "Synthetic",
+    "downloadable",
+    "fetch",
     "load",
+    "load_libsvm",
     "names",
+    "save_npz",
     "synthetic",
 ]
 
 
-def load(name: str, split: str = "train") -> Dataset:
-    """Return a built-in data set; see `Builtin`. Raises DataError for an unknown name or split.
+def load(name: str | PathLike[str], split: str = "train") -> Dataset:
+    """Return a data set: a built-in one, the one in a file, or one that was downloaded.
+
+    name: a built-in name (`names()`); else the path of an .npz (see `Npz`) or of a LIBSVM file (see `LibSVM`); else a
+        name of `downloadable()` that `fetch` was called with. A file called like a built-in set is ./NAME.
+    split: "train" or "test"; a file has no others.
+
+    Raises DataError for an unknown name or split, if there is no such file, and as the sources do.
 
     >>> load("spark_sample")
     Dataset('spark_sample', 322 x 16, 1,787 non-zeros, 162 positive)
     """
-    return Builtin(name, split).load()
+    return _source(fspath(name), split).load()
+
+
+def _source(name: str, split: str) -> Source:
+    if name in names():
+        return Builtin(name, split)
+    place = Path(name).expanduser()
+    if place.is_file():
+        if split != "train":
+            raise DataError(f"a file has no split {split!r}; load the file of that split: {name!r} is one")
+        return Npz(name) if place.suffix == ".npz" else LibSVM(name)
+    if name in downloadable():
+        return Fetched(name, split)
+    beside = map(str, place.parent.glob("*"))
+    raise DataError(
+        f"there is no built-in data set {name!r}, and no such file{nearest(name, [*names(), *downloadable(), *beside])}"
+        f" (built in: {', '.join(names())}; qsim.datasets.fetch knows {', '.join(downloadable())})"
+    )
+
+
+def load_libsvm(
+    path: str | PathLike[str],
+    *,
+    features: int | None = None,
+    zero_based: bool = False,
+    positive: float | None = None,
+) -> Dataset:
+    """Return what is in a LIBSVM file; see `LibSVM`. Raises DataError for a file or a line that cannot be used."""
+    return LibSVM(path, features, zero_based, positive).load()
 
 
 def synthetic(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from threading import local
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,12 +16,12 @@ from qsim.weights import Replica
 _THREAD = local()
 
 
-def _scratch(width: int) -> tuple[NDArray[np.float32], NDArray[np.uint64]]:
-    """Return zeros for the sums and marks of a support: one pair a thread, which its users leave zero."""
-    found: tuple[NDArray[np.float32], NDArray[np.uint64]] | None = getattr(_THREAD, "scratch", None)
+def _scratch(width: int, dtype: np.dtype[Any]) -> tuple[NDArray[Any], NDArray[np.uint64]]:
+    """Return zeros for the sums and marks of a support: one pair a thread and type, which its users leave zero."""
+    found: tuple[NDArray[Any], NDArray[np.uint64]] | None = getattr(_THREAD, dtype.name, None)
     if found is None or found[0].size < width:
-        found = np.zeros(width, np.float32), np.zeros(-(-width // 64), np.uint64)
-        _THREAD.scratch = found
+        found = np.zeros(width, dtype), np.zeros(-(-width // 64), np.uint64)
+        setattr(_THREAD, dtype.name, found)
     return found
 
 
@@ -41,6 +42,8 @@ class Block:
         """Take a view; nothing is copied."""
         data = shards.dataset
         self.low, self.high = low, high
+        self.read = 0
+        """How many rows have met the weights so far, each as often as it did."""
         self.n = data.features
         self.labels = data.labels
         self.order = shards.order
@@ -67,31 +70,43 @@ class Block:
         first, last = self.offsets[0], self.offsets[-1]
         return Rows(self.order[first:last], self.offsets - first, all=True)
 
-    def margins(self, rows: Rows, weights: Replica) -> NDArray[np.float32]:
-        """Return the inner product of each row with the weights."""
-        from qsim.kernels.csr import margins
+    def margins(self, rows: Rows, weights: Replica) -> NDArray[np.floating]:
+        """Return the inner product of each row with the weights, in their precision."""
+        from qsim.kernels.csr import margins, subtract_margins
 
-        out = np.empty(rows.index.size, np.float32)
+        self.read += rows.index.size
+        out = np.empty(rows.index.size, weights.vector.dtype)
         margins(self._indptr, self._columns, self._values, rows.index, weights.vector, out)
+        if weights.moved is not None:
+            subtract_margins(
+                self._indptr,
+                self._local,
+                self._values,
+                rows.index,
+                rows.offsets,
+                self._support_offsets,
+                weights.moved,
+                out,
+            )
         if weights.scale != 1.0:
-            out *= np.float32(weights.scale)
+            out *= out.dtype.type(weights.scale)
         return out
 
-    def spread(self, rows: Rows, slopes: NDArray[np.float32]) -> Vectors:
+    def spread(self, rows: Rows, slopes: NDArray[np.floating]) -> Vectors:
         """Return for each worker the sum of slope times row, in the coordinates that its rows touch."""
         from qsim.kernels.csr import nonzeros_of, scatter_support, scatter_touched
 
         base, top = int(self._support_offsets[0]), int(self._support_offsets[-1])
         if rows.all:
-            value = np.zeros(top - base, np.float32)
+            value = np.zeros(top - base, slopes.dtype)
             scatter_support(
                 self._indptr, self._local, self._values, rows.index, rows.offsets, slopes, self._support_offsets, value
             )
             return Vectors(self.n, self._support_offsets - base, self._support[base:top], value)
         most = nonzeros_of(self._indptr, rows.index)
-        sums, marks = _scratch(int(np.diff(self._support_offsets).max()))
+        sums, marks = _scratch(int(np.diff(self._support_offsets).max()), slopes.dtype)
         offsets = np.empty(self.workers + 1, np.int64)
-        index, value = np.empty(most, self._support.dtype), np.empty(most, np.float32)
+        index, value = np.empty(most, self._support.dtype), np.empty(most, slopes.dtype)
         used = scatter_touched(
             self._indptr,
             self._local,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import traceback
+from dataclasses import replace
 from errno import ENOSPC
 from multiprocessing import parent_process
 from multiprocessing.connection import Connection, wait
@@ -31,7 +32,7 @@ def serve(
 ) -> None:
     """Answer tasks with (True, answer), or (False, the exception)."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
-    Thread(target=_end_with_parent, daemon=True).start()
+    Thread(target=end_with_parent, daemon=True).start()
     for connection in inherited:  # a forked process holds its siblings' pipes, which would hide the parent's end
         connection.close()
     members: _Members | None = None
@@ -46,13 +47,13 @@ def serve(
             members = members or _Members(job.load(), board, mail, low, high, block, threads)
             answer: tuple[bool, Any] = (True, getattr(members, task)(detail))
         except BaseException as error:
-            answer = (False, _portable(error))
+            answer = (False, portable(error))
         try:
             send(pipe, mail, answer, members.mail_end if members else 0)
         except OSError as error:
             if error.errno != ENOSPC:
                 return
-            send(pipe, mail, (False, _portable(error)))  # short enough for the pipe
+            send(pipe, mail, (False, portable(error)))  # short enough for the pipe
 
 
 class _Members:
@@ -62,7 +63,7 @@ class _Members:
         self, job: Job, board: SharedFile, mail: SharedFile, low: int, high: int, block: int | None, threads: int
     ) -> None:
         self._host = Host(job, low, high, block, threads)
-        self._weights = np.frombuffer(board.map, np.float32)[: job.shards.dataset.features]
+        self._board, self._features = board, job.shards.dataset.features
         self._mail = mail
         self.mail_end = 0
         """Where the packets of the last round end in the mail."""
@@ -70,17 +71,18 @@ class _Members:
     def stateful(self, _: None) -> bool:
         return self._host.stateful
 
-    def round(self, order: Order) -> list[tuple[int, bytes, Any]]:
+    def round(self, order: Order) -> list[tuple[int, bytes, Any, int]]:
         """Run the workers, at the weights on the board unless the order brings its own; put the packets in the mail."""
         if not order.weights.vector.size:
-            order = Order(order.round, order.exchange, order.task, Replica(self._weights, order.weights.scale))
+            vector = np.frombuffer(self._board.map, order.weights.vector.dtype)[: self._features]
+            order = replace(order, weights=Replica(vector, order.weights.scale))
         shapes, end = [], 0
         for reply in self._host.run(order):
             data, offsets = reply.packets.data, reply.packets.offsets
             if end + data.size > len(self._mail.map):
                 self._mail.grow(end + data.size)
             np.frombuffer(self._mail.map, np.uint8)[end : end + data.size] = data
-            shapes.append((reply.low, reply.header, offsets + end))
+            shapes.append((reply.low, reply.header, offsets + end, reply.rows))
             end += data.size
         self.mail_end = end
         return shapes
@@ -95,7 +97,7 @@ class _Members:
         self._host.restore(snapshot)
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
     """End this process at once when the parent has ended, whatever it is doing."""
     parent, above = parent_process(), os.getppid()
     while parent is not None and os.getppid() == above:  # a forked bystander may hold the sentinel open
@@ -104,7 +106,7 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def _portable(error: BaseException) -> bytes:
+def portable(error: BaseException) -> bytes:
     """Return an exception as bytes that carry its traceback as a note, and its text if nothing else can be sent."""
     import cloudpickle
 

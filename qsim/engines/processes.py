@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from errno import ENOSPC
 from multiprocessing.connection import wait
 from typing import Any, Literal, final
@@ -78,7 +79,7 @@ class _ProcessSession(Session):
         cores = max(1, (os.cpu_count() or 1) // engine.threads)
         count = min(workers, engine.processes or cores)
         _warm(job)
-        self._board = SharedFile(4 * job.shards.dataset.features)
+        self._board = SharedFile(8 * job.shards.dataset.features)
         self._job = SharedPickle(job)
         self._log: list[Order] = []
         self._children: list[_Child] = []
@@ -98,8 +99,9 @@ class _ProcessSession(Session):
             raise
 
     def round(self, order: Order) -> Iterator[Reply]:
-        np.frombuffer(self._board.map, np.float32)[: order.weights.vector.size] = order.weights.vector
-        on_board = Order(order.round, order.exchange, order.task, Replica(np.empty(0, np.float32), order.weights.scale))
+        vector = order.weights.vector
+        np.frombuffer(self._board.map, vector.dtype)[: vector.size] = vector
+        on_board = replace(order, weights=Replica(vector[:0], order.weights.scale))
         for child in self._children:
             child.post("round", on_board)
         for child in self._children:
@@ -143,8 +145,8 @@ class _ProcessSession(Session):
         if shapes and shapes[-1][2][-1] > len(child.mail.map):
             child.mail.grow(0)
         data = np.frombuffer(child.mail.map, np.uint8)
-        for low, header, offsets in shapes:
-            yield Reply(low, header, Packets(data[: offsets[-1]], offsets))
+        for low, header, offsets, rows in shapes:
+            yield Reply(low, header, Packets(data[: offsets[-1]], offsets), rows)
 
     def _answer(self, child: _Child, task: str, detail: Any = None) -> Any:
         child.post(task, detail)
@@ -168,7 +170,7 @@ class _ProcessSession(Session):
     def _remember(self, order: Order) -> None:
         """Keep an order for replay, and snapshot before the orders take too much."""
         weights = Replica(order.weights.vector.copy(), order.weights.scale)
-        self._log.append(Order(order.round, order.exchange, order.task, weights))
+        self._log.append(replace(order, weights=weights))
         if len(self._log) >= _LOG_ROUNDS or len(self._log) * weights.vector.nbytes > _LOG_BYTES:
             self.snapshot()
 
@@ -206,7 +208,7 @@ class _Child:
         if self._engine.start == "forkserver":
             self._context.set_forkserver_preload(["qsim.engines.child", "qsim.kernels.csr"])
         try:
-            with _without_main():
+            with without_main():
                 process.start()
         except (OSError, EOFError) as error:  # it ended before it had read what it shall do
             raise _ChildEndedError from error
@@ -277,7 +279,7 @@ class _Child:
 
 
 @contextmanager
-def _without_main() -> Iterator[None]:
+def without_main() -> Iterator[None]:
     """Start a process that does not run the user's script again: what it needs of it comes with the job, by value."""
     main = sys.modules["__main__"]
     hidden: dict[str, Any] = {name: vars(main).pop(name) for name in ("__file__", "__spec__") if name in vars(main)}

@@ -164,7 +164,7 @@ def _hidden_modules_by_value() -> Iterator[None]:
 def _is_hidden(name: str, module: Any) -> bool:
     """Tell whether an import of the name would not lead to the file of the module."""
     file = getattr(module, "__file__", None)
-    if file is None or name in ("__main__", "__mp_main__") or str(file).startswith(_INSTALLED):
+    if file is None or name in ("__main__", "__mp_main__") or str(file).startswith(INSTALLED):
         return False
     if getattr(module, "__name__", None) != name:  # known under a second name
         return False
@@ -180,7 +180,7 @@ def _is_hidden(name: str, module: Any) -> bool:
     return True
 
 
-_INSTALLED = tuple(
+INSTALLED = tuple(
     {str(Path(path).resolve()) + os.sep for path in get_paths().values()} | {str(Path(__file__).parents[1]) + os.sep}
 )
 """Where modules of Python, of installed packages and of qsim itself lie: they are found everywhere."""

@@ -12,10 +12,10 @@ from qsim.kernels.hashing import fold
 @kernel
 def fold_buckets(keys: NDArray[np.uint64], buckets: int) -> NDArray[np.uint64]:
     """Return fold(key, 0), ..., fold(key, buckets - 1) of every key, one behind the other."""
-    folded = np.empty(keys.size * buckets, np.uint64)
+    folded = np.empty(keys.size * buckets, keys.dtype)
     for row in range(keys.size):
         for bucket in range(buckets):
-            folded[row * buckets + bucket] = fold(keys[row], np.uint64(bucket))
+            folded[row * buckets + bucket] = fold(np.uint64(keys[row]), np.uint64(bucket))
     return folded
 
 

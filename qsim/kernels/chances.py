@@ -20,9 +20,9 @@ _STEPS = 2.0**24
 @kernel
 def fold_each(keys: NDArray[np.uint64], part: int) -> NDArray[np.uint64]:
     """Mix a part into every key's word."""
-    words = np.empty(keys.size, np.uint64)
+    words = np.empty_like(keys)
     for row in range(keys.size):
-        words[row] = fold(keys[row], np.uint64(part))
+        words[row] = fold(np.uint64(keys[row]), np.uint64(part))
     return words
 
 
@@ -44,18 +44,17 @@ def keep_with_chance(
     out_offsets[0] = 0
     for row in range(offsets.size - 1):
         first, last = offsets[row], offsets[row + 1]
-        low, high = np.int64(keys[row] & np.uint64(0xFFFFFFFF)), np.int64(keys[row] >> np.uint64(32))
         for start in range(first, last, STRIP):
             base = np.int64(start - first if index is None else 0)
             drawn = np.uint64(0)
             if last - start < STRIP:
                 for j in range(last - start):
                     coordinate = np.int64(base + j if index is None else index[start + j])
-                    drawn |= np.uint64(uniform24(coordinate, low, high) < steps) << np.uint64(j)
-            elif index is None:  # hashing begins with coordinate ^ key, and base + j == base ^ j
-                drawn = draws_below(ones, 0, bound, ramp, 0, keys[row] ^ np.uint64(base & 0xFFFFFFFF))
+                    drawn |= np.uint64(uniform24(coordinate, keys[row]) < steps) << np.uint64(j)
+            elif index is None:
+                drawn = draws_below(ones, 0, bound, ramp, 0, base, keys[row])
             else:
-                drawn = draws_below(ones, 0, bound, index, start, keys[row])
+                drawn = draws_below(ones, 0, bound, index, start, base, keys[row])
             while drawn != np.uint64(0):
                 place = start + np.int64(trailing_zeros(drawn))
                 drawn &= drawn - np.uint64(1)
@@ -110,14 +109,13 @@ def keep_in_proportion(
     out_offsets[0] = 0
     for row in range(offsets.size - 1):
         first = offsets[row]
-        low, high = np.int64(keys[row] & np.uint64(0xFFFFFFFF)), np.int64(keys[row] >> np.uint64(32))
         factor = _STEPS / certain[row] if certain[row] > 0.0 else np.inf
         for place in range(first, offsets[row + 1]):
             x = np.float64(value[place])
             if x != 0.0:
                 coordinate = np.int64(place - first if index is None else index[place])
                 steps = min(abs(x) * factor, _STEPS)
-                if np.float64(uniform24(coordinate, low, high)) < steps:
+                if np.float64(uniform24(coordinate, keys[row])) < steps:
                     out_index[kept] = coordinate
                     out_value[kept] = np.float32(x * (_STEPS / np.ceil(steps)))
                     kept += np.uint64(1)

@@ -46,6 +46,31 @@ def margins(
 
 
 @kernel
+def subtract_margins(
+    indptr: NDArray[np.int64],
+    local: NDArray[np.uint32],
+    values: NDArray[np.float32] | None,
+    rows: NDArray[np.int64],
+    row_offsets: NDArray[np.int64],
+    support_offsets: NDArray[np.int64],
+    moved: NDArray[np.floating],
+    out: NDArray[np.floating],
+) -> None:
+    """Subtract the inner product of each worker's rows with its own vector, which lies on its support.
+
+    Worker b has rows[row_offsets[b] : row_offsets[b + 1]] and moved[support_offsets[b] - support_offsets[0] :].
+    """
+    for worker in range(row_offsets.size - 1):
+        base = np.uint64(support_offsets[worker] - support_offsets[0])
+        for r in range(row_offsets[worker], row_offsets[worker + 1]):
+            row = np.uint64(rows[r])
+            total = moved.dtype.type(0)
+            for k in range(np.uint64(indptr[row]), np.uint64(indptr[row + np.uint64(1)])):
+                total += moved[base + local[k]] if values is None else moved[base + local[k]] * values[k]
+            out[r] -= total
+
+
+@kernel
 def nonzeros_of(indptr: NDArray[np.int64], rows: NDArray[np.int64]) -> int:
     """Return how many non-zeros the rows have together."""
     total = 0
@@ -65,13 +90,30 @@ def logistic_slopes(margin: NDArray[np.floating], labels: NDArray[np.int8], rows
 
 
 @kernel
-def logistic_loss(margin: NDArray[np.float64], labels: NDArray[np.int8]) -> float:
-    """Return the sum over rows of log(1 + exp(-y z)), stable for any margin z."""
-    total = 0.0
+def logistic_losses(margin: NDArray[np.float64], labels: NDArray[np.int8]) -> None:
+    """Replace each margin z by log(1 + exp(-y z)), stable for any z."""
     for r in range(margin.size):
         m = margin[r] * labels[r]
-        total += max(-m, 0.0) + math.log1p(math.exp(-abs(m)))
-    return total
+        margin[r] = max(-m, 0.0) + math.log1p(math.exp(-abs(m)))
+
+
+@kernel
+def logistic_curvatures(margin: NDArray[np.floating]) -> None:
+    """Replace each margin z by the second derivative of log(1 + exp(-y z)): p (1 - p) with p = 1/(1 + exp(z))."""
+    one = margin.dtype.type(1)
+    for r in range(margin.size):
+        small = math.exp(-abs(margin[r]))
+        margin[r] = small / ((one + small) * (one + small))
+
+
+@kernel
+def sums(offsets: NDArray[np.int64], numbers: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the sum of each run numbers[offsets[b] : offsets[b + 1]], added up in order."""
+    out = np.zeros(offsets.size - 1)
+    for b in range(out.size):
+        for k in range(offsets[b], offsets[b + 1]):
+            out[b] += numbers[k]
+    return out
 
 
 @kernel
@@ -96,9 +138,9 @@ def scatter_support(
     values: NDArray[np.float32] | None,
     rows: NDArray[np.int64],
     row_offsets: NDArray[np.int64],
-    slopes: NDArray[np.float32],
+    slopes: NDArray[np.floating],
     support_offsets: NDArray[np.int64],
-    out: NDArray[np.float32],
+    out: NDArray[np.floating],
 ) -> None:
     """Add slope times row for each worker's rows, at the places of its columns in its own support.
 
@@ -120,14 +162,14 @@ def scatter_touched(
     values: NDArray[np.float32] | None,
     rows: NDArray[np.int64],
     row_offsets: NDArray[np.int64],
-    slopes: NDArray[np.float32],
+    slopes: NDArray[np.floating],
     support: NDArray[np.int32],
     support_offsets: NDArray[np.int64],
-    sums: NDArray[np.float32],
+    sums: NDArray[np.floating],
     marks: NDArray[np.uint64],
     out_offsets: NDArray[np.int64],
     out_index: NDArray[np.int32],
-    out_value: NDArray[np.float32],
+    out_value: NDArray[np.floating],
 ) -> int:
     """Sum slope times row over each worker's few rows, and write only the coordinates that they touch, in order.
 
@@ -154,7 +196,7 @@ def scatter_touched(
                 left &= left - np.uint64(1)
                 out_index[written] = support[base + here]
                 out_value[written] = sums[here]
-                sums[here] = np.float32(0.0)
+                sums[here] = sums.dtype.type(0)
                 written += 1
         out_offsets[worker + 1] = written
     return written

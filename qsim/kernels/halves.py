@@ -12,38 +12,40 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qsim.kernels._jit import kernel
-from qsim.kernels.lanes import STRIP
-from qsim.kernels.strips import draw_strip
+from qsim.kernels.strips import RUN, draw_entries, strip_ramp
+from qsim.kernels.words import MAGNITUDE
 
 
 @kernel
 def round_at_random(
     offsets: NDArray[np.int64],
-    index: NDArray[np.int32] | None,
+    index: NDArray[np.signedinteger] | None,
     value: NDArray[np.float32],
     keys: NDArray[np.uint64],
     dropped: int,
     least: np.float32,
     out: NDArray[np.float32],
-) -> None:
-    """Write every x with the lowest `dropped` bits of its mantissa rounded up or down at random, so that the mean is x.
+) -> np.float32:
+    """Write every x with the lowest 13 or 16 bits of its mantissa rounded up or down at random, so that the mean is x.
 
     As many random bits, the upper of 24, are added to the bits of x, and the sum is cut. Below `least` the result is
     one of the two multiples of 2^-24 beside x: with t = |x| 2^24 it is floor(t) + 1 of them if u < t - floor(t), u a
-    24-bit uniform.
+    24-bit uniform. Returns the largest magnitude (NaN counts as largest).
     """
-    bits, out_bits = value.view(np.int32), out.view(np.int32)
-    keep, shift = np.int32(-(1 << dropped)), np.int32(24 - dropped)
-    uniform = np.empty(STRIP, np.int32)
+    bits, out_bits, largest = value.view(np.int32), out.view(np.int32), np.int32(0)
+    keep, uniform = np.int32(-(1 << dropped)), np.empty(RUN, np.int32)
+    ramp = strip_ramp()
     for row in range(offsets.size - 1):
         first, last = offsets[row], offsets[row + 1]
-        for start in range(first, last, STRIP):
-            size = min(STRIP, last - start)
-            draw_strip(index, first, start, size, keys[row], uniform)
+        for start in range(first, last, RUN):
+            size = min(RUN, last - start)
+            draw_entries(ramp, index, first, start, size, keys[row], uniform)
             x, y = value[start : start + size], out[start : start + size]
             word, cut = bits[start : start + size], out_bits[start : start + size]
             for k in range(size):
-                cut[k] = np.int32((word[k] + np.int32(uniform[k] >> shift)) & keep)
+                noise = np.int32(uniform[k] >> 11 if dropped == 13 else uniform[k] >> 8)
+                cut[k] = np.int32(np.int32(word[k] + noise) & keep)
+                largest = max(largest, np.int32(word[k] & MAGNITUDE))
             if least > np.float32(0.0):
                 for k in range(size):
                     t = abs(x[k]) * np.float32(2.0**24)
@@ -51,24 +53,30 @@ def round_at_random(
                     up = np.floor(t) + np.float32(np.float32(uniform[k]) < part)
                     low = np.float32(math.copysign(up * np.float32(2.0**-24), x[k]))
                     y[k] = low if abs(x[k]) < least else y[k]
+    return np.int32(largest).view(np.float32)
 
 
 @kernel
-def round_to_nearest(value: NDArray[np.float32], dropped: int, least: np.float32, out: NDArray[np.float32]) -> None:
+def round_to_nearest(
+    value: NDArray[np.float32], dropped: int, least: np.float32, out: NDArray[np.float32]
+) -> np.float32:
     """Write every x with the lowest `dropped` bits of its mantissa rounded to nearest, ties to even.
 
-    Below `least` the result is the nearest multiple of 2^-24: such numbers are the float32 between 1/2 and 1.
+    Below `least` the result is the nearest multiple of 2^-24: such numbers are the float32 between 1/2 and 1. Returns
+    the largest magnitude (NaN counts as largest).
     """
-    bits, out_bits = value.view(np.int32), out.view(np.int32)
-    keep, half = np.int32(-(1 << dropped)), np.int32((1 << (dropped - 1)) - 1)
+    bits, out_bits, largest = value.view(np.int32), out.view(np.int32), np.int32(0)
+    keep, unit, half = np.int32(-(1 << dropped)), np.int32(1 << dropped), np.int32((1 << (dropped - 1)) - 1)
     for k in range(out.size):
-        odd = np.int32((bits[k] >> dropped) & 1)
-        out_bits[k] = np.int32((bits[k] + half + odd) & keep)
+        odd = np.int32(np.int32(bits[k] & unit) != np.int32(0))
+        out_bits[k] = np.int32(np.int32(bits[k] + np.int32(half + odd)) & keep)
+        largest = max(largest, np.int32(bits[k] & MAGNITUDE))
     if least > np.float32(0.0):
         for k in range(out.size):
             x = value[k]
             low = np.float32(math.copysign((abs(x) + np.float32(0.5)) - np.float32(0.5), x))
             out[k] = low if abs(x) < least else out[k]
+    return np.int32(largest).view(np.float32)
 
 
 @kernel

@@ -8,58 +8,86 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qsim.kernels._jit import kernel
-from qsim.kernels.lanes import LANES
+from qsim.kernels.lanes import LANES, add_magnitudes, fused
 from qsim.kernels.quantize import max_norms
+from qsim.kernels.signs import lanes_total
+from qsim.kernels.strips import RUN
+
+_LOG = tuple(2 / (math.log(2) * (2 * k + 1)) for k in range(9))
+_EXP = tuple(math.log(2) ** k / math.factorial(k) for k in range(13))
+_ROOT = int(np.float64(0.5**0.5).view(np.int64))  # the bits of the least number whose logarithm is taken as it is
 
 
 @kernel
 def lp_norms(
-    offsets: NDArray[np.int64], index: NDArray[np.int32] | None, value: NDArray[np.float32], p: float
+    offsets: NDArray[np.int64], index: NDArray[np.signedinteger] | None, value: NDArray[np.float32], p: float
 ) -> NDArray[np.float64]:
     """Return M (sum_i (|x_i| / M)^p)^(1/p), M the largest magnitude, so that nothing overflows or vanishes.
 
-    In float64, summed in lanes by coordinate and the lanes in halves, as in `l2_norms`. The norm of a row with NaN or
-    infinity is M.
+    In float64, summed in lanes by coordinate and the lanes in halves, as in `l2_norms`. For p = 1 it is the sum of the
+    |x_i|. The norm of a row with NaN or infinity is M.
     """
-    norms = max_norms(offsets, value)
-    ratio, power, lanes = np.empty(LANES, np.float64), np.empty(LANES, np.float64), np.empty(LANES, np.float64)
+    norms = max_norms(offsets, value) if p != 1.0 else np.ones(offsets.size - 1, np.float64)
+    power, lanes = np.empty(RUN, np.float64), np.empty(LANES, np.float64)
     for row in range(norms.size):
         largest = norms[row]
         if largest > 0.0 and math.isfinite(largest):
-            inverse, lanes[:] = 1.0 / largest, 0.0
+            lanes[:] = 0.0
             first, last = offsets[row], offsets[row + 1]
-            for start in range(first, last, LANES):
-                size = min(LANES, last - start)
-                ratio[size:] = 0.0
-                x = value[start : start + size]
-                for k in range(size):
-                    ratio[k] = abs(np.float64(x[k])) * inverse
-                _raise_to(ratio, p, power)
+            for start in range(first, last, RUN):
+                x = value[start : min(start + RUN, last)]
+                added = add_magnitudes(x, lanes) if p == 1.0 and index is None else 0
+                if added < x.size:
+                    power[x.size :] = 0.0
+                    _raise_to(x, 1.0 / largest, p, power)
                 if index is None:
-                    for k in range(LANES):
-                        lanes[k] += power[k]
+                    for strip in range(added, x.size, LANES):
+                        for lane in range(LANES):
+                            lanes[lane] += power[np.uint64(strip + lane)]
                 else:
-                    for k in range(size):
+                    for k in range(x.size):
                         lanes[np.uint64(index[start + k] & (LANES - 1))] += power[k]
-            half = LANES // 2
-            while half > 0:
-                for lane in range(half):
-                    lanes[lane] += lanes[lane + half]
-                half //= 2
-            norms[row] = largest * lanes[0] ** (1.0 / p)
+            norms[row] = largest * lanes_total(lanes) ** (1.0 / p)
     return norms
 
 
 @kernel
-def _raise_to(x: NDArray[np.float64], p: float, out: NDArray[np.float64]) -> None:
-    """Write LANES numbers in [0, 1] to the power p: by products and a root if p is a multiple of 1/2 up to 16."""
+def _raise_to(x: NDArray[np.float32], inverse: float, p: float, out: NDArray[np.float64]) -> None:
+    """Write (|x| inverse)^p, which is at most 1: by products and a root if p is a multiple of 1/2 up to 16."""
     whole = math.floor(p)
+    for k in range(x.size):
+        out[k] = abs(np.float64(x[k])) * inverse
     if p > 16.0 or (p != whole and p != whole + 0.5):
-        for k in range(LANES):
-            out[k] = x[k] ** p
+        _to_powers(out[: x.size], p)
         return
-    for k in range(LANES):
-        out[k] = x[k] if p == whole else x[k] * math.sqrt(x[k])
+    if p != whole:
+        for k in range(x.size):
+            out[k] *= math.sqrt(out[k])
     for _ in range(int(whole) - 1):
-        for k in range(LANES):
-            out[k] *= x[k]
+        for k in range(x.size):
+            out[k] *= abs(np.float64(x[k])) * inverse
+
+
+@kernel
+def _to_powers(x: NDArray[np.float64], p: float) -> None:
+    """Replace every x from 0 to 1 by x^p = 2^(p log2 x), right to within (p |log2 x| + 3) 2^-52 of itself.
+
+    By series, of log2 m = 2/ln 2 artanh((m - 1)/(m + 1)) for x = 2^e m, 1/2 <= m^2 < 2, and of 2^f, |f| <= 1/2, as far
+    as float64 shows; below 2^-1000 it is taken as 2^-1000. That the compiler makes vectors of, as it does not of `**`.
+    """
+    bits = x.view(np.int64)
+    for k in range(x.size):
+        word = bits[k]
+        exponent = (word - _ROOT) >> 52
+        bits[k] = word - (exponent << 52)
+        ratio = (x[k] - 1.0) / (x[k] + 1.0)
+        log = 0.0
+        for i in range(len(_LOG)):
+            log = fused(log, ratio * ratio, _LOG[len(_LOG) - 1 - i])
+        y = max(p * fused(log, ratio, np.float64(np.int32(exponent))), -1000.0)
+        near = np.floor(y + 0.5)
+        power = 0.0
+        for i in range(len(_EXP)):
+            power = fused(power, y - near, _EXP[len(_EXP) - 1 - i])
+        x[k] = power
+        bits[k] = bits[k] + (np.int64(np.int32(near)) << 52) if word != 0 else 0

@@ -3,11 +3,11 @@
 A batch is `offsets` (rows + 1), `value` (float32), and `index` (the coordinates, rising inside a row) or None for dense
 rows. The same vector gives the same bits dense and sparse: sums follow the coordinate, and so does the randomness.
 
-How fast: a vector must be read twice, for the norm and for the levels. The norm runs as fast as `np.dot` reads. Most
-levels are zero, and a coordinate is not zero just when its random number is below |x| levels / scale; so rounding is
-that one comparison, 64 at a time, and levels are made only where it holds. The hash, about 10 of
-its 17 vector instructions for 8 coordinates, is what keeps it from the limit, which is reading: both passes together
-take about 2.8 times as long as two of `np.dot` at n = 10^6 (in cache) and 1.6 times at 10^7 (in DRAM).
+How fast: a vector must be read twice, for the norm and for the levels. The norm runs as fast as `np.dot` reads. Where
+most levels are zero, rounding is one comparison, 64 at a time, as a level is not zero just when its random number is
+below |x| levels / scale; levels are made only where it holds. The hash, about 13 of its 20 vector instructions for 8
+coordinates, is what keeps it from the limit, which is reading. Where hardly any level is not zero, in long rows, most
+coordinates are not hashed at all (`thinning`); where many are not zero, levels are made 512 at a time (`strips`).
 """
 
 from __future__ import annotations
@@ -18,15 +18,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qsim.kernels._jit import kernel
-from qsim.kernels.hashing import uniform24
-from qsim.kernels.lanes import LANES, STRIP, add_squares, draws_below, max_bits
-from qsim.kernels.words import ones, trailing_zeros
+from qsim.kernels.hashing import fold, uniform24
+from qsim.kernels.lanes import LANES, STRIP, add_squares, draws_below
+from qsim.kernels.strips import FEW, RUN, draw_entries, keep_entries, strip_ramp
+from qsim.kernels.thinning import BLOCK, RARE, candidates, largest_of_many, next_block
+from qsim.kernels.words import MAGNITUDE, ones, trailing_zeros
 
 TINY = np.float32(2.0**-60)
 """Rows whose norm is below this are first multiplied by 2^64 (exactly), so that levels / norm does not overflow."""
 
+COINS = 2**63
+"""What a key is folded with for the coins of thinned blocks."""
+
 _LIFT = np.float32(2.0**64)
-_FEW = 6  # up to so many levels of a strip are cheaper one by one
+_SPREAD = 4096  # in shorter rows, for the square of the levels, t is hardly ever as small as in thinned blocks
 
 
 @kernel
@@ -57,34 +62,33 @@ def l2_norms(
 
 
 @kernel
-def rounded_up(norms: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Return the norms as float32, rounded up (to infinity beyond its range); NaN stays."""
-    scale = np.empty(norms.size, np.float32)
+def rounded_up(norms: NDArray[np.float64]) -> tuple[NDArray[np.float32], bool]:
+    """Return the norms as float32, rounded up (to infinity beyond its range; NaN stays), and whether all are finite."""
+    scale, finite = np.empty(norms.size, np.float32), True
     bits = scale.view(np.int32)
     for row in range(norms.size):
         scale[row] = norms[row]
         if np.float64(scale[row]) < norms[row]:
             bits[row] += 1  # the next float32
-    return scale
+        finite = finite and math.isfinite(scale[row])
+    return scale, finite
 
 
 @kernel
 def max_norms(offsets: NDArray[np.int64], value: NDArray[np.float32]) -> NDArray[np.float64]:
     """Return the largest magnitude in every row (of its bit pattern: NaN counts as larger than infinity)."""
     norms = np.empty(offsets.size - 1, np.float64)
-    lanes = np.empty(LANES, np.int32)
     for row in range(norms.size):
-        lanes[:] = 0
-        entries = value[offsets[row] : offsets[row + 1]].view(np.int32)
-        for k in range(max_bits(entries, lanes), entries.size):
-            lanes[0] = max(lanes[0], entries[k] & 0x7FFFFFFF)
-        lanes[0] = lanes.max()
-        norms[row] = lanes.view(np.float32)[0]
+        largest, bits = np.int32(0), value[offsets[row] : offsets[row + 1]].view(np.int32)
+        for k in range(bits.size):
+            largest = max(largest, np.int32(bits[k] & MAGNITUDE))
+        norms[row] = np.int32(largest).view(np.float32)
     return norms
 
 
 @kernel
 def round_to_levels(
+    n: int,
     offsets: NDArray[np.int64],
     index: NDArray[np.int32] | None,
     value: NDArray[np.float32],
@@ -102,65 +106,150 @@ def round_to_levels(
     (key, coordinate). Its mean is t to within 2^-24, exactly t for t >= 1/2, and t is |x| levels / scale to within a
     factor of 1 +- 2^-22, exactly `levels` for |x| = scale.
 
-    Where the level is not zero, u < t, and few coordinates are drawn so. (Of those whose t underflows, some are drawn
-    in vain; hence the check at the end.)
+    In rows of n >= 4096 levels^2, a block of BLOCK coordinates with at least LEAST numbers that are not zero and no t
+    above RARE is *thinned*: with 2^-j the least power of two that is at least every t of the block, but j at most 24, a
+    coordinate is a candidate if j fair coins all show heads (`toss`, with the word fold(key, COINS)). The level of a
+    candidate is 1 if u < t 2^j, and that of the others is 0: its mean is t to within 2^-(24 + j).
     """
     kept = np.uint64(0)  # unsigned: Numba need not ask whether it counts from the end
-    ramp, strip = np.arange(STRIP).astype(np.int32), np.empty(STRIP, np.int32)
-    spare_x, spare_coordinates = np.empty(STRIP, np.float32), np.empty(STRIP, np.int64)
+    ramp, uniform, level = strip_ramp(), np.empty(RUN, np.int32), np.empty(RUN, np.int32)
+    heads, where, chosen = np.empty(2 * STRIP, np.int32), np.empty_like(ramp), np.empty(BLOCK, np.int64)
+    bits, coins = value.view(np.int32), np.empty_like(keys[:1])  # the type of a word names its stream
     out_offsets[0] = 0
     for row in range(offsets.size - 1):
-        if scale[row] > np.float32(0.0):
-            lift = _LIFT if scale[row] < TINY else np.float32(1.0)
-            most = np.float32(levels)
-            factor = np.float32(np.float64(levels) / np.float64(scale[row] * lift))
-            if scale[row] * lift * factor < most:
-                factor = np.nextafter(factor, np.float32(np.inf))
-            bound = factor * np.float32(2.0**24)
-            low, high = np.int64(keys[row] & np.uint64(0xFFFFFFFF)), np.int64(keys[row] >> np.uint64(32))
-            first, last = offsets[row], offsets[row + 1]
-            for start in range(first, last, STRIP):
-                size = min(STRIP, last - start)
-                base = np.int64(start - first if index is None else 0)
-                key = keys[row] ^ np.uint64(
-                    base & 0xFFFFFFFF
-                )  # hashing begins with coordinate ^ key; base + j == base ^ j
-                if size < STRIP or lift != np.float32(1.0):
-                    spare_x[size:] = 0.0
-                    for k in range(size):
-                        spare_x[k] = value[start + k] * lift
-                        spare_coordinates[k] = k if index is None else index[start + k]
-                    drawn = draws_below(spare_x, 0, bound, spare_coordinates, 0, key)
-                elif index is None:
-                    drawn = draws_below(value, start, bound, ramp, 0, key)
-                else:
-                    drawn = draws_below(value, start, bound, index, start, key)
-                many = ones(drawn) > _FEW
-                if many:
-                    for k in range(size):
-                        coordinate = np.int64(base + k if index is None else index[start + k])
-                        strip[k] = _level(value[start + k], lift, factor, most, uniform24(coordinate, low, high))
-                while drawn != np.uint64(0):
-                    j = np.int64(trailing_zeros(drawn))
-                    drawn &= drawn - np.uint64(1)
-                    coordinate = np.int64(base + j if index is None else index[start + j])
-                    if not many:
-                        strip[j] = _level(value[start + j], lift, factor, most, uniform24(coordinate, low, high))
-                    out_index[kept] = coordinate
-                    out_level[kept] = strip[j]
-                    kept += np.uint64(strip[j] != 0)
+        start, last = offsets[row], offsets[row + 1]
+        law = _law(scale[row], levels)
+        while start < last and scale[row] > np.float32(0.0):
+            begin, end, largest = last, last, np.float32(np.inf)
+            if n >= _SPREAD * levels * levels:
+                begin, end = next_block(index, start, last)
+                if begin < end and _position(value[begin], law) <= RARE:  # often answered by the first
+                    largest = _position(largest_of_many(bits[begin:end]), law)
+            stop = begin if largest <= RARE else end
+            if start < stop:
+                kept = _round_strips(
+                    index, value, offsets[row], start, stop, law, keys[row],
+                    ramp, uniform, level, out_index, out_level, kept,
+                )  # fmt: skip
+            if stop < end:
+                coins[0] = fold(np.uint64(keys[row]), np.uint64(COINS))
+                base = int(begin - offsets[row] if index is None else index[begin] // BLOCK * BLOCK)
+                found, turns = candidates(coins[0], base, largest, ramp, heads, where, chosen)
+                odds = np.float32(2.0**24) * np.float32(1 << turns)
+                for i in range(found):
+                    coordinate = chosen[np.uint64(i)]
+                    y = _entry(index, value, begin, end, coordinate - base)
+                    if y != np.float32(0.0):  # else there may be no room to write in vain
+                        out_index[kept] = coordinate
+                        out_level[kept] = -1 if y < np.float32(0.0) else 1
+                        kept += np.uint64(np.float32(uniform24(coordinate, keys[row])) < _position(y, law) * odds)
+            start = end
         out_offsets[row + 1] = kept
     return int(kept)
 
 
 @kernel
-def _level(x: np.float32, lift: np.float32, factor: np.float32, most: np.float32, uniform: np.int32) -> np.int32:
+def _round_strips(
+    index: NDArray[np.int32] | None,
+    value: NDArray[np.float32],
+    first: int,
+    start: int,
+    stop: int,
+    law: tuple[np.float32, np.float32, np.float32],
+    word: np.uint64,
+    ramp: NDArray[np.int32],
+    uniform: NDArray[np.int32],
+    level: NDArray[np.int32],
+    out_index: NDArray[np.int32],
+    out_level: NDArray[np.int32],
+    kept: np.uint64,
+) -> np.uint64:
+    """Round the entries from `start` to `stop` of a row that begins at `first`; return the place behind what is kept.
+
+    Where the level is not zero, u < t, and where few coordinates are drawn so, only they get a level. (Of those whose t
+    underflows, some are drawn in vain; hence the check at the end.) Where many are, all get one, until few do.
+    """
+    bound, many = law[1] * np.float32(2.0**24), law[0] != np.float32(1.0)
+    while start < stop:
+        size = min(RUN if many else STRIP, stop - start)
+        drawn = np.uint64(0)
+        if not many and size == STRIP:
+            if index is None:
+                drawn = draws_below(value, start, bound, ramp, 0, start - first, word)
+            else:
+                drawn = draws_below(value, start, bound, index, start, 0, word)
+            many = ones(drawn) > FEW
+        if many or size < STRIP:
+            size, before = min(RUN, stop - start), kept
+            draw_entries(ramp, index, first, start, size, word, uniform)
+            _round_run(value[start : start + size], law, uniform, level)
+            kept = keep_entries(level, ramp, index, first, start, size, out_index, out_level, kept)
+            many = int(kept - before) * STRIP > FEW * size or law[0] != np.float32(1.0)
+            start += size
+            continue
+        while drawn != np.uint64(0):
+            j = np.int64(trailing_zeros(drawn))
+            drawn &= drawn - np.uint64(1)
+            coordinate = np.int64(start - first + j if index is None else index[start + j])
+            found = _level(value[start + j], law, uniform24(coordinate, word))
+            out_index[kept], out_level[kept] = coordinate, found
+            kept += np.uint64(found != 0)
+        start += size
+    return kept
+
+
+@kernel
+def _round_run(
+    x: NDArray[np.float32],
+    law: tuple[np.float32, np.float32, np.float32],
+    uniform: NDArray[np.int32],
+    level: NDArray[np.int32],
+) -> None:
+    """Write the levels of entries next to each other: alone, so that the compiler vectorises it."""
+    for k in range(x.size):
+        level[k] = _level(x[k], law, uniform[k])
+
+
+@kernel
+def _law(scale: np.float32, levels: int) -> tuple[np.float32, np.float32, np.float32]:
+    """Return what makes t of |x|: two factors, of which the first keeps the second finite, and the largest t."""
+    lift = _LIFT if scale < TINY else np.float32(1.0)
+    most = np.float32(levels)
+    factor = np.float32(np.float64(levels) / np.float64(scale * lift))
+    if scale * lift * factor < most:
+        factor = np.nextafter(factor, np.float32(np.inf))
+    return lift, factor, most
+
+
+@kernel
+def _position(x: np.float32, law: tuple[np.float32, np.float32, np.float32]) -> np.float32:
+    """Return t of x, as `round_to_levels` says."""
+    return min(abs(x) * law[0] * law[1], law[2])
+
+
+@kernel
+def _level(x: np.float32, law: tuple[np.float32, np.float32, np.float32], uniform: np.int32) -> np.int32:
     """Return the signed level of x, as `round_to_levels` says."""
-    t = min(abs(x) * lift * factor, most)
+    t = _position(x, law)
     floor = np.int32(t)
     part = (t - np.float32(floor)) * np.float32(2.0**24)
     level = np.int32(floor + np.int32(np.float32(uniform) < part))
     return np.int32(-level if x < np.float32(0.0) else level)
+
+
+@kernel
+def _entry(
+    index: NDArray[np.int32] | None, value: NDArray[np.float32], begin: int, end: int, inside: int
+) -> np.float32:
+    """Return what a block that lies from `begin` to `end` has at a coordinate inside it; 0 if it has no entry."""
+    if index is None:
+        place = begin + inside
+        return value[np.uint64(place)] if place < end else np.float32(0.0)
+    low, high = begin, end
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if index[middle] % BLOCK <= inside else (low, middle)
+    return value[np.uint64(low)] if index[low] % BLOCK == inside else np.float32(0.0)
 
 
 @kernel

@@ -2,7 +2,7 @@
 
 A row is cut into pieces of `chunk` coordinates (a power of two), and what is left over joins the last piece. A piece is
 rotated `rounds` times, each time by random signs and then the transform. The signs of coordinate c are the bits of its
-hash, round t takes bit t.
+draw, round t takes bit t.
 
 A last piece whose size m is not a power of two is first put in another order in every round, number i of the new order
 being number (a i + b) mod m of the old, a and b random and a prime to m; after the signs, the transform goes over
@@ -19,12 +19,13 @@ from numpy.typing import NDArray
 
 from qsim.kernels._jit import kernel
 from qsim.kernels.hadamard import hadamard
-from qsim.kernels.hashing import below, fold, uniform24
+from qsim.kernels.hashing import below, fold
 from qsim.kernels.lanes import LANES
 from qsim.kernels.signs import lanes_total
+from qsim.kernels.strips import draw_run
 
 MOST_ROUNDS = 23
-"""How many rounds have signs of their own: the bits of a hash, but for the highest, which decides ties."""
+"""How many rounds have signs of their own: the bits of a draw, but for the highest, which decides ties."""
 
 TIE = np.float32(2.0**-16)
 """A rotated number below this is a tie: of a sum that is zero only rounding is left, and it follows the vector.
@@ -33,14 +34,6 @@ With v = (1, 1/2, 0, ...), where 0.36/sqrt(n) of the numbers are ties, that made
 """
 
 _LARGEST = float(np.finfo(np.float32).max)
-
-
-@kernel
-def _draw_signs(word: np.uint64, first: int, bits: NDArray[np.int32]) -> None:
-    """Hash the coordinates from `first` on."""
-    low, high = np.int64(word & np.uint64(0xFFFFFFFF)), np.int64(word >> np.uint64(32))
-    for k in range(bits.size):
-        bits[k] = uniform24(first + k, low, high)
 
 
 @kernel
@@ -58,7 +51,7 @@ def _order(word: np.uint64, turn: int, size: int) -> tuple[int, int]:
 
     w_j is the word of the key folded with (round, j).
     """
-    word = fold(word, np.uint64(turn))
+    word = fold(np.uint64(word), np.uint64(turn))
     j = 1
     while True:
         a = below(fold(word, np.uint64(j)), size)
@@ -168,7 +161,7 @@ def round_rotated(
             word, start, size = keys[piece // each], pieces[piece], pieces[piece + 1] - pieces[piece]
             x, spare, bits = room[0, :size], room[1, :size], bits_room[:size]
             entries, signed = value[start : start + size], level[start : start + size]
-            _draw_signs(word, start - pieces[piece - piece % each], bits)
+            draw_run(word, start - pieces[piece - piece % each], bits)
             unit = math.sqrt(size) / norms[piece]
             for k in range(size):
                 x[k] = np.float64(entries[k]) * unit
@@ -242,7 +235,7 @@ def values_of_rotated(
                 x[np.uint64(index[entry] - first)] = c * np.float32(1 - 2 * (level[entry] < 0))  # a branch is slower
             if k > before:
                 bits = bits_room[:size]
-                _draw_signs(keys[row], first, bits)
+                draw_run(keys[row], first, bits)
                 _rotate_back(x, spare_room[:size], bits, rounds, keys[row])
                 factor = scale[row * scales + piece]
                 for j in range(size):

@@ -5,49 +5,17 @@ A batch is as in `quantize`. The same vector selects the same coordinates dense 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, cast
-
 import numpy as np
-from llvmlite import ir
-from numba import types
-from numba.core import cgutils
-from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from qsim.kernels._jit import inlined, kernel
 from qsim.kernels.hashing import fold
-from qsim.kernels.lanes import STRIP
-from qsim.kernels.words import trailing_zeros
+from qsim.kernels.lanes import STRIP, at_least
+from qsim.kernels.words import MAGNITUDE, trailing_zeros
 
-_MAGNITUDE = 0x7FFFFFFF  # the bits of a float32 without its sign: they rise with the magnitude
 _SAMPLE = 4096  # entries that a threshold is guessed from
-_CODE: Any = cgutils  # untyped
-
-
-@intrinsic
-def _at_least(typing: Any, bits: Any, start: Any, bound: Any) -> Any:
-    """Generate the code of `at_least`."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        words = ir.VectorType(ir.IntType(32), STRIP)
-        data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
-        here = builder.bitcast(builder.gep(data, [arguments[1]]), words.as_pointer())
-        magnitude = builder.and_(builder.load(here, align=4), ir.Constant(words, [_MAGNITUDE] * STRIP))
-        nothing = ir.Constant(words, ir.Undefined)
-        first = builder.insert_element(nothing, arguments[2], ir.IntType(32)(0))
-        bounds = builder.shuffle_vector(first, nothing, ir.Constant(words, None))
-        return builder.bitcast(builder.icmp_signed(">=", magnitude, bounds), ir.IntType(64))
-
-    good = isinstance(bits, types.Array) and bits.dtype == types.int32 and bits.layout == "C" and bound == types.int32
-    return (types.uint64(bits, types.int64, bound), generate) if good else None
-
-
-at_least = cast("Callable[[NDArray[np.int32], int, np.int32], np.uint64]", _at_least)
-"""Return a word whose bit j, from 0 to 63, is set if bits[start + j], without its sign bit, is at least the bound.
-
-Nothing checks that 64 entries are there.
-"""
+_BITS_EACH = 128  # with up to so many coordinates for each that is drawn, bits are faster than a table
+_NEAR = 4096  # entries that are searched at a time, so that what was found is still near
 
 
 @kernel
@@ -60,7 +28,7 @@ def first_at_least(value: NDArray[np.float32], bound: np.int32) -> int:
         if found != np.uint64(0):
             return start + int(trailing_zeros(found))
     for place in range(whole, bits.size):
-        if bits[place] & _MAGNITUDE >= bound:
+        if bits[place] & MAGNITUDE >= bound:
             return place
     return -1
 
@@ -80,23 +48,59 @@ def draw_positions(keys: NDArray[np.uint64], n: int, k: int, out: NDArray[np.sig
     """Write k different coordinates below n for every row, rising: each set of k with the same probability.
 
     Floyd's algorithm: for j from n - k to n - 1 draw t up to j, and take t, or j if t is taken. Draw number i uses
-    fold(key, i). What is taken stands in a table of cells, sorted, near cell t 2k/n: as the set is uniform, few steps
-    lead to a place, and nothing is left to sort. O(k) time and memory, whatever n.
+    fold(key, i). O(k) time and memory, whatever n.
     """
-    table = np.empty(3 * k + 2, np.int64)  # up to k places behind the last one that a coordinate points to
-    cells = np.float64(2 * k) / np.float64(n)
-    written = np.uint64(0)
-    for row in range(keys.size):
-        table[:] = -1
-        for draw in range(k):
-            last = n - k + draw
-            t = np.int64(scaled_up(fold(keys[row], np.uint64(draw)), np.uint64(last + 1)))
-            if not _insert(table, cells, t):
-                _insert(table, cells, np.int64(last))
-        for place in range(table.size):
-            if table[place] >= 0:
-                out[written] = table[place]
-                written += np.uint64(1)
+    if n <= _BITS_EACH * k:
+        marks = np.empty((n + 63) // 64, np.uint64)
+        for row in range(keys.size):
+            _draw_marking(np.uint64(keys[row]), n, k, marks, out[row * k : (row + 1) * k])
+    else:
+        table = np.empty(3 * k + 2, np.int64)  # up to k places behind the last one that a coordinate points to
+        for row in range(keys.size):
+            _draw_sorted(np.uint64(keys[row]), n, k, table, out[row * k : (row + 1) * k])
+
+
+@inlined
+def _draw_up_to(key: np.uint64, draw: int, last: int) -> np.int64:
+    """Draw a number from 0 to `last`."""
+    return np.int64(scaled_up(fold(key, np.uint64(draw)), np.uint64(last + 1)))
+
+
+@kernel
+def _draw_marking(key: np.uint64, n: int, k: int, marks: NDArray[np.uint64], out: NDArray[np.signedinteger]) -> None:
+    """As `draw_positions`, for one row: what is taken is marked, by a bit for every coordinate."""
+    low, written = np.uint64(63), np.uint64(0)
+    marks[:] = 0
+    for draw in range(k):
+        last = n - k + draw
+        place = np.uint64(_draw_up_to(key, draw, last))
+        if marks[place >> np.uint64(6)] >> (place & low) & np.uint64(1):
+            place = np.uint64(last)
+        marks[place >> np.uint64(6)] |= np.uint64(1) << (place & low)
+    for word in range(marks.size):
+        left = marks[word]
+        while left != np.uint64(0):
+            out[written] = 64 * word + np.int64(trailing_zeros(left))
+            written += np.uint64(1)
+            left &= left - np.uint64(1)
+
+
+@kernel
+def _draw_sorted(key: np.uint64, n: int, k: int, table: NDArray[np.int64], out: NDArray[np.signedinteger]) -> None:
+    """As `draw_positions`, for one row: what is taken stands in a table of cells, sorted, near cell t 2k/n.
+
+    As the set is uniform, few steps lead to a place, and nothing is left to sort.
+    """
+    cells, written = np.float64(2 * k) / np.float64(n), np.uint64(0)
+    table[:] = -1
+    for draw in range(k):
+        last = n - k + draw
+        if not _insert(table, cells, _draw_up_to(key, draw, last)):
+            _insert(table, cells, np.int64(last))
+    for place in range(table.size):
+        if table[place] >= 0:
+            out[written] = table[place]
+            written += np.uint64(1)
 
 
 @kernel
@@ -151,8 +155,9 @@ def without_zeros(
     out_offsets[0] = 0
     for row in range(offsets.size - 1):
         for k in range(offsets[row], offsets[row + 1]):
-            index[kept], value[kept] = index[k], value[k]
-            kept += np.uint64(value[k] != np.float32(0.0))
+            coordinate, x = index[k], value[k]  # read before anything is written, which may be there
+            index[kept], value[kept] = coordinate, x
+            kept += np.uint64(x != np.float32(0.0))
         out_offsets[row + 1] = kept
     return int(kept)
 
@@ -166,18 +171,20 @@ def keep_largest(
     out_offsets: NDArray[np.int64],
     out_index: NDArray[np.signedinteger],
     out_value: NDArray[np.float32],
-) -> int:
-    """Keep the k entries of every row with the largest magnitudes, of equal ones the first; return how many are kept.
+) -> tuple[int, np.int32]:
+    """Keep the k entries of every row with the largest magnitudes, of equal ones the first.
 
     One pass collects candidates: what reaches a bound that is guessed from a sample, a little low. (All non-zeros, in
     a second pass, if these are fewer than k.) The k-th largest of them is found exactly, by its bits.
+
+    Returns how many are kept, and the bits of the largest magnitude.
     """
     longest = np.int64(0)
     for row in range(offsets.size - 1):
         longest = max(longest, offsets[row + 1] - offsets[row])
     places, magnitudes = np.empty(longest, np.int64), np.empty(longest, np.int32)
     sample, counts = np.empty(_SAMPLE, np.int32), np.empty(256, np.int64)
-    kept = np.uint64(0)
+    kept, largest = np.uint64(0), np.int32(0)
     out_offsets[0] = 0
     for row in range(offsets.size - 1):
         first = offsets[row]
@@ -189,18 +196,19 @@ def keep_largest(
         least, ties = np.int32(1), found
         if found > k:
             for i in range(found):
-                magnitudes[i] = bits[np.uint64(places[i])] & _MAGNITUDE
+                magnitudes[i] = bits[np.uint64(places[i])] & MAGNITUDE
             least, ties = _kth_largest(magnitudes[:found], k, counts)
         for i in range(found):
             place = np.uint64(places[i])
-            magnitude = bits[place] & _MAGNITUDE
+            magnitude = np.int32(bits[place] & MAGNITUDE)
             if magnitude >= least and (magnitude > least or ties > 0):
                 ties -= magnitude == least
+                largest = max(largest, magnitude)
                 out_index[kept] = places[i] if index is None else index[np.uint64(first) + place]
                 out_value[kept] = value[np.uint64(first) + place]
                 kept += np.uint64(1)
         out_offsets[row + 1] = kept
-    return int(kept)
+    return int(kept), largest
 
 
 @kernel
@@ -212,21 +220,23 @@ def keep_at_least(
     out_offsets: NDArray[np.int64],
     out_index: NDArray[np.signedinteger],
     out_value: NDArray[np.float32],
-) -> int:
-    """Keep the entries whose magnitude has bits of at least `bound`; return how many are kept."""
-    kept = np.int64(0)
-    places = np.empty(value.size, np.int64)
+) -> tuple[int, np.int32]:
+    """Keep the entries whose magnitude has bits of at least `bound`; return how many are kept, and the largest bits."""
+    kept, largest = np.uint64(0), np.int32(0)
+    places = np.empty(_NEAR, np.int64)
     out_offsets[0] = 0
     for row in range(offsets.size - 1):
-        first = offsets[row]
-        found = collect(value[first : offsets[row + 1]].view(np.int32), bound, places)
-        for i in range(found):
-            place = np.uint64(first + places[i])
-            out_index[kept + i] = places[i] if index is None else index[place]
-            out_value[kept + i] = value[place]
-        kept += found
+        first, last = offsets[row], offsets[row + 1]
+        for start in range(first, last, _NEAR):
+            bits = value[start : min(start + _NEAR, last)].view(np.int32)
+            for i in range(collect(bits, bound, places)):
+                place = np.uint64(start + places[i])
+                out_index[kept] = np.int64(place) - first if index is None else index[place]
+                out_value[kept] = value[place]
+                largest = max(largest, np.int32(bits[np.uint64(places[i])] & MAGNITUDE))
+                kept += np.uint64(1)
         out_offsets[row + 1] = kept
-    return int(kept)
+    return int(kept), largest
 
 
 @kernel
@@ -236,12 +246,16 @@ def collect(bits: NDArray[np.int32], bound: np.int32, places: NDArray[np.int64])
     whole = bits.size - bits.size % STRIP
     for start in range(0, whole, STRIP):
         left = at_least(bits, start, bound)
+        for _ in range(3):  # few strips have more: what is written unasked costs less than a wrong guess
+            places[found] = start + np.int64(trailing_zeros(left))
+            found += np.uint64(left != np.uint64(0))
+            left &= left - np.uint64(1)
         while left != np.uint64(0):
             places[found] = start + np.int64(trailing_zeros(left))
-            left &= left - np.uint64(1)
             found += np.uint64(1)
+            left &= left - np.uint64(1)
     for place in range(whole, bits.size):
-        if bits[place] & _MAGNITUDE >= bound:
+        if bits[place] & MAGNITUDE >= bound:
             places[found] = place
             found += np.uint64(1)
     return int(found)
@@ -254,7 +268,7 @@ def _guess(bits: NDArray[np.int32], k: int, sample: NDArray[np.int32], counts: N
         return np.int32(1)
     step = bits.size // _SAMPLE
     for i in range(_SAMPLE):
-        sample[i] = bits[np.uint64(i * step)] & _MAGNITUDE
+        sample[i] = bits[np.uint64(i * step)] & MAGNITUDE
     share = np.float64(k) * _SAMPLE / bits.size
     rank = int(share + 4.0 * np.sqrt(share) + 4.0)
     if rank >= _SAMPLE:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qsim.kernels._jit import inlined, kernel
-from qsim.kernels.lanes import LANES
+from qsim.kernels.lanes import LANES, add_magnitudes
 
 
 @inlined
@@ -32,13 +32,9 @@ def l1_norms(offsets: NDArray[np.int64], value: NDArray[np.float32]) -> NDArray[
     for row in range(norms.size):
         lanes[:] = 0.0
         entries = value[offsets[row] : offsets[row + 1]]
-        whole = entries.size - entries.size % LANES
-        for start in range(0, whole, LANES):
-            for lane in range(LANES):
-                x = entries[start + lane]
-                lanes[lane] += np.float64(x if x >= np.float32(0.0) else -x)  # three times as fast as abs
-        for k in range(whole, entries.size):
-            lanes[k - whole] += np.float64(abs(entries[k]))
+        added = add_magnitudes(entries, lanes)
+        for k in range(added, entries.size):
+            lanes[k - added] += np.float64(abs(entries[k]))
         norms[row] = lanes_total(lanes)
     return norms
 

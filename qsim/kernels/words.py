@@ -16,6 +16,9 @@ from numpy.typing import NDArray
 from qsim.kernels._jit import inlined
 from qsim.kernels.reasons import FLOATS
 
+MAGNITUDE = np.int32(0x7FFFFFFF)
+"""The bits of a float32 without its sign: they rise with the magnitude, those of NaN behind those of infinity."""
+
 _CODE: Any = cgutils  # untyped
 _I64 = ir.IntType(64)
 
@@ -60,6 +63,36 @@ def _ones(typing: Any, word: Any) -> Any:
 
 ones = cast("Callable[[np.uint64], np.int64]", _ones)
 """Return how many bits of a word are set."""
+
+
+@intrinsic
+def _product_high(typing: Any, one: Any, other: Any) -> Any:
+    """Generate the code of `product_high`."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        wide = ir.IntType(128)
+        one, other = (builder.zext(argument, wide) for argument in arguments)
+        return builder.trunc(builder.lshr(builder.mul(one, other), ir.Constant(wide, 64)), _I64)
+
+    return (types.uint64(one, other), generate) if one == other == types.uint64 else None
+
+
+product_high = cast("Callable[[np.uint64, np.uint64], np.uint64]", _product_high)
+"""Return the upper 64 of the 128 bits of a product."""
+
+
+@intrinsic
+def _as_float(typing: Any, word: Any) -> Any:
+    """Generate the code of `as_float`."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.bitcast(arguments[0], ir.DoubleType())
+
+    return (types.float64(word), generate) if word == types.uint64 else None
+
+
+as_float = cast("Callable[[np.uint64], np.float64]", _as_float)
+"""Return the float64 that has the bits of a word."""
 
 
 def _loader(arrange: Callable[[Any, Any], Any]) -> Any:

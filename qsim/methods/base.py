@@ -3,14 +3,46 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Protocol
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol, Self
 
-from qsim.batch import Arrays, Vectors
+import numpy as np
+from numpy.typing import NDArray
+
+from qsim.batch import Arrays, Memory, Support, Vectors
 from qsim.datasets import Shards
 from qsim.datasets.block import Block
 from qsim.keys import Key
 from qsim.objectives import Objective
+from qsim.problem import Problem
 from qsim.weights import Replica, Weights
+
+
+@dataclass(frozen=True)
+class Task:
+    """What workers are told to do: a name, the weights to do it at, and what else came down, by name.
+
+    `key` names the stream of the run's data. Fold in the round (and what else it depends on), then take the words of a
+    block's workers: `key.fold(round).words(block.low, block.high)`.
+    """
+
+    name: str
+    round: int
+    weights: Replica
+    key: Key
+    vectors: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Sum:
+    """What the server got: the weighted sum of what arrived (one float64 row), and the weight of those it came from.
+
+    The weights of those that arrived are scaled to sum 1; `share` is what they summed to before, 1 if all arrived.
+    """
+
+    vector: Vectors
+    share: float = 1.0
 
 
 class Exchange(Protocol):
@@ -19,40 +51,75 @@ class Exchange(Protocol):
     round: int
     """The round, counted from 0."""
     objective: Objective
+    key: Key
+    """The stream of the method's own random numbers, such as MARINA's coin: fold in the round."""
 
-    def __call__(self, task: str, w: Weights) -> Vectors:
-        """Have every worker do `task` at the weights w; return the weighted sum of what they sent, one float64 row."""
+    def __call__(
+        self,
+        task: str,
+        w: Weights,
+        *,
+        exact: Literal["float32", "float64"] | None = None,
+        length: int | None = None,
+        **vectors: NDArray[np.float64],
+    ) -> Sum:
+        """Have every worker do `task` at the weights w; return the weighted sum of what they sent.
+
+        exact: send dense numbers of this format up, without the compressor; with "float64" also down, and workers
+            compute in it.
+        length: that of what is sent up, if not that of the weights.
+        vectors: what goes down beside the weights, dense.
+        """
         ...
 
 
 class Method(ABC):
-    """A way of training. The server's state and each block's memory are dicts of arrays."""
+    """A way of training. The server's state is a dict of arrays, and so is what workers keep in their memory."""
+
+    def resolved(self, problem: Problem) -> Self:
+        """Return the method with what it leaves to theory filled in: steps from the constants of a problem.
+
+        Raises TheoryError if theory has no answer.
+        """
+        return self
+
+    def rate(self, problem: Problem) -> float | None:
+        """Return the factor by which theory has the error fall each round, for the step of theory; None: no such."""
+        return None
+
+    def start(self, w: Weights) -> Arrays:
+        """Return what the server keeps beside the weights, before the first round: arrays, none here."""
+        return {}
 
     @abstractmethod
     def round(self, w: Weights, state: Arrays, exchange: Exchange) -> None:
         """Do one round on the server: exchange as often as needed, then change w, and what else the server keeps."""
 
     @abstractmethod
-    def work(
-        self,
-        task: str,
-        t: int,
-        objective: Objective,
-        block: Block,
-        weights: Replica,
-        memory: Arrays,
-        key: Key,
-    ) -> Vectors:
-        """Return what each worker of a block wants to send in round t: one float32 row a worker.
+    def work(self, task: Task, objective: Objective, block: Block, memory: Memory) -> Vectors:
+        """Return what each worker of a block wants to send: one row a worker."""
 
-        `key` names the stream of this run's data; fold in the round (and what else it depends on), then take the words
-        of the block's workers: `key.fold(t).words(block.low, block.high)`.
+    def memory(self, block: Block, support: Support) -> Memory:
+        """Return what the workers of a block keep from round to round, nothing here.
+
+        The support holds what their messages can fill, as they arrive: all n coordinates if the compressor fills in
+        zeros.
         """
+        return Memory(support, {})
+
+    @property
+    def settles(self) -> bool:
+        """Whether workers learn what arrived of their messages."""
+        return type(self).settle is not Method.settle
+
+    def settle(self, task: Task, block: Block, memory: Memory, arrived: Vectors) -> None:
+        """Learn what the server got of the messages just sent (zero where it got none). Nothing is learnt here."""
+        return None
+
+    def solution(self, w: Weights, state: Arrays) -> NDArray[np.float64]:
+        """Return the weights that are evaluated, and in the end returned: those that are trained, here."""
+        return w.dense()
 
     def rows_per_round(self, shards: Shards) -> float:
         """Return about how many rows a worker computes with in a round (all it has, by default): it sizes blocks."""
         return shards.dataset.rows / shards.workers
-
-    def memory(self, block: Block) -> Arrays:
-        """Return what the workers of a block keep from round to round: arrays, empty here."""
-        return {}

@@ -10,7 +10,7 @@ import numpy as np
 from qsim.batch import Arrays
 from qsim.datasets.block import Block, Rows
 from qsim.keys import Key
-from qsim.options import option
+from qsim.options import option, whole
 
 
 class Sampling(ABC):
@@ -61,3 +61,11 @@ class Passes(Sampling):
             keys, block.order, block.offsets, batch, t * batch, memory["shuffled"], memory["passes"], offsets, rows
         )
         return Rows(rows[:drawn], offsets)
+
+
+def check_batch(batch: int | None, sampling: Sampling) -> None:
+    """Raise for what is no batch: None, for all rows, or at least 1; and for what is no sampling."""
+    if batch is not None:
+        whole("batch", batch, least=1)
+    if not isinstance(sampling, Sampling):
+        raise TypeError(f"sampling must be WithReplacement() or Passes() of qsim.methods, found {sampling!r}")

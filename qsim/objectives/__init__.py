@@ -1,6 +1,16 @@
 """Objectives: what is minimised. Values and gradients in float64 for the driver, in float32 for the workers."""
 
 from qsim.objectives.base import NoOptimumError, Objective, Optimum
+from qsim.objectives.linear import LinearModel
 from qsim.objectives.logistic import LogisticRegression
+from qsim.objectives.others import LeastSquares, NonconvexLogistic
 
-__all__ = ["LogisticRegression", "NoOptimumError", "Objective", "Optimum"]
+__all__ = [
+    "LeastSquares",
+    "LinearModel",
+    "LogisticRegression",
+    "NoOptimumError",
+    "NonconvexLogistic",
+    "Objective",
+    "Optimum",
+]

@@ -1,18 +1,17 @@
-"""The objective contract, and what objectives over a linear model share."""
+"""The objective contract."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from qsim.batch import Vectors
-from qsim.datasets import Dataset
+from qsim.datasets import Dataset, Shards
 from qsim.datasets.block import Block, Rows
-from qsim.weights import Replica
+from qsim.weights import Replica, Weights
 
 
 class NoOptimumError(ValueError):
@@ -29,7 +28,11 @@ class Optimum:
 
 
 class Objective(ABC):
-    """F(w) = (1/n) sum_i loss(<x_i, w>, y_i) + (l2/2) ||w||^2 over the n rows of a data set."""
+    """F(w) = (1/n) sum_i loss_i(w) + r(w) over the n rows of a data set, r the regulariser: (l2/2) ||w||^2 here.
+
+    The driver computes in float64. Workers compute the loss of their rows, without r, in the precision of the weights
+    that they are given: float32, or float64 in an exact exchange.
+    """
 
     l2: float
 
@@ -50,15 +53,31 @@ class Objective(ABC):
         """Return L, with ||grad F(u) - grad F(w)|| <= L ||u - w||."""
 
     @abstractmethod
+    def smoothnesses(self, shards: Shards) -> NDArray[np.float64]:
+        """Return L_i for every worker: as `smoothness`, of its own rows. A worker without rows has that of r alone."""
+
+    def strong_convexity(self, data: Dataset) -> float:
+        """Return mu >= 0, with F(u) >= F(w) + <grad F(w), u - w> + (mu/2) ||u - w||^2: at least l2."""
+        return self.l2
+
+    @abstractmethod
     def optimum(self, data: Dataset) -> Optimum:
         """Return the minimiser, from the disk if it was found before. Raises NoOptimumError if it is not found."""
 
     @abstractmethod
     def update(self, block: Block, rows: Rows, weights: Replica, step: float) -> Vectors:
-        """Return for each worker: step times the mean over its rows of the gradient of the loss (without l2).
+        """Return for each worker: step times the mean over its rows of the gradient of the loss (without r).
 
-        A worker without rows has a zero row. float32; only the coordinates that the rows touch.
+        A worker without rows has a zero row. Only the coordinates that the rows touch.
         """
+
+    @abstractmethod
+    def losses(self, block: Block, rows: Rows, weights: Replica) -> Vectors:
+        """Return for each worker the mean loss of its rows, as a vector of length 1; 0 for a worker without rows."""
+
+    @abstractmethod
+    def curved(self, block: Block, rows: Rows, weights: Replica, direction: NDArray[np.floating]) -> Vectors:
+        """Return for each worker the mean Hessian of the loss over its rows (without r) times a direction."""
 
     def value(self, w: NDArray[np.float64], data: Dataset) -> float:
         """Return F(w)."""
@@ -68,23 +87,24 @@ class Objective(ABC):
         """Return the gradient of F at w."""
         return self.value_and_gradient(w, data)[1]
 
+    def regulariser(self, w: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        """Return r(w) and its gradient."""
+        return 0.5 * self.l2 * float(w @ w), self.l2 * w
 
-def margins_of(data: Dataset, w: Any) -> NDArray[np.float64]:
-    """Return <x_i, w> for every row, in float64. Raises ValueError if w has the wrong shape."""
-    from qsim.kernels.csr import margins
+    def regularised(self, w: NDArray[np.float64], direction: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the Hessian of r at w times a direction."""
+        return self.l2 * direction
 
-    weights = np.ascontiguousarray(w, np.float64)
-    if weights.shape != (data.features,):
-        raise ValueError(f"w must have shape ({data.features},) for {data!r}, found {weights.shape}")
-    out = np.empty(data.rows)
-    margins(data.indptr, data.indices.view(f"u{data.indices.itemsize}"), data.values, None, weights, out)
-    return out
+    def regularise(self, w: Weights, step: float) -> None:
+        """Do a step on r alone: w <- w - step grad r(w). For l2 it is one multiplication, whatever the length of w.
 
-
-def back(data: Dataset, slopes: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return X^T slopes, in float64."""
-    from qsim.kernels.csr import scatter
-
-    out = np.zeros(data.features)
-    scatter(data.indptr, data.indices.view(f"u{data.indices.itemsize}"), data.values, slopes, out)
-    return out
+        Raises ValueError for step * l2 >= 1, which would throw the weights past zero.
+        """
+        if self.l2:
+            shrink = 1.0 - step * self.l2
+            if shrink <= 0.0:
+                raise ValueError(
+                    f"step * l2 = {step * self.l2:g}: it must stay below 1, or the regulariser throws the weights past"
+                    " zero; take a smaller step"
+                )
+            w.shrink(shrink)

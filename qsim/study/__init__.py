@@ -1,7 +1,86 @@
 """Studies: many runs, questions asked of the numbers, and a figure. `python -m qsim.study` is the command line."""
 
-from qsim.study.figures import STYLE, TEXT_WIDTH, Panel, look, panels
-from qsim.study.results import Results
-from qsim.study.study import Cell, Settings, Study
+from qsim.study.figures import (
+    COLUMN_WIDTH,
+    STYLE,
+    TEXT_WIDTH,
+    Panel,
+    draw,
+    draw_band,
+    draw_comparisons,
+    legend_below,
+    legend_beside,
+    letters,
+    log_axes,
+    look,
+    panels,
+    sheet,
+)
+from qsim.study.results import On, Results
+from qsim.study.runner import CellsFailedError, run_study
+from qsim.study.statistics import (
+    Band,
+    Bands,
+    Bootstrap,
+    Comparison,
+    Reach,
+    StudentT,
+    compare,
+    holm,
+    reach,
+    resample,
+)
+from qsim.study.store import Store, StoreError
+from qsim.study.study import Cell, Settings, Study, each_seed
+from qsim.study.tuning import Candidate, Choice, FewestRounds, LeastFinal, Rule, Tuned, Tuning
+from qsim.study.words import beyond, leads, listed, reach_table, table, unled
 
-__all__ = ["STYLE", "TEXT_WIDTH", "Cell", "Panel", "Results", "Settings", "Study", "look", "panels"]
+__all__ = [
+    "COLUMN_WIDTH",
+    "STYLE",
+    "TEXT_WIDTH",
+    "Band",
+    "Bands",
+    "Bootstrap",
+    "Candidate",
+    "Cell",
+    "CellsFailedError",
+    "Choice",
+    "Comparison",
+    "FewestRounds",
+    "LeastFinal",
+    "On",
+    "Panel",
+    "Reach",
+    "Results",
+    "Rule",
+    "Settings",
+    "Store",
+    "StoreError",
+    "StudentT",
+    "Study",
+    "Tuned",
+    "Tuning",
+    "beyond",
+    "compare",
+    "draw",
+    "draw_band",
+    "draw_comparisons",
+    "each_seed",
+    "holm",
+    "leads",
+    "legend_below",
+    "legend_beside",
+    "letters",
+    "listed",
+    "log_axes",
+    "look",
+    "panels",
+    "reach",
+    "reach_table",
+    "resample",
+    "run_study",
+    "sheet",
+    "table",
+    "unled",
+]

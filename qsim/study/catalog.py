@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from traceback import extract_tb
 
 import qsim
 from qsim.loading import load_file
 from qsim.options import nearest
 from qsim.study.study import Study
+
+VERBS = ("all", "run", "list", "show", "status", "clean", "export", "compare")
+"""What the command line takes in the place of a study."""
 
 
 class RequestError(ValueError):
@@ -38,12 +42,23 @@ def find(name: str) -> tuple[str, Study]:
     else:
         path = folder() / f"{name}.py"
         if name not in names():
-            raise RequestError(f"there is no study {name!r}{nearest(name, names())} (there are: {', '.join(names())})")
+            known = [*names(), *VERBS]
+            raise RequestError(f"there is no study {name!r}{nearest(name, known)} (there are: {', '.join(names())})")
     return path.stem, _read(path)
 
 
 def _read(path: Path) -> Study:
-    found = getattr(load_file(path, f"qsim_study_{path.stem}"), "study", None)
+    try:
+        module = load_file(path, f"qsim_study_{path.stem}")
+    except Exception as error:
+        raise RequestError(f"{path} can't be run{_line(path, error)}: {type(error).__name__}: {error}") from error
+    found = getattr(module, "study", None)
     if not isinstance(found, Study):
         raise RequestError(f"{path} defines no study: it must say study = qsim.study.Study(...), found {found!r}")
     return found
+
+
+def _line(path: Path, error: Exception) -> str:
+    """Say at which line of a file an error came, if one of it is known."""
+    lines = [frame.lineno for frame in extract_tb(error.__traceback__) if Path(frame.filename) == path.resolve()]
+    return f" (line {lines[-1]})" if lines else ""

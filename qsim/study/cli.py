@@ -1,170 +1,166 @@
-"""The command line: `python -m qsim.study list | show NAME | all | NAME or PATH ...`."""
+"""The command line `python -m qsim.study`: verbs, options, exit codes."""
 
 from __future__ import annotations
 
-import os
 import sys
-from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
-from itertools import pairwise
+from argparse import SUPPRESS, ArgumentParser, Namespace, RawDescriptionHelpFormatter
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from threading import Event, Lock
-from time import perf_counter
-
-from tqdm import tqdm
 
 import qsim
 from qsim.compressors import NotFiniteError
 from qsim.datasets import DataError
+from qsim.loading import NotFoundError
 from qsim.objectives import NoOptimumError
-from qsim.simulation import simulate
-from qsim.storage import can_write
-from qsim.study import catalog, output
+from qsim.options import nearest
+from qsim.study import verbs
 from qsim.study.catalog import RequestError
-from qsim.study.results import Results
-from qsim.study.study import Cell, Settings, Study
-from qsim.trace import Trace
+from qsim.study.store import StoreError
 
-_WORTH_THREADS = 100_000  # non-zeros; with 2,000 two threads took 1.4 times as long as one, with 450,000 half as long
+_ABOUT = """Run studies: each trains with simulated workers and writes a figure (PDF, PNG), the numbers in it (CSV), its
+findings in words (Markdown) and where the numbers come from (JSON)."""
 
-_EXAMPLES = """examples:
-  python -m qsim.study list
-  python -m qsim.study show s_sweep
+_HELP = """verbs:
+  NAME or PATH ...      run these studies (so does `run NAME`); `all`: all that are shipped
+  list                  what studies there are
+  show NAME             what a study asks and runs
+  status [NAME ...]     how many cells of each study are stored, and how large the store is
+  clean                 remove stored cells that no study would use again, and old logs
+  export NAME           all cells of a study as one table
+  compare A B [NAME]    draw results that were written before against others of the same study
+
+examples:
   python -m qsim.study s_sweep
   python -m qsim.study s_sweep --data spark_sample --workers 8 --rounds 50 --seeds 3 --out small_figures
-  python -m qsim.study my_study.py
+  python -m qsim.study s_sweep --compressor "mine.py:MyQuantizer(3)"
+  python -m qsim.study my_study.py --jobs 8 --format svg
+  python -m qsim.study s_sweep --only "s = 2, seed 1"
+  python -m qsim.study export s_sweep --format parquet
+  python -m qsim.study compare paper_figures small_figures s_sweep
+
+Every finished run is stored at once: a study that is stopped or killed goes on when the same command is given again.
+The options of running: python -m qsim.study run --help; those of other verbs: python -m qsim.study VERB --help.
+
+exit codes:
+  0  good
+  1  a cell failed (the others are done, no figure is drawn) or could not be stored
+  2  a wrong request
+  130  stopped by Ctrl-C; what was finished is kept
 """
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; returns its exit code: 0, 1 if training failed, 2 for a wrong request, 130 after Ctrl-C."""
-    options = _parser().parse_args(arguments)
+    """Run the command line; returns its exit code.
+
+    0 good, 1 a cell failed or could not be stored, 2 a wrong request, 130 after Ctrl-C.
+    """
     try:
-        _do(options)
-    except KeyboardInterrupt:
-        print("\nstopped; what was finished before is written, this study is not", file=sys.stderr)
+        options = _parse(list(sys.argv[1:] if arguments is None else arguments))
+        return int(options.do(options))
+    except KeyboardInterrupt as error:
+        print(f"\nstopped; {str(error) or 'what was finished before is kept'}", file=sys.stderr)
         return 130
-    except (RequestError, DataError) as error:
+    except (RequestError, DataError, NotFoundError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except (NotFiniteError, NoOptimumError) as error:
+    except (NotFiniteError, NoOptimumError, StoreError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    return 0
 
 
-def _do(options: Namespace) -> None:
-    verb, *rest = options.what
-    if verb == "list":
-        if rest:
-            raise RequestError(f"list takes no names, found {' '.join(rest)}")
-        _list()
-    elif verb == "show":
-        if len(rest) != 1:
-            raise RequestError("show takes the name of one study: python -m qsim.study show s_sweep")
-        _show(*catalog.find(rest[0]), options)
-    else:
-        if verb == "all" and rest:
-            raise RequestError(f"all takes no further names, found {' '.join(rest)}")
-        names = catalog.names() if verb == "all" else options.what
-        studies = [catalog.find(name) for name in names]  # all are found before the first is run
-        if not can_write(options.out):
-            raise RequestError(f"--out {options.out} is not a folder that can be written")
-        for name, study in studies:
-            _run(name, study, options)
+def _parse(arguments: list[str]) -> Namespace:
+    """Return the options of a verb; what begins with none is a study to run."""
+    parser, known = _parsers()
+    if not arguments or arguments[0] not in (*known, "-h", "--help", "--version"):
+        arguments = ["run", *arguments]
+    options, unknown = parser.parse_known_args(arguments)
+    if unknown:
+        choices = [name for action in known[options.verb]._actions for name in action.option_strings]
+        raise RequestError(
+            f"{options.verb} takes no {unknown[0]!r}{nearest(unknown[0].partition('=')[0], choices)}"
+            f" (python -m qsim.study {options.verb} --help)"
+        )
+    return options
 
 
-def _parser() -> ArgumentParser:
+def _parsers() -> tuple[ArgumentParser, dict[str, ArgumentParser]]:
     parser = ArgumentParser(
         prog="python -m qsim.study",
-        description="Run studies: each trains with simulated workers and writes a figure (PDF, PNG), the numbers in it "
-        "(CSV), its findings in words (Markdown) and where the numbers come from (JSON).",
-        epilog=_EXAMPLES,
+        usage="python -m qsim.study [VERB] NAME ... [OPTIONS]",
+        description=_ABOUT,
+        epilog=_HELP,
         formatter_class=RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"qsim {qsim.__version__}")
-    parser.add_argument("what", nargs="+", metavar="STUDY", help="names or paths of studies; or list, show NAME, all")
-    parser.add_argument("--data", metavar="NAME", help="train on another built-in data set")
-    parser.add_argument("--workers", type=int, metavar="W", help="how many workers share the data")
-    parser.add_argument("--rounds", type=int, metavar="T", help="how many iterations")
-    parser.add_argument("--seeds", type=int, metavar="K", help="how many seeds: 0, 1, ..., K - 1")
-    parser.add_argument("--vectors", metavar="FILE", help="a .npy of shape (clients, n), for mean_estimation")
-    parser.add_argument("--out", type=Path, default=Path("paper_figures"), metavar="DIR", help="default: paper_figures")
-    return parser
+    group = parser.add_subparsers(dest="verb", prog="python -m qsim.study", metavar="", help=SUPPRESS)
+    known: dict[str, ArgumentParser] = {}
+
+    def verb(name: str, do: Callable[[Namespace], int], text: str, names: str, about_names: str) -> ArgumentParser:
+        known[name] = group.add_parser(name, description=text, allow_abbrev=False)
+        if names:
+            known[name].add_argument("names", nargs=names, metavar="NAME", help=about_names)
+        known[name].set_defaults(do=do)
+        return known[name]
+
+    one = "the name of a study, or the path of its file"
+    run = verb("run", verbs.run, "Run studies.", "+", "names of studies, paths of files, or all")
+    _add_settings(run)
+    _add_running(run)
+    run.add_argument(
+        "--only", action="append", metavar="CELL", help='run these cells alone: "CURVE, seed N" or "CURVE"'
+    )
+    run.add_argument("--format", action="append", choices=["svg"], help="also write the figure as SVG")
+    run.add_argument("--out", type=Path, default=Path("paper_figures"), metavar="DIR", help="default: paper_figures")
+    verb("list", verbs.list_studies, "List the studies.", "*", "(none)")
+    show = verb("show", verbs.show, "Show what a study asks and runs.", "*", one)
+    _add_settings(show)
+    status = verb("status", verbs.status, "Say how many cells are stored.", "*", "names or paths; without: all")
+    _add_settings(status)
+    clean = verb(
+        "clean",
+        verbs.clean,
+        "Remove stored cells that are of other sources of qsim, of another version of NumPy, Numba, SciPy or Python, of"
+        " another kind of machine, or of a user's file that has changed since; what killed processes left; and logs"
+        " older than 30 days. It asks nothing, and says what it removed.",
+        "",
+        "",
+    )
+    clean.add_argument("--all", action="store_true", help="remove all stored cells and logs")
+    export = verb("export", verbs.export_cells, "Write all cells of a study as one table.", "+", one)
+    _add_settings(export)
+    _add_running(export)
+    export.add_argument("--format", choices=["csv", "parquet"], default="csv", help="default: csv")
+    export.add_argument("--out", type=Path, default=Path(), metavar="DIR", help="default: this folder")
+    compare = verb(
+        "compare",
+        verbs.compare,
+        "Draw results B against results A, and print how their final values differ.",
+        "+",
+        "two files (.csv or .json) that a study wrote; or two folders and the name of the study",
+    )
+    compare.add_argument("--out", type=Path, default=Path(), metavar="DIR", help="default: this folder")
+    return parser, known
 
 
-def _simulate(name: str, study: Study, cells: Sequence[Cell]) -> tuple[list[Trace], list[list[float]]]:
-    """Simulate all cells; on a thread a core if kernels, which run side by side, take most of the time.
-
-    Returns the traces, and the seconds that each round of each cell took.
-    """
-    stop, counting = Event(), Lock()
-    with tqdm(
-        total=sum(cell.run.rounds for cell in cells), desc=name, unit="round", delay=2, disable=None, leave=False
-    ) as bar:
-
-        def simulate_cell(cell: Cell) -> tuple[Trace, list[float]]:
-            times = [perf_counter()]
-
-            def after_round(_: int) -> None:
-                times.append(perf_counter())
-                if stop.is_set():
-                    raise KeyboardInterrupt
-                with counting:
-                    bar.update()
-
-            trace = simulate(cell.run, engine=cell.engine, progress=False, after_round=after_round)
-            return trace, [end - start for start, end in pairwise(times)]
-
-        largest = max((cell.run.load().nonzeros for cell in cells), default=0)
-        threads = os.cpu_count() if largest >= _WORTH_THREADS and not study.timed else 1
-        with ThreadPoolExecutor(threads) as pool:
-            futures = [pool.submit(simulate_cell, cell) for cell in cells]
-            try:
-                done = [future.result() for future in futures]
-            except BaseException:
-                stop.set()  # threads do not see Ctrl-C: they end after the round they are in
-                pool.shutdown(cancel_futures=True)
-                raise
-    return [trace for trace, _ in done], [seconds for _, seconds in done]
+def _add_settings(parser: ArgumentParser) -> None:
+    group = parser.add_argument_group("settings (default: those of the study)")
+    group.add_argument("--data", metavar="DATA", help="a built-in set, a LIBSVM file (also .gz, .bz2, .xz), an .npz")
+    group.add_argument("--workers", type=int, metavar="W", help="how many workers share the data")
+    group.add_argument("--rounds", type=int, metavar="T", help="how many iterations")
+    group.add_argument("--seeds", type=int, metavar="K", help="how many seeds: 0, 1, ..., K - 1")
+    group.add_argument("--vectors", metavar="FILE", help="a .npy of shape (clients, n), for mean_estimation")
+    group.add_argument(
+        "--compressor",
+        action="append",
+        default=[],
+        metavar="MODULE:EXPRESSION",
+        help='add a curve of a compressor of your own, such as "mine.py:MyQuantizer(3)"; may be given again',
+    )
 
 
-def _settings(study: Study, options: Namespace) -> Settings:
-    given = {name: getattr(options, name) for name in ("data", "workers", "rounds", "seeds", "vectors")}
-    if options.vectors is not None and not study.recorded:
-        raise RequestError(f"--vectors is not for this study ({study.title}); mean_estimation takes it")
-    try:
-        return replace(study.defaults, **{name: value for name, value in given.items() if value is not None})
-    except ValueError as error:
-        raise RequestError(str(error)) from None
-
-
-def _list() -> None:
-    width = max(map(len, catalog.names()))
-    for name in catalog.names():
-        print(f"{name:{width}}  {catalog.find(name)[1].title}")
-
-
-def _show(name: str, study: Study, options: Namespace) -> None:
-    settings = _settings(study, options)
-    cells = study.cells(settings)
-    print(f"{name}: {study.title}\n\n{study.setting(settings)}\n\nquestions:")
-    for question in study.questions:
-        print(f"  - {question}")
-    print(f"\ncurves ({len(cells)} runs):")
-    for curve in dict.fromkeys(cell.curve for cell in cells):
-        print(f"  - {curve}")
-    if cells:
-        print(f"\na run of it:\n  {cells[0].run!r}")
-
-
-def _run(name: str, study: Study, options: Namespace) -> None:
-    settings = _settings(study, options)
-    start = perf_counter()
-    cells = study.cells(settings)
-    results = Results(settings, cells, *_simulate(name, study, cells))
-    paths = output.write(options.out, name, study, results)
-    print(output.findings(name, study, results))
-    print(f"{name}: {len(cells)} runs in {perf_counter() - start:.1f} s; wrote {', '.join(map(str, paths))}")
+def _add_running(parser: ArgumentParser) -> None:
+    group = parser.add_argument_group("running")
+    group.add_argument(
+        "--jobs", type=int, metavar="N", help="how many processes; default: one a core, or none for little work"
+    )
+    group.add_argument("--no-cache", action="store_true", help="neither read nor write stored cells")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from string import ascii_lowercase
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -11,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qsim.study.results import Results
+from qsim.study.statistics import LOGARITHMIC, Band, Comparison
 from qsim.trace import LABELS
 
 if TYPE_CHECKING:
@@ -38,11 +41,12 @@ STYLE: Any = {
     "svg.hashsalt": "qsim",
 }
 
-TEXT_WIDTH = 7.0
-"""The width of a page of a two-column paper, in inches."""
+COLUMN_WIDTH, TEXT_WIDTH = 3.5, 7.0
+"""The width of a column, and of the page, of a two-column paper, in inches. Figures go in unscaled: 7 and 8 pt text."""
 
 _COLOURS = ("#000000", "#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#0072B2", "#D55E00", "#8C8C8C")
-"""Okabe and Ito's palette, which colour-blind readers can tell apart (2008), without its yellow."""
+"""Okabe and Ito's palette, which colour-blind readers can tell apart (2008), without its yellow. In print without
+colour the dash and the marker tell curves apart."""
 _DASHES: tuple[Any, ...] = (
     "-",
     (0, (5, 1.5)),
@@ -58,7 +62,8 @@ _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 class Panel:
     """One pair of axes: y against x for each curve (or those that `curves` names), with 95% bands of y over seeds.
 
-    x and y are axes of `Trace`. Where x differs between seeds (bits, non-zeros), its mean over seeds is drawn.
+    x and y are axes of `Trace`. Each seed's curve is put on common points of x (see `qsim.study.resample`); beyond the
+    end of the shortest seed nothing is drawn.
     """
 
     x: str
@@ -66,78 +71,187 @@ class Panel:
     title: str = ""
     x_scale: Literal["linear", "log"] = "linear"
     y_scale: Literal["linear", "log", "symlog"] = "linear"
-    """On a log scale a band is cut at a tenth of the mean; "symlog" is linear within +- `linear_below`."""
+    """"symlog" is linear within +- `linear_below`. On a log scale a band that comes to zero goes to the lower edge."""
     linear_below: float = 1e-4
     curves: Sequence[str] | None = None
     minus: str | None = None
-    """Draw the paired difference to this curve instead, seed by seed."""
+    """Draw the paired difference (of suboptimality and gradient norms: the ratio) to this curve, seed by seed."""
     label: Callable[[str], str] = str
     """What the legend calls a curve; curves of the same label are drawn alike."""
+    per: float = 1.0
+    """Divide x by this, the number of workers say."""
+    x_label: str | None = None
 
 
-def panels(results: Results, *shown: Panel, share_y: bool = False) -> Figure:
-    """Draw panels side by side over the width of a page, with one legend below that covers nothing."""
+@contextmanager
+def sheet(
+    rows: int = 1, columns: int = 1, *, height: float, width: float = TEXT_WIDTH, **grid: Any
+) -> Iterator[tuple[Figure, NDArray[Any]]]:
+    """Open a figure in the style of all figures: yields it and its axes, an array of shape (rows, columns).
+
+    height, width: in inches. grid: goes to matplotlib's `Figure.subplots`.
+
+    >>> with sheet(1, 2, height=2.0, width=COLUMN_WIDTH) as (figure, axes):
+    ...     line = axes[0, 1].plot([1, 2], [3, 4], **look(0))
+    >>> figure.get_size_inches().tolist(), axes.shape
+    ([3.5, 2.0], (1, 2))
+    """
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(TEXT_WIDTH, 2.5), layout="constrained")
-        axes = np.atleast_1d(figure.subplots(1, len(shown), sharey=share_y))
-        labels = list(dict.fromkeys(panel.label(c) for panel in shown for c in panel.curves or results.curves))
-        for letter, panel, ax in zip(ascii_lowercase, shown, axes, strict=False):
-            _draw(results, panel, ax, labels)
-            ax.set_title(f"({letter}) {panel.title}".rstrip(), loc="left")
+        figure = Figure(figsize=(width, height), layout="constrained")
+        yield figure, figure.subplots(rows, columns, squeeze=False, **grid)
+
+
+def panels(
+    results: Results,
+    *shown: Panel,
+    columns: int | None = None,
+    height: float = 2.5,
+    width: float = TEXT_WIDTH,
+    share_y: bool = False,
+) -> Figure:
+    """Draw panels in rows of `columns` (all in one, by default), with one legend below that covers nothing.
+
+    height: of a row with its share of the legend, in inches.
+    """
+    columns = columns or len(shown)
+    rows = -(-len(shown) // columns)
+    with sheet(rows, columns, height=height * rows, width=width, sharey=share_y) as (figure, axes):
+        labels = list(dict.fromkeys(panel.label(c) for panel in shown for c in _curves(results, panel)))
+        for panel, ax in zip(shown, axes.flat, strict=False):
+            draw(results, panel, ax, labels)
             if share_y:
                 ax.label_outer()
-        handles = {label: handle for ax in axes for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}
-        figure.legend(
-            [handles[label] for label in labels], labels, loc="outside lower center", ncols=min(len(labels), 8)
-        )
+        for ax in axes.flat[len(shown) :]:
+            ax.set_axis_off()
+        letters(axes.flat, [panel.title for panel in shown])
+        legend_below(figure, axes.flat, labels)
     return figure
+
+
+def letters(axes: Any, titles: Sequence[str]) -> None:
+    """Set the titles of axes: "(a) first", "(b) second", ..."""
+    for letter, ax, title in zip(ascii_lowercase, axes, titles, strict=False):
+        ax.set_title(f"({letter}) {title}".rstrip(), loc="left")
+
+
+def legend_below(figure: Figure, axes: Any, labels: Sequence[str] | None = None, title: str | None = None) -> None:
+    """Put one legend for all axes below them, in as many columns as the width holds; labels: which, in which order."""
+    handles = {label: handle for ax in axes for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}
+    labels = list(handles) if labels is None else [label for label in labels if label in handles]
+    if labels:
+        columns = _columns(labels, float(figure.get_size_inches()[0]))
+        figure.legend(
+            [handles[label] for label in labels], labels, loc="outside lower center", ncols=columns, title=title
+        )
+
+
+def legend_beside(ax: Axes) -> None:
+    """Put the legend of axes to their right."""
+    ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
 
 
 def look(place: int) -> dict[str, Any]:
     """Return how the curve at a place of the legend is drawn: a colour, a dash and a marker of its own."""
-    return {
+    style = {
         "color": _COLOURS[place % len(_COLOURS)],
         "linestyle": _DASHES[place % len(_DASHES)],
         "marker": _MARKERS[place % len(_MARKERS)],
     }
+    return style | ({"markerfacecolor": "none", "markersize": 5.5} if place >= len(_COLOURS) else {})
 
 
-def _marks(across: NDArray[np.float64], place: int, scale: str) -> list[int]:
-    """Return which points carry a marker: four, evenly over the axis, at other places for other curves."""
-    if across.size < 2:
-        return list(range(across.size))
-    along = np.log(across) if scale == "log" else across
-    at = along[0] + (along[-1] - along[0]) * (np.arange(4) + 0.1 + 0.1 * (place % 8)) / 4
-    return sorted(set(np.searchsorted(along, at).clip(0, across.size - 1).tolist()))
-
-
-def _draw(results: Results, panel: Panel, ax: Axes, labels: list[str]) -> None:
+def draw(results: Results, panel: Panel, ax: Axes, labels: Sequence[str]) -> None:
+    """Draw a panel on axes; labels: all that the legend has, so that a label looks the same in every panel."""
     from matplotlib.ticker import LogLocator, MaxNLocator
 
-    for curve in panel.curves or results.curves:
+    ratio = panel.y in LOGARITHMIC
+    if panel.minus is not None:
+        ax.axhline(1 if ratio else 0, color="black", linewidth=0.8)
+    for curve in _curves(results, panel):
         place = labels.index(panel.label(curve))
-        across, up = results.band(curve, panel.x).mean, results.band(curve, panel.y, panel.minus)
-        shown = across > 0 if panel.x_scale == "log" else np.ones(across.size, bool)
-        if panel.y_scale == "log":
-            shown &= up.mean > 0
-        ax.plot(
-            across[shown],
-            up.mean[shown],
-            label=panel.label(curve),
-            markevery=_marks(across[shown], place, panel.x_scale),
-            **look(place),
-        )
-        low = np.maximum(up.low[shown], up.mean[shown] / 10) if panel.y_scale == "log" else up.low[shown]
-        ax.fill_between(across[shown], low, up.high[shown], alpha=0.2, linewidth=0, color=look(place)["color"])
-    ax.set_xscale(panel.x_scale)
+        if curve == panel.minus:
+            ax.plot([], [], label=panel.label(curve), **look(place))  # for the legend
+            continue
+        found = results.band(curve, panel.y, panel.minus, axis=panel.x, log=panel.x_scale == "log")
+        shown = found.mean > (0 if panel.y_scale == "log" else -np.inf)  # NaN is not shown either
+        across = Band(found.at[shown] / panel.per, found.mean[shown], found.low[shown], found.high[shown])
+        draw_band(ax, across, place, panel.label(curve), log=panel.x_scale == "log")
+    log_axes(ax, *(name for name in "xy" if getattr(panel, f"{name}_scale") == "log"))
     if panel.y_scale == "symlog":
         ax.set_yscale("symlog", linthresh=panel.linear_below)
-    else:
-        ax.set_yscale(panel.y_scale)
-    ax.xaxis.set_major_locator(MaxNLocator(4) if panel.x_scale == "linear" else LogLocator(numticks=12))
-    ax.set_xlabel(LABELS.get(panel.x, panel.x))
+    linear = MaxNLocator(4, integer=panel.x == "round" and panel.per == 1)
+    ax.xaxis.set_major_locator(linear if ax.get_xscale() == "linear" else LogLocator(numticks=12))
+    ax.set_xlabel(panel.x_label or LABELS.get(panel.x, panel.x))
     y = LABELS.get(panel.y, panel.y)
-    ax.set_ylabel(y if panel.minus is None else f"{y}, difference")
+    ax.set_ylabel(y if panel.minus is None else f"{y}, {'ratio' if ratio else 'difference'}")
+
+
+def log_axes(ax: Axes, *names: str) -> None:
+    """Make axes ("x", "y") logarithmic, when all is drawn; one on which nothing is above zero stays as it is."""
+    for name in names:
+        if np.isfinite(getattr(ax.dataLim, f"minpos{name}")):
+            ax.set(**{f"{name}scale": "log"})
+            if name == "x":
+                ax.xaxis.set_minor_formatter(partial(_between_decades, ax))
+
+
+def _between_decades(ax: Axes, x: float, _: object) -> str:
+    """Label 2 and 5 times a power of ten where the axis has few powers, 3 and 7 times too where it has none, or one."""
+    low, high = ax.get_xlim()
+    exponent = int(np.floor(np.log10(x) + 1e-9))
+    leading, decades = round(x / 10.0**exponent), np.log10(high / low)
+    if decades > 1.6 or leading not in ((2, 5) if decades > 0.6 else (2, 3, 5, 7)):
+        return ""
+    return rf"${leading} \times 10^{{{exponent}}}$"
+
+
+def draw_band(ax: Axes, band: Band, place: int, label: str, *, log: bool = False) -> None:
+    """Draw a mean with its band in the look of a place; log: markers are spread evenly over a logarithmic axis."""
+    style = look(place)
+    ax.plot(band.at, band.mean, label=label, markevery=_marks(band.at, place, log), **style)
+    ax.fill_between(band.at, band.low, band.high, alpha=0.2, linewidth=0, color=style["color"])
+
+
+def draw_comparisons(ax: Axes, found: Mapping[str, Comparison], places: Mapping[str, int] | None = None) -> None:
+    """Draw comparisons as dots with their joint intervals, one below the other, beside the line of no difference."""
+    from matplotlib.ticker import MaxNLocator
+
+    ratio = any(comparison.ratio for comparison in found.values())
+    ax.axvline(1 if ratio else 0, color="black", linewidth=0.8)
+    for row, (name, comparison) in enumerate(found.items()):
+        style = look(row if places is None else places[name])
+        ax.plot([comparison.low, comparison.high], [row, row], color=style["color"], linewidth=1.2)
+        ax.plot([comparison.mean], [row], color=style["color"], marker=style["marker"], markersize=4)
+    ax.set_yticks(range(len(found)), labels=list(found))
+    ax.invert_yaxis()
+    ax.xaxis.set_major_locator(MaxNLocator(3))
+    ax.xaxis.set_major_formatter("{x:g}")
+
+
+def _curves(results: Results, panel: Panel) -> Sequence[str]:
+    return results.curves if panel.curves is None else panel.curves
+
+
+def _columns(labels: Sequence[str], width: float) -> int:
+    """Return how many columns of a legend fit into a width in inches."""
+    from matplotlib.textpath import TextPath
+
+    size = STYLE["legend.fontsize"]
+    points = [TextPath((0, 0), label, size=size).get_extents().width for label in labels]
+    for columns in range(min(len(labels), 8), 1, -1):
+        widest = sum(part.max() + 5 * size for part in np.array_split(points, columns))  # 5 for the line and the gaps
+        if widest <= 72 * width:
+            return columns
+    return 1
+
+
+def _marks(across: NDArray[np.float64], place: int, log: bool) -> list[int]:
+    """Return which points carry a marker: all of a few, or four, evenly over the axis, each curve at other places."""
+    if across.size <= 8:
+        return list(range(across.size))
+    along = np.log(across) if log else across
+    at = along[0] + (along[-1] - along[0]) * (np.arange(4) + 0.1 + 0.1 * (place % 8)) / 4
+    return sorted(set(np.searchsorted(along, at).clip(0, across.size - 1).tolist()))

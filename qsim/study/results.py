@@ -1,57 +1,43 @@
-"""Results: the traces of a study, as means and bands over seeds and as paired differences."""
+"""Results: the traces of a study, as means and bands over seeds on any axis, and as paired comparisons."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from qsim.study.statistics import LOGARITHMIC, Band, Comparison, Reach, band, compare, reach, resample
 from qsim.study.study import Cell, Settings
-from qsim.trace import EVALUATION, TRAFFIC, Trace
+from qsim.trace import CUMULATIVE, EVALUATION, Trace
 
 if TYPE_CHECKING:
     import pandas as pd
 
-CONFIDENCE = 0.95
+    from qsim.study.tuning import Tuned
+
+Array = NDArray[np.float64]
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
-class Band:
-    """A mean over seeds, and its 95% confidence band by Student's t (the mean itself when there is one seed)."""
+class On:
+    """Which quantities `Results.numbers` shall give on another axis than the rounds; log: it is logarithmic."""
 
-    mean: NDArray[np.float64]
-    low: NDArray[np.float64]
-    high: NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Difference:
-    """The mean over seeds of a paired difference, and its confidence interval by Student's t."""
-
-    mean: float
-    low: float
-    high: float
-    seeds: int
-
-    @property
-    def beyond_noise(self) -> bool:
-        """Whether the interval excludes zero."""
-        return self.low > 0 or self.high < 0
-
-    def __str__(self) -> str:
-        """Say it in words."""
-        if self.seeds == 1:
-            return f"{self.mean:+.3g} (one seed: the noise is not known)"
-        verdict = "beyond the seed noise" if self.beyond_noise else "within the seed noise"
-        return f"{self.mean:+.3g} ({self.low:+.3g} to {self.high:+.3g}; {verdict})"
+    axis: str
+    quantities: Sequence[str] = ("suboptimality",)
+    log: bool = True
 
 
 class Results:
-    """The traces of all cells of a study, by curve."""
+    """The traces of all cells of a study, by curve.
+
+    Means over seeds of the quantities in `LOGARITHMIC` (suboptimality, gradient norm) are geometric, their comparisons
+    ratios; of all others, means and differences.
+    """
 
     def __init__(
         self,
@@ -59,14 +45,17 @@ class Results:
         cells: Sequence[Cell],
         traces: Sequence[Trace],
         seconds: Sequence[Sequence[float]] = (),
+        tuned: Tuned | None = None,
     ) -> None:
         """Sort the traces into curves, in the order in which the curves first come.
 
-        seconds: for each cell, how long each of its rounds took.
+        seconds: for each cell, how long each of its rounds took. tuned: what was chosen before, and by which runs.
         """
         self.settings = settings
         self.cells = cells
         self.seconds = seconds
+        self.tuned = tuned
+        self._computed: dict[Any, Any] = {}
         self.traces: dict[str, list[Trace]] = {}
         for cell, trace in zip(cells, traces, strict=True):
             self.traces.setdefault(cell.curve, []).append(trace)
@@ -76,6 +65,12 @@ class Results:
         """The names of the curves."""
         return list(self.traces)
 
+    def once(self, make: Callable[[Results], _T]) -> _T:
+        """Return what `make` makes of these results; it is called the first time only (numbers, answers, figure)."""
+        if make not in self._computed:
+            self._computed[make] = make(self)
+        return cast(_T, self._computed[make])
+
     @cached_property
     def rounds(self) -> NDArray[np.int64]:
         """The rounds at which all runs were evaluated, up to the end of the first that ended early."""
@@ -84,57 +79,94 @@ class Results:
         evaluated = np.logical_and.reduce([np.isfinite(trace.columns["loss"][:shortest]) for trace in traces])
         return np.flatnonzero(evaluated)
 
-    def samples(self, curve: str, quantity: str) -> NDArray[np.float64]:
-        """Return a quantity (an axis of `Trace`) at the evaluated rounds: one row a seed."""
+    def samples(self, curve: str, quantity: str) -> Array:
+        """Return a quantity (an axis of `Trace`) at `rounds`: one row a seed."""
         return np.stack([trace.axis(quantity)[self.rounds] for trace in self.traces[curve]]).astype(np.float64)
 
-    def band(self, curve: str, quantity: str, minus: str | None = None) -> Band:
-        """Return the mean over seeds and its band at the evaluated rounds, or those of a paired difference."""
-        samples = self.samples(curve, quantity)
-        if minus is not None:
-            samples = samples - self.samples(minus, quantity)
-        mean = samples.mean(axis=0)
-        half = _half_width(samples)
-        return Band(mean, mean - half, mean + half)
+    def band(
+        self, curve: str, quantity: str, minus: str | None = None, *, axis: str = "round", log: bool = False
+    ) -> Band:
+        """Return the mean over seeds with its band at points of an axis, each seed put on the same ones (`resample`).
+
+        axis: what never falls: "round", "passes", "bits_up", "bits_down", "bits", "nonzeros". log: it is logarithmic.
+        minus: the difference to another curve, or (of a logarithmic quantity) the ratio, seed by seed.
+
+        Nothing is known beyond the end of the shortest seed, so there the band ends.
+        """
+        logarithmic = quantity in LOGARITHMIC
+        seeds = self._points(curve, axis, quantity)
+        others = [] if minus is None else self._points(minus, axis, quantity)
+        if minus is not None and len(others) != len(seeds):
+            raise ValueError(f"{curve!r} has {len(seeds)} seeds and {minus!r} {len(others)}: they cannot be paired")
+        at, up = resample(seeds + others, log_x=log, log_y=logarithmic)
+        samples = up[: len(seeds)]
+        if others:
+            samples = samples / up[len(seeds) :] if logarithmic else samples - up[len(seeds) :]
+        return band(at, samples, self.settings.bands, logarithmic=logarithmic)
 
     def final(self, curve: str, quantity: str) -> float:
-        """Return the mean over seeds at the last round."""
-        return float(self.samples(curve, quantity)[:, -1].mean())
+        """Return the mean over seeds at the last round that all runs have."""
+        last = self.samples(curve, quantity)[:, -1:]
+        return float(band(np.zeros(1), last, self.settings.bands, logarithmic=quantity in LOGARITHMIC).mean[0])
 
-    def differences(self, curves: Sequence[str], other: str, quantity: str) -> dict[str, Difference]:
+    def compare(self, curves: Sequence[str], other: str, quantity: str) -> dict[str, Comparison]:
         """Compare curves with another at the last round, seed by seed: all had the same partition, batches and start.
 
-        The intervals hold together with 95% confidence: each is at 1 - 5%/k for k curves (Bonferroni).
+        The curves are one list: intervals hold together, and p-values are adjusted, over all of them.
         """
-        found = {}
-        for curve in curves:
-            paired = self.samples(curve, quantity)[:, -1] - self.samples(other, quantity)[:, -1]
-            mean, half = float(paired.mean()), float(_half_width(paired[:, None], len(curves))[0])
-            found[curve] = Difference(mean, mean - half, mean + half, paired.size)
-        return found
+        last = {curve: self.samples(curve, quantity)[:, -1] for curve in (*curves, other)}
+        return compare(
+            {curve: last[curve] for curve in curves}, last[other], self.settings.bands, ratio=quantity in LOGARITHMIC
+        )
 
-    def numbers(self) -> pd.DataFrame:
-        """Return what figures draw: for each curve and evaluated round the mean, low and high of each quantity."""
+    def reach(
+        self, curve: str, target: float, quantity: str = "suboptimality", *, axis: str = "bits_up", per: float = 1.0
+    ) -> Reach:
+        """Return what it takes on an axis, over `per`, until a quantity is at most `target` at an evaluated round."""
+        points = self._points(curve, axis, quantity)
+        return reach([at / per for at, _ in points], [up for _, up in points], target, self.settings.bands)
+
+    def cheapest(
+        self, curves: Sequence[str], target: float, quantity: str = "suboptimality", *, axis: str = "bits_up"
+    ) -> tuple[str, dict[str, Comparison]] | None:
+        """Return the curve that comes to a target at the least cost, and the ratios of the others' costs to it.
+
+        Only curves of which every seed reaches the target count; None if there are none.
+        """
+        found = {curve: self.reach(curve, target, quantity, axis=axis) for curve in curves}
+        costs = {curve: r.costs for curve, r in found.items() if r.mean > 0}
+        if not costs:
+            return None
+        best = min(costs, key=lambda curve: found[curve].mean)
+        others = {curve: cost for curve, cost in costs.items() if curve != best}
+        return best, compare(others, costs[best], self.settings.bands, ratio=True)
+
+    def numbers(self, *others: On) -> pd.DataFrame:
+        """Return what figures draw: for each curve and evaluated round the mean, low and high of each quantity.
+
+        others: rows on other axes come below; the column `axis` says on which one a row's means over seeds were taken.
+        """
         import pandas as pd
 
         parts = []
         for curve in self.curves:
-            columns: dict[str, Any] = {"curve": curve, "round": self.rounds, "seeds": len(self.traces[curve])}
-            for quantity in (*TRAFFIC, *EVALUATION):
-                band = self.band(curve, quantity)
-                if np.isfinite(band.mean).any():
-                    name = f"cumulative_{quantity}" if quantity in TRAFFIC else quantity
-                    columns |= {name: band.mean, f"{name}_low": band.low, f"{name}_high": band.high}
-            parts.append(pd.DataFrame(columns))
+            for on in (On("round", (*CUMULATIVE, *EVALUATION), log=False), *others):
+                columns: dict[str, Any] = {"curve": curve, "axis": on.axis, "seeds": len(self.traces[curve])}
+                columns["round"] = self.band(curve, "round", axis=on.axis, log=on.log).mean
+                if on.axis != "round":
+                    columns[f"cumulative_{on.axis}"] = self.band(curve, "round", axis=on.axis, log=on.log).at
+                for quantity in on.quantities:
+                    found = self.band(curve, quantity, axis=on.axis, log=on.log)
+                    if np.isfinite(found.mean).any():
+                        name = f"cumulative_{quantity}" if quantity in CUMULATIVE else quantity
+                        columns |= {name: found.mean, f"{name}_low": found.low, f"{name}_high": found.high}
+                parts.append(pd.DataFrame(columns))
         return pd.concat(parts, ignore_index=True)
 
-
-def _half_width(samples: NDArray[np.float64], comparisons: int = 1) -> NDArray[np.float64]:
-    """Return half the width of the t-interval of the mean over rows, one of several that shall hold together."""
-    from scipy.special import stdtrit
-
-    seeds = len(samples)
-    if seeds == 1:
-        return np.zeros(samples.shape[1])
-    spread = samples.std(axis=0, ddof=1) / np.sqrt(seeds)
-    return np.asarray(stdtrit(seeds - 1, 1 - (1 - CONFIDENCE) / (2 * comparisons)) * spread)
+    def _points(self, curve: str, axis: str, quantity: str) -> list[tuple[Array, Array]]:
+        """Return the axis and the quantity at each seed's evaluated rounds."""
+        points = []
+        for trace in self.traces[curve]:
+            seen = np.isfinite(trace.columns["loss"])
+            points.append((trace.axis(axis)[seen].astype(np.float64), trace.axis(quantity)[seen].astype(np.float64)))
+        return points

@@ -2,26 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
+import qsim
+from qsim.datasets import Dataset
 from qsim.engines import Engine, Serial
 from qsim.options import option, whole
 from qsim.simulation import Run
+from qsim.study.statistics import Bands, StudentT
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
     from qsim.study.results import Results
+    from qsim.study.tuning import Tuned, Tuning
+
+_T = TypeVar("_T")
 
 
 @option
 class Settings:
-    """What the command line can change: the data set by name, workers, rounds, and how many seeds (0, 1, ...).
+    """What the command line can change: the data set, workers, rounds, and how many seeds (0, 1, ...).
 
+    data: what `qsim.datasets.load` takes.
     vectors: a .npy file of recorded vectors, for studies that take one.
+    bands: how intervals over seeds are made.
     """
 
     data: str
@@ -29,10 +38,26 @@ class Settings:
     rounds: int
     seeds: int
     vectors: str | None = None
+    bands: Bands = StudentT()
 
     def __post_init__(self) -> None:
         for name in ("workers", "rounds", "seeds"):
             whole(name, getattr(self, name), least=1)
+
+    @property
+    def name(self) -> str:
+        """What figures call the data set: its name, or that of its file."""
+        return Path(self.data).name
+
+    def load(self) -> Dataset:
+        """Return the data set."""
+        return qsim.datasets.load(self.data)
+
+    @property
+    def dataset(self) -> str:
+        """What a caption says of the data."""
+        data = self.load()
+        return f"{data.name} ({data.rows:,} rows, {data.features} features)"
 
     @property
     def statistics(self) -> str:
@@ -40,8 +65,9 @@ class Settings:
         if self.seeds == 1:
             return "One seed, so no bands."
         return (
-            f"Means of {self.seeds} seeds; bands are 95% t-intervals; differences are paired by seed, their intervals"
-            " jointly at 95% (Bonferroni)."
+            f"Means of {self.seeds} seeds (of suboptimality and gradient norms geometric means, with the bands of"
+            f" logarithms); bands are {self.bands.words}. Comparisons are paired by seed: the intervals of a list hold"
+            " jointly at 95% (Bonferroni), what is beyond the seed noise is told by t-tests with Holm's rule at 5%."
         )
 
 
@@ -53,6 +79,16 @@ class Cell:
     run: Run
     engine: Engine = field(default_factory=Serial)
 
+    @property
+    def name(self) -> str:
+        """What one calls it: the curve and the seed."""
+        return f"{self.curve}, seed {self.run.seed}"
+
+
+def each_seed(settings: Settings, curves: Mapping[str, _T], run: Callable[[_T, int], Run]) -> list[Cell]:
+    """Return a cell for each curve and seed 0, 1, ...; run: makes it of what the curve stands for, and the seed."""
+    return [Cell(curve, run(value, seed)) for curve, value in curves.items() for seed in range(settings.seeds)]
+
 
 @dataclass(frozen=True)
 class Study:
@@ -61,21 +97,34 @@ class Study:
     title: one line.
     questions: what is asked; `answers` returns as many findings in words, with numbers computed from the results.
     defaults: the settings of the committed figure.
-    cells: the runs for given settings.
+    cells: the runs for given settings; with `tuning`, for settings and the choices (by curve).
     setting: what the caption says about data, workers, step and seeds.
     draw: the figure.
     numbers: the frame behind it, the means and bands of all quantities by default.
+    tuning: how a number for each curve is chosen, by runs of its own, before the cells are run.
     timed: the study measures time: its cells run one after the other, and its numbers differ from run to run.
     recorded: the study takes recorded vectors (`Settings.vectors`); others refuse them.
+    carrier: the curve whose runs are copied, with another compressor, to add a curve of a user's own; None: the study
+        has no place for one. `answers` and `draw` must take such curves, which come last.
     """
 
     title: str
     questions: Sequence[str]
     defaults: Settings
-    cells: Callable[[Settings], Sequence[Cell]]
+    cells: Callable[..., Sequence[Cell]]
     setting: Callable[[Settings], str]
     answers: Callable[[Results], Sequence[str]]
     draw: Callable[[Results], Figure]
     numbers: Callable[[Results], pd.DataFrame] | None = None
+    tuning: Tuning | None = None
     timed: bool = False
     recorded: bool = False
+    carrier: str | None = None
+
+    def shown(self, settings: Settings, tuned: Tuned | None = None) -> Sequence[Cell]:
+        """Return the cells that are shown; a study with tuning needs what was chosen."""
+        if self.tuning is None:
+            return self.cells(settings)
+        if tuned is None:
+            raise ValueError("this study is tuned: run study.tuning.candidates(settings), then tuning.choose")
+        return self.cells(settings, tuned.choices)

@@ -51,7 +51,7 @@ def check_compressor(compressor: Compressor, seed: int = 0, effort: int = 1) -> 
     >>> report.good
     True
     >>> print(report.frame.query("claimed == 0 and kept == True").promise.tolist())
-    ['unbiased', 'variance', 'contraction', 'messages can be summed', 'error feedback adds up']
+    ['unbiased', 'variance', 'contraction', 'exact variance', 'messages can be summed', 'error feedback adds up']
 
     Raises TypeError for what is not a compressor, ValueError for an effort below 1.
     """

@@ -11,14 +11,14 @@ from contextlib import suppress
 import numpy as np
 from numpy.typing import ArrayLike
 
-from qsim.batch import Arrays, Floats, Levels, Message, Vectors
+from qsim.batch import Arrays, Floats, Levels, Memory, Message, Vectors
 from qsim.channel import Channel
 from qsim.compressors import QSGD, Compressor, ErrorFeedback, Identity, Scaled
 from qsim.datasets import Dirichlet, Synthetic
 from qsim.datasets.block import Block
 from qsim.engines import Engine, Serial, Session
 from qsim.keys import Key
-from qsim.methods import SGD, Exchange, GradientDescent, Method, Passes
+from qsim.methods import SGD, Exchange, GradientDescent, Method, Passes, Task
 from qsim.objectives import LogisticRegression, Objective
 from qsim.options import option
 from qsim.steps import Constant
@@ -111,12 +111,10 @@ class _Tasks(Method):
     """A method whose workers' updates depend on the task."""
 
     def round(self, w: Weights, state: Arrays, exchange: Exchange) -> None:
-        w.subtract(exchange("update", w))
+        w.subtract(exchange("update", w).vector)
 
-    def work(
-        self, task: str, t: int, objective: Objective, block: Block, weights: Replica, memory: Arrays, key: Key
-    ) -> Vectors:
-        return objective.update(block, block.all_rows(), weights, float(len(task)))
+    def work(self, task: Task, objective: Objective, block: Block, memory: Memory) -> Vectors:
+        return objective.update(block, block.all_rows(), task.weights, float(len(task.name)))
 
 
 def _order(t: int) -> Order:

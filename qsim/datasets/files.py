@@ -1,0 +1,164 @@
+"""Files of data: opened whatever they are compressed with, and kept as arrays that all processes map."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from hashlib import file_digest, sha256
+from io import BufferedIOBase
+from pathlib import Path
+from shutil import rmtree
+from typing import Any, cast
+from uuid import uuid4
+
+import numpy as np
+
+from qsim.datasets.dataset import DataError, Dataset
+from qsim.datasets.sources import Source
+from qsim.storage import can_write, locked, user_cache
+
+_VERSION = 1  # of what is kept: raised when the same bytes are read to something else
+_ARRAYS = ("indptr", "indices", "values", "labels")
+_COMPRESSED = {b"\x1f\x8b": "gzip", b"BZh": "bz2", b"\xfd7zXZ\x00": "lzma"}
+_SUFFIXES = {".gz", ".bz2", ".xz", ".libsvm", ".svm", ".svmlight", ".txt", ".npz"}
+
+
+@dataclass(frozen=True)
+class File:
+    """A file as it was at one moment: its path, its size, and when it was last written.
+
+    Raises DataError if there is none.
+    """
+
+    path: str
+    size: int
+    written: int
+
+    @classmethod
+    def at(cls, path: str) -> File:
+        """Look at a file."""
+        place = Path(path).expanduser().absolute()
+        if not place.is_file():
+            raise DataError(f"there is no file {path!r}" + ("; it is a folder" if place.is_dir() else ""))
+        found = place.stat()
+        return cls(str(place), found.st_size, found.st_mtime_ns)
+
+    @cached_property
+    def digest(self) -> str:
+        """The SHA-256 of the bytes, as hexadecimal digits."""
+        with Path(self.path).open("rb") as stream:
+            return file_digest(stream, "sha256").hexdigest()
+
+    @contextmanager
+    def open(self) -> Iterator[BufferedIOBase]:
+        """Give the bytes, decompressed if the first of them are those of gzip, bzip2 or xz."""
+        with Path(self.path).open("rb") as raw:
+            start = raw.read(6)
+            raw.seek(0)
+            for magic, module in _COMPRESSED.items():
+                if start.startswith(magic):
+                    yield from self._decompressed(raw, module)
+                    return
+            yield raw
+
+    def _decompressed(self, raw: BufferedIOBase, module: str) -> Iterator[BufferedIOBase]:
+        from importlib import import_module
+        from lzma import LZMAError
+        from zlib import error as ZlibError  # noqa: N812
+
+        try:
+            with import_module(module).open(raw) as stream:
+                yield cast(BufferedIOBase, stream)
+        except (OSError, EOFError, LZMAError, ZlibError) as error:
+            raise DataError(f"{self.path} is torn or damaged: {error}; get the file again") from error
+
+
+def stem(path: str) -> str:
+    """Return the name of a file without the endings that say how it is stored.
+
+    >>> stem("data/rcv1_train.binary.bz2")
+    'rcv1_train.binary'
+    """
+    name = Path(path).name
+    while Path(name).suffix in _SUFFIXES:
+        name = Path(name).stem
+    return name
+
+
+def kept(file: File, how: str, source: Source, name: str, make: Callable[[], Dataset]) -> Dataset:
+    """Return the data set that `make` reads from a file, its arrays mapped from files of the user's cache.
+
+    They are kept in the folder `datasets` under the file's content and `how` it is read, so that it is read once: by
+    the first process, while others that want it wait. Their digest is checked; if they are torn, they are made again,
+    with a warning. If they cannot be kept, there is a warning too, and the arrays are this process's own.
+    """
+    key = sha256(f"{_VERSION} {file.digest} {how}".encode()).hexdigest()[:32]
+    folder = user_cache() / "datasets" / key
+    found = _mapped(folder, source, name)
+    if found is not None:
+        return found
+    if not can_write(folder.parent):
+        _warn(f"{name} is not kept, and will be read again: {folder.parent} cannot be written")
+        return _made(file, make)
+    with locked(folder.with_suffix(".lock")):
+        found = _mapped(folder, source, name)  # another process may have made it meanwhile
+        if found is not None:
+            return found
+        if folder.exists():
+            _warn(f"what was kept of {name} in {folder} is torn; {file.path} is read again")
+        made = _made(file, make)
+        try:
+            _keep(folder, made)
+        except OSError as error:
+            _warn(f"{name} is not kept, and will be read again: {error}")
+            return made
+        return _mapped(folder, source, name) or made
+
+
+def _warn(text: str) -> None:
+    warnings.warn(text, stacklevel=4)
+
+
+def _made(file: File, make: Callable[[], Dataset]) -> Dataset:
+    made = make()
+    if File.at(file.path) != file:
+        raise DataError(f"{file.path} was written to while it was read; try again when that is done")
+    return made
+
+
+def _keep(folder: Path, data: Dataset) -> None:
+    """Write the arrays to a new folder, which then takes its place whole."""
+    new = folder.with_name(f".{uuid4().hex}")
+    try:
+        new.mkdir(parents=True)
+        for name in _ARRAYS:
+            if getattr(data, name) is not None:
+                np.save(new / f"{name}.npy", getattr(data, name))
+        about = {"features": data.features, "ones": data.values is None, "digest": data.digest}
+        (new / "about.json").write_text(json.dumps(about), encoding="utf-8")
+        if folder.exists():
+            folder.rename(new.with_suffix(".torn"))
+        new.rename(folder)
+    finally:
+        for rest in (new, new.with_suffix(".torn")):
+            rmtree(rest, ignore_errors=True)
+
+
+def _mapped(folder: Path, source: Source, name: str) -> Dataset | None:
+    """Return what is kept in a folder, if it is all there and what it was."""
+    try:
+        about = json.loads((folder / "about.json").read_text(encoding="utf-8"))
+        parts: Any = {
+            part: None
+            if part == "values" and about["ones"]
+            else np.asarray(np.load(folder / f"{part}.npy", mmap_mode="r"))
+            for part in _ARRAYS
+        }
+        data = Dataset(**parts, features=about["features"], name=name, source=source)
+        return data if data.digest == about["digest"] else None
+    except (OSError, EOFError, ValueError, KeyError, TypeError):
+        return None

@@ -1,0 +1,113 @@
+"""NumPy archives of a sparse matrix and labels."""
+
+from __future__ import annotations
+
+from dataclasses import field
+from functools import lru_cache
+from os import PathLike, fspath
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qsim.datasets.dataset import DataError, Dataset
+from qsim.datasets.files import File, kept, stem
+from qsim.datasets.sources import Source
+from qsim.options import option
+from qsim.storage import replacing
+
+_ADVICE = "write it with qsim.datasets.save_npz(path, qsim.Dataset.from_scipy(matrix, labels))"
+
+
+@final
+@option
+class Npz(Source):
+    """An .npz with the arrays that `scipy.sparse.save_npz` stores, in any of its formats, and one more: `labels`.
+
+    labels: -1 and 1, or 0 and 1, one for each row. Rows and columns may be without entries. `save_npz` writes such
+    files.
+
+    A file is read once, and mapped from then on (`docs/data.md` says where); when it changes, it is read again.
+
+    Raises DataError for a file that is not there or torn, that lacks the matrix or the labels, and as
+    `Dataset.from_scipy` does.
+
+    >>> import qsim
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     path = Path(folder) / "tiny.npz"
+    ...     save_npz(path, qsim.Dataset.from_scipy(np.array([[0.5, 0.0], [0.0, 1.0]]), [1, 0]))
+    ...     Npz(path).load()
+    Dataset('tiny', 2 x 2, 2 non-zeros, 1 positive)
+    """
+
+    path: str | PathLike[str]
+    name: str = field(init=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "path", fspath(self.path))
+        object.__setattr__(self, "name", stem(fspath(self.path)))
+
+    def load(self) -> Dataset:
+        return _load(self, File.at(fspath(self.path)))
+
+
+def save_npz(path: str | PathLike[str], data: Dataset) -> None:
+    """Write a data set to a file that `Npz` reads; `scipy.sparse.load_npz` reads the matrix in it.
+
+    Raises ValueError for a path that does not end in .npz.
+    """
+    place = Path(path).expanduser()
+    if place.suffix != ".npz":
+        raise ValueError(f"the path must end in .npz, found {fspath(path)!r}")
+    matrix = data.to_scipy()
+    with replacing(place) as temporary:
+        np.savez_compressed(
+            temporary,
+            format=np.array(b"csr"),
+            shape=np.array(matrix.shape),
+            data=matrix.data,
+            indices=matrix.indices,
+            indptr=matrix.indptr,
+            labels=data.labels,
+        )
+
+
+@lru_cache(maxsize=8)
+def _load(source: Npz, file: File) -> Dataset:
+    def make() -> Dataset:
+        matrix, labels = _read(file)
+        try:
+            data = Dataset.from_scipy(matrix, labels, empty="keep")
+        except DataError as error:
+            raise DataError(f"{file.path}: {error}") from None
+        return Dataset(data.indptr, data.indices, data.values, data.labels, data.features, source.name, source)
+
+    return kept(file, "npz", source, source.name, make)
+
+
+def _read(file: File) -> tuple[Any, NDArray[Any]]:
+    """Return the matrix and the labels."""
+    import zlib
+    from zipfile import BadZipFile
+
+    from scipy.sparse import load_npz
+
+    with Path(file.path).open("rb") as stream:  # np.load would leave a torn file open
+        try:
+            with np.load(stream, allow_pickle=False) as stored:
+                names = set(stored)
+                labels = stored["labels"] if "labels" in names else None
+            stream.seek(0)
+            matrix = load_npz(stream) if "format" in names else None
+        except (ValueError, EOFError, KeyError, TypeError, AttributeError, NotImplementedError) as error:
+            raise DataError(f"{file.path} is torn, or no .npz of arrays ({error})") from error
+        except (BadZipFile, zlib.error, OSError) as error:
+            raise DataError(f"{file.path} is torn ({error})") from error
+    if matrix is None:
+        found = ", ".join(sorted(names)) or "nothing"
+        raise DataError(f"{file.path} holds no sparse matrix, but {found}; {_ADVICE}")
+    if labels is None:
+        raise DataError(f"{file.path} holds a matrix without the array 'labels'; {_ADVICE}")
+    return matrix, labels

@@ -1,0 +1,80 @@
+"""Averages of iterates, for any method."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Self, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qsim.batch import Arrays, Memory, Support, Vectors
+from qsim.datasets import Shards
+from qsim.datasets.block import Block
+from qsim.methods.base import Exchange, Method, Task
+from qsim.objectives import Objective
+from qsim.options import number, option
+from qsim.problem import Problem
+from qsim.weights import Weights
+
+_AVERAGE = "average"
+
+
+@final
+@option
+class Averaged(Method):
+    """Another method, whose answer is the average of its iterates: what is evaluated, and the final weights.
+
+    avg_t = (1 - r_t) avg_{t-1} + r_t w_t with r_t = (power + 1)/(t + power), t = 1, 2, ... power 0 is the plain mean of
+    all iterates, power p weights iterate t about as t^p: the later ones more, 1 in proportion to t. The training itself
+    is that of the method. Costs the server O(n) a round.
+
+    Source: Polyak, Juditsky, "Acceleration of stochastic approximation by averaging", 1992 (the mean); Shamir, Zhang,
+    "Stochastic gradient descent for non-smooth optimization", ICML 2013, section 4 (polynomial decay).
+
+    >>> import qsim
+    >>> qsim.methods.Averaged(qsim.SGD(step=qsim.steps.InverseSqrt(0.5)), power=1).power
+    1
+
+    Raises ValueError for a negative power.
+    """
+
+    method: Method
+    power: float = 0
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.method, Method):
+            raise TypeError(f"method must be a method such as qsim.SGD(batch=64), found {self.method!r}")
+        number("power", self.power, least=0)
+
+    def resolved(self, problem: Problem) -> Self:
+        return replace(self, method=self.method.resolved(problem))
+
+    def start(self, w: Weights) -> Arrays:
+        return self.method.start(w) | {_AVERAGE: w.dense()}
+
+    def round(self, w: Weights, state: Arrays, exchange: Exchange) -> None:
+        average = state.pop(_AVERAGE)
+        self.method.round(w, state, exchange)
+        t = exchange.round + 1
+        average += (self.power + 1) / (t + self.power) * (w.dense() - average)
+        state[_AVERAGE] = average
+
+    def solution(self, w: Weights, state: Arrays) -> NDArray[np.float64]:
+        return state[_AVERAGE]
+
+    def work(self, task: Task, objective: Objective, block: Block, memory: Memory) -> Vectors:
+        return self.method.work(task, objective, block, memory)
+
+    def memory(self, block: Block, support: Support) -> Memory:
+        return self.method.memory(block, support)
+
+    @property
+    def settles(self) -> bool:
+        return self.method.settles
+
+    def settle(self, task: Task, block: Block, memory: Memory, arrived: Vectors) -> None:
+        self.method.settle(task, block, memory, arrived)
+
+    def rows_per_round(self, shards: Shards) -> float:
+        return self.method.rows_per_round(shards)

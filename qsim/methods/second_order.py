@@ -1,0 +1,190 @@
+"""Second-order methods: L-BFGS and Newton-CG on sums of losses, gradients and Hessian-vector products."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Literal, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qsim.batch import Arrays, Memory, Vectors
+from qsim.datasets.block import Block
+from qsim.methods.base import Exchange, Method, Task
+from qsim.objectives import Objective
+from qsim.options import number, one_of, option, whole
+from qsim.weights import Weights
+
+_SUFFICIENT = 1e-4  # of the decrease that the slope promises, as usual
+_HALVINGS = 40
+_ROUNDING = 1e-14
+
+
+class _SecondOrder(Method):
+    """A direction from gradients, then a step along it by the line search of Armijo: 1, 1/2, 1/4, ...
+
+    Losses are summed as float64, a number a worker. Gradients (and Hessian-vector products) go by float64 as well
+    (`gradients="exact"`, which reaches the optimum to 1e-10), or by the run's compressor and codec ("compressed").
+    Every sum, and every vector that goes down for it, is counted. A trial of the line search sends the weights down.
+    The server keeps O(n), and computes in O(n) times the history.
+    """
+
+    gradients: Literal["exact", "compressed"]
+
+    def round(self, w: Weights, state: Arrays, exchange: Exchange) -> None:
+        here = w.dense()
+        if "value" not in state:
+            state["value"] = np.array(self._value(w, exchange))
+            state["gradient"] = self._gradient(w, exchange)
+        value, gradient = float(state["value"]), state["gradient"]
+        direction = self._direction(w, state, exchange)
+        slope = float(direction @ gradient)
+        if slope >= 0:  # of an inexact gradient: none is promised, so go down the gradient itself
+            self._forget(state)
+            direction, slope = -gradient, -float(gradient @ gradient)
+        for halving in range(_HALVINGS):
+            trial = Weights(here + 0.5**halving * direction)
+            found = self._value(trial, exchange)
+            if found <= value + _SUFFICIENT * 0.5**halving * slope + _ROUNDING * abs(value):
+                break
+        else:
+            self._forget(state)  # no step helps: stay here
+            return
+        after = self._gradient(trial, exchange)
+        self._learn(state, trial.vector - here, after - gradient)
+        w.vector, w.scale = trial.vector, 1.0
+        state["value"], state["gradient"] = np.array(found), after
+
+    def work(self, task: Task, objective: Objective, block: Block, memory: Memory) -> Vectors:
+        rows = block.all_rows()
+        if task.name == "loss":
+            return objective.losses(block, rows, task.weights)
+        if task.name == "gradient":
+            return objective.update(block, rows, task.weights, 1.0)
+        return objective.curved(block, rows, task.weights, task.vectors["direction"])
+
+    @abstractmethod
+    def _direction(self, w: Weights, state: Arrays, exchange: Exchange) -> NDArray[np.float64]:
+        """Return where to go."""
+
+    def _learn(self, state: Arrays, step: NDArray[np.float64], change: NDArray[np.float64]) -> None:
+        """Take note of a step and of how the gradient changed over it."""
+
+    def _forget(self, state: Arrays) -> None:
+        """Forget what was noted."""
+
+    @property
+    def _exact(self) -> Literal["float64"] | None:
+        return "float64" if self.gradients == "exact" else None
+
+    def _value(self, w: Weights, exchange: Exchange) -> float:
+        loss = exchange("loss", w, exact="float64", length=1).vector.to_dense()
+        return float(loss[0, 0]) + exchange.objective.regulariser(w.dense())[0]
+
+    def _gradient(self, w: Weights, exchange: Exchange) -> NDArray[np.float64]:
+        gradient = exchange.objective.regulariser(w.dense())[1]
+        exchange("gradient", w, exact=self._exact).vector.add_to(gradient)
+        return gradient
+
+
+@final
+@option
+class LBFGS(_SecondOrder):
+    """L-BFGS: the direction is made of the last `history` steps and changes of the gradient.
+
+    A round exchanges a loss for each trial of the line search (mostly one) and a gradient. Pairs whose step does not
+    see positive curvature are left out. With exact gradients it converges superlinearly near a minimum in practice, and
+    linearly in theory, for strongly convex F (Liu and Nocedal 1989, Theorem 6.1).
+
+    Source: Liu, Nocedal, "On the limited memory BFGS method for large scale optimization", Mathematical Programming 45,
+    1989.
+
+    >>> import qsim
+    >>> qsim.methods.LBFGS(history=5)
+    qsim.methods.LBFGS(history=5, gradients='exact')
+
+    Raises ValueError for a history below 1.
+    """
+
+    history: int = 10
+    gradients: Literal["exact", "compressed"] = "exact"
+
+    def __post_init__(self) -> None:
+        whole("history", self.history, least=1)
+        one_of("gradients", self.gradients, ("exact", "compressed"))
+
+    def start(self, w: Weights) -> Arrays:
+        return {name: np.zeros((0, w.vector.size)) for name in ("steps", "changes")}
+
+    def _direction(self, w: Weights, state: Arrays, exchange: Exchange) -> NDArray[np.float64]:
+        """Do the recursion of two loops (Nocedal and Wright, Algorithm 7.4)."""
+        pairs = list(zip(state["steps"], state["changes"], strict=True))
+        direction = state["gradient"].copy()
+        along = []
+        for step, change in reversed(pairs):
+            along.append(float(step @ direction) / float(step @ change))
+            direction -= along[-1] * change
+        if pairs:
+            step, change = pairs[-1]
+            direction *= float(step @ change) / float(change @ change)
+        for (step, change), first in zip(pairs, reversed(along), strict=True):
+            direction += step * (first - float(change @ direction) / float(step @ change))
+        return -direction
+
+    def _learn(self, state: Arrays, step: NDArray[np.float64], change: NDArray[np.float64]) -> None:
+        if float(step @ change) > 1e-10 * float(np.linalg.norm(step) * np.linalg.norm(change)):
+            state["steps"] = np.vstack([state["steps"], step])[-self.history :]
+            state["changes"] = np.vstack([state["changes"], change])[-self.history :]
+
+    def _forget(self, state: Arrays) -> None:
+        state["steps"], state["changes"] = state["steps"][:0], state["changes"][:0]
+
+
+@final
+@option
+class NewtonCG(_SecondOrder):
+    """Newton's method, each system H d = -g solved by conjugate gradients: one sum for each product with the Hessian.
+
+    The residual is brought down to min(`accuracy`, sqrt(||g||)) ||g||, or `products` are made. For convex F (a
+    direction of negative curvature ends the solve). Superlinear near the minimum with exact sums (Dembo, Eisenstat,
+    Steihaug, "Inexact Newton methods", 1982; Nocedal and Wright, Theorem 7.2).
+
+    >>> import qsim
+    >>> qsim.methods.NewtonCG()
+    qsim.methods.NewtonCG(accuracy=0.5, products=100, gradients='exact')
+
+    Raises ValueError for an accuracy outside (0, 1) and products below 1.
+    """
+
+    accuracy: float = 0.5
+    products: int = 100
+    gradients: Literal["exact", "compressed"] = "exact"
+
+    def __post_init__(self) -> None:
+        number("accuracy", self.accuracy, above=0)
+        if self.accuracy >= 1:
+            raise ValueError(f"accuracy must be below 1, found {self.accuracy!r}")
+        whole("products", self.products, least=1)
+        one_of("gradients", self.gradients, ("exact", "compressed"))
+
+    def _direction(self, w: Weights, state: Arrays, exchange: Exchange) -> NDArray[np.float64]:
+        gradient = state["gradient"]
+        norm = float(np.linalg.norm(gradient))
+        enough = min(self.accuracy, norm**0.5) * norm
+        direction, residual = np.zeros_like(gradient), gradient.copy()
+        search, squares = -residual, norm**2
+        here = w.dense()
+        for _ in range(self.products):
+            if squares**0.5 <= enough:
+                break
+            product = exchange.objective.regularised(here, search)
+            exchange("curvature", w, exact=self._exact, direction=search).vector.add_to(product)
+            curvature = float(search @ product)
+            if curvature <= 0:
+                return direction if direction.any() else -gradient
+            far = squares / curvature
+            direction += far * search
+            residual += far * product
+            before, squares = squares, float(residual @ residual)
+            search = squares / before * search - residual
+        return direction

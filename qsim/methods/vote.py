@@ -1,0 +1,78 @@
+"""signSGD with majority vote."""
+
+from __future__ import annotations
+
+from typing import Self, final
+
+import numpy as np
+
+from qsim.batch import Arrays, Memory, Support, Vectors
+from qsim.compressors import Sign
+from qsim.datasets import Shards
+from qsim.datasets.block import Block
+from qsim.methods.base import Exchange, Method, Task
+from qsim.methods.sampling import Sampling, WithReplacement, check_batch
+from qsim.objectives import Objective
+from qsim.options import option
+from qsim.problem import Problem
+from qsim.steps import Step, check_step
+from qsim.weights import Weights
+
+
+@final
+@option
+class SignSGD(Method):
+    """w <- (1 - a l2) w - a sign(sum_i weight_i sign(g_i)): workers send signs of gradients, the majority decides.
+
+    It runs with `compressor=qsim.compressors.Sign()`, n bits a message up, and with
+    `downlink=qsim.downlinks.SignSum()` n bits down: what comes down is the vote. Where the vote is a tie, nothing moves
+    (SignSum has no tie: it sends +1). Dense by nature: O(n) a worker and round, whatever the rows touch.
+
+    With a step that falls as 1/sqrt(t), the mean of ||grad F||_1 falls as 1/sqrt(T) where the noise of every coordinate
+    is symmetric with one mode; in general it need not converge (Karimireddy et al., ICML 2019).
+
+    batch: rows that a worker draws each round; None for all of them.
+
+    Source: Bernstein, Wang, Azizzadenesheli, Anandkumar, "signSGD", ICML 2018, Algorithm 1 with majority vote and
+    Theorem 2.
+
+    >>> import qsim
+    >>> qsim.methods.SignSGD(step=qsim.steps.InverseSqrt(0.01)).batch is None
+    True
+
+    Raises ValueError in the simulation for any other compressor.
+    """
+
+    step: Step
+    batch: int | None = None
+    sampling: Sampling = WithReplacement()
+
+    def __post_init__(self) -> None:
+        check_step(self.step, given=True)
+        check_batch(self.batch, self.sampling)
+
+    def resolved(self, problem: Problem) -> Self:
+        if not isinstance(problem.compressor, Sign):
+            raise ValueError(
+                f"SignSGD sends signs: compressor=qsim.compressors.Sign(), found {problem.compressor!r}; other"
+                " compressors go with SGD or GradientDescent"
+            )
+        return self
+
+    def memory(self, block: Block, support: Support) -> Memory:
+        return Memory(support, self.sampling.memory(block) if self.batch else {})
+
+    def rows_per_round(self, shards: Shards) -> float:
+        return self.batch or super().rows_per_round(shards)
+
+    def work(self, task: Task, objective: Objective, block: Block, memory: Memory) -> Vectors:
+        rows = block.all_rows()
+        if self.batch is not None:
+            rows = self.sampling.draw(block, self.batch, task.round, memory.arrays, task.key)
+        return objective.update(block, rows, task.weights, 1.0)
+
+    def round(self, w: Weights, state: Arrays, exchange: Exchange) -> None:
+        step = self.step(exchange.round)
+        vote = np.sign(exchange("gradient", w).vector.to_dense()[0])
+        exchange.objective.regularise(w, step)
+        w.move(-step * vote)

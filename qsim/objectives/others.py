@@ -1,0 +1,103 @@
+"""Least squares, and logistic regression with a nonconvex regulariser."""
+
+from __future__ import annotations
+
+from typing import Any, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qsim.datasets import Dataset
+from qsim.objectives.base import NoOptimumError, Optimum
+from qsim.objectives.linear import LinearModel, Margins
+from qsim.objectives.logistic import Logistic
+from qsim.options import number, option
+from qsim.weights import Weights
+
+
+@final
+@option
+class LeastSquares(LinearModel):
+    """F(w) = (1/2n) sum_i (<x_i, w> - y_i)^2 + (l2/2) ||w||^2, y_i in {-1, +1}.
+
+    L = l2 + lambda_max(X^T X) / n. The Hessian is the same everywhere.
+
+    >>> import numpy as np, qsim
+    >>> data = qsim.datasets.load("spark_sample")
+    >>> float(qsim.objectives.LeastSquares(l2=0.1).value(np.zeros(16), data))
+    0.5
+
+    Raises ValueError if l2 is negative or not finite.
+    """
+
+    l2: float
+
+    def __post_init__(self) -> None:
+        number("l2", self.l2, least=0)
+
+    def loss(self, margins: Margins, labels: NDArray[Any]) -> Margins:
+        return np.asarray(0.5 * (margins.astype(np.float64) - labels) ** 2)
+
+    def slope(self, margins: Margins, labels: NDArray[Any]) -> Margins:
+        return np.asarray(margins - labels)
+
+    def curvature(self, margins: Margins, labels: NDArray[Any]) -> Margins:
+        return np.ones_like(margins)
+
+    def most_curved(self) -> float:
+        """Return 1."""
+        return 1.0
+
+
+@final
+@option
+class NonconvexLogistic(Logistic):
+    """F(w) = (1/n) sum_i log(1 + exp(-y_i <x_i, w>)) + weight sum_j w_j^2 / (1 + w_j^2).
+
+    The field's usual nonconvex test. Its regulariser pulls small weights as (2 weight/2) ||w||^2 does, and large ones
+    hardly at all; its second derivative lies in [-weight/2, 2 weight], so L grows by 2 weight. A step on it costs O(n).
+    No optimum is known: run with optimum=False, and look at the gradient norm.
+
+    Source: e.g. Richtarik, Sokolov, Fatkhullin, "EF21", NeurIPS 2021, section 5 (nonconvex logistic regression).
+
+    >>> import numpy as np, qsim
+    >>> data = qsim.datasets.load("spark_sample")
+    >>> objective = qsim.objectives.NonconvexLogistic(weight=0.1)
+    >>> round(objective.value(np.ones(16), data) - qsim.LogisticRegression(l2=0).value(np.ones(16), data), 6)
+    0.8
+
+    Raises ValueError if the weight is negative or not finite.
+    """
+
+    weight: float
+
+    l2 = 0.0
+
+    def __post_init__(self) -> None:
+        number("weight", self.weight, least=0)
+
+    def regulariser(self, w: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        square = w * w
+        return self.weight * float((square / (1 + square)).sum()), self.weight * 2 * w / (1 + square) ** 2
+
+    def regularised(self, w: NDArray[np.float64], direction: NDArray[np.float64]) -> NDArray[np.float64]:
+        square = w * w
+        return self.weight * 2 * (1 - 3 * square) / (1 + square) ** 3 * direction
+
+    def regularise(self, w: Weights, step: float) -> None:
+        w.move(-step * self.regulariser(w.dense())[1])
+
+    def smoothness(self, data: Dataset) -> float:
+        """Return L = 2 weight + lambda_max(X^T X) / (4 n)."""
+        return super().smoothness(data) + 2 * self.weight
+
+    def smoothnesses(self, shards: Any) -> NDArray[np.float64]:
+        return super().smoothnesses(shards) + 2 * self.weight
+
+    def strong_convexity(self, data: Dataset) -> float:
+        """Return 0: it is not convex."""
+        return 0.0
+
+    def optimum(self, data: Dataset) -> Optimum:
+        """Raise NoOptimumError."""
+        raise NoOptimumError(f"{self!r} is not convex, so no minimum is known: run with simulate(..., optimum=False)")

@@ -1,0 +1,52 @@
+"""Curves of a user's own compressors, added to a study."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from qsim.compressors import Compressor
+from qsim.study.study import Cell, Settings, Study
+from qsim.study.tuning import Tuned
+
+
+class NotCarriedError(ValueError):
+    """A study that has no place for another compressor, or not under this name."""
+
+
+def with_compressors(study: Study, cells: Sequence[Cell], compressors: Mapping[str, Compressor]) -> list[Cell]:
+    """Return cells, and behind them those of further compressors: copies of the study's carrier.
+
+    compressors: by the name that its curve shall have. The runs differ from the carrier's in the compressor and its
+    codec (the usual one) alone, so that they see the same data, batches and start. Curves that begin with the
+    carrier's name and a comma or semicolon are copied too, to curves that begin with the new name.
+
+    Raises NotCarriedError for a study without a carrier, and for a name that is taken.
+    """
+    if compressors and study.carrier is None:
+        raise NotCarriedError(f"{study.title!r} does not train with one compressor a curve, so none can be added to it")
+    added = []
+    for name, compressor in compressors.items():
+        for cell in cells:
+            rest = cell.curve.removeprefix(study.carrier or "")
+            if cell.curve.startswith(study.carrier or "") and rest[:1] in ("", ",", ";"):
+                added.append(replace(cell, curve=name + rest, run=replace(cell.run, compressor=compressor, codec=None)))
+    taken = {cell.curve for cell in cells} & {cell.curve for cell in added}
+    if taken:
+        raise NotCarriedError(f"the study has a curve {min(taken)!r} already")
+    return [*cells, *added]
+
+
+def shown_cells(
+    study: Study, settings: Settings, compressors: Mapping[str, Compressor], tuned: Tuned | None
+) -> list[Cell]:
+    """Return the cells that are shown, those of further compressors behind; each with what was chosen for itself."""
+    cells = list(study.shown(settings, tuned))
+    if tuned is None or not compressors:
+        return with_compressors(study, cells, compressors)
+    added = []
+    for name, compressor in compressors.items():
+        own = replace(tuned, choices={**tuned.choices, study.carrier or "": tuned.choices[name]})
+        found = study.shown(settings, own)
+        added += with_compressors(study, found, {name: compressor})[len(found) :]
+    return [*cells, *added]

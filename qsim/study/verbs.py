@@ -1,0 +1,335 @@
+"""What the command line does: a function for each verb, which returns the exit code."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import time
+import traceback
+from argparse import Namespace
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from errno import EDQUOT, ENOSPC
+from pathlib import Path
+from typing import Any
+
+from qsim.compressors import Compressor
+from qsim.datasets import DataError
+from qsim.loading import NotFoundError, evaluate
+from qsim.options import nearest
+from qsim.storage import can_write
+from qsim.study import against, catalog, export, output, progress
+from qsim.study.carried import shown_cells, with_compressors
+from qsim.study.catalog import RequestError
+from qsim.study.identity import UnknowableError
+from qsim.study.progress import Log
+from qsim.study.runner import CellsFailedError, Runner, run_study
+from qsim.study.store import Store, StoreError, free
+from qsim.study.study import Cell, Settings, Study
+
+_SETTINGS = ("data", "workers", "rounds", "seeds", "vectors")
+_SHOWN = 5  # of the cells that fail alike
+_OLD_LOG = 30 * 86400.0  # seconds
+
+
+def list_studies(options: Namespace) -> int:
+    """Print the names and titles of the shipped studies."""
+    if options.names:
+        raise RequestError(f"list takes no names, found {' '.join(options.names)}")
+    width = max(map(len, catalog.names()))
+    for name in catalog.names():
+        print(f"{name:{width}}  {catalog.find(name)[1].title}")
+    return 0
+
+
+def show(options: Namespace) -> int:
+    """Print what a study asks and runs."""
+    if len(options.names) != 1:
+        raise RequestError("show takes the name of one study: python -m qsim.study show s_sweep")
+    name, study = catalog.find(options.names[0])
+    cells = _first_cells(study, options)
+    print(f"{name}: {study.title}\n\n{study.setting(_settings(study, options))}\n\nquestions:")
+    for question in study.questions:
+        print(f"  - {question}")
+    print(f"\ncurves ({len(cells)} runs{'' if study.tuning is None else ' to choose by'}):")
+    for curve in dict.fromkeys(cell.curve for cell in cells):
+        print(f"  - {curve}")
+    if cells:
+        print(f"\na run of it:\n  {cells[0].run!r}")
+    return 0
+
+
+def run(options: Namespace) -> int:
+    """Run studies, one after the other, and write what they found."""
+    if "all" in options.names and len(options.names) > 1:
+        raise RequestError(f"all takes no further names, found {' '.join(options.names[1:])}")
+    given = catalog.names() if options.names == ["all"] else options.names
+    studies = [(text, *catalog.find(text)) for text in given]  # all are found before the first is run
+    if options.only and len(studies) > 1:
+        raise RequestError("--only is for the cells of one study")
+    _compressors(options, {name: study for _, name, study in studies})
+    _running(options)
+    _require_folder(options)
+    with _logged([name for _, name, _ in studies]) as log:
+        if options.only:
+            return _run_only(*studies[0], options, log)
+        return max([_run(*study, options, log) for study in studies])
+
+
+def status(options: Namespace) -> int:
+    """Print how many cells of studies are stored, and how large the store is."""
+    store, names = Store(), options.names or catalog.names()
+    width = max(map(len, names))
+    for name in names:
+        print(f"{name:{width}}  {_stored(catalog.find(name)[1], options, store)}")
+    cells, stale = store.cells(), store.stale()
+    print(f"\n{store.folder}: {len(cells):,} cells, {store.size() / 1e6:,.1f} MB")
+    if stale:
+        print(f"{len(stale):,} of them are of other versions or sources: python -m qsim.study clean")
+    return 0
+
+
+def clean(options: Namespace) -> int:
+    """Remove what is stale, or all; print what was removed."""
+    store = Store()
+    removed = store.clean(everything=options.all)
+    past = time.time() - (0 if options.all else _OLD_LOG)
+    logs = [path for path in progress.folder().glob("*.log") if path.stat().st_mtime <= past]
+    size = sum(path.stat().st_size for path in logs)
+    for path in logs:
+        path.unlink(missing_ok=True)
+    kind = "cells" if options.all else "stale cells"
+    print(
+        f"removed {removed.cells:,} {kind}, {removed.leftovers:,} half-written files and {len(logs):,} logs,"
+        f" {(removed.bytes + size) / 1e6:,.1f} MB; {len(store.cells()):,} cells are left in {store.folder}"
+    )
+    return 0
+
+
+def export_cells(options: Namespace) -> int:
+    """Run what is missing of a study, and write all cells as one table."""
+    if len(options.names) != 1:
+        raise RequestError(f"export takes the name of one study, found {' '.join(options.names)}")
+    given = options.names[0]
+    name, study = catalog.find(given)
+    export.require(options.format)
+    _require_folder(options)
+    with _logged([name]) as log:
+        runner = Runner(name, study.timed, log=log, **_running(options))
+        try:
+            cells = _cells(study, options, runner)
+            done = runner.run(cells)
+        except CellsFailedError as error:
+            return _report(given, name, error, options, log, ", no table is written")
+        frame = export.frame(name, cells, [one.trace for one in done])
+        with _with_room(options.out):
+            path = export.write(frame, options.out / f"{name}_cells.{options.format}")
+        _say(log, f"{name}: {len(cells)} cells, {len(frame):,} rows; wrote {path}")
+    return 0
+
+
+def compare(options: Namespace) -> int:
+    """Draw results against others, and print how they differ."""
+    _require_folder(options)
+    first, second = against.find(options.names)
+    text, figure = against.compare(first, second)
+    paths = [options.out / f"compare_{first.name}.{kind}" for kind in ("pdf", "png")]
+    with _with_room(options.out):
+        for path in paths:
+            output.save(figure, path)
+    print(f"{text}\n\nwrote {', '.join(map(str, paths))}")
+    return 0
+
+
+def _run(given: str, name: str, study: Study, options: Namespace, log: Log) -> int:
+    start = time.perf_counter()
+    compressors = _compressors(options, {name: study})
+    try:
+        results = run_study(
+            study, _settings(study, options), name=name, compressors=compressors, log=log, **_running(options)
+        )
+    except CellsFailedError as error:
+        return _report(given, name, error, options, log, ", no figure is drawn")
+    with _with_room(options.out):
+        paths = output.write(options.out, name, study, results, formats=("pdf", "png", *(options.format or ())))
+    print(output.findings(name, study, results))
+    took = f"{len(results.cells)} runs in {time.perf_counter() - start:.1f} s"
+    _say(log, f"{name}: {took}; wrote {', '.join(map(str, paths))}")
+    return 0
+
+
+def _run_only(given: str, name: str, study: Study, options: Namespace, log: Log) -> int:
+    """Run a few cells of a study, and say what came of each."""
+    runner = Runner(name, study.timed, log=log, **_running(options))
+    try:
+        tried = [] if study.tuning is None else _first_cells(study, options)
+        try:
+            cells = _selected(tried, options.only)
+        except RequestError:
+            cells = _selected([*tried, *_cells(study, options, runner)], options.only)
+        done = runner.run(cells)
+    except CellsFailedError as error:
+        traceback.print_exception(error.failures[0].error)
+        return _report(given, name, error, options, log)
+    for cell, one in zip(cells, done, strict=True):
+        print(f"{cell.name}{' (stored before)' if one.found else ''}: {one.trace!r}\n  {cell.run!r}")
+        with suppress(UnknowableError):
+            if not (options.no_cache or study.timed):
+                print(f"  {Store().path(cell.run)}")
+    print("no figure is drawn: that takes all cells")
+    return 0
+
+
+def _selected(cells: Sequence[Cell], only: Sequence[str]) -> list[Cell]:
+    found = []
+    for wanted in only:
+        chosen = [cell for cell in cells if wanted in (cell.name, cell.curve)]
+        if not chosen:
+            names = dict.fromkeys([*(cell.name for cell in cells), *(cell.curve for cell in cells)])
+            raise RequestError(f"--only: there is no cell {wanted!r}{nearest(wanted, names)}")
+        found += chosen
+    return found
+
+
+def _report(given: str, name: str, error: CellsFailedError, options: Namespace, log: Log, without: str = "") -> int:
+    """Say which cells failed, how, and how to run each alone. Returns the exit code."""
+    alike: dict[str, list[Cell]] = {}
+    for failure in error.failures:
+        alike.setdefault(f"{type(failure.error).__name__}: {failure.error}", []).append(failure.cell)
+    first = error.failures[0].error
+    if len(alike) == 1 and len(error.failures) == error.cells and isinstance(first, DataError):
+        raise first  # not a cell that fails, but a wrong request
+    done = "" if len(error.failures) == error.cells else ", the others are done"
+    lines = [f"{name}: {len(error.failures)} of {error.cells} cells failed{done}{without}"]
+    for text, cells in alike.items():
+        lines += [f"  {text}", *(f"    {cell.name}: {_command(given, cell, options)}" for cell in cells[:_SHOWN])]
+        if len(cells) > _SHOWN:
+            lines.append(f"    and {len(cells) - _SHOWN} more cells, which the log names")
+        log.write("\n".join(f"run alone: {_command(given, cell, options)}" for cell in cells))
+    print("\n".join(lines), file=sys.stderr)
+    return 1
+
+
+def _command(given: str, cell: Cell, options: Namespace) -> str:
+    """Return the command that runs a cell alone."""
+    words = ["python", "-m", "qsim.study", given]
+    for setting in _SETTINGS:
+        if getattr(options, setting) is not None:
+            words += [f"--{setting}", str(getattr(options, setting))]
+    for text in options.compressor:
+        words += ["--compressor", text]
+    return shlex.join([*words, "--only", cell.name])
+
+
+def _stored(study: Study, options: Namespace, store: Store) -> str:
+    if study.timed:
+        return "not stored: it measures time"
+    cells = _first_cells(study, options)
+    if not cells:
+        return "no cells: nothing is trained"
+    done = unknown = 0
+    for cell in cells:
+        try:
+            done += store.path(cell.run).exists()
+        except UnknowableError:
+            unknown += 1
+    missing = len(cells) - done - unknown
+    kind = "cells" if study.tuning is None else "cells to choose by"
+    return f"{done} of {len(cells)} {kind} stored, {missing} missing" + f", {unknown} cannot be stored" * bool(unknown)
+
+
+def _cells(study: Study, options: Namespace, runner: Runner) -> list[Cell]:
+    """Return the cells that are shown; what they are tuned by is run first."""
+    settings, compressors = _settings(study, options), _compressors(options, {study.title: study})
+    return shown_cells(study, settings, compressors, runner.tune(study, settings, compressors))
+
+
+def _first_cells(study: Study, options: Namespace) -> list[Cell]:
+    """Return the cells that are run first: those to choose by, or those that are shown."""
+    settings = _settings(study, options)
+    first = study.cells(settings) if study.tuning is None else study.tuning.candidates(settings)
+    return with_compressors(study, first, _compressors(options, {study.title: study}))
+
+
+def _settings(study: Study, options: Namespace) -> Settings:
+    given = {name: getattr(options, name) for name in _SETTINGS}
+    if options.vectors is not None and not study.recorded:
+        raise RequestError(f"--vectors is not for this study ({study.title}); mean_estimation takes it")
+    try:
+        return replace(study.defaults, **{name: value for name, value in given.items() if value is not None})
+    except ValueError as error:
+        raise RequestError(str(error)) from None
+
+
+def _compressors(options: Namespace, studies: Mapping[str, Study]) -> dict[str, Compressor]:
+    """Return the compressors of --compressor by the names of their curves. Raises RequestError for one that is none."""
+    found: dict[str, Compressor] = {}
+    for text in options.compressor:
+        try:
+            compressor = evaluate(text)
+        except NotFoundError:
+            raise
+        except Exception as error:
+            raise RequestError(
+                f"--compressor {text}: its module can't be run: {type(error).__name__}: {error}"
+            ) from error
+        if isinstance(compressor, type):
+            raise RequestError(f"--compressor {text} is a class: make one of it, such as {text}()")
+        if not isinstance(compressor, Compressor):
+            raise RequestError(f"--compressor {text} is not a compressor, found {compressor!r}")
+        short = text.partition(":")[2].strip()
+        found[text if short in found else short] = compressor
+    for name, study in studies.items():
+        if found and study.carrier is None:
+            shipped = [name for name in catalog.names() if catalog.find(name)[1].carrier is not None]
+            raise RequestError(
+                f"--compressor is not for {name}, which has no curve that another compressor could be put into (of the"
+                f" shipped studies these have: {', '.join(shipped)})"
+            )
+    return found
+
+
+@contextmanager
+def _with_room(folder: Path) -> Iterator[None]:
+    """Say it plainly if the disk that the block writes to is full. Raises StoreError."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (ENOSPC, EDQUOT):
+            raise
+        raise StoreError(
+            f"{error.strerror}: results can't be written to {folder} ({free(folder)}). Make room there, or name another"
+            " folder by --out. The cells that were computed are kept"
+        ) from error
+
+
+def _running(options: Namespace) -> dict[str, Any]:
+    if options.jobs is not None and options.jobs < 1:
+        raise RequestError(f"--jobs must be a whole number of at least 1, found {options.jobs}")
+    return {"jobs": options.jobs, "cache": not options.no_cache}
+
+
+def _require_folder(options: Namespace) -> None:
+    if not can_write(options.out):
+        raise RequestError(f"--out {options.out} is not a folder that can be written")
+
+
+@contextmanager
+def _logged(names: Sequence[str]) -> Iterator[Log]:
+    """Yield a log of what this command does, and say at the end where it is."""
+    log = Log.new("-".join(names[:3]) + "-and-more" * (len(names) > 3))
+    log.write(f"python -m qsim.study {shlex.join(sys.argv[1:])}")
+    try:
+        yield log
+    except BaseException as error:
+        log.write_error("stopped", error)
+        raise
+    finally:
+        if log.path is not None and log.path.exists():
+            print(f"log: {log.path}", file=sys.stderr)
+
+
+def _say(log: Log, text: str) -> None:
+    log.write(text)
+    print(text)
