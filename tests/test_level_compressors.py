@@ -100,6 +100,21 @@ def test_dense_and_sparse_alone_or_in_a_batch_give_one_message(compressor, rows,
 
 
 @each
+def test_irregular_rows_of_a_batch(compressor: Compressor) -> None:
+    """Numbers that every compressor rounds at random; several strips a row, dense and sparse."""
+    block = np.random.default_rng(8).standard_normal((3, 150)).astype(np.float32)
+    block[:, ::4] = 0
+    keys = qsim.Key(6).words(0, 3)
+    together = decoded(compressor, Vectors.dense(block), keys)
+    stored = [sparse(row, np.flatnonzero(row)) for row in block]
+    whole = Floats.join([Floats.of(v) for v in stored]).vectors()
+    assert np.array_equal(decoded(compressor, whole, keys), together)
+    for b, v in enumerate(stored):
+        assert np.array_equal(decoded(compressor, v, keys[b : b + 1])[0], together[b])
+        assert np.array_equal(decoded(compressor, Vectors.dense(block[b]), keys[b : b + 1])[0], together[b])
+
+
+@each
 def test_one_key_one_message_at_large_coordinates(compressor: Compressor) -> None:
     v = np.zeros(200_000, np.float32)
     kept = np.array([3, 65_535, 65_536, 65_537, 131_072, 199_999])

@@ -323,12 +323,14 @@ def test_what_might_be_decoded_as_infinite_is_refused(compressor: DRIVE | EDEN) 
     assert np.isfinite(decoded(compressor, one, KEY.words(0, 20))).all()
 
 
-@pytest.mark.parametrize("size", [500, 512, 1000])
+@pytest.mark.parametrize("size", [20, 500, 512, 1000])
 @pytest.mark.parametrize("compressor", FAMILY, ids=repr)
 def test_the_norm_of_what_is_decoded_decides(compressor: DRIVE | EDEN, size: int) -> None:
     """It is sqrt(1 + omega) times that of v, to some percent; each entry alone would fit float32 by far."""
     v = np.random.default_rng(size).standard_normal(size)
     v *= float(np.finfo(np.float32).max) / np.linalg.norm(v) / math.sqrt(1 + compressor.variance(size))
+    if size == 20 and compressor != EDEN(4):
+        return  # too few for the limit
     with pytest.raises(NotFiniteError, match="row 0 .* so large"):
         compressor.quantize(v * 1.07, KEY)
     found = decoded(compressor, (v * 0.93).astype(np.float32), KEY.words(0, 5))

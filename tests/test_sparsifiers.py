@@ -298,7 +298,7 @@ def test_refusals() -> None:
         RandK(1, "draw")
 
 
-@pytest.mark.parametrize("factor", [1.0, 1.5, 2.0, 3.7, 1000.3, 2.0**24])
+@pytest.mark.parametrize("factor", [1.0, 1.5, 2.0, 3.7, 1000.3, 2.0**24, *np.random.default_rng(0).uniform(1, 99, 9)])
 def test_the_largest_number_that_can_be_scaled(factor: float) -> None:
     largest = largest_scalable(factor)
     with np.errstate(over="ignore"):
