@@ -207,8 +207,8 @@ class Recorder:
             "loss": loss,
             "suboptimality": loss - self._least,
             "gradient_norm": float(np.linalg.norm(gradient)),
-            "train_error": objective.error_rate(w, self._data),
-            "test_error": np.nan if self._test is None else objective.error_rate(w, self._test),
+            "train_error": objective.error(w, self._data),
+            "test_error": np.nan if self._test is None else objective.error(w, self._test),
         }
 
     def _provenance(self) -> dict[str, Any]:
