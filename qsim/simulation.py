@@ -52,7 +52,7 @@ class Run:
     evaluate_every: the driver evaluates the objective in float64 at the start, every so many rounds, and at the end.
         That costs no bits.
     optimum: also solve for the minimum (cached on disk), so that suboptimality is known.
-    test: data whose error rate is evaluated too.
+    test: data whose error is evaluated too.
     """
 
     data: Dataset | Source

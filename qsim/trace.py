@@ -39,8 +39,8 @@ LABELS = {
     "loss": "training loss",
     "suboptimality": "suboptimality",
     "gradient_norm": "gradient norm",
-    "train_error": "training error rate",
-    "test_error": "test error rate",
+    "train_error": "training error",
+    "test_error": "test error",
 }
 """What can be an axis, and how it is called on one."""
 
@@ -51,8 +51,8 @@ class Trace:
     frame: one row a round, from round 0 (the start). `nonzeros`, `bits_up`, `bits_down` count this round, exactly;
         `cumulative_...` all rounds so far; so do `passes` over the data: rows that met weights, for a gradient or a
         loss (twice for a product with a Hessian), over all rows. `loss` (the objective with its regulariser),
-        `suboptimality`,
-        `gradient_norm` (l2), `train_error` and `test_error` (shares of rows) are NaN where the run was not evaluated.
+        `suboptimality`, `gradient_norm` (l2), `train_error` and `test_error` (the share of rows predicted wrongly; of
+        targets, the mean square) are NaN where the run was not evaluated.
     weights: the final weights, float64.
     provenance: the call that made it, versions, the data's digest.
     """

@@ -64,9 +64,12 @@ class Objective(ABC):
         Raises DataError for labels that the objective does not take.
         """
         if data.kind not in self.takes:
+            own = (
+                "" if type(self).__module__.startswith("qsim.") else f'; or say in its class: takes = ("{data.kind}",)'
+            )
             raise DataError(
                 f"{self!r} takes {' or '.join(map(_KINDS.__getitem__, self.takes))}, but the labels of {data!r} are"
-                f" {_KINDS[data.kind]}; {_ADVICE[data.kind]}"
+                f" {_KINDS[data.kind]}; {_ADVICE[data.kind]}{own}"
             )
         return data
 
