@@ -19,6 +19,7 @@ from qsim.datasets import Dataset, Dirichlet
 from qsim.datasets.block import Block, Rows
 from qsim.objectives import MultinomialLogistic, NoOptimumError
 from qsim.weights import Replica
+from qsim.worker import Host, Job
 
 
 def made(rows: int, features: int, classes: int, seed: int, share: float = 0.4, ones: bool = False) -> Dataset:
@@ -159,6 +160,13 @@ def test_the_optimum_is_scipys() -> None:
     assert OBJECTIVE.error(found.weights, DATA) == np.mean(np.argmax(matrix @ found.weights.reshape(20, 5), 1) != y)
 
 
+def test_the_hessian_that_solves_for_it() -> None:
+    w, v = np.random.default_rng(0).standard_normal((2, 100))
+    np.testing.assert_allclose(
+        OBJECTIVE._hessian(w, DATA) @ v, dense_hessian(DATA, w, 5) @ v + 0.01 * v, rtol=1e-9, atol=1e-12
+    )
+
+
 def test_two_classes_are_logistic_regression() -> None:
     """With u = w_1 - w_0 the loss is that of u; of all such w the smallest is -w_0 = w_1 = u / 2, so l2 doubles."""
     data = qsim.datasets.load("spark_sample")
@@ -209,6 +217,32 @@ def test_the_same_bits_everywhere(method: qsim.methods.Method, tmp_path: Any) ->
 def test_the_same_bits_in_processes() -> None:
     run = qsim.Run(DATA, OBJECTIVE, METHODS[0], qsim.ErrorFeedback(qsim.TopK(7)), workers=5, rounds=5)
     assert qsim.simulate(run, engine=qsim.engines.Processes(2)).frame.equals(qsim.simulate(run).frame)
+
+
+def test_shards_of_another_width_are_refused() -> None:
+    block = Block(Dirichlet(0.5).split(DATA, 3, qsim.Key(2)), 0, 3)
+    with pytest.raises(ValueError, match=r"width 1 are for 20 weights, found 100; .* shards\.of_width"):
+        OBJECTIVE.update(block, block.all_rows(), Replica(np.zeros(100)), 1.0)
+
+
+def test_blocks_of_workers_are_as_small_as_their_weights_are_many() -> None:
+    data = made(400, 2000, 2, seed=1, share=0.05)
+    jobs = [
+        Job(
+            qsim.datasets.Shuffled().split(data, 100, qsim.Key(0)).of_width(classes),
+            MultinomialLogistic(0.1, classes),
+            qsim.GradientDescent(),
+            qsim.Channel(qsim.QSGD(2), codec),
+            qsim.Key(0),
+        )
+        for codec in (None, qsim.codecs.Dense())
+        for classes in (10, 100)
+    ]
+    sizes = [Host(job, 0, 100)._blocks[0].block.workers for job in jobs]
+    assert sizes[0] == pytest.approx(10 * sizes[1], abs=10)
+    assert sizes[2] == pytest.approx(10 * sizes[3], abs=10)
+    assert sizes[1] < sizes[0] < 100
+    assert sizes[3] == 1
 
 
 def test_messages_hold_what_rows_touch() -> None:

@@ -88,6 +88,7 @@ class Block:
     def held(self, weights: Replica) -> Iterator[NDArray[np.floating]]:
         """Yield the weights that each worker holds, all n of them: O(n) a worker."""
         vector = weights.vector if weights.scale == 1.0 else weights.vector * weights.vector.dtype.type(weights.scale)
+        self._require_fit(weights)
         of = self.support
         assert of.index is not None
         for low, high in pairwise(of.offsets):
@@ -103,6 +104,7 @@ class Block:
 
         Shape (rows,); (rows, width) for more than one weight a feature.
         """
+        self._require_fit(weights)
         if self.width == 1:
             from qsim.kernels.csr import margins, subtract_margins
 
@@ -168,3 +170,10 @@ class Block:
             value,
         )
         return Vectors(self.n, offsets, index[:used], value[:used])
+
+    def _require_fit(self, weights: Replica) -> None:
+        if weights.vector.size != self.n:
+            raise ValueError(
+                f"shards of width {self.width} are for {self.n:,} weights, found {weights.vector.size:,}; for an"
+                " objective with more weights a feature take shards.of_width(objective.width)"
+            )

@@ -182,9 +182,13 @@ class Dataset:
     def digest(self) -> str:
         """16 hexadecimal digits that name the content: shape, entries and labels, but not the name."""
         ones = "" if self.values is not None else " ones"
-        kind = "" if self.kind == "signs" else f" {self.kind}"
-        digest = sha256(f"{self.rows} x {self.features}, {self.nonzeros}{ones}{kind}\n".encode())
-        for array in (self.indptr, self.indices, self.values, self.labels):
+        digest = sha256(f"{self.rows} x {self.features}, {self.nonzeros}{ones}\n".encode())
+        for array in (
+            self.indptr,
+            self.indices,
+            self.values,
+            self.labels,
+        ):  # labels of each kind have a size of their own
             if array is not None:
                 digest.update(array)
         return digest.hexdigest()[:16]

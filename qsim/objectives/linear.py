@@ -80,7 +80,7 @@ class MarginModel(Objective):
     def curved(self, block: Block, rows: Rows, weights: Replica, direction: NDArray[np.floating]) -> Vectors:
         here, along = block.margins(rows, weights), block.margins(rows, Replica(direction))
         bent = self.bent(here, along, block.labels[rows.index])
-        return block.spread(rows, self._mean(np.ascontiguousarray(bent, here.dtype), rows, 1.0))
+        return block.spread(rows, self._mean(np.ascontiguousarray(bent, along.dtype), rows, 1.0))
 
     def optimum(self, data: Dataset) -> Optimum:
         """Return the minimiser to ||grad F|| <= 1e-10, cached on disk under the data's digest.
