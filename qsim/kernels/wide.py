@@ -25,14 +25,15 @@ def wide_margins(
     out: NDArray[np.floating],
 ) -> None:
     """Write the K inner products of each row (all if rows is None) with the weights, in the weights' precision."""
-    width = np.uint64(out.shape[1])
+    width, one = np.uint64(out.shape[1]), weights.dtype.type(1)
     for r in range(out.shape[0]):
         row = np.uint64(r if rows is None else rows[r])
         out[r] = weights.dtype.type(0)
         for k in range(np.uint64(indptr[row]), np.uint64(indptr[row + np.uint64(1)])):
             first = np.uint64(columns[k]) * width
+            x = one if values is None else weights.dtype.type(values[k])  # read once: stores of sums may not change it
             for c in range(width):
-                out[r, c] += weights[first + c] if values is None else weights[first + c] * values[k]
+                out[r, c] += weights[first + c] * x
 
 
 @kernel
@@ -50,7 +51,7 @@ def subtract_wide_margins(
 
     Worker b has rows[row_offsets[b] : row_offsets[b + 1]] and moved[K (support_offsets[b] - support_offsets[0]) :].
     """
-    width = np.uint64(out.shape[1])
+    width, one = np.uint64(out.shape[1]), moved.dtype.type(1)
     total = np.empty(out.shape[1], moved.dtype)
     for worker in range(row_offsets.size - 1):
         base = np.uint64(support_offsets[worker] - support_offsets[0])
@@ -59,8 +60,9 @@ def subtract_wide_margins(
             total[:] = moved.dtype.type(0)
             for k in range(np.uint64(indptr[row]), np.uint64(indptr[row + np.uint64(1)])):
                 first = (base + np.uint64(local[k])) * width
+                x = one if values is None else moved.dtype.type(values[k])
                 for c in range(width):
-                    total[c] += moved[first + c] if values is None else moved[first + c] * values[k]
+                    total[c] += moved[first + c] * x
             out[r] -= total
 
 
@@ -79,15 +81,16 @@ def wide_scatter_support(
 
     Worker b has rows[row_offsets[b] : row_offsets[b + 1]], writes out[K (support_offsets[b] - support_offsets[0]) :].
     """
-    width = np.uint64(slopes.shape[1])
+    width, one = np.uint64(slopes.shape[1]), slopes.dtype.type(1)
     for worker in range(row_offsets.size - 1):
         base = np.uint64(support_offsets[worker] - support_offsets[0])
         for r in range(row_offsets[worker], row_offsets[worker + 1]):
             row = np.uint64(rows[r])
             for k in range(np.uint64(indptr[row]), np.uint64(indptr[row + np.uint64(1)])):
                 first = (base + np.uint64(local[k])) * width
+                x = one if values is None else slopes.dtype.type(values[k])
                 for c in range(width):
-                    out[first + c] += slopes[r, c] if values is None else slopes[r, c] * values[k]
+                    out[first + c] += slopes[r, c] * x
 
 
 @kernel
@@ -112,7 +115,7 @@ def wide_scatter_touched(
     the end. Returns how many coordinates were written. The cost is K times the non-zeros of the rows, and 1/64 of the
     support.
     """
-    width = slopes.shape[1]
+    width, one = slopes.shape[1], slopes.dtype.type(1)
     written = 0
     out_offsets[0] = 0
     for worker in range(row_offsets.size - 1):
@@ -121,8 +124,9 @@ def wide_scatter_touched(
             for k in range(np.uint64(indptr[row]), np.uint64(indptr[row + np.uint64(1)])):
                 place = np.uint64(local[k])
                 first = place * np.uint64(width)
+                x = one if values is None else slopes.dtype.type(values[k])
                 for c in range(np.uint64(width)):
-                    sums[first + c] += slopes[r, c] if values is None else slopes[r, c] * values[k]
+                    sums[first + c] += slopes[r, c] * x
                 marks[place >> np.uint64(6)] |= np.uint64(1) << (place & np.uint64(63))
         base = support_offsets[worker]
         columns = support_offsets[worker + 1] - base
