@@ -75,6 +75,13 @@ def test_gradient_descent_has_its_rate_and_no_more() -> None:
     assert np.linalg.norm(far[40]) <= rate**30 * np.linalg.norm(far[10])
 
 
+def test_targets_travel_to_processes() -> None:
+    run = qsim.Run(SOURCE, OBJECTIVE, qsim.GradientDescent(), qsim.QSGD(4), workers=3, partition=Contiguous(), rounds=9)
+    here = qsim.simulate(run)
+    assert here.frame["loss"].iloc[-1] < here.frame["loss"].iloc[0]
+    assert qsim.simulate(run, engine=qsim.engines.Processes(2)).weights.tobytes() == here.weights.tobytes()
+
+
 def test_smallest_eigenvalues_are_for_few_columns() -> None:
     random = np.random.default_rng(0)
     for rows, features in ((30, 8), (8, 30)):

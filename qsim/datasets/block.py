@@ -81,7 +81,7 @@ class Block:
 
     def take(self, rows: Rows) -> Iterator[Dataset | None]:
         """Yield the rows of each worker as a data set of their own, a copy; None for no rows."""
-        self.read += rows.index.size
+        self._count(rows)
         for low, high in pairwise(rows.offsets):
             yield self._data.take(rows.index[low:high]) if low < high else None
 
@@ -114,7 +114,7 @@ class Block:
             from qsim.kernels.wide import wide_margins as margins
 
             out = np.empty((rows.index.size, self.width), weights.vector.dtype)
-        self.read += rows.index.size
+        self._count(rows)
         margins(self._indptr, self._columns, self._values, rows.index, weights.vector, out)
         if weights.moved is not None:
             subtract_margins(
@@ -170,6 +170,10 @@ class Block:
             value,
         )
         return Vectors(self.n, offsets, index[:used], value[:used])
+
+    def _count(self, rows: Rows) -> None:
+        """Take note of rows that meet the weights."""
+        self.read += rows.index.size
 
     def _require_fit(self, weights: Replica) -> None:
         if weights.vector.size != self.n:
