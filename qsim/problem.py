@@ -33,7 +33,7 @@ class Problem:
     @property
     def n(self) -> int:
         """The length of the weight vector."""
-        return self.shards.dataset.features
+        return self.shards.n
 
     @property
     def workers(self) -> int:

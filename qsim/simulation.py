@@ -52,7 +52,7 @@ class Run:
     evaluate_every: the driver evaluates the objective in float64 at the start, every so many rounds, and at the end.
         That costs no bits.
     optimum: also solve for the minimum (cached on disk), so that suboptimality is known.
-    test: data whose error rate is evaluated too.
+    test: data whose error is evaluated too.
     """
 
     data: Dataset | Source
@@ -163,9 +163,9 @@ def simulate(
 
     design, key = run.objective.design(run.load()), Key(run.seed)
     channel = Channel(run.compressor, run.codec)
-    _require_affordable(run, channel, design.features)
-    shards = run.partition.split(design, run.workers, key.fold(Purpose.PARTITION))
-    start = run.start.weights(design.features, key.fold(Purpose.START))
+    _require_affordable(run, channel, design.features * run.objective.width)
+    shards = run.partition.split(design, run.workers, key.fold(Purpose.PARTITION)).of_width(run.objective.width)
+    start = run.start.weights(shards.n, key.fold(Purpose.START))
     recorder = Recorder(run, run.load(), _test_data(run))
     weights = _weights(run, shards)
     method = run.method.resolved(Problem(run.objective, run.load(), shards, run.compressor, weights))

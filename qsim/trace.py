@@ -39,8 +39,8 @@ LABELS = {
     "loss": "training loss",
     "suboptimality": "suboptimality",
     "gradient_norm": "gradient norm",
-    "train_error": "training error rate",
-    "test_error": "test error rate",
+    "train_error": "training error",
+    "test_error": "test error",
 }
 """What can be an axis, and how it is called on one."""
 
@@ -51,8 +51,8 @@ class Trace:
     frame: one row a round, from round 0 (the start). `nonzeros`, `bits_up`, `bits_down` count this round, exactly;
         `cumulative_...` all rounds so far; so do `passes` over the data: rows that met weights, for a gradient or a
         loss (twice for a product with a Hessian), over all rows. `loss` (the objective with its regulariser),
-        `suboptimality`,
-        `gradient_norm` (l2), `train_error` and `test_error` (shares of rows) are NaN where the run was not evaluated.
+        `suboptimality`, `gradient_norm` (l2), `train_error` and `test_error` (the share of rows predicted wrongly; of
+        targets, the mean square) are NaN where the run was not evaluated.
     weights: the final weights, float64.
     provenance: the call that made it, versions, the data's digest.
     """
@@ -207,8 +207,8 @@ class Recorder:
             "loss": loss,
             "suboptimality": loss - self._least,
             "gradient_norm": float(np.linalg.norm(gradient)),
-            "train_error": objective.error_rate(w, self._data),
-            "test_error": np.nan if self._test is None else objective.error_rate(w, self._test),
+            "train_error": objective.error(w, self._data),
+            "test_error": np.nan if self._test is None else objective.error(w, self._test),
         }
 
     def _provenance(self) -> dict[str, Any]:

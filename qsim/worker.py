@@ -162,9 +162,10 @@ def _block_size(job: Job, workers: int, threads: int) -> int:
 
 def _entries(job: Job) -> float:
     """Return how many coordinates pass through the stages for a worker, on average."""
-    data, supports = job.shards.dataset, float(np.diff(job.shards.support_offsets).mean())
+    shards, data = job.shards, job.shards.dataset
+    supports = float(np.diff(shards.support_offsets).mean()) * shards.width
     if job.channel.dense:
-        return data.features
-    if job.channel.compressor.memory(Support(data.features, np.zeros(1, np.int64), np.zeros(0, np.int32))) is not None:
+        return shards.n
+    if job.channel.compressor.memory(Support(shards.n, np.zeros(1, np.int64), np.zeros(0, np.int32))) is not None:
         return supports
-    return min(supports, job.method.rows_per_round(job.shards) * data.nonzeros / data.rows)
+    return min(supports, job.method.rows_per_round(shards) * data.nonzeros / data.rows * shards.width)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
 from threading import local
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from qsim.batch import Support, Vectors
+from qsim.batch import Support, Vectors, index_type
+from qsim.datasets.dataset import Dataset
 from qsim.datasets.partition import Shards
 from qsim.weights import Replica
 
@@ -44,9 +48,10 @@ class Block:
         self.low, self.high = low, high
         self.read = 0
         """How many rows have met the weights so far, each as often as it did."""
-        self.n = data.features
+        self.n, self.width = shards.n, shards.width
         self.labels = data.labels
         self.order = shards.order
+        self._data = data
         self.offsets = shards.offsets[low : high + 1]
         self._indptr, self._values = data.indptr, data.values
         # Numba checks signed indices for "from the end"; unsigned ones it takes as they are.
@@ -59,23 +64,57 @@ class Block:
         """How many workers there are in the block."""
         return self.high - self.low
 
-    @property
+    @cached_property
     def support(self) -> Support:
         """Which coordinates each worker's vectors can fill."""
         base, top = int(self._support_offsets[0]), int(self._support_offsets[-1])
-        return Support(self.n, self._support_offsets - base, self._support[base:top])
+        columns = self._support[base:top]
+        if self.width > 1:
+            first = columns.astype(index_type(self.n)) * self.width
+            columns = (first[:, None] + np.arange(self.width, dtype=first.dtype)).reshape(-1)
+        return Support(self.n, (self._support_offsets - base) * self.width, columns)
 
     def all_rows(self) -> Rows:
         """Return every row of every worker."""
         first, last = self.offsets[0], self.offsets[-1]
         return Rows(self.order[first:last], self.offsets - first, all=True)
 
-    def margins(self, rows: Rows, weights: Replica) -> NDArray[np.floating]:
-        """Return the inner product of each row with the weights, in their precision."""
-        from qsim.kernels.csr import margins, subtract_margins
+    def take(self, rows: Rows) -> Iterator[Dataset | None]:
+        """Yield the rows of each worker as a data set of their own, a copy; None for no rows."""
+        self._count(rows)
+        for low, high in pairwise(rows.offsets):
+            yield self._data.take(rows.index[low:high]) if low < high else None
 
-        self.read += rows.index.size
-        out = np.empty(rows.index.size, weights.vector.dtype)
+    def held(self, weights: Replica) -> Iterator[NDArray[np.floating]]:
+        """Yield the weights that each worker holds, all n of them: O(n) a worker."""
+        vector = weights.vector if weights.scale == 1.0 else weights.vector * weights.vector.dtype.type(weights.scale)
+        self._require_fit(weights)
+        of = self.support
+        assert of.index is not None
+        for low, high in pairwise(of.offsets):
+            if weights.moved is None:
+                yield vector
+            else:
+                own, there = weights.vector.copy(), slice(low, high)
+                own[of.index[there]] -= weights.moved[there]
+                yield own * own.dtype.type(weights.scale)
+
+    def margins(self, rows: Rows, weights: Replica) -> NDArray[np.floating]:
+        """Return the inner product of each row with the weights, in their precision.
+
+        Shape (rows,); (rows, width) for more than one weight a feature.
+        """
+        self._require_fit(weights)
+        if self.width == 1:
+            from qsim.kernels.csr import margins, subtract_margins
+
+            out = np.empty(rows.index.size, weights.vector.dtype)
+        else:
+            from qsim.kernels.wide import subtract_wide_margins as subtract_margins
+            from qsim.kernels.wide import wide_margins as margins
+
+            out = np.empty((rows.index.size, self.width), weights.vector.dtype)
+        self._count(rows)
         margins(self._indptr, self._columns, self._values, rows.index, weights.vector, out)
         if weights.moved is not None:
             subtract_margins(
@@ -93,20 +132,28 @@ class Block:
         return out
 
     def spread(self, rows: Rows, slopes: NDArray[np.floating]) -> Vectors:
-        """Return for each worker the sum of slope times row, in the coordinates that its rows touch."""
-        from qsim.kernels.csr import nonzeros_of, scatter_support, scatter_touched
+        """Return for each worker the sum of slope times row, in the coordinates that its rows touch.
 
-        base, top = int(self._support_offsets[0]), int(self._support_offsets[-1])
+        The slopes have the shape of margins.
+        """
+        if self.width == 1:
+            from qsim.kernels.csr import scatter_support, scatter_touched
+        else:
+            from qsim.kernels.wide import wide_scatter_support as scatter_support
+            from qsim.kernels.wide import wide_scatter_touched as scatter_touched
+        from qsim.kernels.csr import nonzeros_of
+
         if rows.all:
-            value = np.zeros(top - base, slopes.dtype)
+            of = self.support
+            value = np.zeros(of.offsets[-1], slopes.dtype)
             scatter_support(
                 self._indptr, self._local, self._values, rows.index, rows.offsets, slopes, self._support_offsets, value
             )
-            return Vectors(self.n, self._support_offsets - base, self._support[base:top], value)
-        most = nonzeros_of(self._indptr, rows.index)
-        sums, marks = _scratch(int(np.diff(self._support_offsets).max()), slopes.dtype)
+            return Vectors(self.n, of.offsets, of.index, value)
+        most = nonzeros_of(self._indptr, rows.index) * self.width
+        sums, marks = _scratch(int(np.diff(self._support_offsets).max()) * self.width, slopes.dtype)
         offsets = np.empty(self.workers + 1, np.int64)
-        index, value = np.empty(most, self._support.dtype), np.empty(most, slopes.dtype)
+        index, value = np.empty(most, index_type(self.n)), np.empty(most, slopes.dtype)
         used = scatter_touched(
             self._indptr,
             self._local,
@@ -123,3 +170,14 @@ class Block:
             value,
         )
         return Vectors(self.n, offsets, index[:used], value[:used])
+
+    def _count(self, rows: Rows) -> None:
+        """Take note of rows that meet the weights."""
+        self.read += rows.index.size
+
+    def _require_fit(self, weights: Replica) -> None:
+        if weights.vector.size != self.n:
+            raise ValueError(
+                f"shards of width {self.width} are for {self.n:,} weights, found {weights.vector.size:,}; for an"
+                " objective with more weights a feature take shards.of_width(objective.width)"
+            )

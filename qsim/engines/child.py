@@ -63,7 +63,7 @@ class _Members:
         self, job: Job, board: SharedFile, mail: SharedFile, low: int, high: int, block: int | None, threads: int
     ) -> None:
         self._host = Host(job, low, high, block, threads)
-        self._board, self._features = board, job.shards.dataset.features
+        self._board, self._features = board, job.shards.n
         self._mail = mail
         self.mail_end = 0
         """Where the packets of the last round end in the mail."""

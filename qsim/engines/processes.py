@@ -79,7 +79,7 @@ class _ProcessSession(Session):
         cores = max(1, (os.cpu_count() or 1) // engine.threads)
         count = min(workers, engine.processes or cores)
         _warm(job)
-        self._board = SharedFile(8 * job.shards.dataset.features)
+        self._board = SharedFile(8 * job.shards.n)
         self._job = SharedPickle(job)
         self._log: list[Order] = []
         self._children: list[_Child] = []
@@ -293,7 +293,7 @@ def without_main() -> Iterator[None]:
 def _warm(job: Job) -> None:
     """Run one worker once, so that all kernels are compiled and on disk: processes that compile at once may clash."""
     host = Host(job, 0, 1)
-    nowhere = Replica(np.zeros(job.shards.dataset.features, np.float32))
+    nowhere = Replica(np.zeros(job.shards.n, np.float32))
     with suppress(Exception, SystemExit):  # the process of this worker will say it, with the round in which it happens
         list(host.run(Order(0, 0, "update", nowhere)))
     host.close()

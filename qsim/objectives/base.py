@@ -9,9 +9,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qsim.batch import Vectors
-from qsim.datasets import Dataset, Shards
+from qsim.datasets import DataError, Dataset, Shards
 from qsim.datasets.block import Block, Rows
+from qsim.datasets.dataset import Kind
 from qsim.weights import Replica, Weights
+
+_KINDS: dict[Kind, str] = {
+    "signs": "the signs -1 and +1",
+    "classes": "classes 0, 1, 2, ...",
+    "targets": "targets (any numbers)",
+}
+_ADVICE: dict[Kind, str] = {
+    "signs": "for these there are LogisticRegression(l2=...) and LeastSquares(l2=...)",
+    "classes": "for these there is MultinomialLogistic(l2=..., classes=...); one class against the others are signs",
+    "targets": "for these there is LeastSquares(l2=...)",
+}
 
 
 class NoOptimumError(ValueError):
@@ -30,39 +42,60 @@ class Optimum:
 class Objective(ABC):
     """F(w) = (1/n) sum_i loss_i(w) + r(w) over the n rows of a data set, r the regulariser: (l2/2) ||w||^2 here.
 
+    w holds `width` weights for each feature of the design, weight c of feature j as number j * width + c.
+
     The driver computes in float64. Workers compute the loss of their rows, without r, in the precision of the weights
     that they are given: float32, or float64 in an exact exchange.
     """
 
     l2: float
 
-    @abstractmethod
+    takes: tuple[Kind, ...] = ("signs",)
+    """The kinds of labels that it is made for; see `Dataset`."""
+
+    @property
+    def width(self) -> int:
+        """How many weights a feature has."""
+        return 1
+
     def design(self, data: Dataset) -> Dataset:
-        """Return the data set whose rows meet the weights, with an intercept's column if there is one."""
+        """Return the data set whose rows meet the weights, with an intercept's column if there is one.
+
+        Raises DataError for labels that the objective does not take.
+        """
+        if data.kind not in self.takes:
+            own = (
+                "" if type(self).__module__.startswith("qsim.") else f'; or say in its class: takes = ("{data.kind}",)'
+            )
+            raise DataError(
+                f"{self!r} takes {' or '.join(map(_KINDS.__getitem__, self.takes))}, but the labels of {data!r} are"
+                f" {_KINDS[data.kind]}; {_ADVICE[data.kind]}{own}"
+            )
+        return data
 
     @abstractmethod
     def value_and_gradient(self, w: NDArray[np.float64], data: Dataset) -> tuple[float, NDArray[np.float64]]:
         """Return F(w) and its gradient, in one pass over the margins, in float64."""
 
     @abstractmethod
-    def error_rate(self, w: NDArray[np.float64], data: Dataset) -> float:
-        """Return the share of rows that are predicted wrongly."""
+    def error(self, w: NDArray[np.float64], data: Dataset) -> float:
+        """Return what is called the error on data: the share of rows predicted wrongly; of targets, the mean square."""
 
-    @abstractmethod
     def smoothness(self, data: Dataset) -> float:
-        """Return L, with ||grad F(u) - grad F(w)|| <= L ||u - w||."""
+        """Return L, with ||grad F(u) - grad F(w)|| <= L ||u - w||. Raises ValueError if none is stated."""
+        raise ValueError(f"{self!r} states no smoothness L, so no step follows from theory: give the step")
 
-    @abstractmethod
     def smoothnesses(self, shards: Shards) -> NDArray[np.float64]:
         """Return L_i for every worker: as `smoothness`, of its own rows. A worker without rows has that of r alone."""
+        raise ValueError(f"{self!r} states no smoothness L_i of workers, so no step follows from theory: give the step")
 
     def strong_convexity(self, data: Dataset) -> float:
         """Return mu >= 0, with F(u) >= F(w) + <grad F(w), u - w> + (mu/2) ||u - w||^2: at least l2."""
         return self.l2
 
-    @abstractmethod
     def optimum(self, data: Dataset) -> Optimum:
         """Return the minimiser, from the disk if it was found before. Raises NoOptimumError if it is not found."""
+        raise NoOptimumError(f"{self!r} knows no way to its minimum: run with simulate(..., optimum=False)")
 
     @abstractmethod
     def update(self, block: Block, rows: Rows, weights: Replica, step: float) -> Vectors:
@@ -75,9 +108,9 @@ class Objective(ABC):
     def losses(self, block: Block, rows: Rows, weights: Replica) -> Vectors:
         """Return for each worker the mean loss of its rows, as a vector of length 1; 0 for a worker without rows."""
 
-    @abstractmethod
     def curved(self, block: Block, rows: Rows, weights: Replica, direction: NDArray[np.floating]) -> Vectors:
         """Return for each worker the mean Hessian of the loss over its rows (without r) times a direction."""
+        raise NotImplementedError(f"{self!r} has no product with its Hessian, so NewtonCG cannot be used; LBFGS can")
 
     def value(self, w: NDArray[np.float64], data: Dataset) -> float:
         """Return F(w)."""

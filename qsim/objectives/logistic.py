@@ -74,6 +74,7 @@ class LogisticRegression(Logistic):
         number("l2", self.l2, least=0)
 
     def design(self, data: Dataset) -> Dataset:
+        data = super().design(data)
         return data.with_intercept() if self.intercept else data
 
     def _solve(self, data: Dataset) -> Optimum:
