@@ -24,7 +24,7 @@ ROOMS = [  # each room may import those above it, and itself
     {"storage"},
     {"kernels"},
     {"keys"},
-    {"batch", "steps", "clients"},
+    {"batch", "steps", "clients", "shrinkage"},
     {"weights"},
     {"datasets"},
     {"objectives", "compressors", "codecs", "starts", "until"},

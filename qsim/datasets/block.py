@@ -34,6 +34,14 @@ class Rows:
     all: bool = False
     """Whether these are all rows of every worker, so that their gradient fills the worker's support."""
 
+    def step(self, h: int, batch: int) -> Rows:
+        """Return the rows of step h, of `batch` a step; workers without rows have none."""
+        chosen = [self.index[first + h * batch :][: min(batch, last - first)] for first, last in self._spans()]
+        return Rows(np.concatenate(chosen), np.concatenate([[0], np.cumsum([part.size for part in chosen])]))
+
+    def _spans(self) -> list[tuple[int, int]]:
+        return list(zip(self.offsets[:-1].tolist(), self.offsets[1:].tolist(), strict=True))
+
 
 class Block:
     """Workers low, ..., high - 1 of the shards: reads margins from their rows, and makes gradients of slopes."""
@@ -91,6 +99,34 @@ class Block:
         if weights.scale != 1.0:
             out *= out.dtype.type(weights.scale)
         return out
+
+    def walk(
+        self, rows: Rows, batch: int | None, weights: Replica, steps: NDArray[np.float64], l2: float, kernel: Any
+    ) -> Vectors:
+        """Return how far each worker comes by steps of SGD on logistic regression: what `kernel` of `walks` writes.
+
+        Every worker has `batch` rows for each step, or with None all of its rows for all steps.
+        """
+        base, top = int(self._support_offsets[0]), int(self._support_offsets[-1])
+        self.read += rows.index.size * (1 if batch else steps.size)
+        start = weights.vector[self._support[base:top]].astype(np.float32, copy=False)
+        start *= np.float32(weights.scale)
+        out = np.empty_like(start)
+        kernel(
+            self._indptr,
+            self._local,
+            self._values,
+            self.labels,
+            rows.index,
+            rows.offsets,
+            batch or 0,
+            self._support_offsets,
+            steps,
+            l2,
+            start,
+            out,
+        )
+        return Vectors(self.n, self._support_offsets - base, self._support[base:top], out)
 
     def spread(self, rows: Rows, slopes: NDArray[np.floating]) -> Vectors:
         """Return for each worker the sum of slope times row, in the coordinates that its rows touch."""
