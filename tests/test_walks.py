@@ -86,13 +86,17 @@ def test_all_ways_walk_as_it_is_written(problem) -> None:
 
 
 @pytest.mark.parametrize("way", WAYS, ids=repr)
-@pytest.mark.parametrize("steps", [np.full(3000, 1.8), np.geomspace(1.9, 1e-3, 3000)], ids=["constant", "falling"])
+@pytest.mark.parametrize(
+    "steps",
+    [np.full(3000, 1.8), np.geomspace(1.9, 1e-3, 3000), np.repeat([1.8, 1e-5], [271, 2729])],
+    ids=["constant", "falling", "nothing is left, then it stays"],
+)
 def test_long_walks_neither_underflow_nor_drift(way: Shrinkage, steps: np.ndarray) -> None:
     """With a l2 of up to 0.95 the product of all shrinkings is far below 1e-300."""
-    data = Dataset([0, 1, 2], [0, 2], np.float32([0.5, 1.0]), [1, 0], features=4)
-    shards = Shards(data, np.array([0, 1]), np.array([0, 2]))
+    data = Dataset([0, 1, 2, 3], [0, 2, 3], np.float32([0.5, 1.0, 2.0]), [1, 0, 1], features=4)
+    shards = Shards(data, np.array([0, 1, 2]), np.array([0, 3]))
     index = np.zeros(3000, np.int64)
-    index[[0, 1500, 1501, 2990]] = 1  # the second row is hardly ever read
+    index[[0, 1500, 1501, 2990]] = 1  # the second row is hardly ever read, the third is not
     rows = Rows(index, np.array([0, 3000]))
     w = np.float32([3.0, 5.0, -2.0, 1e30])
     found = walk(shards, rows, 1, Replica(w), steps, 0.5, way).to_dense()
