@@ -58,6 +58,11 @@ class WireExchange:
         self._exchanges = 0
         self._here = self._clients.draw(self._root.fold(Purpose.CLIENTS, t), self._workers)
 
+    @property
+    def counted(self) -> NDArray[np.int64]:
+        """What was counted in this round, as a row: non-zeros, bits up, bits down, rows."""
+        return np.array([[self.nonzeros, self.bits_up, self.bits_down, self.rows]], np.int64)
+
     def __call__(
         self,
         task: str,

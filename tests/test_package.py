@@ -32,7 +32,7 @@ ROOMS = [  # each room may import those above it, and itself
     {"methods", "downlinks"},
     {"worker"},
     {"engines", "collectives"},
-    {"exchange"},
+    {"exchange", "solo"},
     {"trace", "checkpoint"},
     {"simulation"},
     {"study", "testing"},
