@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from threading import local
 from typing import Any
 
@@ -99,6 +99,11 @@ class Block:
         if weights.scale != 1.0:
             out *= out.dtype.type(weights.scale)
         return out
+
+    def touched(self, rows: Rows) -> Vectors:
+        """Return ones at the coordinates that each worker's rows touch."""
+        touched = self.spread(rows, np.ones(rows.index.size, np.float32))
+        return replace(touched, value=np.ones_like(touched.value))
 
     def walk(
         self, rows: Rows, batch: int | None, weights: Replica, steps: NDArray[np.float64], l2: float, kernel: Any
