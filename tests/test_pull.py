@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import oracles
 import pytest
 
-import oracles
 import qsim
 from qsim.datasets import Synthetic
 from qsim.downlinks import DenseWeights, SparsePull
