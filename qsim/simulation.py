@@ -27,6 +27,7 @@ from qsim.methods import Method
 from qsim.objectives import Objective
 from qsim.options import nearest, one_of, option, whole
 from qsim.problem import Problem
+from qsim.solo import Solo
 from qsim.starts import Start, Zeros
 from qsim.trace import Recorder, Trace
 from qsim.until import Suboptimality, Until
@@ -175,17 +176,29 @@ def simulate(
         w = Weights(start)
         exchange = WireExchange(session, run.objective, channel, run.downlink, weights, w, key, run.clients)
         training = Training(method, w, method.start(w), session, exchange, recorder)
-        first = training.begin() if saved is None else training.restore(saved)
-        for t in _bar(first, run.rounds, progress):
-            exchange.begin(t)
-            method.round(training.w, training.state, exchange)
-            over = recorder.record(t + 1, training.solution, exchange) or t + 1 == run.rounds
-            if after_round is not None:
-                after_round(t + 1)
-            if store is not None and (over or (t + 1) % every == 0):
-                store.save(training.snapshot(t + 1))
-            if over:
-                break
+        solo = None
+        if engine is None and after_round is None:
+            solo = Solo.of(run.objective, method, channel, run.downlink, run.clients, shards, key)
+        t = training.begin() if saved is None else training.restore(saved)
+        with _bar(t, run.rounds, progress) as bar:
+            while t < run.rounds:
+                counted = None
+                if solo is not None and exchange.opened:
+                    stop = min(run.rounds, _next(t, run.evaluate_every), _next(t, every if store else _SOLO))
+                    counted = solo.rounds(training.w, t, stop)
+                if counted is None:
+                    exchange.begin(t)
+                    method.round(training.w, training.state, exchange)
+                    counted = exchange.counted
+                t += len(counted)
+                bar.update(len(counted))
+                over = recorder.record(t, training.solution, counted) or t == run.rounds
+                if after_round is not None:
+                    after_round(t)
+                if store is not None and (over or t % every == 0):
+                    store.save(training.snapshot(t))
+                if over:
+                    break
     return recorder.trace(training.solution)
 
 
@@ -234,6 +247,12 @@ class Training:
 
 
 _NEVER = 2**62  # the round to go on with when a run is over
+_SOLO = 10_000  # rounds that are done at once at most, a part of a second
+
+
+def _next(t: int, period: int) -> int:
+    """Return the next multiple of a period after t."""
+    return (t // period + 1) * period
 
 
 def _part(saved: Arrays, prefix: str) -> Arrays:
@@ -268,10 +287,9 @@ def _weights(run: Run, shards: Shards) -> NDArray[np.float64]:
 
 
 def _bar(first: int, rounds: int, progress: bool | None) -> Any:
-    """Return range(first, rounds) with a bar: on a terminal (None), always (True) or never (False)."""
+    """Return a bar of rounds: on a terminal (None), always (True) or never (False)."""
     disable = None if progress is None else not progress
     return tqdm(
-        range(first, rounds),
         initial=min(first, rounds),
         total=rounds,
         unit="round",

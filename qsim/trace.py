@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
-    from qsim.exchange import WireExchange
     from qsim.simulation import Run
 
 TRAFFIC = ("nonzeros", "bits_up", "bits_down")
@@ -159,46 +158,57 @@ class Recorder:
         """Prepare for a run; solves for the optimum if the run wants it."""
         self._run, self._data, self._test = run, data, test
         self._least = run.objective.optimum(data).value if run.optimum else np.nan
-        self._counted: list[tuple[int, int, int, int]] = []
-        self._evaluations: list[dict[str, float]] = []
+        self._counted: list[NDArray[np.int64]] = []
+        self._evaluations: dict[int, dict[str, float]] = {}
 
     def start(self, solution: Solution) -> bool:
         """Record round 0; tells whether the run is over already."""
-        return self._add((0, 0, 0, 0), solution, evaluate=True)
+        return self._add(0, np.zeros((1, len(CUMULATIVE)), np.int64), solution)
 
-    def record(self, done: int, solution: Solution, exchange: WireExchange) -> bool:
-        """Record a round, `done` of them in all; tells whether the run's rule ends it here."""
+    def record(self, done: int, solution: Solution, counted: NDArray[np.int64]) -> bool:
+        """Record what was counted in the last rounds, `done` of them in all; tells whether the run's rule ends it here.
+
+        counted: a row a round: non-zeros, bits up, bits down, rows. Only the last can be one to evaluate.
+        """
         evaluate = done % self._run.evaluate_every == 0 or done == self._run.rounds
-        counted = (exchange.nonzeros, exchange.bits_up, exchange.bits_down, exchange.rows)
-        return self._add(counted, solution, evaluate)
+        return self._add(done, counted, solution if evaluate else None)
 
     def trace(self, solution: Solution) -> Trace:
         """Return what was recorded."""
-        *traffic, rows = np.array(self._counted, np.int64).T.copy()
+        *traffic, rows = np.concatenate(self._counted).T.copy()
         columns: dict[str, NDArray[Any]] = {"round": np.arange(rows.size)}
         columns |= dict(zip(TRAFFIC, traffic, strict=True))
         columns |= {f"cumulative_{name}": np.cumsum(columns[name]) for name in TRAFFIC}
         columns |= {"passes": rows / self._data.rows, "cumulative_passes": np.cumsum(rows) / self._data.rows}
-        columns |= {name: np.array([seen[name] for seen in self._evaluations]) for name in EVALUATION}
+        for name in EVALUATION:
+            columns[name] = np.full(rows.size, np.nan)
+            columns[name][list(self._evaluations)] = [seen[name] for seen in self._evaluations.values()]
         return Trace(columns, solution(), self._provenance())
 
     def snapshot(self) -> Arrays:
         """Return what was recorded, as arrays."""
-        evaluations = [[seen[name] for name in EVALUATION] for seen in self._evaluations]
-        return {"counted": np.array(self._counted, np.int64), "evaluations": np.array(evaluations)}
+        evaluations = [[seen[name] for name in EVALUATION] for seen in self._evaluations.values()]
+        return {
+            "counted": np.concatenate(self._counted),
+            "evaluated": np.array(list(self._evaluations)),
+            "evaluations": np.array(evaluations),
+        }
 
     def restore(self, saved: Arrays) -> bool:
         """Go back to what was recorded; tells whether the run's rule had ended it there."""
-        self._counted = [tuple(row) for row in saved["counted"].tolist()]
-        self._evaluations = [dict(zip(EVALUATION, row, strict=True)) for row in saved["evaluations"].tolist()]
-        last = self._evaluations[-1]
-        return self._run.until is not None and np.isfinite(last["loss"]) and self._run.until.reached(last)
+        self._counted = [saved["counted"]]
+        rows = zip(saved["evaluated"].tolist(), saved["evaluations"].tolist(), strict=True)
+        self._evaluations = {done: dict(zip(EVALUATION, row, strict=True)) for done, row in rows}
+        last = max(self._evaluations)
+        here = last == len(saved["counted"]) - 1
+        return here and self._run.until is not None and self._run.until.reached(self._evaluations[last])
 
-    def _add(self, counted: tuple[int, int, int, int], solution: Solution, evaluate: bool) -> bool:
-        seen = self._evaluate(solution()) if evaluate else dict.fromkeys(EVALUATION, np.nan)
+    def _add(self, done: int, counted: NDArray[np.int64], solution: Solution | None) -> bool:
         self._counted.append(counted)
-        self._evaluations.append(seen)
-        return evaluate and self._run.until is not None and self._run.until.reached(seen)
+        if solution is None:
+            return False
+        self._evaluations[done] = seen = self._evaluate(solution())
+        return self._run.until is not None and self._run.until.reached(seen)
 
     def _evaluate(self, w: NDArray[np.float64]) -> dict[str, float]:
         objective = self._run.objective

@@ -50,6 +50,8 @@ class Order:
     """The format of an exchange that does without the compressor, or None."""
     here: NDArray[np.bool_] | None = None
     """Which of all workers take part; None: all of them."""
+    pull: Channel | None = None
+    """What to send the coordinates by at which the task will read weights, if that is all that is wanted."""
 
     def key(self, root: Key) -> Key:
         """Return the key of this exchange: worker i quantizes with `fold(i)` of it, and the receiver knows it too."""
@@ -115,6 +117,9 @@ class Host:
         memory = None if order.exact else part.memory
         task = Task(order.task, order.round, order.weights, self._data_key, order.vectors)
         read = block.read
+        if order.pull is not None:
+            asked = block.touched(job.method.reads(task, block, part.kept))
+            return Reply(block.low, *order.pull.pack(asked, order.key(job.key).words(block.low, block.high)))
         try:
             vectors = job.method.work(task, job.objective, block, part.kept)
             keys = order.key(job.key).words(block.low, block.high)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 from threading import local
@@ -37,6 +37,14 @@ class Rows:
     offsets: NDArray[np.int64]
     all: bool = False
     """Whether these are all rows of every worker, so that their gradient fills the worker's support."""
+
+    def step(self, h: int, batch: int) -> Rows:
+        """Return the rows of step h, of `batch` a step; workers without rows have none."""
+        chosen = [self.index[first + h * batch :][: min(batch, last - first)] for first, last in self._spans()]
+        return Rows(np.concatenate(chosen), np.concatenate([[0], np.cumsum([part.size for part in chosen])]))
+
+    def _spans(self) -> list[tuple[int, int]]:
+        return list(zip(self.offsets[:-1].tolist(), self.offsets[1:].tolist(), strict=True))
 
 
 class Block:
@@ -130,6 +138,40 @@ class Block:
         if weights.scale != 1.0:
             out *= out.dtype.type(weights.scale)
         return out
+
+    def touched(self, rows: Rows) -> Vectors:
+        """Return ones at the coordinates that each worker's rows touch."""
+        shape = rows.index.size if self.width == 1 else (rows.index.size, self.width)
+        touched = self.spread(rows, np.ones(shape, np.float32))
+        return replace(touched, value=np.ones_like(touched.value))
+
+    def walk(
+        self, rows: Rows, batch: int | None, weights: Replica, steps: NDArray[np.float64], l2: float, kernel: Any
+    ) -> Vectors:
+        """Return how far each worker comes by steps of SGD on logistic regression: what `kernel` of `walks` writes.
+
+        Every worker has `batch` rows for each step, or with None all of its rows for all steps.
+        """
+        base, top = int(self._support_offsets[0]), int(self._support_offsets[-1])
+        self.read += rows.index.size * (1 if batch else steps.size)
+        start = weights.vector[self._support[base:top]].astype(np.float32, copy=False)
+        start *= np.float32(weights.scale)
+        out = np.empty_like(start)
+        kernel(
+            self._indptr,
+            self._local,
+            self._values,
+            self.labels,
+            rows.index,
+            rows.offsets,
+            batch or 0,
+            self._support_offsets,
+            steps,
+            l2,
+            start,
+            out,
+        )
+        return Vectors(self.n, self._support_offsets - base, self._support[base:top], out)
 
     def spread(self, rows: Rows, slopes: NDArray[np.floating]) -> Vectors:
         """Return for each worker the sum of slope times row, in the coordinates that its rows touch.

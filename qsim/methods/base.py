@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from qsim.batch import Arrays, Memory, Support, Vectors
 from qsim.datasets import Shards
-from qsim.datasets.block import Block
+from qsim.datasets.block import Block, Rows
 from qsim.keys import Key
 from qsim.objectives import Objective
 from qsim.problem import Problem
@@ -98,6 +98,13 @@ class Method(ABC):
     @abstractmethod
     def work(self, task: Task, objective: Objective, block: Block, memory: Memory) -> Vectors:
         """Return what each worker of a block wants to send: one row a worker."""
+
+    def reads(self, task: Task, block: Block, memory: Memory) -> Rows:
+        """Return the rows at whose coordinates `work` will read the weights: all of the workers' rows, here.
+
+        A downlink that sends only what is asked for asks it, before `work` and without weights.
+        """
+        return block.all_rows()
 
     def memory(self, block: Block, support: Support) -> Memory:
         """Return what the workers of a block keep from round to round, nothing here.

@@ -109,11 +109,7 @@ class _Descent(Method):
 
     def work(self, task: Task, objective: Objective, block: Block, memory: Memory) -> Vectors:
         assert self.step is not None
-        return objective.update(block, self._rows(task, block, memory), task.weights, self.step(task.round))
-
-    @abstractmethod
-    def _rows(self, task: Task, block: Block, memory: Memory) -> Rows:
-        """Return the rows that each worker computes with."""
+        return objective.update(block, self.reads(task, block, memory), task.weights, self.step(task.round))
 
 
 @final
@@ -151,9 +147,6 @@ class GradientDescent(_Descent):
         assert step is not None
         return 1 - step(0) * problem.strong_convexity
 
-    def _rows(self, task: Task, block: Block, memory: Memory) -> Rows:
-        return block.all_rows()
-
 
 @final
 @option
@@ -186,7 +179,7 @@ class SGD(_Descent):
     def rows_per_round(self, shards: Shards) -> float:
         return self.batch
 
-    def _rows(self, task: Task, block: Block, memory: Memory) -> Rows:
+    def reads(self, task: Task, block: Block, memory: Memory) -> Rows:
         return self.sampling.draw(block, self.batch, task.round, memory.arrays, task.key)
 
 

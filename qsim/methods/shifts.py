@@ -42,9 +42,9 @@ class _Shifted(Method):
 
     def _gradient(self, task: Task, objective: Objective, block: Block, memory: Memory) -> Vectors:
         """Return the gradients of the loss over the rows of this round."""
-        return objective.update(block, self._rows(task, block, memory), task.weights, 1.0)
+        return objective.update(block, self.reads(task, block, memory), task.weights, 1.0)
 
-    def _rows(self, task: Task, block: Block, memory: Memory) -> Rows:
+    def reads(self, task: Task, block: Block, memory: Memory) -> Rows:
         if self.batch is None:
             return block.all_rows()
         return self.sampling.draw(block, self.batch, task.round, memory.arrays, task.key)

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from qsim.batch import Vectors
+from qsim.batch import Memory, Vectors
 from qsim.datasets import DataError, Dataset, Shards
 from qsim.datasets.block import Block, Rows
 from qsim.datasets.dataset import Kind
+from qsim.shrinkage import GlobalScale, Shrinkage
 from qsim.weights import Replica, Weights
 
 _KINDS: dict[Kind, str] = {
@@ -111,6 +112,32 @@ class Objective(ABC):
     def curved(self, block: Block, rows: Rows, weights: Replica, direction: NDArray[np.floating]) -> Vectors:
         """Return for each worker the mean Hessian of the loss over its rows (without r) times a direction."""
         raise NotImplementedError(f"{self!r} has no product with its Hessian, so NewtonCG cannot be used; LBFGS can")
+
+    def walk(
+        self,
+        block: Block,
+        rows: Rows,
+        batch: int | None,
+        weights: Replica,
+        steps: NDArray[np.float64],
+        shrinkage: Shrinkage,
+    ) -> Vectors:
+        """Have every worker do steps of SGD of its own; return what its rows did to its weights, on its support.
+
+        u_0 = w, u_{h+1} = (1 - a_h l2) u_h - a_h g(u_h), with a_h = steps[h] and g the mean gradient over the worker's
+        next `batch` rows (None: all its rows, in every step). Returned is prod_h (1 - a_h l2) w - u_H.
+
+        Raises ValueError for a shrinkage other than `GlobalScale`, unless the objective has kernels for it.
+        """
+        if not isinstance(shrinkage, GlobalScale):
+            raise ValueError(f"{type(self).__name__} walks with shrinkage=qsim.shrinkage.GlobalScale() only")
+        moved, scale = Memory.zeros(block.support, "moved"), weights.scale
+        for h, step in enumerate(steps.tolist()):  # u_h = scale (w - moved)
+            here = Replica(weights.vector, scale, moved.arrays["moved"])
+            scale *= 1.0 - step * self.l2
+            moved.add("moved", self.update(block, rows.step(h, batch) if batch else rows, here, step / scale))
+        vectors = moved.vectors("moved")
+        return vectors.scaled(scale) if scale != 1.0 else vectors
 
     def value(self, w: NDArray[np.float64], data: Dataset) -> float:
         """Return F(w)."""
