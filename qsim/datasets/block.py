@@ -44,6 +44,8 @@ class Block:
         self.low, self.high = low, high
         self.read = 0
         """How many rows have met the weights so far, each as often as it did."""
+        self.touched: NDArray[np.int64] | None = None
+        """The non-zeros of those rows, a number a worker; None: they are not counted."""
         self.n = data.features
         self.labels = data.labels
         self.order = shards.order
@@ -75,6 +77,9 @@ class Block:
         from qsim.kernels.csr import margins, subtract_margins
 
         self.read += rows.index.size
+        if self.touched is not None:
+            upto = np.concatenate([[0], np.cumsum(self._indptr[rows.index + 1] - self._indptr[rows.index])])
+            self.touched += np.diff(upto[rows.offsets])
         out = np.empty(rows.index.size, weights.vector.dtype)
         margins(self._indptr, self._columns, self._values, rows.index, weights.vector, out)
         if weights.moved is not None:
