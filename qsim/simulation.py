@@ -263,8 +263,8 @@ def _require_carried(network: Network, channel: Channel, downlink: Downlink, wor
     if topology.sums_in_flight and not channel.sums_in_flight:
         raise ValueError(
             f"{topology!r} adds messages on their way, but those of {channel.compressor!r} by {channel.codec!r} have no"
-            " sum as short as they are; take qsim.network.AllGather() or qsim.network.ParameterServer(), or a compressor"
-            ' such as qsim.Identity() or qsim.RandK(k, "drawn")'
+            " sum as short as they are; take qsim.network.AllGather() or qsim.network.ParameterServer(), or a"
+            ' compressor such as qsim.Identity() or qsim.RandK(k, "drawn")'
         )
     if topology.has_server and downlink.replicated:
         raise ValueError(f"{topology!r} has a server that sends down: take another downlink than {downlink!r}")

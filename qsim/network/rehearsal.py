@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike
 
-from qsim.keys import Key
+from qsim.keys import Key, Purpose
 from qsim.network.clock import PARTS, Clock, Load
 from qsim.network.delays import uniforms
 from qsim.network.network import Network
@@ -51,22 +51,21 @@ def rehearse(
     whole("workers", workers, least=1)
     whole("rounds", rounds, least=1)
     network.rule.require(workers)
-    given = [np.atleast_1d(np.asarray(column)) for column in (sizes, nonzeros, entries)]
+    given = [np.atleast_1d(np.asarray(column)) for column in (nonzeros, entries, sizes)]
     records = max(column.size for column in given)
     if any(column.ndim != 1 or column.size not in (1, records) for column in given):
         raise ValueError(
             f"records must be columns of one length, or single numbers; found {[column.shape for column in given]}"
         )
     key = Key(seed)
-    clock, everyone = Clock(network, workers, key), np.arange(workers)
+    clock, everyone, zeros = Clock(network, workers, key), np.arange(workers), np.zeros(workers, np.int64)
     rows = []
     for t in range(rounds):
         clock.begin(t)
         if down:
             clock.down(down, down * workers)
-        drawn = (uniforms(key.fold(t), workers) * records).astype(np.int64) if records > 1 else np.zeros(workers, int)
-        load = Load(everyone, *(column[drawn if column.size > 1 else np.zeros(workers, int)] for column in given))
-        clock.up(0, load)
+        drawn = (uniforms(key.fold(Purpose.DATA, t), workers) * records).astype(np.int64) if records > 1 else everyone
+        clock.up(0, Load(everyone, *(column[drawn if column.size > 1 else zeros] for column in given)))
         rows.append((t, clock.now, *clock.times.values(), clock.dropped, workers - clock.dropped))
     frame = pd.DataFrame(rows, columns=["round", "seconds", *PARTS, "dropped", "arrived"])
     frame.attrs["what"] = f"a rehearsal: times of {workers:,} workers that send resampled messages; nothing was trained"

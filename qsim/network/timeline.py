@@ -59,9 +59,8 @@ def draw(schedule: dict[str, NDArray[Any]], t: int, ax: Axes | None = None) -> A
         ax.plot(over[late], line[late], "x", color=_COLOURS["late"], markersize=4, label="dropped")
     for finish in sorted(set(end.tolist())):
         ax.axvline(finish, color="black", linewidth=0.6)
-    some = (
-        "" if shown.size == np.unique(found["worker"]).size else f" ({shown.size} of {np.unique(found['worker']).size})"
-    )
+    workers = np.unique(found["worker"]).size
+    some = "" if shown.size == workers else f" ({shown.size} of {workers:,})"
     ax.set(xlabel=f"virtual seconds since round {t} began", ylabel=f"worker{some}")
     few = np.arange(shown.size) if shown.size <= 12 else np.linspace(0, shown.size - 1, 9).astype(int)
     ax.set_yticks(few, [str(worker) for worker in shown[few]])
