@@ -118,8 +118,8 @@ class Trace:
         ax.set_ylabel(LABELS.get(y, y))
         return ax
 
-    def timeline(self, round: int = 0, ax: Axes | None = None) -> Axes:
-        """Draw who did what when in a round that the network's `timelines` names: a Gantt picture.
+    def timeline(self, round: int = 1, ax: Axes | None = None) -> Axes:
+        """Draw who did what when in a round (the first is 1) that the network's `timelines` names: a Gantt picture.
 
         Up to 40 workers are drawn; of more, the 20 whose messages came last, and 20 spread over the others. Raises
         ValueError for a round that was not kept.

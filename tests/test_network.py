@@ -189,7 +189,7 @@ def test_laws_of_delays(law) -> None:
 
 def test_delays_of_a_worker_are_its_own() -> None:
     """Against plain Python: a function of seed, round, exchange and worker, whoever else takes part."""
-    network = Network(machines=Machines(per_nonzero=0.0, delay=Exponential(2.0)), timelines=(3,))
+    network = Network(machines=Machines(per_nonzero=0.0, delay=Exponential(2.0)), timelines=(4,))
     clock = Clock(network, 6, qsim.Key(9))
     clock.begin(3)
     for who in ([0, 1, 2, 3, 4, 5], [1, 4]):
@@ -366,7 +366,7 @@ def test_parts_sum_to_the_round_and_none_is_negative(work, rule, topology, seed:
         (lambda: Given((1, 0)), "a factor must be"),
         (lambda: Given((1, 2)).factors(3, KEY), "2 factors are given for 3 workers"),
         (lambda: Machines(per_nonzero=-1), "per_nonzero must be"),
-        (lambda: Network(timelines=(-1,)), "a round of timelines must be"),
+        (lambda: Network(timelines=(0,)), "a round of timelines must be"),
         (lambda: rehearse(Network(), sizes=[1, 2], nonzeros=[1, 2, 3], workers=2, rounds=1), "columns of one length"),
     ],
 )
@@ -389,7 +389,7 @@ def test_networks_print_as_code() -> None:
     for delay in (NoDelay(), *LAWS):
         for topology in (*REDUCES, AllGather(), ParameterServer(3)):
             machines = Machines(delay=delay, speeds=Slow(0.1, 2.0))
-            network = Network(topology, Link(1e8, 0.0), machines, Backup(1), (0, 5))
+            network = Network(topology, Link(1e8, 0.0), machines, Backup(1), (1, 5))
             assert eval(repr(network)) == network
 
 

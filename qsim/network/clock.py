@@ -24,7 +24,7 @@ waited for nobody until a timeout, is `wait`: the price of stragglers.
 """
 _WHOLE = ("round", "exchange", "worker", "nonzeros", "entries", "bytes")
 SCHEDULE = (*_WHOLE, "began", "computed", "encoded", "came", "end")
-"""The columns of a timeline: what each worker had to do, and when (seconds since the round began).
+"""The columns of a timeline: what each worker had to do, and when (seconds since the round began). Rounds count from 1.
 
 `came`: when its message was there, infinite if it was dropped. `end`: when the exchange was over, decoding included.
 """
@@ -120,7 +120,7 @@ class Clock:
             times["decode"] += machines.decode_per_byte * topology.decoded(sizes[on_time])
         else:
             times["wait"] += close
-        if self._round in self.network.timelines:
+        if self._round + 1 in self.network.timelines:
             ends = (compute, ready, np.where(on_time, arrivals, np.inf))
             self._keep(exchange, load, [began, *(began + end for end in ends), self.now])
         return on_time
@@ -134,7 +134,7 @@ class Clock:
     def _keep(self, exchange: int, load: Load, times: list[Any]) -> None:
         """Keep the timeline of an exchange."""
         rows = np.empty((load.who.size, len(SCHEDULE)))
-        columns = (self._round, exchange, load.who, load.nonzeros, load.entries, load.sizes, *times)
+        columns = (self._round + 1, exchange, load.who, load.nonzeros, load.entries, load.sizes, *times)
         for place, column in enumerate(columns):
             rows[:, place] = column
         self.schedule.append(rows)

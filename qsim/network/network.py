@@ -20,7 +20,7 @@ class Network:
     link: latency and bandwidth.
     machines: times to compute, encode and decode, with delays.
     rule: `WaitForAll`, `Timeout`, `Fastest` or `Backup`.
-    timelines: rounds of which the trace keeps who did what when, for `Trace.timeline`.
+    timelines: rounds, counted from 1, of which the trace keeps who did what when, for `Trace.timeline`.
 
     An exchange takes: the way down (all workers begin when all have the weights); each worker's compute and encode; the
     way up, until the rule ends the waiting; decode. Exact exchanges (line searches, MARINA's synchronisations) wait for
@@ -39,7 +39,7 @@ class Network:
     link: Link = Link()
     machines: Machines = Machines()
     rule: Rule = WaitForAll()
-    timelines: tuple[int, ...] = (0,)
+    timelines: tuple[int, ...] = (1,)
 
     def __post_init__(self) -> None:
         for name, kind, example in _KINDS:
@@ -47,7 +47,7 @@ class Network:
                 raise TypeError(f"{name} must be {example}, found {getattr(self, name)!r}")
         object.__setattr__(self, "timelines", tuple(self.timelines))
         for t in self.timelines:
-            whole("a round of timelines", t, least=0)
+            whole("a round of timelines", t, least=1)
 
 
 _KINDS = (
