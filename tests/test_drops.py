@@ -254,6 +254,20 @@ def test_processes_give_the_same_bits() -> None:
         same(qsim.simulate(case, engine=Processes(2)), qsim.simulate(case))
 
 
+def test_check_engine_finds_an_engine_that_takes_all_for_delivered() -> None:
+    class Optimistic(Serial):
+        def open(self, job):
+            session = super().open(job)
+            settle = session.settle
+            session.settle = lambda delivered: settle(np.ones_like(delivered))
+            return session
+
+    report = qsim.testing.check_engine(Optimistic())
+    kept = {promise: good for promise, good, _ in report.lines}
+    assert not kept["the same bits as Serial"]
+    assert kept["closing leaves no process"]
+
+
 def same(one: qsim.Trace, other: qsim.Trace) -> None:
     assert one.frame.equals(other.frame)
     assert one.weights.tobytes() == other.weights.tobytes()

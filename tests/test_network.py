@@ -413,3 +413,31 @@ def test_a_hundred_thousand_workers() -> None:
     )
     assert (frame["dropped"] == 1000).all()
     assert frame["seconds"].to_numpy() == pytest.approx(frame[list(PARTS)].sum(axis=1).to_numpy(), rel=1e-12)
+
+
+# Calibration.
+
+
+def test_calibration_prints_machines(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a clock that goes a second a look: every turn of one call takes one second."""
+    from qsim import calibrate
+
+    looks = iter(range(10**6))
+    monkeypatch.setattr(calibrate, "perf_counter", lambda: float(next(looks)))
+    assert calibrate.main(["qsim:TopK(3)", "--data", "spark_sample"]) == 0
+    found = eval(capsys.readouterr().out)
+    data = qsim.datasets.load("spark_sample")
+    assert isinstance(found, Machines)
+    assert found.per_nonzero == float(f"{1 / data.nonzeros:.1e}")
+    assert 0 < found.encode_per_entry < 1
+    assert 0 < found.decode_per_byte < 1
+    for words, text in (
+        (["qsim:nothing"], "no 'nothing'"),
+        (["qsim:Key(1)"], "not a compressor"),
+        (["--data", "nix"], "nix"),
+    ):
+        with pytest.raises(SystemExit):
+            calibrate.main(words)
+        assert text in capsys.readouterr().err
+    with pytest.raises(ValueError, match="seconds must be"):
+        calibrate.calibrate(data, qsim.TopK(3), seconds=0)

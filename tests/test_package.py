@@ -35,7 +35,7 @@ ROOMS = [  # each room may import those above it, and itself
     {"exchange"},
     {"trace", "checkpoint"},
     {"simulation"},
-    {"study", "testing"},
+    {"study", "testing", "calibrate"},
     {"verify"},
 ]
 EXCEPTIONS = {
