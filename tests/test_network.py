@@ -122,6 +122,24 @@ def test_a_servers_queue_against_one_by_one(messages: list[tuple[float, float]],
     assert found == pytest.approx(np.array(expected), rel=1e-12)
 
 
+@given(st.lists(st.integers(0, 2**64 - 1) | st.integers(0, 3), max_size=60), st.integers(0, 9))
+def test_words_are_sorted_and_equal_ones_stay(words: list[int], seed: int) -> None:
+    from qsim.kernels.queues import rising
+
+    order = np.random.default_rng(seed).permutation(len(words))
+    found = rising(np.array(words, np.uint64), order)
+    assert found.tolist() == sorted(order.tolist(), key=lambda k: words[k])
+
+
+@given(st.lists(st.floats(0, 1e308), min_size=1, max_size=40))
+def test_floats_are_sorted_by_their_bits(numbers: list[float]) -> None:
+    from qsim.kernels.queues import rising
+
+    array = np.array(numbers)
+    found = array[rising((array + 0.0).view(np.uint64), np.arange(array.size))]
+    assert found.tolist() == sorted(numbers)
+
+
 def test_who_is_first_of_equals_is_drawn() -> None:
     """Over 2,000 draws each of 5 workers is first 400 times, to within 6.5 standard deviations (18 each)."""
     first = np.zeros(5)

@@ -86,17 +86,14 @@ class ParameterServer(Topology):
         whole("servers", self.servers, least=1)
 
     def arrivals(self, ready: Array, sizes: Array, link: Link, ties: Key) -> Array:
-        order = np.argsort(ready)
-        ready = ready[order]
-        if (ready[1:] == ready[:-1]).any():
-            order = order[np.lexsort((ties.words(0, ready.size)[order], ready))]
-        own = (8.0 / link.bandwidth) * sizes[order]
-        done = np.cumsum(own / self.servers)
-        idle = ready - done + own / self.servers  # f_i - done_i is the largest of these so far
-        through = done + np.maximum.accumulate(idle)
-        found = np.empty_like(ready)
-        found[order] = link.latency + np.maximum(through, ready + own)
-        return found
+        from qsim.kernels.queues import pass_one_by_one, rising
+
+        when, through = (ready + 0.0).view(np.uint64), np.empty(ready.size)  # + 0.0: no zero is negative
+        order = rising(when, np.arange(ready.size))
+        if (np.diff(ready[order]) == 0.0).any():
+            order = rising(when, rising(ties.words(0, ready.size), np.arange(ready.size)))
+        pass_one_by_one(order, ready, 8 / link.bandwidth * sizes, 1 / self.servers, through)
+        return link.latency + through
 
     def collect(self, sizes: Array, link: Link) -> float:
         return link.seconds(max(float(sizes.max()), float(sizes.sum()) / self.servers))
