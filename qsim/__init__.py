@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         engines,
         keys,
         methods,
+        network,
         objectives,
         problem,
         references,
@@ -76,6 +77,7 @@ if TYPE_CHECKING:
     from qsim.datasets import Dataset
     from qsim.keys import Key
     from qsim.methods import SGD, GradientDescent
+    from qsim.network import Network
     from qsim.objectives import LogisticRegression
     from qsim.options import option
     from qsim.simulation import Run, simulate
@@ -93,6 +95,7 @@ _ROOMS = (
     "engines",
     "keys",
     "methods",
+    "network",
     "objectives",
     "problem",
     "references",
@@ -122,6 +125,7 @@ _HOME = {
     "NUQSGD": "qsim.compressors",
     "NaturalCompression": "qsim.compressors",
     "NaturalDithering": "qsim.compressors",
+    "Network": "qsim.network",
     "OneBit": "qsim.compressors",
     "Philox": "qsim.compressors",
     "QSGD": "qsim.compressors",
@@ -160,6 +164,7 @@ __all__ = [
     "LogisticRegression",
     "NaturalCompression",
     "NaturalDithering",
+    "Network",
     "OneBit",
     "Philox",
     "RandK",
@@ -186,6 +191,7 @@ __all__ = [
     "engines",
     "keys",
     "methods",
+    "network",
     "objectives",
     "option",
     "problem",

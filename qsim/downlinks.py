@@ -34,6 +34,9 @@ class Downlink:
     `state` is what the server and the workers both keep for it (arrays, see `start`), `key` that of this exchange.
     """
 
+    replicated: ClassVar[bool] = False
+    """Whether every worker does itself what the server does, so that nothing is sent down."""
+
     def start(self, w: Weights) -> Arrays:
         """Return what both ends keep, before the first round: arrays, none here."""
         return {}
@@ -183,6 +186,21 @@ class SignSum(Broadcast):
     def aggregate(self, total: Vectors, state: Arrays, key: Key, first: bool) -> tuple[Vectors, Sent]:
         received, sent = _through(Channel(Sign()), total, _NO_KEY, first)
         return Vectors.dense(received.to_dense().astype(np.float64)), sent
+
+
+@final
+@option
+class Replicated(Broadcast):
+    """No server: an all-reduce or an all-gather gives every worker the sum, and each keeps the weights for itself.
+
+    Nothing is sent down, also no vector beside the weights: what there is, all compute alike. What the collective sends
+    is in `bits_up`. For a `qsim.Network` whose topology has no server, and only for that.
+    """
+
+    replicated = True
+
+    def weights(self, w: Weights, state: Arrays, key: Key, first: bool) -> tuple[Replica, Sent]:
+        return Replica(w.vector.astype(np.float32), w.scale), Sent()
 
 
 def through(

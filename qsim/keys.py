@@ -31,6 +31,8 @@ class Purpose(IntEnum):
     METHOD = 5
     CLIENTS = 6
     DOWN = 7
+    DELAY = 8
+    MACHINES = 9
 
 
 @option
@@ -67,11 +69,23 @@ class Key:
         mixed: NDArray[np.uint64] = word ^ (word >> np.uint64(31))
         return mixed
 
+    @property
+    def shared(self) -> Key:
+        """The key that gives every worker the word of worker 0: for messages that are added on their way."""
+        return _Shared(self.word)
+
     def generator(self) -> np.random.Generator:
         """Return a NumPy generator (Philox 4x64, counter-based too) for code that is not in a kernel."""
         import numpy as np
 
         return np.random.Generator(np.random.Philox(key=self.word))
+
+
+class _Shared(Key):
+    """A key whose workers all have one word."""
+
+    def words(self, low: int, high: int) -> NDArray[np.uint64]:
+        return super().words(0, 1).repeat(high - low)
 
 
 def _mix(word: int) -> int:

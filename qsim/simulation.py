@@ -24,6 +24,7 @@ from qsim.engines import Engine, Serial, Session
 from qsim.exchange import WireExchange
 from qsim.keys import Key, Purpose
 from qsim.methods import Method
+from qsim.network import Clock, Network
 from qsim.objectives import Objective
 from qsim.options import nearest, one_of, option, whole
 from qsim.problem import Problem
@@ -45,6 +46,7 @@ class Run:
     downlink: what the server sends to each worker, counted in `bits_down`.
     workers, partition: how many workers, and which rows each of them holds.
     clients: which of them take part in a round: all, or some that are drawn.
+    network: the cluster whose virtual time is told, and whose rule may drop late messages; None: no time is.
     weighting: "rows" weights worker i's message by n_i/n, so that the sum estimates the gradient over all rows, also
         for unequal shards; "workers" takes the plain mean.
     rounds, until: how many rounds, unless a rule ends the run before.
@@ -65,6 +67,7 @@ class Run:
     workers: int = 8
     partition: Partition = Shuffled()
     clients: Clients = AllClients()
+    network: Network | None = None
     weighting: Literal["rows", "workers"] = "rows"
     rounds: int = 100
     until: Until | None = None
@@ -91,7 +94,11 @@ class Run:
             raise TypeError(f"optimum must be True or False, found {self.optimum!r}")
         if isinstance(self.until, Suboptimality) and not self.optimum:
             raise ValueError(f"until={self.until!r} needs the optimum: leave optimum=True")
-        Channel(self.compressor, self.codec)  # refuses what does not fit
+        channel = Channel(self.compressor, self.codec)  # refuses what does not fit
+        if self.network is not None:
+            _require_carried(self.network, channel, self.downlink, self.workers)
+        elif self.downlink.replicated:
+            raise ValueError(f"{self.downlink!r} needs a network without a server, such as {_SERVERLESS}")
 
     def load(self) -> Dataset:
         """Return the training data."""
@@ -106,6 +113,7 @@ _KINDS: tuple[tuple[str, Any, str], ...] = (
     ("partition", Partition, "a partition such as qsim.datasets.Shuffled()"),
     ("until", (Until, type(None)), "None or a rule such as qsim.until.GradientNorm(1e-6)"),
     ("clients", Clients, "who takes part, such as qsim.clients.SampledClients(8)"),
+    ("network", (Network, type(None)), "None or a network such as qsim.Network(rule=qsim.network.Timeout(0.5))"),
     ("start", Start, "a start such as qsim.starts.Zeros()"),
     ("test", (Dataset, Source, type(None)), "None, a Dataset or a source of one"),
 )
@@ -170,14 +178,16 @@ def simulate(
     recorder = Recorder(run, run.load(), _test_data(run))
     weights = _weights(run, shards)
     method = run.method.resolved(Problem(run.objective, run.load(), shards, run.compressor, weights))
-    with (engine or Serial()).open(
-        Job(shards, run.objective, method, channel, key, not isinstance(run.clients, AllClients))
-    ) as session:
+    network, clients = run.network, run.clients
+    timed, drops = network is not None, network is not None and network.rule.drops
+    job = Job(shards, run.objective, method, channel, key, not isinstance(clients, AllClients), timed, drops)
+    with (engine or Serial()).open(job) as session:
         w = Weights(start)
-        exchange = WireExchange(session, run.objective, channel, run.downlink, weights, w, key, run.clients)
+        clock = None if network is None else Clock(network, run.workers, key)
+        exchange = WireExchange(session, run.objective, channel, run.downlink, weights, w, key, clients, clock)
         training = Training(method, w, method.start(w), session, exchange, recorder)
         solo = None
-        if engine is None and after_round is None:
+        if engine is None and after_round is None and network is None:
             solo = Solo.of(run.objective, method, channel, run.downlink, run.clients, shards, key)
         t = training.begin() if saved is None else training.restore(saved)
         with _bar(t, run.rounds, progress) as bar:
@@ -192,14 +202,14 @@ def simulate(
                     counted = exchange.counted
                 t += len(counted)
                 bar.update(len(counted))
-                over = recorder.record(t, training.solution, counted) or t == run.rounds
+                over = recorder.record(t, training.solution, counted, clock) or t == run.rounds
                 if after_round is not None:
                     after_round(t)
                 if store is not None and (over or t % every == 0):
                     store.save(training.snapshot(t))
                 if over:
                     break
-    return recorder.trace(training.solution)
+    return recorder.trace(training.solution, clock)
 
 
 @dataclass
@@ -223,8 +233,10 @@ class Training:
 
     def snapshot(self, done: int) -> Arrays:
         """Return everything as arrays, after so many rounds."""
+        clock = self.exchange.clock
         parts = {
             "server": self.state,
+            "clock": {} if clock is None else clock.snapshot(),
             "downlink": self.exchange.shared,
             "workers": self.session.snapshot(),
             "recorder": self.recorder.snapshot(),
@@ -242,6 +254,8 @@ class Training:
         self.w = Weights(saved["w/vector"], float(saved["w/scale"]))
         self.state = _part(saved, "server/")
         self.exchange.opened, self.exchange.shared = set(saved["opened"].tolist()), _part(saved, "downlink/")
+        if self.exchange.clock is not None:
+            self.exchange.clock.restore(_part(saved, "clock/"))
         self.session.restore(_part(saved, "workers/"))
         return _NEVER if self.recorder.restore(_part(saved, "recorder/")) else int(saved["done"])
 
@@ -257,6 +271,27 @@ def _next(t: int, period: int) -> int:
 
 def _part(saved: Arrays, prefix: str) -> Arrays:
     return {name.removeprefix(prefix): array for name, array in saved.items() if name.startswith(prefix)}
+
+
+_SERVERLESS = "qsim.Network(qsim.network.AllGather())"
+
+
+def _require_carried(network: Network, channel: Channel, downlink: Downlink, workers: int) -> None:
+    """Refuse a network that cannot work with the rest of a run."""
+    topology = network.topology
+    if topology.sums_in_flight and not channel.sums_in_flight:
+        raise ValueError(
+            f"{topology!r} adds messages on their way, but those of {channel.compressor!r} by {channel.codec!r} have no"
+            " sum as short as they are; take qsim.network.AllGather() or qsim.network.ParameterServer(), or a"
+            ' compressor such as qsim.Identity() or qsim.RandK(k, "drawn")'
+        )
+    if topology.has_server and downlink.replicated:
+        raise ValueError(f"{topology!r} has a server that sends down: take another downlink than {downlink!r}")
+    if not topology.has_server and not downlink.replicated:
+        raise ValueError(
+            f"{topology!r} has no server that could send down {downlink!r}: take downlink=qsim.downlinks.Replicated()"
+        )
+    network.rule.require(workers)
 
 
 def _require_affordable(run: Run, channel: Channel, n: int) -> None:

@@ -133,3 +133,15 @@ def test_codecs_of_requests() -> None:
         SparsePull(qsim.codecs.Dense("float32"))
     with pytest.raises(ValueError, match="dtype must be one of"):
         SparsePull(dtype="float16")
+
+
+def test_requests_and_answers_take_time() -> None:
+    """All requests go up at once, then all answers down: the sums over the server's link, at 8 Mbit/s, no latency."""
+    network = qsim.Network(link=qsim.network.Link(bandwidth=8e6, latency=0.0))
+    pulled, dense = (qsim.simulate(replace(RUN, network=network, downlink=d)) for d in (SparsePull(), DenseWeights()))
+    asked = (pulled.frame["bits_up"] - dense.frame["bits_up"]).to_numpy() / 8e6
+    extra = (pulled.frame["seconds_uplink"] - dense.frame["seconds_uplink"]).to_numpy()
+    np.testing.assert_allclose(extra[1:], asked[1:], rtol=1e-9)
+    np.testing.assert_allclose(pulled.frame["seconds_downlink"], pulled.frame["bits_down"] / 8e6, rtol=1e-12)
+    with pytest.raises(ValueError, match="has no server that could send down"):
+        replace(RUN, network=qsim.Network(qsim.network.AllGather()))

@@ -56,6 +56,8 @@ class Block:
         self.low, self.high = low, high
         self.read = 0
         """How many rows have met the weights so far, each as often as it did."""
+        self.touched: NDArray[np.int64] | None = None
+        """The non-zeros of those rows, a number a worker; None: they are not counted."""
         self.n, self.width = shards.n, shards.width
         self.labels = data.labels
         self.order = shards.order
@@ -139,7 +141,7 @@ class Block:
             out *= out.dtype.type(weights.scale)
         return out
 
-    def touched(self, rows: Rows) -> Vectors:
+    def ones(self, rows: Rows) -> Vectors:
         """Return ones at the coordinates that each worker's rows touch."""
         shape = rows.index.size if self.width == 1 else (rows.index.size, self.width)
         touched = self.spread(rows, np.ones(shape, np.float32))
@@ -153,7 +155,7 @@ class Block:
         Every worker has `batch` rows for each step, or with None all of its rows for all steps.
         """
         base, top = int(self._support_offsets[0]), int(self._support_offsets[-1])
-        self.read += rows.index.size * (1 if batch else steps.size)
+        self._count(rows, 1 if batch else steps.size)
         start = weights.vector[self._support[base:top]].astype(np.float32, copy=False)
         start *= np.float32(weights.scale)
         out = np.empty_like(start)
@@ -213,9 +215,12 @@ class Block:
         )
         return Vectors(self.n, offsets, index[:used], value[:used])
 
-    def _count(self, rows: Rows) -> None:
-        """Take note of rows that meet the weights."""
-        self.read += rows.index.size
+    def _count(self, rows: Rows, times: int = 1) -> None:
+        """Take note of rows that meet the weights, so many times."""
+        self.read += rows.index.size * times
+        if self.touched is not None:
+            upto = np.concatenate([[0], np.cumsum(self._indptr[rows.index + 1] - self._indptr[rows.index])])
+            self.touched += np.diff(upto[rows.offsets]) * times
 
     def _require_fit(self, weights: Replica) -> None:
         if weights.vector.size != self.n:

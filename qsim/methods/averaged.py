@@ -76,8 +76,8 @@ class Averaged(Method):
     def settles(self) -> bool:
         return self.method.settles
 
-    def settle(self, task: Task, block: Block, memory: Memory, arrived: Vectors) -> None:
-        self.method.settle(task, block, memory, arrived)
+    def settle(self, task: Task, block: Block, memory: Memory, arrived: Vectors, delivered: NDArray[np.bool_]) -> None:
+        self.method.settle(task, block, memory, arrived, delivered)
 
     def rows_per_round(self, shards: Shards) -> float:
         return self.method.rows_per_round(shards)

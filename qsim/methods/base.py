@@ -119,8 +119,11 @@ class Method(ABC):
         """Whether workers learn what arrived of their messages."""
         return type(self).settle is not Method.settle
 
-    def settle(self, task: Task, block: Block, memory: Memory, arrived: Vectors) -> None:
-        """Learn what the server got of the messages just sent (zero where it got none). Nothing is learnt here."""
+    def settle(self, task: Task, block: Block, memory: Memory, arrived: Vectors, delivered: NDArray[np.bool_]) -> None:
+        """Learn what the server got of the messages just sent. Nothing is learnt here.
+
+        arrived: the vectors as it decoded them, zero where it got none. delivered: whose messages it got.
+        """
         return None
 
     def solution(self, w: Weights, state: Arrays) -> NDArray[np.float64]:

@@ -7,6 +7,7 @@ from math import sqrt
 from typing import Self, final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from qsim.batch import Arrays, Memory, Support, Vectors
 from qsim.datasets import Shards
@@ -106,7 +107,7 @@ class DIANA(_Shifted):
     def work(self, task: Task, objective: Objective, block: Block, memory: Memory) -> Vectors:
         return memory.less(self._gradient(task, objective, block, memory), "shift")
 
-    def settle(self, task: Task, block: Block, memory: Memory, arrived: Vectors) -> None:
+    def settle(self, task: Task, block: Block, memory: Memory, arrived: Vectors, delivered: NDArray[np.bool_]) -> None:
         assert self.shift is not None
         memory.add("shift", arrived, self.shift)
 
@@ -193,7 +194,7 @@ class EF21(_Shifted):
         memory.add("momentum", gradient, self.momentum)
         return memory.less(memory.vectors("momentum"), "shift")
 
-    def settle(self, task: Task, block: Block, memory: Memory, arrived: Vectors) -> None:
+    def settle(self, task: Task, block: Block, memory: Memory, arrived: Vectors, delivered: NDArray[np.bool_]) -> None:
         memory.add("shift", arrived)
 
     def round(self, w: Weights, state: Arrays, exchange: Exchange) -> None:
