@@ -38,22 +38,29 @@ def _margin(
     values: NDArray[np.float32] | None,
     row: np.uint64,
     v: NDArray[np.float32],
+    apart: np.uint64,
 ) -> np.float32:
-    """Return <x, v> for one row, in two chains of additions."""
-    one = np.uint64(1)
+    """Return <x, v> for one row, in four chains of additions, which overlap; v's entries lie 2^apart apart."""
+    one, two, three, four = np.uint64(1), np.uint64(2), np.uint64(3), np.uint64(4)
     k, last = np.uint64(indptr[row]), np.uint64(indptr[row + one])
-    even, odd = np.float32(0.0), np.float32(0.0)
-    while k + one < last:
+    a, b, c, d = np.float32(0.0), np.float32(0.0), np.float32(0.0), np.float32(0.0)
+    while k + three < last:
         if values is None:
-            even += v[local[k]]
-            odd += v[local[k + one]]
+            a += v[np.uint64(local[k]) << apart]
+            b += v[np.uint64(local[k + one]) << apart]
+            c += v[np.uint64(local[k + two]) << apart]
+            d += v[np.uint64(local[k + three]) << apart]
         else:
-            even += v[local[k]] * values[k]
-            odd += v[local[k + one]] * values[k + one]
-        k += np.uint64(2)
-    if k < last:
-        even += v[local[k]] if values is None else v[local[k]] * values[k]
-    return even + odd
+            a += v[np.uint64(local[k]) << apart] * values[k]
+            b += v[np.uint64(local[k + one]) << apart] * values[k + one]
+            c += v[np.uint64(local[k + two]) << apart] * values[k + two]
+            d += v[np.uint64(local[k + three]) << apart] * values[k + three]
+        k += four
+    while k < last:
+        x = v[np.uint64(local[k]) << apart]
+        a += x if values is None else x * values[k]
+        k += one
+    return (a + b) + (c + d)
 
 
 @inlined
@@ -122,7 +129,7 @@ def walk_scaled(
             at, count = _rows_of(row_offsets, worker, batch, h)
             for r in range(count):
                 row = np.uint64(rows[np.uint64(at + r)])
-                z = np.float32(scale) * _margin(indptr, local, values, row, v)
+                z = np.float32(scale) * _margin(indptr, local, values, row, v, np.uint64(0))
                 slope[np.uint64(r)] = _slope(z, labels[row])
             scale *= 1.0 - steps[h] * l2
             if scale < _SMALLEST:
@@ -174,15 +181,13 @@ def walk_just_in_time(
             now = np.int32(h)
             for r in range(count):
                 row = np.uint64(rows[np.uint64(at + r)])
-                z = np.float32(0.0)
-                for k in range(np.uint64(indptr[row]), np.uint64(indptr[row + np.uint64(1)])):
+                for k in range(np.uint64(indptr[row]), np.uint64(indptr[row + one])):
                     j = np.uint64(local[k]) << one
                     last = touched[j + one]
                     if last != now:
-                        u[j] *= np.float32(product[np.uint64(now)] * inverse[np.uint64(last)])
+                        u[j] = np.float32(u[j] * (product[np.uint64(now)] * inverse[np.uint64(last)]))
                         touched[j + one] = now
-                    z += u[j] if values is None else u[j] * values[k]
-                slope[np.uint64(r)] = _slope(z, labels[row])
+                slope[np.uint64(r)] = _slope(_margin(indptr, local, values, row, u, one), labels[row])
             shrink = 1.0 - steps[h] * l2
             product[h + 1] = product[h] * shrink
             inverse[h + 1] = 1.0 / product[h + 1]
@@ -196,14 +201,14 @@ def walk_just_in_time(
                     u[j] -= by if values is None else by * values[k]
             if product[h + 1] < _LEAST:
                 for i in range(first.size):
-                    u[2 * i] *= np.float32(product[h + 1] * inverse[touched[2 * i + 1]])
-                    first[i] *= np.float32(product[h + 1])
+                    u[2 * i] = np.float32(u[2 * i] * (product[h + 1] * inverse[touched[2 * i + 1]]))
+                    first[i] = np.float32(first[i] * product[h + 1])
                     touched[2 * i + 1] = h + 1
                 product[h + 1] = inverse[h + 1] = 1.0
         end = product[steps.size]
         for i in range(first.size):
-            u[2 * i] *= np.float32(end * inverse[touched[2 * i + 1]])
-            out[low + i] = first[i] * np.float32(end) - u[2 * i]
+            u[2 * i] = np.float32(u[2 * i] * (end * inverse[touched[2 * i + 1]]))
+            out[low + i] = np.float32(first[i] * end) - u[2 * i]
 
 
 @kernel
@@ -231,7 +236,7 @@ def walk_densely(
             at, count = _rows_of(row_offsets, worker, batch, h)
             for r in range(count):
                 row = np.uint64(rows[np.uint64(at + r)])
-                slope[np.uint64(r)] = _slope(_margin(indptr, local, values, row, u), labels[row])
+                slope[np.uint64(r)] = _slope(_margin(indptr, local, values, row, u, np.uint64(0)), labels[row])
             shrink = np.float32(1.0 - steps[h] * l2)
             for j in range(u.size):
                 u[j] *= shrink
