@@ -330,7 +330,9 @@ def test_a_collective_begins_when_the_last_is_ready() -> None:
         uplink, decode = topology.collect(pair, LINK), 1e-3 * topology.decoded(pair)
         expected = dict.fromkeys(PARTS, 0.0) | {"compute": 1.5, "wait": 0.5, "uplink": uplink, "decode": decode}
         assert clock.times == pytest.approx(expected, rel=1e-12)
-        assert clock.timelines()["came"] == pytest.approx([2 + uplink, 2 + uplink, np.inf])
+        rows = clock.timelines()
+        assert rows["came"] == pytest.approx([2 + uplink, 2 + uplink, np.inf])
+        assert rows["encoded"].tolist() == [1.0, 2.0, 9.0]
 
 
 def test_nobody_comes() -> None:

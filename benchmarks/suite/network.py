@@ -28,7 +28,7 @@ FEW = qsim.datasets.Synthetic(4, 500, 2)
 
 def cases(quick: bool) -> Iterator[Case]:
     """Yield a case for each compressor."""
-    data, short, long = (QUICK, 1, 5) if quick else (DATA, 10, 210)
+    data, short, long = (QUICK, 2, 42) if quick else (DATA, 10, 210)
     for name, compressor in WAYS.items():
         run = qsim.Run(
             data,
