@@ -18,6 +18,7 @@ from qsim.network import (
     AllGather,
     Backup,
     Clock,
+    Delay,
     Equal,
     Exponential,
     Fastest,
@@ -267,6 +268,31 @@ def test_the_fastest_of_exponentials() -> None:
         mean, v = (sum(1 / j**n for j in range(p - k + 1, p + 1)) for n in (1, 2))
         assert abs(frame["seconds"].mean() - mean) < sqrt(2 * v * 21.5 / rounds) + 21.5 / rounds < 0.1
         assert (frame["arrived"] == k).all()
+
+
+def test_a_timeout_takes_the_share_that_the_law_says() -> None:
+    """1 - exp(-T) of exponential times come: Hoeffding's bound on 80,000 of them is exceeded with probability 1e-9."""
+    machines = Machines(per_nonzero=0.0, delay=Exponential(1.0))
+    frame = rehearse(Network(Ring(), Link(latency=0.0), machines, Timeout(1.2)), sizes=0, workers=20, rounds=4000)
+    assert abs(frame["arrived"].mean() / 20 - (1 - exp(-1.2))) < sqrt(log(2e9) / (2 * 80_000)) < 0.012
+    assert (frame["seconds"] <= 1.2 * (1 + 1e-12)).all()
+
+
+@qsim.option
+class Alternating(Delay):
+    """A law of a user's own: 1 or 3 seconds."""
+
+    def quantile(self, u):
+        return np.where(u < 0.5, 1.0, 3.0)
+
+    @property
+    def mean(self):
+        return 2.0
+
+
+def test_a_law_of_ones_own() -> None:
+    frame = rehearse(Network(machines=Machines(delay=Alternating())), sizes=0, workers=1, rounds=50)
+    assert set(frame["compute"]) == {1.0, 3.0}
 
 
 # Rules.
