@@ -171,8 +171,8 @@ def answers(results: Results) -> list[str]:
         " bytes.",
         f"All-gather of compressed messages of {N:,} numbers is faster than the fastest all-reduce of"
         f" {whole / 1e6:g} MB:{listed(crossings)}\n\nAn exchange takes:{times}",
-        "For small messages, whose cost is the latency: it is the fastest up to, in steps of a quarter of a power of"
-        f" ten: {'; '.join(f'{size:,.0f} bytes at p = {q:,}' for q, size in up_to.items())}. For"
+        "For small messages, whose cost is the latency. One server is the fastest up to, in steps of a quarter of a"
+        f" power of ten, {'; '.join(f'{size:,.0f} bytes at p = {q:,}' for q, size in up_to.items())}. For"
         f" {whole / 1e6:g} MB it takes {ratios['one server'][0]:.3g} times as long as the fastest all-reduce at p = 16,"
         f" and {ratios['one server'][1]:.3g} times at 1,024: its link carries p messages each way. A server a worker"
         f" takes {ratios['a server a worker'][0]:.3g} and {ratios['a server a worker'][1]:.3g} times as long.",
