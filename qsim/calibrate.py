@@ -12,7 +12,7 @@ import numpy as np
 from qsim.channel import Channel
 from qsim.codecs import Codec
 from qsim.compressors import QSGD, Compressor
-from qsim.datasets import Contiguous, DataError, Dataset, load
+from qsim.datasets import DataError, Dataset, Shuffled, load
 from qsim.datasets.block import Block
 from qsim.keys import Key
 from qsim.loading import NotFoundError, evaluate
@@ -21,7 +21,7 @@ from qsim.objectives import LogisticRegression
 from qsim.options import number
 from qsim.weights import Replica
 
-_ROWS = 2000
+_MOST = 10**7  # non-zeros: more than a cache holds, as a run's
 _WORKERS = 64  # in one call, as in a simulation, whose cost is then the work's
 _TURNS = 5
 
@@ -29,10 +29,10 @@ _TURNS = 5
 def calibrate(data: Dataset, compressor: Compressor, codec: Codec | None = None, seconds: float = 1.0) -> Machines:
     """Measure what a gradient takes a non-zero, encoding an entry and decoding a byte, on one core of this machine.
 
-    The gradients are those of logistic regression of up to 64 workers over the data (at most 2,000 rows); the
-    compressor and the codec work on them. Each is measured for about a third of the seconds, in turns of which the
-    fastest counts, and rounded to two digits. The numbers are for a run's repr: put them into `qsim.network.Machines`,
-    and say where they are from.
+    The gradients are those of logistic regression of up to 64 workers over the shuffled data (at most 10^7 non-zeros,
+    so that what reading them from memory takes is in it); the compressor and the codec work on them. Each is measured
+    for about a third of the seconds, in turns of which the fastest counts, and rounded to two digits. The numbers are
+    for a run's repr: put them into `qsim.network.Machines`, and say where they are from.
 
     >>> import qsim
     >>> from qsim.calibrate import calibrate
@@ -43,9 +43,9 @@ def calibrate(data: Dataset, compressor: Compressor, codec: Codec | None = None,
     Raises ValueError for seconds that are not above 0.
     """
     number("seconds", seconds, above=0)
-    data = data.take(np.arange(min(data.rows, _ROWS)))
+    data = data.take(np.arange(min(data.rows, 1 + _MOST * data.rows // data.nonzeros)))
     workers = min(data.rows, _WORKERS)
-    block = Block(Contiguous().split(data, workers, Key(0)), 0, workers)
+    block = Block(Shuffled().split(data, workers, Key(0)), 0, workers)
     objective, weights = LogisticRegression(l2=0.0), Replica(np.zeros(data.features, np.float32))
     channel, keys = Channel(compressor, codec), Key(0).words(0, workers)
     vectors = objective.update(block, block.all_rows(), weights, 1.0)

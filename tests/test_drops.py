@@ -13,7 +13,19 @@ from qsim.compressors import ErrorFeedback, Identity, RandK, Scaled, ScaledSign,
 from qsim.datasets import ByLabel, Dirichlet, Synthetic
 from qsim.downlinks import Replicated, SignSum, SparseSum
 from qsim.engines import Processes, Serial
-from qsim.methods import DIANA, EF21, LBFGS, MARINA, SGD, GradientDescent, HeavyBall, LocalSGD, Passes, SignSGD
+from qsim.methods import (
+    DIANA,
+    EF21,
+    LBFGS,
+    MARINA,
+    SGD,
+    GradientDescent,
+    HeavyBall,
+    LocalSGD,
+    NewtonCG,
+    Passes,
+    SignSGD,
+)
 from qsim.network import (
     PARTS,
     AllGather,
@@ -388,6 +400,37 @@ def test_what_can_be_added_goes_through_a_ring(compressor) -> None:
         one = qsim.simulate(replace(run, rounds=1)).weights
         assert np.count_nonzero(one) <= 5
         assert np.count_nonzero(qsim.simulate(replace(run, rounds=1, network=None, downlink=SparseSum())).weights) > 5
+
+
+def test_nothing_goes_down_to_replicas() -> None:
+    """Neither in exact exchanges, nor the vectors beside the weights; the numbers are those with a server."""
+    for method in (LBFGS(history=3), NewtonCG()):
+        run = replace(
+            RUN, method=method, compressor=Identity(), network=Network(Tree()), downlink=Replicated(), rounds=3
+        )
+        trace = qsim.simulate(run)
+        assert (trace.frame["bits_down"] == 0).all()
+        assert (trace.frame["seconds_downlink"] == 0).all()
+        assert (trace.frame["bits_up"][1:] > 0).all()
+        alone = qsim.simulate(replace(run, network=None, downlink=qsim.downlinks.DenseWeights()))
+        assert trace.weights.tobytes() == alone.weights.tobytes()
+
+
+def test_seconds_are_an_axis_of_studies() -> None:
+    from qsim.study import Cell, On, Results, Settings
+
+    cells = [Cell(name, replace(RUN, compressor=c, seed=seed)) for name, c in (("a", Identity()), ("b", qsim.QSGD(2)))
+             for seed in range(2)]  # fmt: skip
+    traces = [qsim.simulate(cell.run) for cell in cells]
+    results = Results(Settings("adult", 6, 12, 2), cells, traces)
+    table = results.numbers(On("seconds", ("loss",), log=False))
+    rows = table[(table["curve"] == "a") & (table["axis"] == "round")]
+    means = np.mean([trace.frame["cumulative_seconds"] for trace in traces[:2]], axis=0)
+    np.testing.assert_allclose(rows["cumulative_seconds"], means)
+    assert table.loc[table["axis"] == "seconds", "loss"].notna().all()
+    assert results.reach("a", 0.6, "loss", axis="seconds").reached == 2
+    alone = Results(Settings("adult", 6, 12, 1), cells[:1], [qsim.simulate(replace(RUN, network=None))])
+    assert "cumulative_seconds" not in alone.numbers()
 
 
 def test_replicas_compute_what_a_server_does() -> None:

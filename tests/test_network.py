@@ -18,6 +18,7 @@ from qsim.network import (
     AllGather,
     Backup,
     Clock,
+    Delay,
     Equal,
     Exponential,
     Fastest,
@@ -269,6 +270,31 @@ def test_the_fastest_of_exponentials() -> None:
         assert (frame["arrived"] == k).all()
 
 
+def test_a_timeout_takes_the_share_that_the_law_says() -> None:
+    """1 - exp(-T) of exponential times come: Hoeffding's bound on 80,000 of them is exceeded with probability 1e-9."""
+    machines = Machines(per_nonzero=0.0, delay=Exponential(1.0))
+    frame = rehearse(Network(Ring(), Link(latency=0.0), machines, Timeout(1.2)), sizes=0, workers=20, rounds=4000)
+    assert abs(frame["arrived"].mean() / 20 - (1 - exp(-1.2))) < sqrt(log(2e9) / (2 * 80_000)) < 0.012
+    assert (frame["seconds"] <= 1.2 * (1 + 1e-12)).all()
+
+
+@qsim.option
+class Alternating(Delay):
+    """A law of a user's own: 1 or 3 seconds."""
+
+    def quantile(self, u):
+        return np.where(u < 0.5, 1.0, 3.0)
+
+    @property
+    def mean(self):
+        return 2.0
+
+
+def test_a_law_of_ones_own() -> None:
+    frame = rehearse(Network(machines=Machines(delay=Alternating())), sizes=0, workers=1, rounds=50)
+    assert set(frame["compute"]) == {1.0, 3.0}
+
+
 # Rules.
 
 
@@ -330,7 +356,9 @@ def test_a_collective_begins_when_the_last_is_ready() -> None:
         uplink, decode = topology.collect(pair, LINK), 1e-3 * topology.decoded(pair)
         expected = dict.fromkeys(PARTS, 0.0) | {"compute": 1.5, "wait": 0.5, "uplink": uplink, "decode": decode}
         assert clock.times == pytest.approx(expected, rel=1e-12)
-        assert clock.timelines()["came"] == pytest.approx([2 + uplink, 2 + uplink, np.inf])
+        rows = clock.timelines()
+        assert rows["came"] == pytest.approx([2 + uplink, 2 + uplink, np.inf])
+        assert rows["encoded"].tolist() == [1.0, 2.0, 9.0]
 
 
 def test_nobody_comes() -> None:

@@ -28,6 +28,7 @@ SMALLER: dict[str, dict[str, object]] = {
     },
     "mean_estimation": {"N": 64},
     "one_bit": {"STEPS": 200},
+    "topologies": {"N": 10_000, "LARGEST": 64, "MOST": 1000},
 }
 """What makes studies of vectors small, which the options do not."""
 needs_committed = pytest.mark.skipif(not COMMITTED.is_dir(), reason="needs the checkout's paper_figures")
@@ -143,7 +144,7 @@ def test_committed_provenance_is_that_of_the_default_command(name: str) -> None:
         assert candidates == {(curve, choice): tried[curve]["tried"][choice]["run"] for curve, choice in candidates}
 
 
-WITH_ROUNDS = ("one_bit", "s_sweep", "seminar", "simple_quantization", "sparse_representation", "zoo")
+WITH_ROUNDS = ("one_bit", "s_sweep", "seminar", "simple_quantization", "sparse_representation", "stragglers", "zoo")
 EXACT, COUNTS = 1e-6, 1e-2
 """How far numbers may be off on another machine: there `exp` and fused multiply-add differ in the last digits, which
 tips a few roundings of the quantizers. On one machine all digits that are written agree."""

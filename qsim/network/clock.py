@@ -108,6 +108,7 @@ class Clock:
         ties = self._key.fold(self._round, exchange, self._factors.size)  # where one more worker's stream would be
         arrivals = topology.arrivals(ready, sizes, link, ties)
         on_time, close = (WaitForAll() if exact else self.network.rule).close(arrivals, ties)
+        came = np.where(on_time, arrivals, np.inf)
         self.dropped += int(on_time.size - on_time.sum())
 
         began, times = self.now, self.times
@@ -123,13 +124,12 @@ class Clock:
             else:
                 collected = topology.collect(sizes[on_time], link)
                 times["uplink"] += collected
-                arrivals[on_time] = close + collected
+                came[on_time] = close + collected
             times["decode"] += machines.decode_per_byte * topology.decoded(sizes[on_time])
         else:
             times["wait"] += close
         if self._round + 1 in self.network.timelines:
-            ends = (compute, ready, np.where(on_time, arrivals, np.inf))
-            self._keep(exchange, load, [began, *(began + end for end in ends), self.now])
+            self._keep(exchange, load, [began, began + compute, began + ready, began + came, self.now])
         return on_time
 
     def _delays(self, exchange: int, who: NDArray[np.int64]) -> NDArray[np.float64] | float:

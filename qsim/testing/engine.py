@@ -110,7 +110,7 @@ def _jobs() -> Iterator[tuple[str, Job]]:
 
 
 def _dropping() -> Job:
-    return replace(_job(ErrorFeedback(Scaled(QSGD(2))), MARINA(Constant(0.5), p=0.5)), drops=True)
+    return replace(_job(ErrorFeedback(Scaled(QSGD(2))), MARINA(Constant(0.5), p=0.5)), drops=True, timed=True)
 
 
 @option
@@ -131,13 +131,17 @@ def _order(t: int) -> Order:
 
 
 def _run(session: Session, rounds: range, job: Job) -> list[list[bytes]]:
-    """Return every worker's packet of every round, by worker; of a job that drops, some are not delivered."""
+    """Return every worker's packet of every round, by worker; of a job that drops, some are not delivered.
+
+    Behind the packet comes what the worker had to do, if the job is timed.
+    """
     out = []
     for t in rounds:
         packets: list[bytes] = []
         for reply in session.round(_order(t)):
             assert reply.low == len(packets), f"worker {reply.low} replied after {len(packets)} workers"
-            packets += [reply.header + reply.packets[row] for row in range(len(reply.packets))]
+            work = [row.tobytes() for row in reply.work] if reply.work is not None else [b""] * len(reply.packets)
+            packets += [reply.header + reply.packets[row] + work[row] for row in range(len(reply.packets))]
         out.append(packets)
         if job.drops:
             session.settle(_key().fold(t).generator().random(_WORKERS) < 0.6)
