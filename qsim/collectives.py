@@ -50,7 +50,7 @@ class ParameterServer:
         from qsim.kernels.vectors import add_rows
 
         share = 1.0 if here is None else float(self._weights[here].sum())
-        weight = self._weights if here is None else self._weights / share
+        weight = self._weights if here is None or share == 0 else self._weights / share  # only workers without rows: 0
         entries = nonzeros = bits = rows = low = 0
         dense, header = False, b""
         for reply in replies:

@@ -56,6 +56,11 @@ class Objective(ABC):
     def smoothnesses(self, shards: Shards) -> NDArray[np.float64]:
         """Return L_i for every worker: as `smoothness`, of its own rows. A worker without rows has that of r alone."""
 
+    def row_smoothness(self, shards: Shards) -> float:
+        """Return the largest L of the loss of a single row, with r: at least every L_i, as those are means of rows."""
+        rows = Shards(shards.dataset, shards.order, np.arange(shards.dataset.rows + 1))  # a worker for every row
+        return float(self.smoothnesses(rows).max())
+
     def strong_convexity(self, data: Dataset) -> float:
         """Return mu >= 0, with F(u) >= F(w) + <grad F(w), u - w> + (mu/2) ||u - w||^2: at least l2."""
         return self.l2
