@@ -56,6 +56,7 @@ class Results:
         self.seconds = seconds
         self.tuned = tuned
         self._computed: dict[Any, Any] = {}
+        self._promises: dict[str, Array | None] = {}
         self.traces: dict[str, list[Trace]] = {}
         for cell, trace in zip(cells, traces, strict=True):
             self.traces.setdefault(cell.curve, []).append(trace)
@@ -103,6 +104,17 @@ class Results:
         if others:
             samples = samples / up[len(seeds) :] if logarithmic else samples - up[len(seeds) :]
         return band(at, samples, self.settings.bands, logarithmic=logarithmic)
+
+    def promise(self, curve: str) -> Array | None:
+        """Return what theory promises for the suboptimality of a curve at `rounds` (see `Run.promise`); None: nothing.
+
+        The mean over seeds of bounds on the expectation, each for the partition and start of its seed.
+        """
+        if curve not in self._promises:
+            found = [cell.run.promise() for cell in self.cells if cell.curve == curve]
+            bounds = [promise(self.rounds) for promise in found if promise is not None]
+            self._promises[curve] = np.mean(bounds, axis=0) if len(bounds) == len(found) else None
+        return self._promises[curve]
 
     def final(self, curve: str, quantity: str) -> float:
         """Return the mean over seeds at the last round that all runs have."""
