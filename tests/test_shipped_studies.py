@@ -26,6 +26,7 @@ SMALLER: dict[str, dict[str, object]] = {
         "MORE": 1,
         "TEXT": qsim.datasets.Synthetic(rows=100, features=300, nonzeros_per_row=9),
     },
+    "feedback": {"DENSE": qsim.datasets.Synthetic(rows=60, features=30, nonzeros_per_row=9, values="tfidf")},
     "mean_estimation": {"N": 64},
     "one_bit": {"STEPS": 200},
 }

@@ -226,16 +226,16 @@ def draw_promise(results: Results, curve: str, ax: Axes, place: int, *, x: str =
     the start of the run or above. On another axis than the rounds it is drawn over what the runs have spent by then, in
     the mean. Call it when the curves are drawn: the limits of the axes stay theirs.
     """
-    promised = results.promise(curve)
+    promised = results.promise(curve, x)
     if promised is None:
         return
     limits = ax.get_xlim(), ax.get_ylim()
-    across = results.samples(curve, x).mean(axis=0) / per
+    across, bound = promised[0] / per, promised[1]
     shown = across > 0 if ax.get_xscale() == "log" else np.full(across.size, True)
     style: dict[str, Any] = {"linewidth": 0.7, "linestyle": (0, (4, 2))}
     if PROMISED not in ax.get_legend_handles_labels()[1]:
         ax.plot([], [], color="0.4", label=PROMISED, **style)
-    ax.plot(across[shown], promised[shown], color=look(place)["color"], **style)
+    ax.plot(across[shown], bound[shown], color=look(place)["color"], **style)
     ax.set(xlim=limits[0], ylim=limits[1])
 
 
