@@ -98,6 +98,27 @@ def test_local_steps_are_those_of_a_loop() -> None:
     np.testing.assert_allclose(found, w, atol=2e-6)
 
 
+def test_many_local_steps_with_a_strong_regulariser_do_not_underflow() -> None:
+    """(1 - a l2)^H = 0.5^300 is below all float32 numbers: against a loop in float64 over full batches."""
+    objective, a = qsim.LogisticRegression(l2=0.5), 1.0
+    found = run(LocalSGD(Constant(a), steps=300, batch=None), objective=objective, workers=1, rounds=2).weights
+    w = np.zeros(20)
+    for _ in range(600):
+        w = w - a * objective.gradient(w, DATA.load())
+    np.testing.assert_allclose(found, w, atol=1e-6)
+
+
+@pytest.mark.parametrize("downlink", [qsim.downlinks.DenseWeights(), qsim.downlinks.SignSum()], ids=repr)
+def test_a_tie_is_a_tie_in_any_order(downlink) -> None:
+    """Three workers against three: 1/6 + 1/6 + 1/6 - 1/6 - 1/6 - 1/6 is not zero in float64."""
+    y = np.repeat([-1, 1], 60)
+    for labels in (y, -y):
+        data = qsim.datasets.Dataset.from_scipy(np.ones((120, 2), np.float32), labels)
+        case = replace(RUN, data=data, partition=qsim.datasets.Contiguous(), method=SignSGD(Constant(0.1)))
+        w = qsim.simulate(replace(case, compressor=Sign(), downlink=downlink, rounds=1, optimum=False)).weights
+        assert w.tolist() == ([0.0, 0.0] if downlink == qsim.downlinks.DenseWeights() else [-0.1, -0.1])
+
+
 def test_momentum_is_polyaks_and_nesterovs() -> None:
     data, objective, a = DATA.load(), RUN.objective, 0.5
     for rule in (HeavyBall(0.8), Nesterov(0.8)):
@@ -148,6 +169,7 @@ def test_what_diverges_or_means_nothing_is_refused() -> None:
         (MARINA(PLAIN, p=0.5), memory, {}, "without a memory"),
         (LBFGS(gradients="compressed"), memory, {}, "without a memory"),
         (NewtonCG(gradients="compressed"), memory, {}, "without a memory"),
+        (LBFGS(), TopK(2), {}, r"would not use .*TopK.*LBFGS\(gradients=\"compressed\"\)"),
         (MARINA(PLAIN, p=0.5), TopK(2), {}, "needs an unbiased compressor"),
         (MARINA(PLAIN, p=0.5), qsim.QSGD(2), some, "needs every worker in every round"),
         (LBFGS(), Identity(), some, "needs every worker in every round"),
@@ -157,7 +179,6 @@ def test_what_diverges_or_means_nothing_is_refused() -> None:
     for method, compressor, changes, words in cases:
         with pytest.raises(ValueError, match=words):
             run(method, compressor, **changes)
-    run(LBFGS(), memory, rounds=2)  # whose exact gradients do not meet the compressor
 
 
 def test_methods_that_refuse_other_compressors_and_objectives() -> None:

@@ -15,6 +15,8 @@ from qsim.problem import Problem
 from qsim.steps import Step, check_step
 from qsim.weights import Replica, Weights
 
+_SMALLEST = 2.0**-20  # c is multiplied in below this: float32 holds the numbers long before they overflow
+
 
 @final
 @option
@@ -72,14 +74,17 @@ class LocalSGD(Method):
     def work(self, task: Task, objective: Objective, block: Block, memory: Memory) -> Vectors:
         """Keep u_h as c (w - s), c = (1 - a l2)^h: one number shrinks all, and s changes where rows are."""
         w, step = task.weights, self.step(task.round)
-        shrink, scale = self._shrink(step, objective), w.scale
+        shrink, scale, vector = self._shrink(step, objective), w.scale, w.vector
         moved = Memory.zeros(block.support, "moved")
         for h in range(self.steps):
             rows = block.all_rows()
             if self.batch is not None:
                 place = task.round * self.steps + h
                 rows = self.sampling.draw(block, self.batch, place, memory.arrays, task.key)
-            here = Replica(w.vector, scale, moved.arrays["moved"])
+            if scale < _SMALLEST:
+                vector, moved.arrays["moved"][:] = vector * vector.dtype.type(scale), moved.arrays["moved"] * scale
+                scale = 1.0
+            here = Replica(vector, scale, moved.arrays["moved"])
             scale *= shrink
             moved.add("moved", objective.update(block, rows, here, step / scale))
         vectors = moved.vectors("moved")

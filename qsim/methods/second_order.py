@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qsim.batch import Arrays, Memory, Vectors
+from qsim.compressors import Identity
 from qsim.datasets.block import Block
 from qsim.methods.base import Exchange, Method, Task, refuse_absences, refuse_memory
 from qsim.objectives import Objective
@@ -37,6 +38,11 @@ class _SecondOrder(Method):
         refuse_absences(self, problem, "losses and gradients of different workers are compared")
         if self.gradients == "compressed":
             refuse_memory(self, problem)
+        elif not isinstance(problem.compressor, Identity):
+            raise ValueError(
+                f"{self!r} sends exact float64 and would not use {problem.compressor!r}: write"
+                f' {type(self).__name__}(gradients="compressed"), or leave the compressor out'
+            )
         return self
 
     def round(self, w: Weights, state: Arrays, exchange: Exchange) -> None:
