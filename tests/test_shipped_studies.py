@@ -144,7 +144,16 @@ def test_committed_provenance_is_that_of_the_default_command(name: str) -> None:
         assert candidates == {(curve, choice): tried[curve]["tried"][choice]["run"] for curve, choice in candidates}
 
 
-WITH_ROUNDS = ("one_bit", "s_sweep", "seminar", "simple_quantization", "sparse_representation", "zoo")
+WITH_ROUNDS = (
+    "feedback",
+    "one_bit",
+    "s_sweep",
+    "second_order",
+    "seminar",
+    "simple_quantization",
+    "sparse_representation",
+    "zoo",
+)
 EXACT, COUNTS = 1e-6, 1e-2
 """How far numbers may be off on another machine: there `exp` and fused multiply-add differ in the last digits, which
 tips a few roundings of the quantizers. On one machine all digits that are written agree."""
