@@ -34,9 +34,11 @@ if TYPE_CHECKING:
         engines,
         keys,
         methods,
+        network,
         objectives,
         problem,
         references,
+        shrinkage,
         simulation,
         starts,
         steps,
@@ -75,6 +77,7 @@ if TYPE_CHECKING:
     from qsim.datasets import Dataset
     from qsim.keys import Key
     from qsim.methods import SGD, GradientDescent
+    from qsim.network import Network
     from qsim.objectives import LogisticRegression
     from qsim.options import option
     from qsim.simulation import Run, simulate
@@ -92,9 +95,11 @@ _ROOMS = (
     "engines",
     "keys",
     "methods",
+    "network",
     "objectives",
     "problem",
     "references",
+    "shrinkage",
     "simulation",
     "starts",
     "steps",
@@ -120,6 +125,7 @@ _HOME = {
     "NUQSGD": "qsim.compressors",
     "NaturalCompression": "qsim.compressors",
     "NaturalDithering": "qsim.compressors",
+    "Network": "qsim.network",
     "OneBit": "qsim.compressors",
     "Philox": "qsim.compressors",
     "QSGD": "qsim.compressors",
@@ -158,6 +164,7 @@ __all__ = [
     "LogisticRegression",
     "NaturalCompression",
     "NaturalDithering",
+    "Network",
     "OneBit",
     "Philox",
     "RandK",
@@ -184,10 +191,12 @@ __all__ = [
     "engines",
     "keys",
     "methods",
+    "network",
     "objectives",
     "option",
     "problem",
     "references",
+    "shrinkage",
     "simulate",
     "simulation",
     "starts",

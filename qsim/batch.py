@@ -88,6 +88,16 @@ class Vectors(Batch):
         """Return factor times the vectors."""
         return replace(self, value=self.value * self.value.dtype.type(factor))
 
+    def take(self, rows: NDArray[np.int64]) -> Self:
+        """Return these rows, in this order."""
+        offsets, entries = _taken(self.offsets, rows)
+        index = None if self.index is None else self.index[entries]
+        return type(self)(self.n, offsets, index, self.value[entries])
+
+    def only(self, kept: NDArray[np.bool_]) -> Self:
+        """Return the vectors with zeros in the rows that are not kept."""
+        return replace(self, value=np.where(np.repeat(kept, np.diff(self.offsets)), self.value, 0))
+
     def add_to(self, vector: NDArray[Any], factor: float = 1.0) -> None:
         """Add factor times the one row that there is to a dense vector."""
         vector[slice(None) if self.index is None else self.index] += factor * self.value

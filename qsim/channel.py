@@ -77,6 +77,17 @@ class Channel:
         return isinstance(self.codec, Dense)
 
     @property
+    def sums_in_flight(self) -> bool:
+        """Whether packets can be added number by number on their way, and their sum is no longer than each of them.
+
+        So it is for floats of all coordinates, or of places that a key shared by all workers decides, of 32 bits or
+        more. (Sums of `Sign` need more bits than signs do.)
+        """
+        drawn = self.compressor.emits is Drawn
+        wide = isinstance(self.codec, Dense) and self.codec.dtype in ("float32", "float64")
+        return wide and (self.compressor.summable if drawn else True)
+
+    @property
     def _codec(self) -> Codec:
         assert self.codec is not None
         return self.codec

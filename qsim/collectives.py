@@ -18,7 +18,7 @@ from qsim.worker import Reply
 class Received:
     """The weighted sum of the decoded messages (one float64 row), and what came over the wire for it.
 
-    The weights of those that sent are scaled to sum 1; `share` is what they summed to before, 1 if all sent.
+    The weights of those that are summed are scaled to sum 1; `share` is what they summed to before, 1 if all are.
     """
 
     vector: Vectors
@@ -41,16 +41,23 @@ class ParameterServer:
         self._marks = np.zeros(-(-n // 64), np.uint64)
 
     def reduce(
-        self, replies: Iterable[Reply], channel: Channel, key: Key, here: NDArray[np.bool_] | None = None
+        self,
+        replies: Iterable[Reply],
+        channel: Channel,
+        key: Key,
+        here: NDArray[np.bool_] | None = None,
+        in_time: NDArray[np.bool_] | None = None,
     ) -> Received:
         """Sum what the workers sent, worker i with `key.fold(i)`. The result is sparse if all messages were.
 
-        here: which workers take part; None: all of them.
+        here: which workers take part; None: all of them. in_time: whose messages are summed, of those; None: all. What
+        is not summed counts as sent. Of nothing the sum is zero, with share 0.
         """
         from qsim.kernels.vectors import add_rows
 
-        share = 1.0 if here is None else float(self._weights[here].sum())
-        weight = self._weights if here is None or share == 0 else self._weights / share  # only workers without rows: 0
+        summed = here if in_time is None else in_time
+        share = 1.0 if summed is None else float(self._weights[summed].sum())
+        weight = self._weights if summed is None or not share else self._weights / share
         entries = nonzeros = bits = rows = low = 0
         dense, header = False, b""
         for reply in replies:
@@ -59,13 +66,17 @@ class ParameterServer:
             vectors = channel.unpack(reply.header, reply.packets, key.words(reply.low, low))
             if vectors.n != self._n:
                 raise ValueError(f"workers sent vectors of length {vectors.n}, expected {self._n}")
-            add_rows(vectors.offsets, vectors.index, vectors.value, weight[reply.low : low], self._total, self._marks)
-            dense = dense or vectors.index is None
-            entries += vectors.value.size
             nonzeros += vectors.nonzeros
             bits += reply.packets.bits
             rows += reply.rows
             header = reply.header
+            dense = dense or vectors.index is None
+            of_rows = weight[reply.low : low]
+            if in_time is not None and not in_time[reply.low : low].all():
+                kept = np.flatnonzero(in_time[reply.low : low])
+                vectors, of_rows = vectors.take(kept), of_rows[kept]
+            add_rows(vectors.offsets, vectors.index, vectors.value, of_rows, self._total, self._marks)
+            entries += vectors.value.size
         vector = self._take_dense() if dense else self._take_sparse(entries)
         return Received(vector, share, nonzeros, bits, header, rows)
 

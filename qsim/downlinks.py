@@ -9,10 +9,10 @@ from typing import ClassVar, Literal, final
 import numpy as np
 from numpy.typing import NDArray
 
-from qsim.batch import Arrays, Vectors
+from qsim.batch import Arrays, Levels, Vectors
 from qsim.channel import Channel
-from qsim.codecs import Codec, Dense, SparseFloats
-from qsim.compressors import Compressor, Identity, Sign
+from qsim.codecs import Codec, Dense, SparseFloats, Varint
+from qsim.compressors import QSGD, Compressor, Identity, Sign
 from qsim.compressors.signs import TIE
 from qsim.keys import Key
 from qsim.options import one_of, option
@@ -29,31 +29,38 @@ class Sent:
     header: int = 0
 
 
-class Downlink(ABC):
-    """A choice of what is broadcast. Both methods return what the workers now know, and what each of them receives.
+class Downlink:
+    """A choice of what the server sends. Its methods return what the workers now know, and what they receive.
 
     `state` is what the server and the workers both keep for it (arrays, see `start`), `key` that of this exchange.
     """
 
-    to_all: ClassVar[bool] = False
-    """Whether the weights go to all workers, also to those who take no part in a round."""
+    replicated: ClassVar[bool] = False
+    """Whether every worker does itself what the server does, so that nothing is sent down."""
 
     def start(self, w: Weights) -> Arrays:
         """Return what both ends keep, before the first round: arrays, none here."""
         return {}
-
-    @abstractmethod
-    def weights(self, w: Weights, state: Arrays, key: Key, first: bool) -> tuple[Replica, Sent]:
-        """Before the workers compute: the weights that they compute at. `first`: the stream has not been opened yet."""
 
     def aggregate(self, total: Vectors, state: Arrays, key: Key, first: bool) -> tuple[Vectors, Sent]:
         """After the server summed: the sum that both ends apply. Here the workers need not know it."""
         return total, Sent()
 
 
+class Broadcast(Downlink, ABC):
+    """A downlink that sends the same to all workers."""
+
+    to_all: ClassVar[bool] = False
+    """Whether the weights go to all workers, also to those who take no part in a round."""
+
+    @abstractmethod
+    def weights(self, w: Weights, state: Arrays, key: Key, first: bool) -> tuple[Replica, Sent]:
+        """Before the workers compute: the weights that they compute at. `first`: the stream has not been opened yet."""
+
+
 @final
 @option
-class DenseWeights(Downlink):
+class DenseWeights(Broadcast):
     """The parameter server of the lectures: every round each worker receives all n weights, 32 n (or 64 n) bits."""
 
     dtype: Literal["float32", "float64"] = "float32"
@@ -68,7 +75,45 @@ class DenseWeights(Downlink):
 
 @final
 @option
-class CompressedWeights(Downlink):
+class SparsePull(Downlink):
+    """Each worker asks for the weights that its next rows read, and gets these alone: 32 bits (or 64) for each.
+
+    The request goes up as coordinates, and counts in `bits_up`: it is a message of ones, whose codec is `codec`. What a
+    method reads is what `Method.reads` says: the rows of a batch for `SGD` and methods with one, otherwise all rows of
+    the worker. The weights are those of `DenseWeights`, to the last bit.
+
+    >>> import qsim
+    >>> qsim.downlinks.SparsePull(codec=qsim.codecs.GolombRice()).dtype
+    'float32'
+
+    Raises ValueError for a codec that does not carry levels.
+    """
+
+    codec: Codec = Varint()
+    dtype: Literal["float32", "float64"] = "float32"
+
+    def __post_init__(self) -> None:
+        one_of("dtype", self.dtype, ("float32", "float64"))
+        if not isinstance(self.codec, Codec) or Levels not in self.codec.carries:
+            raise ValueError(f"codec must carry levels, as qsim.codecs.Varint() does, found {self.codec!r}")
+
+    @property
+    def requests(self) -> Channel:
+        """What ones at the coordinates go up by: with the max norm and one level they arrive as they are."""
+        return Channel(QSGD(1, "max"), self.codec)
+
+    def answer(self, w: Weights, asked: NDArray[np.integer], first: bool) -> tuple[NDArray[np.float32], Sent]:
+        """Send the weights at the coordinates that were asked for, by all workers; return them as they arrive.
+
+        The bits are those of all workers together, and the header that of each.
+        """
+        known, sent = through(self.dtype, w.scale * w.vector[asked], first)
+        return known.astype(np.float32, copy=False), sent
+
+
+@final
+@option
+class CompressedWeights(Broadcast):
     """Compressed both ways: the server sends C(w - known), and both ends add it to what is known of the weights.
 
     Workers compute at `known`, which starts at the start (a function of the seed, known to all). What C leaves out
@@ -113,7 +158,7 @@ class CompressedWeights(Downlink):
 
 @final
 @option
-class SparseSum(Downlink):
+class SparseSum(Broadcast):
     """The weighted sum of the decoded messages, its non-zeros as float32: each worker applies it to its own weights.
 
     The server applies the same rounded sum, so that all copies of the weights stay equal, and the start is known to all
@@ -130,7 +175,7 @@ class SparseSum(Downlink):
 
 @final
 @option
-class SignSum(Downlink):
+class SignSum(Broadcast):
     """The signs of the weighted sum, +1 for zero, a bit a coordinate: each worker applies them to its own weights.
 
     For `qsim.methods.SignSGD`, whose server needs no more than the vote. As with `SparseSum` weights are never sent.
@@ -145,6 +190,21 @@ class SignSum(Downlink):
             Channel(Sign()), Vectors.dense(np.where(np.abs(votes) > TIE, votes, 0.0)), _NO_KEY, first
         )
         return Vectors.dense(received.to_dense().astype(np.float64)), sent
+
+
+@final
+@option
+class Replicated(Broadcast):
+    """No server: an all-reduce or an all-gather gives every worker the sum, and each keeps the weights for itself.
+
+    Nothing is sent down, also no vector beside the weights: what there is, all compute alike. What the collective sends
+    is in `bits_up`. For a `qsim.Network` whose topology has no server, and only for that.
+    """
+
+    replicated = True
+
+    def weights(self, w: Weights, state: Arrays, key: Key, first: bool) -> tuple[Replica, Sent]:
+        return Replica(w.vector.astype(np.float32), w.scale), Sent()
 
 
 def through(

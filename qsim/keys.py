@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _MASK = (1 << 64) - 1
 _GOLDEN = 0x9E3779B97F4A7C15
+_FEW = 8  # so many words are made faster by Python than by NumPy
 
 
 class Purpose(IntEnum):
@@ -31,6 +32,8 @@ class Purpose(IntEnum):
     METHOD = 5
     CLIENTS = 6
     DOWN = 7
+    DELAY = 8
+    MACHINES = 9
 
 
 @option
@@ -61,17 +64,32 @@ class Key:
         """Return the words of `fold(low), ..., fold(high - 1)` as an array of uint64."""
         import numpy as np
 
+        if high - low <= _FEW:
+            parts = range(low + 1, high + 1)
+            return np.array([_mix(self.word + _GOLDEN * part) for part in parts], np.uint64)
         word = np.uint64(self.word) + np.uint64(_GOLDEN) * np.arange(low + 1, high + 1, dtype=np.uint64)
         word = (word ^ (word >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         word = (word ^ (word >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
         mixed: NDArray[np.uint64] = word ^ (word >> np.uint64(31))
         return mixed
 
+    @property
+    def shared(self) -> Key:
+        """The key that gives every worker the word of worker 0: for messages that are added on their way."""
+        return _Shared(self.word)
+
     def generator(self) -> np.random.Generator:
         """Return a NumPy generator (Philox 4x64, counter-based too) for code that is not in a kernel."""
         import numpy as np
 
         return np.random.Generator(np.random.Philox(key=self.word))
+
+
+class _Shared(Key):
+    """A key whose workers all have one word."""
+
+    def words(self, low: int, high: int) -> NDArray[np.uint64]:
+        return super().words(0, 1).repeat(high - low)
 
 
 def _mix(word: int) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -68,7 +68,7 @@ class Problem:
     @property
     def n(self) -> int:
         """The length of the weight vector."""
-        return self.start.size
+        return self.shards.n
 
     @property
     def workers(self) -> int:
@@ -189,7 +189,7 @@ class Problem:
         The noise of a batch of b rows from each of W workers with equal shards is 1/(b W) of it.
         """
         shards = self.shards
-        one = Shards(shards.dataset, shards.order, np.arange(shards.dataset.rows + 1))  # a worker for every row
+        one = replace(shards, offsets=np.arange(shards.dataset.rows + 1))  # a worker for every row
         worker = np.repeat(np.arange(self.workers), shards.sizes)
         sums = np.bincount(worker, self._square_norms(one, w), self.workers)
         means = sums / np.maximum(shards.sizes, 1)

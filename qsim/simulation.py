@@ -19,14 +19,16 @@ from qsim.clients import AllClients, Clients
 from qsim.codecs import Codec
 from qsim.compressors import Compressor, Identity
 from qsim.datasets import DataError, Dataset, Partition, Shuffled, Source
-from qsim.downlinks import DenseWeights, Downlink, SignSum, SparseSum
+from qsim.downlinks import CompressedWeights, DenseWeights, Downlink, SignSum
 from qsim.engines import Engine, Serial, Session
 from qsim.exchange import WireExchange
 from qsim.keys import Key, Purpose
 from qsim.methods import Averaged, Method, SignSGD
+from qsim.network import Clock, Network
 from qsim.objectives import Objective
 from qsim.options import nearest, one_of, option, whole
 from qsim.problem import Problem, Promise
+from qsim.solo import Solo
 from qsim.starts import Start, Zeros
 from qsim.trace import Recorder, Trace
 from qsim.until import Suboptimality, Until
@@ -44,6 +46,7 @@ class Run:
     downlink: what the server sends to each worker, counted in `bits_down`.
     workers, partition: how many workers, and which rows each of them holds.
     clients: which of them take part in a round: all, or some that are drawn.
+    network: the cluster whose virtual time is told, and whose rule may drop late messages; None: no time is.
     weighting: "rows" weights worker i's message by n_i/n, so that the sum estimates the gradient over all rows, also
         for unequal shards; "workers" takes the plain mean.
     rounds, until: how many rounds, unless a rule ends the run before.
@@ -52,7 +55,7 @@ class Run:
     evaluate_every: the driver evaluates the objective in float64 at the start, every so many rounds, and at the end.
         That costs no bits.
     optimum: also solve for the minimum (cached on disk), so that suboptimality is known.
-    test: data whose error rate is evaluated too.
+    test: data whose error is evaluated too.
     """
 
     data: Dataset | Source
@@ -64,6 +67,7 @@ class Run:
     workers: int = 8
     partition: Partition = Shuffled()
     clients: Clients = AllClients()
+    network: Network | None = None
     weighting: Literal["rows", "workers"] = "rows"
     rounds: int = 100
     until: Until | None = None
@@ -90,12 +94,16 @@ class Run:
             raise TypeError(f"optimum must be True or False, found {self.optimum!r}")
         if isinstance(self.until, Suboptimality) and not self.optimum:
             raise ValueError(f"until={self.until!r} needs the optimum: leave optimum=True")
-        Channel(self.compressor, self.codec)  # refuses what does not fit
+        channel = Channel(self.compressor, self.codec)  # refuses what does not fit
         inner = self.method.method if isinstance(self.method, Averaged) else self.method
         if isinstance(self.downlink, SignSum) and not isinstance(inner, SignSGD):
             raise ValueError(
                 f"SignSum sends the vote of SignSGD, found method={self.method!r}: take qsim.downlinks.SparseSum()"
             )
+        if self.network is not None:
+            _require_carried(self.network, channel, self.downlink, self.workers)
+        elif self.downlink.replicated:
+            raise ValueError(f"{self.downlink!r} needs a network without a server, such as {_SERVERLESS}")
 
     def load(self) -> Dataset:
         """Return the training data."""
@@ -113,8 +121,8 @@ class Run:
         """
         data, key = self.load(), Key(self.seed)
         design = self.objective.design(data)
-        shards = self.partition.split(design, self.workers, key.fold(Purpose.PARTITION))
-        start = self.start.weights(design.features, key.fold(Purpose.START))
+        shards = self.partition.split(design, self.workers, key.fold(Purpose.PARTITION)).of_width(self.objective.width)
+        start = self.start.weights(shards.n, key.fold(Purpose.START))
         weights = shards.weights if self.weighting == "rows" else np.full(self.workers, 1.0 / self.workers)
         return Problem(self.objective, data, shards, self.compressor, weights, start, self.clients)
 
@@ -122,8 +130,9 @@ class Run:
         """Return the bound that theory gives for the expected suboptimality, round by round; None if it gives none.
 
         It does for steps that are constant and no longer than the theorem of the method allows (without a step, the
-        method takes the longest), and mu > 0. None also if the server's way down is lossy, or if workers are not
-        weighted by their rows: then the theorem is not about this run. The docstrings of methods say what it is.
+        method takes the longest), and mu > 0. None also if the server's way down is lossy, if the network drops
+        messages, or if workers are not weighted by their rows: then the theorem is not about this run. The docstrings
+        of methods say what it is.
 
         >>> import qsim
         >>> run = qsim.Run(qsim.datasets.Builtin("spark_sample"), qsim.LogisticRegression(l2=0.1), qsim.methods.EF21(),
@@ -135,7 +144,7 @@ class Run:
         [0.054, 0.009]
         """
         problem = self.problem()
-        if not isinstance(self.downlink, (DenseWeights, SparseSum)):
+        if isinstance(self.downlink, CompressedWeights) or (self.network is not None and self.network.rule.drops):
             return None
         if not np.array_equal(problem.weights, problem.shards.weights):
             return None
@@ -150,6 +159,7 @@ _KINDS: tuple[tuple[str, Any, str], ...] = (
     ("partition", Partition, "a partition such as qsim.datasets.Shuffled()"),
     ("until", (Until, type(None)), "None or a rule such as qsim.until.GradientNorm(1e-6)"),
     ("clients", Clients, "who takes part, such as qsim.clients.SampledClients(8)"),
+    ("network", (Network, type(None)), "None or a network such as qsim.Network(rule=qsim.network.Timeout(0.5))"),
     ("start", Start, "a start such as qsim.starts.Zeros()"),
     ("test", (Dataset, Source, type(None)), "None, a Dataset or a source of one"),
 )
@@ -207,29 +217,43 @@ def simulate(
     saved = None if store is None else store.load()
 
     channel, key = Channel(run.compressor, run.codec), Key(run.seed)
-    _require_affordable(run, channel, run.objective.design(run.load()).features)
+    _require_affordable(run, channel, run.objective.design(run.load()).features * run.objective.width)
     problem = run.problem()
-    shards = problem.shards
+    shards, weights = problem.shards, problem.weights
     recorder = Recorder(run, run.load(), _test_data(run))
     method = run.method.resolved(problem)
-    with (engine or Serial()).open(
-        Job(shards, run.objective, method, channel, key, not isinstance(run.clients, AllClients))
-    ) as session:
+    network, clients = run.network, run.clients
+    timed, drops = network is not None, network is not None and network.rule.drops
+    job = Job(shards, run.objective, method, channel, key, not isinstance(clients, AllClients), timed, drops)
+    with (engine or Serial()).open(job) as session:
         w = Weights(problem.start)
-        exchange = WireExchange(session, run.objective, channel, run.downlink, problem.weights, w, key, run.clients)
+        clock = None if network is None else Clock(network, run.workers, key)
+        exchange = WireExchange(session, run.objective, channel, run.downlink, weights, w, key, clients, clock)
         training = Training(method, w, method.start(w), session, exchange, recorder)
-        first = training.begin() if saved is None else training.restore(saved)
-        for t in _bar(first, run.rounds, progress):
-            exchange.begin(t)
-            method.round(training.w, training.state, exchange)
-            over = recorder.record(t + 1, training.solution, exchange) or t + 1 == run.rounds
-            if after_round is not None:
-                after_round(t + 1)
-            if store is not None and (over or (t + 1) % every == 0):
-                store.save(training.snapshot(t + 1))
-            if over:
-                break
-    return recorder.trace(training.solution)
+        solo = None
+        if engine is None and after_round is None and network is None:
+            solo = Solo.of(run.objective, method, channel, run.downlink, run.clients, shards, key)
+        t = training.begin() if saved is None else training.restore(saved)
+        with _bar(t, run.rounds, progress) as bar:
+            while t < run.rounds:
+                counted = None
+                if solo is not None and exchange.opened:
+                    stop = min(run.rounds, _next(t, run.evaluate_every), _next(t, every if store else _SOLO))
+                    counted = solo.rounds(training.w, t, stop)
+                if counted is None:
+                    exchange.begin(t)
+                    method.round(training.w, training.state, exchange)
+                    counted = exchange.counted
+                t += len(counted)
+                bar.update(len(counted))
+                over = recorder.record(t, training.solution, counted, clock) or t == run.rounds
+                if after_round is not None:
+                    after_round(t)
+                if store is not None and (over or t % every == 0):
+                    store.save(training.snapshot(t))
+                if over:
+                    break
+    return recorder.trace(training.solution, clock)
 
 
 @dataclass
@@ -253,8 +277,10 @@ class Training:
 
     def snapshot(self, done: int) -> Arrays:
         """Return everything as arrays, after so many rounds."""
+        clock = self.exchange.clock
         parts = {
             "server": self.state,
+            "clock": {} if clock is None else clock.snapshot(),
             "downlink": self.exchange.shared,
             "workers": self.session.snapshot(),
             "recorder": self.recorder.snapshot(),
@@ -272,15 +298,44 @@ class Training:
         self.w = Weights(saved["w/vector"], float(saved["w/scale"]))
         self.state = _part(saved, "server/")
         self.exchange.opened, self.exchange.shared = set(saved["opened"].tolist()), _part(saved, "downlink/")
+        if self.exchange.clock is not None:
+            self.exchange.clock.restore(_part(saved, "clock/"))
         self.session.restore(_part(saved, "workers/"))
         return _NEVER if self.recorder.restore(_part(saved, "recorder/")) else int(saved["done"])
 
 
 _NEVER = 2**62  # the round to go on with when a run is over
+_SOLO = 10_000  # rounds that are done at once at most, a part of a second
+
+
+def _next(t: int, period: int) -> int:
+    """Return the next multiple of a period after t."""
+    return (t // period + 1) * period
 
 
 def _part(saved: Arrays, prefix: str) -> Arrays:
     return {name.removeprefix(prefix): array for name, array in saved.items() if name.startswith(prefix)}
+
+
+_SERVERLESS = "qsim.Network(qsim.network.AllGather())"
+
+
+def _require_carried(network: Network, channel: Channel, downlink: Downlink, workers: int) -> None:
+    """Refuse a network that cannot work with the rest of a run."""
+    topology = network.topology
+    if topology.sums_in_flight and not channel.sums_in_flight:
+        raise ValueError(
+            f"{topology!r} adds messages on their way, but those of {channel.compressor!r} by {channel.codec!r} have no"
+            " sum as short as they are; take qsim.network.AllGather() or qsim.network.ParameterServer(), or a"
+            ' compressor such as qsim.Identity() or qsim.RandK(k, "drawn")'
+        )
+    if topology.has_server and downlink.replicated:
+        raise ValueError(f"{topology!r} has a server that sends down: take another downlink than {downlink!r}")
+    if not topology.has_server and not downlink.replicated:
+        raise ValueError(
+            f"{topology!r} has no server that could send down {downlink!r}: take downlink=qsim.downlinks.Replicated()"
+        )
+    network.rule.require(workers)
 
 
 def _require_affordable(run: Run, channel: Channel, n: int) -> None:
@@ -307,10 +362,9 @@ def _test_data(run: Run) -> Dataset | None:
 
 
 def _bar(first: int, rounds: int, progress: bool | None) -> Any:
-    """Return range(first, rounds) with a bar: on a terminal (None), always (True) or never (False)."""
+    """Return a bar of rounds: on a terminal (None), always (True) or never (False)."""
     disable = None if progress is None else not progress
     return tqdm(
-        range(first, rounds),
         initial=min(first, rounds),
         total=rounds,
         unit="round",

@@ -17,14 +17,15 @@ from numpy.typing import NDArray
 import qsim
 from qsim.batch import Arrays
 from qsim.datasets import Dataset
+from qsim.network import PARTS, Clock
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
-    from qsim.exchange import WireExchange
     from qsim.simulation import Run
 
+TIME = ("seconds", *(f"seconds_{part}" for part in PARTS))
 TRAFFIC = ("nonzeros", "bits_up", "bits_down")
 CUMULATIVE = (*TRAFFIC, "passes")
 """What is counted by round, and adds up from round to round."""
@@ -36,11 +37,12 @@ LABELS = {
     "bits_up": "bits up, cumulative",
     "bits_down": "bits down, cumulative",
     "bits": "bits both ways, cumulative",
+    "seconds": "virtual seconds, cumulative",
     "loss": "training loss",
     "suboptimality": "suboptimality",
     "gradient_norm": "gradient norm",
-    "train_error": "training error rate",
-    "test_error": "test error rate",
+    "train_error": "training error",
+    "test_error": "test error",
 }
 """What can be an axis, and how it is called on one."""
 
@@ -51,17 +53,26 @@ class Trace:
     frame: one row a round, from round 0 (the start). `nonzeros`, `bits_up`, `bits_down` count this round, exactly;
         `cumulative_...` all rounds so far; so do `passes` over the data: rows that met weights, for a gradient or a
         loss (twice for a product with a Hessian), over all rows. `loss` (the objective with its regulariser),
-        `suboptimality`,
-        `gradient_norm` (l2), `train_error` and `test_error` (shares of rows) are NaN where the run was not evaluated.
+        `suboptimality`, `gradient_norm` (l2), `train_error` and `test_error` (the share of rows predicted wrongly; of
+        targets, the mean square) are NaN where the run was not evaluated.
+        A run with a network has the virtual `seconds` of this round, `cumulative_seconds`, the parts of the round's
+        time (`seconds_compute` and so on, `qsim.network.PARTS`), and how many messages were `dropped`.
     weights: the final weights, float64.
     provenance: the call that made it, versions, the data's digest.
+    schedule: who did what when in the rounds that the network's `timelines` names: arrays by column, those of
+        `qsim.network.SCHEDULE`, a row for each worker and exchange.
     """
 
     def __init__(
-        self, columns: dict[str, NDArray[Any]], weights: NDArray[np.float64], provenance: dict[str, Any]
+        self,
+        columns: dict[str, NDArray[Any]],
+        weights: NDArray[np.float64],
+        provenance: dict[str, Any],
+        schedule: Arrays | None = None,
     ) -> None:
         """Hold columns of equal length, as `frame` shows them."""
         self.columns, self.weights, self.provenance = columns, weights, provenance
+        self.schedule = schedule or {}
 
     @cached_property
     def frame(self) -> pd.DataFrame:
@@ -78,12 +89,14 @@ class Trace:
     def axis(self, name: str) -> NDArray[Any]:
         """Return a quantity to plot: any key of `qsim.trace.LABELS` or column of the frame.
 
-        Non-zeros, bits and passes are cumulative.
+        Non-zeros, bits, passes and seconds are cumulative.
         """
         if name == "bits":
             both: NDArray[Any] = self.columns["cumulative_bits_up"] + self.columns["cumulative_bits_down"]
             return both
-        name = f"cumulative_{name}" if name in CUMULATIVE else name
+        name = f"cumulative_{name}" if name in (*CUMULATIVE, "seconds") else name
+        if name == "cumulative_seconds" and name not in self.columns:
+            raise ValueError("this trace has no virtual time: give the run a network, such as network=qsim.Network()")
         if name not in self.columns:
             from qsim.options import nearest
 
@@ -104,6 +117,16 @@ class Trace:
         ax.set_ylabel(LABELS.get(y, y))
         return ax
 
+    def timeline(self, round: int = 1, ax: Axes | None = None) -> Axes:
+        """Draw who did what when in a round (the first is 1) that the network's `timelines` names: a Gantt picture.
+
+        Up to 40 workers are drawn; of more, the 20 whose messages came last, and 20 spread over the others. Raises
+        ValueError for a round that was not kept.
+        """
+        from qsim.network.timeline import draw
+
+        return draw(self.schedule, round, ax)
+
     def save(self, path: str | Path) -> Path:
         """Write the trace as .npz: the columns and weights as arrays, the provenance as JSON text. Returns the path."""
         from qsim.storage import replacing
@@ -112,6 +135,7 @@ class Trace:
         if path.suffix != ".npz":
             raise ValueError(f"a trace is saved as .npz, found {path.name!r}; write {path.name + '.npz'!r}")
         arrays: dict[str, Any] = {f"frame/{name}": column for name, column in self.columns.items()}
+        arrays |= {f"schedule/{name}": column for name, column in self.schedule.items()}
         whole = BytesIO()  # on a full disk one plain write fails in one plain way, and a zip file does not
         np.savez_compressed(whole, weights=self.weights, provenance=json.dumps(self.provenance), **arrays)
         with replacing(path) as temporary:
@@ -126,8 +150,11 @@ class Trace:
         stored = read_arrays(path)
         if not {"weights", "provenance", "frame/round"} <= set(stored):
             raise ValueError(f"{path} is not a trace saved by qsim: it holds {', '.join(stored) or 'nothing'}")
-        columns = {name.removeprefix("frame/"): array for name, array in stored.items() if name.startswith("frame/")}
-        return cls(columns, stored["weights"], json.loads(str(stored["provenance"])))
+        columns, schedule = (
+            {name.removeprefix(part): array for name, array in stored.items() if name.startswith(part)}
+            for part in ("frame/", "schedule/")
+        )
+        return cls(columns, stored["weights"], json.loads(str(stored["provenance"])), schedule)
 
 
 @cache
@@ -159,46 +186,71 @@ class Recorder:
         """Prepare for a run; solves for the optimum if the run wants it."""
         self._run, self._data, self._test = run, data, test
         self._least = run.objective.optimum(data).value if run.optimum else np.nan
-        self._counted: list[tuple[int, int, int, int]] = []
-        self._evaluations: list[dict[str, float]] = []
+        self._counted: list[NDArray[np.int64]] = []
+        self._times: list[tuple[float, ...]] = []
+        self._evaluations: dict[int, dict[str, float]] = {}
 
     def start(self, solution: Solution) -> bool:
         """Record round 0; tells whether the run is over already."""
-        return self._add((0, 0, 0, 0), solution, evaluate=True)
+        if self._run.network is not None:
+            self._times.append((0.0,) * (len(PARTS) + 1))
+        return self._add(0, np.zeros((1, len(CUMULATIVE)), np.int64), solution)
 
-    def record(self, done: int, solution: Solution, exchange: WireExchange) -> bool:
-        """Record a round, `done` of them in all; tells whether the run's rule ends it here."""
+    def record(self, done: int, solution: Solution, counted: NDArray[np.int64], clock: Clock | None = None) -> bool:
+        """Record what was counted in the last rounds, `done` of them in all; tells whether the run's rule ends it here.
+
+        counted: a row a round: non-zeros, bits up, bits down, rows. Only the last can be one to evaluate. With a clock
+            it is a single round.
+        """
         evaluate = done % self._run.evaluate_every == 0 or done == self._run.rounds
-        counted = (exchange.nonzeros, exchange.bits_up, exchange.bits_down, exchange.rows)
-        return self._add(counted, solution, evaluate)
+        if clock is not None:
+            self._times.append((*clock.times.values(), clock.dropped))
+        return self._add(done, counted, solution if evaluate else None)
 
-    def trace(self, solution: Solution) -> Trace:
+    def trace(self, solution: Solution, clock: Clock | None = None) -> Trace:
         """Return what was recorded."""
-        *traffic, rows = np.array(self._counted, np.int64).T.copy()
+        *traffic, rows = np.concatenate(self._counted).T.copy()
         columns: dict[str, NDArray[Any]] = {"round": np.arange(rows.size)}
         columns |= dict(zip(TRAFFIC, traffic, strict=True))
         columns |= {f"cumulative_{name}": np.cumsum(columns[name]) for name in TRAFFIC}
         columns |= {"passes": rows / self._data.rows, "cumulative_passes": np.cumsum(rows) / self._data.rows}
-        columns |= {name: np.array([seen[name] for seen in self._evaluations]) for name in EVALUATION}
-        return Trace(columns, solution(), self._provenance())
+        if clock is not None:
+            *parts, dropped = np.array(self._times).T.copy()
+            total = np.sum(parts, axis=0)
+            columns |= dict(zip(TIME, (total, *parts), strict=True))
+            columns |= {"cumulative_seconds": np.cumsum(total), "dropped": dropped.astype(np.int64)}
+        for name in EVALUATION:
+            columns[name] = np.full(rows.size, np.nan)
+            columns[name][list(self._evaluations)] = [seen[name] for seen in self._evaluations.values()]
+        schedule = {} if clock is None else clock.timelines()
+        return Trace(columns, solution(), self._provenance(), schedule)
 
     def snapshot(self) -> Arrays:
         """Return what was recorded, as arrays."""
-        evaluations = [[seen[name] for name in EVALUATION] for seen in self._evaluations]
-        return {"counted": np.array(self._counted, np.int64), "evaluations": np.array(evaluations)}
+        evaluations = [[seen[name] for name in EVALUATION] for seen in self._evaluations.values()]
+        times = {"times": np.array(self._times)} if self._times else {}
+        return {
+            "counted": np.concatenate(self._counted),
+            "evaluated": np.array(list(self._evaluations)),
+            "evaluations": np.array(evaluations),
+        } | times
 
     def restore(self, saved: Arrays) -> bool:
         """Go back to what was recorded; tells whether the run's rule had ended it there."""
-        self._counted = [tuple(row) for row in saved["counted"].tolist()]
-        self._evaluations = [dict(zip(EVALUATION, row, strict=True)) for row in saved["evaluations"].tolist()]
-        last = self._evaluations[-1]
-        return self._run.until is not None and np.isfinite(last["loss"]) and self._run.until.reached(last)
+        self._counted = [saved["counted"]]
+        self._times = [tuple(row) for row in saved.get("times", np.empty((0, 0))).tolist()]
+        rows = zip(saved["evaluated"].tolist(), saved["evaluations"].tolist(), strict=True)
+        self._evaluations = {done: dict(zip(EVALUATION, row, strict=True)) for done, row in rows}
+        last = max(self._evaluations)
+        here = last == len(saved["counted"]) - 1
+        return here and self._run.until is not None and self._run.until.reached(self._evaluations[last])
 
-    def _add(self, counted: tuple[int, int, int, int], solution: Solution, evaluate: bool) -> bool:
-        seen = self._evaluate(solution()) if evaluate else dict.fromkeys(EVALUATION, np.nan)
+    def _add(self, done: int, counted: NDArray[np.int64], solution: Solution | None) -> bool:
         self._counted.append(counted)
-        self._evaluations.append(seen)
-        return evaluate and self._run.until is not None and self._run.until.reached(seen)
+        if solution is None:
+            return False
+        self._evaluations[done] = seen = self._evaluate(solution())
+        return self._run.until is not None and self._run.until.reached(seen)
 
     def _evaluate(self, w: NDArray[np.float64]) -> dict[str, float]:
         objective = self._run.objective
@@ -207,8 +259,8 @@ class Recorder:
             "loss": loss,
             "suboptimality": loss - self._least,
             "gradient_norm": float(np.linalg.norm(gradient)),
-            "train_error": objective.error_rate(w, self._data),
-            "test_error": np.nan if self._test is None else objective.error_rate(w, self._test),
+            "train_error": objective.error(w, self._data),
+            "test_error": np.nan if self._test is None else objective.error(w, self._test),
         }
 
     def _provenance(self) -> dict[str, Any]:

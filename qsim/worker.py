@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -35,6 +36,10 @@ class Job:
     key: Key
     absences: bool = False
     """Whether workers are left out of rounds: a block holds one worker then, so that the others cost nothing."""
+    timed: bool = False
+    """Whether replies say what the workers had to do."""
+    drops: bool = False
+    """Whether messages may be dropped: workers learn what was delivered by `Host.settle`, not at once."""
 
 
 @dataclass(frozen=True)
@@ -50,20 +55,30 @@ class Order:
     """The format of an exchange that does without the compressor, or None."""
     here: NDArray[np.bool_] | None = None
     """Which of all workers take part; None: all of them."""
+    pull: Channel | None = None
+    """What to send the coordinates by at which the task will read weights, if that is all that is wanted."""
+    shared: bool = False
+    """Whether all quantize with the word of worker 0, so that messages can be added on their way."""
 
     def key(self, root: Key) -> Key:
-        """Return the key of this exchange: worker i quantizes with `fold(i)` of it, and the receiver knows it too."""
-        return root.fold(Purpose.QUANTIZE, self.round, self.exchange)
+        """Return the key of this exchange: worker i quantizes with its word i, and the receiver knows it too."""
+        key = root.fold(Purpose.QUANTIZE, self.round, self.exchange)
+        return key.shared if self.shared else key
 
 
 @dataclass(frozen=True)
 class Reply:
-    """What workers low, low + 1, ... answer: the header of their streams, a packet each, how many rows they read."""
+    """What workers low, low + 1, ... answer: the header of their streams, a packet each, how many rows they read.
+
+    work: for a timed job, two numbers a worker: the non-zeros of those rows, and the entries of the vector behind its
+    packet.
+    """
 
     low: int
     header: bytes
     packets: Packets
     rows: int = 0
+    work: NDArray[np.int64] | None = None
 
 
 class Host:
@@ -85,6 +100,14 @@ class Host:
         """Whether the workers keep anything from round to round."""
         return any(part.arrays for part in self._blocks)
 
+    def settle(self, delivered: NDArray[np.bool_]) -> None:
+        """Tell the workers whose messages of the last order were delivered, where a job may drop some.
+
+        delivered: one truth for each of all workers; those that took no part are not looked at.
+        """
+        waiting = [part for part in self._blocks if part.unsettled is not None]
+        list((self._pool.map if self._pool else map)(lambda part: self._settle(part, delivered), waiting))
+
     def run(self, order: Order) -> Iterator[Reply]:
         """Carry out an order; yields the replies of the blocks in the order of the workers."""
         here = self._blocks if order.here is None else [p for p in self._blocks if order.here[p.block.low]]
@@ -94,6 +117,8 @@ class Host:
 
     def snapshot(self) -> Arrays:
         """Return what the workers keep: each array for all workers in order, whatever the blocks."""
+        if any(part.unsettled is not None for part in self._blocks):
+            raise RuntimeError("the workers do not know yet what was delivered: settle the exchange first")
         names = self._blocks[0].arrays
         return {name: np.concatenate([part.arrays[name] for part in self._blocks]) for name in names}
 
@@ -111,26 +136,56 @@ class Host:
 
     def _work(self, part: _Workers, order: Order) -> Reply:
         job, block = self._job, part.block
+        if job.timed:
+            block.touched = np.zeros(block.workers, np.int64)
         channel = EXACT[order.exact] if order.exact else job.channel
         memory = None if order.exact else part.memory
         task = Task(order.task, order.round, order.weights, self._data_key, order.vectors)
         read = block.read
-        try:
+        if order.pull is not None:
+            asked = block.ones(job.method.reads(task, block, part.kept))
+            return Reply(block.low, *order.pull.pack(asked, order.key(job.key).words(block.low, block.high)))
+        with _placed(block, order):
             vectors = job.method.work(task, job.objective, block, part.kept)
             keys = order.key(job.key).words(block.low, block.high)
             header, packets = channel.pack(vectors, keys, memory)
             if memory is not None or job.method.settles:
-                arrived = channel.unpack(header, packets, keys)
-                if memory is not None:
-                    channel.compressor.settle(memory, arrived)
-                job.method.settle(task, block, part.kept, arrived)
-        except Exception as error:
-            where = _where(block, order, error)
-            if isinstance(error, NotFiniteError):
-                raise NotFiniteError(f"{where}: {error}") from None
-            error.add_note(f"in {where} of the simulation")
-            raise
-        return Reply(block.low, header, packets, block.read - read)
+                part.unsettled = _Unsettled(order, task, header, packets)
+        if part.unsettled is not None and (order.exact or not job.drops):
+            self._settle(part, None)
+        work = None
+        if block.touched is not None:
+            entries = np.diff(vectors.offsets if memory is None else memory.support.offsets)
+            filled = not (order.exact or channel.compressor.keeps_sparse)
+            work = np.stack([block.touched, np.full_like(entries, vectors.n) if filled else entries], axis=1)
+        return Reply(block.low, header, packets, block.read - read, work)
+
+    def _settle(self, part: _Workers, delivered: NDArray[np.bool_] | None) -> None:
+        """Tell the workers of a block what was delivered of their last messages; None: all of it."""
+        sent, block, job = part.unsettled, part.block, self._job
+        assert sent is not None
+        part.unsettled = None
+        order = sent.order
+        channel = EXACT[order.exact] if order.exact else job.channel
+        with _placed(block, order):
+            keys = order.key(job.key).words(block.low, block.high)
+            arrived, mine = channel.unpack(sent.header, sent.packets, keys), np.ones(block.workers, bool)
+            if delivered is not None:
+                mine = delivered[block.low : block.high]
+                arrived = arrived if mine.all() else arrived.only(mine)
+            if part.memory is not None and not order.exact:
+                channel.compressor.settle(part.memory, arrived)
+            job.method.settle(sent.task, block, part.kept, arrived, mine)
+
+
+@dataclass(frozen=True)
+class _Unsettled:
+    """What a block sent, of which it does not know yet whether it was delivered."""
+
+    order: Order
+    task: Task
+    header: bytes
+    packets: Packets
 
 
 class _Workers:
@@ -142,15 +197,25 @@ class _Workers:
         filled = Support(self.block.n, dense_offsets(high - low, self.block.n), None)
         self.kept = job.method.memory(self.block, self.block.support if compressor.keeps_sparse else filled)
         self.memory = compressor.memory(self.block.support)
+        self.unsettled: _Unsettled | None = None
         self.arrays = {f"method/{name}": array for name, array in self.kept.arrays.items()}
         if self.memory is not None:
             self.arrays |= {f"compressor/{name}": array for name, array in self.memory.arrays.items()}
 
 
-def _where(block: Block, order: Order, error: Exception) -> str:
-    row = getattr(error, "row", None)
-    who = f"workers {block.low} to {block.high - 1}" if row is None else f"worker {block.low + row}"
-    return f"{who}, round {order.round}"
+@contextmanager
+def _placed(block: Block, order: Order) -> Iterator[None]:
+    """Have an exception say which worker it is of, and in which round."""
+    try:
+        yield
+    except Exception as error:
+        row = getattr(error, "row", None)
+        who = f"workers {block.low} to {block.high - 1}" if row is None else f"worker {block.low + row}"
+        where = f"{who}, round {order.round}"
+        if isinstance(error, NotFiniteError):
+            raise NotFiniteError(f"{where}: {error}") from None
+        error.add_note(f"in {where} of the simulation")
+        raise
 
 
 def _block_size(job: Job, workers: int, threads: int) -> int:
@@ -162,9 +227,10 @@ def _block_size(job: Job, workers: int, threads: int) -> int:
 
 def _entries(job: Job) -> float:
     """Return how many coordinates pass through the stages for a worker, on average."""
-    data, supports = job.shards.dataset, float(np.diff(job.shards.support_offsets).mean())
+    shards, data = job.shards, job.shards.dataset
+    supports = float(np.diff(shards.support_offsets).mean()) * shards.width
     if job.channel.dense:
-        return data.features
-    if job.channel.compressor.memory(Support(data.features, np.zeros(1, np.int64), np.zeros(0, np.int32))) is not None:
+        return shards.n
+    if job.channel.compressor.memory(Support(shards.n, np.zeros(1, np.int64), np.zeros(0, np.int32))) is not None:
         return supports
-    return min(supports, job.method.rows_per_round(job.shards) * data.nonzeros / data.rows)
+    return min(supports, job.method.rows_per_round(shards) * data.nonzeros / data.rows * shards.width)

@@ -95,3 +95,12 @@ def test_wire_format_example() -> None:
         assert f"header `{codec.header(message).hex(' ')}`, packet `{codec.encode(message)[0].hex(' ')}`" in text
     for codec in (qsim.codecs.Elias("omega"), qsim.codecs.GolombRice()):
         assert f"is `{codec.encode(message)[0].hex(' ')}`:" in text
+
+
+@needs_checkout
+def test_the_page_of_networks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    space: dict[str, object] = {}
+    for program in blocks(ROOT / "docs" / "network.md", "python"):
+        exec(compile(program, "network.md", "exec"), space)
+    assert Path("round_1.pdf").stat().st_size > 1000

@@ -270,11 +270,11 @@ def test_a_session_goes_on_after_an_error(monkeypatch) -> None:
 
     job = _job(_Failing())
     with Processes(3).open(job) as session:
-        found = _run(session, range(2))
+        found = _run(session, range(2), job)
         for _ in range(2):
             with pytest.raises(ZeroDivisionError):
-                _run(session, range(2, 3))
-        found += _run(session, range(3, 5))
+                _run(session, range(2, 3), job)
+        found += _run(session, range(3, 5), job)
     assert found == _expected(job, range(2)) + _expected(job, range(3, 5))
 
 
@@ -288,12 +288,12 @@ def test_a_session_goes_on_after_an_interrupted_wait(monkeypatch) -> None:
 
     job = _job(qsim.QSGD(levels=2))
     with Processes(3).open(job) as session:
-        found = _run(session, range(2))
+        found = _run(session, range(2), job)
         with monkeypatch.context() as patch:
             patch.setattr(processes, "wait", interrupted)
             with pytest.raises(KeyboardInterrupt):
-                _run(session, range(2, 3))
-        found += _run(session, range(3, 5))
+                _run(session, range(2, 3), job)
+        found += _run(session, range(3, 5), job)
     assert found == _expected(job, range(2)) + _expected(job, range(3, 5))
 
 
@@ -341,8 +341,9 @@ def test_opening_and_closing_leaks_nothing() -> None:
 
     counts = []
     for _ in range(6):
-        with Processes(2, start="fork").open(_job(qsim.QSGD(2))) as session:
-            _run(session, range(2))
+        job = _job(qsim.QSGD(2))
+        with Processes(2, start="fork").open(job) as session:
+            _run(session, range(2), job)
         del session
         counts.append(descriptors())
     assert counts[-1] <= counts[0]

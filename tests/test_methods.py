@@ -86,10 +86,10 @@ def test_local_steps_are_those_of_a_loop() -> None:
         total = np.zeros(20)
         shrink = 1 - 0.4 * L2
         local = np.tile(w, (RUN.workers, 1))
+        rows = method.sampling.draw(block, 5 * 2, t, {}, key.fold(qsim.keys.Purpose.DATA))
         for h in range(5):
-            rows = method.sampling.draw(block, 2, 5 * t + h, {}, key.fold(qsim.keys.Purpose.DATA))
             for worker, u in enumerate(local):
-                mine = rows.index[rows.offsets[worker] : rows.offsets[worker + 1]]
+                mine = rows.index[rows.offsets[worker] + 2 * h :][:2]
                 slope = -y[mine] / (1 + np.exp(y[mine] * (x[mine] @ u)))
                 u[:] = shrink * u - 0.4 * x[mine].T @ slope / 2
         for worker, u in enumerate(local):

@@ -153,8 +153,8 @@ def test_smoothness_of_zeros_is_l2() -> None:
 
 def test_error_rate_counts_zero_margins_as_wrong() -> None:
     data = qsim.Dataset.from_scipy(np.array([[1.0], [1.0], [-1.0]]), np.array([1, -1, -1]))
-    assert LogisticRegression(0.0).error_rate(np.array([2.0]), data) == pytest.approx(1 / 3)
-    assert LogisticRegression(0.0).error_rate(np.array([0.0]), data) == 1.0
+    assert LogisticRegression(0.0).error(np.array([2.0]), data) == pytest.approx(1 / 3)
+    assert LogisticRegression(0.0).error(np.array([0.0]), data) == 1.0
 
 
 def test_intercept_is_a_column_of_ones() -> None:
@@ -163,7 +163,7 @@ def test_intercept_is_a_column_of_ones() -> None:
     w = np.random.default_rng(0).standard_normal(17)
     with_intercept, plain = LogisticRegression(0.1, intercept=True), LogisticRegression(0.1)
     assert with_intercept.value(w, data) == plain.value(w, wide)
-    assert with_intercept.error_rate(w, data) == plain.error_rate(w, wide)
+    assert with_intercept.error(w, data) == plain.error(w, wide)
     with pytest.raises(ValueError, match=r"shape \(17,\)"):
         with_intercept.value(w[:16], data)
 

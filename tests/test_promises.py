@@ -147,6 +147,7 @@ def test_a_floor_is_what_noise_leaves() -> None:
         {"method": GradientDescent(), "downlink": qsim.downlinks.CompressedWeights(TopK(3))},
         {"method": GradientDescent(), "partition": Dirichlet(0.2), "weighting": "workers"},
         {"method": qsim.methods.NewtonCG()},
+        {"method": GradientDescent(), "network": qsim.Network(rule=qsim.network.Fastest(3))},
     ],
     ids=repr,
 )

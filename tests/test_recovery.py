@@ -75,6 +75,34 @@ def test_a_process_killed_after_a_snapshot_goes_on_from_it(monkeypatch, name: st
     assert engine.kept == kept
 
 
+@pytest.mark.parametrize("most", [1, 3, 50])
+def test_a_process_killed_before_it_knows_what_was_delivered(monkeypatch, most: int) -> None:
+    """Between its reply and the news of what was dropped; with snapshots, which wait for the news, of any distance."""
+    monkeypatch.setattr(processes, "_LOG_ROUNDS", most)
+    network = qsim.Network(
+        machines=qsim.network.Machines(delay=qsim.network.Exponential(1.0)), rule=qsim.network.Fastest(2)
+    )
+    run = replace(RUN, network=network)
+
+    class Hunting(Processes):
+        def open(self, job):
+            session = super().open(job)
+            settle, turns = session.settle, iter(range(100))
+
+            def kill(delivered):
+                turn = next(turns)
+                if turn in (1, 4, 8):
+                    os.kill(session.pids[turn % 2], signal.SIGKILL)
+                settle(delivered)
+
+            session.settle = kill
+            return session
+
+    expected = qsim.simulate(run)
+    assert expected.frame["dropped"].sum() > 0
+    assert same(expected, qsim.simulate(run, engine=Hunting(2)))
+
+
 def test_nothing_is_kept_for_replay_of_workers_without_a_state() -> None:
     run = replace(RUN, method=qsim.SGD(step=qsim.steps.Constant(0.5), batch=4), compressor=qsim.QSGD(levels=2))
     engine = killing(4)

@@ -10,6 +10,7 @@ Shards(32,561 rows of 'adult' on 32 workers, 1,017 to 1,018 each)
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from os import PathLike, fspath
 from pathlib import Path
 from typing import Literal
@@ -20,6 +21,7 @@ from qsim.datasets.download import Fetched, downloadable, fetch
 from qsim.datasets.libsvm import LibSVM
 from qsim.datasets.npz import Npz, save_npz
 from qsim.datasets.partition import ByLabel, Contiguous, Dirichlet, Partition, Shards, Shuffled
+from qsim.datasets.quadratics import Quadratics
 from qsim.datasets.sources import Source
 from qsim.datasets.synthetic import Synthetic
 from qsim.options import nearest
@@ -35,6 +37,7 @@ __all__ = [
     "LibSVM",
     "Npz",
     "Partition",
+    "Quadratics",
     "Shards",
     "Shuffled",
     "Source",
@@ -87,9 +90,11 @@ def load_libsvm(
     features: int | None = None,
     zero_based: bool = False,
     positive: float | None = None,
+    classes: Sequence[float] | None = None,
+    targets: bool = False,
 ) -> Dataset:
     """Return what is in a LIBSVM file; see `LibSVM`. Raises DataError for a file or a line that cannot be used."""
-    return LibSVM(path, features, zero_based, positive).load()
+    return LibSVM(path, features, zero_based, positive, classes, targets).load()
 
 
 def synthetic(

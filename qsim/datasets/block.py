@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import pairwise
 from threading import local
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from qsim.batch import Support, Vectors
+from qsim.batch import Support, Vectors, index_type
+from qsim.datasets.dataset import Dataset
 from qsim.datasets.partition import Shards
 from qsim.weights import Replica
 
@@ -34,6 +38,14 @@ class Rows:
     all: bool = False
     """Whether these are all rows of every worker, so that their gradient fills the worker's support."""
 
+    def step(self, h: int, batch: int) -> Rows:
+        """Return the rows of step h, of `batch` a step; workers without rows have none."""
+        chosen = [self.index[first + h * batch :][: min(batch, last - first)] for first, last in self._spans()]
+        return Rows(np.concatenate(chosen), np.concatenate([[0], np.cumsum([part.size for part in chosen])]))
+
+    def _spans(self) -> list[tuple[int, int]]:
+        return list(zip(self.offsets[:-1].tolist(), self.offsets[1:].tolist(), strict=True))
+
 
 class Block:
     """Workers low, ..., high - 1 of the shards: reads margins from their rows, and makes gradients of slopes."""
@@ -44,9 +56,12 @@ class Block:
         self.low, self.high = low, high
         self.read = 0
         """How many rows have met the weights so far, each as often as it did."""
-        self.n = data.features
+        self.touched: NDArray[np.int64] | None = None
+        """The non-zeros of those rows, a number a worker; None: they are not counted."""
+        self.n, self.width = shards.n, shards.width
         self.labels = data.labels
         self.order = shards.order
+        self._data = data
         self.offsets = shards.offsets[low : high + 1]
         self._indptr, self._values = data.indptr, data.values
         # Numba checks signed indices for "from the end"; unsigned ones it takes as they are.
@@ -59,23 +74,57 @@ class Block:
         """How many workers there are in the block."""
         return self.high - self.low
 
-    @property
+    @cached_property
     def support(self) -> Support:
         """Which coordinates each worker's vectors can fill."""
         base, top = int(self._support_offsets[0]), int(self._support_offsets[-1])
-        return Support(self.n, self._support_offsets - base, self._support[base:top])
+        columns = self._support[base:top]
+        if self.width > 1:
+            first = columns.astype(index_type(self.n)) * self.width
+            columns = (first[:, None] + np.arange(self.width, dtype=first.dtype)).reshape(-1)
+        return Support(self.n, (self._support_offsets - base) * self.width, columns)
 
     def all_rows(self) -> Rows:
         """Return every row of every worker."""
         first, last = self.offsets[0], self.offsets[-1]
         return Rows(self.order[first:last], self.offsets - first, all=True)
 
-    def margins(self, rows: Rows, weights: Replica) -> NDArray[np.floating]:
-        """Return the inner product of each row with the weights, in their precision."""
-        from qsim.kernels.csr import margins, subtract_margins
+    def take(self, rows: Rows) -> Iterator[Dataset | None]:
+        """Yield the rows of each worker as a data set of their own, a copy; None for no rows."""
+        self._count(rows)
+        for low, high in pairwise(rows.offsets):
+            yield self._data.take(rows.index[low:high]) if low < high else None
 
-        self.read += rows.index.size
-        out = np.empty(rows.index.size, weights.vector.dtype)
+    def held(self, weights: Replica) -> Iterator[NDArray[np.floating]]:
+        """Yield the weights that each worker holds, all n of them: O(n) a worker."""
+        vector = weights.vector if weights.scale == 1.0 else weights.vector * weights.vector.dtype.type(weights.scale)
+        self._require_fit(weights)
+        of = self.support
+        assert of.index is not None
+        for low, high in pairwise(of.offsets):
+            if weights.moved is None:
+                yield vector
+            else:
+                own, there = weights.vector.copy(), slice(low, high)
+                own[of.index[there]] -= weights.moved[there]
+                yield own * own.dtype.type(weights.scale)
+
+    def margins(self, rows: Rows, weights: Replica) -> NDArray[np.floating]:
+        """Return the inner product of each row with the weights, in their precision.
+
+        Shape (rows,); (rows, width) for more than one weight a feature.
+        """
+        self._require_fit(weights)
+        if self.width == 1:
+            from qsim.kernels.csr import margins, subtract_margins
+
+            out = np.empty(rows.index.size, weights.vector.dtype)
+        else:
+            from qsim.kernels.wide import subtract_wide_margins as subtract_margins
+            from qsim.kernels.wide import wide_margins as margins
+
+            out = np.empty((rows.index.size, self.width), weights.vector.dtype)
+        self._count(rows)
         margins(self._indptr, self._columns, self._values, rows.index, weights.vector, out)
         if weights.moved is not None:
             subtract_margins(
@@ -92,21 +141,63 @@ class Block:
             out *= out.dtype.type(weights.scale)
         return out
 
-    def spread(self, rows: Rows, slopes: NDArray[np.floating]) -> Vectors:
-        """Return for each worker the sum of slope times row, in the coordinates that its rows touch."""
-        from qsim.kernels.csr import nonzeros_of, scatter_support, scatter_touched
+    def ones(self, rows: Rows) -> Vectors:
+        """Return ones at the coordinates that each worker's rows touch."""
+        shape = rows.index.size if self.width == 1 else (rows.index.size, self.width)
+        touched = self.spread(rows, np.ones(shape, np.float32))
+        return replace(touched, value=np.ones_like(touched.value))
 
+    def walk(
+        self, rows: Rows, batch: int | None, weights: Replica, steps: NDArray[np.float64], l2: float, kernel: Any
+    ) -> Vectors:
+        """Return how far each worker comes by steps of SGD on logistic regression: what `kernel` of `walks` writes.
+
+        Every worker has `batch` rows for each step, or with None all of its rows for all steps.
+        """
         base, top = int(self._support_offsets[0]), int(self._support_offsets[-1])
+        self._count(rows, 1 if batch else steps.size)
+        start = weights.vector[self._support[base:top]].astype(np.float32, copy=False)
+        start *= np.float32(weights.scale)
+        out = np.empty_like(start)
+        kernel(
+            self._indptr,
+            self._local,
+            self._values,
+            self.labels,
+            rows.index,
+            rows.offsets,
+            batch or 0,
+            self._support_offsets,
+            steps,
+            l2,
+            start,
+            out,
+        )
+        return Vectors(self.n, self._support_offsets - base, self._support[base:top], out)
+
+    def spread(self, rows: Rows, slopes: NDArray[np.floating]) -> Vectors:
+        """Return for each worker the sum of slope times row, in the coordinates that its rows touch.
+
+        The slopes have the shape of margins.
+        """
+        if self.width == 1:
+            from qsim.kernels.csr import scatter_support, scatter_touched
+        else:
+            from qsim.kernels.wide import wide_scatter_support as scatter_support
+            from qsim.kernels.wide import wide_scatter_touched as scatter_touched
+        from qsim.kernels.csr import nonzeros_of
+
         if rows.all:
-            value = np.zeros(top - base, slopes.dtype)
+            of = self.support
+            value = np.zeros(of.offsets[-1], slopes.dtype)
             scatter_support(
                 self._indptr, self._local, self._values, rows.index, rows.offsets, slopes, self._support_offsets, value
             )
-            return Vectors(self.n, self._support_offsets - base, self._support[base:top], value)
-        most = nonzeros_of(self._indptr, rows.index)
-        sums, marks = _scratch(int(np.diff(self._support_offsets).max()), slopes.dtype)
+            return Vectors(self.n, of.offsets, of.index, value)
+        most = nonzeros_of(self._indptr, rows.index) * self.width
+        sums, marks = _scratch(int(np.diff(self._support_offsets).max()) * self.width, slopes.dtype)
         offsets = np.empty(self.workers + 1, np.int64)
-        index, value = np.empty(most, self._support.dtype), np.empty(most, slopes.dtype)
+        index, value = np.empty(most, index_type(self.n)), np.empty(most, slopes.dtype)
         used = scatter_touched(
             self._indptr,
             self._local,
@@ -123,3 +214,17 @@ class Block:
             value,
         )
         return Vectors(self.n, offsets, index[:used], value[:used])
+
+    def _count(self, rows: Rows, times: int = 1) -> None:
+        """Take note of rows that meet the weights, so many times."""
+        self.read += rows.index.size * times
+        if self.touched is not None:
+            upto = np.concatenate([[0], np.cumsum(self._indptr[rows.index + 1] - self._indptr[rows.index])])
+            self.touched += np.diff(upto[rows.offsets]) * times
+
+    def _require_fit(self, weights: Replica) -> None:
+        if weights.vector.size != self.n:
+            raise ValueError(
+                f"shards of width {self.width} are for {self.n:,} weights, found {weights.vector.size:,}; for an"
+                " objective with more weights a feature take shards.of_width(objective.width)"
+            )

@@ -1,4 +1,4 @@
-"""Data sets: sparse rows with labels -1 and +1, checked once at the door and never changed afterwards."""
+"""Data sets: sparse rows with a label each, checked once at the door and never changed afterwards."""
 
 from __future__ import annotations
 
@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from qsim.datasets.sources import Source
 
 
+Kind = Literal["signs", "classes", "targets"]
+"""What the labels of a data set are; see `Dataset`."""
+
+
 class DataError(ValueError):
     """Data that cannot be used. The text says what was found, where, and what to write instead."""
 
@@ -25,14 +29,16 @@ class DataError(ValueError):
 @final
 @dataclass(frozen=True, init=False, repr=False, eq=False)
 class Dataset:
-    """Rows x_i in R^features, stored sparse (CSR), with labels y_i in {-1, +1}. Immutable; equal by content.
+    """Rows x_i in R^features, stored sparse (CSR), with a label y_i each. Immutable; equal by content.
 
     indptr: int64, shape (rows + 1,): row i has the entries indptr[i], ..., indptr[i + 1] - 1.
     indices: shape (nonzeros,): their columns, increasing inside a row; int32 while the last column fits, else int64.
     values: float32, shape (nonzeros,), or None when all are one.
-    labels: int8, shape (rows,). Labels 0 and 1 are taken too; 0 becomes -1.
+    labels: shape (rows,), of the type that `kind` says.
     features: the length of a row. name: what figures call the data.
     source: the option that loads the same data again, if there is one.
+    kind: what the labels are. "signs": int8, -1 and +1 (labels 0 and 1 are taken too; 0 becomes -1). "classes": int32,
+        whole numbers from 0 on. "targets": float64, any finite numbers, for regression.
 
     An array that is read-only and has the right type is kept as it is (a mapped file, say); any other is copied.
 
@@ -40,15 +46,18 @@ class Dataset:
 
     >>> Dataset([0, 2, 3], [0, 2, 1], [0.5, 2.0, 1.0], [1, 0], features=3, name="tiny")
     Dataset('tiny', 2 x 3, 3 non-zeros, 1 positive)
+    >>> Dataset([0, 2, 3], [0, 2, 1], None, [0.25, -3.0], features=3, name="tiny", kind="targets")
+    Dataset('tiny', 2 x 3, 3 non-zeros, targets from -3 to 0.25)
     """
 
     indptr: NDArray[np.int64]
     indices: NDArray[np.signedinteger[Any]]
     values: NDArray[np.float32] | None
-    labels: NDArray[np.int8]
+    labels: NDArray[Any]
     features: int
     name: str
     source: Source | None
+    kind: Kind
 
     def __init__(
         self,
@@ -59,7 +68,9 @@ class Dataset:
         features: int,
         name: str = "unnamed",
         source: Source | None = None,
+        kind: Kind = "signs",
     ) -> None:
+        one_of("kind", kind, tuple(_LABELS))
         columns = np.asarray(indices)
         starts = _starts(indptr, columns.size)
         features = _feature_count(features)
@@ -67,15 +78,22 @@ class Dataset:
             indptr=starts,
             indices=_columns(columns, starts, features),
             values=_values(values, starts, columns),
-            labels=_signs(labels, starts.size - 1),
+            labels=_labels(labels, starts.size - 1, kind),
             features=features,
             name=name,
             source=source,
+            kind=kind,
         )
 
     @classmethod
     def from_scipy(
-        cls, matrix: Any, labels: ArrayLike, *, name: str = "unnamed", empty: Literal["refuse", "keep"] = "refuse"
+        cls,
+        matrix: Any,
+        labels: ArrayLike,
+        *,
+        name: str = "unnamed",
+        empty: Literal["refuse", "keep"] = "refuse",
+        kind: Kind = "signs",
     ) -> Dataset:
         """Make a data set of a SciPy sparse matrix or array of any format, or of a 2-d NumPy array.
 
@@ -86,10 +104,12 @@ class Dataset:
 
         >>> Dataset.from_scipy(np.array([[0.5, 0.0], [0.0, 1.0]]), [True, False])
         Dataset('unnamed', 2 x 2, 2 non-zeros, 1 positive)
+        >>> Dataset.from_scipy(np.eye(3), [0, 1, 2], kind="classes")
+        Dataset('unnamed', 3 x 3, 3 non-zeros, 3 classes)
         """
         one_of("empty", empty, ("refuse", "keep"))
         indptr, indices, values = _csr(matrix)
-        dataset = cls(*_in_order(indptr, indices, values), labels, matrix.shape[1], name)
+        dataset = cls(*_in_order(indptr, indices, values), labels, matrix.shape[1], name, None, kind)
         if empty == "refuse":
             _refuse_empty(dataset)
         return dataset
@@ -126,7 +146,7 @@ class Dataset:
         entries = np.arange(indptr[-1]) + np.repeat(self.indptr[chosen] - indptr[:-1], sizes)
         values = None if self.values is None else self.values[entries]
         name = self.name if name is None else name
-        return Dataset(indptr, self.indices[entries], values, self.labels[chosen], self.features, name)
+        return Dataset(indptr, self.indices[entries], values, self.labels[chosen], self.features, name, None, self.kind)
 
     @property
     def rows(self) -> int:
@@ -149,11 +169,26 @@ class Dataset:
         return int(np.count_nonzero(self.labels == 1))
 
     @cached_property
+    def classes(self) -> int:
+        """How many classes there are: 2 for signs, else one more than the largest label. Raises DataError for targets.
+
+        A class in the middle may be without a row.
+        """
+        if self.kind == "targets":
+            raise DataError(f"{self!r} has no classes, but targets")
+        return 2 if self.kind == "signs" else int(self.labels.max()) + 1
+
+    @cached_property
     def digest(self) -> str:
         """16 hexadecimal digits that name the content: shape, entries and labels, but not the name."""
         ones = "" if self.values is not None else " ones"
         digest = sha256(f"{self.rows} x {self.features}, {self.nonzeros}{ones}\n".encode())
-        for array in (self.indptr, self.indices, self.values, self.labels):
+        for array in (
+            self.indptr,
+            self.indices,
+            self.values,
+            self.labels,
+        ):  # labels of each kind have a size of their own
             if array is not None:
                 digest.update(array)
         return digest.hexdigest()[:16]
@@ -163,7 +198,7 @@ class Dataset:
         indptr = self.indptr + np.arange(self.rows + 1)
         indices = np.insert(self.indices.astype(_index_type(self.features + 1)), self.indptr[1:], self.features)
         values = None if self.values is None else np.insert(self.values, self.indptr[1:], 1)
-        return Dataset(indptr, indices, values, self.labels, self.features + 1, self.name)
+        return Dataset(indptr, indices, values, self.labels, self.features + 1, self.name, None, self.kind)
 
     def _row_numbers(self, rows: ArrayLike) -> NDArray[np.int64]:
         chosen = np.asarray(rows)
@@ -184,10 +219,9 @@ class Dataset:
         return hash(self.digest)
 
     def __repr__(self) -> str:
-        return (
-            f"Dataset({self.name!r}, {self.rows:,} x {self.features:,}, {self.nonzeros:,} non-zeros,"
-            f" {self.positives:,} positive)"
-        )
+        labels = f"targets from {self.labels.min():g} to {self.labels.max():g}" if self.kind == "targets" else ""
+        labels = labels or (f"{self.positives:,} positive" if self.kind == "signs" else f"{self.classes:,} classes")
+        return f"Dataset({self.name!r}, {self.rows:,} x {self.features:,}, {self.nonzeros:,} non-zeros, {labels})"
 
 
 def _index_type(features: int) -> type[np.signedinteger[Any]]:
@@ -292,19 +326,48 @@ def _values(values: ArrayLike | None, starts: NDArray[np.int64], columns: NDArra
     return None if (cast == 1).all() else cast
 
 
-def _signs(labels: ArrayLike, rows: int) -> NDArray[np.int8]:
+def _labels(labels: ArrayLike, rows: int, kind: Kind) -> NDArray[Any]:
     given = np.asarray(labels)
     if given.shape != (rows,):
         raise DataError(f"labels must have shape ({rows},), one for each row, found shape {given.shape}")
+    return _frozen(*_LABELS[kind](given))
+
+
+def _signs(given: NDArray[Any]) -> tuple[NDArray[Any], DTypeLike]:
     found = np.unique(given).tolist() if given.dtype.kind in "biuf" else sorted(set(given.tolist()), key=repr)
     if not (set(found) <= {-1, 1} or set(found) <= {0, 1}):
         row = next((row for row, label in enumerate(given.tolist()) if label not in (-1, 0, 1)), None)
         where = "" if row is None else f" ({given[row]} in row {row})"
         shown = ", ".join(map(repr, found[:5])) + (f" and {len(found) - 5} more" if len(found) > 5 else "")
         raise DataError(
-            f"labels must be -1 and 1, or 0 and 1, found {shown}{where}; recode as np.where(y == positive, 1, -1)"
+            f"labels must be -1 and 1, or 0 and 1, found {shown}{where}; recode as np.where(y == positive, 1, -1), or"
+            ' say kind="classes" for whole numbers from 0 on, kind="targets" for any numbers'
         )
-    return _frozen(given if found[0] == -1 else np.where(given == 1, 1, -1), np.int8)
+    return (given if found[0] == -1 else np.where(given == 1, 1, -1)), np.int8
+
+
+def _classes(given: NDArray[Any]) -> tuple[NDArray[Any], DTypeLike]:
+    if given.dtype.kind not in "biuf":
+        raise DataError(f"classes must be whole numbers, found {given.dtype}; number them as np.searchsorted(names, y)")
+    bad = np.flatnonzero((given < 0) | (given >= 2**31) | (given != np.floor(given)))
+    if bad.size:
+        raise DataError(
+            f"classes must be whole numbers from 0 on, found {given[bad[0]]} in row {bad[0]};"
+            " number them as np.searchsorted(names, y), with one sorted list of names for all splits"
+        )
+    return given, np.int32
+
+
+def _targets(given: NDArray[Any]) -> tuple[NDArray[Any], DTypeLike]:
+    if given.dtype.kind not in "biuf":
+        raise DataError(f"targets must be real numbers, found {given.dtype}; write y.astype(np.float64)")
+    bad = np.flatnonzero(~np.isfinite(given))
+    if bad.size:
+        raise DataError(f"targets must be finite, found {given[bad[0]]} in row {bad[0]}; leave the row out")
+    return given, np.float64
+
+
+_LABELS = {"signs": _signs, "classes": _classes, "targets": _targets}
 
 
 def _csr(matrix: Any) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:

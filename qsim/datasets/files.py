@@ -138,7 +138,7 @@ def _keep(folder: Path, data: Dataset) -> None:
         for name in _ARRAYS:
             if getattr(data, name) is not None:
                 np.save(new / f"{name}.npy", getattr(data, name))
-        about = {"features": data.features, "ones": data.values is None, "digest": data.digest}
+        about = {"features": data.features, "ones": data.values is None, "digest": data.digest, "kind": data.kind}
         (new / "about.json").write_text(json.dumps(about), encoding="utf-8")
         if folder.exists():
             folder.rename(new.with_suffix(".torn"))
@@ -158,7 +158,8 @@ def _mapped(folder: Path, source: Source, name: str) -> Dataset | None:
             else np.asarray(np.load(folder / f"{part}.npy", mmap_mode="r"))
             for part in _ARRAYS
         }
-        data = Dataset(**parts, features=about["features"], name=name, source=source)
+        kind = about.get("kind", "signs")  # files of before there were others say nothing
+        data = Dataset(**parts, features=about["features"], name=name, source=source, kind=kind)
         return data if data.digest == about["digest"] else None
     except (OSError, EOFError, ValueError, KeyError, TypeError):
         return None

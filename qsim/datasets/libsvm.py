@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from io import BufferedIOBase
 from os import PathLike, fspath
-from typing import final
+from typing import Any, final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from qsim.datasets.dataset import DataError, Dataset
+from qsim.datasets.dataset import DataError, Dataset, Kind
 from qsim.datasets.files import File, kept, stem
 from qsim.datasets.sources import Source
 from qsim.options import number, option, whole
@@ -40,6 +40,8 @@ class LibSVM(Source):
     zero_based: whether index 0 is the first column. Otherwise it is index 1, also when no row has that.
     positive: the label that becomes +1, all others becoming -1. By default the labels must be -1 and 1, 0 and 1, or 1
         and 2, and the larger becomes +1.
+    classes: the labels of the classes, such as range(1, 8): the first becomes class 0, and so on, in every split alike.
+    targets: whether the labels are numbers to be predicted (regression), kept in float64. Say one of these three.
 
     A file is parsed once, and mapped from then on (`docs/data.md` says where); when it changes, it is parsed again.
 
@@ -54,12 +56,16 @@ class LibSVM(Source):
     ...     _ = path.write_text("+1 1:0.5 3:2 # the first row\n-1 2:1e-3\n")
     ...     LibSVM(path).load()
     Dataset('tiny', 2 x 3, 3 non-zeros, 1 positive)
+
+    Raises ValueError and TypeError for options that make no sense.
     """
 
     path: str | PathLike[str]
     features: int | None = None
     zero_based: bool = False
     positive: float | None = None
+    classes: Sequence[float] | None = None
+    targets: bool = False
     name: str = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -67,10 +73,20 @@ class LibSVM(Source):
         object.__setattr__(self, "name", stem(fspath(self.path)))
         if self.features is not None:
             whole("features", self.features, least=1, most=_MOST_FEATURES)
-        if not isinstance(self.zero_based, bool):
-            raise TypeError(f"zero_based must be True or False, found {self.zero_based!r}")
+        for name in ("zero_based", "targets"):
+            if not isinstance(getattr(self, name), bool):
+                raise TypeError(f"{name} must be True or False, found {getattr(self, name)!r}")
         if self.positive is not None:
             number("positive", self.positive)
+        if self.classes is not None:
+            if not isinstance(self.classes, range):
+                object.__setattr__(self, "classes", tuple(self.classes))
+            for label in self.classes:
+                number("a label of classes", label)
+            if len(set(self.classes)) < max(2, len(self.classes)):
+                raise ValueError(f"classes must be at least two different labels, found {self.classes!r}")
+        if (self.positive is not None) + (self.classes is not None) + self.targets > 1:
+            raise ValueError("labels are of one kind: say positive=..., classes=... or targets=True, not two of them")
 
     def load(self) -> Dataset:
         return load_as(self, self, File.at(fspath(self.path)), self.name)
@@ -83,13 +99,16 @@ def load_as(source: Source, format: LibSVM, file: File, name: str) -> Dataset:
     def make() -> Dataset:
         with file.open() as stream:
             rows = read(stream, format)
-        signs = _signs(rows.labels, format, file)
+        labels, kind = _labels(rows.labels, format, file)
         features = format.features or int(rows.indices.max(initial=-1)) + 1
         if not features:
             raise DataError(f"{format.path} has no entries, so no features; say how many: features=...")
-        return Dataset(rows.indptr, rows.indices, rows.values, signs, features, name, source)
+        return Dataset(rows.indptr, rows.indices, rows.values, labels, features, name, source, kind)
 
-    return kept(file, f"libsvm {format.features} {format.zero_based} {format.positive}", source, name, make)
+    how = f"libsvm {format.features} {format.zero_based} {format.positive}"
+    if format.classes is not None:
+        how += f" classes {[float(label) for label in format.classes]}"
+    return kept(file, how + " targets" * format.targets, source, name, make)
 
 
 @dataclass(frozen=True)
@@ -212,7 +231,7 @@ def _about_label(token: str) -> str:
     if ":" in token:
         return f"there is no label in front of {_shown(token)}; a line is label index:value index:value ..."
     if "," in token:
-        return f"{_shown(token)} is a list of labels; there must be one, of two classes"
+        return f"{_shown(token)} is a list of labels; there must be one"
     return f"the label {_kind(token)}"
 
 
@@ -254,6 +273,31 @@ def _shown(token: str) -> str:
     return repr(token if len(token) <= 40 else f"{token[:37]}...")
 
 
+def _labels(labels: NDArray[np.float64], format: LibSVM, file: File) -> tuple[NDArray[Any], Kind]:
+    """Return the labels as the options want them, and what they are then."""
+    if format.targets:
+        return labels, "targets"
+    if format.classes is not None:
+        return _classes(labels, format, file), "classes"
+    return _signs(labels, format, file), "signs"
+
+
+def _classes(labels: NDArray[np.float64], format: LibSVM, file: File) -> NDArray[np.int32]:
+    """Return the number of each label's class."""
+    assert format.classes is not None
+    names = np.array(format.classes, np.float64)
+    order = np.argsort(names)
+    place = np.searchsorted(names[order], labels).clip(max=names.size - 1)
+    numbers: NDArray[np.int32] = order[place].astype(np.int32)
+    strange = np.flatnonzero(names[numbers] != labels)
+    if strange.size:
+        raise DataError(
+            f"{format.path} has the label {labels[strange[0]]:g} in line {_line_of(strange[0], file):,}, which is none"
+            f" of classes={format.classes!r}; it has {_listed(labels)}"
+        )
+    return numbers
+
+
 def _signs(labels: NDArray[np.float64], format: LibSVM, file: File) -> NDArray[np.int8]:
     """Return -1 or +1 for each label."""
     if format.positive is not None:
@@ -267,12 +311,23 @@ def _signs(labels: NDArray[np.float64], format: LibSVM, file: File) -> NDArray[n
             where = f" ({labels[third[0]]:g} in line {_line_of(third[0], file):,})" if third.size else ""
             raise DataError(
                 f"the labels of {format.path} must be -1 and 1, 0 and 1, or 1 and 2, found {_listed(labels)}{where};"
-                f" say which is to be +1, all others being -1: positive={high:g}"
+                f" say which is to be +1, all others being -1: positive={high:g}, or {_instead(labels)}"
             )
         positive = labels > (1 if high == 2 else 0)
     signs = np.where(positive, np.int8(1), np.int8(-1))
     signs.flags.writeable = False
     return signs
+
+
+def _instead(labels: NDArray[np.float64]) -> str:
+    """Say how to read labels that are not two."""
+    found = np.unique(labels)
+    if found.size > 1000 or (found != np.floor(found)).any():
+        return "that they are numbers to be predicted: targets=True"
+    first, last = int(found[0]), int(found[-1])
+    run = last - first < 1000
+    names = f"range({first}, {last + 1})" if run else "[...], the list of them"
+    return f"that they are classes: classes={names}, or numbers to be predicted: targets=True"
 
 
 def _listed(labels: NDArray[np.float64]) -> str:

@@ -25,8 +25,8 @@ _ADVICE = "write it with qsim.datasets.save_npz(path, qsim.Dataset.from_scipy(ma
 class Npz(Source):
     """An .npz with the arrays that `scipy.sparse.save_npz` stores, in any of its formats, and one more: `labels`.
 
-    labels: -1 and 1, or 0 and 1, one for each row. Rows and columns may be without entries. `save_npz` writes such
-    files.
+    labels: -1 and 1, or 0 and 1, one for each row; if there is an array `kind`, "classes" or "targets" (see `Dataset`),
+        then those. Rows and columns may be without entries. `save_npz` writes such files.
 
     A file is read once, and mapped from then on (`docs/data.md` says where); when it changes, it is read again.
 
@@ -62,6 +62,7 @@ def save_npz(path: str | PathLike[str], data: Dataset) -> None:
     if place.suffix != ".npz":
         raise ValueError(f"the path must end in .npz, found {fspath(path)!r}")
     matrix = data.to_scipy()
+    kind: dict[str, Any] = {} if data.kind == "signs" else {"kind": np.array(data.kind)}
     with replacing(place) as temporary:
         np.savez_compressed(
             temporary,
@@ -71,24 +72,25 @@ def save_npz(path: str | PathLike[str], data: Dataset) -> None:
             indices=matrix.indices,
             indptr=matrix.indptr,
             labels=data.labels,
+            **kind,
         )
 
 
 @lru_cache(maxsize=8)
 def _load(source: Npz, file: File) -> Dataset:
     def make() -> Dataset:
-        matrix, labels = _read(file)
+        matrix, labels, kind = _read(file)
         try:
-            data = Dataset.from_scipy(matrix, labels, empty="keep")
-        except DataError as error:
+            data = Dataset.from_scipy(matrix, labels, empty="keep", kind=kind)
+        except ValueError as error:
             raise DataError(f"{file.path}: {error}") from None
-        return Dataset(data.indptr, data.indices, data.values, data.labels, data.features, source.name, source)
+        return Dataset(data.indptr, data.indices, data.values, data.labels, data.features, source.name, source, kind)
 
     return kept(file, "npz", source, source.name, make)
 
 
-def _read(file: File) -> tuple[Any, NDArray[Any]]:
-    """Return the matrix and the labels."""
+def _read(file: File) -> tuple[Any, NDArray[Any], Any]:
+    """Return the matrix, the labels and their kind."""
     import zlib
     from zipfile import BadZipFile
 
@@ -99,6 +101,7 @@ def _read(file: File) -> tuple[Any, NDArray[Any]]:
             with np.load(stream, allow_pickle=False) as stored:
                 names = set(stored)
                 labels = stored["labels"] if "labels" in names else None
+                kind = stored["kind"].tolist() if "kind" in names else "signs"
             stream.seek(0)
             matrix = load_npz(stream) if "format" in names else None
         except (ValueError, EOFError, KeyError, TypeError, AttributeError, NotImplementedError) as error:
@@ -110,4 +113,4 @@ def _read(file: File) -> tuple[Any, NDArray[Any]]:
         raise DataError(f"{file.path} holds no sparse matrix, but {found}; {_ADVICE}")
     if labels is None:
         raise DataError(f"{file.path} holds a matrix without the array 'labels'; {_ADVICE}")
-    return matrix, labels
+    return matrix, labels, kind

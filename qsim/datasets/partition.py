@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, final
 
@@ -22,7 +22,8 @@ class Shards:
 
     order: int64, a permutation of the row numbers. offsets: int64, shape (workers + 1,). A shard may be empty.
 
-    The *support* of a worker are the columns that its rows touch: all that its gradient can fill.
+    The *support* of a worker are the columns that its rows touch. With `width` weights a feature, its gradient can fill
+    `width` coordinates for each of them: weight c of feature j is number j * width + c.
 
     Raises DataError if a row is in no shard or in two.
 
@@ -36,6 +37,7 @@ class Shards:
     dataset: Dataset
     order: NDArray[np.int64]
     offsets: NDArray[np.int64]
+    width: int = 1
 
     def __post_init__(self) -> None:
         for name in ("order", "offsets"):
@@ -52,6 +54,15 @@ class Shards:
         falls = np.flatnonzero(np.diff(self.offsets) < 0)
         if falls.size:
             raise DataError(f"offsets must not fall, as they do after worker {falls[0]}")
+
+    def of_width(self, width: int) -> Shards:
+        """Return the same shards, for objectives with so many weights a feature."""
+        return self if width == self.width else replace(self, width=width)
+
+    @property
+    def n(self) -> int:
+        """The length of a vector of weights: features times width."""
+        return self.dataset.features * self.width
 
     @property
     def workers(self) -> int:
@@ -147,7 +158,9 @@ class Shuffled(Partition):
 @final
 @option
 class ByLabel(Partition):
-    """Rows sorted by label, negative first, in pieces whose sizes differ by at most one: most workers see one class.
+    """Rows sorted by label, lowest first, in pieces whose sizes differ by at most one: most workers see few classes.
+
+    Raises DataError for targets, which are no classes.
 
     >>> from qsim.keys import Key
     >>> data = Dataset([0, 1, 2, 3], [0, 1, 2], None, [1, 0, 1], features=3)
@@ -156,6 +169,7 @@ class ByLabel(Partition):
     """
 
     def split(self, dataset: Dataset, workers: int, key: Key) -> Shards:
+        _require_classes(dataset, self)
         return _evenly(dataset, np.argsort(dataset.labels, kind="stable"), workers)
 
 
@@ -169,7 +183,7 @@ class Dirichlet(Partition):
     classification" (arXiv:1909.06335), who draw shares of the classes for each worker; shares of the workers for each
     class, as here, Yurochkin et al., "Bayesian nonparametric federated learning of neural networks" (ICML 2019).
 
-    Raises ValueError unless 0 < alpha <= 1e12.
+    Raises ValueError unless 0 < alpha <= 1e12, and DataError for targets, which are no classes.
 
     >>> from qsim.keys import Key
     >>> data = Dataset([0, 1, 2, 3], [0, 1, 2], None, [1, 0, 1], features=3)
@@ -186,9 +200,10 @@ class Dirichlet(Partition):
 
     def split(self, dataset: Dataset, workers: int, key: Key) -> Shards:
         _require_rows(dataset, workers)
+        _require_classes(dataset, self)
         generator = key.generator()
         owner = np.empty(dataset.rows, np.int64)
-        for label in (-1, 1):
+        for label in (-1, 1) if dataset.kind == "signs" else range(dataset.classes):
             rows = generator.permutation(np.flatnonzero(dataset.labels == label))
             ends = np.cumsum(generator.dirichlet(np.full(workers, float(self.alpha)))) * rows.size
             owner[rows] = np.searchsorted(ends[:-1], np.arange(rows.size) + 0.5)
@@ -207,4 +222,12 @@ def _require_rows(dataset: Dataset, workers: int) -> None:
         raise DataError(
             f"{workers:,} workers cannot share the {dataset.rows:,} rows of {dataset.name!r}:"
             f" take at most {dataset.rows:,} workers"
+        )
+
+
+def _require_classes(dataset: Dataset, partition: Partition) -> None:
+    if dataset.kind == "targets":
+        raise DataError(
+            f"{partition!r} shares out rows by class, but {dataset!r} has targets: take Shuffled(), or sort the rows"
+            " yourself: Contiguous() of data.take(np.argsort(data.labels))"
         )

@@ -6,6 +6,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 
+import numpy as np
+from numpy.typing import NDArray
+
 from qsim.batch import Arrays
 from qsim.worker import Job, Order, Reply
 
@@ -19,6 +22,13 @@ class Session(AbstractContextManager["Session"]):
 
         An exception in a worker is raised here, with its traceback and a note that names worker and round.
         """
+
+    def settle(self, delivered: NDArray[np.bool_]) -> None:
+        """Tell the workers whose messages of the last order were delivered, one truth a worker, before the next order.
+
+        Only where the job may drop messages (`Job.drops`), and not after an exact exchange.
+        """
+        raise NotImplementedError(f"{type(self).__name__} cannot drop messages: it must define settle(self, delivered)")
 
     @abstractmethod
     def snapshot(self) -> Arrays:

@@ -63,7 +63,7 @@ class _Members:
         self, job: Job, board: SharedFile, mail: SharedFile, low: int, high: int, block: int | None, threads: int
     ) -> None:
         self._host = Host(job, low, high, block, threads)
-        self._board, self._features = board, job.shards.dataset.features
+        self._board, self._features = board, job.shards.n
         self._mail = mail
         self.mail_end = 0
         """Where the packets of the last round end in the mail."""
@@ -71,7 +71,7 @@ class _Members:
     def stateful(self, _: None) -> bool:
         return self._host.stateful
 
-    def round(self, order: Order) -> list[tuple[int, bytes, Any, int]]:
+    def round(self, order: Order) -> list[tuple[int, bytes, Any, int, Any]]:
         """Run the workers, at the weights on the board unless the order brings its own; put the packets in the mail."""
         if not order.weights.vector.size:
             vector = np.frombuffer(self._board.map, order.weights.vector.dtype)[: self._features]
@@ -82,10 +82,13 @@ class _Members:
             if end + data.size > len(self._mail.map):
                 self._mail.grow(end + data.size)
             np.frombuffer(self._mail.map, np.uint8)[end : end + data.size] = data
-            shapes.append((reply.low, reply.header, offsets + end, reply.rows))
+            shapes.append((reply.low, reply.header, offsets + end, reply.rows, reply.work))
             end += data.size
         self.mail_end = end
         return shapes
+
+    def settle(self, delivered: Any) -> None:
+        self._host.settle(delivered)
 
     def snapshot(self, _: None) -> Any:
         return self._host.snapshot()

@@ -13,6 +13,7 @@ from multiprocessing.connection import wait
 from typing import Any, Literal, final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from qsim.batch import Arrays, Packets
 from qsim.engines.base import Engine, Session
@@ -79,9 +80,11 @@ class _ProcessSession(Session):
         cores = max(1, (os.cpu_count() or 1) // engine.threads)
         count = min(workers, engine.processes or cores)
         _warm(job)
-        self._board = SharedFile(8 * job.shards.dataset.features)
+        self._board = SharedFile(8 * job.shards.n)
         self._job = SharedPickle(job)
-        self._log: list[Order] = []
+        self._log: list[tuple[str, Any]] = []
+        self._log_bytes = 0
+        self._drops = job.drops
         self._children: list[_Child] = []
         try:
             for p in range(count):
@@ -107,13 +110,27 @@ class _ProcessSession(Session):
         for child in self._children:
             yield from self._replies(child, order)
         if self._stateful:
-            self._remember(order)
+            vector = order.weights.vector.copy()
+            self._log.append(("round", replace(order, weights=Replica(vector, order.weights.scale))))
+            self._log_bytes += vector.nbytes
+            if order.exact or not self._drops:
+                self._shorten()
+
+    def settle(self, delivered: NDArray[np.bool_]) -> None:
+        if not self._stateful:  # then there is nothing that could depend on it
+            return
+        for child in self._children:
+            child.post("settle", delivered)
+        for child in self._children:
+            self._until_answered(child, "settle", delivered)
+        self._log.append(("settle", delivered))
+        self._shorten()
 
     def snapshot(self) -> Arrays:
         parts = [self._answer(child, "snapshot") for child in self._children]
         for child, part in zip(self._children, parts, strict=True):
             child.snapshot = part
-        self._log.clear()
+        self._forget()
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
     def restore(self, snapshot: Arrays) -> None:
@@ -124,7 +141,7 @@ class _ProcessSession(Session):
                 name: array[starts[name] : starts[name] + sizes[p][name]] for name, array in snapshot.items()
             }
             self._answer(child, "restore", child.snapshot)
-        self._log.clear()
+        self._forget()
 
     @property
     def pids(self) -> list[int]:
@@ -145,8 +162,8 @@ class _ProcessSession(Session):
         if shapes and shapes[-1][2][-1] > len(child.mail.map):
             child.mail.grow(0)
         data = np.frombuffer(child.mail.map, np.uint8)
-        for low, header, offsets, rows in shapes:
-            yield Reply(low, header, Packets(data[: offsets[-1]], offsets), rows)
+        for low, header, offsets, rows, work in shapes:
+            yield Reply(low, header, Packets(data[: offsets[-1]], offsets), rows, work)
 
     def _answer(self, child: _Child, task: str, detail: Any = None) -> Any:
         child.post(task, detail)
@@ -167,12 +184,15 @@ class _ProcessSession(Session):
             f" (killed for want of memory?); the last exit code was {child.exit_code}"
         )
 
-    def _remember(self, order: Order) -> None:
-        """Keep an order for replay, and snapshot before the orders take too much."""
-        weights = Replica(order.weights.vector.copy(), order.weights.scale)
-        self._log.append(replace(order, weights=weights))
-        if len(self._log) >= _LOG_ROUNDS or len(self._log) * weights.vector.nbytes > _LOG_BYTES:
+    def _shorten(self) -> None:
+        """Take a snapshot before what must be kept for replay takes too much."""
+        if len(self._log) >= _LOG_ROUNDS or self._log_bytes > _LOG_BYTES:
             self.snapshot()
+
+    def _forget(self) -> None:
+        """Forget the orders before a snapshot."""
+        self._log.clear()
+        self._log_bytes = 0
 
 
 class _ChildEndedError(Exception):
@@ -215,15 +235,15 @@ class _Child:
         self._process = process
         theirs.close()
 
-    def revive(self, siblings: list[_Child], log: list[Order]) -> None:
+    def revive(self, siblings: list[_Child], log: list[tuple[str, Any]]) -> None:
         """Start again where the last snapshot was, and replay the orders since."""
         self.stop(patient=False)
         self._pipe, self._owes = None, False
         self.start(siblings)
         if self.snapshot is not None:
             self.ask("restore", self.snapshot)
-        for order in log:
-            self.ask("round", order)
+        for task, detail in log:
+            self.ask(task, detail)
 
     def ask(self, task: str, detail: Any = None) -> Any:
         """Post a task and receive its answer."""
@@ -293,7 +313,9 @@ def without_main() -> Iterator[None]:
 def _warm(job: Job) -> None:
     """Run one worker once, so that all kernels are compiled and on disk: processes that compile at once may clash."""
     host = Host(job, 0, 1)
-    nowhere = Replica(np.zeros(job.shards.dataset.features, np.float32))
+    nowhere = Replica(np.zeros(job.shards.n, np.float32))
     with suppress(Exception, SystemExit):  # the process of this worker will say it, with the round in which it happens
         list(host.run(Order(0, 0, "update", nowhere)))
+        if job.drops:
+            host.settle(np.zeros(job.shards.workers, bool))
     host.close()

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, final
 
+import numpy as np
+from numpy.typing import NDArray
+
 from qsim.batch import Arrays
 from qsim.engines.base import Engine, Session
 from qsim.options import option, whole
@@ -40,6 +43,9 @@ class _SerialSession(Session):
 
     def round(self, order: Order) -> Iterator[Reply]:
         return self._host.run(order)
+
+    def settle(self, delivered: NDArray[np.bool_]) -> None:
+        self._host.settle(delivered)
 
     def snapshot(self) -> Arrays:
         return self._host.snapshot()

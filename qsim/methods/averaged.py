@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from qsim.batch import Arrays, Memory, Support, Vectors
 from qsim.datasets import Shards
-from qsim.datasets.block import Block
+from qsim.datasets.block import Block, Rows
 from qsim.methods.base import Exchange, Method, Task
 from qsim.objectives import Objective
 from qsim.options import number, option
@@ -66,6 +66,9 @@ class Averaged(Method):
     def work(self, task: Task, objective: Objective, block: Block, memory: Memory) -> Vectors:
         return self.method.work(task, objective, block, memory)
 
+    def reads(self, task: Task, block: Block, memory: Memory) -> Rows:
+        return self.method.reads(task, block, memory)
+
     def memory(self, block: Block, support: Support) -> Memory:
         return self.method.memory(block, support)
 
@@ -73,8 +76,8 @@ class Averaged(Method):
     def settles(self) -> bool:
         return self.method.settles
 
-    def settle(self, task: Task, block: Block, memory: Memory, arrived: Vectors) -> None:
-        self.method.settle(task, block, memory, arrived)
+    def settle(self, task: Task, block: Block, memory: Memory, arrived: Vectors, delivered: NDArray[np.bool_]) -> None:
+        self.method.settle(task, block, memory, arrived, delivered)
 
     def rows_per_round(self, shards: Shards) -> float:
         return self.method.rows_per_round(shards)

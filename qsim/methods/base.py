@@ -14,7 +14,7 @@ from qsim.batch import Arrays, Memory, Support, Vectors
 from qsim.clients import AllClients
 from qsim.compressors import Compressor
 from qsim.datasets import Shards
-from qsim.datasets.block import Block
+from qsim.datasets.block import Block, Rows
 from qsim.keys import Key
 from qsim.objectives import Objective
 from qsim.problem import Problem, Promise
@@ -106,6 +106,13 @@ class Method(ABC):
     def work(self, task: Task, objective: Objective, block: Block, memory: Memory) -> Vectors:
         """Return what each worker of a block wants to send: one row a worker."""
 
+    def reads(self, task: Task, block: Block, memory: Memory) -> Rows:
+        """Return the rows at whose coordinates `work` will read the weights: all of the workers' rows, here.
+
+        A downlink that sends only what is asked for asks it, before `work` and without weights.
+        """
+        return block.all_rows()
+
     def memory(self, block: Block, support: Support) -> Memory:
         """Return what the workers of a block keep from round to round, nothing here.
 
@@ -119,8 +126,11 @@ class Method(ABC):
         """Whether workers learn what arrived of their messages."""
         return type(self).settle is not Method.settle
 
-    def settle(self, task: Task, block: Block, memory: Memory, arrived: Vectors) -> None:
-        """Learn what the server got of the messages just sent (zero where it got none). Nothing is learnt here."""
+    def settle(self, task: Task, block: Block, memory: Memory, arrived: Vectors, delivered: NDArray[np.bool_]) -> None:
+        """Learn what the server got of the messages just sent. Nothing is learnt here.
+
+        arrived: the vectors as it decoded them, zero where it got none. delivered: whose messages it got.
+        """
         return None
 
     def solution(self, w: Weights, state: Arrays) -> NDArray[np.float64]:

@@ -133,11 +133,7 @@ class _Descent(Method):
 
     def work(self, task: Task, objective: Objective, block: Block, memory: Memory) -> Vectors:
         assert self.step is not None
-        return objective.update(block, self._rows(task, block, memory), task.weights, self.step(task.round))
-
-    @abstractmethod
-    def _rows(self, task: Task, block: Block, memory: Memory) -> Rows:
-        """Return the rows that each worker computes with."""
+        return objective.update(block, self.reads(task, block, memory), task.weights, self.step(task.round))
 
 
 @final
@@ -170,9 +166,6 @@ class GradientDescent(_Descent):
     def __post_init__(self) -> None:
         check_step(self.step)
         _check_momentum(self.momentum)
-
-    def _rows(self, task: Task, block: Block, memory: Memory) -> Rows:
-        return block.all_rows()
 
 
 @final
@@ -224,7 +217,7 @@ class SGD(_Descent):
     def rows_per_round(self, shards: Shards) -> float:
         return self.batch
 
-    def _rows(self, task: Task, block: Block, memory: Memory) -> Rows:
+    def reads(self, task: Task, block: Block, memory: Memory) -> Rows:
         return self.sampling.draw(block, self.batch, task.round, memory.arrays, task.key)
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Self, final
 
+import numpy as np
+
 from qsim.batch import Arrays, Memory, Support, Vectors
 from qsim.datasets import Shards
 from qsim.datasets.block import Block
@@ -12,10 +14,9 @@ from qsim.methods.sampling import Sampling, WithReplacement, check_batch
 from qsim.objectives import Objective
 from qsim.options import number, option, whole
 from qsim.problem import Problem
+from qsim.shrinkage import GlobalScale, Shrinkage
 from qsim.steps import Step, check_step
-from qsim.weights import Replica, Weights
-
-_SMALLEST = 2.0**-20  # c is multiplied in below this: float32 holds the numbers long before they overflow
+from qsim.weights import Weights
 
 
 @final
@@ -28,11 +29,15 @@ class LocalSGD(Method):
     (local SGD); with steps=1 it is `SGD`. The regulariser's part of u_H, (1 - a l2)^H w, is known to the server and
     left out, so that what is sent stays in the coordinates of the worker's rows.
 
+    With one worker and no compressor, a round is `steps` steps of plain SGD. Logistic regression does all steps of a
+    round in one kernel.
+
     The step a = step(t) is that of the round t. A round costs a worker O(non-zeros of its batches + support). Workers
     with different data drift apart over the steps: with constant steps the limit is off by O(a (H - 1)) on skewed
     shards.
 
     batch: rows of each local step; None for all of them.
+    shrinkage: how the local steps apply l2 (`qsim.shrinkage`): it changes the rounding and the time, not the method.
 
     Source: McMahan et al., "Communication-efficient learning of deep networks from decentralized data", AISTATS 2017;
     Stich, "Local SGD converges fast and communicates little", ICLR 2019; compressed differences: Reisizadeh et al.,
@@ -50,12 +55,15 @@ class LocalSGD(Method):
     batch: int | None = 1
     sampling: Sampling = WithReplacement()
     server_step: float = 1.0
+    shrinkage: Shrinkage = GlobalScale()
 
     def __post_init__(self) -> None:
         check_step(self.step, given=True)
         whole("steps", self.steps, least=1)
         check_batch(self.batch, self.sampling)
         number("server_step", self.server_step, above=0)
+        if not isinstance(self.shrinkage, Shrinkage):
+            raise TypeError(f"shrinkage must be one of qsim.shrinkage, such as GlobalScale(), found {self.shrinkage!r}")
 
     def memory(self, block: Block, support: Support) -> Memory:
         return Memory(support, self.sampling.memory(block) if self.batch else {})
@@ -72,33 +80,24 @@ class LocalSGD(Method):
         return self
 
     def work(self, task: Task, objective: Objective, block: Block, memory: Memory) -> Vectors:
-        """Keep u_h as c (w - s), c = (1 - a l2)^h: one number shrinks all, and s changes where rows are."""
-        w, step = task.weights, self.step(task.round)
-        shrink, scale, vector = self._shrink(step, objective), w.scale, w.vector
-        moved = Memory.zeros(block.support, "moved")
-        for h in range(self.steps):
-            rows = block.all_rows()
-            if self.batch is not None:
-                place = task.round * self.steps + h
-                rows = self.sampling.draw(block, self.batch, place, memory.arrays, task.key)
-            if scale < _SMALLEST:
-                vector, moved.arrays["moved"][:] = vector * vector.dtype.type(scale), moved.arrays["moved"] * scale
-                scale = 1.0
-            here = Replica(vector, scale, moved.arrays["moved"])
-            scale *= shrink
-            moved.add("moved", objective.update(block, rows, here, step / scale))
-        vectors = moved.vectors("moved")
-        return vectors.scaled(scale) if scale != 1.0 else vectors
+        step = self.step(task.round)
+        _shrink(step, objective)
+        rows = block.all_rows()
+        if self.batch is not None:
+            rows = self.sampling.draw(block, self.steps * self.batch, task.round, memory.arrays, task.key)
+        return objective.walk(block, rows, self.batch, task.weights, np.full(self.steps, step), self.shrinkage)
 
     def round(self, w: Weights, state: Arrays, exchange: Exchange) -> None:
-        shrink = self._shrink(self.step(exchange.round), exchange.objective) ** self.steps
+        shrink = _shrink(self.step(exchange.round), exchange.objective) ** self.steps
         total = exchange("local", w).vector
         if shrink != 1.0:
             w.shrink(shrink)
         w.subtract(total.scaled(self.server_step) if self.server_step != 1.0 else total)
 
-    def _shrink(self, step: float, objective: Objective) -> float:
-        shrink = 1.0 - step * objective.l2
-        if shrink <= 0.0:
-            raise ValueError(f"step * l2 = {step * objective.l2:g}: it must stay below 1; take a smaller step")
-        return shrink
+
+def _shrink(step: float, objective: Objective) -> float:
+    """Return what a step multiplies the weights by."""
+    shrink = 1.0 - step * objective.l2
+    if shrink <= 0.0:
+        raise ValueError(f"step * l2 = {step * objective.l2:g}: it must stay below 1; take a smaller step")
+    return shrink

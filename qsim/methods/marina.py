@@ -7,6 +7,7 @@ from math import sqrt
 from typing import Self, final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from qsim.batch import Arrays, Memory, Support, Vectors
 from qsim.datasets.block import Block
@@ -28,8 +29,10 @@ class MARINA(Method):
     says but for constants, also for nonconvex F.
 
     The first round and, by the server's coin, a share p of the others send full gradients as dense float32: what a
-    synchronisation costs is counted as such. A worker keeps its last full gradient, on its support, so a round costs
-    one gradient and O(support); the server's step costs O(n).
+    synchronisation costs is counted as such. A worker keeps the last gradient of which the server has heard, on its
+    support, so a round costs one gradient and O(support); the server's step costs O(n). Where only some take part, or
+    a message is dropped, the others' share of g stays as it is: the mean difference counts with the share of those that
+    arrived.
 
     Without p: the share at which synchronisations cost about as many numbers as compressed rounds, 1/(1 + omega).
     Without a step: a = 1 / (L + Lt sqrt(r)), r = (1 - p) s/p, s = omega/W (`Problem.spread`), Lt^2 the mean of L_i^2;
@@ -90,13 +93,17 @@ class MARINA(Method):
         return {"estimate": np.zeros_like(w.vector)}
 
     def memory(self, block: Block, support: Support) -> Memory:
-        return Memory.zeros(block.support, "gradient")
+        return Memory.zeros(block.support, "gradient", "newest")
 
     def work(self, task: Task, objective: Objective, block: Block, memory: Memory) -> Vectors:
         gradient = objective.update(block, block.all_rows(), task.weights, 1.0)
         sent = gradient if task.name == "full" else memory.less(gradient, "gradient")
-        memory.arrays["gradient"][:] = gradient.value
+        memory.arrays["newest"][:] = gradient.value
         return sent
+
+    def settle(self, task: Task, block: Block, memory: Memory, arrived: Vectors, delivered: NDArray[np.bool_]) -> None:
+        known = np.repeat(delivered, np.diff(memory.support.offsets))
+        np.copyto(memory.arrays["gradient"], memory.arrays["newest"], where=known)
 
     def round(self, w: Weights, state: Arrays, exchange: Exchange) -> None:
         assert self.step is not None
@@ -106,6 +113,7 @@ class MARINA(Method):
             estimate[:] = 0.0
             exchange("full", w, exact="float32").vector.add_to(estimate)
         else:
-            exchange("difference", w).vector.add_to(estimate)
+            received = exchange("difference", w)
+            received.vector.add_to(estimate, received.share)
         exchange.objective.regularise(w, step)
         w.move(-step * estimate)

@@ -7,6 +7,7 @@ from math import sqrt
 from typing import Self, final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from qsim.batch import Arrays, Memory, Support, Vectors
 from qsim.compressors import Scaled
@@ -44,9 +45,9 @@ class _Shifted(Method):
 
     def _gradient(self, task: Task, objective: Objective, block: Block, memory: Memory) -> Vectors:
         """Return the gradients of the loss over the rows of this round."""
-        return objective.update(block, self._rows(task, block, memory), task.weights, 1.0)
+        return objective.update(block, self.reads(task, block, memory), task.weights, 1.0)
 
-    def _rows(self, task: Task, block: Block, memory: Memory) -> Rows:
+    def reads(self, task: Task, block: Block, memory: Memory) -> Rows:
         if self.batch is None:
             return block.all_rows()
         return self.sampling.draw(block, self.batch, task.round, memory.arrays, task.key)
@@ -123,7 +124,7 @@ class DIANA(_Shifted):
     def work(self, task: Task, objective: Objective, block: Block, memory: Memory) -> Vectors:
         return memory.less(self._gradient(task, objective, block, memory), "shift")
 
-    def settle(self, task: Task, block: Block, memory: Memory, arrived: Vectors) -> None:
+    def settle(self, task: Task, block: Block, memory: Memory, arrived: Vectors, delivered: NDArray[np.bool_]) -> None:
         assert self.shift is not None
         memory.add("shift", arrived, self.shift)
 
@@ -234,7 +235,7 @@ class EF21(_Shifted):
         memory.arrays["started"][:] = True
         return memory.less(memory.vectors("momentum"), "shift")
 
-    def settle(self, task: Task, block: Block, memory: Memory, arrived: Vectors) -> None:
+    def settle(self, task: Task, block: Block, memory: Memory, arrived: Vectors, delivered: NDArray[np.bool_]) -> None:
         memory.add("shift", arrived)
 
     def round(self, w: Weights, state: Arrays, exchange: Exchange) -> None:

@@ -10,7 +10,7 @@ from qsim.batch import Arrays, Memory, Support, Vectors
 from qsim.compressors import Sign
 from qsim.compressors.signs import TIE
 from qsim.datasets import Shards
-from qsim.datasets.block import Block
+from qsim.datasets.block import Block, Rows
 from qsim.methods.base import Exchange, Method, Task
 from qsim.methods.sampling import Sampling, WithReplacement, check_batch
 from qsim.objectives import Objective
@@ -66,11 +66,13 @@ class SignSGD(Method):
     def rows_per_round(self, shards: Shards) -> float:
         return self.batch or super().rows_per_round(shards)
 
+    def reads(self, task: Task, block: Block, memory: Memory) -> Rows:
+        if self.batch is None:
+            return block.all_rows()
+        return self.sampling.draw(block, self.batch, task.round, memory.arrays, task.key)
+
     def work(self, task: Task, objective: Objective, block: Block, memory: Memory) -> Vectors:
-        rows = block.all_rows()
-        if self.batch is not None:
-            rows = self.sampling.draw(block, self.batch, task.round, memory.arrays, task.key)
-        return objective.update(block, rows, task.weights, 1.0)
+        return objective.update(block, self.reads(task, block, memory), task.weights, 1.0)
 
     def round(self, w: Weights, state: Arrays, exchange: Exchange) -> None:
         step = self.step(exchange.round)

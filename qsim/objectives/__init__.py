@@ -1,14 +1,19 @@
 """Objectives: what is minimised. Values and gradients in float64 for the driver, in float32 for the workers."""
 
 from qsim.objectives.base import NoOptimumError, Objective, Optimum
-from qsim.objectives.linear import LinearModel
+from qsim.objectives.linear import LinearModel, MarginModel
 from qsim.objectives.logistic import LogisticRegression
+from qsim.objectives.mean import MeanLoss
+from qsim.objectives.multinomial import MultinomialLogistic
 from qsim.objectives.others import LeastSquares, NonconvexLogistic
 
 __all__ = [
     "LeastSquares",
     "LinearModel",
     "LogisticRegression",
+    "MarginModel",
+    "MeanLoss",
+    "MultinomialLogistic",
     "NoOptimumError",
     "NonconvexLogistic",
     "Objective",

@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from qsim.batch import Vectors
-from qsim.datasets import Dataset, Shards
+from qsim.batch import Memory, Vectors
+from qsim.datasets import DataError, Dataset, Shards
 from qsim.datasets.block import Block, Rows
+from qsim.datasets.dataset import Kind
+from qsim.shrinkage import GlobalScale, Shrinkage
 from qsim.weights import Replica, Weights
+
+_KINDS: dict[Kind, str] = {
+    "signs": "the signs -1 and +1",
+    "classes": "classes 0, 1, 2, ...",
+    "targets": "targets (any numbers)",
+}
+_ADVICE: dict[Kind, str] = {
+    "signs": "for these there are LogisticRegression(l2=...) and LeastSquares(l2=...)",
+    "classes": "for these there is MultinomialLogistic(l2=..., classes=...); one class against the others are signs",
+    "targets": "for these there is LeastSquares(l2=...)",
+}
 
 
 class NoOptimumError(ValueError):
@@ -30,44 +43,65 @@ class Optimum:
 class Objective(ABC):
     """F(w) = (1/n) sum_i loss_i(w) + r(w) over the n rows of a data set, r the regulariser: (l2/2) ||w||^2 here.
 
+    w holds `width` weights for each feature of the design, weight c of feature j as number j * width + c.
+
     The driver computes in float64. Workers compute the loss of their rows, without r, in the precision of the weights
     that they are given: float32, or float64 in an exact exchange.
     """
 
     l2: float
 
-    @abstractmethod
+    takes: tuple[Kind, ...] = ("signs",)
+    """The kinds of labels that it is made for; see `Dataset`."""
+
+    @property
+    def width(self) -> int:
+        """How many weights a feature has."""
+        return 1
+
     def design(self, data: Dataset) -> Dataset:
-        """Return the data set whose rows meet the weights, with an intercept's column if there is one."""
+        """Return the data set whose rows meet the weights, with an intercept's column if there is one.
+
+        Raises DataError for labels that the objective does not take.
+        """
+        if data.kind not in self.takes:
+            own = (
+                "" if type(self).__module__.startswith("qsim.") else f'; or say in its class: takes = ("{data.kind}",)'
+            )
+            raise DataError(
+                f"{self!r} takes {' or '.join(map(_KINDS.__getitem__, self.takes))}, but the labels of {data!r} are"
+                f" {_KINDS[data.kind]}; {_ADVICE[data.kind]}{own}"
+            )
+        return data
 
     @abstractmethod
     def value_and_gradient(self, w: NDArray[np.float64], data: Dataset) -> tuple[float, NDArray[np.float64]]:
         """Return F(w) and its gradient, in one pass over the margins, in float64."""
 
     @abstractmethod
-    def error_rate(self, w: NDArray[np.float64], data: Dataset) -> float:
-        """Return the share of rows that are predicted wrongly."""
+    def error(self, w: NDArray[np.float64], data: Dataset) -> float:
+        """Return what is called the error on data: the share of rows predicted wrongly; of targets, the mean square."""
 
-    @abstractmethod
     def smoothness(self, data: Dataset) -> float:
-        """Return L, with ||grad F(u) - grad F(w)|| <= L ||u - w||."""
+        """Return L, with ||grad F(u) - grad F(w)|| <= L ||u - w||. Raises ValueError if none is stated."""
+        raise ValueError(f"{self!r} states no smoothness L, so no step follows from theory: give the step")
 
-    @abstractmethod
     def smoothnesses(self, shards: Shards) -> NDArray[np.float64]:
         """Return L_i for every worker: as `smoothness`, of its own rows. A worker without rows has that of r alone."""
+        raise ValueError(f"{self!r} states no smoothness L_i of workers, so no step follows from theory: give the step")
 
     def row_smoothness(self, shards: Shards) -> float:
         """Return the largest L of the loss of a single row, with r: at least every L_i, as those are means of rows."""
-        rows = Shards(shards.dataset, shards.order, np.arange(shards.dataset.rows + 1))  # a worker for every row
+        rows = replace(shards, offsets=np.arange(shards.dataset.rows + 1))  # a worker for every row
         return float(self.smoothnesses(rows).max())
 
     def strong_convexity(self, data: Dataset) -> float:
         """Return mu >= 0, with F(u) >= F(w) + <grad F(w), u - w> + (mu/2) ||u - w||^2: at least l2."""
         return self.l2
 
-    @abstractmethod
     def optimum(self, data: Dataset) -> Optimum:
         """Return the minimiser, from the disk if it was found before. Raises NoOptimumError if it is not found."""
+        raise NoOptimumError(f"{self!r} knows no way to its minimum: run with simulate(..., optimum=False)")
 
     @abstractmethod
     def update(self, block: Block, rows: Rows, weights: Replica, step: float) -> Vectors:
@@ -80,9 +114,35 @@ class Objective(ABC):
     def losses(self, block: Block, rows: Rows, weights: Replica) -> Vectors:
         """Return for each worker the mean loss of its rows, as a vector of length 1; 0 for a worker without rows."""
 
-    @abstractmethod
     def curved(self, block: Block, rows: Rows, weights: Replica, direction: NDArray[np.floating]) -> Vectors:
         """Return for each worker the mean Hessian of the loss over its rows (without r) times a direction."""
+        raise NotImplementedError(f"{self!r} has no product with its Hessian, so NewtonCG cannot be used; LBFGS can")
+
+    def walk(
+        self,
+        block: Block,
+        rows: Rows,
+        batch: int | None,
+        weights: Replica,
+        steps: NDArray[np.float64],
+        shrinkage: Shrinkage,
+    ) -> Vectors:
+        """Have every worker do steps of SGD of its own; return what its rows did to its weights, on its support.
+
+        u_0 = w, u_{h+1} = (1 - a_h l2) u_h - a_h g(u_h), with a_h = steps[h] and g the mean gradient over the worker's
+        next `batch` rows (None: all its rows, in every step). Returned is prod_h (1 - a_h l2) w - u_H.
+
+        Raises ValueError for a shrinkage other than `GlobalScale`, unless the objective has kernels for it.
+        """
+        if not isinstance(shrinkage, GlobalScale):
+            raise ValueError(f"{type(self).__name__} walks with shrinkage=qsim.shrinkage.GlobalScale() only")
+        moved, scale = Memory.zeros(block.support, "moved"), weights.scale
+        for h, step in enumerate(steps.tolist()):  # u_h = scale (w - moved)
+            here = Replica(weights.vector, scale, moved.arrays["moved"])
+            scale *= 1.0 - step * self.l2
+            moved.add("moved", self.update(block, rows.step(h, batch) if batch else rows, here, step / scale))
+        vectors = moved.vectors("moved")
+        return vectors.scaled(scale) if scale != 1.0 else vectors
 
     def value(self, w: NDArray[np.float64], data: Dataset) -> float:
         """Return F(w)."""

@@ -1,4 +1,4 @@
-"""Objectives over linear models: a loss of the margin <x, w> and the label of each row."""
+"""Objectives over linear models: a loss of the margins <x, w> and the label of each row."""
 
 from __future__ import annotations
 
@@ -19,63 +19,40 @@ from qsim.weights import Replica
 
 _TOLERANCE = 1e-10
 _CACHE_VERSION = 2
+_MANY = 2000  # columns: their smallest eigenvalue takes a second, and grows with the cube
 
 Margins = NDArray[np.floating]
 
 
-class LinearModel(Objective):
-    """F(w) = (1/n) sum_i loss(<x_i, w>, y_i) + (l2/2) ||w||^2.
+class MarginModel(Objective):
+    """F(w) = (1/n) sum_i loss(z_i, y_i) + (l2/2) ||w||^2, z_i the margins of row x_i: <x_i, w_c> for c = 1, ..., width.
 
-    An objective of your own is an `@option` with four methods, in plain NumPy, of margins and labels of equal shape:
-
-    >>> import numpy as np, qsim
-    >>> @qsim.option
-    ... class SquaredHinge(qsim.objectives.LinearModel):
-    ...     l2: float
-    ...     def loss(self, margins, labels):
-    ...         return 0.5 * np.maximum(0, 1 - labels * margins) ** 2
-    ...     def slope(self, margins, labels):
-    ...         return -labels * np.maximum(0, 1 - labels * margins)
-    ...     def curvature(self, margins, labels):
-    ...         return (labels * margins < 1).astype(margins.dtype)
-    ...     def most_curved(self):
-    ...         return 1.0
-    >>> data = qsim.datasets.load("spark_sample")
-    >>> float(SquaredHinge(l2=0.1).value(np.zeros(16), data))
-    0.5
+    Margins are an array of shape (rows,), or (rows, width) if there is more than one weight a feature.
     """
 
     @abstractmethod
-    def loss(self, margins: Margins, labels: NDArray[Any]) -> Margins:
-        """Return the loss of every row."""
+    def loss(self, margins: Margins, labels: NDArray[Any]) -> NDArray[np.floating]:
+        """Return the loss of every row, shape (rows,)."""
 
     @abstractmethod
     def slope(self, margins: Margins, labels: NDArray[Any]) -> Margins:
-        """Return the derivative of the loss in the margin, of every row."""
+        """Return the derivative of the loss in the margins, of every row."""
 
     @abstractmethod
-    def curvature(self, margins: Margins, labels: NDArray[Any]) -> Margins:
-        """Return the second derivative of the loss in the margin, of every row."""
+    def bent(self, margins: Margins, along: Margins, labels: NDArray[Any]) -> Margins:
+        """Return the second derivative of the loss in the margins times a change of them, of every row."""
 
     @abstractmethod
     def most_curved(self) -> float:
-        """Return a bound on the curvature, whatever the margin."""
-
-    def design(self, data: Dataset) -> Dataset:
-        return data
+        """Return a bound on the largest eigenvalue of the second derivative, whatever the margins."""
 
     def value_and_gradient(self, w: NDArray[np.float64], data: Dataset) -> tuple[float, NDArray[np.float64]]:
-        """Return F(w) and its gradient: w has shape (features,) of the design."""
+        """Return F(w) and its gradient: w has shape (features * width,), of the features of the design."""
         data = self.design(data)
-        margin = margins_of(data, w)
+        margin = margins_of(data, w, self.width)
         penalty, slope = self.regulariser(np.asarray(w, np.float64))
         value = float(self.loss(margin, data.labels).sum()) / data.rows + penalty
         return value, back(data, self.slope(margin, data.labels) / data.rows) + slope
-
-    def error_rate(self, w: NDArray[np.float64], data: Dataset) -> float:
-        """Return the share of rows with y <x, w> <= 0: a margin of zero predicts nothing, and counts as wrong."""
-        data = self.design(data)
-        return float(np.mean(margins_of(data, w) * data.labels <= 0))
 
     def smoothness(self, data: Dataset) -> float:
         """Return L = l2 + most_curved lambda_max(X^T X) / n, an upper bound to within 1e-6 relative."""
@@ -106,9 +83,9 @@ class LinearModel(Objective):
         return Vectors(1, np.arange(block.workers + 1), None, value)
 
     def curved(self, block: Block, rows: Rows, weights: Replica, direction: NDArray[np.floating]) -> Vectors:
-        along = block.margins(rows, Replica(direction))
-        along *= self.curvature(block.margins(rows, weights), block.labels[rows.index])
-        return block.spread(rows, self._mean(along, rows, 1.0))
+        here, along = block.margins(rows, weights), block.margins(rows, Replica(direction))
+        bent = self.bent(here, along, block.labels[rows.index])
+        return block.spread(rows, self._mean(np.ascontiguousarray(bent, along.dtype), rows, 1.0))
 
     def optimum(self, data: Dataset) -> Optimum:
         """Return the minimiser to ||grad F|| <= 1e-10, cached on disk under the data's digest.
@@ -140,8 +117,9 @@ class LinearModel(Objective):
     def _mean(self, numbers: Margins, rows: Rows, step: float) -> Margins:
         """Return numbers of rows times step / (how many rows their worker has)."""
         counts = np.diff(rows.offsets)
-        with np.errstate(over="ignore"):  # an infinite step is refused where the update is compressed
-            numbers *= np.repeat((step / np.maximum(counts, 1)).astype(numbers.dtype), counts)
+        with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused where it is compressed
+            factor = np.repeat((step / np.maximum(counts, 1)).astype(numbers.dtype), counts)
+            numbers *= factor if numbers.ndim == 1 else factor[:, None]
         return numbers
 
     def _path(self, data: Dataset) -> Path | None:
@@ -174,11 +152,10 @@ class LinearModel(Objective):
         from scipy.optimize import minimize
         from scipy.sparse.linalg import cg
 
-        design = self.design(data)
-        matrix = design.to_scipy().astype(np.float64)
+        n = self.design(data).features * self.width
         near = minimize(
             self.value_and_gradient,
-            np.zeros(design.features),
+            np.zeros(n),
             args=(data,),
             jac=True,
             method="L-BFGS-B",
@@ -188,9 +165,8 @@ class LinearModel(Objective):
         for _ in range(50):
             if found.gradient_norm <= _TOLERANCE:
                 return found
-            curvature = self.curvature(matrix @ found.weights, design.labels) / design.rows
-            hessian = product_with(matrix, curvature, self.l2)
-            direction, _ = cg(hessian, -self.gradient(found.weights, data), rtol=1e-4, maxiter=10 * design.features)
+            hessian = self._hessian(found.weights, data)
+            direction, _ = cg(hessian, -self.gradient(found.weights, data), rtol=1e-4, maxiter=10 * n)
             better = self._line(found, direction, data)
             if better is None:
                 break
@@ -199,6 +175,19 @@ class LinearModel(Objective):
             f"no minimum of {self!r} was found on {data!r}: the gradient norm stays at {found.gradient_norm:.1e},"
             f" above {_TOLERANCE:.0e}. Use a larger l2, or run without the optimum: simulate(..., optimum=False)"
         )
+
+    def _hessian(self, w: NDArray[np.float64], data: Dataset) -> Any:
+        """Return the Hessian of F at w, as products with vectors."""
+        from scipy.sparse.linalg import LinearOperator
+
+        design = self.design(data)
+        here = margins_of(design, w, self.width)
+
+        def product(v: NDArray[np.float64]) -> Any:
+            bent = self.bent(here, margins_of(design, v.ravel(), self.width), design.labels)
+            return back(design, bent / design.rows) + self.regularised(w, v.ravel())
+
+        return LinearOperator((w.size,) * 2, matvec=product, dtype=np.float64)
 
     def _line(self, found: Optimum, direction: NDArray[np.float64], data: Dataset) -> Optimum | None:
         """Halve a Newton step until the gradient norm falls."""
@@ -209,40 +198,91 @@ class LinearModel(Objective):
         return None
 
 
-def margins_of(data: Dataset, w: Any) -> NDArray[np.float64]:
-    """Return <x_i, w> for every row, in float64. Raises ValueError if w has the wrong shape."""
-    from qsim.kernels.csr import margins
+class LinearModel(MarginModel):
+    """F(w) = (1/n) sum_i loss(<x_i, w>, y_i) + (l2/2) ||w||^2: one margin a row.
 
+    An objective of your own is an `@option` with four methods, in plain NumPy, of margins and labels of equal shape:
+
+    >>> import numpy as np, qsim
+    >>> @qsim.option
+    ... class SquaredHinge(qsim.objectives.LinearModel):
+    ...     l2: float
+    ...     def loss(self, margins, labels):
+    ...         return 0.5 * np.maximum(0, 1 - labels * margins) ** 2
+    ...     def slope(self, margins, labels):
+    ...         return -labels * np.maximum(0, 1 - labels * margins)
+    ...     def curvature(self, margins, labels):
+    ...         return (labels * margins < 1).astype(margins.dtype)
+    ...     def most_curved(self):
+    ...         return 1.0
+    >>> data = qsim.datasets.load("spark_sample")
+    >>> float(SquaredHinge(l2=0.1).value(np.zeros(16), data))
+    0.5
+
+    Labels are the signs -1 and +1 unless `takes` says otherwise: takes = ("targets",) for regression.
+    """
+
+    @abstractmethod
+    def curvature(self, margins: Margins, labels: NDArray[Any]) -> Margins:
+        """Return the second derivative of the loss in the margin, of every row."""
+
+    def bent(self, margins: Margins, along: Margins, labels: NDArray[Any]) -> Margins:
+        return along * self.curvature(margins, labels)
+
+    def error(self, w: NDArray[np.float64], data: Dataset) -> float:
+        """Return the share of rows with y <x, w> <= 0: a margin of zero predicts nothing, and counts as wrong.
+
+        Of targets, the mean of (<x, w> - y)^2.
+        """
+        data = self.design(data)
+        margin = margins_of(data, w)
+        if data.kind == "targets":
+            return float(np.mean((margin - data.labels) ** 2))
+        return float(np.mean(margin * data.labels <= 0))
+
+
+def margins_of(data: Dataset, w: Any, width: int = 1) -> NDArray[np.float64]:
+    """Return the margins of every row, in float64, shape (rows,) or (rows, width).
+
+    Raises ValueError if w has the wrong shape.
+    """
     weights = np.ascontiguousarray(w, np.float64)
-    if weights.shape != (data.features,):
-        raise ValueError(f"w must have shape ({data.features},) for {data!r}, found {weights.shape}")
-    out = np.empty(data.rows)
-    margins(data.indptr, data.indices.view(f"u{data.indices.itemsize}"), data.values, None, weights, out)
+    if weights.shape != (data.features * width,):
+        raise ValueError(f"w must have shape ({data.features * width},) for {data!r}, found {weights.shape}")
+    columns = data.indices.view(f"u{data.indices.itemsize}")
+    if width == 1:
+        from qsim.kernels.csr import margins
+
+        out = np.empty(data.rows)
+        margins(data.indptr, columns, data.values, None, weights, out)
+    else:
+        from qsim.kernels.wide import wide_margins
+
+        out = np.empty((data.rows, width))
+        wide_margins(data.indptr, columns, data.values, None, weights, out)
     return out
 
 
 def back(data: Dataset, slopes: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return X^T slopes, in float64."""
-    from qsim.kernels.csr import scatter
+    """Return X^T slopes, in float64, for slopes of the shape of margins: one number for each weight."""
+    columns = data.indices.view(f"u{data.indices.itemsize}")
+    out = np.zeros(data.features * (slopes.size // data.rows))
+    if slopes.ndim == 1:
+        from qsim.kernels.csr import scatter
 
-    out = np.zeros(data.features)
-    scatter(data.indptr, data.indices.view(f"u{data.indices.itemsize}"), data.values, slopes, out)
+        scatter(data.indptr, columns, data.values, slopes, out)
+    else:
+        from qsim.kernels.wide import wide_scatter_support
+
+        whole, every = np.array([0, data.rows]), np.arange(data.rows)
+        support = np.array([0, data.features])
+        wide_scatter_support(data.indptr, columns, data.values, every, whole, slopes, support, out)
     return out
-
-
-def product_with(matrix: Any, curvature: NDArray[np.float64], l2: float) -> Any:
-    """Return X^T diag(curvature) X + l2 I, as products with vectors."""
-    from scipy.sparse.linalg import LinearOperator
-
-    def product(v: NDArray[np.float64]) -> Any:
-        return matrix.T @ (curvature * (matrix @ v)) + l2 * v
-
-    return LinearOperator((matrix.shape[1],) * 2, matvec=product, dtype=np.float64)
 
 
 def _largest_eigenvalue(matrix: Any) -> float:
     """Return lambda_max(X^T X), an upper bound to within 1e-6 relative."""
-    from scipy.sparse.linalg import eigsh
+    from scipy.sparse.linalg import LinearOperator, eigsh
 
     matrix = matrix.astype(np.float64)
     small = matrix if matrix.shape[1] <= matrix.shape[0] else matrix.T.tocsr()
@@ -251,6 +291,14 @@ def _largest_eigenvalue(matrix: Any) -> float:
     if small.shape[1] < 3:  # too small for Lanczos
         return float(np.linalg.norm(small.toarray(), 2)) ** 2
     start = np.random.default_rng(0).standard_normal(small.shape[1])  # orthogonal to no eigenvector
-    gram = product_with(small, np.ones(small.shape[0]), 0.0)
+    gram = LinearOperator((small.shape[1],) * 2, matvec=lambda v: small.T @ (small @ v), dtype=np.float64)
     (largest,) = eigsh(gram, k=1, which="LA", tol=1e-9, v0=start, return_eigenvectors=False)
     return float(largest) * (1 + 1e-7)
+
+
+def smallest_eigenvalue(matrix: Any) -> float:
+    """Return lambda_min(X^T X), to within 1e-14 of the largest; 0 for more columns than rows, and for many columns."""
+    if matrix.shape[1] > min(matrix.shape[0], _MANY):
+        return 0.0
+    matrix = matrix.astype(np.float64)
+    return max(0.0, float(np.linalg.eigvalsh((matrix.T @ matrix).toarray())[0]))

@@ -7,11 +7,13 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
+from qsim.batch import Vectors
 from qsim.datasets import Dataset
 from qsim.datasets.block import Block, Rows
 from qsim.objectives.base import NoOptimumError, Optimum
 from qsim.objectives.linear import LinearModel, Margins
 from qsim.options import number, option
+from qsim.shrinkage import Shrinkage
 from qsim.weights import Replica
 
 
@@ -42,6 +44,18 @@ class Logistic(LinearModel):
     def most_curved(self) -> float:
         """Return 1/4, the curvature at a margin of zero."""
         return 0.25
+
+    def walk(
+        self,
+        block: Block,
+        rows: Rows,
+        batch: int | None,
+        weights: Replica,
+        steps: NDArray[np.float64],
+        shrinkage: Shrinkage,
+    ) -> Vectors:
+        """Have every worker do steps of SGD, all in one kernel."""
+        return block.walk(rows, batch, weights, steps, self.l2, shrinkage.kernel)
 
     def _slopes(self, block: Block, rows: Rows, weights: Replica) -> Margins:
         from qsim.kernels.csr import logistic_slopes
@@ -74,6 +88,7 @@ class LogisticRegression(Logistic):
         number("l2", self.l2, least=0)
 
     def design(self, data: Dataset) -> Dataset:
+        data = super().design(data)
         return data.with_intercept() if self.intercept else data
 
     def _solve(self, data: Dataset) -> Optimum:

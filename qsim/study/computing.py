@@ -110,4 +110,4 @@ def _kind(run: Run) -> str:
     """Return what decides which kernels a run needs, and for which types of numbers."""
     data = run.load()
     parts: list[Any] = [run.objective, run.method, run.compressor, run.codec, run.downlink, run.start, run.weighting]
-    return repr([*parts, run.test is None, str(data.indices.dtype), data.values is None, data.features])
+    return repr([*parts, run.test is None, str(data.indices.dtype), data.values is None, data.kind, data.features])

@@ -90,7 +90,8 @@ class Results:
     ) -> Band:
         """Return the mean over seeds with its band at points of an axis, each seed put on the same ones (`resample`).
 
-        axis: what never falls: "round", "passes", "bits_up", "bits_down", "bits", "nonzeros". log: it is logarithmic.
+        axis: what never falls: "round", "passes", "bits_up", "bits_down", "bits", "nonzeros", and "seconds" where the
+            runs have a network. log: it is logarithmic.
         minus: the difference to another curve, or (of a logarithmic quantity) the ratio, seed by seed.
 
         Nothing is known beyond the end of the shortest seed, so there the band ends.
@@ -169,7 +170,9 @@ class Results:
 
         parts = []
         for curve in self.curves:
-            for on in (On("round", (*CUMULATIVE, *EVALUATION), log=False), *others):
+            timed = all("seconds" in trace.columns for trace in self.traces[curve])
+            quantities = (*CUMULATIVE, *(("seconds",) if timed else ()), *EVALUATION)
+            for on in (On("round", quantities, log=False), *others):
                 columns: dict[str, Any] = {"curve": curve, "axis": on.axis, "seeds": len(self.traces[curve])}
                 columns["round"] = self.band(curve, "round", axis=on.axis, log=on.log).mean
                 if on.axis != "round":
@@ -177,7 +180,7 @@ class Results:
                 for quantity in on.quantities:
                     found = self.band(curve, quantity, axis=on.axis, log=on.log)
                     if np.isfinite(found.mean).any():
-                        name = f"cumulative_{quantity}" if quantity in CUMULATIVE else quantity
+                        name = f"cumulative_{quantity}" if quantity in (*CUMULATIVE, "seconds") else quantity
                         columns |= {name: found.mean, f"{name}_low": found.low, f"{name}_high": found.high}
                 parts.append(pd.DataFrame(columns))
         return pd.concat(parts, ignore_index=True)

@@ -7,6 +7,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -18,7 +19,7 @@ from qsim.datasets import Dirichlet, Synthetic
 from qsim.datasets.block import Block
 from qsim.engines import Engine, Serial, Session
 from qsim.keys import Key
-from qsim.methods import SGD, Exchange, GradientDescent, Method, Passes, Task
+from qsim.methods import MARINA, SGD, Exchange, GradientDescent, Method, Passes, Task
 from qsim.objectives import LogisticRegression, Objective
 from qsim.options import option
 from qsim.steps import Constant
@@ -32,9 +33,10 @@ _WORKERS, _FEATURES = 9, 60
 def check_engine(engine: Engine) -> Report:
     """Check that an engine keeps the promises that all engines make, against `Serial(block=1)`.
 
-    Same bits, for stateless and stateful, dense and sparse, shipped and user-defined parts; what workers keep survives
-    a snapshot, a restore into a new session and into another engine; processes that are killed are replaced, to the
-    same bits; an exception in a worker arrives with its worker and round; closing leaves no process.
+    Same bits, for stateless and stateful, dense and sparse, shipped and user-defined parts, and where messages are
+    dropped; what workers keep survives a snapshot, a restore into a new session and into another engine; processes that
+    are killed are replaced, to the same bits; an exception in a worker arrives with its worker and round; closing
+    leaves no process.
 
     >>> import qsim
     >>> qsim.testing.check_engine(qsim.engines.Serial(block=2, threads=2)).good
@@ -104,6 +106,11 @@ def _jobs() -> Iterator[tuple[str, Job]]:
     yield "Identity, full batch", _job(Identity(), GradientDescent(Constant(0.5)))
     yield "error feedback", _job(ErrorFeedback(Scaled(QSGD(2))))
     yield "a user's compressor", _job(_Users())
+    yield "dropped messages", _dropping()
+
+
+def _dropping() -> Job:
+    return replace(_job(ErrorFeedback(Scaled(QSGD(2))), MARINA(Constant(0.5), p=0.5)), drops=True)
 
 
 @option
@@ -123,8 +130,8 @@ def _order(t: int) -> Order:
     return Order(t, t % 2, "update" * (1 + t % 3), Replica(weights, 0.5 + 0.1 * t))
 
 
-def _run(session: Session, rounds: range) -> list[list[bytes]]:
-    """Return every worker's packet of every round, by worker."""
+def _run(session: Session, rounds: range, job: Job) -> list[list[bytes]]:
+    """Return every worker's packet of every round, by worker; of a job that drops, some are not delivered."""
     out = []
     for t in rounds:
         packets: list[bytes] = []
@@ -132,18 +139,20 @@ def _run(session: Session, rounds: range) -> list[list[bytes]]:
             assert reply.low == len(packets), f"worker {reply.low} replied after {len(packets)} workers"
             packets += [reply.header + reply.packets[row] for row in range(len(reply.packets))]
         out.append(packets)
+        if job.drops:
+            session.settle(_key().fold(t).generator().random(_WORKERS) < 0.6)
     return out
 
 
 def _expected(job: Job, rounds: range) -> list[list[bytes]]:
     with Serial(block=1).open(job) as session:
-        return _run(session, rounds)
+        return _run(session, rounds, job)
 
 
 def _same_bits(engine: Engine) -> str:
     for name, job in _jobs():
         with engine.open(job) as session:
-            if _run(session, range(6)) != _expected(job, range(6)):
+            if _run(session, range(6), job) != _expected(job, range(6)):
                 return f"other packets with {name}"
     return ""
 
@@ -152,42 +161,43 @@ def _state_survives(engine: Engine) -> str:
     for name, job in _jobs():
         expected = _expected(job, range(8))
         with engine.open(job) as session:
-            _run(session, range(4))
+            _run(session, range(4), job)
             saved = session.snapshot()
-            _run(session, range(4, 6))
+            _run(session, range(4, 6), job)
             session.restore(saved)
-            if _run(session, range(4, 8)) != expected[4:]:
+            if _run(session, range(4, 8), job) != expected[4:]:
                 return f"other packets after a restore in place, with {name}"
         with Serial(block=3).open(job) as session:
-            _run(session, range(4))
+            _run(session, range(4), job)
             serial = session.snapshot()
         for other, start in ((engine, saved), (Serial(block=2), saved), (engine, serial)):
             with other.open(job) as session:
                 session.restore(start)
-                if _run(session, range(4, 8)) != expected[4:]:
+                if _run(session, range(4, 8), job) != expected[4:]:
                     return f"other packets after a restore into {other!r}, with {name}"
     return ""
 
 
 def _killed_recover(engine: Engine) -> str:
-    job = _job(ErrorFeedback(Scaled(QSGD(2))))
+    job = _dropping()
     with engine.open(job) as session:
-        found = _run(session, range(2))
+        found = _run(session, range(2), job)
         for t in range(2, 6):
             victims = session.pids if t == 3 else session.pids[t % 2 :][:1]  # one, or all at once
             for victim in victims:
                 os.kill(victim, signal.SIGKILL)
             if t == 4:
                 session.snapshot()
-            found += _run(session, range(t, t + 1))
+            found += _run(session, range(t, t + 1), job)
     return "" if found == _expected(job, range(6)) else "other packets after a kill"
 
 
 def _errors_arrive(engine: Engine) -> str:
-    with engine.open(_job(_Failing())) as session:
-        _run(session, range(2))
+    job = _job(_Failing())
+    with engine.open(job) as session:
+        _run(session, range(2), job)
         try:
-            _run(session, range(2, 3))
+            _run(session, range(2, 3), job)
         except ZeroDivisionError as error:
             notes = " ".join(getattr(error, "__notes__", []))
             return "" if "worker 7, round 2" in notes else f"worker and round are not named, only {notes!r}"
@@ -195,10 +205,11 @@ def _errors_arrive(engine: Engine) -> str:
 
 
 def _closes_clean(engine: Engine) -> str:
-    with engine.open(_job(QSGD(2))) as session:
+    job = _job(QSGD(2))
+    with engine.open(job) as session:
         pids = session.pids
-        _run(session, range(1))
-    with suppress(ZeroDivisionError), engine.open(_job(QSGD(2))) as session:
+        _run(session, range(1), job)
+    with suppress(ZeroDivisionError), engine.open(job) as session:
         pids += session.pids
         raise ZeroDivisionError
     time.sleep(0.05)

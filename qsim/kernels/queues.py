@@ -1,0 +1,64 @@
+"""Queues: in which order messages are ready, and when a link has passed each of them."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qsim.kernels._jit import kernel
+
+_BITS = 11
+_DIGITS = 6  # of 11 bits, for 64
+
+
+@kernel
+def rising(word: NDArray[np.uint64], order: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the order in which the words rise, equal ones as they are in `order`: a radix sort.
+
+    The bits of floats of at least 0 rise as the floats do.
+    """
+    size, mask = word.size, np.uint64((1 << _BITS) - 1)
+    counts = np.zeros((_DIGITS, 1 << _BITS), np.int64)
+    for k in range(size):
+        left = word[k]
+        for digit in range(_DIGITS):
+            counts[digit, left & mask] += 1
+            left >>= np.uint64(_BITS)
+    here, there = word[order], np.empty(size, np.uint64)
+    now, then = order.copy(), np.empty(size, np.int64)
+    for digit in range(_DIGITS):
+        shift = np.uint64(digit * _BITS)
+        count = counts[digit]
+        if size and count[(here[0] >> shift) & mask] == size:
+            continue  # all have this digit
+        start = 0
+        for value in range(count.size):
+            start, count[value] = start + count[value], start
+        for k in range(size):
+            value = (here[k] >> shift) & mask
+            place = count[value]
+            count[value] = place + 1
+            there[place] = here[k]
+            then[place] = now[k]
+        here, there = there, here
+        now, then = then, now
+    return now
+
+
+@kernel
+def pass_one_by_one(
+    order: NDArray[np.int64],
+    ready: NDArray[np.float64],
+    takes: NDArray[np.float64],
+    share: float,
+    through: NDArray[np.float64],
+) -> None:
+    """Have a link pass messages in an order, message i not before ready[i], in share * takes[i] seconds.
+
+    through[i]: when it has, but not before ready[i] + takes[i], as the sender's own link must pass it, too.
+    """
+    free = 0.0
+    for k in range(order.size):
+        i = order[k]
+        free = max(free, ready[i]) + share * takes[i]
+        through[i] = max(free, ready[i] + takes[i])

@@ -1,0 +1,147 @@
+"""The virtual clock of a run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qsim.batch import Arrays
+from qsim.keys import Key, Purpose
+from qsim.network.delays import NoDelay, uniforms
+from qsim.network.network import Network
+from qsim.network.rules import WaitForAll
+
+PARTS = ("downlink", "compute", "encode", "uplink", "decode", "wait")
+"""What the time of a round is split into; the parts sum to it.
+
+The way is that of the worker whose message came last of those that were waited for. `uplink` is what its message was
+under way, the queue at the server included (without a server: what the collective took). `compute` and `encode` are the
+means over all that came in time, but at most what the last one took; what it took longer, and how long the server
+waited for nobody until a timeout, is `wait`: the price of stragglers.
+"""
+_WHOLE = ("round", "exchange", "worker", "nonzeros", "entries", "bytes")
+SCHEDULE = (*_WHOLE, "began", "computed", "encoded", "came", "end")
+"""The columns of a timeline: what each worker had to do, and when (seconds since the round began). Rounds count from 1.
+
+`came`: when its message was there, infinite if it was dropped. `end`: when the exchange was over, decoding included.
+"""
+
+
+@dataclass(frozen=True, eq=False)
+class Load:
+    """What some workers (`who`) have to do and to send in an exchange, a number a worker.
+
+    nonzeros: those of the rows that it reads, each as often as it met the weights. entries: of the vector that it
+    compresses. sizes: bytes of its message.
+    """
+
+    who: NDArray[np.int64]
+    nonzeros: NDArray[np.int64]
+    entries: NDArray[np.int64]
+    sizes: NDArray[np.int64]
+
+
+class Clock:
+    """Tells the time of exchanges from what is sent and read. It draws from the run's key, and never measures.
+
+    `times` holds the parts (`PARTS`) of the round so far, `dropped` how many messages were, `schedule` the rows (see
+    `SCHEDULE`) of the rounds whose timelines are kept.
+    """
+
+    def __init__(self, network: Network, workers: int, key: Key) -> None:
+        """Be the clock of a run with a key."""
+        self.network = network
+        self._key = key.fold(Purpose.DELAY)
+        self._factors = network.machines.speeds.factors(workers, key.fold(Purpose.MACHINES))
+        self.schedule: list[NDArray[np.float64]] = []
+        self.begin(0)
+
+    def begin(self, t: int) -> None:
+        """Start round t at time zero."""
+        self.times = dict.fromkeys(PARTS, 0.0)
+        self.dropped = 0
+        self._round = t
+
+    @property
+    def now(self) -> float:
+        """The seconds since the round began."""
+        return sum(self.times.values())
+
+    def snapshot(self) -> Arrays:
+        """Return what is kept from round to round."""
+        return {"schedule": np.concatenate([np.empty((0, len(SCHEDULE))), *self.schedule])}
+
+    def timelines(self) -> Arrays:
+        """Return the schedule by column."""
+        rows = self.snapshot()["schedule"]
+        return {name: rows[:, j].astype(np.int64) if name in _WHOLE else rows[:, j] for j, name in enumerate(SCHEDULE)}
+
+    def restore(self, saved: Arrays) -> None:
+        """Go back to a snapshot."""
+        self.schedule = [saved["schedule"]]
+
+    def down(self, each: float, total: float) -> None:
+        """Let the workers wait for what is sent to them: `each` bytes over one's link, `total` over all."""
+        network = self.network
+        self.times["downlink"] += network.topology.broadcast(each, total, network.link)
+
+    def ask(self, exchange: int, sizes: NDArray[np.integer]) -> None:
+        """Let requests of so many bytes go up, all at once, and wait for all of them."""
+        ties = self._key.fold(self._round, exchange, self._factors.size)
+        begun = np.zeros(sizes.size)
+        arrivals = self.network.topology.arrivals(begun, sizes.astype(np.float64), self.network.link, ties)
+        self.times["uplink"] += float(arrivals.max(initial=0.0))
+
+    def up(self, exchange: int, load: Load, exact: bool = False) -> NDArray[np.bool_]:
+        """Let workers compute, encode and send, until the rule ends it; return whose messages are on time.
+
+        exact: no vector is compressed, and all messages are waited for.
+        """
+        topology, machines, link = self.network.topology, self.network.machines, self.network.link
+        factor, sizes = self._factors[load.who], load.sizes.astype(np.float64)
+        compute = factor * (machines.base + machines.per_nonzero * load.nonzeros + self._delays(exchange, load.who))
+        encode = factor * (0.0 if exact else machines.encode_per_entry) * load.entries
+        ready = compute + encode
+        ties = self._key.fold(self._round, exchange, self._factors.size)  # where one more worker's stream would be
+        arrivals = topology.arrivals(ready, sizes, link, ties)
+        on_time, close = (WaitForAll() if exact else self.network.rule).close(arrivals, ties)
+        self.dropped += int(on_time.size - on_time.sum())
+
+        began, times = self.now, self.times
+        if on_time.any():
+            last = int(np.argmax(np.where(on_time, arrivals, -1.0)))
+            usual = [min(float(part[last]), float(part[on_time].mean())) for part in (compute, encode)]
+            longer = float(compute[last]) - usual[0] + float(encode[last]) - usual[1]
+            times["compute"] += usual[0]
+            times["encode"] += usual[1]
+            times["wait"] += longer + close - float(arrivals[last])
+            if topology.has_server:
+                times["uplink"] += float(arrivals[last]) - float(ready[last])
+            else:
+                collected = topology.collect(sizes[on_time], link)
+                times["uplink"] += collected
+                arrivals[on_time] = close + collected
+            times["decode"] += machines.decode_per_byte * topology.decoded(sizes[on_time])
+        else:
+            times["wait"] += close
+        if self._round + 1 in self.network.timelines:
+            ends = (compute, ready, np.where(on_time, arrivals, np.inf))
+            self._keep(exchange, load, [began, *(began + end for end in ends), self.now])
+        return on_time
+
+    def _delays(self, exchange: int, who: NDArray[np.int64]) -> NDArray[np.float64] | float:
+        delay = self.network.machines.delay
+        if isinstance(delay, NoDelay):
+            return 0.0
+        return delay.quantile(uniforms(self._key.fold(self._round, exchange), self._factors.size)[who])
+
+    def _keep(self, exchange: int, load: Load, times: list[Any]) -> None:
+        """Keep the timeline of an exchange."""
+        rows = np.empty((load.who.size, len(SCHEDULE)))
+        columns = (self._round + 1, exchange, load.who, load.nonzeros, load.entries, load.sizes, *times)
+        for place, column in enumerate(columns):
+            rows[:, place] = column
+        self.schedule.append(rows)

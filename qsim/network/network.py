@@ -1,0 +1,58 @@
+"""Networks: all that decides how long a run would take on a cluster."""
+
+from __future__ import annotations
+
+from typing import final
+
+from qsim.network.machines import Machines
+from qsim.network.rules import Rule, WaitForAll
+from qsim.network.topologies import ParameterServer, Topology
+from qsim.network.traffic import Link
+from qsim.options import option, whole
+
+
+@final
+@option
+class Network:
+    """A cluster: who is connected how, what machines take, and who is waited for.
+
+    topology: `ParameterServer`, `AllGather`, or the all-reduces `Ring`, `Tree` and `HalvingDoubling`.
+    link: latency and bandwidth.
+    machines: times to compute, encode and decode, with delays.
+    rule: `WaitForAll`, `Timeout`, `Fastest` or `Backup`.
+    timelines: rounds, counted from 1, of which the trace keeps who did what when, for `Trace.timeline`.
+
+    An exchange takes: the way down (all workers begin when all have the weights); each worker's compute and encode; the
+    way up, until the rule ends the waiting; decode. Exact exchanges (line searches, MARINA's synchronisations) wait for
+    all. Exchanges follow each other without overlap. All is a function of the run: the messages' real sizes, the rows
+    that were read, the seed.
+
+    >>> import qsim
+    >>> network = qsim.Network(link=qsim.network.Link(bandwidth=1e9), rule=qsim.network.Timeout(0.5))
+    >>> network.rule.drops
+    True
+
+    Raises TypeError for what is none of these.
+    """
+
+    topology: Topology = ParameterServer()
+    link: Link = Link()
+    machines: Machines = Machines()
+    rule: Rule = WaitForAll()
+    timelines: tuple[int, ...] = (1,)
+
+    def __post_init__(self) -> None:
+        for name, kind, example in _KINDS:
+            if not isinstance(getattr(self, name), kind):
+                raise TypeError(f"{name} must be {example}, found {getattr(self, name)!r}")
+        object.__setattr__(self, "timelines", tuple(self.timelines))
+        for t in self.timelines:
+            whole("a round of timelines", t, least=1)
+
+
+_KINDS = (
+    ("topology", Topology, "a topology such as qsim.network.Ring()"),
+    ("link", Link, "a link such as qsim.network.Link(bandwidth=1e9, latency=1e-4)"),
+    ("machines", Machines, "such as qsim.network.Machines(per_nonzero=1e-8)"),
+    ("rule", Rule, "a rule such as qsim.network.Timeout(0.5)"),
+)

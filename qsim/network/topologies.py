@@ -1,0 +1,240 @@
+"""Topologies: who sends what to whom, and how long that takes. A is a link's latency, B its seconds a byte."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from typing import ClassVar, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qsim.keys import Key
+from qsim.network.traffic import Link, Stage
+from qsim.options import option, whole
+
+Array = NDArray[np.float64]
+
+
+class Topology(ABC):
+    """How p messages of m_1, ..., m_p bytes become known where their sum is needed.
+
+    Its cost is that of its `stages`, one after the other: each takes A, and B times the bytes of its busiest node.
+    `collect` is that sum in closed form.
+    """
+
+    has_server: ClassVar[bool] = False
+    """Whether there are servers, which hold the weights and send them down. Else every worker has its own."""
+    sums_in_flight: ClassVar[bool] = False
+    """Whether messages are added on their way, so that their sum must be as long as each of them."""
+
+    def arrivals(self, ready: Array, sizes: Array, link: Link, ties: Key) -> Array:
+        """Return when each message is known to have come, if message i is ready at ready[i].
+
+        Without a server that is when it is ready: the workers then begin to collect, together. `ties` decides, at
+        random, between messages that are ready at one time.
+        """
+        return ready
+
+    @abstractmethod
+    def collect(self, sizes: Array, link: Link) -> float:
+        """Return how long the messages take if all are ready at once."""
+
+    @abstractmethod
+    def stages(self, sizes: Array) -> Iterator[Stage]:
+        """Yield what goes over the links to collect the messages."""
+
+    @abstractmethod
+    def sent(self, sizes: Array) -> float:
+        """Return how many bytes the workers send in all."""
+
+    @abstractmethod
+    def decoded(self, sizes: Array) -> float:
+        """Return how many bytes the busiest node has to decode and add."""
+
+    def broadcast(self, each: float, total: float, link: Link) -> float:
+        """Return how long the way down takes: `each` bytes to a worker, `total` to all."""
+        return 0.0
+
+
+@final
+@option
+class ParameterServer(Topology):
+    """Workers send to S servers, a share 1/S of each message to each, and get the weights from them.
+
+    Up: A + B max(max_i m_i, sum_i m_i / S), if all are ready at once; the same down. Else a server's link takes the
+    messages in the order in which they are ready (ties in random order), one after the other: message i is through at
+    f_i = max(f_before, r_i) + B m_i / S, and has come at A + max(f_i, r_i + B m_i), as its worker's own link must carry
+    it too.
+
+    A server decodes and adds sum_i m_i / S bytes.
+
+    >>> import qsim
+    >>> import numpy as np
+    >>> link = qsim.network.Link(bandwidth=8e6, latency=0.0)  # 1 MB a second
+    >>> qsim.network.ParameterServer(servers=2).collect(np.full(10, 1e6), link)
+    5.0
+
+    Raises ValueError for servers below 1.
+    """
+
+    servers: int = 1
+
+    has_server = True
+
+    def __post_init__(self) -> None:
+        whole("servers", self.servers, least=1)
+
+    def arrivals(self, ready: Array, sizes: Array, link: Link, ties: Key) -> Array:
+        from qsim.kernels.queues import pass_one_by_one, rising
+
+        when, through = (ready + 0.0).view(np.uint64), np.empty(ready.size)  # + 0.0: no zero is negative
+        order = rising(when, np.arange(ready.size))
+        if (np.diff(ready[order]) == 0.0).any():
+            order = rising(when, rising(ties.words(0, ready.size), np.arange(ready.size)))
+        pass_one_by_one(order, ready, 8 / link.bandwidth * sizes, 1 / self.servers, through)
+        return link.latency + through
+
+    def collect(self, sizes: Array, link: Link) -> float:
+        return link.seconds(max(float(sizes.max()), float(sizes.sum()) / self.servers))
+
+    def broadcast(self, each: float, total: float, link: Link) -> float:
+        return link.seconds(max(each, total / self.servers)) if total else 0.0
+
+    def stages(self, sizes: Array) -> Iterator[Stage]:
+        p, servers = sizes.size, self.servers
+        source, target = np.repeat(np.arange(p), servers), np.tile(np.arange(p, p + servers), p)
+        yield Stage(source, target, np.repeat(sizes / servers, servers))
+
+    def sent(self, sizes: Array) -> float:
+        return float(sizes.sum())
+
+    def decoded(self, sizes: Array) -> float:
+        return float(sizes.sum()) / self.servers
+
+
+class _AllReduce(Topology):
+    """Every worker ends with the sum of all messages. They are added on the way, and all of one size m."""
+
+    sums_in_flight = True
+
+    def sent(self, sizes: Array) -> float:
+        return 2.0 * (sizes.size - 1) * float(sizes.max()) if sizes.size else 0.0
+
+
+@final
+@option
+class Ring(_AllReduce):
+    """Ring all-reduce: 2 (p - 1) A + 2 (p - 1)/p m B. A worker adds (p - 1)/p m bytes.
+
+    Messages are cut into p pieces. In each of p - 1 steps every worker sends a piece to its right and adds the one from
+    its left, after which each has the sum of one piece; in p - 1 more steps these go round.
+
+    Source: Patarasuk, Yuan, "Bandwidth optimal all-reduce algorithms for clusters of workstations", JPDC 2009.
+    """
+
+    def collect(self, sizes: Array, link: Link) -> float:
+        return 2 * (sizes.size - 1) * link.seconds(float(sizes.max()) / sizes.size)
+
+    def stages(self, sizes: Array) -> Iterator[Stage]:
+        p = sizes.size
+        source = np.arange(p)
+        for _ in range(2 * (p - 1)):
+            yield Stage(source, (source + 1) % p, np.full(p, sizes.max() / p))
+
+    def decoded(self, sizes: Array) -> float:
+        return (sizes.size - 1) / sizes.size * float(sizes.max())
+
+
+@final
+@option
+class Tree(_AllReduce):
+    """A binomial tree, up and down: 2 ceil(log2 p) (A + m B). The root adds ceil(log2 p) m bytes.
+
+    In step j worker i, a multiple of 2^j but not of 2^(j+1), sends its sum to worker i - 2^j; down it goes backwards.
+    """
+
+    def collect(self, sizes: Array, link: Link) -> float:
+        return 2 * _depth(sizes.size) * link.seconds(float(sizes.max()))
+
+    def stages(self, sizes: Array) -> Iterator[Stage]:
+        up = []
+        for j in range(_depth(sizes.size)):
+            source = np.arange(2**j, sizes.size, 2 ** (j + 1))
+            up.append(Stage(source, source - 2**j, np.full(source.size, float(sizes.max()))))
+        yield from up
+        for stage in reversed(up):
+            yield Stage(stage.target, stage.source, stage.size)
+
+    def decoded(self, sizes: Array) -> float:
+        return _depth(sizes.size) * float(sizes.max())
+
+
+@final
+@option
+class HalvingDoubling(_AllReduce):
+    """Recursive halving and doubling: 2 log2(p) A + 2 (p - 1)/p m B for p a power of two.
+
+    In step j of the halving, pairs of workers exchange the halves of what they still hold, and each adds one half; the
+    doubling goes backwards. If p is no power of two, and q the largest one below: the p - q workers above q first send
+    all of their message to a partner, and get the sum from it in the end; that takes 2 (A + m B) more, and q is in the
+    place of p. A worker adds (q - 1)/q m bytes, and m more if it is a partner.
+
+    Source: Thakur, Rabenseifner, Gropp, "Optimization of collective communication operations in MPICH", IJHPCA 2005.
+    """
+
+    def collect(self, sizes: Array, link: Link) -> float:
+        m, k, q = float(sizes.max()), *_halvings(sizes.size)
+        fold = 2 * link.seconds(m) if sizes.size > q else 0.0
+        return 2 * k * link.latency + 2 * (q - 1) / q * link.carry(m) + fold
+
+    def stages(self, sizes: Array) -> Iterator[Stage]:
+        m, k, q = float(sizes.max()), *_halvings(sizes.size)
+        extra = np.arange(q, sizes.size)
+        if extra.size:
+            yield Stage(extra, extra - q, np.full(extra.size, m))
+        halving = [Stage(np.arange(q), np.arange(q) ^ (q >> (j + 1)), np.full(q, m / 2 ** (j + 1))) for j in range(k)]
+        yield from halving
+        yield from reversed(halving)
+        if extra.size:
+            yield Stage(extra - q, extra, np.full(extra.size, m))
+
+    def decoded(self, sizes: Array) -> float:
+        m, _, q = float(sizes.max()), *_halvings(sizes.size)
+        return (q - 1) / q * m + (m if sizes.size > q else 0.0)
+
+
+@final
+@option
+class AllGather(Topology):
+    """All-gather in a ring: every worker gets every message: (p - 1) (A + B max_i m_i). For any messages.
+
+    In each of p - 1 steps every worker passes on, to its right, the message that it got last. Each then decodes and
+    adds all of them: sum_i m_i bytes but its own.
+    """
+
+    def collect(self, sizes: Array, link: Link) -> float:
+        return (sizes.size - 1) * link.seconds(float(sizes.max()))
+
+    def stages(self, sizes: Array) -> Iterator[Stage]:
+        p = sizes.size
+        source = np.arange(p)
+        for step in range(p - 1):
+            yield Stage(source, (source + 1) % p, sizes[(source - step) % p])
+
+    def sent(self, sizes: Array) -> float:
+        return (sizes.size - 1) * float(sizes.sum()) if sizes.size else 0.0
+
+    def decoded(self, sizes: Array) -> float:
+        return float(sizes.sum() - sizes.min())
+
+
+def _depth(p: int) -> int:
+    """Return ceil(log2 p)."""
+    return (p - 1).bit_length()
+
+
+def _halvings(p: int) -> tuple[int, int]:
+    """Return k and q = 2^k, the largest power of two up to p."""
+    k = p.bit_length() - 1
+    return k, 1 << k

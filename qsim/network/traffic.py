@@ -1,0 +1,60 @@
+"""Links, and what goes over them at one time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qsim.options import number, option
+
+
+@final
+@option
+class Link:
+    """How a machine is connected: bytes b take latency + 8 b / bandwidth seconds, in each direction at once.
+
+    bandwidth: bits a second, each way. latency: seconds. All machines have links of one kind, and what lies between
+    them is never the bottleneck.
+
+    >>> import qsim
+    >>> qsim.network.Link(bandwidth=1e9, latency=1e-4).seconds(1_000_000)
+    0.0081
+
+    Raises ValueError for a bandwidth that is not above 0, and a negative latency.
+    """
+
+    bandwidth: float = 1e9
+    latency: float = 1e-4
+
+    def __post_init__(self) -> None:
+        number("bandwidth", self.bandwidth, above=0)
+        number("latency", self.latency, least=0)
+
+    def carry(self, size: float) -> float:
+        """Return how long so many bytes take to pass, latency left out."""
+        return 8 * size / self.bandwidth
+
+    def seconds(self, size: float) -> float:
+        """Return when the last of so many bytes is there."""
+        return self.latency + self.carry(size)
+
+
+@dataclass(frozen=True, eq=False)
+class Stage:
+    """Transfers that go at the same time: `size[j]` bytes from node source[j] to node target[j].
+
+    Nodes 0, 1, ..., p - 1 are the workers, those above are servers. Sizes are real numbers: a message that is cut into
+    p pieces has pieces of m/p bytes.
+    """
+
+    source: NDArray[np.int64]
+    target: NDArray[np.int64]
+    size: NDArray[np.float64]
+
+    def seconds(self, link: Link) -> float:
+        """Return the latency, and what the busiest node has to send or to receive."""
+        busiest = max(np.bincount(node, self.size).max() for node in (self.source, self.target))
+        return link.seconds(float(busiest))

@@ -1,0 +1,95 @@
+"""Objectives of your own that are no linear models, in plain NumPy."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qsim.batch import Vectors
+from qsim.datasets import Dataset
+from qsim.datasets.block import Block, Rows
+from qsim.objectives.base import Objective
+from qsim.weights import Replica
+
+
+class MeanLoss(Objective):
+    """F(w) = (mean loss of the rows) + r(w), with the mean loss and its gradient in one function of some rows.
+
+    For what is not a function of the margins <x_i, w>, which `LinearModel` takes with less work. A subclass is an
+    `@option` that says `l2`, and has two methods in NumPy, `loss_and_gradient` and `error`. Each worker calls the first
+    with its own rows, so it costs what you write: a copy of the rows, and dense vectors of n weights a worker. Further
+    methods, if you know them: `smoothness` and `smoothnesses` (steps of theory), `optimum` (suboptimality), `curved`
+    (NewtonCG), `regulariser`, `regularised` and `regularise` (another r than l2). `width` says how many weights a
+    feature has, `takes` which labels there may be.
+
+    >>> import numpy as np, qsim
+    >>> @qsim.option
+    ... class Worst(qsim.objectives.MeanLoss):
+    ...     l2: float = 0.0
+    ...     takes = ("targets",)
+    ...     def loss_and_gradient(self, w, data):
+    ...         off = data.to_scipy() @ w - data.labels
+    ...         chance = np.exp(off**2 - (off**2).max())
+    ...         return np.log(np.mean(np.exp(off**2))), data.to_scipy().T @ (2 * off * chance / chance.sum())
+    ...     def error(self, w, data):
+    ...         return np.abs(data.to_scipy() @ w - data.labels).max()
+    >>> data = qsim.Dataset.from_scipy(np.eye(2), [1.0, 1.0], kind="targets")
+    >>> float(Worst().value(np.zeros(2), data))
+    1.0
+    """
+
+    @abstractmethod
+    def loss_and_gradient(self, w: NDArray[np.floating], data: Dataset) -> tuple[float, NDArray[np.floating]]:
+        """Return the mean loss of rows, without r, and its gradient, shape (n,).
+
+        w: all n weights, read only; float64 for the driver, float32 for workers. data: at least one row;
+        `data.to_scipy()` is their matrix, `data.labels` their labels.
+        """
+
+    def value_and_gradient(self, w: NDArray[np.float64], data: Dataset) -> tuple[float, NDArray[np.float64]]:
+        design = self.design(data)
+        w = np.asarray(w, np.float64)
+        if w.shape != (design.features * self.width,):
+            raise ValueError(f"w must have shape ({design.features * self.width},) for {data!r}, found {w.shape}")
+        loss, gradient = self._of(w, design)
+        penalty, pull = self.regulariser(w)
+        return loss + penalty, gradient + pull
+
+    def update(self, block: Block, rows: Rows, weights: Replica, step: float) -> Vectors:
+        of = block.support
+        assert of.index is not None
+        value = np.zeros(of.offsets[-1], weights.vector.dtype)
+        for worker, (w, data) in enumerate(zip(block.held(weights), block.take(rows), strict=True)):
+            if data is not None:
+                gradient = self._of(w, data)[1]
+                there = slice(of.offsets[worker], of.offsets[worker + 1])
+                own = gradient[of.index[there]]
+                if np.count_nonzero(own) != np.count_nonzero(gradient):
+                    raise ValueError(
+                        f"the gradient of {self!r} is not zero for features that the rows lack: what does not depend on"
+                        " the rows belongs to the regulariser"
+                    )
+                value[there] = step * own
+        return Vectors(block.n, of.offsets, of.index, value)
+
+    def losses(self, block: Block, rows: Rows, weights: Replica) -> Vectors:
+        value = np.zeros(block.workers)
+        for worker, (w, data) in enumerate(zip(block.held(weights), block.take(rows), strict=True)):
+            if data is not None:
+                value[worker] = self._of(w, data)[0]
+        return Vectors(1, np.arange(block.workers + 1), None, value)
+
+    def _of(self, w: NDArray[np.floating], data: Dataset) -> tuple[float, NDArray[np.floating]]:
+        """Return the loss and the gradient of rows, if they are what they should be."""
+        w = w.view()
+        w.flags.writeable = False
+        loss, gradient = self.loss_and_gradient(w, data)
+        gradient = np.asarray(gradient)
+        if gradient.shape != w.shape or np.ndim(loss) != 0:
+            raise ValueError(
+                f"loss_and_gradient of {self!r} must return a number and an array of shape {w.shape}, found shapes"
+                f" {np.shape(loss)} and {gradient.shape}"
+            )
+        return float(loss), gradient

@@ -1,0 +1,199 @@
+"""Seconds a step of SGD with l2 over the dimension d, for the ways of shrinking the weights. It measures time."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import qsim
+from qsim.shrinkage import EveryStep, GlobalScale, JustInTime, Shrinkage
+from qsim.study import (
+    COLUMN_WIDTH,
+    Band,
+    Cell,
+    Results,
+    Settings,
+    Study,
+    compare,
+    draw_band,
+    legend_below,
+    letters,
+    listed,
+    sheet,
+)
+from qsim.study.statistics import band
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+SYNTHETIC = "synthetic"
+DIMENSIONS = (100, 1_000, 10_000, 100_000, 1_000_000)
+ROWS, NONZEROS = 100_000, 39
+STEPS, MOST = 50_000, 1e9  # steps a round, fewer where they would touch more weights than MOST
+OBJECTIVE = qsim.LogisticRegression(l2=1e-6)
+DENSE = "every step"
+WAYS: dict[str, Shrinkage] = {DENSE: EveryStep(), "just in time": JustInTime(), "global scale": GlobalScale()}
+
+
+def sources(settings: Settings) -> dict[int, qsim.datasets.Source]:
+    """Return the data by dimension; their columns are drawn evenly, so that rows touch nearly all of them."""
+    if settings.data != SYNTHETIC:
+        source = qsim.datasets.load(settings.data).source
+        assert source is not None
+        return {source.load().features: source}
+    return {d: qsim.datasets.Synthetic(ROWS, d, NONZEROS, exponent=0.0) for d in DIMENSIONS}
+
+
+def curve(way: str, d: int) -> str:
+    return f"{way}, d = {d}"
+
+
+def steps(way: str, d: int) -> int:
+    """Return how many steps a round has."""
+    return int(min(STEPS, MOST / d)) if way == DENSE else STEPS
+
+
+def cells(settings: Settings) -> list[Cell]:
+    return [
+        Cell(
+            curve(name, d),
+            qsim.Run(
+                source,
+                objective=OBJECTIVE,
+                method=qsim.methods.LocalSGD(qsim.steps.Constant(0.5), steps=steps(name, d), shrinkage=way),
+                codec=qsim.codecs.SparseFloats(),
+                workers=settings.workers,
+                rounds=settings.rounds,
+                seed=seed,
+                evaluate_every=10**9,
+                optimum=False,
+            ),
+        )
+        for d, source in sources(settings).items()
+        for seed in range(settings.seeds)
+        for name, way in WAYS.items()
+    ]
+
+
+def setting(settings: Settings) -> str:
+    data = next(iter(sources(settings).values())).load()
+    return (
+        f"Rounds of up to {STEPS:,} steps of SGD, one row each, by {settings.workers} worker(s) on {data.rows:,} rows"
+        f" of {data.nonzeros / data.rows:.0f} non-zeros in evenly drawn columns, with l2 = {OBJECTIVE.l2:g} and step"
+        " 0.5. A step's time is a round's over its steps, so it has its share of what a round does once: weights down,"
+        f" sum up, all O(d). With {DENSE!r} a round has fewer steps where d is large (at least 1,000 at d = 10^6). The"
+        f" median of {settings.rounds} rounds without the first, geometric means over {settings.seeds} seeds, on the"
+        " machine that the provenance names. Bands and intervals:"
+        f" {settings.bands.words} over seeds of the logarithms, those of a list jointly (Bonferroni); t-tests with"
+        " Holm's rule at 5%. These are times: they differ from run to run and between machines."
+    )
+
+
+def times(results: Results) -> dict[str, NDArray[np.float64]]:
+    """Return for each curve, and each seed of it, microseconds a step: the median of its rounds without the first."""
+    found: dict[str, list[float]] = {}
+    for cell, seconds in zip(results.cells, results.seconds, strict=True):
+        method: Any = cell.run.method
+        steps = method.steps * cell.run.workers
+        found.setdefault(cell.curve, []).append(1e6 * float(np.median(seconds[1:] or seconds)) / steps)
+    return {name: np.array(medians) for name, medians in found.items()}
+
+
+def samples(results: Results, way: str) -> NDArray[np.float64]:
+    """Return microseconds a step, of shape (seeds, dimensions)."""
+    found = times(results)
+    return np.stack([found[curve(way, d)] for d in sources(results.settings)], axis=1)
+
+
+def over_d(results: Results, found: NDArray[np.float64]) -> Band:
+    """Return geometric means over seeds, over d."""
+    return band(np.array(list(sources(results.settings)), float), found, results.settings.bands, logarithmic=True)
+
+
+def timed(results: Results, way: str) -> Band:
+    """Return microseconds a step, over d."""
+    return over_d(results, samples(results, way))
+
+
+def numbers(results: Results) -> pd.DataFrame:
+    """Return microseconds a step, with an interval over seeds."""
+    import pandas as pd
+
+    rows: list[dict[str, Any]] = []
+    for way in WAYS:
+        found = timed(results, way)
+        for place, d in enumerate(sources(results.settings)):
+            row: dict[str, Any] = {"curve": curve(way, d), "way": way, "d": d, "seeds": results.settings.seeds}
+            row |= {"us": found.mean[place], "us_low": found.low[place], "us_high": found.high[place]}
+            rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def crossing(results: Results, way: str) -> str:
+    """Say from which d on a way is faster than shrinking all weights, by interpolation in logarithms."""
+    dense, lazy = timed(results, DENSE), timed(results, way)
+    gain, at = np.log(dense.mean / lazy.mean), np.log(dense.at)
+    faster = np.flatnonzero(gain > 0)
+    if faster.size == 0:
+        return f"{way}: nowhere here"
+    first = int(faster[0])
+    if first == 0:
+        return f"{way}: everywhere here"
+    share = -gain[first - 1] / (gain[first] - gain[first - 1])
+    return f"{way}: from about d = {np.exp(at[first - 1] + share * (at[first] - at[first - 1])):,.0f}"
+
+
+def answers(results: Results) -> list[str]:
+    found, here = times(results), list(sources(results.settings))
+    seeds = np.ones(results.settings.seeds)
+    ratios = {f"{way}, d = {d:,}": found[curve(DENSE, d)] / found[curve(way, d)] for way in WAYS for d in here}
+    ratios = {name: ratio for name, ratio in ratios.items() if not name.startswith(DENSE)}
+    gains = compare(ratios, seeds, results.settings.bands, ratio=True)
+    return [
+        "Microseconds a step: "
+        + "; ".join(
+            f"{way} " + ", ".join(f"{us:.3g} (d = {d:,})" for d, us in zip(here, timed(results, way).mean, strict=True))
+            for way in WAYS
+        )
+        + ".",
+        "Faster than shrinking all weights: "
+        + "; ".join(crossing(results, way) for way in WAYS if way != DENSE)
+        + f". The speed against {DENSE!r} (below 1 times: slower):"
+        + listed(f"{name}: {gain}" for name, gain in gains.items()),
+    ]
+
+
+def draw(results: Results) -> Figure:
+    with sheet(1, 2, height=2.6, width=COLUMN_WIDTH) as (figure, axes):
+        for place, way in enumerate(WAYS):
+            draw_band(axes[0, 0], timed(results, way), place, way, log=True)
+            if way != DENSE:
+                gain = over_d(results, samples(results, DENSE) / samples(results, way))
+                draw_band(axes[0, 1], gain, place, way, log=True)
+        axes[0, 1].axhline(1, color="black", linewidth=0.8)
+        for ax in axes[0]:
+            ax.set(xscale="log", yscale="log", xlabel="dimension d")
+        axes[0, 0].set_ylabel("microseconds a step")
+        axes[0, 1].set_ylabel("times as fast")
+        letters(axes[0], ("", f"against {DENSE}"))
+        legend_below(figure, axes[0])
+    return figure
+
+
+study = Study(
+    title="Lazy l2: the time of a step against the dimension, at fixed non-zeros",
+    questions=(
+        "How long does a step take?",
+        "From which dimension on does laziness pay?",
+    ),
+    defaults=Settings(data=SYNTHETIC, workers=1, rounds=4, seeds=5),
+    cells=cells,
+    setting=setting,
+    answers=answers,
+    draw=draw,
+    numbers=numbers,
+    timed=True,
+)
