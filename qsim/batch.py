@@ -126,15 +126,18 @@ Arrays = dict[str, NDArray[Any]]
 
 @dataclass(frozen=True, eq=False)
 class Memory:
-    """What the workers of a block keep from round to round: float32 rows by name, each on the workers' supports."""
+    """What the workers of a block keep from round to round: rows by name, each on the workers' supports.
+
+    float32, but for what the server keeps the sum of (shifts): in float32 the two would drift apart over many rounds.
+    """
 
     support: Support
     arrays: Arrays
 
     @classmethod
-    def zeros(cls, support: Support, *names: str) -> Self:
+    def zeros(cls, support: Support, *names: str, dtype: type[np.floating[Any]] = np.float32) -> Self:
         """Make a memory of rows of zeros."""
-        return cls(support, {name: np.zeros(support.offsets[-1], np.float32) for name in names})
+        return cls(support, {name: np.zeros(support.offsets[-1], dtype) for name in names})
 
     def vectors(self, name: str) -> Vectors:
         """Return the rows of a name (a view: it changes with the memory)."""
@@ -144,17 +147,20 @@ class Memory:
         """Add sign times v to the rows of a name. Raises ValueError if v is not zero off the support."""
         from qsim.kernels.vectors import add_on_support
 
-        of, index = self.support.offsets, self.support.index
-        matched = add_on_support(of, index, v.offsets, v.index, v.value, np.float32(sign), self.arrays[name])
+        of, index, rows = self.support.offsets, self.support.index, self.arrays[name]
+        matched = add_on_support(of, index, v.offsets, v.index, v.value, rows.dtype.type(sign), rows)
         if matched != v.nonzeros:
             raise ValueError(f"{v.nonzeros - matched} non-zeros are off the supports of their workers")
 
     def less(self, v: Vectors, name: str) -> Vectors:
-        """Return v minus the rows of a name, on the supports. Raises ValueError if v is not zero off them."""
-        of = self.support
-        difference = Memory(of, {"": -self.arrays[name]})
+        """Return v minus the rows of a name, on the supports, as float32.
+
+        Raises ValueError if v is not zero off them.
+        """
+        difference = Memory(self.support, {"": -self.arrays[name]})
         difference.add("", v)
-        return difference.vectors("")
+        found = difference.vectors("")
+        return replace(found, value=found.value.astype(np.float32, copy=False))
 
 
 class Message(Batch):

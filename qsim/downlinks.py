@@ -13,6 +13,7 @@ from qsim.batch import Arrays, Levels, Vectors
 from qsim.channel import Channel
 from qsim.codecs import Codec, Dense, SparseFloats, Varint
 from qsim.compressors import QSGD, Compressor, Identity, Sign
+from qsim.compressors.signs import TIE
 from qsim.keys import Key
 from qsim.options import one_of, option
 from qsim.weights import Replica, Weights
@@ -184,7 +185,10 @@ class SignSum(Broadcast):
         return Replica(w.vector.astype(np.float32), w.scale), Sent()
 
     def aggregate(self, total: Vectors, state: Arrays, key: Key, first: bool) -> tuple[Vectors, Sent]:
-        received, sent = _through(Channel(Sign()), total, _NO_KEY, first)
+        votes = total.to_dense()
+        received, sent = _through(
+            Channel(Sign()), Vectors.dense(np.where(np.abs(votes) > TIE, votes, 0.0)), _NO_KEY, first
+        )
         return Vectors.dense(received.to_dense().astype(np.float64)), sent
 
 

@@ -91,7 +91,7 @@ class WireExchange:
         opens = self._opens(f"up, {exact or 'compressed'}, {length}")
         received, bits = self._collect(order, length, opens)
         total = received.vector
-        if not exact and received.share:  # of nothing, there is nothing to send
+        if exact != "float64" and received.share:  # exact weights need no sum beside; of nothing, there is none
             total, sent = self._downlink.aggregate(total, self.shared, self._key_down(1), self._opens("sum"))
             self._count_down([(self._workers, sent)])
         self.nonzeros += received.nonzeros

@@ -1,27 +1,60 @@
-"""The constants of a problem that theory speaks of: what step-size rules and promised rates are made of."""
+"""The constants of a problem that theory speaks of: what step-size rules and promises are made of."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
+from qsim.batch import Vectors
+from qsim.clients import AllClients, Clients, SampledClients
 from qsim.compressors import Compressor
 from qsim.datasets import Dataset, Shards
+from qsim.datasets.block import Block
 from qsim.objectives import Objective
+from qsim.weights import Replica
+
+_BLOCK = 64  # workers whose gradients are held at once
 
 
 class TheoryError(ValueError):
     """A constant is asked for that is not known: the compressor states none, or the objective has none."""
 
 
+@dataclass(frozen=True)
+class Promise:
+    """What theory says of a run: E F(w_t) - F* <= start factor^t + floor after t rounds, for the exact expectation.
+
+    factor: by which `falls` shrinks each round, in expectation, but for the noise.
+    start: the bound on F(w_0) - F* that follows from where `falls` begins; equal to it where `falls` is F(w) - F*.
+    floor: where the bound ends, because of noise that does not vanish; 0 without.
+    falls: what the theorem is about: "F(w) - F*", or a sum of an error and of that of memories.
+
+    >>> Promise(0.5, 8.0, 1.0, "F(w) - F*")([0, 1, 2]).tolist()
+    [9.0, 5.0, 3.0]
+    """
+
+    factor: float
+    start: float
+    floor: float
+    falls: str
+
+    def __call__(self, rounds: ArrayLike) -> NDArray[np.float64]:
+        """Return the bound on the expected suboptimality after so many rounds."""
+        return np.asarray(self.start * self.factor ** np.asarray(rounds, np.float64) + self.floor)
+
+
 @dataclass(frozen=True, eq=False)
 class Problem:
-    """An objective over the shards of data, with workers that send by a compressor.
+    """An objective over the shards of data, with workers that send by a compressor; `qsim.Run.problem()` makes it.
 
-    Constants are computed when they are asked for. `weights` are those of the workers in the sum, n_i / n.
+    Constants are computed when they are asked for. `data` are the rows as they were given, those of the shards have the
+    objective's design. `weights` are those of the workers in the sum, n_i / n; `start` the weights of round 0.
+
+    What workers compress are gradients of the loss, without the regulariser r: f_i is worker i's loss with r, g_i the
+    gradient of its loss alone.
     """
 
     objective: Objective
@@ -29,6 +62,8 @@ class Problem:
     shards: Shards
     compressor: Compressor
     weights: NDArray[np.float64]
+    start: NDArray[np.float64]
+    clients: Clients
 
     @property
     def n(self) -> int:
@@ -42,12 +77,12 @@ class Problem:
 
     @cached_property
     def smoothness(self) -> float:
-        """L of the whole objective."""
+        """L of the whole objective F."""
         return self.objective.smoothness(self.data)
 
     @cached_property
     def smoothnesses(self) -> NDArray[np.float64]:
-        """L_i of every worker's own."""
+        """L_i of every worker's f_i."""
         return self.objective.smoothnesses(self.shards)
 
     @property
@@ -57,8 +92,13 @@ class Problem:
 
     @property
     def mean_square_smoothness(self) -> float:
-        """The root of the mean of L_i^2, with the weights of the workers."""
+        """Lt, the root of the mean of L_i^2, with the weights of the workers."""
         return float(np.sqrt(self.weights @ self.smoothnesses**2))
+
+    @cached_property
+    def row_smoothness(self) -> float:
+        """The largest L of the loss of one row, with r: what SGD meets."""
+        return self.objective.row_smoothness(self.shards)
 
     @cached_property
     def strong_convexity(self) -> float:
@@ -83,3 +123,88 @@ class Problem:
                 " (an unbiased compressor becomes a contraction as qsim.Scaled(...))"
             )
         return delta
+
+    @property
+    def participation(self) -> float:
+        """The chance of a worker to take part in a round. Raises TheoryError for clients of an unknown kind."""
+        if isinstance(self.clients, AllClients):
+            return 1.0
+        if isinstance(self.clients, SampledClients):
+            return min(1.0, self.clients.count / self.workers)
+        raise TheoryError(f"no step follows from theory for {self.clients!r}: give the step")
+
+    @property
+    def largest_share(self) -> float:
+        """The largest weight of a worker, 1/W for equal shards."""
+        return float(self.weights.max())
+
+    @property
+    def spread(self) -> float:
+        """The s with E ||sum of what arrives - sum_i weight_i v_i||^2 <= s sum_i weight_i ||v_i||^2.
+
+        omega/W if all of W workers with equal shards take part, omega/k + (W - k) / (k (W - 1)) if k of them are drawn.
+        For unequal shards W times the largest weight comes in as a factor (and drawn, the mean over those that take
+        part is a ratio, whose bias is left out). Raises TheoryError if it is not known.
+        """
+        workers = self.workers
+        taking_part = self.participation * workers
+        drawing = (workers - taking_part) / (taking_part * (workers - 1)) if workers > 1 else 0.0
+        return self.largest_share * workers * (self.omega / taking_part + drawing)
+
+    @cached_property
+    def optimum(self) -> NDArray[np.float64]:
+        """The minimiser w*. Raises NoOptimumError if there is none that is known."""
+        return self.objective.optimum(self.data).weights
+
+    @cached_property
+    def suboptimality(self) -> float:
+        """F(w_0) - F*, at the start."""
+        return self.objective.value(self.start, self.data) - self.objective.optimum(self.data).value
+
+    @property
+    def square_distance(self) -> float:
+        """||w_0 - w*||^2, from the start to the minimiser."""
+        return float(np.sum((self.start - self.optimum) ** 2))
+
+    @cached_property
+    def sent_at_optimum(self) -> float:
+        """The weighted mean of ||g_i(w*)||^2: what compressed gradients still have to carry there."""
+        return self.mean_square_gradient(self.optimum)
+
+    @property
+    def heterogeneity(self) -> float:
+        """The weighted mean of ||grad f_i(w*)||^2, the regulariser included: 0 if all workers have the same minimiser.
+
+        For the weights n_i/n, with which the gradients sum to zero at w*.
+        """
+        return self.sent_at_optimum - float(np.sum(self.objective.regulariser(self.optimum)[1] ** 2))
+
+    def mean_square_gradient(self, w: NDArray[np.float64]) -> float:
+        """Return the weighted mean of ||g_i(w)||^2 over the workers."""
+        return float(self.weights @ self._square_norms(self.shards, w))
+
+    def row_noise(self, w: NDArray[np.float64]) -> float:
+        """Return the weighted mean over the workers of the variance of the gradient of one of their rows, drawn at w.
+
+        The noise of a batch of b rows from each of W workers with equal shards is 1/(b W) of it.
+        """
+        shards = self.shards
+        one = replace(shards, offsets=np.arange(shards.dataset.rows + 1))  # a worker for every row
+        worker = np.repeat(np.arange(self.workers), shards.sizes)
+        sums = np.bincount(worker, self._square_norms(one, w), self.workers)
+        means = sums / np.maximum(shards.sizes, 1)
+        return float(self.weights @ np.maximum(means - self._square_norms(shards, w), 0.0))
+
+    def _square_norms(self, shards: Shards, w: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return ||g_i(w)||^2 for all workers of shards, in float64."""
+        found = []
+        for low in range(0, shards.workers, _BLOCK):
+            block = Block(shards, low, min(low + _BLOCK, shards.workers))
+            found.append(_squares(self.objective.update(block, block.all_rows(), Replica(w), 1.0)))
+        return np.concatenate(found)
+
+
+def _squares(v: Vectors) -> NDArray[np.float64]:
+    """Return the squared norm of every row."""
+    squares = np.bincount(np.repeat(np.arange(v.rows), np.diff(v.offsets)), v.value**2, v.rows)
+    return np.asarray(squares, np.float64)

@@ -18,16 +18,16 @@ from qsim.checkpoint import Checkpoint
 from qsim.clients import AllClients, Clients
 from qsim.codecs import Codec
 from qsim.compressors import Compressor, Identity
-from qsim.datasets import DataError, Dataset, Partition, Shards, Shuffled, Source
-from qsim.downlinks import DenseWeights, Downlink
+from qsim.datasets import DataError, Dataset, Partition, Shuffled, Source
+from qsim.downlinks import CompressedWeights, DenseWeights, Downlink, SignSum
 from qsim.engines import Engine, Serial, Session
 from qsim.exchange import WireExchange
 from qsim.keys import Key, Purpose
-from qsim.methods import Method
+from qsim.methods import Averaged, Method, SignSGD
 from qsim.network import Clock, Network
 from qsim.objectives import Objective
 from qsim.options import nearest, one_of, option, whole
-from qsim.problem import Problem
+from qsim.problem import Problem, Promise
 from qsim.solo import Solo
 from qsim.starts import Start, Zeros
 from qsim.trace import Recorder, Trace
@@ -95,6 +95,11 @@ class Run:
         if isinstance(self.until, Suboptimality) and not self.optimum:
             raise ValueError(f"until={self.until!r} needs the optimum: leave optimum=True")
         channel = Channel(self.compressor, self.codec)  # refuses what does not fit
+        inner = self.method.method if isinstance(self.method, Averaged) else self.method
+        if isinstance(self.downlink, SignSum) and not isinstance(inner, SignSGD):
+            raise ValueError(
+                f"SignSum sends the vote of SignSGD, found method={self.method!r}: take qsim.downlinks.SparseSum()"
+            )
         if self.network is not None:
             _require_carried(self.network, channel, self.downlink, self.workers)
         elif self.downlink.replicated:
@@ -103,6 +108,47 @@ class Run:
     def load(self) -> Dataset:
         """Return the training data."""
         return _load(self.data)
+
+    def problem(self) -> Problem:
+        """Return the problem that is solved, with the constants of theory (L, L_i, mu, omega, ...).
+
+        >>> import qsim
+        >>> method = qsim.GradientDescent(step=qsim.steps.Constant(0.1))
+        >>> run = qsim.Run(qsim.datasets.Builtin("spark_sample"), qsim.LogisticRegression(l2=0.1), method, workers=4)
+        >>> problem = run.problem()
+        >>> problem.workers, problem.omega, problem.strong_convexity
+        (4, 0.0, 0.1)
+        """
+        data, key = self.load(), Key(self.seed)
+        design = self.objective.design(data)
+        shards = self.partition.split(design, self.workers, key.fold(Purpose.PARTITION)).of_width(self.objective.width)
+        start = self.start.weights(shards.n, key.fold(Purpose.START))
+        weights = shards.weights if self.weighting == "rows" else np.full(self.workers, 1.0 / self.workers)
+        return Problem(self.objective, data, shards, self.compressor, weights, start, self.clients)
+
+    def promise(self) -> Promise | None:
+        """Return the bound that theory gives for the expected suboptimality, round by round; None if it gives none.
+
+        It does for steps that are constant and no longer than the theorem of the method allows (without a step, the
+        method takes the longest), and mu > 0. None also if the server's way down is lossy, if the network drops
+        messages, or if workers are not weighted by their rows: then the theorem is not about this run. The docstrings
+        of methods say what it is.
+
+        >>> import qsim
+        >>> run = qsim.Run(qsim.datasets.Builtin("spark_sample"), qsim.LogisticRegression(l2=0.1), qsim.methods.EF21(),
+        ...     compressor=qsim.compressors.TopK(4))
+        >>> promise = run.promise()
+        >>> promise.falls, promise.floor
+        ('F(w) - F* + c mean of ||h_i - g_i(w)||^2', 0.0)
+        >>> promise([0, 1000]).round(3).tolist()
+        [0.054, 0.009]
+        """
+        problem = self.problem()
+        if isinstance(self.downlink, CompressedWeights) or (self.network is not None and self.network.rule.drops):
+            return None
+        if not np.array_equal(problem.weights, problem.shards.weights):
+            return None
+        return self.method.resolved(problem).promise(problem)
 
 
 _KINDS: tuple[tuple[str, Any, str], ...] = (
@@ -170,19 +216,17 @@ def simulate(
     store = None if checkpoint is None else Checkpoint(checkpoint, run)
     saved = None if store is None else store.load()
 
-    design, key = run.objective.design(run.load()), Key(run.seed)
-    channel = Channel(run.compressor, run.codec)
-    _require_affordable(run, channel, design.features * run.objective.width)
-    shards = run.partition.split(design, run.workers, key.fold(Purpose.PARTITION)).of_width(run.objective.width)
-    start = run.start.weights(shards.n, key.fold(Purpose.START))
+    channel, key = Channel(run.compressor, run.codec), Key(run.seed)
+    _require_affordable(run, channel, run.objective.design(run.load()).features * run.objective.width)
+    problem = run.problem()
+    shards, weights = problem.shards, problem.weights
     recorder = Recorder(run, run.load(), _test_data(run))
-    weights = _weights(run, shards)
-    method = run.method.resolved(Problem(run.objective, run.load(), shards, run.compressor, weights))
+    method = run.method.resolved(problem)
     network, clients = run.network, run.clients
     timed, drops = network is not None, network is not None and network.rule.drops
     job = Job(shards, run.objective, method, channel, key, not isinstance(clients, AllClients), timed, drops)
     with (engine or Serial()).open(job) as session:
-        w = Weights(start)
+        w = Weights(problem.start)
         clock = None if network is None else Clock(network, run.workers, key)
         exchange = WireExchange(session, run.objective, channel, run.downlink, weights, w, key, clients, clock)
         training = Training(method, w, method.start(w), session, exchange, recorder)
@@ -315,10 +359,6 @@ def _test_data(run: Run) -> Dataset | None:
     if test.features != data.features:
         raise DataError(f"test data must have the {data.features} features of {data!r}, found {test!r}")
     return test
-
-
-def _weights(run: Run, shards: Shards) -> NDArray[np.float64]:
-    return shards.weights if run.weighting == "rows" else np.full(run.workers, 1.0 / run.workers)
 
 
 def _bar(first: int, rounds: int, progress: bool | None) -> Any:

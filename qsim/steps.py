@@ -78,6 +78,35 @@ class InverseSqrt(Step):
         return float(self.step) / sqrt(1.0 + t / self.scale)
 
 
+@final
+@option
+class Noisy(Step):
+    """a_t = 1 / (smoothness + noise sqrt(t + 1)): the rule for a smooth convex F with noisy gradients.
+
+    smoothness: L. noise: sigma/R, with E ||g - grad F||^2 <= sigma^2 and R at least the distance from the start to the
+    minimiser. The average of t iterates (`qsim.methods.Averaged`) is then within O(sigma R/sqrt(t) + L R^2/t) of the
+    minimum. For the weights of a run's start and batches of b rows of W workers sigma^2 is about
+    `Problem.row_noise(w) / (b W)`, and R^2 is `Problem.square_distance`.
+
+    Source: Bubeck, "Convex optimization: algorithms and complexity", Foundations and Trends in Machine Learning 8,
+    2015, Theorem 6.3 (there with the number of rounds, known beforehand, for t).
+
+    >>> import qsim
+    >>> qsim.steps.Noisy(smoothness=2.0, noise=3.0)(3)
+    0.125
+    """
+
+    smoothness: float
+    noise: float
+
+    def __post_init__(self) -> None:
+        number("smoothness", self.smoothness, above=0)
+        number("noise", self.noise, least=0)
+
+    def __call__(self, t: int) -> float:
+        return 1.0 / (float(self.smoothness) + self.noise * sqrt(t + 1.0))
+
+
 def check_step(step: object, *, given: bool = False) -> None:
     """Raise TypeError for what is no step rule: None, for the rule of theory, is one unless it must be given."""
     if not isinstance(step, Step if given else (Step, type(None))):

@@ -75,6 +75,18 @@ def test_the_page_of_studies(cache: Path, tmp_path: Path, monkeypatch: pytest.Mo
 
 
 @needs_checkout
+def test_the_page_of_methods() -> None:
+    """Its program runs, and its first table has every method."""
+    text = (ROOT / "docs" / "methods.md").read_text(encoding="utf-8")
+    (program,) = blocks(ROOT / "docs" / "methods.md", "python")
+    exec(compile(program, "methods.md", "exec"), {"__name__": "methods"})
+    base = qsim.methods.Method
+    methods = [m for m in vars(qsim.methods).values() if isinstance(m, type) and issubclass(m, base) and m is not base]
+    assert len(methods) > 8
+    assert all(f"`{method.__name__}" in text for method in methods)
+
+
+@needs_checkout
 def test_wire_format_example() -> None:
     text = (ROOT / "docs" / "wire-format.md").read_text(encoding="utf-8")
     message = qsim.batch.Levels.single([0, -3, 0, 1, 0, 0, 0, 2], scale=1.5, s=3)

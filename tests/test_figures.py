@@ -21,6 +21,7 @@ from qsim.study import (
     Study,
     draw,
     draw_comparisons,
+    draw_promise,
     legend_below,
     letters,
     log_axes,
@@ -191,3 +192,24 @@ def test_labels_of_a_log_axis_do_not_overlap_and_there_are_some(ends: tuple[floa
             boxes = sorted(label.get_window_extent().extents.tolist() for label in shown)
             assert len(boxes) >= 2
             assert all(left[2] < right[0] for left, right in pairwise(boxes))
+
+
+def test_a_promise_is_drawn_where_the_theorem_has_it(results: Results) -> None:
+    """Over rounds and over bits, inside the limits of the curves; a step that no theorem knows gets none."""
+    runs = [replace(RUN, method=qsim.GradientDescent(), seed=seed) for seed in range(2)]
+    long = [replace(run, method=qsim.GradientDescent(step=qsim.steps.Constant(9.0))) for run in runs]
+    cells = [Cell("theory", run) for run in runs] + [Cell("long", run) for run in long]
+    found = Results(Settings("spark_sample", 2, 4, 2), cells, [qsim.simulate(cell.run) for cell in cells])
+    with sheet(1, 2, height=2.0) as (_, axes):
+        for ax, x in zip(axes[0], ("round", "bits_up"), strict=True):
+            draw(found, Panel(x, "suboptimality", y_scale="log", per=2.0), ax, found.curves)
+            before, limits = len(ax.lines), (ax.get_xlim(), ax.get_ylim())
+            for place, curve in enumerate(found.curves):
+                draw_promise(found, curve, ax, place, x=x, per=2.0)
+            assert (ax.get_xlim(), ax.get_ylim()) == limits
+            _, line = ax.lines[before:]
+            promise = runs[0].promise()
+            np.testing.assert_allclose(line.get_ydata(), promise(np.arange(5)), rtol=1e-3)  # by seed: other shards
+            np.testing.assert_array_equal(line.get_xdata(), found.samples("theory", x).mean(axis=0) / 2)
+            assert (line.get_ydata() >= found.band("theory", "suboptimality").mean).all()
+    assert found.promise("long") is None

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import qsim
-from qsim.compressors import Identity, RandK, Scaled, ScaledSign, Sign, TopK
+from qsim.compressors import Identity, RandK, ScaledSign, Sign, TopK
 from qsim.datasets import ByLabel, Synthetic
 from qsim.engines import Processes, Serial
 from qsim.methods import (
@@ -27,7 +27,7 @@ from qsim.methods import (
     Passes,
     SignSGD,
 )
-from qsim.problem import Problem, TheoryError
+from qsim.problem import TheoryError
 from qsim.steps import Constant, InverseSqrt
 
 DATA = Synthetic(rows=120, features=20, nonzeros_per_row=5, noise=0.2, seed=3)
@@ -39,12 +39,6 @@ RUN = qsim.Run(
 
 def run(method: Method, compressor: qsim.compressors.Compressor | None = None, **changes) -> qsim.Trace:
     return qsim.simulate(replace(RUN, method=method, compressor=compressor or Identity(), **changes))
-
-
-def problem_of(compressor: qsim.compressors.Compressor) -> Problem:
-    data = DATA.load()
-    shards = RUN.partition.split(data, RUN.workers, qsim.Key(0))
-    return Problem(RUN.objective, data, shards, compressor, shards.weights)
 
 
 # Special cases.
@@ -104,6 +98,27 @@ def test_local_steps_are_those_of_a_loop() -> None:
     np.testing.assert_allclose(found, w, atol=2e-6)
 
 
+def test_many_local_steps_with_a_strong_regulariser_do_not_underflow() -> None:
+    """(1 - a l2)^H = 0.5^300 is below all float32 numbers: against a loop in float64 over full batches."""
+    objective, a = qsim.LogisticRegression(l2=0.5), 1.0
+    found = run(LocalSGD(Constant(a), steps=300, batch=None), objective=objective, workers=1, rounds=2).weights
+    w = np.zeros(20)
+    for _ in range(600):
+        w = w - a * objective.gradient(w, DATA.load())
+    np.testing.assert_allclose(found, w, atol=1e-6)
+
+
+@pytest.mark.parametrize("downlink", [qsim.downlinks.DenseWeights(), qsim.downlinks.SignSum()], ids=repr)
+def test_a_tie_is_a_tie_in_any_order(downlink) -> None:
+    """Three workers against three: 1/6 + 1/6 + 1/6 - 1/6 - 1/6 - 1/6 is not zero in float64."""
+    y = np.repeat([-1, 1], 60)
+    for labels in (y, -y):
+        data = qsim.datasets.Dataset.from_scipy(np.ones((120, 2), np.float32), labels)
+        case = replace(RUN, data=data, partition=qsim.datasets.Contiguous(), method=SignSGD(Constant(0.1)))
+        w = qsim.simulate(replace(case, compressor=Sign(), downlink=downlink, rounds=1, optimum=False)).weights
+        assert w.tolist() == ([0.0, 0.0] if downlink == qsim.downlinks.DenseWeights() else [-0.1, -0.1])
+
+
 def test_momentum_is_polyaks_and_nesterovs() -> None:
     data, objective, a = DATA.load(), RUN.objective, 0.5
     for rule in (HeavyBall(0.8), Nesterov(0.8)):
@@ -124,37 +139,6 @@ def test_averages_of_iterates() -> None:
     np.testing.assert_allclose(run(Averaged(SGD(PLAIN, 4), power=2), rounds=7).weights, expected, atol=1e-12)
 
 
-# Promises.
-
-
-@pytest.mark.parametrize(
-    ("method", "compressor"),
-    [
-        (GradientDescent(), Identity()),
-        (DIANA(), qsim.QSGD(2)),
-        (DIANA(), RandK(5)),
-        (EF21(), TopK(5)),
-        (EF21(), Scaled(qsim.QSGD(2))),
-        (MARINA(), qsim.QSGD(2)),
-        (MARINA(), RandK(5)),
-    ],
-    ids=repr,
-)
-def test_the_error_falls_at_the_promised_rate(method: Method, compressor: qsim.compressors.Compressor) -> None:
-    """Over rounds in which it is promised to fall by e^-6, in each of 3 seeds, down to float32's floor.
-
-    Promised is the fall of a sum of error and memory, whose start is at most some 10 times the error's own here: hence
-    the factor 10.
-    """
-    rate = method.rate(problem_of(compressor))
-    assert rate is not None
-    assert 0.5 < rate < 1
-    rounds = int(6 / (1 - rate))
-    for seed in range(3):
-        loss = run(method, compressor, rounds=rounds, evaluate_every=rounds, seed=seed).frame["suboptimality"]
-        assert loss.iloc[-1] <= max(10 * rate**rounds * loss.iloc[0], 1e-12)
-
-
 def test_noise_floors_of_skewed_shards() -> None:
     """Compressed gradient descent stops where shards differ; DIANA, with the same compressor, goes on."""
     for seed in range(3):
@@ -167,12 +151,37 @@ def test_noise_floors_of_skewed_shards() -> None:
 def test_theory_needs_what_it_needs() -> None:
     for method, compressor, words in [
         (DIANA(), TopK(3), "states no variance"),
-        (EF21(), qsim.QSGD(1), "no contraction that is known"),
-        (MARINA(), ScaledSign(), "states no variance"),
+        (EF21(), qsim.QSGD(64), "no contraction that is known"),
+        (MARINA(), qsim.compressors.HardThreshold(0.1), "states no variance"),
         (GradientDescent(), TopK(3), "give the step"),
     ]:
         with pytest.raises(TheoryError, match=words):
             run(method, compressor)
+
+
+def test_what_diverges_or_means_nothing_is_refused() -> None:
+    """EF21 around a large omega and around a second memory grew past 1e11 before; the others came to a wrong place."""
+    some, memory = {"clients": qsim.clients.SampledClients(2)}, qsim.ErrorFeedback(TopK(2))
+    cases: list[tuple[Method, qsim.compressors.Compressor, dict, str]] = [
+        (EF21(PLAIN), qsim.QSGD(1), {}, r"needs a contraction, .*Scaled\("),
+        (EF21(PLAIN), memory, {}, "without a memory"),
+        (DIANA(PLAIN, shift=0.5), memory, {}, "without a memory"),
+        (MARINA(PLAIN, p=0.5), memory, {}, "without a memory"),
+        (LBFGS(gradients="compressed"), memory, {}, "without a memory"),
+        (NewtonCG(gradients="compressed"), memory, {}, "without a memory"),
+        (LBFGS(), TopK(2), {}, r"would not use .*TopK.*LBFGS\(gradients=\"compressed\"\)"),
+        (MARINA(PLAIN, p=0.5), TopK(2), {}, "needs an unbiased compressor"),
+        (MARINA(PLAIN, p=0.5), qsim.QSGD(2), some, "needs every worker in every round"),
+        (LBFGS(), Identity(), some, "needs every worker in every round"),
+        (NewtonCG(), Identity(), some, "needs every worker in every round"),
+        (SGD(PLAIN), Identity(), {"downlink": qsim.downlinks.SignSum()}, "the vote of SignSGD"),
+    ]
+    for method, compressor, changes, words in cases:
+        with pytest.raises(ValueError, match=words):
+            run(method, compressor, **changes)
+
+
+def test_methods_that_refuse_other_compressors_and_objectives() -> None:
     with pytest.raises(ValueError, match="SignSGD sends signs"):
         run(SignSGD(PLAIN), TopK(3))
     with pytest.raises(ValueError, match="regulariser of its own"):
@@ -183,6 +192,42 @@ def test_theory_needs_what_it_needs() -> None:
 def test_a_number_is_no_step(bad: type[Method]) -> None:
     with pytest.raises(TypeError, match=r"Constant\(0.1\)"):
         bad(step=0.1)
+
+
+def test_batches_of_theory_are_stable_where_rows_share_no_coordinate() -> None:
+    """Least squares on 40 rows with a coordinate each: with 1/L, the step of full gradients, a row's error grows 39
+    times whenever it is drawn; with that of SGD the error falls from the start."""
+    data = qsim.datasets.Dataset(np.arange(41), np.arange(40), None, np.ones(40), 40)
+    case = replace(RUN, data=data, objective=qsim.objectives.LeastSquares(l2=0.01), workers=1, rounds=200)
+    far = qsim.simulate(replace(case, method=SGD())).frame["suboptimality"]
+    assert far.iloc[-1] < 0.1 * far.iloc[0]
+
+
+def test_a_round_of_workers_without_rows_changes_nothing_but_the_regulariser() -> None:
+    """One worker of 8 a round; most have no rows, and their weights sum to zero."""
+    case = replace(RUN, workers=8, partition=qsim.datasets.Dirichlet(0.01), clients=qsim.clients.SampledClients(1))
+    trace = qsim.simulate(replace(case, rounds=40))
+    idle = trace.frame["passes"].to_numpy()[1:] == 0
+    assert 5 < idle.sum() < 35
+    assert np.isfinite(trace.frame["loss"]).all()
+
+
+def test_full_gradients_come_down_as_sums_too() -> None:
+    """MARINA with p = 1 sends full gradients only; with SparseSum workers learn them from the sums that come down."""
+    few = run(MARINA(PLAIN, p=1.0), qsim.QSGD(2), downlink=qsim.downlinks.SparseSum(), rounds=3).frame["bits_down"]
+    assert few.iloc[1:].min() >= RUN.workers * 20 * 32
+
+
+def test_momentum_of_ef21_starts_at_the_first_gradient(tmp_path) -> None:
+    """Also that of a worker that comes later: with tiny steps and eta all gradients are those at the start."""
+    path = tmp_path / "run.npz"
+    method, clients = EF21(Constant(1e-9), momentum=1e-6), qsim.clients.SampledClients(2)
+    qsim.simulate(replace(RUN, method=method, compressor=TopK(2), clients=clients, rounds=60), checkpoint=path)
+    shards = RUN.problem().shards
+    block = qsim.datasets.block.Block(shards, 0, RUN.workers)
+    first = RUN.objective.update(block, block.all_rows(), qsim.weights.Replica(np.zeros(20)), 1.0)
+    with np.load(path) as saved:
+        np.testing.assert_allclose(saved["workers/method/momentum"], first.value, rtol=1e-3, atol=1e-6)
 
 
 # The same bits everywhere.
@@ -250,5 +295,5 @@ def test_the_servers_shift_is_the_mean_of_the_workers(method, compressor, client
         mean = shards.weights @ kept.reshape(RUN.workers, 20)
     else:
         np.add.at(mean, shards.support, kept * np.repeat(shards.weights, np.diff(shards.support_offsets)))
-    np.testing.assert_allclose(server, mean, atol=1e-6)
+    np.testing.assert_allclose(server, mean, atol=1e-14)  # float64 on both ends: they do not drift apart
     assert np.abs(server).max() > 0.01

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -112,11 +113,13 @@ def test_version_is_in_step() -> None:
 
 
 @pytest.mark.skipif(not (ROOT / "CITATION.cff").exists(), reason="needs the checkout")
-def test_sources_of_compressors_can_be_cited() -> None:
+@pytest.mark.parametrize("room", [qsim.compressors, qsim.methods, qsim.steps], ids=lambda room: room.__name__)
+def test_sources_can_be_cited(room: ModuleType) -> None:
     """Who uses a method cites its paper: CITATION.cff names the first author of every source."""
     known = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
-    for name in qsim.compressors.__all__:
-        (source,) = re.findall(r"Source: (.*?)\n\n", getattr(qsim.compressors, name).__doc__ or "", re.DOTALL) or [""]
+    for name in getattr(room, "__all__", vars(room)):
+        text = getattr(room, name).__doc__ or ""
+        (source,) = re.findall(r"Source(?: of step and floor)?: (.*?)\n\n", text, re.DOTALL) or [""]
         for author in re.findall(r"(?:^|[;:]\s+)(?:e[.]g[.] )?([A-Z][\w-]+)(?:,| and | et al[.])", source):
             assert f"family-names: {author}," in known, f"{name} cites {author}"
 

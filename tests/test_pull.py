@@ -68,7 +68,7 @@ KEYS = Key(0).words(0, 1)
         (MARINA(Constant(0.2), p=0.3), qsim.RandK(40)),
         (SignSGD(Constant(0.01), batch=4), qsim.Sign()),
         (Averaged(SGD(Constant(0.5), batch=2)), qsim.QSGD(2)),
-        (LBFGS(), qsim.QSGD(2)),
+        (LBFGS(gradients="compressed"), qsim.QSGD(2)),
     ],
     ids=repr,
 )

@@ -26,6 +26,7 @@ SMALLER: dict[str, dict[str, object]] = {
         "MORE": 1,
         "TEXT": qsim.datasets.Synthetic(rows=100, features=300, nonzeros_per_row=9),
     },
+    "feedback": {"DENSE": qsim.datasets.Synthetic(rows=60, features=30, nonzeros_per_row=9, values="tfidf")},
     "mean_estimation": {"N": 64},
     "one_bit": {"STEPS": 200},
     "topologies": {"N": 10_000, "LARGEST": 64, "MOST": 1000},
@@ -144,7 +145,17 @@ def test_committed_provenance_is_that_of_the_default_command(name: str) -> None:
         assert candidates == {(curve, choice): tried[curve]["tried"][choice]["run"] for curve, choice in candidates}
 
 
-WITH_ROUNDS = ("one_bit", "s_sweep", "seminar", "simple_quantization", "sparse_representation", "stragglers", "zoo")
+WITH_ROUNDS = (
+    "feedback",
+    "one_bit",
+    "s_sweep",
+    "second_order",
+    "seminar",
+    "simple_quantization",
+    "sparse_representation",
+    "stragglers",
+    "zoo",
+)
 EXACT, COUNTS = 1e-6, 1e-2
 """How far numbers may be off on another machine: there `exp` and fused multiply-add differ in the last digits, which
 tips a few roundings of the quantizers. On one machine all digits that are written agree."""

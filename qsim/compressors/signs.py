@@ -11,6 +11,9 @@ from qsim.batch import Levels, Memory, Signs, Vectors, index_type
 from qsim.compressors.base import Compressor, as_float32, require_finite, require_finite_floats
 from qsim.options import option
 
+TIE = 1e-12
+"""A weighted sum of signs, the weights n_i/n, is a multiple of 1/n: what is smaller than this is rounding, and zero."""
+
 
 @final
 @option

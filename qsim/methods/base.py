@@ -11,11 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qsim.batch import Arrays, Memory, Support, Vectors
+from qsim.clients import AllClients
+from qsim.compressors import Compressor
 from qsim.datasets import Shards
 from qsim.datasets.block import Block, Rows
 from qsim.keys import Key
 from qsim.objectives import Objective
-from qsim.problem import Problem
+from qsim.problem import Problem, Promise
+from qsim.steps import Constant, Step
 from qsim.weights import Replica, Weights
 
 
@@ -79,12 +82,16 @@ class Method(ABC):
     def resolved(self, problem: Problem) -> Self:
         """Return the method with what it leaves to theory filled in: steps from the constants of a problem.
 
-        Raises TheoryError if theory has no answer.
+        Raises TheoryError if theory has no answer, ValueError if the method does not go with the problem's compressor
+        or clients.
         """
         return self
 
-    def rate(self, problem: Problem) -> float | None:
-        """Return the factor by which theory has the error fall each round, for the step of theory; None: no such."""
+    def promise(self, problem: Problem) -> Promise | None:
+        """Return what theory says of a run by the method, once it is resolved; None: it says nothing that is linear.
+
+        That is so for steps that are not constant, or longer than the theorem allows, and for mu = 0.
+        """
         return None
 
     def start(self, w: Weights) -> Arrays:
@@ -133,3 +140,26 @@ class Method(ABC):
     def rows_per_round(self, shards: Shards) -> float:
         """Return about how many rows a worker computes with in a round (all it has, by default): it sizes blocks."""
         return shards.dataset.rows / shards.workers
+
+
+def refuse_memory(method: Method, problem: Problem) -> None:
+    """Raise ValueError for a compressor with a memory: a second one in a method that compresses no updates."""
+    if type(problem.compressor).memory is not Compressor.memory:
+        raise ValueError(
+            f"{type(method).__name__} must have a compressor without a memory, found {problem.compressor!r}: error"
+            " feedback is for updates (GradientDescent, SGD, LocalSGD); give what is inside it"
+        )
+
+
+def refuse_absences(method: Method, problem: Problem, why: str) -> None:
+    """Raise ValueError for clients who sit out rounds."""
+    if not isinstance(problem.clients, AllClients):
+        raise ValueError(
+            f"{type(method).__name__} needs every worker in every round, found clients={problem.clients!r}: {why}; take"
+            " SGD, LocalSGD, DIANA or EF21"
+        )
+
+
+def constant(step: Step | None, most: float) -> float | None:
+    """Return the step of a rule that is constant and at most `most`, to rounding; None for other rules."""
+    return step.step if isinstance(step, Constant) and step.step <= most * (1 + 1e-12) else None

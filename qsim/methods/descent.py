@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from qsim.batch import Arrays, Memory, Support, Vectors
 from qsim.datasets import Shards
 from qsim.datasets.block import Block, Rows
-from qsim.methods.base import Exchange, Method, Task
+from qsim.methods.base import Exchange, Method, Task, constant
 from qsim.methods.sampling import Sampling, WithReplacement, check_batch
 from qsim.objectives import Objective
 from qsim.options import number, option
-from qsim.problem import Problem
+from qsim.problem import Problem, Promise
 from qsim.steps import Constant, Step, check_step
 from qsim.weights import Weights
 
@@ -86,8 +86,32 @@ class _Descent(Method):
     def resolved(self, problem: Problem) -> Self:
         if self.step is not None:
             return self
-        spread = 2 * problem.omega * problem.largest_smoothness / problem.workers if problem.omega else 0.0
-        return replace(self, step=Constant(1 / (problem.smoothness + spread)))  # type: ignore[type-var]
+        return replace(self, step=Constant(1 / self._roughness(problem)))  # type: ignore[type-var]
+
+    def promise(self, problem: Problem) -> Promise | None:
+        mu = problem.strong_convexity
+        if self.momentum is not None or not mu or not self._unbiased(problem):
+            return None
+        step, noise = constant(self.step, 1 / self._roughness(problem)), self._noise(problem)
+        if step is None:
+            return None
+        if not noise:
+            return Promise(1 - step * mu, problem.suboptimality, 0.0, "F(w) - F*")
+        half = problem.smoothness / 2
+        return Promise(1 - step * mu, half * problem.square_distance, half * step * noise / mu, "||w - w*||^2")
+
+    def _unbiased(self, problem: Problem) -> bool:
+        """Tell whether the sum of what arrives is an unbiased estimate of the gradient, as the theorem has it."""
+        return problem.compressor.variance(problem.n) is not None
+
+    def _roughness(self, problem: Problem) -> float:
+        """Return A with E ||estimate of grad F||^2 <= 2 A (F(w) - F*) + the noise that is left at w*."""
+        spread = problem.spread
+        return problem.smoothness + (2 * spread * problem.largest_smoothness if spread else 0.0)
+
+    def _noise(self, problem: Problem) -> float:
+        """Return what is left of E ||estimate of grad F||^2 at w*, at most."""
+        return 2 * problem.spread * problem.sent_at_optimum if problem.spread else 0.0
 
     def start(self, w: Weights) -> Arrays:
         return {} if self.momentum is None else {"velocity": np.zeros_like(w.vector)}
@@ -120,12 +144,16 @@ class GradientDescent(_Descent):
     w <- (1 - a l2) w - sum_i weight_i C(a grad f_i(w)). With `Identity` and rows as weights this is gradient descent on
     the whole data set, which converges for a < 2/L.
 
-    Without a step: a = 1 / (L + 2 omega max_i L_i / W) for an unbiased C, 1/L without compression. Then E ||w - w*||^2
-    falls by a factor of at least 1 - a mu a round, down to a noise floor of 2 a omega / (mu W) times the mean of
-    ||grad f_i(w*)||^2 (none without compression).
+    Without a step: a = 1 / (L + 2 s max_i L_i) for an unbiased C, s = omega/W (`Problem.spread`: more where shards are
+    unequal or clients sit out), 1/L without compression. Then E ||w - w*||^2 falls by a factor of at least 1 - a mu a
+    round, down to a noise floor of 2 a s/mu times the mean of ||g_i(w*)||^2 (without noise F(w) - F* itself falls, to
+    0). For convex losses; with momentum the step is a place to begin, and nothing is promised.
 
     Source of step and floor: Khirirat, Feyzmahdavian, Johansson, "Distributed learning with compressed gradients",
     2018; in this form Gorbunov, Hanzely, Richtarik, "A unified theory of SGD", AISTATS 2020.
+
+    `Sign` loses the size of the update, and the step with it: see `SignSGD`. Raises TheoryError in the simulation if a
+    compressor without omega gets no step.
 
     >>> import qsim
     >>> qsim.GradientDescent(step=qsim.steps.Constant(1.0)).step(0)
@@ -139,22 +167,21 @@ class GradientDescent(_Descent):
         check_step(self.step)
         _check_momentum(self.momentum)
 
-    def rate(self, problem: Problem) -> float | None:
-        """Return 1 - a mu, down to the noise floor, for the theory's step without momentum; None for others."""
-        if self.step is not None or self.momentum is not None:
-            return None
-        step = self.resolved(problem).step
-        assert step is not None
-        return 1 - step(0) * problem.strong_convexity
-
 
 @final
 @option
 class SGD(_Descent):
     """Mini-batch SGD: every round each worker sends the update of `batch` of its rows.
 
-    w <- (1 - a_t l2) w - sum_i weight_i C(a_t g_i), g_i the mean gradient over the batch. The step of theory is that of
-    `GradientDescent`, which leaves the noise of sampling to the floor.
+    w <- (1 - a_t l2) w - sum_i weight_i C(a_t g_i), g_i the mean gradient over the batch of b rows.
+
+    Without a step: a = 1 / (L + 2 s max_i L_i + 2 (s + 1/W) Lr/b), with s as for `GradientDescent` and Lr the largest L
+    of a single row's loss. (1/L, the step of full gradients, can throw SGD out: rows that share no coordinate each need
+    1/Lr.) Then E ||w - w*||^2 falls by a factor of at least 1 - a mu a round, down to a noise floor of 2 a/mu times (s
+    times the mean of ||g_i(w*)||^2, plus (s + 1/W)/b times the mean variance of the gradient of one row at w*). For
+    draws with replacement and convex losses. A step that falls, such as `qsim.steps.Noisy`, gets below the floor.
+
+    Source of step and floor: Gorbunov, Hanzely, Richtarik, "A unified theory of SGD", AISTATS 2020 (quantized SGD).
 
     >>> import qsim
     >>> qsim.SGD(step=qsim.steps.Constant(0.5), batch=64).batch
@@ -172,6 +199,17 @@ class SGD(_Descent):
         if self.batch is None:
             raise ValueError("batch must be a whole number of at least 1, found None: GradientDescent takes all rows")
         _check_momentum(self.momentum)
+
+    def promise(self, problem: Problem) -> Promise | None:
+        return super().promise(problem) if isinstance(self.sampling, WithReplacement) else None
+
+    def _roughness(self, problem: Problem) -> float:
+        share = problem.spread + problem.largest_share
+        return super()._roughness(problem) + 2 * share * problem.row_smoothness / self.batch
+
+    def _noise(self, problem: Problem) -> float:
+        share = problem.spread + problem.largest_share
+        return super()._noise(problem) + 2 * share * problem.row_noise(problem.optimum) / self.batch
 
     def memory(self, block: Block, support: Support) -> Memory:
         return Memory(support, self.sampling.memory(block))

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from qsim.batch import Arrays, Memory, Support, Vectors
 from qsim.datasets.block import Block
-from qsim.methods.base import Exchange, Method, Task
+from qsim.methods.base import Exchange, Method, Task, constant, refuse_absences, refuse_memory
 from qsim.objectives import Objective
 from qsim.options import number, option
-from qsim.problem import Problem
+from qsim.problem import Problem, Promise
 from qsim.steps import Constant, Step, check_step
 from qsim.weights import Weights
 
@@ -24,8 +24,9 @@ from qsim.weights import Weights
 class MARINA(Method):
     """g <- g + mean of C(grad f_i(w) - grad f_i(w_old)), or with probability p all of grad f; w <- w - a (g + l2 w).
 
-    For an unbiased C. The estimate g is biased, but its error is that of differences, which vanish as w converges, so
-    F falls as fast as the theory of gradient descent says but for constants, also for nonconvex F.
+    For an unbiased C: the errors of a biased one would add up between synchronisations. The estimate g is biased, but
+    its error is that of differences, which vanish as w converges, so F falls as fast as the theory of gradient descent
+    says but for constants, also for nonconvex F.
 
     The first round and, by the server's coin, a share p of the others send full gradients as dense float32: what a
     synchronisation costs is counted as such. A worker keeps the last gradient of which the server has heard, on its
@@ -34,18 +35,22 @@ class MARINA(Method):
     arrived.
 
     Without p: the share at which synchronisations cost about as many numbers as compressed rounds, 1/(1 + omega).
-    Without a step: a = 1 / (Lt (1 + sqrt(r))), r = (1 - p) omega / (p W), Lt^2 the mean of L_i^2; if mu > 0 with 2 r
-    for r, and at most p/(2 mu). Then F(w) - F* falls by a factor of at least 1 - a mu a round, in expectation and up to
-    a constant.
+    Without a step: a = 1 / (L + Lt sqrt(r)), r = (1 - p) s/p, s = omega/W (`Problem.spread`), Lt^2 the mean of L_i^2;
+    if mu > 0 with 2 r for r, and at most p/(2 mu). Then F(w) - F* + (a/p) ||g - grad F(w)||^2, whose second term starts
+    at 0, falls by a factor of at least 1 - a mu a round, in expectation.
 
     Source: Gorbunov, Burlachenko, Li, Richtarik, "MARINA: faster non-convex distributed learning with compression",
-    ICML 2021, Algorithm 1 and Theorems 2.1 and 2.2.
+    ICML 2021, Algorithm 1 and Theorems 2.1 and 2.2 (with Lt for L, which is never below it; the proof needs L alone
+    there, as in Szlendak, Tyurin, Richtarik, "Permutation compressors for provably faster distributed nonconvex
+    optimization", ICLR 2022).
 
     >>> import qsim
     >>> qsim.methods.MARINA(step=qsim.steps.Constant(0.1), p=0.25).p
     0.25
 
-    Raises ValueError for p outside (0, 1], and TheoryError if a compressor without omega gets no step and p.
+    Raises ValueError for p outside (0, 1], and in the simulation for a compressor that is biased or has a memory, and
+    for clients who sit out rounds (what they last compared with is not what the server did); TheoryError if a
+    compressor without omega gets no step and p.
     """
 
     step: Step | None = None
@@ -59,21 +64,30 @@ class MARINA(Method):
                 raise ValueError(f"p must be at most 1, found {self.p!r}")
 
     def resolved(self, problem: Problem) -> Self:
+        refuse_absences(self, problem, "differences of who was away do not add up to the server's estimate")
+        refuse_memory(self, problem)
+        if problem.compressor.variance(problem.n) is None and problem.compressor.contraction(problem.n) is not None:
+            raise ValueError(
+                f"MARINA needs an unbiased compressor, found {problem.compressor!r}, whose errors add up between"
+                " synchronisations: take EF21"
+            )
         p = 1 / (1 + problem.omega) if self.p is None else self.p
-        if self.step is not None:
-            return replace(self, p=p)
-        mu, scale = problem.strong_convexity, problem.mean_square_smoothness
-        spread = (1 - p) * problem.omega / (p * problem.workers)
-        step = 1 / (scale * (1 + sqrt(2 * spread if mu > 0 else spread)))
-        return replace(self, p=p, step=Constant(min(step, p / (2 * mu)) if mu > 0 else step))
+        return replace(self, p=p, step=self.step or Constant(self._longest(problem, p)))
 
-    def rate(self, problem: Problem) -> float | None:
-        """Return 1 - a mu for the theory's step; None for others."""
-        if self.step is not None:
+    def promise(self, problem: Problem) -> Promise | None:
+        mu = problem.strong_convexity
+        if not mu or self.p is None or problem.compressor.variance(problem.n) is None:
             return None
-        step = self.resolved(problem).step
-        assert step is not None
-        return 1 - step(0) * problem.strong_convexity
+        step = constant(self.step, self._longest(problem, self.p))
+        if step is None:
+            return None
+        return Promise(1 - step * mu, problem.suboptimality, 0.0, "F(w) - F* + c ||g - grad F(w)||^2")
+
+    def _longest(self, problem: Problem, p: float) -> float:
+        """Return the longest step that the theorem allows."""
+        mu, ratio = problem.strong_convexity, (1 - p) * problem.spread / p
+        step = 1 / (problem.smoothness + problem.mean_square_smoothness * sqrt(2 * ratio if mu > 0 else ratio))
+        return min(step, p / (2 * mu)) if mu > 0 else step
 
     def start(self, w: Weights) -> Arrays:
         return {"estimate": np.zeros_like(w.vector)}

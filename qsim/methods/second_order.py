@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Literal, final
+from typing import Literal, Self, final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from qsim.batch import Arrays, Memory, Vectors
+from qsim.compressors import Identity
 from qsim.datasets.block import Block
-from qsim.methods.base import Exchange, Method, Task
+from qsim.methods.base import Exchange, Method, Task, refuse_absences, refuse_memory
 from qsim.objectives import Objective
 from qsim.options import number, one_of, option, whole
+from qsim.problem import Problem
 from qsim.weights import Weights
 
 _SUFFICIENT = 1e-4  # of the decrease that the slope promises, as usual
@@ -26,10 +28,22 @@ class _SecondOrder(Method):
     Losses are summed as float64, a number a worker. Gradients (and Hessian-vector products) go by float64 as well
     (`gradients="exact"`, which reaches the optimum to 1e-10), or by the run's compressor and codec ("compressed").
     Every sum, and every vector that goes down for it, is counted. A trial of the line search sends the weights down.
-    The server keeps O(n), and computes in O(n) times the history.
+    The server keeps O(n), and computes in O(n) times the history. It compares losses and gradients of several rounds,
+    which must be those of one F: every worker takes part, and the compressor has no memory.
     """
 
     gradients: Literal["exact", "compressed"]
+
+    def resolved(self, problem: Problem) -> Self:
+        refuse_absences(self, problem, "losses and gradients of different workers are compared")
+        if self.gradients == "compressed":
+            refuse_memory(self, problem)
+        elif not isinstance(problem.compressor, Identity):
+            raise ValueError(
+                f"{self!r} sends exact float64 and would not use {problem.compressor!r}: write"
+                f' {type(self).__name__}(gradients="compressed"), or leave the compressor out'
+            )
+        return self
 
     def round(self, w: Weights, state: Arrays, exchange: Exchange) -> None:
         here = w.dense()

@@ -10,13 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qsim.batch import Arrays, Memory, Support, Vectors
+from qsim.compressors import Scaled
 from qsim.datasets import Shards
 from qsim.datasets.block import Block, Rows
-from qsim.methods.base import Exchange, Method, Task
+from qsim.methods.base import Exchange, Method, Task, constant, refuse_memory
 from qsim.methods.sampling import Sampling, WithReplacement, check_batch
 from qsim.objectives import Objective
 from qsim.options import number, option
-from qsim.problem import Problem
+from qsim.problem import Problem, Promise
 from qsim.steps import Constant, Step, check_step
 from qsim.weights import Weights
 
@@ -24,8 +25,9 @@ from qsim.weights import Weights
 class _Shifted(Method):
     """Workers hold shifts h_i, the server their weighted sum h; what is compressed is the difference to the shift.
 
-    The shifts live on the supports of the shards (everywhere if the compressor fills in zeros). A round costs a worker
-    O(support), also with a batch, and the server O(n).
+    The shifts live on the supports of the shards (everywhere if the compressor fills in zeros), in float64: the server
+    adds the same messages to h, so that h stays the sum of the h_i, also over very many rounds. A round costs a worker
+    O(support), also with a batch, and the server O(n). Who sits out a round keeps its shift, and so does h its part.
     """
 
     batch: int | None
@@ -36,7 +38,7 @@ class _Shifted(Method):
 
     def memory(self, block: Block, support: Support) -> Memory:
         drawn = self.sampling.memory(block) if self.batch else {}
-        return Memory(support, Memory.zeros(support, "shift").arrays | drawn)
+        return Memory(support, Memory.zeros(support, "shift", dtype=np.float64).arrays | drawn)
 
     def rows_per_round(self, shards: Shards) -> float:
         return self.batch or super().rows_per_round(shards)
@@ -61,11 +63,12 @@ class DIANA(_Shifted):
     the workers hold different data: with full gradients it converges linearly to the optimum, where compressed gradient
     descent stops at a noise floor.
 
-    Without a step: a = 1 / ((1 + 6 omega/W) max_i L_i) and shift = 1 / (1 + omega). Then E ||w - w*||^2 plus a multiple
-    of the shifts' error falls by a factor of at least max(1 - a mu, 1 - shift/2) a round (full gradients, mu-strongly
-    convex).
+    Without a step: a = 1 / ((1 + 6 s) max_i L_i), s = omega/W (`Problem.spread`), and shift = 1 / (1 + omega). Then E
+    ||w - w*||^2 + (4 s a^2/shift) mean of ||h_i - g_i(w*)||^2 falls by a factor of at least max(1 - a mu, 1 - shift/2)
+    a round (full gradients, convex losses, mu > 0). If k of W workers take part, shift k/W stands for shift.
 
-    batch: rows that a worker draws each round; None for all of them. With a batch the noise of sampling stays.
+    batch: rows that a worker draws each round; None for all of them. With a batch of b the noise of sampling stays, and
+    the step of theory also has 2 (s + 1/W) Lr/b in its denominator, as that of `SGD`; nothing is promised then.
 
     Source: Mishchenko, Gorbunov, Takac, Richtarik, "Distributed learning with compressed gradient differences", 2019;
     step and rate as in Gorbunov, Hanzely, Richtarik, "A unified theory of SGD", AISTATS 2020 (there for DIANA).
@@ -74,7 +77,8 @@ class DIANA(_Shifted):
     >>> qsim.methods.DIANA(step=qsim.steps.Constant(0.1), shift=0.25).shift
     0.25
 
-    Raises ValueError for a shift outside (0, 1], and TheoryError if a compressor without omega gets no step and shift.
+    Raises ValueError for a shift outside (0, 1], and in the simulation for a compressor with a memory (the shift is
+    one), and TheoryError if a compressor without omega gets no step and shift.
     """
 
     step: Step | None = None
@@ -91,18 +95,31 @@ class DIANA(_Shifted):
                 raise ValueError(f"shift must be at most 1, found {self.shift!r}")
 
     def resolved(self, problem: Problem) -> Self:
+        refuse_memory(self, problem)
         shift = 1 / (1 + problem.omega) if self.shift is None else self.shift
-        step = self.step or Constant(1 / ((1 + 6 * problem.omega / problem.workers) * problem.largest_smoothness))
-        return replace(self, step=step, shift=shift)
+        return replace(self, step=self.step or Constant(1 / self._roughness(problem)), shift=shift)
 
-    def rate(self, problem: Problem) -> float | None:
-        """Return max(1 - a mu, 1 - shift/2) for the theory's step with full gradients; None for others."""
-        if self.batch is not None or self.step is not None:
+    def promise(self, problem: Problem) -> Promise | None:
+        mu, omega = problem.strong_convexity, problem.compressor.variance(problem.n)
+        if self.batch is not None or not mu or omega is None or self.shift is None or self.shift > 1 / (1 + omega):
             return None
-        found = self.resolved(problem)
-        assert found.step is not None
-        assert found.shift is not None
-        return max(1 - found.step(0) * problem.strong_convexity, 1 - found.shift / 2)
+        step = constant(self.step, 1 / self._roughness(problem))
+        if step is None:
+            return None
+        shift = self.shift * problem.participation
+        error = 4 * problem.spread * step**2 / shift * problem.sent_at_optimum  # the shifts start at zero
+        return Promise(
+            max(1 - step * mu, 1 - shift / 2),
+            problem.smoothness / 2 * (problem.square_distance + error),
+            0.0,
+            "||w - w*||^2 + c mean of ||h_i - g_i(w*)||^2",
+        )
+
+    def _roughness(self, problem: Problem) -> float:
+        sampling = 0.0
+        if self.batch is not None:
+            sampling = 2 * (problem.spread + problem.largest_share) * problem.row_smoothness / self.batch
+        return (1 + 6 * problem.spread) * problem.largest_smoothness + sampling
 
     def work(self, task: Task, objective: Objective, block: Block, memory: Memory) -> Vectors:
         return memory.less(self._gradient(task, objective, block, memory), "shift")
@@ -131,11 +148,13 @@ class EF21(_Shifted):
     as they converge; no error is kept. With full gradients it converges linearly where F is mu-strongly convex.
 
     With `momentum` eta in (0, 1], EF21-SGDM: g_i is replaced by v_i <- (1 - eta) v_i + eta g_i, which makes it work
-    with batches (v_i starts at eta g_i).
+    with batches: without it the noise of a batch is amplified by what C leaves out. v_i starts at the first g_i.
 
-    Without a step: with delta of C, theta = 1 - sqrt(1 - delta), beta = (1 - delta)/theta, L of F and Lt^2 the mean of
-    L_i^2, a = 1 / (L + Lt sqrt(beta/theta)), and if mu > 0 the smaller of 1 / (L + Lt sqrt(2 beta/theta)) and
-    theta/(2 mu). Then F(w) - F* plus a multiple of the shifts' error falls by a factor of at least 1 - a mu a round.
+    Without a step: with delta of C (k/W of it if k of W workers take part), theta = 1 - sqrt(1 - delta), beta = (1 -
+    delta)/theta, L of F and Lt^2 the mean of L_i^2, a = 1 / (L + Lt sqrt(beta/theta)), and if mu > 0 the smaller of 1 /
+    (L + Lt sqrt(2 beta/theta)) and theta/(2 mu). Then F(w) - F* + (a/theta) mean of ||h_i - g_i(w)||^2 falls by a
+    factor of at least 1 - a mu a round. With momentum below 1: at most min(delta/(20 Lt), eta/(7 L)), and nothing
+    linear is promised.
 
     Source: Richtarik, Sokolov, Fatkhullin, "EF21", NeurIPS 2021, Theorems 1 and 2; Fatkhullin, Tyurin, Richtarik,
     "Momentum provably improves error feedback!", NeurIPS 2023.
@@ -144,7 +163,8 @@ class EF21(_Shifted):
     >>> qsim.methods.EF21(step=qsim.steps.Constant(0.1)).momentum is None
     True
 
-    Raises ValueError for a momentum outside (0, 1], and TheoryError if a compressor without delta gets no step.
+    Raises ValueError for a momentum outside (0, 1], and in the simulation for a compressor with a memory (the shift is
+    one) or with omega >= 1 (the shifts would run away), and TheoryError if a compressor without delta gets no step.
     """
 
     step: Step | None = None
@@ -161,37 +181,58 @@ class EF21(_Shifted):
                 raise ValueError(f"momentum must be at most 1, found {self.momentum!r}")
 
     def resolved(self, problem: Problem) -> Self:
-        if self.step is not None:
-            return self
-        theta = 1 - sqrt(1 - problem.delta)
-        ratio = (1 - problem.delta) / theta**2
-        mu, spread = problem.strong_convexity, problem.mean_square_smoothness
-        if mu > 0:
-            step = min(1 / (problem.smoothness + spread * sqrt(2 * ratio)), theta / (2 * mu))
-        else:
-            step = 1 / (problem.smoothness + spread * sqrt(ratio))
-        return replace(self, step=Constant(step))
+        refuse_memory(self, problem)
+        compressor = problem.compressor
+        if compressor.contraction(problem.n) is None and (compressor.variance(problem.n) or 0) >= 1:
+            raise ValueError(
+                f"EF21 needs a contraction, found {compressor!r}, with which its shifts run away: take"
+                f" {Scaled(compressor)!r}, or DIANA"
+            )
+        return self if self.step is not None else replace(self, step=Constant(self._longest(problem)))
 
-    def rate(self, problem: Problem) -> float | None:
-        """Return 1 - a mu for the theory's step with full gradients and no momentum; None for others."""
-        if self.batch is not None or self.step is not None or self.momentum is not None:
+    def promise(self, problem: Problem) -> Promise | None:
+        mu, delta = problem.strong_convexity, problem.compressor.contraction(problem.n)
+        if self.batch is not None or self._averages or not mu or delta is None:
             return None
-        step = self.resolved(problem).step
-        assert step is not None
-        return 1 - step(0) * problem.strong_convexity
+        step = constant(self.step, self._longest(problem))
+        if step is None:
+            return None
+        delta *= problem.participation
+        error = (1 - delta) * problem.mean_square_gradient(problem.start)  # of the shifts after the first message
+        start = problem.suboptimality + step / (1 - sqrt(1 - delta)) * error
+        return Promise(1 - step * mu, start, 0.0, "F(w) - F* + c mean of ||h_i - g_i(w)||^2")
+
+    @property
+    def _averages(self) -> bool:
+        return self.momentum is not None and self.momentum < 1
+
+    def _longest(self, problem: Problem) -> float:
+        """Return the longest step that the theorem allows."""
+        delta, mu = problem.delta * problem.participation, problem.strong_convexity
+        smoothness, spread = problem.smoothness, problem.mean_square_smoothness
+        if self._averages:
+            assert self.momentum is not None
+            return min(delta / (20 * spread), self.momentum / (7 * smoothness))
+        theta = 1 - sqrt(1 - delta)
+        ratio = (1 - delta) / theta**2
+        if mu > 0:
+            return min(1 / (smoothness + spread * sqrt(2 * ratio)), theta / (2 * mu))
+        return 1 / (smoothness + spread * sqrt(ratio))
 
     def memory(self, block: Block, support: Support) -> Memory:
         kept = super().memory(block, support)
         if self.momentum is not None:
-            kept.arrays.update(Memory.zeros(support, "momentum").arrays)
+            kept.arrays.update(Memory.zeros(support, "momentum").arrays, started=np.zeros(block.workers, np.bool_))
         return kept
 
     def work(self, task: Task, objective: Objective, block: Block, memory: Memory) -> Vectors:
         gradient = self._gradient(task, objective, block, memory)
         if self.momentum is None:
             return memory.less(gradient, "shift")
-        memory.arrays["momentum"] *= np.float32(1 - self.momentum)
-        memory.add("momentum", gradient, self.momentum)
+        share = np.where(memory.arrays["started"], self.momentum, 1.0).astype(np.float32)
+        memory.arrays["momentum"] *= np.repeat(1 - share, np.diff(memory.support.offsets))
+        memory.add("momentum", replace(gradient, value=gradient.value * np.repeat(share, np.diff(gradient.offsets))))
+        memory.arrays["started"][:] = True
         return memory.less(memory.vectors("momentum"), "shift")
 
     def settle(self, task: Task, block: Block, memory: Memory, arrived: Vectors, delivered: NDArray[np.bool_]) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 
 from qsim.batch import Arrays, Memory, Support, Vectors
 from qsim.compressors import Sign
+from qsim.compressors.signs import TIE
 from qsim.datasets import Shards
 from qsim.datasets.block import Block, Rows
 from qsim.methods.base import Exchange, Method, Task
@@ -75,6 +76,7 @@ class SignSGD(Method):
 
     def round(self, w: Weights, state: Arrays, exchange: Exchange) -> None:
         step = self.step(exchange.round)
-        vote = np.sign(exchange("gradient", w).vector.to_dense()[0])
+        total = exchange("gradient", w).vector.to_dense()[0]
+        vote = np.where(np.abs(total) > TIE, np.sign(total), 0.0)
         exchange.objective.regularise(w, step)
         w.move(-step * vote)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -89,6 +89,11 @@ class Objective(ABC):
     def smoothnesses(self, shards: Shards) -> NDArray[np.float64]:
         """Return L_i for every worker: as `smoothness`, of its own rows. A worker without rows has that of r alone."""
         raise ValueError(f"{self!r} states no smoothness L_i of workers, so no step follows from theory: give the step")
+
+    def row_smoothness(self, shards: Shards) -> float:
+        """Return the largest L of the loss of a single row, with r: at least every L_i, as those are means of rows."""
+        rows = replace(shards, offsets=np.arange(shards.dataset.rows + 1))  # a worker for every row
+        return float(self.smoothnesses(rows).max())
 
     def strong_convexity(self, data: Dataset) -> float:
         """Return mu >= 0, with F(u) >= F(w) + <grad F(w), u - w> + (mu/2) ||u - w||^2: at least l2."""

@@ -66,6 +66,11 @@ class MarginModel(Objective):
                 bound[worker] += self.most_curved() * _largest_eigenvalue(matrix[shards.order[low:high]]) / (high - low)
         return bound
 
+    def row_smoothness(self, shards: Shards) -> float:
+        """Return l2 + most_curved max ||x||^2 over the rows x."""
+        rows = shards.dataset.to_scipy().astype(np.float64)
+        return self.l2 + self.most_curved() * float(rows.multiply(rows).sum(axis=1).max())
+
     def update(self, block: Block, rows: Rows, weights: Replica, step: float) -> Vectors:
         return block.spread(rows, self._mean(self._slopes(block, rows, weights), rows, step))
 

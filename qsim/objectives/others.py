@@ -102,6 +102,9 @@ class NonconvexLogistic(Logistic):
     def smoothnesses(self, shards: Any) -> NDArray[np.float64]:
         return super().smoothnesses(shards) + 2 * self.weight
 
+    def row_smoothness(self, shards: Any) -> float:
+        return super().row_smoothness(shards) + 2 * self.weight
+
     def strong_convexity(self, data: Dataset) -> float:
         """Return 0: it is not convex."""
         return 0.0

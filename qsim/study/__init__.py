@@ -2,12 +2,14 @@
 
 from qsim.study.figures import (
     COLUMN_WIDTH,
+    PROMISED,
     STYLE,
     TEXT_WIDTH,
     Panel,
     draw,
     draw_band,
     draw_comparisons,
+    draw_promise,
     legend_below,
     legend_beside,
     letters,
@@ -37,6 +39,7 @@ from qsim.study.words import beyond, leads, listed, reach_table, table, unled
 
 __all__ = [
     "COLUMN_WIDTH",
+    "PROMISED",
     "STYLE",
     "TEXT_WIDTH",
     "Band",
@@ -66,6 +69,7 @@ __all__ = [
     "draw",
     "draw_band",
     "draw_comparisons",
+    "draw_promise",
     "each_seed",
     "holm",
     "leads",

@@ -58,6 +58,10 @@ _DASHES: tuple[Any, ...] = (
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 
 
+PROMISED = "promised (bound on the mean)"
+"""What the legend calls what `draw_promise` draws."""
+
+
 @dataclass(frozen=True)
 class Panel:
     """One pair of axes: y against x for each curve (or those that `curves` names), with 95% bands of y over seeds.
@@ -213,6 +217,26 @@ def draw_band(ax: Axes, band: Band, place: int, label: str, *, log: bool = False
     style = look(place)
     ax.plot(band.at, band.mean, label=label, markevery=_marks(band.at, place, log), **style)
     ax.fill_between(band.at, band.low, band.high, alpha=0.2, linewidth=0, color=style["color"])
+
+
+def draw_promise(results: Results, curve: str, ax: Axes, place: int, *, x: str = "round", per: float = 1.0) -> None:
+    """Draw what theory promises for the suboptimality of a curve, thin and dashed in the colour of a place, if it does.
+
+    It is the bound on the expected suboptimality (`Results.promise`): it starts where the theorem's quantity does, at
+    the start of the run or above. On another axis than the rounds it is drawn over what the runs have spent by then, in
+    the mean. Call it when the curves are drawn: the limits of the axes stay theirs.
+    """
+    promised = results.promise(curve, x)
+    if promised is None:
+        return
+    limits = ax.get_xlim(), ax.get_ylim()
+    across, bound = promised[0] / per, promised[1]
+    shown = across > 0 if ax.get_xscale() == "log" else np.full(across.size, True)
+    style: dict[str, Any] = {"linewidth": 0.7, "linestyle": (0, (4, 2))}
+    if PROMISED not in ax.get_legend_handles_labels()[1]:
+        ax.plot([], [], color="0.4", label=PROMISED, **style)
+    ax.plot(across[shown], bound[shown], color=look(place)["color"], **style)
+    ax.set(xlim=limits[0], ylim=limits[1])
 
 
 def draw_comparisons(ax: Axes, found: Mapping[str, Comparison], places: Mapping[str, int] | None = None) -> None:

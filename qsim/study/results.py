@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from qsim.problem import Promise
 from qsim.study.statistics import LOGARITHMIC, Band, Comparison, Reach, band, compare, reach, resample
 from qsim.study.study import Cell, Settings
 from qsim.trace import CUMULATIVE, EVALUATION, Trace
@@ -56,6 +57,7 @@ class Results:
         self.seconds = seconds
         self.tuned = tuned
         self._computed: dict[Any, Any] = {}
+        self._promises: dict[str, list[Promise] | None] = {}
         self.traces: dict[str, list[Trace]] = {}
         for cell, trace in zip(cells, traces, strict=True):
             self.traces.setdefault(cell.curve, []).append(trace)
@@ -104,6 +106,23 @@ class Results:
         if others:
             samples = samples / up[len(seeds) :] if logarithmic else samples - up[len(seeds) :]
         return band(at, samples, self.settings.bands, logarithmic=logarithmic)
+
+    def promise(self, curve: str, axis: str = "round") -> tuple[Array, Array] | None:
+        """Return what theory promises for the mean suboptimality of a curve (see `Run.promise`); None: nothing.
+
+        At the evaluated rounds that all seeds have: the mean over seeds of what was spent on an axis by then, and of
+        the bounds, each for the partition and start of its seed.
+        """
+        if curve not in self._promises:
+            found = [cell.run.promise() for cell in self.cells if cell.curve == curve]
+            known = [promise for promise in found if promise is not None]
+            self._promises[curve] = known if len(known) == len(found) else None
+        promises, points = self._promises[curve], self._points(curve, "round", axis)
+        if promises is None:
+            return None
+        length = min(rounds.size for rounds, _ in points)
+        bounds = [p(rounds[:length]) for p, (rounds, _) in zip(promises, points, strict=True)]
+        return np.mean([spent[:length] for _, spent in points], axis=0), np.mean(bounds, axis=0)
 
     def final(self, curve: str, quantity: str) -> float:
         """Return the mean over seeds at the last round that all runs have."""

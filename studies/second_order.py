@@ -1,0 +1,192 @@
+"""Second order: L-BFGS and Newton-CG against gradient descent and Nesterov, by rounds, bits and passes."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from math import sqrt
+from typing import TYPE_CHECKING
+
+import qsim
+from qsim.compressors import QSGD, Compressor, Identity
+from qsim.methods import LBFGS, GradientDescent, Method, Nesterov, NewtonCG
+from qsim.study import (
+    Cell,
+    On,
+    Panel,
+    Results,
+    Settings,
+    Study,
+    draw,
+    each_seed,
+    leads,
+    legend_below,
+    letters,
+    reach_table,
+    sheet,
+    table,
+    unled,
+)
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+OBJECTIVE = qsim.LogisticRegression(l2=1e-4)
+LEVELS = 64
+PRODUCTS = 10  # of compressed Newton-CG a round: noise keeps its residuals from ever being small enough
+GD, NESTEROV = "gradient descent", "Nesterov"
+QUANTIZED = f"QSGD, s = {LEVELS}"
+FIRST = (GD, NESTEROV)
+SECOND = ("L-BFGS", "Newton-CG")
+COMPRESSED = tuple(f"{name}, {QUANTIZED}" for name in (NESTEROV, *SECOND))
+TARGETS = (1e-2, 1e-4, 1e-6, 1e-8)
+AXES = {"round": "rounds", "bits": "bits both ways", "passes": "passes over the data"}
+Way = tuple[Method, Compressor]
+
+
+@lru_cache
+def constants(settings: Settings) -> tuple[float, float]:
+    """Return L, and Nesterov's momentum (sqrt(L) - sqrt(mu)) / (sqrt(L) + sqrt(mu))."""
+    smoothness = OBJECTIVE.smoothness(settings.load())
+    return smoothness, (sqrt(smoothness) - sqrt(OBJECTIVE.l2)) / (sqrt(smoothness) + sqrt(OBJECTIVE.l2))
+
+
+def ways(settings: Settings) -> dict[str, Way]:
+    smoothness, beta = constants(settings)
+    step = qsim.steps.Constant(1 / smoothness)
+    nesterov = GradientDescent(step, Nesterov(beta))
+    return {
+        GD: (GradientDescent(step), Identity()),
+        NESTEROV: (nesterov, Identity()),
+        "L-BFGS": (LBFGS(), Identity()),
+        "Newton-CG": (NewtonCG(), Identity()),
+        COMPRESSED[0]: (nesterov, QSGD(LEVELS)),
+        COMPRESSED[1]: (LBFGS(gradients="compressed"), QSGD(LEVELS)),
+        COMPRESSED[2]: (NewtonCG(products=PRODUCTS, gradients="compressed"), QSGD(LEVELS)),
+    }
+
+
+def cells(settings: Settings) -> list[Cell]:
+    data = settings.load()
+
+    def run(way: Way, seed: int) -> qsim.Run:
+        method, compressor = way
+        if isinstance(method, GradientDescent):
+            rounds = settings.rounds
+        else:  # whose rounds cost more, the more so where compressed sums hold up the line search
+            rounds = -(-settings.rounds // (20 if way[0].gradients == "compressed" else 4))
+        return qsim.Run(
+            data,
+            objective=OBJECTIVE,
+            method=method,
+            compressor=compressor,
+            workers=settings.workers,
+            rounds=rounds,
+            until=qsim.until.Suboptimality(TARGETS[-1] / 10),
+            seed=seed,
+        )
+
+    return each_seed(settings, ways(settings), run)
+
+
+def setting(settings: Settings) -> str:
+    smoothness, beta = constants(settings)
+    return (
+        f"Logistic regression (l2 = {OBJECTIVE.l2:g}, condition number L/l2 = {smoothness / OBJECTIVE.l2:,.0f}) on"
+        f" {settings.dataset}, shuffled over {settings.workers} workers. Full gradients; gradient descent and Nesterov"
+        f" with step 1/L = {1 / smoothness:.3g} (Nesterov with momentum {beta:.3f}) send float32 both ways. L-BFGS (10"
+        " pairs) and Newton-CG sum losses (for their line searches), gradients and Hessian-vector products; what is"
+        f' called exact goes as float64, "{QUANTIZED}" compresses gradients and Hessian-vector products on the way up'
+        f" (losses stay float64; at most {PRODUCTS} products a round). A round is a step of the server; bits are those"
+        " of all workers, both ways, weights and directions down included; a pass is a gradient or a loss of all rows,"
+        f" a Hessian-vector product two. Runs end at a suboptimality of {TARGETS[-1] / 10:g}, or after"
+        f" {settings.rounds:,} rounds (second order: a quarter of them, compressed a twentieth). {settings.statistics}"
+    )
+
+
+def answers(results: Results) -> list[str]:
+    exact = [*FIRST, *SECOND]
+    tables = "".join(
+        f"\n\nIn {words}:{reach_table(results, results.curves, TARGETS, axis=axis)}" for axis, words in AXES.items()
+    )
+    winners = {
+        words: [
+            leads(*found) if found else unled(results, exact, target, axis=axis)
+            for target in TARGETS
+            for found in [results.cheapest(exact, target, axis=axis)]
+        ]
+        for axis, words in AXES.items()
+    }
+    return [
+        f"To the first round at or below a suboptimality, geometric means with intervals.{tables}",
+        f"{_pays(results)} Who takes the fewest, of those with exact sums and plain steps:"
+        + table([f"to {target:g}" for target in TARGETS], winners),
+        _compressed(results),
+    ]
+
+
+def _pays(results: Results) -> str:
+    """Say how L-BFGS and Newton-CG compare with Nesterov at the last target that all of them reach."""
+    for target in reversed(TARGETS):
+        costs = {name: [results.reach(name, target, axis=axis).mean for axis in AXES] for name in (NESTEROV, *SECOND)}
+        if all(cost > 0 for spent in costs.values() for cost in spent):
+            ratios = {
+                name: [cost / plain for cost, plain in zip(costs[name], costs[NESTEROV], strict=True)]
+                for name in SECOND
+            }
+            words = "; ".join(
+                f"{name} takes "
+                + ", ".join(f"{ratio:.2g} times the {unit}" for ratio, unit in zip(found, AXES.values(), strict=True))
+                for name, found in ratios.items()
+            )
+            return f"Against Nesterov, to {target:g}: {words}. Where a ratio is below 1, second order pays."
+    return "No target is reached by Nesterov and by both second-order methods."
+
+
+def _compressed(results: Results) -> str:
+    """Say where compressed sums end, and what they save before."""
+    ends = []
+    for plain, name in zip((NESTEROV, *SECOND), COMPRESSED, strict=True):
+        least = [trace.axis("suboptimality").min() for trace in results.traces[name]]
+        costs = [[results.reach(c, target, axis="bits").mean for c in (plain, name)] for target in TARGETS]
+        saved = [
+            f"{cost[0] / cost[1]:.2g} times fewer bits to {target:g}"
+            for target, cost in zip(TARGETS, costs, strict=True)
+            if all(each > 0 for each in cost)
+        ]
+        ends.append(
+            f"{name} comes no lower than {min(least):.2g} (least of all seeds)"
+            + (f", with {', '.join(saved)} than exact sums" if saved else "")
+        )
+    return f"{'; '.join(ends)}."
+
+
+def figure(results: Results) -> Figure:
+    with sheet(1, 3, height=2.8, sharey=True) as (found, axes):
+        for ax, axis in zip(axes[0], AXES, strict=True):
+            draw(results, Panel(axis, "suboptimality", x_scale="log", y_scale="log"), ax, results.curves)
+            ax.set_ylim(bottom=TARGETS[-1] / 10)
+            ax.label_outer()
+        letters(axes[0], ("by rounds", "by bits", "by passes"))
+        legend_below(found, axes[0], results.curves)
+    return found
+
+
+def numbers(results: Results) -> pd.DataFrame:
+    return results.numbers(On("bits"), On("passes"))
+
+
+study = Study(
+    title="Second order: L-BFGS and Newton-CG by rounds, bits and passes",
+    questions=(
+        "How many rounds, bits and passes over the data does each method take?",
+        "When does second order pay?",
+        "What do compressed sums do to it?",
+    ),
+    defaults=Settings(data="adult", workers=8, rounds=1000, seeds=3),
+    cells=cells,
+    setting=setting,
+    answers=answers,
+    draw=figure,
+    numbers=numbers,
+)
