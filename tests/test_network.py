@@ -348,12 +348,13 @@ def test_a_round_by_hand() -> None:
 
 
 def test_a_collective_begins_when_the_last_is_ready() -> None:
+    """Who is late adds nothing, but is in it: it gets the sum, too."""
     machines = Machines(base=1.0, per_nonzero=0.0, speeds=Given((1, 2, 9)), decode_per_byte=1e-3)
     for topology in (Ring(), AllGather()):
         clock = Clock(Network(topology, LINK, machines, Fastest(2)), 3, KEY)
         assert clock.up(0, load(np.arange(3), sizes=1000)).tolist() == [True, True, False]
-        pair = np.full(2, 1000.0)
-        uplink, decode = topology.collect(pair, LINK), 1e-3 * topology.decoded(pair)
+        three = np.full(3, 1000.0) if topology == Ring() else np.array([1000.0, 1000.0, 0.0])
+        uplink, decode = topology.collect(three, LINK), 1e-3 * topology.decoded(three)
         expected = dict.fromkeys(PARTS, 0.0) | {"compute": 1.5, "wait": 0.5, "uplink": uplink, "decode": decode}
         assert clock.times == pytest.approx(expected, rel=1e-12)
         rows = clock.timelines()

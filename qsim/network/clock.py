@@ -112,6 +112,10 @@ class Clock:
         self.dropped += int(on_time.size - on_time.sum())
 
         began, times = self.now, self.times
+        summed = sizes[on_time]
+        if not topology.has_server:  # all workers get the sum, also those who add nothing to it
+            summed = np.zeros(self._factors.size)
+            summed[load.who[on_time]] = sizes[on_time]
         if on_time.any():
             last = int(np.argmax(np.where(on_time, arrivals, -1.0)))
             usual = [min(float(part[last]), float(part[on_time].mean())) for part in (compute, encode)]
@@ -122,10 +126,10 @@ class Clock:
             if topology.has_server:
                 times["uplink"] += float(arrivals[last]) - float(ready[last])
             else:
-                collected = topology.collect(sizes[on_time], link)
+                collected = topology.collect(summed, link)
                 times["uplink"] += collected
                 came[on_time] = close + collected
-            times["decode"] += machines.decode_per_byte * topology.decoded(sizes[on_time])
+            times["decode"] += machines.decode_per_byte * topology.decoded(summed)
         else:
             times["wait"] += close
         if self._round + 1 in self.network.timelines:
