@@ -126,10 +126,7 @@ Arrays = dict[str, NDArray[Any]]
 
 @dataclass(frozen=True, eq=False)
 class Memory:
-    """What the workers of a block keep from round to round: rows by name, each on the workers' supports.
-
-    float32, but for what the server keeps the sum of (shifts): in float32 the two would drift apart over many rounds.
-    """
+    """What the workers of a block keep from round to round: rows by name, on the workers' supports; float32 mostly."""
 
     support: Support
     arrays: Arrays
@@ -153,10 +150,7 @@ class Memory:
             raise ValueError(f"{v.nonzeros - matched} non-zeros are off the supports of their workers")
 
     def less(self, v: Vectors, name: str) -> Vectors:
-        """Return v minus the rows of a name, on the supports, as float32.
-
-        Raises ValueError if v is not zero off them.
-        """
+        """Return v minus the rows of a name, as float32. Raises ValueError if v is not zero off the supports."""
         difference = Memory(self.support, {"": -self.arrays[name]})
         difference.add("", v)
         found = difference.vectors("")
