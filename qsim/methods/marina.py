@@ -30,8 +30,8 @@ class MARINA(Method):
 
     The first round and, by the server's coin, a share p of the others send full gradients as dense float32: what a
     synchronisation costs is counted as such. A worker keeps the last gradient of which the server has heard, on its
-    support, so a round costs one gradient and O(support); the server's step costs O(n). Where a message is dropped, that
-    worker's share of g stays as it is: the mean difference counts with the share of those that arrived.
+    support, so a round costs one gradient and O(support); the server's step costs O(n). Where a message is dropped,
+    that worker's share of g stays as it is: the mean difference counts with the share of those that arrived.
 
     Without p: the share at which synchronisations cost about as many numbers as compressed rounds, 1/(1 + omega).
     Without a step: a = 1 / (L + Lt sqrt(r)), r = (1 - p) s/p, s = omega/W (`Problem.spread`), Lt^2 the mean of L_i^2;
