@@ -85,9 +85,9 @@ def ways(n: int) -> dict[str, Way]:
 
 
 def cluster(way: Way, rounds: int) -> qsim.Network:
-    """Return the cluster on which a way is taken; what is sent in all rounds is recorded."""
+    """Return the cluster on which a way is taken; what is sent in the last round is recorded."""
     machines = Machines(per_nonzero=PER_NONZERO, encode_per_entry=ENCODE, decode_per_byte=way.decode)
-    return qsim.Network(way.topology, LINK, machines, timelines=tuple(range(1, rounds + 1)))
+    return qsim.Network(way.topology, LINK, machines, timelines=(rounds,))
 
 
 def counted(settings: Settings) -> list[int]:
@@ -136,20 +136,19 @@ def setting(settings: Settings) -> str:
         f"Logistic regression (l2 = {OBJECTIVE.l2:g}) on {settings.dataset}, n = {n}. Strong scaling (a, b): all rows"
         f" are shared by W workers, so that compute falls as T/W; weak (c, d): every worker reads {BATCH} rows a round."
         " Speed-up: the compute time of one machine for the same rows, over the time of a round; efficiency: the"
-        " speed-up over W; one machine alone would need no network."
-        f" Filled markers, full lines: real runs of up to {ran[-1]:,} workers, {settings.rounds} rounds, every message"
-        " encoded. Open markers, dashed lines: rehearsals, in which nothing is trained: workers draw their message"
-        " sizes and non-zeros from those recorded in the largest run (strong scaling: the non-zeros times its W over"
-        " W, as if rows could be cut; whether there are so many rows is not asked). (e, f): strong scaling with"
-        f" exponential delays of {1000 * DELAY.mean:g} ms on average, a draw for each worker and round; all rehearsed,"
-        " with the messages that the run of the same W recorded (beyond, as before)."
-        f" Assumed: links of {LINK.bandwidth / 1e6:g} Mbit/s each way with {1e6 * LINK.latency:g} us latency; a"
-        f" non-zero takes {1e6 * PER_NONZERO:g} us (a model some hundred times as heavy as logistic regression, so that"
-        f" there is something to share). Encoding {ENCODE:g} s an entry, decoding {decode} s a byte (32 bit, QSGD,"
-        " Rand-k), rounded from `python -m qsim.calibrate` on one core."
-        f" QSGD has 4 levels (varint; to the server and, scaled, back); Rand-k keeps {max(1, n // 10)} coordinates that"
-        " both ends draw, and can be summed on its way, as floats can; the all-reduces (ring, tree, halving-doubling) carry nothing else."
-        f" {_seeds(settings)}"
+        " speed-up over W; one machine alone would need no network. Filled markers, full lines: real runs of up to"
+        f" {ran[-1]:,} workers, {settings.rounds} rounds, every message encoded, and of the last one the time (the"
+        " first sends the streams' headers too). Open markers, dashed lines: rehearsals, in which nothing is trained:"
+        " workers draw their message sizes and non-zeros from those recorded in the largest run (strong scaling: the"
+        " non-zeros times its W over W, as if rows could be cut; whether there are so many rows is not asked). (e, f):"
+        f" strong scaling with exponential delays of {1000 * DELAY.mean:g} ms on average, a draw for each worker and"
+        " round; all rehearsed, with the messages that the run of the same W recorded (beyond, as before). Assumed:"
+        f" links of {LINK.bandwidth / 1e6:g} Mbit/s each way with {1e6 * LINK.latency:g} us latency; a non-zero takes"
+        f" {1e6 * PER_NONZERO:g} us (a model some hundred times as heavy as logistic regression, so that there is"
+        f" something to share). Encoding {ENCODE:g} s an entry, decoding {decode} s a byte (32 bit, QSGD, Rand-k),"
+        " rounded from `python -m qsim.calibrate` on one core. QSGD has 4 levels (varint; to the server and, scaled,"
+        f" back); Rand-k keeps {max(1, n // 10)} coordinates that both ends draw, and can be summed on its way, as"
+        f" floats can; the all-reduces (ring, tree, halving-doubling) carry nothing else. {_seeds(settings)}"
     )
 
 
@@ -191,7 +190,7 @@ def measured(results: Results) -> list[Point]:
             for scaling in (STRONG, WEAK):
                 traces = results.traces[curve(scaling, name, records)]
                 if workers in ran:
-                    parts = [[t.columns[f"seconds_{part}"][1:].mean() for part in PARTS] for t in traces]
+                    parts = [[t.columns[f"seconds_{part}"][-1] for part in PARTS] for t in traces]
                     found.append(Point(scaling, name, workers, RUN, np.array(parts)))
                 else:
                     shared = records / workers if scaling == STRONG else 1.0
@@ -205,16 +204,16 @@ def measured(results: Results) -> list[Point]:
 
 
 def again(network: qsim.Network, traces: list[Any], workers: int, shared: float) -> list[list[float]]:
-    """Rehearse with what runs recorded, a seed for each; shared: the factor by which a worker's non-zeros shrink."""
+    """Rehearse with what last rounds recorded, a seed for each; shared: a worker's non-zeros are times this."""
     rows = []
     for seed, trace in enumerate(traces):
-        recorded, senders = trace.schedule, trace.schedule["worker"].max() + 1
+        recorded = trace.schedule
         frame = rehearse(
             network,
             sizes=recorded["bytes"],
             nonzeros=recorded["nonzeros"] * shared,
             entries=recorded["entries"],
-            down=trace.columns["bits_down"][1:].mean() / 8 / senders,
+            down=float(trace.columns["bits_down"][-1]) / 8 / recorded["bytes"].size,
             workers=workers,
             rounds=REHEARSED,
             seed=seed,
@@ -268,7 +267,7 @@ def checked(results: Results) -> float:
     for name, way in ways(settings.load().features).items():
         for scaling in (STRONG, WEAK):
             traces = results.traces[curve(scaling, name, most)]
-            ran = np.mean([t.columns["seconds"][1:].mean() for t in traces])
+            ran = np.mean([t.columns["seconds"][-1] for t in traces])
             found.append(abs(np.sum(again(cluster(way, settings.rounds), traces, most, 1.0)) / len(traces) / ran - 1))
     return float(max(found))
 
