@@ -286,9 +286,9 @@ def setting(settings: Settings) -> str:
         f" of {BUCKET}, fixed width; 1-bit: two means for the whole vector (Seide et al. 2014 have two for each column"
         " of a matrix). An epoch has samples / minibatch exchanges; the minibatch is shared by all GPUs (assumed)."
         " Each of the W GPUs owns 1/W of the parameters, gets the others' shares of it, and sends the sum back in the"
-        " same format, as in Seide et al. 2014: 2 (W - 1)/W m bytes each way over a GPU's link, n (1 + 1/W) entries"
-        " encoded. Nothing is random but the vectors; their lengths are the same for every draw, so there are no"
-        " bands. The options data, workers, rounds and seeds change nothing."
+        " same format, as in Seide et al. 2014: (W - 1)/W m bytes there and as many back, n (1 + 1/W) entries encoded."
+        " Nothing is random but the vectors; their lengths are the same for every draw, so there are no bands. The"
+        " options data, workers, rounds and seeds change nothing."
     )
 
 
