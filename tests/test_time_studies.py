@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import replace
+from pathlib import Path
 from types import ModuleType
 
 import numpy as np
@@ -11,7 +12,8 @@ import pandas as pd
 import pytest
 
 import qsim
-from qsim.study import Results, Settings, Study, catalog
+from qsim.study import Results, Settings, Store, Study, catalog
+from qsim.study.identity import identify
 
 A, B = 1e-4, 8 / 1e8  # of the study's links: seconds, and seconds a byte
 
@@ -86,7 +88,18 @@ def test_rehearsals_share_the_work_of_strong_scaling_and_never_call_themselves_r
     assert beyond["curve"].str.endswith("rehearsed").all()
     assert (table.loc["strong, delays"]["source"] == "rehearsal").all()
     late = table.loc[("strong, delays", "tree, 32 bit", 100_000), ["compute", "wait"]].sum()
-    assert late == pytest.approx(1e-3 * (np.log(100_000) + 0.5772), rel=0.3)  # H_p times the mean, 10 draws
+    assert late == pytest.approx(1e-3 * (np.log(100_000) + 0.5772), rel=0.3)  # H_p times the mean, 4 draws
+
+
+def test_a_stored_run_keeps_what_rehearsals_draw_from(scaled, tmp_path: Path) -> None:
+    results, _ = scaled
+    trace = results.traces["weak, ring, 32 bit, W = 5"][0]
+    store, known = Store(tmp_path), identify(results.cells[0].run)
+    store.save(known, trace)
+    found = store.load(known.key).schedule
+    assert set(found) == set(trace.schedule) != set()
+    for name, column in trace.schedule.items():
+        np.testing.assert_array_equal(found[name], column)
 
 
 def test_the_best_number_of_workers_is_that_of_the_table(scaled) -> None:
