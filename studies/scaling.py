@@ -54,7 +54,7 @@ PER_NONZERO = 1e-6
 ENCODE = 1e-8
 DENSE_DECODE, QSGD_DECODE, RANDK_DECODE = 5e-10, 1.5e-8, 6e-9
 DELAY = Exponential(1e-3)
-REHEARSED = 2  # rounds of a rehearsal, for each seed
+FEWEST, MOST, DRAWS = 2, 20, 2000  # rounds of a rehearsal, for each seed, and workers times rounds to aim at
 HALF = 0.5
 STRONG, WEAK, DELAYED = "strong", "weak", "strong, delays"
 RUN, REHEARSAL = "run", "rehearsal"
@@ -140,15 +140,16 @@ def setting(settings: Settings) -> str:
         f" {ran[-1]:,} workers, {settings.rounds} rounds, every message encoded, and of the last one the time (the"
         " first sends the streams' headers too). Open markers, dashed lines: rehearsals, in which nothing is trained:"
         " workers draw their message sizes and non-zeros from those recorded in the largest run (strong scaling: the"
-        " non-zeros times its W over W, as if rows could be cut; whether there are so many rows is not asked). (e, f):"
-        f" strong scaling with exponential delays of {1000 * DELAY.mean:g} ms on average, a draw for each worker and"
-        " round; all rehearsed, with the messages that the run of the same W recorded (beyond, as before). Assumed:"
-        f" links of {LINK.bandwidth / 1e6:g} Mbit/s each way with {1e6 * LINK.latency:g} us latency; a non-zero takes"
-        f" {1e6 * PER_NONZERO:g} us (a model some hundred times as heavy as logistic regression, so that there is"
-        f" something to share). Encoding {ENCODE:g} s an entry, decoding {decode} s a byte (32 bit, QSGD, Rand-k),"
-        " rounded from `python -m qsim.calibrate` on one core. QSGD has 4 levels (varint; to the server and, scaled,"
-        f" back); Rand-k keeps {max(1, n // 10)} coordinates that both ends draw, and can be summed on its way, as"
-        f" floats can; the all-reduces (ring, tree, halving-doubling) carry nothing else. {_seeds(settings)}"
+        " non-zeros times its W over W, as if rows could be cut; whether there are so many rows is not asked),"
+        f" {FEWEST} to {MOST} rounds for each seed. (e, f): strong scaling with exponential delays of"
+        f" {1000 * DELAY.mean:g} ms on average, a draw for each worker and round; all rehearsed, with the messages that"
+        f" the run of the same W recorded (beyond, as before). Assumed: links of {LINK.bandwidth / 1e6:g} Mbit/s each"
+        f" way with {1e6 * LINK.latency:g} us latency; a non-zero takes {1e6 * PER_NONZERO:g} us (a model some hundred"
+        f" times as heavy as logistic regression, so that there is something to share). Encoding {ENCODE:g} s an entry,"
+        f" decoding {decode} s a byte (32 bit, QSGD, Rand-k), rounded from `python -m qsim.calibrate` on one core. QSGD"
+        f" has 4 levels (varint; to the server and, scaled, back); Rand-k keeps {max(1, n // 10)} coordinates that both"
+        " ends draw, and can be summed on its way, as floats can; the all-reduces (ring, tree, halving-doubling) carry"
+        f" nothing else. {_seeds(settings)}"
     )
 
 
@@ -215,7 +216,7 @@ def again(network: qsim.Network, traces: list[Any], workers: int, shared: float)
             entries=recorded["entries"],
             down=float(trace.columns["bits_down"][-1]) / 8 / recorded["bytes"].size,
             workers=workers,
-            rounds=REHEARSED,
+            rounds=min(MOST, max(FEWEST, DRAWS // workers)),
             seed=seed,
         )
         rows.append([float(frame[part].mean()) for part in PARTS])
