@@ -299,7 +299,7 @@ def answers(results: Results) -> list[str]:
         last = here.iloc[-1]
         weak[name] = [
             f"{half.max():,}" if len(half) else "none",
-            f"{last['speed-up']:.3g} (efficiency {last['efficiency']:.2g})",
+            f"{last['speed-up']:.3g} (efficiency {last['efficiency']:.3g})",
         ]
     loss = [
         f"{name}: {_at(shown, STRONG, name) / _at(shown, DELAYED, name):.3g} times"
