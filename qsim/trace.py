@@ -136,8 +136,10 @@ class Trace:
             raise ValueError(f"a trace is saved as .npz, found {path.name!r}; write {path.name + '.npz'!r}")
         arrays: dict[str, Any] = {f"frame/{name}": column for name, column in self.columns.items()}
         arrays |= {f"schedule/{name}": column for name, column in self.schedule.items()}
+        arrays |= {"weights": self.weights, "provenance": np.array(json.dumps(self.provenance))}
+        arrays["members"] = np.array([*arrays, "members"])  # a zip file whose directory is harmed can lose some
         whole = BytesIO()  # on a full disk one plain write fails in one plain way, and a zip file does not
-        np.savez_compressed(whole, weights=self.weights, provenance=json.dumps(self.provenance), **arrays)
+        np.savez_compressed(whole, **arrays)
         with replacing(path) as temporary:
             temporary.write_bytes(whole.getbuffer())
         return path
@@ -148,8 +150,8 @@ class Trace:
         from qsim.storage import read_arrays
 
         stored = read_arrays(path)
-        if not {"weights", "provenance", "frame/round"} <= set(stored):
-            raise ValueError(f"{path} is not a trace saved by qsim: it holds {', '.join(stored) or 'nothing'}")
+        if "members" not in stored or set(stored["members"].tolist()) != set(stored):
+            raise ValueError(f"{path} is torn, or no trace saved by qsim: it holds {', '.join(stored) or 'nothing'}")
         columns, schedule = (
             {name.removeprefix(part): array for name, array in stored.items() if name.startswith(part)}
             for part in ("frame/", "schedule/")
