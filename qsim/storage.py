@@ -72,7 +72,16 @@ def read_arrays(path: str | Path) -> dict[str, NDArray[Any]]:
         try:
             with np.load(file, allow_pickle=False) as stored:
                 return {name: stored[name] for name in stored}
-        except (ValueError, EOFError, KeyError, AttributeError, RuntimeError, BadZipFile, zlib.error, TokenError) as error:
+        except (
+            ValueError,
+            EOFError,
+            KeyError,
+            AttributeError,
+            RuntimeError,
+            BadZipFile,
+            zlib.error,
+            TokenError,
+        ) as error:
             raise ValueError(f"{path} is torn, or no .npz file ({type(error).__name__})") from error
 
 
