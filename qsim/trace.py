@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import platform
 from collections.abc import Callable
 from functools import cache, cached_property
@@ -15,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import qsim
-from qsim.batch import Arrays
+from qsim.batch import Arrays, inner
 from qsim.datasets import Dataset
 from qsim.network import PARTS, Clock
 
@@ -260,7 +261,7 @@ class Recorder:
         return {
             "loss": loss,
             "suboptimality": loss - self._least,
-            "gradient_norm": float(np.linalg.norm(gradient)),
+            "gradient_norm": math.sqrt(inner(gradient, gradient)),
             "train_error": objective.error(w, self._data),
             "test_error": np.nan if self._test is None else objective.error(w, self._test),
         }

@@ -6,7 +6,7 @@ at `offsets[b]` to `offsets[b + 1]`. With `index` they are sparse (coordinates r
 
 from qsim.batch.messages import Drawn, Floats, Levels, Message, Signs
 from qsim.batch.packets import Packets
-from qsim.batch.vectors import Arrays, Batch, Memory, Support, Vectors, dense_offsets, index_type
+from qsim.batch.vectors import Arrays, Batch, Memory, Support, Vectors, dense_offsets, index_type, inner
 
 __all__ = [
     "Arrays",
@@ -22,4 +22,5 @@ __all__ = [
     "Vectors",
     "dense_offsets",
     "index_type",
+    "inner",
 ]

@@ -20,6 +20,11 @@ def dense_offsets(rows: int, n: int) -> NDArray[np.int64]:
     return np.arange(0, (rows + 1) * n, n, dtype=np.int64) if n else np.zeros(rows + 1, np.int64)
 
 
+def inner(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
+    """Return the inner product, added up in one order: BLAS takes another for each number of its threads."""
+    return float((a * b).sum())
+
+
 def taken(offsets: NDArray[np.int64], rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return the offsets of some rows put one behind the other, and where their entries lie now."""
     sizes = np.diff(offsets)[rows]
