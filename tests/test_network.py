@@ -295,6 +295,37 @@ def test_a_law_of_ones_own() -> None:
     assert set(frame["compute"]) == {1.0, 3.0}
 
 
+@qsim.option
+class Broken(Delay):
+    """What is no law: it gives what it is told to."""
+
+    value: object
+
+    def quantile(self, u):
+        return self.value
+
+    @property
+    def mean(self):
+        return 0.0
+
+
+@pytest.mark.parametrize(
+    ("law", "found"),
+    [
+        (Broken(np.array([0.0, -1.0, 2.0])), "found -1.0"),
+        (Broken(np.array([0.0, np.nan, 2.0])), "found nan"),
+        (Broken(np.ones(2)), r"an array of shape \(3,\), found array\(\[1., 1.\]\)"),
+        (Broken(1.0), r"an array of shape \(3,\), found 1.0"),
+        (Pareto(1.0, 1e-3), "found inf"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:overflow")
+def test_a_law_that_is_none_is_found(law, found: str) -> None:
+    """Delays that are negative, infinite or no numbers would go into every sum of times."""
+    with pytest.raises(ValueError, match=rf"(?s)delays of .*{type(law).__name__}.*{found}"):
+        rehearse(Network(machines=Machines(delay=law)), sizes=0, workers=3, rounds=1)
+
+
 # Rules.
 
 
@@ -414,7 +445,18 @@ def test_parts_sum_to_the_round_and_none_is_negative(work, rule, topology, seed:
         (lambda: Given((1, 2)).factors(3, KEY), "2 factors are given for 3 workers"),
         (lambda: Machines(per_nonzero=-1), "per_nonzero must be"),
         (lambda: Network(timelines=(0,)), "a round of timelines must be"),
+        (lambda: Given(3), r"values must be a tuple of factors, such as \(1.0, 4.0\), found 3"),
+        (lambda: Network(timelines=3), r"timelines must be a tuple of rounds, such as \(1,\), found 3"),
         (lambda: rehearse(Network(), sizes=[1, 2], nonzeros=[1, 2, 3], workers=2, rounds=1), "columns of one length"),
+        (lambda: rehearse(Network(), sizes=[], workers=2, rounds=1), "columns of one length"),
+        (lambda: rehearse(Network(), sizes=[3, -1], workers=2, rounds=1), r"sizes must be .* at least 0, found -1.0"),
+        (lambda: rehearse(Network(), sizes=[3, np.nan], workers=2, rounds=1), "sizes must be .*, found nan"),
+        (lambda: rehearse(Network(), sizes=1, nonzeros=np.inf, workers=2, rounds=1), "nonzeros must be .*, found inf"),
+        (lambda: rehearse(Network(), sizes="a", workers=2, rounds=1), "sizes must be numbers, found 'a'"),
+        (lambda: rehearse(Network(), sizes=1, down=-1, workers=2, rounds=1), "down must be a finite number"),
+        (lambda: rehearse(Network(Ring()), sizes=1, down=9, workers=2, rounds=1), r"Ring\(\) has no server .*down=0"),
+        (lambda: rehearse(Network(Tree()), sizes=[1, 2], workers=2, rounds=1), "all of one size, found 1 to 2"),
+        (lambda: rehearse(Network(), sizes=1, workers=0, rounds=1), "workers must be"),
     ],
 )
 def test_what_makes_no_sense_is_refused(make, words: str) -> None:
@@ -430,6 +472,8 @@ def test_what_is_none_of_these_is_refused(bad) -> None:
         Machines(delay=0.1)
     with pytest.raises(TypeError, match="speeds must be"):
         Machines(speeds=2.0)
+    with pytest.raises(TypeError, match=r"network must be such as qsim.Network\(\), found qsim.network.Ring\(\)"):
+        rehearse(Ring(), sizes=1, workers=2, rounds=1)
 
 
 def test_networks_print_as_code() -> None:

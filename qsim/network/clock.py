@@ -140,7 +140,15 @@ class Clock:
         delay = self.network.machines.delay
         if isinstance(delay, NoDelay):
             return 0.0
-        return delay.quantile(uniforms(self._key.fold(self._round, exchange), self._factors.size)[who])
+        u = uniforms(self._key.fold(self._round, exchange), self._factors.size)
+        found = delay.quantile(u[who] if who.size < u.size else u)
+        if not isinstance(found, np.ndarray) or found.shape != who.shape:
+            raise ValueError(f"the delays of {delay!r} must be an array of shape {who.shape}, found {found!r}")
+        least, most = float(found.min()), float(found.max())
+        if not (least >= 0 and most < np.inf):
+            wrong = least if most < np.inf else most
+            raise ValueError(f"the delays of {delay!r} must be finite numbers of at least 0, found {wrong}")
+        return found
 
     def _keep(self, exchange: int, load: Load, times: list[Any]) -> None:
         """Keep the timeline of an exchange."""
