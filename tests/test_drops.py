@@ -370,6 +370,7 @@ def test_timelines() -> None:
     assert late == trace.frame["dropped"][4] > 0
     (crosses,) = [line for line in ax.lines if line.get_marker() == "x"]
     assert crosses.get_xdata().size == late
+    assert not crosses.get_clip_on()  # they stand at the end of the round, where the picture ends
     spans = [bar.get_width() for container in ax.containers for bar in container]
     assert min(spans) >= 0
     assert max(bar.get_x() + bar.get_width() for container in ax.containers for bar in container) <= (
