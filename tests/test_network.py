@@ -393,6 +393,17 @@ def test_a_collective_begins_when_the_last_is_ready() -> None:
         assert rows["encoded"].tolist() == [1.0, 2.0, 9.0]
 
 
+def test_whole_numbers_of_seconds() -> None:
+    """Options may be whole numbers, and a zero; what is recorded is not changed by the clock."""
+    machines = Machines(base=1, per_nonzero=0, speeds=Given((1, 2)), encode_per_entry=2)
+    work, clock = load(np.arange(2), nonzeros=[3, 4], entries=[1, 5]), Clock(Network(Ring(), machines=machines), 2, KEY)
+    for _ in range(2):
+        clock.up(0, work)
+        assert computed(clock) == [1.0, 2.0]
+        assert (clock.schedule[-1][:, 8] - clock.schedule[-1][:, 7]).tolist() == pytest.approx([2.0, 20.0])
+    assert (work.nonzeros.tolist(), work.entries.tolist()) == ([3, 4], [1, 5])
+
+
 def test_nobody_comes() -> None:
     clock = Clock(Network(machines=Machines(base=2.0), rule=Timeout(1.5)), 4, KEY)
     assert not clock.up(0, load(np.arange(4))).any()

@@ -102,13 +102,17 @@ class Clock:
         """
         topology, machines, link = self.network.topology, self.network.machines, self.network.link
         factor, sizes = self._factors[load.who], load.sizes.astype(np.float64)
-        compute = factor * (machines.base + machines.per_nonzero * load.nonzeros + self._delays(exchange, load.who))
-        encode = factor * (0.0 if exact else machines.encode_per_entry) * load.entries
+        compute = np.multiply(load.nonzeros, machines.per_nonzero, dtype=np.float64)
+        compute += machines.base
+        compute += self._delays(exchange, load.who)
+        compute *= factor
+        encode = factor  # no longer needed as such
+        encode *= 0.0 if exact else machines.encode_per_entry
+        encode *= load.entries
         ready = compute + encode
         ties = self._key.fold(self._round, exchange, self._factors.size)  # where one more worker's stream would be
         arrivals = topology.arrivals(ready, sizes, link, ties)
         on_time, close = (WaitForAll() if exact else self.network.rule).close(arrivals, ties)
-        came = np.where(on_time, arrivals, np.inf)
         self.dropped += int(on_time.size - on_time.sum())
 
         began, times = self.now, self.times
@@ -128,12 +132,13 @@ class Clock:
             else:
                 collected = topology.collect(summed, link)
                 times["uplink"] += collected
-                came[on_time] = close + collected
+                arrivals = np.full(ready.size, close + collected)
             times["decode"] += machines.decode_per_byte * topology.decoded(summed)
         else:
             times["wait"] += close
         if self._round + 1 in self.network.timelines:
-            self._keep(exchange, load, [began, began + compute, began + ready, began + came, self.now])
+            came = began + np.where(on_time, arrivals, np.inf)
+            self._keep(exchange, load, [began, began + compute, began + ready, came, self.now])
         return on_time
 
     def _delays(self, exchange: int, who: NDArray[np.int64]) -> NDArray[np.float64] | float:
