@@ -283,6 +283,21 @@ def test_blocks_threads_and_resumption_change_nothing(method, compressor, networ
         same(found, expected)
 
 
+@qsim.option
+class Deaf(GradientDescent):
+    """A user's method that is told what was delivered, and keeps nothing."""
+
+    def settle(self, task, block, memory, arrived, delivered) -> None:
+        return None
+
+
+@pytest.mark.parametrize("engine", [Serial(), Processes(2)], ids=repr)
+def test_who_keeps_nothing_can_be_told(engine, tmp_path) -> None:
+    run = replace(RUN, method=Deaf(PLAIN), rounds=3)
+    trace = qsim.simulate(run, checkpoint=tmp_path / "run.npz", every=1, engine=engine)
+    assert trace.weights.tobytes() == qsim.simulate(replace(RUN, rounds=3)).weights.tobytes()
+
+
 def test_processes_give_the_same_bits() -> None:
     for method, compressor, network, changes in (EVERY[0], EVERY[1], EVERY[3]):
         case = replace(RUN, method=method, compressor=compressor, network=network, rounds=5, **changes)
