@@ -264,6 +264,23 @@ EVERY = [
 
 
 @pytest.mark.parametrize(("method", "compressor", "network", "changes"), EVERY, ids=lambda x: repr(x)[:30])
+def test_the_bytes_that_take_time_are_those_that_are_counted(method, compressor, network, changes) -> None:
+    """Once headers are sent: what went over the links by the clock, in all exchanges, makes the bits of the trace."""
+    trace = qsim.simulate(replace(RUN, method=method, compressor=compressor, network=network, rounds=7, **changes))
+    rows, bits = trace.schedule, np.zeros(8)
+    exchanges = set(zip(rows["round"].tolist(), rows["exchange"].tolist(), strict=True))
+    for t, exchange in exchanges:
+        here = (rows["round"] == t) & (rows["exchange"] == exchange)
+        if not network.topology.has_server:
+            here &= np.isfinite(rows["came"])
+        sizes = np.zeros(RUN.workers)
+        sizes[rows["worker"][here]] = rows["bytes"][here]
+        bits[t] += 8 * network.topology.sent(sizes)
+    assert trace.frame["bits_up"].tolist()[2:] == np.round(bits[2:]).tolist()
+    assert bits.max() > 0
+
+
+@pytest.mark.parametrize(("method", "compressor", "network", "changes"), EVERY, ids=lambda x: repr(x)[:30])
 def test_blocks_threads_and_resumption_change_nothing(method, compressor, network, changes, tmp_path) -> None:
     case = replace(RUN, method=method, compressor=compressor, network=network, rounds=7, evaluate_every=3, **changes)
     expected = qsim.simulate(case, engine=Serial(block=1))
