@@ -77,7 +77,9 @@ class Problem:
 
     @cached_property
     def smoothness(self) -> float:
-        """L of the whole objective F."""
+        """L of the whole objective F. If the workers' weights are not n_i/n, the weighted mean of L_i, a bound."""
+        if not np.array_equal(self.weights, self.shards.weights):
+            return float(self.weights @ self.smoothnesses)
         return self.objective.smoothness(self.data)
 
     @cached_property
@@ -137,6 +139,11 @@ class Problem:
     def largest_share(self) -> float:
         """The largest weight of a worker, 1/W for equal shards."""
         return float(self.weights.max())
+
+    @property
+    def unbiased_mean(self) -> bool:
+        """Whether the mean over those who take part has that over all as its mean: for unequal shards it is a ratio."""
+        return self.participation == 1.0 or float(np.ptp(self.weights)) == 0.0
 
     @property
     def spread(self) -> float:

@@ -131,8 +131,9 @@ class Run:
 
         It does for steps that are constant and no longer than the theorem of the method allows (without a step, the
         method takes the longest), and mu > 0. None also if the server's way down is lossy, if the network drops
-        messages, or if workers are not weighted by their rows: then the theorem is not about this run. The docstrings
-        of methods say what it is.
+        messages, if workers are not weighted by their rows, or if some of them are drawn whose shards are unequal (but
+        for `EF21`, which has no ratio to take): then the theorem is not about this run. The docstrings of methods say
+        what it is.
 
         >>> import qsim
         >>> run = qsim.Run(qsim.datasets.Builtin("spark_sample"), qsim.LogisticRegression(l2=0.1), qsim.methods.EF21(),

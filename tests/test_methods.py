@@ -139,6 +139,12 @@ def test_averages_of_iterates() -> None:
     np.testing.assert_allclose(run(Averaged(SGD(PLAIN, 4), power=2), rounds=7).weights, expected, atol=1e-12)
 
 
+def test_an_average_of_averages_is_refused() -> None:
+    """Both would be kept under one name: it was a KeyError in the first round."""
+    with pytest.raises(ValueError, match=r"found .*Averaged.*; give the method inside"):
+        Averaged(Averaged(SGD(PLAIN)))
+
+
 def test_noise_floors_of_skewed_shards() -> None:
     """Compressed gradient descent stops where shards differ; DIANA, with the same compressor, goes on."""
     for seed in range(3):
@@ -152,7 +158,6 @@ def test_theory_needs_what_it_needs() -> None:
     for method, compressor, words in [
         (DIANA(), TopK(3), "states no variance"),
         (EF21(), qsim.QSGD(64), "no contraction that is known"),
-        (MARINA(), qsim.compressors.HardThreshold(0.1), "states no variance"),
         (GradientDescent(), TopK(3), "give the step"),
     ]:
         with pytest.raises(TheoryError, match=words):
@@ -171,6 +176,11 @@ def test_what_diverges_or_means_nothing_is_refused() -> None:
         (NewtonCG(gradients="compressed"), memory, {}, "without a memory"),
         (LBFGS(), TopK(2), {}, r"would not use .*TopK.*LBFGS\(gradients=\"compressed\"\)"),
         (MARINA(PLAIN, p=0.5), TopK(2), {}, "needs an unbiased compressor"),
+        (MARINA(PLAIN, p=0.5), qsim.compressors.HardThreshold(0.1), {}, "needs an unbiased compressor"),
+        (EF21(PLAIN), Sign(), {}, "Sign, which loses the size"),
+        (DIANA(PLAIN, shift=0.5), Sign(), {}, "Sign, which loses the size"),
+        (MARINA(PLAIN, p=0.5), Sign(), {}, "Sign, which loses the size"),
+        (LBFGS(gradients="compressed"), Sign(), {}, "Sign, which loses the size"),
         (MARINA(PLAIN, p=0.5), qsim.QSGD(2), some, "needs every worker in every round"),
         (LBFGS(), Identity(), some, "needs every worker in every round"),
         (NewtonCG(), Identity(), some, "needs every worker in every round"),

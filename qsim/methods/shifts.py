@@ -13,7 +13,7 @@ from qsim.batch import Arrays, Memory, Support, Vectors
 from qsim.compressors import Scaled
 from qsim.datasets import Shards
 from qsim.datasets.block import Block, Rows
-from qsim.methods.base import Exchange, Method, Task, constant, refuse_memory
+from qsim.methods.base import Exchange, Method, Task, constant, refuse_unfit
 from qsim.methods.sampling import Sampling, WithReplacement, check_batch
 from qsim.objectives import Objective
 from qsim.options import number, option
@@ -78,7 +78,7 @@ class DIANA(_Shifted):
     0.25
 
     Raises ValueError for a shift outside (0, 1], and in the simulation for a compressor with a memory (the shift is
-    one), and TheoryError if a compressor without omega gets no step and shift.
+    one) and for `Sign`, and TheoryError if a compressor without omega gets no step and shift.
     """
 
     step: Step | None = None
@@ -95,13 +95,15 @@ class DIANA(_Shifted):
                 raise ValueError(f"shift must be at most 1, found {self.shift!r}")
 
     def resolved(self, problem: Problem) -> Self:
-        refuse_memory(self, problem)
+        refuse_unfit(self, problem)
         shift = 1 / (1 + problem.omega) if self.shift is None else self.shift
         return replace(self, step=self.step or Constant(1 / self._roughness(problem)), shift=shift)
 
     def promise(self, problem: Problem) -> Promise | None:
         mu, omega = problem.strong_convexity, problem.compressor.variance(problem.n)
-        if self.batch is not None or not mu or omega is None or self.shift is None or self.shift > 1 / (1 + omega):
+        if self.batch is not None or not mu or omega is None or not problem.unbiased_mean:
+            return None
+        if self.shift is None or self.shift > 1 / (1 + omega):
             return None
         step = constant(self.step, 1 / self._roughness(problem))
         if step is None:
@@ -164,7 +166,8 @@ class EF21(_Shifted):
     True
 
     Raises ValueError for a momentum outside (0, 1], and in the simulation for a compressor with a memory (the shift is
-    one) or with omega >= 1 (the shifts would run away), and TheoryError if a compressor without delta gets no step.
+    one) or with omega >= 1 (the shifts would run away) and for `Sign`, and TheoryError if a compressor without delta
+    gets no step.
     """
 
     step: Step | None = None
@@ -181,7 +184,7 @@ class EF21(_Shifted):
                 raise ValueError(f"momentum must be at most 1, found {self.momentum!r}")
 
     def resolved(self, problem: Problem) -> Self:
-        refuse_memory(self, problem)
+        refuse_unfit(self, problem)
         compressor = problem.compressor
         if compressor.contraction(problem.n) is None and (compressor.variance(problem.n) or 0) >= 1:
             raise ValueError(

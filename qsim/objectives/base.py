@@ -27,6 +27,9 @@ _ADVICE: dict[Kind, str] = {
 }
 
 
+_SMALLEST = 2.0**-64  # as in `qsim/weights.py`: the scale is multiplied in below this
+
+
 class NoOptimumError(ValueError):
     """The minimum was not reached: the problem may have none."""
 
@@ -136,9 +139,13 @@ class Objective(ABC):
         """
         if not isinstance(shrinkage, GlobalScale):
             raise ValueError(f"{type(self).__name__} walks with shrinkage=qsim.shrinkage.GlobalScale() only")
-        moved, scale = Memory.zeros(block.support, "moved"), weights.scale
-        for h, step in enumerate(steps.tolist()):  # u_h = scale (w - moved)
-            here = Replica(weights.vector, scale, moved.arrays["moved"])
+        moved, vector, scale = Memory.zeros(block.support, "moved"), weights.vector, weights.scale
+        for h, step in enumerate(steps.tolist()):  # u_h = scale (vector - moved)
+            if scale < _SMALLEST:
+                vector = vector * vector.dtype.type(scale)
+                moved.arrays["moved"] *= np.float32(scale)
+                scale = 1.0
+            here = Replica(vector, scale, moved.arrays["moved"])
             scale *= 1.0 - step * self.l2
             moved.add("moved", self.update(block, rows.step(h, batch) if batch else rows, here, step / scale))
         vectors = moved.vectors("moved")
