@@ -92,4 +92,9 @@ class MeanLoss(Objective):
                 f"loss_and_gradient of {self!r} must return a number and an array of shape {w.shape}, found shapes"
                 f" {np.shape(loss)} and {gradient.shape}"
             )
+        if np.isnan(w).any() and (np.isnan(loss) or np.isnan(gradient).any()):
+            raise ValueError(
+                f"{self!r} reads weights of features that the rows lack, which SparsePull did not ask for: take"
+                " downlink=qsim.downlinks.DenseWeights(), or read only what the rows hold, as data.to_scipy() @ w does"
+            )
         return float(loss), gradient
