@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import field
 from functools import lru_cache
-from typing import final
+from typing import Any, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,9 +55,10 @@ class Quadratics(Source):
     name: str = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
-        if not isinstance(self.smoothness, (Sequence, np.ndarray)) or isinstance(self.smoothness, str):
-            raise ValueError(f"smoothness must be a sequence of L_i, one a worker, found {self.smoothness!r}")
-        bounds = tuple(self.smoothness)
+        given: Any = self.smoothness
+        if isinstance(given, str) or not np.iterable(given):
+            raise ValueError(f"smoothness must be a sequence of L_i, one a worker, found {given!r}")
+        bounds = tuple(given)
         number("mu", self.mu, above=0)
         number("heterogeneity", self.heterogeneity, least=0)
         whole("features", self.features, least=2, most=2**20)
