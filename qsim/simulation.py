@@ -124,7 +124,8 @@ class Run:
         shards = self.partition.split(design, self.workers, key.fold(Purpose.PARTITION)).of_width(self.objective.width)
         start = self.start.weights(shards.n, key.fold(Purpose.START))
         weights = shards.weights if self.weighting == "rows" else np.full(self.workers, 1.0 / self.workers)
-        return Problem(self.objective, data, shards, self.compressor, weights, start, self.clients)
+        shared = self.network is not None and self.network.topology.sums_in_flight
+        return Problem(self.objective, data, shards, self.compressor, weights, start, self.clients, shared)
 
     def promise(self) -> Promise | None:
         """Return the bound that theory gives for the expected suboptimality, round by round; None if it gives none.
