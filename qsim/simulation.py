@@ -25,9 +25,9 @@ from qsim.exchange import WireExchange
 from qsim.keys import Key, Purpose
 from qsim.methods import Averaged, Method, SignSGD
 from qsim.network import Clock, Network
-from qsim.objectives import Objective
+from qsim.objectives import NoOptimumError, Objective
 from qsim.options import nearest, one_of, option, whole
-from qsim.problem import Problem, Promise
+from qsim.problem import Problem, Promise, TheoryError
 from qsim.solo import Solo
 from qsim.starts import Start, Zeros
 from qsim.trace import Recorder, Trace
@@ -150,7 +150,11 @@ class Run:
             return None
         if not np.array_equal(problem.weights, problem.shards.weights):
             return None
-        return self.method.resolved(problem).promise(problem)
+        method = self.method.resolved(problem)
+        try:
+            return method.promise(problem)
+        except (TheoryError, NoOptimumError):  # of clients or an objective of one's own
+            return None
 
 
 _KINDS: tuple[tuple[str, Any, str], ...] = (

@@ -223,6 +223,40 @@ def test_plain_means_of_unequal_shards_have_another_smoothness() -> None:
     assert loss.iloc[-1] < loss.iloc[0]
 
 
+@qsim.option
+class Turns(qsim.clients.Clients):
+    """Workers of one's own take part: here the even ones and the odd ones in turn; theory does not know the rule."""
+
+    def draw(self, key, workers):
+        return np.arange(workers) % 2 == key.word % 2
+
+
+@qsim.option
+class Bumpy(qsim.objectives.MeanLoss):
+    """A loss that is not convex, of which all else is stated: l2 does not make F convex."""
+
+    l2: float = 0.1
+
+    def loss_and_gradient(self, w, data):
+        x = data.to_scipy()
+        return float(np.cos(x @ w).mean()), -x.T @ np.sin(x @ w) / data.rows
+
+    def error(self, w, data):
+        return 0.0
+
+    def smoothness(self, data):
+        return 100.0
+
+    def optimum(self, data):
+        return qsim.objectives.Optimum(np.zeros(data.features), -1.0, 0.0)
+
+
+def test_nothing_is_promised_where_a_constant_is_not_known() -> None:
+    assert replace(RUN, method=GradientDescent(Constant(0.1)), clients=Turns()).promise() is None
+    assert replace(RUN, method=EF21(Constant(0.01)), clients=Turns(), compressor=TopK(3)).promise() is None
+    assert replace(RUN, method=GradientDescent(Constant(1e-3)), objective=Bumpy()).promise() is None
+
+
 def test_the_rule_for_noise_comes_below_the_floor_of_constant_steps() -> None:
     """Averages of SGD with 1/(L + (sigma/R) sqrt t), sigma and R those of the start, against the step of theory."""
     problem = RUN.problem()

@@ -99,7 +99,10 @@ class Objective(ABC):
         return float(self.smoothnesses(rows).max())
 
     def strong_convexity(self, data: Dataset) -> float:
-        """Return mu >= 0, with F(u) >= F(w) + <grad F(w), u - w> + (mu/2) ||u - w||^2: at least l2."""
+        """Return mu >= 0, with F(u) >= F(w) + <grad F(w), u - w> + (mu/2) ||u - w||^2.
+
+        It is at least l2 for a convex loss, for which this returns it; for a loss that is not, return 0.
+        """
         return self.l2
 
     def optimum(self, data: Dataset) -> Optimum:
