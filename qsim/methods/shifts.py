@@ -11,10 +11,9 @@ from numpy.typing import NDArray
 
 from qsim.batch import Arrays, Memory, Support, Vectors
 from qsim.compressors import Scaled
-from qsim.datasets import Shards
-from qsim.datasets.block import Block, Rows
-from qsim.methods.base import Exchange, Method, Task, constant, refuse_unfit
-from qsim.methods.sampling import Sampling, WithReplacement, check_batch
+from qsim.datasets.block import Block
+from qsim.methods.base import Exchange, Task, constant, refuse_unfit
+from qsim.methods.sampling import Batched, Sampling, WithReplacement, check_batch
 from qsim.objectives import Objective
 from qsim.options import number, option
 from qsim.problem import Problem, Promise
@@ -22,7 +21,7 @@ from qsim.steps import Constant, Step, check_step
 from qsim.weights import Weights
 
 
-class _Shifted(Method):
+class _Shifted(Batched):
     """Workers hold shifts h_i, the server their weighted sum h; what is compressed is the difference to the shift.
 
     The shifts live on the supports of the shards (everywhere if the compressor fills in zeros), in float64: the server
@@ -30,27 +29,17 @@ class _Shifted(Method):
     O(support), also with a batch, and the server O(n). Who sits out a round keeps its shift, and so does h its part.
     """
 
-    batch: int | None
-    sampling: Sampling
-
     def start(self, w: Weights) -> Arrays:
         return {"shift": np.zeros_like(w.vector)}
 
     def memory(self, block: Block, support: Support) -> Memory:
-        drawn = self.sampling.memory(block) if self.batch else {}
-        return Memory(support, Memory.zeros(support, "shift", dtype=np.float64).arrays | drawn)
-
-    def rows_per_round(self, shards: Shards) -> float:
-        return self.batch or super().rows_per_round(shards)
+        kept = super().memory(block, support)
+        kept.arrays.update(Memory.zeros(support, "shift", dtype=np.float64).arrays)
+        return kept
 
     def _gradient(self, task: Task, objective: Objective, block: Block, memory: Memory) -> Vectors:
         """Return the gradients of the loss over the rows of this round."""
         return objective.update(block, self.reads(task, block, memory), task.weights, 1.0)
-
-    def reads(self, task: Task, block: Block, memory: Memory) -> Rows:
-        if self.batch is None:
-            return block.all_rows()
-        return self.sampling.draw(block, self.batch, task.round, memory.arrays, task.key)
 
 
 @final

@@ -6,13 +6,12 @@ from typing import Self, final
 
 import numpy as np
 
-from qsim.batch import Arrays, Memory, Support, Vectors
+from qsim.batch import Arrays, Memory, Vectors
 from qsim.compressors import Sign
 from qsim.compressors.signs import TIE
-from qsim.datasets import Shards
-from qsim.datasets.block import Block, Rows
-from qsim.methods.base import Exchange, Method, Task
-from qsim.methods.sampling import Sampling, WithReplacement, check_batch
+from qsim.datasets.block import Block
+from qsim.methods.base import Exchange, Task
+from qsim.methods.sampling import Batched, Sampling, WithReplacement, check_batch
 from qsim.objectives import Objective
 from qsim.options import option
 from qsim.problem import Problem
@@ -22,7 +21,7 @@ from qsim.weights import Weights
 
 @final
 @option
-class SignSGD(Method):
+class SignSGD(Batched):
     """w <- (1 - a l2) w - a sign(sum_i weight_i sign(g_i)): workers send signs of gradients, the majority decides.
 
     It runs with `compressor=qsim.compressors.Sign()`, n bits a message up, and with
@@ -59,17 +58,6 @@ class SignSGD(Method):
                 " compressors go with SGD or GradientDescent"
             )
         return self
-
-    def memory(self, block: Block, support: Support) -> Memory:
-        return Memory(support, self.sampling.memory(block) if self.batch else {})
-
-    def rows_per_round(self, shards: Shards) -> float:
-        return self.batch or super().rows_per_round(shards)
-
-    def reads(self, task: Task, block: Block, memory: Memory) -> Rows:
-        if self.batch is None:
-            return block.all_rows()
-        return self.sampling.draw(block, self.batch, task.round, memory.arrays, task.key)
 
     def work(self, task: Task, objective: Objective, block: Block, memory: Memory) -> Vectors:
         return objective.update(block, self.reads(task, block, memory), task.weights, 1.0)
