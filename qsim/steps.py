@@ -107,7 +107,7 @@ class Noisy(Step):
         return 1.0 / (float(self.smoothness) + self.noise * sqrt(t + 1.0))
 
 
-def check_step(step: object, *, given: bool = False) -> None:
-    """Raise TypeError for what is no step rule: None, for the rule of theory, is one unless it must be given."""
-    if not isinstance(step, Step if given else (Step, type(None))):
+def check_step(step: object) -> None:
+    """Raise TypeError for what is no step rule; None is one, that of theory."""
+    if not isinstance(step, (Step, type(None))):
         raise TypeError(f"step must be a rule such as qsim.steps.Constant({step!r}), found {step!r}")

@@ -63,6 +63,7 @@ def locked(path: Path) -> Iterator[None]:
 def read_arrays(path: str | Path) -> dict[str, NDArray[Any]]:
     """Read all arrays of an .npz file. Raises FileNotFoundError, and ValueError for a file that is torn or another."""
     import zlib
+    from tokenize import TokenError
     from zipfile import BadZipFile
 
     import numpy as np
@@ -71,7 +72,16 @@ def read_arrays(path: str | Path) -> dict[str, NDArray[Any]]:
         try:
             with np.load(file, allow_pickle=False) as stored:
                 return {name: stored[name] for name in stored}
-        except (ValueError, EOFError, KeyError, AttributeError, NotImplementedError, BadZipFile, zlib.error) as error:
+        except (
+            ValueError,
+            EOFError,
+            KeyError,
+            AttributeError,
+            RuntimeError,
+            BadZipFile,
+            zlib.error,
+            TokenError,
+        ) as error:
             raise ValueError(f"{path} is torn, or no .npz file ({type(error).__name__})") from error
 
 

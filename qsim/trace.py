@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import platform
 from collections.abc import Callable
 from functools import cache, cached_property
@@ -15,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import qsim
-from qsim.batch import Arrays
+from qsim.batch import Arrays, inner
 from qsim.datasets import Dataset
 from qsim.network import PARTS, Clock
 
@@ -136,8 +137,10 @@ class Trace:
             raise ValueError(f"a trace is saved as .npz, found {path.name!r}; write {path.name + '.npz'!r}")
         arrays: dict[str, Any] = {f"frame/{name}": column for name, column in self.columns.items()}
         arrays |= {f"schedule/{name}": column for name, column in self.schedule.items()}
+        arrays |= {"weights": self.weights, "provenance": np.array(json.dumps(self.provenance))}
+        arrays["members"] = np.array([*arrays, "members"])  # a zip file whose directory is harmed can lose some
         whole = BytesIO()  # on a full disk one plain write fails in one plain way, and a zip file does not
-        np.savez_compressed(whole, weights=self.weights, provenance=json.dumps(self.provenance), **arrays)
+        np.savez_compressed(whole, **arrays)
         with replacing(path) as temporary:
             temporary.write_bytes(whole.getbuffer())
         return path
@@ -148,8 +151,8 @@ class Trace:
         from qsim.storage import read_arrays
 
         stored = read_arrays(path)
-        if not {"weights", "provenance", "frame/round"} <= set(stored):
-            raise ValueError(f"{path} is not a trace saved by qsim: it holds {', '.join(stored) or 'nothing'}")
+        if "members" not in stored or set(stored["members"].tolist()) != set(stored):
+            raise ValueError(f"{path} is torn, or no trace saved by qsim: it holds {', '.join(stored) or 'nothing'}")
         columns, schedule = (
             {name.removeprefix(part): array for name, array in stored.items() if name.startswith(part)}
             for part in ("frame/", "schedule/")
@@ -258,7 +261,7 @@ class Recorder:
         return {
             "loss": loss,
             "suboptimality": loss - self._least,
-            "gradient_norm": float(np.linalg.norm(gradient)),
+            "gradient_norm": math.sqrt(inner(gradient, gradient)),
             "train_error": objective.error(w, self._data),
             "test_error": np.nan if self._test is None else objective.error(w, self._test),
         }

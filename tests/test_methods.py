@@ -307,3 +307,56 @@ def test_the_servers_shift_is_the_mean_of_the_workers(method, compressor, client
         np.add.at(mean, shards.support, kept * np.repeat(shards.weights, np.diff(shards.support_offsets)))
     np.testing.assert_allclose(server, mean, atol=1e-14)  # float64 on both ends: they do not drift apart
     assert np.abs(server).max() > 0.01
+
+
+def test_local_sgd_falls_as_one_over_the_rounds() -> None:
+    """Without a step: the weighted average after 16 times the rounds is at least 8 times as near, over three seeds.
+
+    The promise is a factor of 16 once the start is forgotten.
+    """
+    data = Synthetic(rows=120, features=20, nonzeros_per_row=5, noise=0.2, seed=3, values="tfidf")
+    ends = []
+    for rounds in (250, 4000):
+        runs = [
+            qsim.Run(
+                data,
+                qsim.LogisticRegression(l2=L2),
+                Averaged(LocalSGD(steps=4), power=2),
+                workers=6,
+                rounds=rounds,
+                evaluate_every=rounds,
+                seed=seed,
+            )
+            for seed in range(3)
+        ]
+        ends.append(np.mean([qsim.simulate(run).frame["suboptimality"].iloc[-1] for run in runs]))
+    assert ends[1] < ends[0] / 8
+    problem = runs[0].problem()
+    rows = np.sqrt(data.load().to_scipy().power(2).sum(axis=1)).max()
+    shift, step = 16 * (L2 + rows**2 / 4) / L2 + 1, LocalSGD(steps=4).resolved(problem).step
+    np.testing.assert_allclose([step(t) for t in (0, 9)], [4 / L2 / shift, 4 / L2 / (shift + 36)], rtol=1e-6)
+    with pytest.raises(TheoryError, match="not strongly convex"):
+        qsim.simulate(replace(runs[0], objective=qsim.LogisticRegression(l2=0.0), optimum=False))
+
+
+def test_sign_descent_meets_its_bound() -> None:
+    """Without a step, for one worker: sum_t a_t ||g_t||_1 <= F_0 - F* + (n L/2) sum_t a_t^2.
+
+    The descent lemma for steps of a in every coordinate; F >= 0 stands for F*. The least ||g||_1 is below the mean.
+    """
+    rounds = 300
+    one = replace(RUN, objective=qsim.LogisticRegression(l2=0.0), workers=1, compressor=Sign(), optimum=False)
+    objective, data = one.objective, one.load()
+    nl = data.features * objective.smoothness(data)
+    steps = 1 / np.sqrt(nl * (1 + np.arange(rounds)))
+    norms = []
+    for done in (0, 10, 100, rounds - 1):
+        trace = qsim.simulate(replace(one, method=SignSGD(), rounds=done))
+        norms.append(np.abs(objective.gradient(trace.weights, data)).sum())
+        if done == 10:
+            np.testing.assert_allclose(
+                trace.weights, qsim.simulate(replace(one, method=SignSGD(InverseSqrt(steps[0])), rounds=10)).weights
+            )
+    most = (objective.value(np.zeros(data.features), data) + nl / 2 * (steps**2).sum()) / steps.sum()
+    assert min(norms) <= most
+    assert norms[-1] < norms[0] / 3

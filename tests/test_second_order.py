@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from typing import Any
 
@@ -209,3 +212,23 @@ def test_compressed_weights_are_what_workers_compute_at() -> None:
         qsim.downlinks.CompressedWeights(qsim.ErrorFeedback(TopK(3)))
     with pytest.raises(TypeError, match="clients must be"):
         replace(run, clients=Identity())
+
+
+def test_bits_do_not_depend_on_the_threads_of_blas() -> None:
+    """Long vectors, of which BLAS gives each of its threads a part: the server adds up in one order all the same."""
+    code = (
+        "import qsim; run = qsim.simulate(qsim.datasets.Synthetic(40, 60_000, 40),"
+        " objective=qsim.LogisticRegression(l2=1e-2), method=qsim.methods.LBFGS(), workers=2, rounds=4, optimum=False);"
+        " print(run.weights.tobytes().hex(), run.columns['loss'].tolist(), run.columns['gradient_norm'].tolist())"
+    )
+    one, two = (
+        subprocess.run(
+            [sys.executable, "-c", code],
+            env=os.environ | {"OPENBLAS_NUM_THREADS": threads},
+            capture_output=True,
+            check=True,
+        ).stdout
+        for threads in ("1", "2")
+    )
+    assert one == two
+    assert len(one) > 60_000

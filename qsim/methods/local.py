@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Self, final
 
 import numpy as np
@@ -13,9 +14,9 @@ from qsim.methods.base import Exchange, Method, Task
 from qsim.methods.sampling import Sampling, WithReplacement, check_batch
 from qsim.objectives import Objective
 from qsim.options import number, option, whole
-from qsim.problem import Problem
+from qsim.problem import Problem, TheoryError
 from qsim.shrinkage import GlobalScale, Shrinkage
-from qsim.steps import Step, check_step
+from qsim.steps import InverseTime, Step, check_step
 from qsim.weights import Weights
 
 
@@ -32,25 +33,30 @@ class LocalSGD(Method):
     With one worker and no compressor, a round is `steps` steps of plain SGD. Logistic regression does all steps of a
     round in one kernel.
 
-    The step a = step(t) is that of the round t. A round costs a worker O(non-zeros of its batches + support). Workers
-    with different data drift apart over the steps: with constant steps the limit is off by O(a (H - 1)) on skewed
-    shards.
+    The step a = step(t) is that of the round t. Without one, for mu > 0: a = 4 / (mu (s + t H)), s = max(16 L/mu, H) +
+    1, with L the largest smoothness that a local step meets (of a row, or without a batch of a worker's f_i). Then,
+    without compression, for workers with the same distribution and bounded gradients, the average of the iterates with
+    weights (s + t H)^2 has E F - F* = O(1 / (mu W H T)) as T grows.
+
+    A round costs a worker O(non-zeros of its batches + support). Workers with different data drift apart over the
+    steps: with constant steps the limit is off by O(a (H - 1)) on skewed shards.
 
     batch: rows of each local step; None for all of them.
     shrinkage: how the local steps apply l2 (`qsim.shrinkage`): it changes the rounding and the time, not the method.
 
     Source: McMahan et al., "Communication-efficient learning of deep networks from decentralized data", AISTATS 2017;
-    Stich, "Local SGD converges fast and communicates little", ICLR 2019; compressed differences: Reisizadeh et al.,
-    "FedPAQ", AISTATS 2020.
+    Stich, "Local SGD converges fast and communicates little", ICLR 2019, Theorem 2.2 (the step); Reisizadeh et al.,
+    "FedPAQ", AISTATS 2020 (compressed differences).
 
     >>> import qsim
     >>> qsim.methods.LocalSGD(step=qsim.steps.Constant(0.1), steps=8, batch=16).steps
     8
 
-    Raises ValueError for steps or a batch below 1, and in the simulation for an objective whose regulariser is not l2.
+    Raises ValueError for steps or a batch below 1, and in the simulation for an objective whose regulariser is not l2;
+    TheoryError if an objective without strong convexity gets no step.
     """
 
-    step: Step
+    step: Step | None = None
     steps: int = 8
     batch: int | None = 1
     sampling: Sampling = WithReplacement()
@@ -58,7 +64,7 @@ class LocalSGD(Method):
     shrinkage: Shrinkage = GlobalScale()
 
     def __post_init__(self) -> None:
-        check_step(self.step, given=True)
+        check_step(self.step)
         whole("steps", self.steps, least=1)
         check_batch(self.batch, self.sampling)
         number("server_step", self.server_step, above=0)
@@ -77,9 +83,17 @@ class LocalSGD(Method):
                 f"LocalSGD leaves out of its messages what l2 alone does to the weights, but {problem.objective!r} has"
                 " a regulariser of its own"
             )
-        return self
+        if self.step is not None:
+            return self
+        mu = problem.strong_convexity
+        if mu == 0:
+            raise TheoryError(f"{problem.objective!r} is not strongly convex, so no step follows: give LocalSGD a step")
+        rough = problem.largest_smoothness if self.batch is None else problem.row_smoothness
+        shift = max(16 * rough / mu, self.steps) + 1
+        return replace(self, step=InverseTime(4 / (mu * shift), halving=shift / self.steps))
 
     def work(self, task: Task, objective: Objective, block: Block, memory: Memory) -> Vectors:
+        assert self.step is not None
         step = self.step(task.round)
         _shrink(step, objective)
         rows = block.all_rows()
@@ -88,6 +102,7 @@ class LocalSGD(Method):
         return objective.walk(block, rows, self.batch, task.weights, np.full(self.steps, step), self.shrinkage)
 
     def round(self, w: Weights, state: Arrays, exchange: Exchange) -> None:
+        assert self.step is not None
         shrink = _shrink(self.step(exchange.round), exchange.objective) ** self.steps
         total = exchange("local", w).vector
         if shrink != 1.0:

@@ -30,9 +30,8 @@ class MARINA(Method):
 
     The first round and, by the server's coin, a share p of the others send full gradients as dense float32: what a
     synchronisation costs is counted as such. A worker keeps the last gradient of which the server has heard, on its
-    support, so a round costs one gradient and O(support); the server's step costs O(n). Where only some take part, or
-    a message is dropped, the others' share of g stays as it is: the mean difference counts with the share of those that
-    arrived.
+    support, so a round costs one gradient and O(support); the server's step costs O(n). Where a message is dropped,
+    that worker's share of g stays as it is: the mean difference counts with the share of those that arrived.
 
     Without p: the share at which synchronisations cost about as many numbers as compressed rounds, 1/(1 + omega).
     Without a step: a = 1 / (L + Lt sqrt(r)), r = (1 - p) s/p, s = omega/W (`Problem.spread`), Lt^2 the mean of L_i^2;
@@ -49,7 +48,7 @@ class MARINA(Method):
     0.25
 
     Raises ValueError for p outside (0, 1], and in the simulation for a compressor that states no variance or has a
-    memory, and for clients who sit out rounds (what they last compared with is not what the server did).
+    memory, and for clients who sit out rounds (a synchronisation of the others would lose their share of g).
     """
 
     step: Step | None = None
@@ -63,7 +62,7 @@ class MARINA(Method):
                 raise ValueError(f"p must be at most 1, found {self.p!r}")
 
     def resolved(self, problem: Problem) -> Self:
-        refuse_absences(self, problem, "differences of who was away do not add up to the server's estimate")
+        refuse_absences(self, problem, "a synchronisation of those that are there would lose the share of the others")
         refuse_unfit(self, problem)
         if problem.compressor.variance(problem.n) is None:
             raise ValueError(

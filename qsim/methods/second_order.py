@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from math import sqrt
 from typing import Literal, Self, final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from qsim.batch import Arrays, Memory, Vectors
+from qsim.batch import Arrays, Memory, Vectors, inner
 from qsim.compressors import Identity
 from qsim.datasets.block import Block
 from qsim.methods.base import Exchange, Method, Task, refuse_absences, refuse_unfit
@@ -52,10 +53,10 @@ class _SecondOrder(Method):
             state["gradient"] = self._gradient(w, exchange)
         value, gradient = float(state["value"]), state["gradient"]
         direction = self._direction(w, state, exchange)
-        slope = float(direction @ gradient)
+        slope = inner(direction, gradient)
         if slope >= 0:  # of an inexact gradient: none is promised, so go down the gradient itself
             self._forget(state)
-            direction, slope = -gradient, -float(gradient @ gradient)
+            direction, slope = -gradient, -inner(gradient, gradient)
         for halving in range(_HALVINGS):
             trial = Weights(here + 0.5**halving * direction)
             found = self._value(trial, exchange)
@@ -136,17 +137,17 @@ class LBFGS(_SecondOrder):
         direction = state["gradient"].copy()
         along = []
         for step, change in reversed(pairs):
-            along.append(float(step @ direction) / float(step @ change))
+            along.append(inner(step, direction) / inner(step, change))
             direction -= along[-1] * change
         if pairs:
             step, change = pairs[-1]
-            direction *= float(step @ change) / float(change @ change)
+            direction *= inner(step, change) / inner(change, change)
         for (step, change), first in zip(pairs, reversed(along), strict=True):
-            direction += step * (first - float(change @ direction) / float(step @ change))
+            direction += step * (first - inner(change, direction) / inner(step, change))
         return -direction
 
     def _learn(self, state: Arrays, step: NDArray[np.float64], change: NDArray[np.float64]) -> None:
-        if float(step @ change) > 1e-10 * float(np.linalg.norm(step) * np.linalg.norm(change)):
+        if inner(step, change) > 1e-10 * sqrt(inner(step, step) * inner(change, change)):
             state["steps"] = np.vstack([state["steps"], step])[-self.history :]
             state["changes"] = np.vstack([state["changes"], change])[-self.history :]
 
@@ -183,7 +184,7 @@ class NewtonCG(_SecondOrder):
 
     def _direction(self, w: Weights, state: Arrays, exchange: Exchange) -> NDArray[np.float64]:
         gradient = state["gradient"]
-        norm = float(np.linalg.norm(gradient))
+        norm = sqrt(inner(gradient, gradient))
         enough = min(self.accuracy, norm**0.5) * norm
         direction, residual = np.zeros_like(gradient), gradient.copy()
         search, squares = -residual, norm**2
@@ -193,12 +194,12 @@ class NewtonCG(_SecondOrder):
                 break
             product = exchange.objective.regularised(here, search)
             exchange("curvature", w, exact=self._exact, direction=search).vector.add_to(product)
-            curvature = float(search @ product)
+            curvature = inner(search, product)
             if curvature <= 0:
                 return direction if direction.any() else -gradient
             far = squares / curvature
             direction += far * search
             residual += far * product
-            before, squares = squares, float(residual @ residual)
+            before, squares = squares, inner(residual, residual)
             search = squares / before * search - residual
         return direction

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from math import sqrt
 from typing import Self, final
 
 import numpy as np
@@ -15,7 +17,7 @@ from qsim.methods.sampling import Batched, Sampling, WithReplacement, check_batc
 from qsim.objectives import Objective
 from qsim.options import option
 from qsim.problem import Problem
-from qsim.steps import Step, check_step
+from qsim.steps import InverseSqrt, Step, check_step
 from qsim.weights import Weights
 
 
@@ -28,13 +30,15 @@ class SignSGD(Batched):
     `downlink=qsim.downlinks.SignSum()` n bits down: what comes down is the vote. Where the vote is a tie, nothing moves
     (SignSum has no tie: it sends +1). Dense by nature: O(n) a worker and round, whatever the rows touch.
 
-    With a step that falls as 1/sqrt(t), the mean of ||grad F||_1 falls as 1/sqrt(T) where the noise of every coordinate
-    is symmetric with one mode; in general it need not converge (Karimireddy et al., ICML 2019).
+    Without a step: a_t = 1 / sqrt(n L (1 + t)), the paper's 1 / sqrt(||L||_1 K) for K rounds so far, with n L for the
+    sum of the coordinates' L. With a step that falls as 1/sqrt(t), the mean of ||grad F||_1 falls as log(T)/sqrt(T)
+    where the noise of every coordinate is symmetric with one mode, and l2 is 0 (here it shrinks the weights beside the
+    vote, and is not part of it); in general it need not converge (Karimireddy et al., ICML 2019).
 
     batch: rows that a worker draws each round; None for all of them.
 
-    Source: Bernstein, Wang, Azizzadenesheli, Anandkumar, "signSGD", ICML 2018, Algorithm 1 with majority vote and
-    Theorem 2.
+    Source: Bernstein, Wang, Azizzadenesheli, Anandkumar, "signSGD", ICML 2018, Algorithm 1 with majority vote, Theorems
+    1 (the step) and 2.
 
     >>> import qsim
     >>> qsim.methods.SignSGD(step=qsim.steps.InverseSqrt(0.01)).batch is None
@@ -43,12 +47,12 @@ class SignSGD(Batched):
     Raises ValueError in the simulation for any other compressor.
     """
 
-    step: Step
+    step: Step | None = None
     batch: int | None = None
     sampling: Sampling = WithReplacement()
 
     def __post_init__(self) -> None:
-        check_step(self.step, given=True)
+        check_step(self.step)
         check_batch(self.batch, self.sampling)
 
     def resolved(self, problem: Problem) -> Self:
@@ -57,12 +61,15 @@ class SignSGD(Batched):
                 f"SignSGD sends signs: compressor=qsim.compressors.Sign(), found {problem.compressor!r}; other"
                 " compressors go with SGD or GradientDescent"
             )
-        return self
+        if self.step is not None:
+            return self
+        return replace(self, step=InverseSqrt(1 / sqrt(problem.n * problem.smoothness)))
 
     def work(self, task: Task, objective: Objective, block: Block, memory: Memory) -> Vectors:
         return objective.update(block, self.reads(task, block, memory), task.weights, 1.0)
 
     def round(self, w: Weights, state: Arrays, exchange: Exchange) -> None:
+        assert self.step is not None
         step = self.step(exchange.round)
         total = exchange("gradient", w).vector.to_dense()[0]
         vote = np.where(np.abs(total) > TIE, np.sign(total), 0.0)

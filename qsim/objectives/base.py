@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from qsim.batch import Memory, Vectors
+from qsim.batch import Memory, Vectors, inner
 from qsim.datasets import DataError, Dataset, Shards
 from qsim.datasets.block import Block, Rows
 from qsim.datasets.dataset import Kind
@@ -164,7 +164,7 @@ class Objective(ABC):
 
     def regulariser(self, w: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         """Return r(w) and its gradient."""
-        return 0.5 * self.l2 * float(w @ w), self.l2 * w
+        return 0.5 * self.l2 * inner(w, w), self.l2 * w
 
     def regularised(self, w: NDArray[np.float64], direction: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the Hessian of r at w times a direction."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import warnings
 from abc import abstractmethod
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from qsim.batch import Vectors
+from qsim.batch import Vectors, inner
 from qsim.datasets import Dataset, Shards
 from qsim.datasets.block import Block, Rows
 from qsim.objectives.base import NoOptimumError, Objective, Optimum
@@ -145,7 +146,7 @@ class MarginModel(Objective):
 
     def _judge(self, w: NDArray[np.float64], data: Dataset) -> Optimum:
         value, gradient = self.value_and_gradient(w, data)
-        return Optimum(w, value, float(np.linalg.norm(gradient)))
+        return Optimum(w, value, math.sqrt(inner(gradient, gradient)))
 
     def _solve(self, data: Dataset) -> Optimum:
         """Come near with L-BFGS, then finish with Newton steps, each solved by conjugate gradients."""

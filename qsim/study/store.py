@@ -92,9 +92,9 @@ class Store:
         path = self.file(identity.key)
         provenance = trace.provenance | {"cell": identity.about()}
         try:
-            return Trace(trace.columns, trace.weights, provenance).save(path)
+            return Trace(trace.columns, trace.weights, provenance, trace.schedule).save(path)
         except OSError as error:
-            size = sum(array.nbytes for array in (trace.weights, *trace.columns.values()))
+            size = sum(array.nbytes for array in (trace.weights, *trace.columns.values(), *trace.schedule.values()))
             raise StoreError(
                 f"{error.strerror or error}: a cell of up to {size:,} bytes can't be stored in {self.folder}"
                 f" ({free(self.folder)}). Make room there (python -m qsim.study clean), set QSIM_CACHE_DIR to a folder"

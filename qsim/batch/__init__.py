@@ -1,0 +1,26 @@
+"""Batches: vectors, the messages made of them, and the packets that carry messages. Pure data.
+
+Everything is a batch of rows, one row a worker; a single vector is a batch of one. Rows lie one behind the other, row b
+at `offsets[b]` to `offsets[b + 1]`. With `index` they are sparse (coordinates rising inside a row), without it dense.
+"""
+
+from qsim.batch.messages import Drawn, Floats, Levels, Message, Signs
+from qsim.batch.packets import Packets
+from qsim.batch.vectors import Arrays, Batch, Memory, Support, Vectors, dense_offsets, index_type, inner
+
+__all__ = [
+    "Arrays",
+    "Batch",
+    "Drawn",
+    "Floats",
+    "Levels",
+    "Memory",
+    "Message",
+    "Packets",
+    "Signs",
+    "Support",
+    "Vectors",
+    "dense_offsets",
+    "index_type",
+    "inner",
+]

@@ -1,0 +1,45 @@
+"""Packets: the bytes of messages."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qsim.batch.vectors import taken
+
+
+@dataclass(frozen=True, eq=False)
+class Packets:
+    """The bytes on the wire: packet b is data[offsets[b] : offsets[b + 1]]."""
+
+    data: NDArray[np.uint8]
+    offsets: NDArray[np.int64]
+
+    @property
+    def bits(self) -> int:
+        """8 times the bytes of all packets."""
+        return 8 * int(self.offsets[-1] - self.offsets[0])
+
+    @classmethod
+    def of(cls, *packets: bytes) -> Self:
+        """Make a batch of packets of byte strings.
+
+        >>> Packets.of(b"ab", b"", b"c").bits
+        24
+        """
+        offsets = np.cumsum([0, *map(len, packets)], dtype=np.int64)
+        return cls(np.frombuffer(b"".join(packets), np.uint8), offsets)
+
+    def take(self, rows: NDArray[np.int64]) -> Packets:
+        """Return these packets, in this order."""
+        offsets, places = taken(self.offsets, rows)
+        return Packets(self.data[places], offsets)
+
+    def __getitem__(self, row: int) -> bytes:
+        return self.data[self.offsets[row] : self.offsets[row + 1]].tobytes()
+
+    def __len__(self) -> int:
+        return self.offsets.size - 1
