@@ -119,6 +119,14 @@ def test_a_tie_is_a_tie_in_any_order(downlink) -> None:
         assert w.tolist() == ([0.0, 0.0] if downlink == qsim.downlinks.DenseWeights() else [-0.1, -0.1])
 
 
+def test_features_that_rows_lack_are_voted_down() -> None:
+    """As the docstring says: 6 workers of one row, each with a feature of its own, whose gradient is negative."""
+    data = qsim.datasets.Dataset.from_scipy(np.eye(6, dtype=np.float32), np.ones(6))
+    case = replace(RUN, data=data, partition=qsim.datasets.Contiguous(), method=SignSGD(Constant(0.1)), rounds=10)
+    w = qsim.simulate(replace(case, objective=qsim.LogisticRegression(0), compressor=Sign(), optimum=False)).weights
+    np.testing.assert_allclose(w, -1.0)
+
+
 def test_momentum_is_polyaks_and_nesterovs() -> None:
     data, objective, a = DATA.load(), RUN.objective, 0.5
     for rule in (HeavyBall(0.8), Nesterov(0.8)):

@@ -28,7 +28,9 @@ class SignSGD(Batched):
 
     It runs with `compressor=qsim.compressors.Sign()`, n bits a message up, and with
     `downlink=qsim.downlinks.SignSum()` n bits down: what comes down is the vote. Where the vote is a tie, nothing moves
-    (SignSum has no tie: it sends +1). Dense by nature: O(n) a worker and round, whatever the rows touch.
+    (SignSum has no tie: it sends +1). Dense by nature: O(n) a worker and round, whatever the rows touch. A zero is sent
+    as +1, so a feature that most workers' rows lack is voted down in every round, whatever its gradient: on sparse rows
+    weights run away (on Adult, with batch=1, nearly all together). It is for dense rows.
 
     Without a step: a_t = 1 / sqrt(n L (1 + t)), the paper's 1 / sqrt(||L||_1 K) for K rounds so far, with n L for the
     sum of the coordinates' L. With a step that falls as 1/sqrt(t), the mean of ||grad F||_1 falls as log(T)/sqrt(T)
