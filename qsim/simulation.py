@@ -122,6 +122,8 @@ class Run:
         data, key = self.load(), Key(self.seed)
         design = self.objective.design(data)
         shards = self.partition.split(design, self.workers, key.fold(Purpose.PARTITION)).of_width(self.objective.width)
+        if shards.workers != self.workers:
+            raise ValueError(f"{self.partition!r} made {shards.workers} shards for {self.workers} workers")
         start = self.start.weights(shards.n, key.fold(Purpose.START))
         weights = shards.weights if self.weighting == "rows" else np.full(self.workers, 1.0 / self.workers)
         shared = self.network is not None and self.network.topology.sums_in_flight

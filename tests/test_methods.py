@@ -119,6 +119,30 @@ def test_a_tie_is_a_tie_in_any_order(downlink) -> None:
         assert w.tolist() == ([0.0, 0.0] if downlink == qsim.downlinks.DenseWeights() else [-0.1, -0.1])
 
 
+@qsim.option
+class TwoWorkers(qsim.datasets.Partition):
+    """Always two."""
+
+    def split(self, data, workers, key):
+        return qsim.datasets.Shards(data, np.arange(data.rows), np.array([0, 5, data.rows]))
+
+
+@qsim.option
+class Named(qsim.clients.Clients):
+    """Workers 0 and 1, by number."""
+
+    def draw(self, key, workers):
+        return np.array([0, 1])
+
+
+def test_parts_of_ones_own_that_do_not_fit_the_run_are_told() -> None:
+    """The first ran with another number of workers than it said, the second ended in an IndexError."""
+    with pytest.raises(ValueError, match=r"TwoWorkers\(\) made 2 shards for 6 workers"):
+        run(SGD(PLAIN), partition=TwoWorkers(), workers=6)
+    with pytest.raises(ValueError, match=r"Named\(\) must draw 6 truth values, .* found int64 .* \(2,\)"):
+        run(SGD(PLAIN), clients=Named(), workers=6)
+
+
 def test_features_that_rows_lack_are_voted_down() -> None:
     """As the docstring says: 6 workers of one row, each with a feature of its own, whose gradient is negative."""
     data = qsim.datasets.Dataset.from_scipy(np.eye(6, dtype=np.float32), np.ones(6))
