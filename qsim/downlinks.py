@@ -79,8 +79,9 @@ class SparsePull(Downlink):
     """Each worker asks for the weights that its next rows read, and gets these alone: 32 bits (or 64) for each.
 
     The request goes up as coordinates, and counts in `bits_up`: it is a message of ones, whose codec is `codec`. What a
-    method reads is what `Method.reads` says: the rows of a batch for `SGD` and methods with one, otherwise all rows of
-    the worker. The weights are those of `DenseWeights`, to the last bit.
+    method reads is what `Method.reads` says: the rows of a batch for `SGD`, `DIANA`, `EF21` and `SignSGD` with one,
+    otherwise all rows of the worker (for `LocalSGD` too, which walks on all its features). The weights are those of
+    `DenseWeights`, to the last bit. Exact float64 exchanges (`LBFGS`, `NewtonCG`) send all weights.
 
     >>> import qsim
     >>> qsim.downlinks.SparsePull(codec=qsim.codecs.GolombRice()).dtype

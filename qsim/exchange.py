@@ -64,7 +64,12 @@ class WireExchange:
         self.round = t
         self.nonzeros = self.bits_up = self.bits_down = self.rows = 0
         self._exchanges = 0
-        self._here = self._clients.draw(self._root.fold(Purpose.CLIENTS, t), self._workers)
+        here = self._here = self._clients.draw(self._root.fold(Purpose.CLIENTS, t), self._workers)
+        if here is not None and (here.shape != (self._workers,) or here.dtype != np.bool_):
+            raise ValueError(
+                f"{self._clients!r} must draw {self._workers} truth values, one a worker, or None: found"
+                f" {here.dtype} of shape {here.shape}"
+            )
         if self.clock is not None:
             self.clock.begin(t)
 

@@ -64,6 +64,8 @@ class Problem:
     weights: NDArray[np.float64]
     start: NDArray[np.float64]
     clients: Clients
+    shared: bool = False
+    """Whether all workers draw the same random numbers, so that their messages can be added on their way."""
 
     @property
     def n(self) -> int:
@@ -77,7 +79,9 @@ class Problem:
 
     @cached_property
     def smoothness(self) -> float:
-        """L of the whole objective F."""
+        """L of the whole objective F. If the workers' weights are not n_i/n, the weighted mean of L_i, a bound."""
+        if not np.array_equal(self.weights, self.shards.weights):
+            return float(self.weights @ self.smoothnesses)
         return self.objective.smoothness(self.data)
 
     @cached_property
@@ -139,17 +143,24 @@ class Problem:
         return float(self.weights.max())
 
     @property
+    def unbiased_mean(self) -> bool:
+        """Whether the mean over those who take part has that over all as its mean: for unequal shards it is a ratio."""
+        return self.participation == 1.0 or float(np.ptp(self.weights)) == 0.0
+
+    @property
     def spread(self) -> float:
         """The s with E ||sum of what arrives - sum_i weight_i v_i||^2 <= s sum_i weight_i ||v_i||^2.
 
         omega/W if all of W workers with equal shards take part, omega/k + (W - k) / (k (W - 1)) if k of them are drawn.
         For unequal shards W times the largest weight comes in as a factor (and drawn, the mean over those that take
-        part is a ratio, whose bias is left out). Raises TheoryError if it is not known.
+        part is a ratio, whose bias is left out). Where workers share their draws (`shared`), their errors need not
+        average out: omega stands for the terms with it. Raises TheoryError if it is not known.
         """
         workers = self.workers
         taking_part = self.participation * workers
         drawing = (workers - taking_part) / (taking_part * (workers - 1)) if workers > 1 else 0.0
-        return self.largest_share * workers * (self.omega / taking_part + drawing)
+        unequal = self.largest_share * workers
+        return (self.omega if self.shared else unequal * self.omega / taking_part) + unequal * drawing
 
     @cached_property
     def optimum(self) -> NDArray[np.float64]:

@@ -25,9 +25,9 @@ from qsim.exchange import WireExchange
 from qsim.keys import Key, Purpose
 from qsim.methods import Averaged, Method, SignSGD
 from qsim.network import Clock, Network
-from qsim.objectives import Objective
+from qsim.objectives import NoOptimumError, Objective
 from qsim.options import nearest, one_of, option, whole
-from qsim.problem import Problem, Promise
+from qsim.problem import Problem, Promise, TheoryError
 from qsim.solo import Solo
 from qsim.starts import Start, Zeros
 from qsim.trace import Recorder, Trace
@@ -122,17 +122,21 @@ class Run:
         data, key = self.load(), Key(self.seed)
         design = self.objective.design(data)
         shards = self.partition.split(design, self.workers, key.fold(Purpose.PARTITION)).of_width(self.objective.width)
+        if shards.workers != self.workers:
+            raise ValueError(f"{self.partition!r} made {shards.workers} shards for {self.workers} workers")
         start = self.start.weights(shards.n, key.fold(Purpose.START))
         weights = shards.weights if self.weighting == "rows" else np.full(self.workers, 1.0 / self.workers)
-        return Problem(self.objective, data, shards, self.compressor, weights, start, self.clients)
+        shared = self.network is not None and self.network.topology.sums_in_flight
+        return Problem(self.objective, data, shards, self.compressor, weights, start, self.clients, shared)
 
     def promise(self) -> Promise | None:
         """Return the bound that theory gives for the expected suboptimality, round by round; None if it gives none.
 
         It does for steps that are constant and no longer than the theorem of the method allows (without a step, the
         method takes the longest), and mu > 0. None also if the server's way down is lossy, if the network drops
-        messages, or if workers are not weighted by their rows: then the theorem is not about this run. The docstrings
-        of methods say what it is.
+        messages, if workers are not weighted by their rows, or if some of them are drawn whose shards are unequal (but
+        for `EF21`, which has no ratio to take): then the theorem is not about this run. The docstrings of methods say
+        what it is.
 
         >>> import qsim
         >>> run = qsim.Run(qsim.datasets.Builtin("spark_sample"), qsim.LogisticRegression(l2=0.1), qsim.methods.EF21(),
@@ -148,7 +152,11 @@ class Run:
             return None
         if not np.array_equal(problem.weights, problem.shards.weights):
             return None
-        return self.method.resolved(problem).promise(problem)
+        method = self.method.resolved(problem)
+        try:
+            return method.promise(problem)
+        except (TheoryError, NoOptimumError):  # of clients or an objective of one's own
+            return None
 
 
 _KINDS: tuple[tuple[str, Any, str], ...] = (

@@ -119,6 +119,38 @@ def test_a_tie_is_a_tie_in_any_order(downlink) -> None:
         assert w.tolist() == ([0.0, 0.0] if downlink == qsim.downlinks.DenseWeights() else [-0.1, -0.1])
 
 
+@qsim.option
+class TwoWorkers(qsim.datasets.Partition):
+    """Always two."""
+
+    def split(self, data, workers, key):
+        return qsim.datasets.Shards(data, np.arange(data.rows), np.array([0, 5, data.rows]))
+
+
+@qsim.option
+class Named(qsim.clients.Clients):
+    """Workers 0 and 1, by number."""
+
+    def draw(self, key, workers):
+        return np.array([0, 1])
+
+
+def test_parts_of_ones_own_that_do_not_fit_the_run_are_told() -> None:
+    """The first ran with another number of workers than it said, the second ended in an IndexError."""
+    with pytest.raises(ValueError, match=r"TwoWorkers\(\) made 2 shards for 6 workers"):
+        run(SGD(PLAIN), partition=TwoWorkers(), workers=6)
+    with pytest.raises(ValueError, match=r"Named\(\) must draw 6 truth values, .* found int64 .* \(2,\)"):
+        run(SGD(PLAIN), clients=Named(), workers=6)
+
+
+def test_features_that_rows_lack_are_voted_down() -> None:
+    """As the docstring says: 6 workers of one row, each with a feature of its own, whose gradient is negative."""
+    data = qsim.datasets.Dataset.from_scipy(np.eye(6, dtype=np.float32), np.ones(6))
+    case = replace(RUN, data=data, partition=qsim.datasets.Contiguous(), method=SignSGD(Constant(0.1)), rounds=10)
+    w = qsim.simulate(replace(case, objective=qsim.LogisticRegression(0), compressor=Sign(), optimum=False)).weights
+    np.testing.assert_allclose(w, -1.0)
+
+
 def test_momentum_is_polyaks_and_nesterovs() -> None:
     data, objective, a = DATA.load(), RUN.objective, 0.5
     for rule in (HeavyBall(0.8), Nesterov(0.8)):
@@ -139,6 +171,12 @@ def test_averages_of_iterates() -> None:
     np.testing.assert_allclose(run(Averaged(SGD(PLAIN, 4), power=2), rounds=7).weights, expected, atol=1e-12)
 
 
+def test_an_average_of_averages_is_refused() -> None:
+    """Both would be kept under one name: it was a KeyError in the first round."""
+    with pytest.raises(ValueError, match=r"found .*Averaged.*; give the method inside"):
+        Averaged(Averaged(SGD(PLAIN)))
+
+
 def test_noise_floors_of_skewed_shards() -> None:
     """Compressed gradient descent stops where shards differ; DIANA, with the same compressor, goes on."""
     for seed in range(3):
@@ -152,7 +190,6 @@ def test_theory_needs_what_it_needs() -> None:
     for method, compressor, words in [
         (DIANA(), TopK(3), "states no variance"),
         (EF21(), qsim.QSGD(64), "no contraction that is known"),
-        (MARINA(), qsim.compressors.HardThreshold(0.1), "states no variance"),
         (GradientDescent(), TopK(3), "give the step"),
     ]:
         with pytest.raises(TheoryError, match=words):
@@ -171,6 +208,11 @@ def test_what_diverges_or_means_nothing_is_refused() -> None:
         (NewtonCG(gradients="compressed"), memory, {}, "without a memory"),
         (LBFGS(), TopK(2), {}, r"would not use .*TopK.*LBFGS\(gradients=\"compressed\"\)"),
         (MARINA(PLAIN, p=0.5), TopK(2), {}, "needs an unbiased compressor"),
+        (MARINA(PLAIN, p=0.5), qsim.compressors.HardThreshold(0.1), {}, "needs an unbiased compressor"),
+        (EF21(PLAIN), Sign(), {}, "Sign, which loses the size"),
+        (DIANA(PLAIN, shift=0.5), Sign(), {}, "Sign, which loses the size"),
+        (MARINA(PLAIN, p=0.5), Sign(), {}, "Sign, which loses the size"),
+        (LBFGS(gradients="compressed"), Sign(), {}, "Sign, which loses the size"),
         (MARINA(PLAIN, p=0.5), qsim.QSGD(2), some, "needs every worker in every round"),
         (LBFGS(), Identity(), some, "needs every worker in every round"),
         (NewtonCG(), Identity(), some, "needs every worker in every round"),

@@ -200,7 +200,7 @@ METHODS = [
     qsim.SGD(step=qsim.steps.Constant(0.3), batch=4),
     qsim.methods.LocalSGD(step=qsim.steps.Constant(0.1), steps=3, batch=4),
     qsim.methods.DIANA(),
-    qsim.methods.NewtonCG(),
+    qsim.methods.NewtonCG(gradients="compressed"),
 ]
 
 

@@ -155,6 +155,47 @@ def test_what_is_wrong_is_told(how: str, told: str) -> None:
         Broken("").value(np.zeros(39), DATA)
 
 
+@qsim.option
+class Misshapen(qsim.objectives.LinearModel):
+    """One of the functions returns an array of another shape."""
+
+    which: str
+    shape: tuple[int, ...] | None
+    l2: float = 0.1
+
+    def bend(self, name, found):
+        return found if name != self.which else None if self.shape is None else np.ones(self.shape)
+
+    def loss(self, margins, labels):
+        return self.bend("loss", (margins - labels) ** 2 / 2)
+
+    def slope(self, margins, labels):
+        return self.bend("slope", margins - labels)
+
+    def curvature(self, margins, labels):
+        return self.bend("curvature", np.ones_like(margins))
+
+    def most_curved(self):
+        return 1.0
+
+
+@pytest.mark.parametrize("which", ["loss", "slope", "curvature"])
+@pytest.mark.parametrize("shape", [(60, 1), (), (59,), None], ids=repr)
+def test_a_shape_that_is_wrong_is_told(which: str, shape: tuple[int, ...] | None) -> None:
+    """A slope that was too short had the kernels read and write beside their arrays."""
+    broken, w = Misshapen(which, shape), np.zeros(40)
+    block = Block(qsim.datasets.Contiguous().split(DATA, 1, qsim.Key(0)), 0, 1)
+    rows, here = block.all_rows(), Replica(w)
+    uses = {
+        "loss": [lambda: broken.value(w, DATA), lambda: broken.losses(block, rows, here)],
+        "slope": [lambda: broken.gradient(w, DATA), lambda: broken.update(block, rows, here, 1.0)],
+        "curvature": [lambda: broken.curved(block, rows, here, w)],
+    }
+    for use in uses[which]:
+        with pytest.raises(ValueError, match=rf"^{which} of .*Misshapen.* return an array of shape \(60,\), found"):
+            use()
+
+
 def test_a_model_of_several_margins() -> None:
     """Gradients and Hessian products by differences, for the driver and as the workers' mean."""
     random = np.random.default_rng(0)

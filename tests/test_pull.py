@@ -122,6 +122,28 @@ def test_what_a_method_forgets_to_ask_for_is_found() -> None:
         qsim.simulate(replace(RUN, method=Forgetful()))
 
 
+@qsim.option
+class DenseHinge(qsim.objectives.MeanLoss):
+    """A hinge by dense algebra, 0 times the weights that are not there: its slope would be zero, as NaN < 1 is not."""
+
+    l2: float = 0.1
+
+    def loss_and_gradient(self, w, data):
+        x, y = data.to_scipy().toarray(), data.labels
+        margin = y * (x @ w)
+        return np.mean(np.maximum(0, 1 - margin)), -x.T @ (y * (margin < 1)) / y.size
+
+    def error(self, w, data):
+        return 0.0
+
+
+def test_an_objective_that_reads_all_weights_is_told_so() -> None:
+    run = replace(RUN, objective=DenseHinge(), optimum=False)
+    assert np.isfinite(qsim.simulate(replace(run, downlink=DenseWeights())).weights).all()
+    with pytest.raises(ValueError, match=r"DenseHinge\(l2=0.1\) reads weights .* did not ask for.*DenseWeights\(\)"):
+        qsim.simulate(run)
+
+
 def test_codecs_of_requests() -> None:
     """Other codes ask for the same; what carries no levels is refused."""
     plain = qsim.simulate(RUN)

@@ -146,6 +146,9 @@ def test_top_1_diverges_on_the_quadratics_that_are_known_for_it() -> None:
     ("changes", "told"),
     [
         ({"smoothness": ()}, "at least one worker"),
+        ({"smoothness": 2.0}, r"a sequence of L_i, one a worker, found 2\.0"),
+        ({"smoothness": "abc"}, "a sequence of L_i, one a worker, found 'abc'"),
+        ({"smoothness": (1.0, "2")}, "smoothness of each worker must be a finite number"),
         ({"smoothness": (1.0, 0.1)}, r"smoothness of each worker must be a finite number of at least 0\.2, found 0\.1"),
         ({"mu": 0}, "mu must be a finite number above 0"),
         ({"heterogeneity": -1}, "heterogeneity"),

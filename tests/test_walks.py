@@ -136,6 +136,22 @@ def test_any_objective_walks(batch: int | None, shuffled: bool) -> None:
         qsim.simulate(replace(run, method=replace(method, shrinkage=JustInTime())))
 
 
+def test_long_walks_of_any_objective_do_not_underflow() -> None:
+    """(1 - a l2)^H = 0.95^20000 is 1e-445: least squares walked to not-a-number, from some 2,000 steps on."""
+    source = qsim.datasets.Quadratics(smoothness=(1.0, 2.0), mu=0.5, heterogeneity=1.0, features=3)
+    method = LocalSGD(Constant(0.1), steps=20_000, batch=None)
+    objective = qsim.objectives.LeastSquares(l2=0.5)
+    run = qsim.Run(source, objective, method, workers=2, partition=qsim.datasets.Contiguous(), rounds=2)
+    problem = run.problem()
+    rows = np.array_split(np.arange(problem.data.rows), 2)
+    ends = []
+    for own in rows:
+        x = problem.data.to_scipy().toarray()[own].astype(float)
+        hessian = x.T @ x / own.size + 0.5 * np.eye(3)
+        ends.append(np.linalg.solve(hessian, x.T @ problem.data.labels[own] / own.size))
+    np.testing.assert_allclose(qsim.simulate(run).weights, np.mean(ends, axis=0), rtol=1e-5)
+
+
 def test_ways_are_one_method() -> None:
     """Runs differ in rounding alone, over many rounds and with steps that fall."""
     data = qsim.datasets.Synthetic(rows=60, features=300, nonzeros_per_row=5, seed=4).load()

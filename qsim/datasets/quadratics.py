@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import field
 from functools import lru_cache
-from typing import final
+from typing import Any, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,18 +55,22 @@ class Quadratics(Source):
     name: str = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "smoothness", tuple(float(bound) for bound in self.smoothness))
+        given: Any = self.smoothness
+        if isinstance(given, str) or not np.iterable(given):
+            raise ValueError(f"smoothness must be a sequence of L_i, one a worker, found {given!r}")
+        bounds = tuple(given)
         number("mu", self.mu, above=0)
         number("heterogeneity", self.heterogeneity, least=0)
         whole("features", self.features, least=2, most=2**20)
         whole("seed", self.seed, least=0, most=2**64 - 1)
-        if not self.smoothness:
+        if not bounds:
             raise ValueError("smoothness must hold L_i for at least one worker, found none")
-        for bound in self.smoothness:
+        for bound in bounds:
             number("smoothness of each worker", bound, least=self.mu)
-        if self.heterogeneity and len(self.smoothness) == 1:
+        object.__setattr__(self, "smoothness", tuple(float(bound) for bound in bounds))
+        if self.heterogeneity and len(bounds) == 1:
             raise ValueError("one worker alone has no heterogeneity: its gradient at the minimum is zero; say 0")
-        object.__setattr__(self, "name", f"quadratics-{len(self.smoothness)}x{self.features}")
+        object.__setattr__(self, "name", f"quadratics-{len(bounds)}x{self.features}")
 
     def load(self) -> Dataset:
         return _make(self)[0]

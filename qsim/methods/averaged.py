@@ -36,7 +36,7 @@ class Averaged(Method):
     >>> qsim.methods.Averaged(qsim.SGD(step=qsim.steps.InverseSqrt(0.5)), power=1).power
     1
 
-    Raises ValueError for a negative power.
+    Raises ValueError for a negative power, and for a method that is averaged already.
     """
 
     method: Method
@@ -45,6 +45,8 @@ class Averaged(Method):
     def __post_init__(self) -> None:
         if not isinstance(self.method, Method):
             raise TypeError(f"method must be a method such as qsim.SGD(batch=64), found {self.method!r}")
+        if isinstance(self.method, Averaged):
+            raise ValueError(f"method must not be averaged already, found {self.method!r}; give the method inside")
         number("power", self.power, least=0)
 
     def resolved(self, problem: Problem) -> Self:

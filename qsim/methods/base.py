@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from qsim.batch import Arrays, Memory, Support, Vectors
 from qsim.clients import AllClients
-from qsim.compressors import Compressor
+from qsim.compressors import Compressor, Sign
 from qsim.datasets import Shards
 from qsim.datasets.block import Block, Rows
 from qsim.keys import Key
@@ -142,12 +142,18 @@ class Method(ABC):
         return shards.dataset.rows / shards.workers
 
 
-def refuse_memory(method: Method, problem: Problem) -> None:
-    """Raise ValueError for a compressor with a memory: a second one in a method that compresses no updates."""
-    if type(problem.compressor).memory is not Compressor.memory:
+def refuse_unfit(method: Method, problem: Problem) -> None:
+    """Raise ValueError for what is made for updates, not for gradients: a memory, and signs without a size."""
+    name, compressor = type(method).__name__, problem.compressor
+    if type(compressor).memory is not Compressor.memory:
         raise ValueError(
-            f"{type(method).__name__} must have a compressor without a memory, found {problem.compressor!r}: error"
-            " feedback is for updates (GradientDescent, SGD, LocalSGD); give what is inside it"
+            f"{name} must have a compressor without a memory, found {compressor!r}: error feedback is for updates"
+            " (GradientDescent, SGD, LocalSGD); give what is inside it"
+        )
+    if isinstance(compressor, Sign):
+        raise ValueError(
+            f"{name} needs what comes near a gradient, found Sign, which loses the size: take"
+            " qsim.compressors.ScaledSign(), or the method SignSGD"
         )
 
 

@@ -92,17 +92,18 @@ class _Descent(Method):
         mu = problem.strong_convexity
         if self.momentum is not None or not mu or not self._unbiased(problem):
             return None
-        step, noise = constant(self.step, 1 / self._roughness(problem)), self._noise(problem)
+        roughness = self._roughness(problem)
+        step = constant(self.step, 1 / roughness)
         if step is None:
             return None
-        if not noise:
+        if roughness == problem.smoothness:  # what arrives is the gradient itself
             return Promise(1 - step * mu, problem.suboptimality, 0.0, "F(w) - F*")
-        half = problem.smoothness / 2
-        return Promise(1 - step * mu, half * problem.square_distance, half * step * noise / mu, "||w - w*||^2")
+        half, floor = problem.smoothness / 2, step * self._noise(problem) / mu
+        return Promise(1 - step * mu, half * problem.square_distance, half * floor, "||w - w*||^2")
 
     def _unbiased(self, problem: Problem) -> bool:
         """Tell whether the sum of what arrives is an unbiased estimate of the gradient, as the theorem has it."""
-        return problem.compressor.variance(problem.n) is not None
+        return problem.unbiased_mean and problem.compressor.variance(problem.n) is not None
 
     def _roughness(self, problem: Problem) -> float:
         """Return A with E ||estimate of grad F||^2 <= 2 A (F(w) - F*) + the noise that is left at w*."""

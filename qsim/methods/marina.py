@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from qsim.batch import Arrays, Memory, Support, Vectors
 from qsim.datasets.block import Block
-from qsim.methods.base import Exchange, Method, Task, constant, refuse_absences, refuse_memory
+from qsim.methods.base import Exchange, Method, Task, constant, refuse_absences, refuse_unfit
 from qsim.objectives import Objective
 from qsim.options import number, option
 from qsim.problem import Problem, Promise
@@ -47,9 +47,8 @@ class MARINA(Method):
     >>> qsim.methods.MARINA(step=qsim.steps.Constant(0.1), p=0.25).p
     0.25
 
-    Raises ValueError for p outside (0, 1], and in the simulation for a compressor that is biased or has a memory, and
-    for clients who sit out rounds (a synchronisation of the others would lose their share of g); TheoryError if a
-    compressor without omega gets no step and p.
+    Raises ValueError for p outside (0, 1], and in the simulation for a compressor that states no variance or has a
+    memory, and for clients who sit out rounds (a synchronisation of the others would lose their share of g).
     """
 
     step: Step | None = None
@@ -64,11 +63,11 @@ class MARINA(Method):
 
     def resolved(self, problem: Problem) -> Self:
         refuse_absences(self, problem, "a synchronisation of those that are there would lose the share of the others")
-        refuse_memory(self, problem)
-        if problem.compressor.variance(problem.n) is None and problem.compressor.contraction(problem.n) is not None:
+        refuse_unfit(self, problem)
+        if problem.compressor.variance(problem.n) is None:
             raise ValueError(
-                f"MARINA needs an unbiased compressor, found {problem.compressor!r}, whose errors add up between"
-                " synchronisations: take EF21"
+                f"MARINA needs an unbiased compressor, found {problem.compressor!r}, which states no variance: the"
+                " errors of a biased one add up between synchronisations. Take EF21, or state variance(n) of your own"
             )
         p = 1 / (1 + problem.omega) if self.p is None else self.p
         return replace(self, p=p, step=self.step or Constant(self._longest(problem, p)))

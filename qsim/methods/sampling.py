@@ -1,4 +1,4 @@
-"""How SGD draws its batches."""
+"""How methods draw their batches."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from typing import final
 
 import numpy as np
 
-from qsim.batch import Arrays
+from qsim.batch import Arrays, Memory, Support
+from qsim.datasets import Shards
 from qsim.datasets.block import Block, Rows
 from qsim.keys import Key
+from qsim.methods.base import Method, Task
 from qsim.options import option, whole
 
 
@@ -61,6 +63,24 @@ class Passes(Sampling):
             keys, block.order, block.offsets, batch, t * batch, memory["shuffled"], memory["passes"], offsets, rows
         )
         return Rows(rows[:drawn], offsets)
+
+
+class Batched(Method):
+    """A method whose workers draw `batch` of their rows each round; None for all of them."""
+
+    batch: int | None
+    sampling: Sampling
+
+    def memory(self, block: Block, support: Support) -> Memory:
+        return Memory(support, self.sampling.memory(block) if self.batch else {})
+
+    def rows_per_round(self, shards: Shards) -> float:
+        return self.batch or super().rows_per_round(shards)
+
+    def reads(self, task: Task, block: Block, memory: Memory) -> Rows:
+        if self.batch is None:
+            return block.all_rows()
+        return self.sampling.draw(block, self.batch, task.round, memory.arrays, task.key)
 
 
 def check_batch(batch: int | None, sampling: Sampling) -> None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from qsim.batch import Arrays, Memory, Vectors, inner
 from qsim.compressors import Identity
 from qsim.datasets.block import Block
-from qsim.methods.base import Exchange, Method, Task, refuse_absences, refuse_memory
+from qsim.methods.base import Exchange, Method, Task, refuse_absences, refuse_unfit
 from qsim.objectives import Objective
 from qsim.options import number, one_of, option, whole
 from qsim.problem import Problem
@@ -38,7 +38,7 @@ class _SecondOrder(Method):
     def resolved(self, problem: Problem) -> Self:
         refuse_absences(self, problem, "losses and gradients of different workers are compared")
         if self.gradients == "compressed":
-            refuse_memory(self, problem)
+            refuse_unfit(self, problem)
         elif not isinstance(problem.compressor, Identity):
             raise ValueError(
                 f"{self!r} sends exact float64 and would not use {problem.compressor!r}: write"

@@ -11,10 +11,9 @@ from numpy.typing import NDArray
 
 from qsim.batch import Arrays, Memory, Support, Vectors
 from qsim.compressors import Scaled
-from qsim.datasets import Shards
-from qsim.datasets.block import Block, Rows
-from qsim.methods.base import Exchange, Method, Task, constant, refuse_memory
-from qsim.methods.sampling import Sampling, WithReplacement, check_batch
+from qsim.datasets.block import Block
+from qsim.methods.base import Exchange, Task, constant, refuse_unfit
+from qsim.methods.sampling import Batched, Sampling, WithReplacement, check_batch
 from qsim.objectives import Objective
 from qsim.options import number, option
 from qsim.problem import Problem, Promise
@@ -22,7 +21,7 @@ from qsim.steps import Constant, Step, check_step
 from qsim.weights import Weights
 
 
-class _Shifted(Method):
+class _Shifted(Batched):
     """Workers hold shifts h_i, the server their weighted sum h; what is compressed is the difference to the shift.
 
     The shifts live on the supports of the shards (everywhere if the compressor fills in zeros), in float64: the server
@@ -30,27 +29,17 @@ class _Shifted(Method):
     O(support), also with a batch, and the server O(n). Who sits out a round keeps its shift, and so does h its part.
     """
 
-    batch: int | None
-    sampling: Sampling
-
     def start(self, w: Weights) -> Arrays:
         return {"shift": np.zeros_like(w.vector)}
 
     def memory(self, block: Block, support: Support) -> Memory:
-        drawn = self.sampling.memory(block) if self.batch else {}
-        return Memory(support, Memory.zeros(support, "shift", dtype=np.float64).arrays | drawn)
-
-    def rows_per_round(self, shards: Shards) -> float:
-        return self.batch or super().rows_per_round(shards)
+        kept = super().memory(block, support)
+        kept.arrays.update(Memory.zeros(support, "shift", dtype=np.float64).arrays)
+        return kept
 
     def _gradient(self, task: Task, objective: Objective, block: Block, memory: Memory) -> Vectors:
         """Return the gradients of the loss over the rows of this round."""
         return objective.update(block, self.reads(task, block, memory), task.weights, 1.0)
-
-    def reads(self, task: Task, block: Block, memory: Memory) -> Rows:
-        if self.batch is None:
-            return block.all_rows()
-        return self.sampling.draw(block, self.batch, task.round, memory.arrays, task.key)
 
 
 @final
@@ -78,7 +67,7 @@ class DIANA(_Shifted):
     0.25
 
     Raises ValueError for a shift outside (0, 1], and in the simulation for a compressor with a memory (the shift is
-    one), and TheoryError if a compressor without omega gets no step and shift.
+    one) and for `Sign`, and TheoryError if a compressor without omega gets no step and shift.
     """
 
     step: Step | None = None
@@ -95,13 +84,15 @@ class DIANA(_Shifted):
                 raise ValueError(f"shift must be at most 1, found {self.shift!r}")
 
     def resolved(self, problem: Problem) -> Self:
-        refuse_memory(self, problem)
+        refuse_unfit(self, problem)
         shift = 1 / (1 + problem.omega) if self.shift is None else self.shift
         return replace(self, step=self.step or Constant(1 / self._roughness(problem)), shift=shift)
 
     def promise(self, problem: Problem) -> Promise | None:
         mu, omega = problem.strong_convexity, problem.compressor.variance(problem.n)
-        if self.batch is not None or not mu or omega is None or self.shift is None or self.shift > 1 / (1 + omega):
+        if self.batch is not None or not mu or omega is None or not problem.unbiased_mean:
+            return None
+        if self.shift is None or self.shift > 1 / (1 + omega):
             return None
         step = constant(self.step, 1 / self._roughness(problem))
         if step is None:
@@ -164,7 +155,8 @@ class EF21(_Shifted):
     True
 
     Raises ValueError for a momentum outside (0, 1], and in the simulation for a compressor with a memory (the shift is
-    one) or with omega >= 1 (the shifts would run away), and TheoryError if a compressor without delta gets no step.
+    one) or with omega >= 1 (the shifts would run away) and for `Sign`, and TheoryError if a compressor without delta
+    gets no step.
     """
 
     step: Step | None = None
@@ -181,7 +173,7 @@ class EF21(_Shifted):
                 raise ValueError(f"momentum must be at most 1, found {self.momentum!r}")
 
     def resolved(self, problem: Problem) -> Self:
-        refuse_memory(self, problem)
+        refuse_unfit(self, problem)
         compressor = problem.compressor
         if compressor.contraction(problem.n) is None and (compressor.variance(problem.n) or 0) >= 1:
             raise ValueError(

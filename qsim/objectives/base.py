@@ -27,6 +27,9 @@ _ADVICE: dict[Kind, str] = {
 }
 
 
+_SMALLEST = 2.0**-64  # as in `qsim/weights.py`: the scale is multiplied in below this
+
+
 class NoOptimumError(ValueError):
     """The minimum was not reached: the problem may have none."""
 
@@ -96,7 +99,10 @@ class Objective(ABC):
         return float(self.smoothnesses(rows).max())
 
     def strong_convexity(self, data: Dataset) -> float:
-        """Return mu >= 0, with F(u) >= F(w) + <grad F(w), u - w> + (mu/2) ||u - w||^2: at least l2."""
+        """Return mu >= 0, with F(u) >= F(w) + <grad F(w), u - w> + (mu/2) ||u - w||^2.
+
+        It is at least l2 for a convex loss, for which this returns it; for a loss that is not, return 0.
+        """
         return self.l2
 
     def optimum(self, data: Dataset) -> Optimum:
@@ -136,9 +142,13 @@ class Objective(ABC):
         """
         if not isinstance(shrinkage, GlobalScale):
             raise ValueError(f"{type(self).__name__} walks with shrinkage=qsim.shrinkage.GlobalScale() only")
-        moved, scale = Memory.zeros(block.support, "moved"), weights.scale
-        for h, step in enumerate(steps.tolist()):  # u_h = scale (w - moved)
-            here = Replica(weights.vector, scale, moved.arrays["moved"])
+        moved, vector, scale = Memory.zeros(block.support, "moved"), weights.vector, weights.scale
+        for h, step in enumerate(steps.tolist()):  # u_h = scale (vector - moved)
+            if scale < _SMALLEST:
+                vector = vector * vector.dtype.type(scale)
+                moved.arrays["moved"] *= np.float32(scale)
+                scale = 1.0
+            here = Replica(vector, scale, moved.arrays["moved"])
             scale *= 1.0 - step * self.l2
             moved.add("moved", self.update(block, rows.step(h, batch) if batch else rows, here, step / scale))
         vectors = moved.vectors("moved")

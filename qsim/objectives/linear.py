@@ -52,8 +52,9 @@ class MarginModel(Objective):
         data = self.design(data)
         margin = margins_of(data, w, self.width)
         penalty, slope = self.regulariser(np.asarray(w, np.float64))
-        value = float(self.loss(margin, data.labels).sum()) / data.rows + penalty
-        return value, back(data, self.slope(margin, data.labels) / data.rows) + slope
+        value = float(self._each("loss", self.loss(margin, data.labels), (data.rows,)).sum()) / data.rows + penalty
+        slopes = self._each("slope", self.slope(margin, data.labels), margin.shape)
+        return value, back(data, slopes / data.rows) + slope
 
     def smoothness(self, data: Dataset) -> float:
         """Return L = l2 + most_curved lambda_max(X^T X) / n, an upper bound to within 1e-6 relative."""
@@ -79,13 +80,13 @@ class MarginModel(Objective):
         from qsim.kernels.csr import sums
 
         margin = block.margins(rows, weights)
-        losses = self.loss(margin, block.labels[rows.index])
+        losses = self._each("loss", self.loss(margin, block.labels[rows.index]), rows.index.shape)
         value = sums(rows.offsets, self._mean(losses, rows, 1.0).astype(np.float64, copy=False))
         return Vectors(1, np.arange(block.workers + 1), None, value)
 
     def curved(self, block: Block, rows: Rows, weights: Replica, direction: NDArray[np.floating]) -> Vectors:
         here, along = block.margins(rows, weights), block.margins(rows, Replica(direction))
-        bent = self.bent(here, along, block.labels[rows.index])
+        bent = self._each("bent", self.bent(here, along, block.labels[rows.index]), along.shape)
         return block.spread(rows, self._mean(np.ascontiguousarray(bent, along.dtype), rows, 1.0))
 
     def optimum(self, data: Dataset) -> Optimum:
@@ -110,10 +111,17 @@ class MarginModel(Objective):
                 warnings.warn(f"the optimum is not cached, and will be solved for again: {error}", stacklevel=2)
         return found
 
+    def _each(self, name: str, found: Any, shape: tuple[int, ...]) -> NDArray[Any]:
+        """Return what `loss`, `slope` or `bent` found, of the right shape: kernels take it as it is."""
+        if np.shape(found) != shape:
+            raise ValueError(f"{name} of {self!r} must return an array of shape {shape}, found {np.shape(found)}")
+        return np.asarray(found)
+
     def _slopes(self, block: Block, rows: Rows, weights: Replica) -> Margins:
         """Return the slopes of rows, in the precision of the weights."""
         margin = block.margins(rows, weights)
-        return np.ascontiguousarray(self.slope(margin, block.labels[rows.index]), margin.dtype)
+        slopes = self._each("slope", self.slope(margin, block.labels[rows.index]), margin.shape)
+        return np.ascontiguousarray(slopes, margin.dtype)
 
     def _mean(self, numbers: Margins, rows: Rows, step: float) -> Margins:
         """Return numbers of rows times step / (how many rows their worker has)."""
@@ -185,7 +193,8 @@ class MarginModel(Objective):
         here = margins_of(design, w, self.width)
 
         def product(v: NDArray[np.float64]) -> Any:
-            bent = self.bent(here, margins_of(design, v.ravel(), self.width), design.labels)
+            along = margins_of(design, v.ravel(), self.width)
+            bent = self._each("bent", self.bent(here, along, design.labels), along.shape)
             return back(design, bent / design.rows) + self.regularised(w, v.ravel())
 
         return LinearOperator((w.size,) * 2, matvec=product, dtype=np.float64)
@@ -228,7 +237,8 @@ class LinearModel(MarginModel):
         """Return the second derivative of the loss in the margin, of every row."""
 
     def bent(self, margins: Margins, along: Margins, labels: NDArray[Any]) -> Margins:
-        return along * self.curvature(margins, labels)
+        curvature: Margins = self._each("curvature", self.curvature(margins, labels), along.shape)
+        return along * curvature
 
     def error(self, w: NDArray[np.float64], data: Dataset) -> float:
         """Return the share of rows with y <x, w> <= 0: a margin of zero predicts nothing, and counts as wrong.

@@ -20,9 +20,9 @@ class MeanLoss(Objective):
     For what is not a function of the margins <x_i, w>, which `LinearModel` takes with less work. A subclass is an
     `@option` that says `l2`, and has two methods in NumPy, `loss_and_gradient` and `error`. Each worker calls the first
     with its own rows, so it costs what you write: a copy of the rows, and dense vectors of n weights a worker. Further
-    methods, if you know them: `smoothness` and `smoothnesses` (steps of theory), `optimum` (suboptimality), `curved`
-    (NewtonCG), `regulariser`, `regularised` and `regularise` (another r than l2). `width` says how many weights a
-    feature has, `takes` which labels there may be.
+    methods, if you know them: `smoothness` and `smoothnesses` (steps of theory), `strong_convexity` (promises; 0 here),
+    `optimum` (suboptimality), `curved` (NewtonCG), `regulariser`, `regularised` and `regularise` (another r than l2).
+    `width` says how many weights a feature has, `takes` which labels there may be.
 
     >>> import numpy as np, qsim
     >>> @qsim.option
@@ -56,6 +56,10 @@ class MeanLoss(Objective):
         loss, gradient = self._of(w, design)
         penalty, pull = self.regulariser(w)
         return loss + penalty, gradient + pull
+
+    def strong_convexity(self, data: Dataset) -> float:
+        """Return 0: nothing is known of the loss. If it is convex, l2 can be returned."""
+        return 0.0
 
     def update(self, block: Block, rows: Rows, weights: Replica, step: float) -> Vectors:
         of = block.support
@@ -91,5 +95,10 @@ class MeanLoss(Objective):
             raise ValueError(
                 f"loss_and_gradient of {self!r} must return a number and an array of shape {w.shape}, found shapes"
                 f" {np.shape(loss)} and {gradient.shape}"
+            )
+        if np.isnan(w).any() and (np.isnan(loss) or np.isnan(gradient).any()):
+            raise ValueError(
+                f"{self!r} reads weights of features that the rows lack, which SparsePull did not ask for: take"
+                " downlink=qsim.downlinks.DenseWeights(), or read only what the rows hold, as data.to_scipy() @ w does"
             )
         return float(loss), gradient
