@@ -148,6 +148,11 @@ def _add_settings(parser: ArgumentParser) -> None:
     group.add_argument("--workers", type=int, metavar="W", help="how many workers share the data")
     group.add_argument("--rounds", type=int, metavar="T", help="how many iterations")
     group.add_argument("--seeds", type=int, metavar="K", help="how many seeds: 0, 1, ..., K - 1")
+    group.add_argument(
+        "--network",
+        metavar="MODULE:EXPRESSION",
+        help='time all runs on a cluster, such as "qsim:Network()": what is drawn over bits is drawn over its seconds',
+    )
     group.add_argument("--vectors", metavar="FILE", help="a .npy of shape (clients, n), for mean_estimation")
     group.add_argument(
         "--compressor",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from string import ascii_lowercase
 from typing import TYPE_CHECKING, Any, Literal
@@ -44,6 +44,7 @@ STYLE: Any = {
 COLUMN_WIDTH, TEXT_WIDTH = 3.5, 7.0
 """The width of a column, and of the page, of a two-column paper, in inches. Figures go in unscaled: 7 and 8 pt text."""
 
+_BITS = ("bits", "bits_up", "bits_down")
 _COLOURS = ("#000000", "#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#0072B2", "#D55E00", "#8C8C8C")
 """Okabe and Ito's palette, which colour-blind readers can tell apart (2008), without its yellow. In print without
 colour the dash and the marker tell curves apart."""
@@ -171,6 +172,8 @@ def draw(results: Results, panel: Panel, ax: Axes, labels: Sequence[str]) -> Non
     """Draw a panel on axes; labels: all that the legend has, so that a label looks the same in every panel."""
     from matplotlib.ticker import LogLocator, MaxNLocator
 
+    if results.settings.network is not None and panel.x in _BITS:
+        panel = replace(panel, x="seconds", x_label=None, per=1.0)
     ratio = panel.y in LOGARITHMIC
     if panel.minus is not None:
         ax.axhline(1 if ratio else 0, color="black", linewidth=0.8)

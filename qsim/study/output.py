@@ -68,6 +68,8 @@ def save(figure: Figure, path: Path) -> None:
 def findings(name: str, study: Study, results: Results) -> str:
     """Return the caption, and each question with its answer, as Markdown; last, what tuning chose."""
     lines = [f"# {study.title}", "", f"![{study.title}]({name}.png)", "", study.setting(results.settings)]
+    if results.settings.network is not None:
+        lines[-1] += f" On {results.settings.network!r}: the figure has its virtual seconds where it would have bits."
     for question, answer in zip(study.questions, study.answers(results), strict=True):
         lines += ["", f"**{question}** {answer}"]
     if results.tuned is not None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import qsim
 from qsim.datasets import Dataset
 from qsim.engines import Engine, Serial
+from qsim.network import Network
 from qsim.options import option, whole
 from qsim.simulation import Run
 from qsim.study.statistics import Bands, StudentT
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from qsim.study.tuning import Tuned, Tuning
 
 _T = TypeVar("_T")
+_CellT = TypeVar("_CellT", bound="Cell")
 
 
 @option
@@ -31,6 +33,7 @@ class Settings:
     data: what `qsim.datasets.load` takes.
     vectors: a .npy file of recorded vectors, for studies that take one.
     bands: how intervals over seeds are made.
+    network: a cluster for all runs to be timed on; what a figure draws over bits is then drawn over virtual seconds.
     """
 
     data: str
@@ -39,10 +42,13 @@ class Settings:
     seeds: int
     vectors: str | None = None
     bands: Bands = StudentT()
+    network: Network | None = None
 
     def __post_init__(self) -> None:
         for name in ("workers", "rounds", "seeds"):
             whole(name, getattr(self, name), least=1)
+        if not isinstance(self.network, (Network, type(None))):
+            raise TypeError(f"network must be None or a qsim.Network(...), found {self.network!r}")
 
     @property
     def name(self) -> str:
@@ -90,6 +96,18 @@ def each_seed(settings: Settings, curves: Mapping[str, _T], run: Callable[[_T, i
     return [Cell(curve, run(value, seed)) for curve, value in curves.items() for seed in range(settings.seeds)]
 
 
+def timed_on(network: Network | None, cells: Sequence[_CellT]) -> list[_CellT]:
+    """Return cells whose runs are timed on a network (None: the cells as they are).
+
+    Raises ValueError if there are none, if they have networks already, or if theirs cannot be carried.
+    """
+    if network is None:
+        return list(cells)
+    if not cells or any(cell.run.network is not None for cell in cells):
+        raise ValueError("this study has runs on networks of its own, or none at all: it takes no other network")
+    return [replace(cell, run=replace(cell.run, network=network)) for cell in cells]
+
+
 @dataclass(frozen=True)
 class Study:
     """A study. A file that defines one as `study = Study(...)` can be run by name or by path.
@@ -124,7 +142,7 @@ class Study:
     def shown(self, settings: Settings, tuned: Tuned | None = None) -> Sequence[Cell]:
         """Return the cells that are shown; a study with tuning needs what was chosen."""
         if self.tuning is None:
-            return self.cells(settings)
+            return timed_on(settings.network, self.cells(settings))
         if tuned is None:
             raise ValueError("this study is tuned: run study.tuning.candidates(settings), then tuning.choose")
-        return self.cells(settings, tuned.choices)
+        return timed_on(settings.network, self.cells(settings, tuned.choices))

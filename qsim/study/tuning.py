@@ -12,7 +12,7 @@ import numpy as np
 from qsim.compressors import NotFiniteError
 from qsim.options import number, option
 from qsim.simulation import Run
-from qsim.study.study import Cell, Settings
+from qsim.study.study import Cell, Settings, timed_on
 from qsim.trace import LABELS, Trace
 
 FIRST_SEED = 1_000_000
@@ -119,12 +119,13 @@ class Tuning:
         """Return all runs that are made to choose."""
         if settings.seeds > FIRST_SEED:
             raise ValueError(f"seeds from {FIRST_SEED:,} on are for tuning, found {settings.seeds:,} seeds to show")
-        return [
+        found = [
             Candidate(curve, self.run(settings, curve, choice, FIRST_SEED + seed), choice=choice)
             for curve in self.curves(settings)
             for choice in self.grid
             for seed in range(self.seeds)
         ]
+        return timed_on(settings.network, found)
 
     def choose(self, candidates: Sequence[Candidate], traces: Sequence[Trace | NotFiniteError]) -> Tuned:
         """Return what is chosen for each curve; traces: of the candidates, or the error that ended one.

@@ -12,11 +12,12 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from errno import EDQUOT, ENOSPC
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from qsim.compressors import Compressor
 from qsim.datasets import DataError
 from qsim.loading import NotFoundError, evaluate
+from qsim.network import Network
 from qsim.options import nearest
 from qsim.storage import can_write
 from qsim.study import against, catalog, export, output, progress
@@ -28,6 +29,7 @@ from qsim.study.runner import CellsFailedError, Runner, run_study
 from qsim.study.store import Store, StoreError, free
 from qsim.study.study import Cell, Settings, Study
 
+_T = TypeVar("_T")
 _SETTINGS = ("data", "workers", "rounds", "seeds", "vectors")
 _SHOWN = 5  # of the cells that fail alike
 _OLD_LOG = 30 * 86400.0  # seconds
@@ -219,6 +221,8 @@ def _command(given: str, cell: Cell, options: Namespace) -> str:
             words += [f"--{setting}", str(getattr(options, setting))]
     for text in options.compressor:
         words += ["--compressor", text]
+    if options.network is not None:
+        words += ["--network", options.network]
     return shlex.join([*words, "--only", cell.name])
 
 
@@ -248,7 +252,7 @@ def _cells(study: Study, options: Namespace, runner: Runner) -> list[Cell]:
 def _first_cells(study: Study, options: Namespace) -> list[Cell]:
     """Return the cells that are run first: those to choose by, or those that are shown."""
     settings = _settings(study, options)
-    first = study.cells(settings) if study.tuning is None else study.tuning.candidates(settings)
+    first = _first(study, settings)
     return with_compressors(study, first, _compressors(options, {study.title: study}))
 
 
@@ -256,28 +260,43 @@ def _settings(study: Study, options: Namespace) -> Settings:
     given = {name: getattr(options, name) for name in _SETTINGS}
     if options.vectors is not None and not study.recorded:
         raise RequestError(f"--vectors is not for this study ({study.title}); mean_estimation takes it")
+    network = None if options.network is None else _evaluated("--network", options.network, Network, "qsim:Network()")
     try:
-        return replace(study.defaults, **{name: value for name, value in given.items() if value is not None})
+        found = replace(study.defaults, **{name: value for name, value in given.items() if value is not None})
+        if network is None:
+            return found
+        found = replace(found, network=network)
+        _first(study, found)
     except ValueError as error:
-        raise RequestError(str(error)) from None
+        raise RequestError(f"--network {options.network}: {error}" if network else str(error)) from None
+    return found
+
+
+def _first(study: Study, settings: Settings) -> Sequence[Cell]:
+    """Return the cells of a study that are run first, without those of further compressors."""
+    return study.shown(settings) if study.tuning is None else study.tuning.candidates(settings)
+
+
+def _evaluated(option: str, text: str, kind: type[_T], example: str) -> _T:
+    """Return what an option's text stands for. Raises RequestError if it is not of a kind."""
+    try:
+        found = evaluate(text)
+    except NotFoundError:
+        raise
+    except Exception as error:
+        raise RequestError(f"{option} {text}: its module can't be run: {type(error).__name__}: {error}") from error
+    if isinstance(found, type):
+        raise RequestError(f"{option} {text} is a class: make one of it, such as {text}()")
+    if not isinstance(found, kind):
+        raise RequestError(f"{option} {text} is not a {kind.__name__.lower()}, such as {example}; found {found!r}")
+    return found
 
 
 def _compressors(options: Namespace, studies: Mapping[str, Study]) -> dict[str, Compressor]:
     """Return the compressors of --compressor by the names of their curves. Raises RequestError for one that is none."""
     found: dict[str, Compressor] = {}
     for text in options.compressor:
-        try:
-            compressor = evaluate(text)
-        except NotFoundError:
-            raise
-        except Exception as error:
-            raise RequestError(
-                f"--compressor {text}: its module can't be run: {type(error).__name__}: {error}"
-            ) from error
-        if isinstance(compressor, type):
-            raise RequestError(f"--compressor {text} is a class: make one of it, such as {text}()")
-        if not isinstance(compressor, Compressor):
-            raise RequestError(f"--compressor {text} is not a compressor, found {compressor!r}")
+        compressor: Compressor = _evaluated("--compressor", text, Compressor, "qsim:QSGD(levels=3)")
         short = text.partition(":")[2].strip()
         found[text if short in found else short] = compressor
     for name, study in studies.items():
