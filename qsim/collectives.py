@@ -56,6 +56,8 @@ class ParameterServer:
         from qsim.kernels.vectors import add_rows
 
         summed = here if in_time is None else in_time
+        if summed is not None and summed.all():  # weights of all sum to 1 but for a rounding
+            summed = None
         share = 1.0 if summed is None else float(self._weights[summed].sum())
         weight = self._weights if summed is None or not share else self._weights / share
         entries = nonzeros = bits = rows = low = 0

@@ -101,18 +101,18 @@ class WireExchange:
             self._count_down([(self._workers, sent)])
         self.nonzeros += received.nonzeros
         self.rows += received.rows
-        self.bits_up += bits + self._workers * 8 * len(received.header) * opens
+        self.bits_up += bits
         self._exchanges += 1
         return Sum(total, received.share)
 
     def _collect(self, order: Order, length: int, opens: bool) -> tuple[Received, int]:
-        """Have an order carried out; return the sum, and the bits that workers sent for it, headers left out."""
+        """Have an order carried out; return the sum, and the bits that workers sent for it."""
         channel = EXACT[order.exact] if order.exact else self._channel
         server, key, clock = self._server(length), order.key(self._root), self.clock
         replies = self._session.round(order)
         if clock is None:
             received = server.reduce(replies, channel, key, self._here)
-            return received, received.bits
+            return received, received.bits + 8 * self._workers * len(received.header) * opens
         seen = _Seen(opens)
         if order.exact or not clock.network.rule.drops:
             received = server.reduce(seen.passing(replies), channel, key, self._here)
@@ -124,8 +124,10 @@ class WireExchange:
             in_time[seen.load.who] = found
             received = server.reduce(waiting, channel, key, self._here, in_time)
             self._session.settle(in_time)
-        topology = clock.network.topology
-        return received, 8 * round(topology.sent(seen.packets if topology.has_server else seen.packets[found]))
+        topology, packets = clock.network.topology, np.zeros(self._workers)
+        packets[seen.load.who] = seen.packets if topology.has_server else np.where(found, seen.packets, 0.0)
+        headers = np.full(self._workers, float(len(received.header) * opens))
+        return received, 8 * round(topology.sent(packets) + topology.sent(headers))
 
     def _send(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from math import isfinite
 from typing import Any, TypeVar, dataclass_transform
@@ -65,6 +66,13 @@ def number(name: str, value: Any, *, above: float | None = None, least: float | 
         good = False
     if not good or (above is not None and value <= above) or (least is not None and value < least):
         raise ValueError(f"{name} must be {wanted}, found {value!r}")
+
+
+def several(name: str, values: Any, what: str) -> tuple[Any, ...]:
+    """Return values as a tuple; refuse what is none, such as a single number."""
+    if isinstance(values, str) or not isinstance(values, Iterable):
+        raise ValueError(f"{name} must be a tuple of {what}, found {values!r}")
+    return tuple(values)
 
 
 def one_of(name: str, value: Any, choices: tuple[str, ...]) -> None:

@@ -117,7 +117,7 @@ class Host:
 
     def snapshot(self) -> Arrays:
         """Return what the workers keep: each array for all workers in order, whatever the blocks."""
-        if any(part.unsettled is not None for part in self._blocks):
+        if any(part.unsettled is not None and part.arrays for part in self._blocks):
             raise RuntimeError("the workers do not know yet what was delivered: settle the exchange first")
         names = self._blocks[0].arrays
         return {name: np.concatenate([part.arrays[name] for part in self._blocks]) for name in names}

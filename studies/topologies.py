@@ -100,6 +100,14 @@ def crossing(size: float, whole: float) -> int | None:
     return next(slower, None)
 
 
+def later(size: float, whole: float, cross: int) -> list[int]:
+    """Return the p from the crossing on at which all-gather is faster again: those whose all-reduce must fold.
+
+    Folding makes an all-reduce about twice as long, and all-gather grows as p: four times the crossing is enough.
+    """
+    return [p for p in range(cross, 4 * cross) if seconds(AllGather(), p, size) <= reduced(p, whole)]
+
+
 def fastest(p: int, size: float) -> str:
     """Return which topology with no further machine (but one server) is the fastest."""
     found = {
@@ -154,6 +162,8 @@ def answers(results: Results) -> list[str]:
         if not WAYS[name].sums_in_flight:
             cross = crossing(size, whole)
             until = f"at any p below {MOST:,}" if cross is None else f"up to p = {cross - 1:,}"
+            if cross is not None and (again := later(size, whole, cross)):
+                until += f", and at {len(again)} of those above, up to p = {again[-1]:,}, no power of two"
             crossings.append(f"{name} ({size:,.0f} bytes, {whole / size:.3g} times fewer): {until}")
     shown = (4, 16, 64, 256)
     times = table(

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import qsim
-from qsim.batch import Memory
+from qsim.batch import Memory, Vectors
 from qsim.compressors import ErrorFeedback, Identity, RandK, Scaled, ScaledSign, Sign, TopK
 from qsim.datasets import ByLabel, Dirichlet, Synthetic
 from qsim.downlinks import Replicated, SignSum, SparseSum
@@ -41,6 +41,7 @@ from qsim.network import (
     Slow,
     Timeout,
     Tree,
+    WaitForAll,
 )
 from qsim.steps import Constant, InverseSqrt, InverseTime
 from qsim.weights import Replica
@@ -94,11 +95,29 @@ def test_the_mean_is_over_those_that_came(rule, topology) -> None:
     p, message = arrived.sum(axis=1), 32 * 20
     sent = {
         ParameterServer(): np.full(12, 6 * message),
-        AllGather(): p * (p - 1) * message,
-        Ring(): 2 * np.maximum(p - 1, 0) * message,
+        AllGather(): p * 5 * message,  # each message that came goes to the five others, also to those who were late
+        Ring(): 2 * 5 * message * (p > 0),
     }
     assert trace.frame["bits_up"].tolist()[2:] == sent[topology].tolist()[1:]  # the first has headers, too
     assert (trace.frame["bits_down"].iloc[2:] == (6 * 32 * 20 if topology.has_server else 0)).all()
+
+
+@pytest.mark.parametrize(("clients", "rule"), [(qsim.clients.SampledClients(1), WaitForAll()),
+                                                (qsim.clients.AllClients(), Fastest(1))], ids=repr)  # fmt: skip
+@pytest.mark.parametrize("topology", [AllGather(), Ring(), Tree(), HalvingDoubling()], ids=repr)
+def test_everyone_gets_the_sum_without_a_server(topology, clients, rule) -> None:
+    """All keep weights of their own, so one message must reach the five others: bits and seconds by the formulas.
+
+    In the first round the header of every worker goes the same ways.
+    """
+    network = Network(topology, Link(1e6, 0.003), rule=rule)
+    frame = qsim.simulate(replace(RUN, clients=clients, network=network, downlink=Replicated(), rounds=3)).frame
+    header, _ = qsim.Channel(Identity()).pack(Vectors.dense(np.zeros(20, np.float32)), np.zeros(1, np.uint64))
+    one, headers = np.array([80.0, 0, 0, 0, 0, 0]), np.full(6, float(len(header)))
+    assert frame["bits_up"].tolist()[2:] == [8 * topology.sent(one)] * 2
+    assert frame["bits_up"][1] == 8 * (topology.sent(one) + topology.sent(headers))
+    np.testing.assert_allclose(frame["seconds_uplink"][2:], topology.collect(one, network.link), rtol=1e-12)
+    assert topology.sent(one) >= 5 * 80
 
 
 def test_nobody_comes_and_only_the_regulariser_moves() -> None:
@@ -133,6 +152,13 @@ def test_time_changes_no_number_where_all_are_waited_for() -> None:
         assert timed.frame[alone.frame.columns].equals(alone.frame)
         assert timed.weights.tobytes() == alone.weights.tobytes()
         assert not {"seconds", "dropped"} & set(alone.frame)
+
+
+def test_a_rule_that_drops_nobody_changes_no_bit() -> None:
+    """The weights of these 19 workers sum to 1 but for a rounding, which must not come into the mean."""
+    run = replace(RUN, workers=19, partition=Dirichlet(1.0), rounds=3)
+    assert run.problem().weights.sum() != 1.0
+    same(*(qsim.simulate(replace(run, network=on(rule))) for rule in (Timeout(1e6), WaitForAll())))
 
 
 def test_runs_that_differ_in_the_compressor_see_the_same_delays() -> None:
@@ -241,6 +267,23 @@ EVERY = [
 
 
 @pytest.mark.parametrize(("method", "compressor", "network", "changes"), EVERY, ids=lambda x: repr(x)[:30])
+def test_the_bytes_that_take_time_are_those_that_are_counted(method, compressor, network, changes) -> None:
+    """Once headers are sent: what went over the links by the clock, in all exchanges, makes the bits of the trace."""
+    trace = qsim.simulate(replace(RUN, method=method, compressor=compressor, network=network, rounds=7, **changes))
+    rows, bits = trace.schedule, np.zeros(8)
+    exchanges = set(zip(rows["round"].tolist(), rows["exchange"].tolist(), strict=True))
+    for t, exchange in exchanges:
+        here = (rows["round"] == t) & (rows["exchange"] == exchange)
+        if not network.topology.has_server:
+            here &= np.isfinite(rows["came"])
+        sizes = np.zeros(RUN.workers)
+        sizes[rows["worker"][here]] = rows["bytes"][here]
+        bits[t] += 8 * network.topology.sent(sizes)
+    assert trace.frame["bits_up"].tolist()[2:] == np.round(bits[2:]).tolist()
+    assert bits.max() > 0
+
+
+@pytest.mark.parametrize(("method", "compressor", "network", "changes"), EVERY, ids=lambda x: repr(x)[:30])
 def test_blocks_threads_and_resumption_change_nothing(method, compressor, network, changes, tmp_path) -> None:
     case = replace(RUN, method=method, compressor=compressor, network=network, rounds=7, evaluate_every=3, **changes)
     expected = qsim.simulate(case, engine=Serial(block=1))
@@ -258,6 +301,20 @@ def test_blocks_threads_and_resumption_change_nothing(method, compressor, networ
         qsim.simulate(case, checkpoint=path, every=2, after_round=stop, engine=Serial(block=4, threads=2))
     for found in (qsim.simulate(case, checkpoint=path), qsim.simulate(case, engine=Serial())):
         same(found, expected)
+
+
+@qsim.option
+class Deaf(GradientDescent):
+    def settle(self, task, block, memory, arrived, delivered) -> None:
+        return None
+
+
+@pytest.mark.parametrize("engine", [Serial(), Processes(2)], ids=repr)
+def test_who_keeps_nothing_can_be_told(engine, tmp_path) -> None:
+    """A user's method that wants to know what was delivered."""
+    run = replace(RUN, method=Deaf(PLAIN), rounds=3)
+    trace = qsim.simulate(run, checkpoint=tmp_path / "run.npz", every=1, engine=engine)
+    assert trace.weights.tobytes() == qsim.simulate(replace(RUN, rounds=3)).weights.tobytes()
 
 
 def test_processes_give_the_same_bits() -> None:
@@ -347,6 +404,7 @@ def test_timelines() -> None:
     assert late == trace.frame["dropped"][4] > 0
     (crosses,) = [line for line in ax.lines if line.get_marker() == "x"]
     assert crosses.get_xdata().size == late
+    assert not crosses.get_clip_on()  # they stand at the end of the round, where the picture ends
     spans = [bar.get_width() for container in ax.containers for bar in container]
     assert min(spans) >= 0
     assert max(bar.get_x() + bar.get_width() for container in ax.containers for bar in container) <= (

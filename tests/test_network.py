@@ -295,6 +295,37 @@ def test_a_law_of_ones_own() -> None:
     assert set(frame["compute"]) == {1.0, 3.0}
 
 
+@qsim.option
+class Broken(Delay):
+    """What is no law: it gives what it is told to."""
+
+    value: object
+
+    def quantile(self, u):
+        return self.value
+
+    @property
+    def mean(self):
+        return 0.0
+
+
+@pytest.mark.parametrize(
+    ("law", "found"),
+    [
+        (Broken(np.array([0.0, -1.0, 2.0])), "found -1.0"),
+        (Broken(np.array([0.0, np.nan, 2.0])), "found nan"),
+        (Broken(np.ones(2)), r"an array of shape \(3,\), found array\(\[1., 1.\]\)"),
+        (Broken(1.0), r"an array of shape \(3,\), found 1.0"),
+        (Pareto(1.0, 1e-3), "found inf"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:overflow")
+def test_a_law_that_is_none_is_found(law, found: str) -> None:
+    """Delays that are negative, infinite or no numbers would go into every sum of times."""
+    with pytest.raises(ValueError, match=rf"(?s)delays of .*{type(law).__name__}.*{found}"):
+        rehearse(Network(machines=Machines(delay=law)), sizes=0, workers=3, rounds=1)
+
+
 # Rules.
 
 
@@ -348,17 +379,29 @@ def test_a_round_by_hand() -> None:
 
 
 def test_a_collective_begins_when_the_last_is_ready() -> None:
+    """Who is late adds nothing, but is in it: it gets the sum, too."""
     machines = Machines(base=1.0, per_nonzero=0.0, speeds=Given((1, 2, 9)), decode_per_byte=1e-3)
     for topology in (Ring(), AllGather()):
         clock = Clock(Network(topology, LINK, machines, Fastest(2)), 3, KEY)
         assert clock.up(0, load(np.arange(3), sizes=1000)).tolist() == [True, True, False]
-        pair = np.full(2, 1000.0)
-        uplink, decode = topology.collect(pair, LINK), 1e-3 * topology.decoded(pair)
+        three = np.full(3, 1000.0) if topology == Ring() else np.array([1000.0, 1000.0, 0.0])
+        uplink, decode = topology.collect(three, LINK), 1e-3 * topology.decoded(three)
         expected = dict.fromkeys(PARTS, 0.0) | {"compute": 1.5, "wait": 0.5, "uplink": uplink, "decode": decode}
         assert clock.times == pytest.approx(expected, rel=1e-12)
         rows = clock.timelines()
         assert rows["came"] == pytest.approx([2 + uplink, 2 + uplink, np.inf])
         assert rows["encoded"].tolist() == [1.0, 2.0, 9.0]
+
+
+def test_whole_numbers_of_seconds() -> None:
+    """Options may be whole numbers, and a zero; what is recorded is not changed by the clock."""
+    machines = Machines(base=1, per_nonzero=0, speeds=Given((1, 2)), encode_per_entry=2)
+    work, clock = load(np.arange(2), nonzeros=[3, 4], entries=[1, 5]), Clock(Network(Ring(), machines=machines), 2, KEY)
+    for _ in range(2):
+        clock.up(0, work)
+        assert computed(clock) == [1.0, 2.0]
+        assert (clock.schedule[-1][:, 8] - clock.schedule[-1][:, 7]).tolist() == pytest.approx([2.0, 20.0])
+    assert (work.nonzeros.tolist(), work.entries.tolist()) == ([3, 4], [1, 5])
 
 
 def test_nobody_comes() -> None:
@@ -413,7 +456,18 @@ def test_parts_sum_to_the_round_and_none_is_negative(work, rule, topology, seed:
         (lambda: Given((1, 2)).factors(3, KEY), "2 factors are given for 3 workers"),
         (lambda: Machines(per_nonzero=-1), "per_nonzero must be"),
         (lambda: Network(timelines=(0,)), "a round of timelines must be"),
+        (lambda: Given(3), r"values must be a tuple of factors, such as \(1.0, 4.0\), found 3"),
+        (lambda: Network(timelines=3), r"timelines must be a tuple of rounds, such as \(1,\), found 3"),
         (lambda: rehearse(Network(), sizes=[1, 2], nonzeros=[1, 2, 3], workers=2, rounds=1), "columns of one length"),
+        (lambda: rehearse(Network(), sizes=[], workers=2, rounds=1), "columns of one length"),
+        (lambda: rehearse(Network(), sizes=[3, -1], workers=2, rounds=1), r"sizes must be .* at least 0, found -1.0"),
+        (lambda: rehearse(Network(), sizes=[3, np.nan], workers=2, rounds=1), "sizes must be .*, found nan"),
+        (lambda: rehearse(Network(), sizes=1, nonzeros=np.inf, workers=2, rounds=1), "nonzeros must be .*, found inf"),
+        (lambda: rehearse(Network(), sizes="a", workers=2, rounds=1), "sizes must be numbers, found 'a'"),
+        (lambda: rehearse(Network(), sizes=1, down=-1, workers=2, rounds=1), "down must be a finite number"),
+        (lambda: rehearse(Network(Ring()), sizes=1, down=9, workers=2, rounds=1), r"Ring\(\) has no server .*down=0"),
+        (lambda: rehearse(Network(Tree()), sizes=[1, 2], workers=2, rounds=1), "all of one size, found 1 to 2"),
+        (lambda: rehearse(Network(), sizes=1, workers=0, rounds=1), "workers must be"),
     ],
 )
 def test_what_makes_no_sense_is_refused(make, words: str) -> None:
@@ -429,6 +483,8 @@ def test_what_is_none_of_these_is_refused(bad) -> None:
         Machines(delay=0.1)
     with pytest.raises(TypeError, match="speeds must be"):
         Machines(speeds=2.0)
+    with pytest.raises(TypeError, match=r"network must be such as qsim.Network\(\), found qsim.network.Ring\(\)"):
+        rehearse(Ring(), sizes=1, workers=2, rounds=1)
 
 
 def test_networks_print_as_code() -> None:
@@ -437,53 +493,3 @@ def test_networks_print_as_code() -> None:
             machines = Machines(delay=delay, speeds=Slow(0.1, 2.0))
             network = Network(topology, Link(1e8, 0.0), machines, Backup(1), (1, 5))
             assert eval(repr(network)) == network
-
-
-def test_a_rehearsal_resamples_what_was_recorded() -> None:
-    """One worker: its times are those of the records, each about as often (a share of 1/4, 6.5 standard deviations)."""
-    network = Network(ParameterServer(), Link(8e3, 0.0), Machines(per_nonzero=1.0))
-    frame = rehearse(network, sizes=[1000, 2000, 3000, 0], nonzeros=[0, 1, 2, 3], down=1000, workers=1, rounds=2000)
-    found = {(c, u): n for (c, u), n in frame.groupby(["compute", "uplink"]).size().items()}
-    assert set(found) == {(0.0, 1.0), (1.0, 2.0), (2.0, 3.0), (3.0, 0.0)}
-    assert all(abs(n - 500) < 6.5 * sqrt(2000 * 3 / 16) for n in found.values())
-    assert (frame["downlink"] == 1.0).all()
-    assert "nothing was trained" in frame.attrs["what"]
-    again = rehearse(network, sizes=[1000, 2000, 3000, 0], nonzeros=[0, 1, 2, 3], down=1000, workers=1, rounds=2000)
-    assert again.equals(frame)
-
-
-def test_a_hundred_thousand_workers() -> None:
-    machines = Machines(base=0.01, delay=Exponential(0.1))
-    frame = rehearse(
-        Network(ParameterServer(64), machines=machines, rule=Backup(1000)), sizes=[10, 20], workers=100_000, rounds=3
-    )
-    assert (frame["dropped"] == 1000).all()
-    assert frame["seconds"].to_numpy() == pytest.approx(frame[list(PARTS)].sum(axis=1).to_numpy(), rel=1e-12)
-
-
-# Calibration.
-
-
-def test_calibration_prints_machines(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """With a clock that goes a second a look: every turn of one call takes one second."""
-    from qsim import calibrate
-
-    looks = iter(range(10**6))
-    monkeypatch.setattr(calibrate, "perf_counter", lambda: float(next(looks)))
-    assert calibrate.main(["qsim:TopK(3)", "--data", "spark_sample"]) == 0
-    found = eval(capsys.readouterr().out)
-    data = qsim.datasets.load("spark_sample")
-    assert isinstance(found, Machines)
-    assert found.per_nonzero == float(f"{1 / data.nonzeros:.1e}")
-    assert 0 < found.encode_per_entry < 1
-    assert 0 < found.decode_per_byte < 1
-    for words, text in (
-        (["qsim:nothing"], "no 'nothing'"),
-        (["qsim:Key(1)"], "not a compressor"),
-        (["--data", "nix"], "nix"),
-    ):
-        with pytest.raises(SystemExit):
-            calibrate.main(words)
-        assert text in capsys.readouterr().err
-    with pytest.raises(ValueError, match="seconds must be"):
-        calibrate.calibrate(data, qsim.TopK(3), seconds=0)

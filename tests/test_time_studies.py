@@ -187,3 +187,18 @@ def test_the_lstm_is_counted_layer_by_layer() -> None:
     _, module = load("epoch_time")
     layers = [4096 * n + 4096 * 512 + 4096 + 3 * 1024 + 512 * 1024 for n in (363, 512, 512)]
     assert sum(layers) + 132 * 512 + 132 == module.LSTM_SIZE == 13_634_692
+
+
+def test_beyond_the_crossing_all_gather_is_faster_where_an_all_reduce_folds() -> None:
+    """Messages of 1/32 of 4 MB: an all-reduce is faster from p = 64 on, but not at 65, by the formulas."""
+    _, module = load("topologies")
+    small, whole, b = 125_004.0, 4e6, 8 / 1e10
+    assert module.crossing(small, whole) == 64
+    found = module.later(small, whole, 64)
+    for p in (64, 65, 90, 91, 128):
+        q, k = 1 << (p.bit_length() - 1), p.bit_length() - 1
+        halving = 2 * k * 5e-5 + 2 * (q - 1) / q * whole * b + (p > q) * 2 * (5e-5 + whole * b)
+        ring = 2 * (p - 1) * (5e-5 + whole * b / p)
+        assert (p in found) == ((p - 1) * (5e-5 + small * b) <= min(halving, ring))
+    assert 65 in found
+    assert max(found) == 90

@@ -52,13 +52,17 @@ def pass_one_by_one(
     takes: NDArray[np.float64],
     share: float,
     through: NDArray[np.float64],
-) -> None:
+) -> bool:
     """Have a link pass messages in an order, message i not before ready[i], in share * takes[i] seconds.
 
-    through[i]: when it has, but not before ready[i] + takes[i], as the sender's own link must pass it, too.
+    through[i]: when it has, but not before ready[i] + takes[i], as the sender's own link must pass it, too. Returns
+    whether two that followed each other were ready at one time.
     """
-    free = 0.0
+    free, before, equal = 0.0, -1.0, False
     for k in range(order.size):
         i = order[k]
+        equal |= ready[i] == before
+        before = ready[i]
         free = max(free, ready[i]) + share * takes[i]
         through[i] = max(free, ready[i] + takes[i])
+    return equal

@@ -102,16 +102,24 @@ class Clock:
         """
         topology, machines, link = self.network.topology, self.network.machines, self.network.link
         factor, sizes = self._factors[load.who], load.sizes.astype(np.float64)
-        compute = factor * (machines.base + machines.per_nonzero * load.nonzeros + self._delays(exchange, load.who))
-        encode = factor * (0.0 if exact else machines.encode_per_entry) * load.entries
+        compute = np.multiply(load.nonzeros, machines.per_nonzero, dtype=np.float64)
+        compute += machines.base
+        compute += self._delays(exchange, load.who)
+        compute *= factor
+        encode = factor  # no longer needed as such
+        encode *= 0.0 if exact else machines.encode_per_entry
+        encode *= load.entries
         ready = compute + encode
         ties = self._key.fold(self._round, exchange, self._factors.size)  # where one more worker's stream would be
         arrivals = topology.arrivals(ready, sizes, link, ties)
         on_time, close = (WaitForAll() if exact else self.network.rule).close(arrivals, ties)
-        came = np.where(on_time, arrivals, np.inf)
         self.dropped += int(on_time.size - on_time.sum())
 
         began, times = self.now, self.times
+        summed = sizes[on_time]
+        if not topology.has_server:  # all workers get the sum, also those who add nothing to it
+            summed = np.zeros(self._factors.size)
+            summed[load.who[on_time]] = sizes[on_time]
         if on_time.any():
             last = int(np.argmax(np.where(on_time, arrivals, -1.0)))
             usual = [min(float(part[last]), float(part[on_time].mean())) for part in (compute, encode)]
@@ -122,21 +130,30 @@ class Clock:
             if topology.has_server:
                 times["uplink"] += float(arrivals[last]) - float(ready[last])
             else:
-                collected = topology.collect(sizes[on_time], link)
+                collected = topology.collect(summed, link)
                 times["uplink"] += collected
-                came[on_time] = close + collected
-            times["decode"] += machines.decode_per_byte * topology.decoded(sizes[on_time])
+                arrivals = np.full(ready.size, close + collected)
+            times["decode"] += machines.decode_per_byte * topology.decoded(summed)
         else:
             times["wait"] += close
         if self._round + 1 in self.network.timelines:
-            self._keep(exchange, load, [began, began + compute, began + ready, began + came, self.now])
+            came = began + np.where(on_time, arrivals, np.inf)
+            self._keep(exchange, load, [began, began + compute, began + ready, came, self.now])
         return on_time
 
     def _delays(self, exchange: int, who: NDArray[np.int64]) -> NDArray[np.float64] | float:
         delay = self.network.machines.delay
         if isinstance(delay, NoDelay):
             return 0.0
-        return delay.quantile(uniforms(self._key.fold(self._round, exchange), self._factors.size)[who])
+        u = uniforms(self._key.fold(self._round, exchange), self._factors.size)
+        found = delay.quantile(u[who] if who.size < u.size else u)
+        if not isinstance(found, np.ndarray) or found.shape != who.shape:
+            raise ValueError(f"the delays of {delay!r} must be an array of shape {who.shape}, found {found!r}")
+        least, most = float(found.min()), float(found.max())
+        if not (least >= 0 and most < np.inf):
+            wrong = least if most < np.inf else most
+            raise ValueError(f"the delays of {delay!r} must be finite numbers of at least 0, found {wrong}")
+        return found
 
     def _keep(self, exchange: int, load: Load, times: list[Any]) -> None:
         """Keep the timeline of an exchange."""

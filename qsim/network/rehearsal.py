@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from qsim.keys import Key, Purpose
 from qsim.network.clock import PARTS, Clock, Load
 from qsim.network.delays import uniforms
 from qsim.network.network import Network
-from qsim.options import whole
+from qsim.options import number, whole
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -44,21 +44,35 @@ def rehearse(
     >>> frame["seconds"].tolist()
     [1.0, 1.0]
 
-    Raises ValueError for records that do not go together, and counts below 1.
+    Raises ValueError for records that do not go together or are negative, for counts below 1, for messages of several
+    sizes where the topology adds them on their way, and for bytes down without a server.
     """
     import pandas as pd
 
+    if not isinstance(network, Network):
+        raise TypeError(f"network must be such as qsim.Network(), found {network!r}")
     whole("workers", workers, least=1)
     whole("rounds", rounds, least=1)
+    number("down", down, least=0)
     network.rule.require(workers)
-    given = [np.atleast_1d(np.asarray(column)) for column in (nonzeros, entries, sizes)]
+    columns = {"nonzeros": nonzeros, "entries": entries, "sizes": sizes}
+    given = [_numbers(name, column) for name, column in columns.items()]
     records = max(column.size for column in given)
     if any(column.ndim != 1 or column.size not in (1, records) for column in given):
         raise ValueError(
             f"records must be columns of one length, or single numbers; found {[column.shape for column in given]}"
         )
+    topology, least, most = network.topology, given[-1].min(), given[-1].max()
+    if down and not topology.has_server:
+        raise ValueError(f"{topology!r} has no server that could send anything down; leave down=0, found {down!r}")
+    if topology.sums_in_flight and least != most:
+        raise ValueError(
+            f"{topology!r} adds messages on their way, which must be all of one size, found {least:g} to {most:g}"
+            " bytes; take qsim.network.AllGather() or qsim.network.ParameterServer()"
+        )
     key = Key(seed)
     clock, everyone, zeros = Clock(network, workers, key), np.arange(workers), np.zeros(workers, np.int64)
+    np.empty(30 << 20, np.uint8)  # freed at once: glibc then keeps a round's memory for the next, twice as fast
     rows = []
     for t in range(rounds):
         clock.begin(t)
@@ -70,3 +84,14 @@ def rehearse(
     frame = pd.DataFrame(rows, columns=["round", "seconds", *PARTS, "dropped", "arrived"])
     frame.attrs["what"] = f"a rehearsal: times of {workers:,} workers that send resampled messages; nothing was trained"
     return frame
+
+
+def _numbers(name: str, given: ArrayLike) -> NDArray[Any]:
+    """Return records as an array; refuse what no machine could have to do."""
+    found = np.atleast_1d(np.asarray(given))
+    if found.dtype.kind not in "iuf":
+        raise ValueError(f"{name} must be numbers, found {given!r}")
+    good = np.isfinite(found) & (found >= 0)
+    if not good.all():
+        raise ValueError(f"{name} must be finite numbers of at least 0, found {float(found[~good][0])}")
+    return found

@@ -15,9 +15,11 @@ from qsim.options import number, option, whole
 class Rule(ABC):
     """Which messages are waited for. The sum is the weighted mean of those; the others are dropped, and workers told.
 
-    A dropped message counts as sent; without a server, who is late is left out before the collective begins, and sends
-    nothing. What a message held is not forgotten: error memories keep it, shifts do not move. A worker that was late
-    gives up what it was doing, and begins the next exchange with the others.
+    A dropped message counts as sent. Without a server, the collective begins when those that are waited for are ready;
+    who is late adds nothing to it, but passes on what others send, and gets the sum (a partial collective: Li et al.,
+    "Taming unbalanced training workloads in deep learning with partial collective operations", PPoPP 2020). What a
+    message held is not forgotten: error memories keep it, shifts do not move. A worker that was late gives up what it
+    was doing, and begins the next exchange with the others.
     """
 
     drops: ClassVar[bool] = True

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -77,7 +77,8 @@ def _bars(ax: Axes, found: Arrays, shown: NDArray[np.int64]) -> None:
             ax.barh(line, stop - start, left=start, height=0.8, color=_COLOURS[name], label=name)
     late = ~np.isfinite(came)
     if late.any():
-        ax.plot(over[late], line[late], "x", color=_COLOURS["dropped"], markersize=4, label="dropped")
+        crosses: dict[str, Any] = {"markersize": 4, "markeredgewidth": 1.5, "clip_on": False, "zorder": 4}
+        ax.plot(over[late], line[late], "x", color=_COLOURS["dropped"], label="dropped", **crosses)
     for finish in sorted(set(end.tolist())):
         ax.axvline(finish, color="black", linewidth=0.6)
 

@@ -89,11 +89,12 @@ class ParameterServer(Topology):
         from qsim.kernels.queues import pass_one_by_one, rising
 
         when, through = (ready + 0.0).view(np.uint64), np.empty(ready.size)  # + 0.0: no zero is negative
-        order = rising(when, np.arange(ready.size))
-        if (np.diff(ready[order]) == 0.0).any():
-            order = rising(when, rising(ties.words(0, ready.size), np.arange(ready.size)))
-        pass_one_by_one(order, ready, 8 / link.bandwidth * sizes, 1 / self.servers, through)
-        return link.latency + through
+        everyone, takes, share = np.arange(ready.size), 8 / link.bandwidth * sizes, 1 / self.servers
+        if pass_one_by_one(rising(when, everyone), ready, takes, share, through):  # lots decide between equals
+            by_lot = rising(ties.words(0, ready.size), everyone)
+            pass_one_by_one(rising(when, by_lot), ready, takes, share, through)
+        through += link.latency
+        return through
 
     def collect(self, sizes: Array, link: Link) -> float:
         return link.seconds(max(float(sizes.max()), float(sizes.sum()) / self.servers))

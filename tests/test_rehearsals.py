@@ -1,0 +1,69 @@
+"""Rehearsals: the times of more workers than data have rows; calibration."""
+
+from __future__ import annotations
+
+from math import sqrt
+
+import pytest
+
+import qsim
+from qsim.network import (
+    PARTS,
+    Backup,
+    Exponential,
+    Link,
+    Machines,
+    Network,
+    ParameterServer,
+    rehearse,
+)
+
+
+def test_a_rehearsal_resamples_what_was_recorded() -> None:
+    """One worker: its times are those of the records, each about as often (a share of 1/4, 6.5 standard deviations)."""
+    network = Network(ParameterServer(), Link(8e3, 0.0), Machines(per_nonzero=1.0))
+    frame = rehearse(network, sizes=[1000, 2000, 3000, 0], nonzeros=[0, 1, 2, 3], down=1000, workers=1, rounds=2000)
+    found = {(c, u): n for (c, u), n in frame.groupby(["compute", "uplink"]).size().items()}
+    assert set(found) == {(0.0, 1.0), (1.0, 2.0), (2.0, 3.0), (3.0, 0.0)}
+    assert all(abs(n - 500) < 6.5 * sqrt(2000 * 3 / 16) for n in found.values())
+    assert (frame["downlink"] == 1.0).all()
+    assert "nothing was trained" in frame.attrs["what"]
+    again = rehearse(network, sizes=[1000, 2000, 3000, 0], nonzeros=[0, 1, 2, 3], down=1000, workers=1, rounds=2000)
+    assert again.equals(frame)
+
+
+def test_a_hundred_thousand_workers() -> None:
+    machines = Machines(base=0.01, delay=Exponential(0.1))
+    frame = rehearse(
+        Network(ParameterServer(64), machines=machines, rule=Backup(1000)), sizes=[10, 20], workers=100_000, rounds=3
+    )
+    assert (frame["dropped"] == 1000).all()
+    assert frame["seconds"].to_numpy() == pytest.approx(frame[list(PARTS)].sum(axis=1).to_numpy(), rel=1e-12)
+
+
+# Calibration.
+
+
+def test_calibration_prints_machines(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a clock that goes a second a look: every turn of one call takes one second."""
+    from qsim import calibrate
+
+    looks = iter(range(10**6))
+    monkeypatch.setattr(calibrate, "perf_counter", lambda: float(next(looks)))
+    assert calibrate.main(["qsim:TopK(3)", "--data", "spark_sample"]) == 0
+    found = eval(capsys.readouterr().out)
+    data = qsim.datasets.load("spark_sample")
+    assert isinstance(found, Machines)
+    assert found.per_nonzero == float(f"{1 / data.nonzeros:.1e}")
+    assert 0 < found.encode_per_entry < 1
+    assert 0 < found.decode_per_byte < 1
+    for words, text in (
+        (["qsim:nothing"], "no 'nothing'"),
+        (["qsim:Key(1)"], "not a compressor"),
+        (["--data", "nix"], "nix"),
+    ):
+        with pytest.raises(SystemExit):
+            calibrate.main(words)
+        assert text in capsys.readouterr().err
+    with pytest.raises(ValueError, match="seconds must be"):
+        calibrate.calibrate(data, qsim.TopK(3), seconds=0)
