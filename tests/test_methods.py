@@ -135,6 +135,27 @@ class Named(qsim.clients.Clients):
         return np.array([0, 1])
 
 
+@qsim.option
+class FirstOfAll(qsim.methods.Sampling):
+    """Every worker takes the data set's first rows, whoever holds them, or its own first row."""
+
+    own: bool
+
+    def draw(self, block, batch, t, memory, key):
+        first = block.order[block.offsets[:-1]] if self.own else np.zeros(block.workers, np.int64)
+        return qsim.datasets.block.Rows(np.repeat(first, batch), batch * np.arange(block.workers + 1))
+
+
+@pytest.mark.parametrize("method", [SGD(PLAIN), DIANA(PLAIN, shift=0.5, batch=2), LocalSGD(PLAIN)], ids=repr)
+def test_rows_of_other_workers_are_refused(method: Method) -> None:
+    """Kernels read and wrote at their places in the wrong support, or beside all arrays."""
+    assert np.isfinite(run(replace(method, sampling=FirstOfAll(own=True))).weights).all()
+    case = replace(RUN, method=replace(method, sampling=FirstOfAll(own=False)))
+    for block in (None, 1):
+        with pytest.raises(ValueError, match=r"FirstOfAll\(own=False\) drew rows that are not those of their worker"):
+            qsim.simulate(case, engine=qsim.engines.Serial(block=block))
+
+
 def test_parts_of_ones_own_that_do_not_fit_the_run_are_told() -> None:
     """The first ran with another number of workers than it said, the second ended in an IndexError."""
     with pytest.raises(ValueError, match=r"TwoWorkers\(\) made 2 shards for 6 workers"):

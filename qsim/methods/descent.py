@@ -13,7 +13,7 @@ from qsim.batch import Arrays, Memory, Support, Vectors
 from qsim.datasets import Shards
 from qsim.datasets.block import Block, Rows
 from qsim.methods.base import Exchange, Method, Task, constant
-from qsim.methods.sampling import Sampling, WithReplacement, check_batch
+from qsim.methods.sampling import Sampling, WithReplacement, check_batch, drawn
 from qsim.objectives import Objective
 from qsim.options import number, option
 from qsim.problem import Problem, Promise
@@ -219,7 +219,7 @@ class SGD(_Descent):
         return self.batch
 
     def reads(self, task: Task, block: Block, memory: Memory) -> Rows:
-        return self.sampling.draw(block, self.batch, task.round, memory.arrays, task.key)
+        return drawn(self.sampling, block, self.batch, task, memory)
 
 
 def _check_momentum(momentum: object) -> None:

@@ -11,7 +11,7 @@ from qsim.batch import Arrays, Memory, Support, Vectors
 from qsim.datasets import Shards
 from qsim.datasets.block import Block
 from qsim.methods.base import Exchange, Method, Task
-from qsim.methods.sampling import Sampling, WithReplacement, check_batch
+from qsim.methods.sampling import Sampling, WithReplacement, check_batch, drawn
 from qsim.objectives import Objective
 from qsim.options import number, option, whole
 from qsim.problem import Problem, TheoryError
@@ -98,7 +98,7 @@ class LocalSGD(Method):
         _shrink(step, objective)
         rows = block.all_rows()
         if self.batch is not None:
-            rows = self.sampling.draw(block, self.steps * self.batch, task.round, memory.arrays, task.key)
+            rows = drawn(self.sampling, block, self.steps * self.batch, task, memory)
         return objective.walk(block, rows, self.batch, task.weights, np.full(self.steps, step), self.shrinkage)
 
     def round(self, w: Weights, state: Arrays, exchange: Exchange) -> None:

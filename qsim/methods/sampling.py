@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from itertools import pairwise
 from typing import final
 
 import numpy as np
@@ -65,6 +66,19 @@ class Passes(Sampling):
         return Rows(rows[:drawn], offsets)
 
 
+def drawn(sampling: Sampling, block: Block, batch: int, task: Task, memory: Memory) -> Rows:
+    """Return the rows that workers draw for a task.
+
+    Raises ValueError where a rule of one's own draws rows that are not the worker's: kernels take them as they are.
+    """
+    rows = sampling.draw(block, batch, task.round, memory.arrays, task.key)
+    if not type(sampling).__module__.startswith("qsim."):
+        spans = zip(pairwise(rows.offsets), pairwise(block.offsets), strict=True)
+        if not all(np.isin(rows.index[a:b], block.order[c:d]).all() for (a, b), (c, d) in spans):
+            raise ValueError(f"{sampling!r} drew rows that are not those of their worker: take them from block.order")
+    return rows
+
+
 class Batched(Method):
     """A method whose workers draw `batch` of their rows each round; None for all of them."""
 
@@ -80,7 +94,7 @@ class Batched(Method):
     def reads(self, task: Task, block: Block, memory: Memory) -> Rows:
         if self.batch is None:
             return block.all_rows()
-        return self.sampling.draw(block, self.batch, task.round, memory.arrays, task.key)
+        return drawn(self.sampling, block, self.batch, task, memory)
 
 
 def check_batch(batch: int | None, sampling: Sampling) -> None:
