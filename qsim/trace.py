@@ -38,7 +38,7 @@ LABELS = {
     "bits_up": "bits up, cumulative",
     "bits_down": "bits down, cumulative",
     "bits": "bits both ways, cumulative",
-    "seconds": "virtual seconds, cumulative",
+    "seconds": "virtual seconds",
     "loss": "training loss",
     "suboptimality": "suboptimality",
     "gradient_norm": "gradient norm",

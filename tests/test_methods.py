@@ -388,6 +388,8 @@ def test_local_sgd_falls_as_one_over_the_rounds() -> None:
     rows = np.sqrt(data.load().to_scipy().power(2).sum(axis=1)).max()
     shift, step = 16 * (L2 + rows**2 / 4) / L2 + 1, LocalSGD(steps=4).resolved(problem).step
     np.testing.assert_allclose([step(t) for t in (0, 9)], [4 / L2 / shift, 4 / L2 / (shift + 36)], rtol=1e-6)
+    with pytest.raises(TheoryError, match="for exact differences: give a step for .*QSGD"):
+        qsim.simulate(replace(runs[0], compressor=qsim.QSGD(64)))
     with pytest.raises(TheoryError, match="not strongly convex"):
         qsim.simulate(replace(runs[0], objective=qsim.LogisticRegression(l2=0.0), optimum=False))
 

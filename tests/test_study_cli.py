@@ -18,7 +18,7 @@ from test_store import same
 
 import qsim
 from qsim.loading import load_file
-from qsim.study import catalog, cli, export
+from qsim.study import catalog, cli, export, run_study
 from qsim.study.against import find
 from qsim.study.store import Store
 
@@ -395,3 +395,39 @@ def test_a_cell_file_is_the_trace_of_its_run(here: Path) -> None:
     _, study = catalog.find("norms.py")
     run = study.cells(study.defaults)[3].run
     assert same(qsim.Trace.load(Store().path(run)), qsim.simulate(run))
+
+
+def test_a_study_is_timed_on_a_network(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The runs are those of the study, with seconds; what would be drawn over bits is drawn over them."""
+    network = "qsim:Network(link=qsim.network.Link(bandwidth=1e6))"
+    assert cli.main(["s_sweep", *TINY, "--jobs", "1", "--network", network]) == 0
+    written = json.loads((here / "paper_figures" / "s_sweep.json").read_text())
+    runs = {curve: eval(entry["run"], {"qsim": qsim}) for curve, entry in written["curves"].items()}
+    assert {run.network for run in runs.values()} == {qsim.Network(link=qsim.network.Link(bandwidth=1e6))}
+    _, study = catalog.find("s_sweep")
+    settings = eval(written["settings"], {"qsim": qsim})
+    plain = {cell.curve: cell.run for cell in study.cells(settings) if cell.run.seed == 0}
+    assert {curve: replace(run, network=None) for curve, run in runs.items()} == plain
+    assert "the figure has its virtual seconds" in (here / "paper_figures" / "s_sweep.md").read_text()
+    results = run_study(study, settings, jobs=1)
+    labels = [ax.get_xlabel() for ax in study.draw(results).axes]
+    assert "virtual seconds" in labels
+    assert not any("bits" in label for label in labels)
+    assert "bits up, cumulative" in [
+        ax.get_xlabel() for ax in study.draw(run_study(study, replace(settings, network=None), jobs=1)).axes
+    ]
+    capsys.readouterr()
+
+
+@pytest.mark.parametrize(
+    ("study", "network", "said"),
+    [
+        ("s_sweep", "qsim:Network(qsim.network.Ring())", "has no server that could send down"),
+        ("s_sweep", "qsim:QSGD(3)", "is not a network, such as qsim:Network()"),
+        ("s_sweep", "qsim:Network", "is a class: make one of it"),
+        ("stragglers", "qsim:Network()", "runs on networks of its own"),
+    ],
+)
+def test_networks_that_cannot_be(study: str, network: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([study, *TINY, "--network", network]) == 2
+    assert said in capsys.readouterr().err

@@ -53,7 +53,7 @@ class LocalSGD(Method):
     8
 
     Raises ValueError for steps or a batch below 1, and in the simulation for an objective whose regulariser is not l2;
-    TheoryError if an objective without strong convexity gets no step.
+    TheoryError if a compressor, or an objective without strong convexity, gets no step.
     """
 
     step: Step | None = None
@@ -86,6 +86,10 @@ class LocalSGD(Method):
         if self.step is not None:
             return self
         mu = problem.strong_convexity
+        if problem.compressor.variance(problem.n) != 0:
+            raise TheoryError(
+                f"LocalSGD's step of theory is for exact differences: give a step for {problem.compressor!r}"
+            )
         if mu == 0:
             raise TheoryError(f"{problem.objective!r} is not strongly convex, so no step follows: give LocalSGD a step")
         rough = problem.largest_smoothness if self.batch is None else problem.row_smoothness
