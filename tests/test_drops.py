@@ -391,7 +391,7 @@ def test_traces_keep_time(tmp_path) -> None:
     trace = qsim.simulate(RUN)
     same(qsim.Trace.load(trace.save(tmp_path / "trace.npz")), trace)
     assert trace.axis("seconds").tolist() == trace.frame["cumulative_seconds"].tolist()
-    assert trace.plot(x="seconds").get_xlabel() == "virtual seconds, cumulative"
+    assert trace.plot(x="seconds").get_xlabel() == "virtual seconds"
     with pytest.raises(ValueError, match=r"no virtual time: give the run a network, such as network=qsim.Network\(\)"):
         qsim.simulate(replace(RUN, network=None)).axis("seconds")
 
