@@ -64,6 +64,30 @@ def _margin(
 
 
 @inlined
+def _dot(values: NDArray[np.float32] | None, base: np.uint64, read: NDArray[np.float32], size: np.uint64) -> np.float32:
+    """Return <x, read> for a row x of `size` entries from `base` on, in four chains of additions."""
+    one, two, three, four = np.uint64(1), np.uint64(2), np.uint64(3), np.uint64(4)
+    k = np.uint64(0)
+    a, b, c, d = np.float32(0.0), np.float32(0.0), np.float32(0.0), np.float32(0.0)
+    while k + three < size:
+        if values is None:
+            a += read[k]
+            b += read[k + one]
+            c += read[k + two]
+            d += read[k + three]
+        else:
+            a += read[k] * values[base + k]
+            b += read[k + one] * values[base + k + one]
+            c += read[k + two] * values[base + k + two]
+            d += read[k + three] * values[base + k + three]
+        k += four
+    while k < size:
+        a += read[k] if values is None else read[k] * values[base + k]
+        k += one
+    return (a + b) + (c + d)
+
+
+@inlined
 def _subtract(
     indptr: NDArray[np.int64],
     local: NDArray[np.uint32],
@@ -71,10 +95,11 @@ def _subtract(
     row: np.uint64,
     by: np.float32,
     v: NDArray[np.float32],
+    apart: np.uint64,
 ) -> None:
-    """Subtract by x from v for one row x."""
+    """Subtract by x from v for one row x; v's entries lie 2^apart apart."""
     for k in range(np.uint64(indptr[row]), np.uint64(indptr[row + np.uint64(1)])):
-        v[local[k]] -= by if values is None else by * values[k]
+        v[np.uint64(local[k]) << apart] -= by if values is None else by * values[k]
 
 
 @inlined
@@ -119,28 +144,34 @@ def walk_scaled(
     out: NDArray[np.float32],
 ) -> None:
     """Walk with u = scale * v: to shrink all weights is one multiplication."""
-    slope = np.empty(_most_rows(row_offsets, batch), np.float32)
+    change = np.empty(_most_rows(row_offsets, batch), np.float32)
     for worker in range(row_offsets.size - 1):
         low, high = _place(support_offsets, worker)
         v, first = out[low:high], start[low:high]
         v[:] = first
         scale = 1.0
         for h in range(steps.size):
-            at, count = _rows_of(row_offsets, worker, batch, h)
-            for r in range(count):
-                row = np.uint64(rows[np.uint64(at + r)])
-                z = np.float32(scale) * _margin(indptr, local, values, row, v, np.uint64(0))
-                slope[np.uint64(r)] = _slope(z, labels[row])
-            scale *= 1.0 - steps[h] * l2
             if scale < _SMALLEST:
                 for j in range(v.size):
                     v[j] *= np.float32(scale)
                     first[j] *= np.float32(scale)
                 scale = 1.0
-            factor = np.float32(steps[h] / max(count, 1) / scale)
+            at, count = _rows_of(row_offsets, worker, batch, h)
+            after = scale * (1.0 - steps[h] * l2)
+            factor = np.float32(steps[h] / (max(count, 1) * after))
             for r in range(count):
                 row = np.uint64(rows[np.uint64(at + r)])
-                _subtract(indptr, local, values, row, factor * slope[np.uint64(r)], v)
+                z = np.float32(scale) * _margin(indptr, local, values, row, v, np.uint64(0))
+                by = factor * _slope(z, labels[row])
+                if count == 1:  # without a way through memory
+                    _subtract(indptr, local, values, row, by, v, np.uint64(0))
+                else:
+                    change[np.uint64(r)] = by
+            if count > 1:
+                for r in range(count):
+                    row = np.uint64(rows[np.uint64(at + r)])
+                    _subtract(indptr, local, values, row, change[np.uint64(r)], v, np.uint64(0))
+            scale = after
         for j in range(v.size):
             v[j] = np.float32(scale) * (first[j] - v[j])
 
@@ -165,9 +196,9 @@ def walk_just_in_time(
     The catch-up from step g to step h is the quotient of the products of all shrinkings up to h and up to g, begun anew
     before they underflow. A weight and its step lie side by side, so that they come with one read from memory.
     """
-    slope = np.empty(_most_rows(row_offsets, batch), np.float32)
+    change = np.empty(_most_rows(row_offsets, batch), np.float32)
     product, inverse = np.empty(steps.size + 1), np.empty(steps.size + 1)
-    one = np.uint64(1)
+    one, read = np.uint64(1), np.empty(64, np.float32)
     for worker in range(row_offsets.size - 1):
         low, high = _place(support_offsets, worker)
         first = start[low:high]
@@ -178,27 +209,38 @@ def walk_just_in_time(
         product[0] = inverse[0] = 1.0
         for h in range(steps.size):
             at, count = _rows_of(row_offsets, worker, batch, h)
-            now = np.int32(h)
-            for r in range(count):
-                row = np.uint64(rows[np.uint64(at + r)])
-                for k in range(np.uint64(indptr[row]), np.uint64(indptr[row + one])):
-                    j = np.uint64(local[k]) << one
-                    last = touched[j + one]
-                    if last != now:
-                        u[j] = np.float32(u[j] * (product[np.uint64(now)] * inverse[np.uint64(last)]))
-                        touched[j + one] = now
-                slope[np.uint64(r)] = _slope(_margin(indptr, local, values, row, u, one), labels[row])
-            shrink = 1.0 - steps[h] * l2
-            product[h + 1] = product[h] * shrink
+            now, here, shrink = np.int32(h), product[h], 1.0 - steps[h] * l2
+            product[h + 1] = here * shrink
             inverse[h + 1] = 1.0 / product[h + 1]
             # What is subtracted now shrinks with the rest when it catches up: it is divided by this step's shrinking.
-            factor = np.float32(steps[h] / max(count, 1) / shrink)
-            for r in range(count):
-                row = np.uint64(rows[np.uint64(at + r)])
-                by = factor * slope[np.uint64(r)]
-                for k in range(np.uint64(indptr[row]), np.uint64(indptr[row + np.uint64(1)])):
-                    j = np.uint64(local[k]) << one
-                    u[j] -= by if values is None else by * values[k]
+            factor = np.float32(steps[h] / (max(count, 1) * shrink))
+            if count == 1:  # its weights are read once, and written once
+                row = np.uint64(rows[np.uint64(at)])
+                base, size = np.uint64(indptr[row]), np.uint64(indptr[row + one] - indptr[row])
+                if size > np.uint64(read.size):
+                    read = np.empty(2 * int(size), np.float32)
+                for i in range(size):
+                    j = np.uint64(local[base + i]) << one
+                    read[i] = np.float32(u[j] * (here * inverse[np.uint64(touched[j + one])]))
+                by = factor * _slope(_dot(values, base, read, size), labels[row])
+                for i in range(size):
+                    j = np.uint64(local[base + i]) << one
+                    u[j] = read[i] - (by if values is None else by * values[base + i])
+                    touched[j + one] = now
+            else:
+                for r in range(count):
+                    row = np.uint64(rows[np.uint64(at + r)])
+                    for k in range(np.uint64(indptr[row]), np.uint64(indptr[row + one])):
+                        j = np.uint64(local[k]) << one
+                        last = touched[j + one]
+                        if last != now:
+                            u[j] = np.float32(u[j] * (here * inverse[np.uint64(last)]))
+                            touched[j + one] = now
+                    z = _margin(indptr, local, values, row, u, one)
+                    change[np.uint64(r)] = factor * _slope(z, labels[row])
+                for r in range(count):
+                    row = np.uint64(rows[np.uint64(at + r)])
+                    _subtract(indptr, local, values, row, change[np.uint64(r)], u, one)
             if product[h + 1] < _LEAST:
                 for i in range(first.size):
                     u[2 * i] = np.float32(u[2 * i] * (product[h + 1] * inverse[touched[2 * i + 1]]))
@@ -244,6 +286,6 @@ def walk_densely(
             factor = np.float32(steps[h] / max(count, 1))
             for r in range(count):
                 row = np.uint64(rows[np.uint64(at + r)])
-                _subtract(indptr, local, values, row, factor * slope[np.uint64(r)], u)
+                _subtract(indptr, local, values, row, factor * slope[np.uint64(r)], u, np.uint64(0))
         for j in range(u.size):
             u[j] = first[j] - u[j]
