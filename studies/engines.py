@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 import qsim
 from qsim.batch import Arrays, Memory, Vectors
@@ -140,14 +139,6 @@ def setting(settings: Settings) -> str:
     )
 
 
-def times(results: Results) -> dict[str, NDArray[np.float64]]:
-    """Return for each curve, and each seed of it, the median of the seconds of its rounds without the first."""
-    found: dict[str, list[float]] = {}
-    for cell, seconds in zip(results.cells, results.seconds, strict=True):
-        found.setdefault(cell.curve, []).append(float(np.median(seconds[1:] or seconds)))
-    return {name: np.array(medians) for name, medians in found.items()}
-
-
 def places(settings: Settings) -> Iterator[tuple[int, int]]:
     """Yield all dimensions and numbers of workers."""
     for d in sources(settings):
@@ -157,7 +148,7 @@ def places(settings: Settings) -> Iterator[tuple[int, int]]:
 
 def timed(results: Results, engine: str, d: int, workers: int) -> Band:
     """Return the geometric mean over seeds, in milliseconds."""
-    samples = 1e3 * times(results)[curve(engine, d, workers)][:, None]
+    samples = 1e3 * results.round_seconds(curve(engine, d, workers))[:, None]
     return band(np.array([float(workers)]), samples, results.settings.bands, logarithmic=True)
 
 
@@ -177,11 +168,13 @@ def numbers(results: Results) -> pd.DataFrame:
 
 
 def answers(results: Results) -> list[str]:
-    found, here = times(results), list(places(results.settings))
+    here = list(places(results.settings))
     seeds = np.ones(results.settings.seeds)  # ratios are compared with 1, so that all of them are one list
-    overhead = {at: found[curve("Serial", *at)] / found[curve(ALONE, *at)] for at in here}
+    overhead = {
+        at: results.round_seconds(curve("Serial", *at)) / results.round_seconds(curve(ALONE, *at)) for at in here
+    }
     speed = {
-        (name, at): found[curve("Serial", *at)] / found[curve(name, *at)]
+        (name, at): results.round_seconds(curve("Serial", *at)) / results.round_seconds(curve(name, *at))
         for at in here
         for name in engines()
         if name not in (ALONE, "Serial")

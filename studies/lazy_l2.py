@@ -92,20 +92,14 @@ def setting(settings: Settings) -> str:
     )
 
 
-def times(results: Results) -> dict[str, NDArray[np.float64]]:
-    """Return for each curve, and each seed of it, microseconds a step: the median of its rounds without the first."""
-    found: dict[str, list[float]] = {}
-    for cell, seconds in zip(results.cells, results.seconds, strict=True):
-        method: Any = cell.run.method
-        steps = method.steps * cell.run.workers
-        found.setdefault(cell.curve, []).append(1e6 * float(np.median(seconds[1:] or seconds)) / steps)
-    return {name: np.array(medians) for name, medians in found.items()}
+def microseconds(results: Results, way: str, d: int) -> NDArray[np.float64]:
+    """Return the time of a step, for each seed."""
+    return 1e6 * results.round_seconds(curve(way, d)) / (steps(way, d) * results.settings.workers)
 
 
 def samples(results: Results, way: str) -> NDArray[np.float64]:
     """Return microseconds a step, of shape (seeds, dimensions)."""
-    found = times(results)
-    return np.stack([found[curve(way, d)] for d in sources(results.settings)], axis=1)
+    return np.stack([microseconds(results, way, d) for d in sources(results.settings)], axis=1)
 
 
 def over_d(results: Results, found: NDArray[np.float64]) -> Band:
@@ -147,9 +141,13 @@ def crossing(results: Results, way: str) -> str:
 
 
 def answers(results: Results) -> list[str]:
-    found, here = times(results), list(sources(results.settings))
+    here = list(sources(results.settings))
     seeds = np.ones(results.settings.seeds)
-    ratios = {f"{way}, d = {d:,}": found[curve(DENSE, d)] / found[curve(way, d)] for way in WAYS for d in here}
+    ratios = {
+        f"{way}, d = {d:,}": microseconds(results, DENSE, d) / microseconds(results, way, d)
+        for way in WAYS
+        for d in here
+    }
     ratios = {name: ratio for name, ratio in ratios.items() if not name.startswith(DENSE)}
     gains = compare(ratios, seeds, results.settings.bands, ratio=True)
     return [

@@ -161,6 +161,11 @@ class Results:
         others = {curve: cost for curve, cost in costs.items() if curve != best}
         return best, compare(others, costs[best], self.settings.bands, ratio=True)
 
+    def round_seconds(self, curve: str) -> NDArray[np.float64]:
+        """Return for each seed of a curve the median of the seconds of its rounds without the first: real time."""
+        pairs = zip(self.cells, self.seconds, strict=True)
+        return np.array([float(np.median(took[1:] or took)) for cell, took in pairs if cell.curve == curve])
+
     def numbers(self, *others: On) -> pd.DataFrame:
         """Return what figures draw: for each curve and evaluated round the mean, low and high of each quantity.
 
