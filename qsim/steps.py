@@ -1,10 +1,13 @@
-"""Step-size rules: the step of round t = 0, 1, 2, ..."""
+"""Step-size rules: the step of round t = 0, 1, 2, ... (of `LocalSGD`: of local step t)."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from math import sqrt
 from typing import final
+
+import numpy as np
+from numpy.typing import NDArray
 
 from qsim.options import number, option
 
@@ -15,6 +18,15 @@ class Step(ABC):
     @abstractmethod
     def __call__(self, t: int) -> float:
         """Return the step of round t, counted from 0."""
+
+    def many(self, first: int, count: int) -> NDArray[np.float64]:
+        """Return the steps of `count` consecutive t, from `first` on.
+
+        >>> import qsim
+        >>> qsim.steps.InverseTime(0.5, halving=2).many(0, 3).round(3).tolist()
+        [0.5, 0.333, 0.25]
+        """
+        return np.array([self(t) for t in range(first, first + count)], np.float64)
 
 
 @final
@@ -34,6 +46,9 @@ class Constant(Step):
 
     def __call__(self, t: int) -> float:
         return float(self.step)
+
+    def many(self, first: int, count: int) -> NDArray[np.float64]:
+        return np.full(count, float(self.step))
 
 
 @final
@@ -55,6 +70,9 @@ class InverseTime(Step):
 
     def __call__(self, t: int) -> float:
         return float(self.step) / (1.0 + t / self.halving)
+
+    def many(self, first: int, count: int) -> NDArray[np.float64]:
+        return np.asarray(float(self.step) / (1.0 + np.arange(first, first + count) / self.halving))
 
 
 @final

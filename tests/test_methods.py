@@ -28,7 +28,8 @@ from qsim.methods import (
     SignSGD,
 )
 from qsim.problem import TheoryError
-from qsim.steps import Constant, InverseSqrt
+from qsim.shrinkage import EveryStep, GlobalScale, JustInTime, Shrinkage
+from qsim.steps import Constant, InverseSqrt, InverseTime, Noisy, Step
 
 DATA = Synthetic(rows=120, features=20, nonzeros_per_row=5, noise=0.2, seed=3)
 L2 = 0.1
@@ -72,9 +73,11 @@ def test_one_local_step_is_sgd_bit_for_bit() -> None:
         np.testing.assert_allclose(one.weights, run(SGD(PLAIN, 3, sampling), qsim.QSGD(2)).weights, atol=1e-6)
 
 
-def test_local_steps_are_those_of_a_loop() -> None:
-    """Against dense SGD in float64, with the rows that the sampling draws."""
-    method = LocalSGD(Constant(0.4), steps=5, batch=2, server_step=0.7)
+@pytest.mark.parametrize("shrinkage", [GlobalScale(), JustInTime(), EveryStep()], ids=repr)
+@pytest.mark.parametrize("rule", [Constant(0.4), InverseTime(0.9, 2.0), InverseSqrt(0.8)], ids=repr)
+def test_local_steps_are_those_of_a_loop(rule: Step, shrinkage: Shrinkage) -> None:
+    """Against dense SGD in float64, with the rows that the sampling draws. A step that falls does so at every step."""
+    method = LocalSGD(rule, steps=5, batch=2, server_step=0.7, shrinkage=shrinkage)
     found = run(method, rounds=3).weights
     data = DATA.load()
     x, y = data.to_scipy().toarray().astype(float), data.labels.astype(float)
@@ -83,19 +86,27 @@ def test_local_steps_are_those_of_a_loop() -> None:
     block = qsim.datasets.block.Block(shards, 0, RUN.workers)
     w = np.zeros(20)
     for t in range(3):
-        total = np.zeros(20)
-        shrink = 1 - 0.4 * L2
+        total, still = np.zeros(20), w.copy()
         local = np.tile(w, (RUN.workers, 1))
         rows = method.sampling.draw(block, 5 * 2, t, {}, key.fold(qsim.keys.Purpose.DATA))
         for h in range(5):
+            a = rule(5 * t + h)
+            still *= 1 - a * L2
             for worker, u in enumerate(local):
                 mine = rows.index[rows.offsets[worker] + 2 * h :][:2]
                 slope = -y[mine] / (1 + np.exp(y[mine] * (x[mine] @ u)))
-                u[:] = shrink * u - 0.4 * x[mine].T @ slope / 2
+                u[:] = (1 - a * L2) * u - a * x[mine].T @ slope / 2
         for worker, u in enumerate(local):
-            total += shards.weights[worker] * (shrink**5 * w - u)
-        w = shrink**5 * w - 0.7 * total
+            total += shards.weights[worker] * (still - u)
+        w = still - 0.7 * total
     np.testing.assert_allclose(found, w, atol=2e-6)
+
+
+@pytest.mark.parametrize(
+    "rule", [Constant(0.3), InverseTime(0.9, 7.0), InverseSqrt(0.8, 3.0), Noisy(2.0, 3.0)], ids=repr
+)
+def test_many_steps_are_those_that_the_rule_gives_one_by_one(rule: Step) -> None:
+    np.testing.assert_array_equal(rule.many(5, 40), [rule(t) for t in range(5, 45)])
 
 
 def test_many_local_steps_with_a_strong_regulariser_do_not_underflow() -> None:
@@ -387,7 +398,7 @@ def test_local_sgd_falls_as_one_over_the_rounds() -> None:
     problem = runs[0].problem()
     rows = np.sqrt(data.load().to_scipy().power(2).sum(axis=1)).max()
     shift, step = 16 * (L2 + rows**2 / 4) / L2 + 1, LocalSGD(steps=4).resolved(problem).step
-    np.testing.assert_allclose([step(t) for t in (0, 9)], [4 / L2 / shift, 4 / L2 / (shift + 36)], rtol=1e-6)
+    np.testing.assert_allclose([step(k) for k in (0, 36)], [4 / L2 / shift, 4 / L2 / (shift + 36)], rtol=1e-6)
     with pytest.raises(TheoryError, match="for exact differences: give a step for .*QSGD"):
         qsim.simulate(replace(runs[0], compressor=qsim.QSGD(64)))
     with pytest.raises(TheoryError, match="not strongly convex"):

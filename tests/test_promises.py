@@ -116,7 +116,7 @@ BOUNDED: list[tuple[Method, qsim.compressors.Compressor, dict]] = [
 
 @pytest.mark.parametrize(("method", "compressor", "changes"), BOUNDED, ids=lambda x: repr(x)[:60])
 def test_runs_stay_below_what_is_promised(method, compressor, changes) -> None:
-    """The mean of 4 seeds, at every round in which the bound falls by e^-6 or comes near its floor; down to rounding.
+    """The mean of 4 seeds, at every round in which the bound falls by e^-6 or comes near its floor.
 
     That runs come nowhere near a bound would prove little: it starts at most 30 times above where they do.
     """
@@ -130,8 +130,37 @@ def test_runs_stay_below_what_is_promised(method, compressor, changes) -> None:
     bounds = [run.promise()(traces[0].axis("round")) for run in runs]
     found, bound = np.mean([trace.axis("suboptimality") for trace in traces], axis=0), np.mean(bounds, axis=0)
     seen = np.isfinite(found)
-    assert (found[seen] <= np.maximum(bound[seen], 1e-12) * (1 + 1e-9)).all()
+    assert (found[seen] <= bound[seen] * (1 + 1e-9)).all()
     assert bound[0] <= 30 * found[0]
+
+
+@pytest.mark.parametrize(
+    ("method", "compressor"),
+    [
+        (GradientDescent(), Identity()),
+        (DIANA(), qsim.SubtractiveDither(8)),
+        (DIANA(), RandK(5)),
+        (EF21(), TopK(5)),
+        (MARINA(), qsim.QSGD(4)),
+        (MARINA(), RandK(2)),
+    ],
+    ids=repr,
+)
+@pytest.mark.parametrize(
+    "changes", [{}, {"data": qsim.datasets.Builtin("spark_sample"), "workers": 4}], ids=["synthetic", "spark_sample"]
+)
+def test_what_rounding_leaves_is_in_the_bound(method, compressor, changes) -> None:
+    """Long after the theorem's own bound fell below 1e-20 (the factor's fault alone), every evaluation is below it, in
+    float32's share of it: below 1e-11, and the theorem's bound alone is broken, so the share is needed."""
+    case = replace(RUN, method=method, compressor=compressor, **changes)
+    promise = case.promise()
+    rounds = int(50 / (1 - promise.factor))
+    trace = qsim.simulate(replace(case, rounds=rounds + 200, evaluate_every=20))
+    seen = np.isfinite(trace.axis("suboptimality")) & (trace.axis("round") >= rounds)
+    found = trace.axis("suboptimality")[seen]
+    assert (found <= promise(trace.axis("round")[seen])).all()
+    assert 0 < promise.rounding < 1e-11
+    assert found.max() > promise.start * promise.factor**rounds + promise.floor
 
 
 def test_without_noise_the_bound_of_gradient_descent_starts_where_it_does() -> None:

@@ -155,11 +155,11 @@ def test_long_walks_of_any_objective_do_not_underflow() -> None:
 def test_ways_are_one_method() -> None:
     """Runs differ in rounding alone, over many rounds and with steps that fall."""
     data = qsim.datasets.Synthetic(rows=60, features=300, nonzeros_per_row=5, seed=4).load()
-    method = LocalSGD(InverseTime(2.0, 5.0), steps=50)
+    method = LocalSGD(InverseTime(2.0, 250.0), steps=50)
     run = qsim.Run(data, qsim.LogisticRegression(l2=1e-2), method, workers=4, rounds=20)
     scaled, late, dense = (qsim.simulate(replace(run, method=replace(method, shrinkage=way))).weights for way in WAYS)
-    np.testing.assert_allclose(scaled, dense, atol=1e-6)
-    np.testing.assert_allclose(late, dense, atol=1e-6)
+    np.testing.assert_allclose(scaled, dense, atol=4e-6)  # 1,000 steps, each to a rounding of 6e-8
+    np.testing.assert_allclose(late, dense, atol=4e-6)
     assert np.abs(dense).max() > 0.5
 
 

@@ -97,9 +97,9 @@ class _Descent(Method):
         if step is None:
             return None
         if roughness == problem.smoothness:  # what arrives is the gradient itself
-            return Promise(1 - step * mu, problem.suboptimality, 0.0, "F(w) - F*")
+            return Promise(1 - step * mu, problem.suboptimality, 0.0, "F(w) - F*", problem.rounding)
         half, floor = problem.smoothness / 2, step * self._noise(problem) / mu
-        return Promise(1 - step * mu, half * problem.square_distance, half * floor, "||w - w*||^2")
+        return Promise(1 - step * mu, half * problem.square_distance, half * floor, "||w - w*||^2", problem.rounding)
 
     def _unbiased(self, problem: Problem) -> bool:
         """Tell whether the sum of what arrives is an unbiased estimate of the gradient, as the theorem has it."""

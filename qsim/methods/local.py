@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Self, final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from qsim.batch import Arrays, Memory, Support, Vectors
 from qsim.datasets import Shards
@@ -25,18 +26,19 @@ from qsim.weights import Weights
 class LocalSGD(Method):
     """Every worker does `steps` steps of SGD from the common weights; the mean of how far they came is added.
 
-    u_0 = w, u_{h+1} = (1 - a l2) u_h - a g_i(u_h), h < H = `steps`; sent is d_i = C((1 - a l2)^H w - u_H), and the
-    server takes w <- (1 - a l2)^H w - server_step * mean of d_i. With a compressor this is FedPAQ, without one FedAvg
-    (local SGD); with steps=1 it is `SGD`. The regulariser's part of u_H, (1 - a l2)^H w, is known to the server and
-    left out, so that what is sent stays in the coordinates of the worker's rows.
+    u_0 = w, u_{h+1} = (1 - a_h l2) u_h - a_h g_i(u_h), h < H = `steps`; sent is d_i = C(p w - u_H), with p the product
+    of all 1 - a_h l2, and the server takes w <- p w - server_step * mean of d_i. With a compressor this is FedPAQ,
+    without one FedAvg (local SGD); with steps=1 it is `SGD`. The regulariser's part of u_H, p w, is known to the server
+    and left out, so that what is sent stays in the coordinates of the worker's rows.
 
     With one worker and no compressor, a round is `steps` steps of plain SGD. Logistic regression does all steps of a
     round in one kernel.
 
-    The step a = step(t) is that of the round t. Without one, for mu > 0: a = 4 / (mu (s + t H)), s = max(16 L/mu, H) +
-    1, with L the largest smoothness that a local step meets (of a row, or without a batch of a worker's f_i). Then,
-    without compression, for workers with the same distribution and bounded gradients, the average of the iterates with
-    weights (s + t H)^2 has E F - F* = O(1 / (mu W H T)) as T grows.
+    The step rule counts local steps: a_h = step(t H + h) in round t, so a step that falls does so within a round, too.
+    Without one, for mu > 0: step(k) = 4 / (mu (s + k)), s = max(16 L/mu, H) + 1, with L the largest smoothness that a
+    local step meets (of a row, or without a batch of a worker's f_i). Then, without compression, for workers with the
+    same distribution and bounded gradients, the average over all local steps k of the workers' mean iterate, with
+    weights (s + k)^2, has E F - F* = O(1 / (mu W H T)) as T grows. (`Averaged` has the weights w of each round only.)
 
     A round costs a worker O(non-zeros of its batches + support). Workers with different data drift apart over the
     steps: with constant steps the limit is off by O(a (H - 1)) on skewed shards.
@@ -94,29 +96,28 @@ class LocalSGD(Method):
             raise TheoryError(f"{problem.objective!r} is not strongly convex, so no step follows: give LocalSGD a step")
         rough = problem.largest_smoothness if self.batch is None else problem.row_smoothness
         shift = max(16 * rough / mu, self.steps) + 1
-        return replace(self, step=InverseTime(4 / (mu * shift), halving=shift / self.steps))
+        return replace(self, step=InverseTime(4 / (mu * shift), halving=shift))
 
     def work(self, task: Task, objective: Objective, block: Block, memory: Memory) -> Vectors:
-        assert self.step is not None
-        step = self.step(task.round)
-        _shrink(step, objective)
+        steps, _ = self._steps(task.round, objective)
         rows = block.all_rows()
         if self.batch is not None:
             rows = drawn(self.sampling, block, self.steps * self.batch, task, memory)
-        return objective.walk(block, rows, self.batch, task.weights, np.full(self.steps, step), self.shrinkage)
+        return objective.walk(block, rows, self.batch, task.weights, steps, self.shrinkage)
 
     def round(self, w: Weights, state: Arrays, exchange: Exchange) -> None:
-        assert self.step is not None
-        shrink = _shrink(self.step(exchange.round), exchange.objective) ** self.steps
+        _, shrink = self._steps(exchange.round, exchange.objective)
         total = exchange("local", w).vector
         if shrink != 1.0:
             w.shrink(shrink)
         w.subtract(total.scaled(self.server_step) if self.server_step != 1.0 else total)
 
-
-def _shrink(step: float, objective: Objective) -> float:
-    """Return what a step multiplies the weights by."""
-    shrink = 1.0 - step * objective.l2
-    if shrink <= 0.0:
-        raise ValueError(f"step * l2 = {step * objective.l2:g}: it must stay below 1; take a smaller step")
-    return shrink
+    def _steps(self, round: int, objective: Objective) -> tuple[NDArray[np.float64], float]:
+        """Return the local steps of a round, and what all of them together multiply the weights by."""
+        assert self.step is not None
+        steps = self.step.many(round * self.steps, self.steps)
+        shrink = 1.0 - steps * objective.l2
+        if shrink.min() <= 0.0:
+            worst = steps.max() * objective.l2
+            raise ValueError(f"step * l2 = {worst:g}: it must stay below 1; take a smaller step")
+        return steps, float(np.prod(shrink))

@@ -79,7 +79,8 @@ class MARINA(Method):
         step = constant(self.step, self._longest(problem, self.p))
         if step is None:
             return None
-        return Promise(1 - step * mu, problem.suboptimality, 0.0, "F(w) - F* + c ||g - grad F(w)||^2")
+        rounding = problem.rounding * (1 + problem.spread / self.p)  # compressed too, and summed over 1/p rounds
+        return Promise(1 - step * mu, problem.suboptimality, 0.0, "F(w) - F* + c ||g - grad F(w)||^2", rounding)
 
     def _longest(self, problem: Problem, p: float) -> float:
         """Return the longest step that the theorem allows."""

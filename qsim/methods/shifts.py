@@ -104,6 +104,7 @@ class DIANA(_Shifted):
             problem.smoothness / 2 * (problem.square_distance + error),
             0.0,
             "||w - w*||^2 + c mean of ||h_i - g_i(w*)||^2",
+            problem.rounding,
         )
 
     def _roughness(self, problem: Problem) -> float:
@@ -192,7 +193,7 @@ class EF21(_Shifted):
         delta *= problem.participation
         error = (1 - delta) * problem.mean_square_gradient(problem.start)  # of the shifts after the first message
         start = problem.suboptimality + step / (1 - sqrt(1 - delta)) * error
-        return Promise(1 - step * mu, start, 0.0, "F(w) - F* + c mean of ||h_i - g_i(w)||^2")
+        return Promise(1 - step * mu, start, 0.0, "F(w) - F* + c mean of ||h_i - g_i(w)||^2", problem.rounding)
 
     @property
     def _averages(self) -> bool:
