@@ -42,7 +42,7 @@ def calibrate(data: Dataset, compressor: Compressor, codec: Codec | None = None,
 
     Raises ValueError for seconds that are not above 0.
     """
-    number("seconds", seconds, above=0)
+    seconds = number("seconds", seconds, above=0)
     data = data.take(np.arange(min(data.rows, 1 + _MOST * data.rows // data.nonzeros)))
     workers = min(data.rows, _WORKERS)
     block = Block(Shuffled().split(data, workers, Key(0)), 0, workers)

@@ -82,20 +82,28 @@ class Problem:
 
     @cached_property
     def smoothness(self) -> float:
-        """L of the whole objective F. If the workers' weights are not n_i/n, the weighted mean of L_i, a bound."""
+        """L of the whole objective F. If the workers' weights are not n_i/n, the weighted mean of L_i, a bound.
+
+        Raises TheoryError if it is zero, as it is for data without an entry that is not zero and no regulariser.
+        """
         if not np.array_equal(self.weights, self.shards.weights):
-            return float(self.weights @ self.smoothnesses)
-        return self.objective.smoothness(self.data)
+            return self._above_zero("L", float(self.weights @ self.smoothnesses))
+        return self._above_zero("L", self.objective.smoothness(self.data))
 
     @cached_property
     def smoothnesses(self) -> NDArray[np.float64]:
         """L_i of every worker's f_i."""
-        return self.objective.smoothnesses(self.shards)
+        found = np.asarray(self.objective.smoothnesses(self.shards), np.float64)
+        if found.shape != (self.workers,):
+            raise TheoryError(
+                f"{self.objective!r} must state L_i for {self.workers} workers, found shape {found.shape}"
+            )
+        return found
 
     @property
     def largest_smoothness(self) -> float:
-        """The largest L_i."""
-        return float(self.smoothnesses.max())
+        """The largest L_i. Raises TheoryError if it is zero."""
+        return self._above_zero("the largest L_i", self.smoothnesses.max())
 
     @property
     def mean_square_smoothness(self) -> float:
@@ -105,12 +113,12 @@ class Problem:
     @cached_property
     def row_smoothness(self) -> float:
         """The largest L of the loss of one row, with r: what SGD meets."""
-        return self.objective.row_smoothness(self.shards)
+        return float(self.objective.row_smoothness(self.shards))
 
     @cached_property
     def strong_convexity(self) -> float:
         """The mu of the objective."""
-        return self.objective.strong_convexity(self.data)
+        return float(self.objective.strong_convexity(self.data))
 
     @property
     def omega(self) -> float:
@@ -225,6 +233,15 @@ class Problem:
         sums = np.bincount(worker, self._square_norms(one, w), self.workers)
         means = sums / np.maximum(shards.sizes, 1)
         return float(self.weights @ np.maximum(means - self._square_norms(shards, w), 0.0))
+
+    def _above_zero(self, name: str, constant: float) -> float:
+        """Return a smoothness that steps are the inverse of."""
+        if not 0 < constant < np.inf:
+            raise TheoryError(
+                f"{name} = {constant:g} for {self.objective!r} over {self.data!r}, so no step follows from theory: give"
+                " the step" + (" (the objective is constant)" if constant == 0 else "")
+            )
+        return float(constant)
 
     def _square_norms(self, shards: Shards, w: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return ||g_i(w)||^2 for all workers of shards, in float64."""

@@ -90,8 +90,6 @@ class Run:
         whole("rounds", self.rounds, least=0)
         whole("seed", self.seed, least=0, most=2**64 - 1)
         whole("evaluate_every", self.evaluate_every, least=1)
-        if not isinstance(self.optimum, bool):
-            raise TypeError(f"optimum must be True or False, found {self.optimum!r}")
         if isinstance(self.until, Suboptimality) and not self.optimum:
             raise ValueError(f"until={self.until!r} needs the optimum: leave optimum=True")
         channel = Channel(self.compressor, self.codec)  # refuses what does not fit
@@ -220,7 +218,7 @@ def simulate(
     if not isinstance(engine, (Engine, type(None))):
         raise TypeError(f"engine must be an engine such as qsim.engines.Processes(), found {engine!r}")
     run = data if isinstance(data, Run) else Run(data, **options)
-    whole("every", every, least=1)
+    every = whole("every", every, least=1)
     store = None if checkpoint is None else Checkpoint(checkpoint, run)
     saved = None if store is None else store.load()
 

@@ -250,7 +250,7 @@ def test_options_that_make_no_sense() -> None:
     for options, error, told in (
         ({"features": 0}, ValueError, "features"),
         ({"features": 2**31 + 1}, ValueError, "features"),
-        ({"zero_based": "auto"}, TypeError, "zero_based must be True or False"),
+        ({"zero_based": "auto"}, ValueError, "zero_based must be True or False"),
         ({"positive": np.nan}, ValueError, "positive"),
     ):
         with pytest.raises(error, match=told):

@@ -241,7 +241,9 @@ def test_number_2_is_l2() -> None:
 @pytest.mark.parametrize("cls", [QSGD, NaturalDithering, SubtractiveDither])
 def test_bad_norms_are_refused(cls: type[QSGD]) -> None:
     for bad in (0.5, -1, float("inf"), float("nan"), None, True, 10**400):
-        with pytest.raises(ValueError, match="norm, if neither 'l2' nor 'max', must be a finite number of at least 1"):
+        with pytest.raises(
+            ValueError, match=r"norm( must be a text or a number|.* must be a finite number of at least 1)"
+        ):
             cls(4, bad)
     with pytest.raises(ValueError, match="did you mean 'max'"):
         cls(4, "maxx")
@@ -253,7 +255,7 @@ def test_bad_norms_are_refused(cls: type[QSGD]) -> None:
 def test_bad_levels_are_refused(cls: type[QSGD], most: int) -> None:
     cls(most)
     for bad in (0, most + 1, 1.5, True, None):
-        with pytest.raises(ValueError, match=f"levels must be a whole number from 1 to {most}"):
+        with pytest.raises(ValueError, match=f"levels must be a whole number( from 1 to {most})?, found"):
             cls(bad)
 
 

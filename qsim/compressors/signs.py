@@ -134,10 +134,6 @@ class OneBit(Compressor):
 
     emits = Signs
 
-    def __post_init__(self) -> None:
-        if not isinstance(self.support_only, bool):
-            raise ValueError(f"support_only must be True or False, found {self.support_only!r}")
-
     @property
     def dense(self) -> bool:
         return not self.support_only

@@ -73,16 +73,11 @@ class LibSVM(Source):
         object.__setattr__(self, "name", stem(fspath(self.path)))
         if self.features is not None:
             whole("features", self.features, least=1, most=_MOST_FEATURES)
-        for name in ("zero_based", "targets"):
-            if not isinstance(getattr(self, name), bool):
-                raise TypeError(f"{name} must be True or False, found {getattr(self, name)!r}")
         if self.positive is not None:
             number("positive", self.positive)
         if self.classes is not None:
-            if not isinstance(self.classes, range):
-                object.__setattr__(self, "classes", tuple(self.classes))
-            for label in self.classes:
-                number("a label of classes", label)
+            for place, label in enumerate(self.classes):
+                number(f"classes[{place}]", label)
             if len(set(self.classes)) < max(2, len(self.classes)):
                 raise ValueError(f"classes must be at least two different labels, found {self.classes!r}")
         if (self.positive is not None) + (self.classes is not None) + self.targets > 1:

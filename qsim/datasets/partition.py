@@ -199,7 +199,7 @@ class Dirichlet(Partition):
             raise ValueError(f"alpha must be at most 1e12, found {self.alpha!r}; for equal shares write Shuffled()")
 
     def split(self, dataset: Dataset, workers: int, key: Key) -> Shards:
-        _require_rows(dataset, workers)
+        workers = _require_rows(dataset, workers)
         _require_classes(dataset, self)
         generator = key.generator()
         owner = np.empty(dataset.rows, np.int64)
@@ -212,17 +212,18 @@ class Dirichlet(Partition):
 
 
 def _evenly(dataset: Dataset, order: NDArray[np.int64], workers: int) -> Shards:
-    _require_rows(dataset, workers)
+    workers = _require_rows(dataset, workers)
     return Shards(dataset, order, np.arange(workers + 1) * dataset.rows // workers)
 
 
-def _require_rows(dataset: Dataset, workers: int) -> None:
-    whole("workers", workers, least=1)
+def _require_rows(dataset: Dataset, workers: int) -> int:
+    workers = whole("workers", workers, least=1)
     if workers > dataset.rows:
         raise DataError(
             f"{workers:,} workers cannot share the {dataset.rows:,} rows of {dataset.name!r}:"
             f" take at most {dataset.rows:,} workers"
         )
+    return workers
 
 
 def _require_classes(dataset: Dataset, partition: Partition) -> None:

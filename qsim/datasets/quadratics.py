@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import field
 from functools import lru_cache
-from typing import Any, final
+from typing import final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,19 +55,15 @@ class Quadratics(Source):
     name: str = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
-        given: Any = self.smoothness
-        if isinstance(given, str) or not np.iterable(given):
-            raise ValueError(f"smoothness must be a sequence of L_i, one a worker, found {given!r}")
-        bounds = tuple(given)
+        bounds = self.smoothness
         number("mu", self.mu, above=0)
         number("heterogeneity", self.heterogeneity, least=0)
         whole("features", self.features, least=2, most=2**20)
         whole("seed", self.seed, least=0, most=2**64 - 1)
         if not bounds:
             raise ValueError("smoothness must hold L_i for at least one worker, found none")
-        for bound in bounds:
-            number("smoothness of each worker", bound, least=self.mu)
-        object.__setattr__(self, "smoothness", tuple(float(bound) for bound in bounds))
+        for place, bound in enumerate(bounds):
+            number(f"smoothness[{place}]", bound, least=self.mu)
         if self.heterogeneity and len(bounds) == 1:
             raise ValueError("one worker alone has no heterogeneity: its gradient at the minimum is zero; say 0")
         object.__setattr__(self, "name", f"quadratics-{len(bounds)}x{self.features}")

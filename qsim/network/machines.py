@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from qsim.keys import Key
 from qsim.network.delays import Delay, NoDelay
-from qsim.options import number, option, several
+from qsim.options import number, option
 
 
 class Speeds(ABC):
@@ -69,9 +69,8 @@ class Given(Speeds):
     values: tuple[float, ...]
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "values", several("values", self.values, "factors, such as (1.0, 4.0)"))
-        for value in self.values:
-            number("a factor", value, above=0)
+        for place, value in enumerate(self.values):
+            number(f"values[{place}]", value, above=0)
 
     def factors(self, workers: int, key: Key) -> NDArray[np.float64]:
         if len(self.values) != workers:

@@ -8,7 +8,7 @@ from qsim.network.machines import Machines
 from qsim.network.rules import Rule, WaitForAll
 from qsim.network.topologies import ParameterServer, Topology
 from qsim.network.traffic import Link
-from qsim.options import option, several, whole
+from qsim.options import option, whole
 
 
 @final
@@ -45,9 +45,8 @@ class Network:
         for name, kind, example in _KINDS:
             if not isinstance(getattr(self, name), kind):
                 raise TypeError(f"{name} must be {example}, found {getattr(self, name)!r}")
-        object.__setattr__(self, "timelines", several("timelines", self.timelines, "rounds, such as (1,)"))
-        for t in self.timelines:
-            whole("a round of timelines", t, least=1)
+        for place, t in enumerate(self.timelines):
+            whole(f"timelines[{place}]", t, least=1)
 
 
 _KINDS = (

@@ -51,9 +51,8 @@ def rehearse(
 
     if not isinstance(network, Network):
         raise TypeError(f"network must be such as qsim.Network(), found {network!r}")
-    whole("workers", workers, least=1)
-    whole("rounds", rounds, least=1)
-    number("down", down, least=0)
+    workers, rounds = whole("workers", workers, least=1), whole("rounds", rounds, least=1)
+    down, seed = number("down", down, least=0), whole("seed", seed, least=0, most=2**64 - 1)
     network.rule.require(workers)
     columns = {"nonzeros": nonzeros, "entries": entries, "sizes": sizes}
     given = [_numbers(name, column) for name, column in columns.items()]

@@ -62,7 +62,7 @@ class MarginModel(Objective):
         return self.l2 + self.most_curved() * _largest_eigenvalue(data.to_scipy()) / data.rows
 
     def smoothnesses(self, shards: Shards) -> NDArray[np.float64]:
-        matrix, bound = shards.dataset.to_scipy(), np.full(shards.workers, self.l2)
+        matrix, bound = shards.dataset.to_scipy(), np.full(shards.workers, self.l2, np.float64)
         for worker, (low, high) in enumerate(zip(shards.offsets[:-1], shards.offsets[1:], strict=True)):
             if low < high:
                 bound[worker] += self.most_curved() * _largest_eigenvalue(matrix[shards.order[low:high]]) / (high - low)

@@ -62,7 +62,7 @@ def findings(compressor: Compressor, seed: int = 0, effort: int = 1) -> Iterator
     """Check one promise after the other; see `check_compressor`."""
     if not isinstance(compressor, Compressor):
         raise TypeError(f"only a Compressor can be checked, such as qsim.QSGD(levels=4); found {compressor!r}")
-    whole("effort", effort, least=1)
+    effort = whole("effort", effort, least=1)
     subject = Subject(compressor, Key(seed), effort)
     for promise, check in CHECKS.items():
         try:
