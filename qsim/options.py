@@ -39,7 +39,7 @@ def option(cls: type[_T]) -> type[_T]:
     own: Callable[..., None] | None = getattr(cls, "__post_init__", None)
     plans: dict[type, tuple[_Plan, ...]] = {}  # of the class and of those that inherit from it; they go with it
 
-    def __post_init__(self: Any, *args: Any) -> None:
+    def take_and_check(self: Any, *args: Any) -> None:
         made = type(self)
         if made not in plans:
             plans[made] = _plans(made)
@@ -50,7 +50,7 @@ def option(cls: type[_T]) -> type[_T]:
         if own is not None:
             own(self, *args)
 
-    cls.__post_init__ = wraps(own)(__post_init__) if own else __post_init__  # type: ignore[attr-defined]
+    cls.__post_init__ = wraps(own)(take_and_check) if own else take_and_check  # type: ignore[attr-defined]
     cls.__repr__ = code  # type: ignore[method-assign]
     return dataclass(frozen=True, repr=False)(cls)
 

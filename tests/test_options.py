@@ -64,12 +64,12 @@ def holds(field: Field[Any], kind: str) -> bool:
 
 
 def cases(kind: str) -> list[Any]:
-    found = []
-    for cls in options():
-        for field in fields(cls):
-            if holds(field, kind) or (kind == "float" and field.type == "Norm"):
-                found.append(pytest.param(cls, field, id=f"{cls.__qualname__}.{field.name}"))
-    return found
+    return [
+        pytest.param(cls, field, id=f"{cls.__qualname__}.{field.name}")
+        for cls in options()
+        for field in fields(cls)
+        if holds(field, kind) or (kind == "float" and field.type == "Norm")
+    ]
 
 
 def plain(cls: type, field: Field[Any]) -> Any:
