@@ -109,7 +109,7 @@ def synthetic(
 ) -> Dataset:
     """Return synthetic data; see `Synthetic`. Raises ValueError for parameters that make no sense.
 
-    >>> synthetic(100, 50, 5).source
-    qsim.datasets.Synthetic(rows=100, features=50, nonzeros_per_row=5.0, exponent=1.1, noise=0.05, values='ones', seed=0)
+    >>> synthetic(100, 9, 3).source
+    qsim.datasets.Synthetic(rows=100, features=9, nonzeros_per_row=3.0, exponent=1.1, noise=0.05, values='ones', seed=0)
     """
     return Synthetic(rows, features, nonzeros_per_row, exponent, noise, values, seed).load()
