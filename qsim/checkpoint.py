@@ -1,17 +1,20 @@
-"""Checkpoints: a run that is killed at any instant goes on from its last one, to the same bits."""
+"""Checkpoints: a run that is killed at any instant goes on from its last one, to the same bits.
+
+A file holds the identity of its run (`qsim.identity`) and is told by a checksum to be whole.
+"""
 
 from __future__ import annotations
 
 import json
 import warnings
-from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from qsim.batch import Arrays
-from qsim.storage import read_arrays, replacing
+from qsim.identity import Identity, UnknowableError, identify
+from qsim.storage import read_arrays, replacing, write_arrays
 
 if TYPE_CHECKING:
     from qsim.simulation import Run
@@ -25,9 +28,7 @@ class Checkpoint:
     """Two generations of a run's state on disk: PATH, and the one before it, in case PATH is torn."""
 
     def __init__(self, path: str | Path, run: Run) -> None:
-        """Use `path` (.npz) for a run."""
-        from qsim.kernels._jit import source_digest
-
+        """Use `path` (.npz) for a run. Raises CheckpointError for a run whose identity cannot be told."""
         self.path = Path(path)
         if self.path.suffix != ".npz":
             raise ValueError(
@@ -35,13 +36,17 @@ class Checkpoint:
             )
         self.before = self.path.with_name(f"{self.path.stem}.before.npz")
         self._readable = False
-        self._run = {field.name: repr(getattr(run, field.name)) for field in fields(run)}
-        self._run |= {"the data's digest": run.load().digest, "the kernels' digest": source_digest()}
+        try:
+            self._identity = identify(run)
+        except UnknowableError as error:
+            raise CheckpointError(f"no checkpoint of this run can be told from that of another: {error}") from error
 
     def save(self, state: Arrays) -> None:
         """Write a state; the one written before becomes the older generation."""
+        about = np.array(json.dumps(self._identity.about()))
         with replacing(self.path) as temporary:
-            np.savez(temporary, run=json.dumps(self._run), **state)  # type: ignore[arg-type]
+            with temporary.open("w+b") as file:
+                write_arrays(file, state | {"identity": about})
             if self._readable:  # a torn file must not take the place of a good one
                 self.path.replace(self.before)
         self._readable = True
@@ -55,19 +60,17 @@ class Checkpoint:
         for path in found:
             try:
                 state = read_arrays(path)
-                saved = dict(json.loads(str(state.pop("run"))))
+                saved = Identity(**json.loads(str(state.pop("identity"))))
             except (ValueError, KeyError, TypeError) as error:
-                warnings.warn(f"the checkpoint {path} is torn ({error}); looking for the one before", stacklevel=2)
+                warnings.warn(f"the checkpoint {path} can't be used: {error}; looking for the one before", stacklevel=3)
                 continue
-            self._require_same(path, saved)
+            differences = saved.differences(self._identity)
+            if differences:
+                raise CheckpointError(
+                    f"{path} is of another run: {'; '.join(differences)}. Name another file, or delete this one"
+                )
             self._readable = path == self.path
             return state
         if found:
             raise CheckpointError(f"no generation of {self.path} can be read; delete it to start from the beginning")
         return None
-
-    def _require_same(self, path: Path, saved: dict[str, str]) -> None:
-        names = [name for name in {**self._run, **saved} if self._run.get(name) != saved.get(name)]
-        if names:
-            listed = "; ".join(f"{name} was {saved.get(name)}, now {self._run.get(name)}" for name in names)
-            raise CheckpointError(f"{path} is of another run: {listed}. Name another file, or delete this one")

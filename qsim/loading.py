@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib import import_module
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
+from sysconfig import get_paths
 from types import ModuleType
 from typing import Any
 
@@ -13,6 +15,10 @@ from qsim.options import nearest
 
 FILE_MODULE = "qsim_file_"
 """How the names of modules begin that are files named by their path."""
+INSTALLED = tuple(
+    {str(Path(path).resolve()) + os.sep for path in get_paths().values()} | {str(Path(__file__).parent) + os.sep}
+)
+"""Where modules of Python, of installed packages and of qsim itself lie: they are found everywhere."""
 
 
 class NotFoundError(ValueError):

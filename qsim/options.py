@@ -88,7 +88,7 @@ def whole(name: str, value: Any, least: int, most: int | None = None) -> int:
     found = plain(value)
     if isinstance(found, bool) or not _is_a(Integral, found) or found < least or (most is not None and found > most):
         limit = f"of at least {least}" if most is None else f"from {least} to {most}"
-        raise ValueError(f"{name} must be a whole number {limit}, found {_shown(value)}")
+        raise ValueError(f"{name} must be a whole number {limit}, found {shown(value)}")
     return int(found)
 
 
@@ -110,7 +110,7 @@ def number(name: str, value: Any, *, above: float | None = None, least: float | 
         or (above is not None and real <= above)
         or (least is not None and real < least)
     ):
-        raise ValueError(f"{name} must be {wanted}, found {_shown(value)}")
+        raise ValueError(f"{name} must be {wanted}, found {shown(value)}")
     return real
 
 
@@ -118,7 +118,7 @@ def flag(name: str, value: Any) -> bool:
     """Return a truth value as a bool; refuse any other value, 0 and 1 among them."""
     found = plain(value)
     if not isinstance(found, bool):
-        raise ValueError(f"{name} must be True or False, found {_shown(value)}")
+        raise ValueError(f"{name} must be True or False, found {shown(value)}")
     return found
 
 
@@ -237,7 +237,7 @@ def _taken(name: str, value: Any, kinds: tuple[Any, ...]) -> Any:
     for_others = object in kinds and not (is_number and {int, float} & set(kinds))
     if for_others or (many is None and {bool, int, float}.isdisjoint(kinds)):
         return value  # what the class's own check is for
-    raise ValueError(f"{name} must be {_listed(kinds)}, found {_shown(value)}")
+    raise ValueError(f"{name} must be {_listed(kinds)}, found {shown(value)}")
 
 
 def _listed(kinds: tuple[Any, ...]) -> str:
@@ -250,10 +250,10 @@ def _listed(kinds: tuple[Any, ...]) -> str:
     return " or ".join(words)
 
 
-def _shown(value: Any) -> str:
-    """Return the repr of a value, cut if it is long."""
+def shown(value: Any, most: int = 200) -> str:
+    """Return the repr of a value, cut if it is longer than `most`."""
     try:
         text = repr(value)
     except ValueError:  # an int of thousands of digits
         return f"a whole number of {value.bit_length():,} bits"
-    return text if len(text) <= 200 else f"{text[:200]}..."
+    return text if len(text) <= most else f"{text[:most]}..."

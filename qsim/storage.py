@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from hashlib import sha256
 from pathlib import Path
 from tempfile import gettempdir
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 from uuid import uuid4
+from zipfile import ZipFile
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+_SEAL = 64  # hexadecimal digits of a SHA-256
+_BLOCK = 1 << 20
 
 
 def user_cache() -> Path:
@@ -60,29 +65,48 @@ def locked(path: Path) -> Iterator[None]:
         yield
 
 
-def read_arrays(path: str | Path) -> dict[str, NDArray[Any]]:
-    """Read all arrays of an .npz file. Raises FileNotFoundError, and ValueError for a file that is torn or another."""
-    import zlib
-    from tokenize import TokenError
-    from zipfile import BadZipFile
+def write_arrays(file: IO[bytes], arrays: Mapping[str, NDArray[Any]], compressed: bool = False) -> None:
+    """Write arrays to an open file, empty and readable too, as an .npz that `read_arrays` can tell to be whole.
 
+    Its last bytes, a comment in terms of zip files, are the SHA-256 of all those before them.
+    """
+    import numpy as np
+
+    objects = [name for name, array in arrays.items() if array.dtype.hasobject]
+    if objects:
+        raise TypeError(f"only arrays of numbers and texts can be stored, but {', '.join(objects)} hold Python objects")
+    (np.savez_compressed if compressed else np.savez)(file, **arrays)  # type: ignore[arg-type]
+    with ZipFile(file, "a") as archive:
+        archive.comment = b"0" * _SEAL
+    size = file.seek(-_SEAL, os.SEEK_END)
+    seal = _digest(file, size)
+    file.seek(size)
+    file.write(seal)
+
+
+def read_arrays(path: str | Path) -> dict[str, NDArray[Any]]:
+    """Read all arrays of a file that `write_arrays` made.
+
+    Raises FileNotFoundError, and ValueError for any other file, and for one of which a single bit is not as written.
+    """
     import numpy as np
 
     with Path(path).open("rb") as file:  # np.load would leave a torn file open
-        try:
-            with np.load(file, allow_pickle=False) as stored:
-                return {name: stored[name] for name in stored}
-        except (
-            ValueError,
-            EOFError,
-            KeyError,
-            AttributeError,
-            RuntimeError,
-            BadZipFile,
-            zlib.error,
-            TokenError,
-        ) as error:
-            raise ValueError(f"{path} is torn, or no .npz file ({type(error).__name__})") from error
+        size = file.seek(0, os.SEEK_END) - _SEAL
+        if size < 0 or _digest(file, size) != file.read(_SEAL):
+            raise ValueError(f"{path} is torn, or was not written by qsim")
+        file.seek(0)
+        with np.load(file, allow_pickle=False) as stored:
+            return {name: stored[name] for name in stored}
+
+
+def _digest(file: IO[bytes], size: int) -> bytes:
+    """Return the SHA-256 of the first bytes of a file, in hexadecimal digits; the file is then behind them."""
+    file.seek(0)
+    digest = sha256()
+    for low in range(0, size, _BLOCK):
+        digest.update(file.read(min(_BLOCK, size - low)))
+    return digest.hexdigest().encode()
 
 
 @contextmanager

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-import platform
 from collections.abc import Callable
-from functools import cache, cached_property
-from importlib.metadata import version
+from functools import cached_property
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-import qsim
 from qsim.batch import Arrays, inner
 from qsim.datasets import Dataset
+from qsim.identity import environment
 from qsim.network import PARTS, Clock
 
 if TYPE_CHECKING:
@@ -131,7 +129,7 @@ class Trace:
 
     def save(self, path: str | Path) -> Path:
         """Write the trace as .npz: the columns and weights as arrays, the provenance as JSON text. Returns the path."""
-        from qsim.storage import replacing
+        from qsim.storage import replacing, write_arrays
 
         path = Path(path)
         if path.suffix != ".npz":
@@ -139,9 +137,8 @@ class Trace:
         arrays: dict[str, Any] = {f"frame/{name}": column for name, column in self.columns.items()}
         arrays |= {f"schedule/{name}": column for name, column in self.schedule.items()}
         arrays |= {"weights": self.weights, "provenance": np.array(json.dumps(self.provenance))}
-        arrays["members"] = np.array([*arrays, "members"])  # a zip file whose directory is harmed can lose some
         whole = BytesIO()  # on a full disk one plain write fails in one plain way, and a zip file does not
-        np.savez_compressed(whole, **arrays)
+        write_arrays(whole, arrays, compressed=True)
         with replacing(path) as temporary:
             temporary.write_bytes(whole.getbuffer())
         return path
@@ -152,31 +149,13 @@ class Trace:
         from qsim.storage import read_arrays
 
         stored = read_arrays(path)
-        if "members" not in stored or set(stored["members"].tolist()) != set(stored):
-            raise ValueError(f"{path} is torn, or no trace saved by qsim: it holds {', '.join(stored) or 'nothing'}")
+        if not {"weights", "provenance"} <= set(stored):
+            raise ValueError(f"{path} is no trace saved by qsim: it holds {', '.join(stored) or 'nothing'}")
         columns, schedule = (
             {name.removeprefix(part): array for name, array in stored.items() if name.startswith(part)}
             for part in ("frame/", "schedule/")
         )
         return cls(columns, stored["weights"], json.loads(str(stored["provenance"])), schedule)
-
-
-@cache
-def environment() -> dict[str, Any]:
-    """Return what numbers depend on beside the call: versions, the kernels' digest, the kind of machine."""
-    from qsim.kernels._jit import source_digest
-
-    return {
-        "qsim": qsim.__version__,
-        "kernels": source_digest(),
-        "versions": _versions(),
-        "machine": f"{platform.system()} {platform.machine()}",
-    }
-
-
-def _versions() -> dict[str, str]:
-    packages = ("numpy", "numba", "scipy", "pandas", "matplotlib")
-    return {"python": platform.python_version()} | {name: version(name) for name in packages}
 
 
 Solution = Callable[[], NDArray[np.float64]]

@@ -28,6 +28,7 @@ ROOMS = [  # each room may import those above it, and itself
     {"batch", "steps", "clients", "shrinkage"},
     {"weights", "network"},
     {"datasets"},
+    {"identity"},
     {"objectives", "compressors", "codecs", "starts", "until"},
     {"channel", "references", "problem"},
     {"methods", "downlinks"},

@@ -16,9 +16,10 @@ import pytest
 from test_store import local, same
 
 import qsim
+from qsim import identity
 from qsim.datasets import DataError, Dataset, Source
 from qsim.engines import Serial
-from qsim.study import Cell, Settings, Study, catalog, identity, runner
+from qsim.study import Cell, Settings, Study, catalog, runner
 from qsim.study.computing import Done, compute, seconds
 from qsim.study.pool import ProcessEndedError
 from qsim.study.progress import Log, Progress

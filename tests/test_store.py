@@ -18,9 +18,9 @@ import numpy as np
 import pytest
 
 import qsim
+from qsim import identity
+from qsim.identity import UnknowableError, identify, rooms_digest
 from qsim.loading import load_file
-from qsim.study import identity
-from qsim.study.identity import UnknowableError, identify, rooms_digest
 from qsim.study.store import Store, StoreError
 
 RUN = qsim.Run(
@@ -103,7 +103,7 @@ def test_a_key_depends_on_every_parameter(change: dict[str, object]) -> None:
 
 
 def test_a_key_is_the_same_in_another_process() -> None:
-    program = f"import qsim; from qsim.study.identity import identify;print(identify(eval({repr(RUN)!r})).key)"
+    program = f"import qsim; from qsim.identity import identify;print(identify(eval({repr(RUN)!r})).key)"
     environment = os.environ | {"PYTHONPATH": str(Path(qsim.__file__).parents[1]), "PYTHONHASHSEED": "7"}
     done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.split() == [identify(RUN).key]

@@ -12,8 +12,8 @@ import pandas as pd
 import pytest
 
 import qsim
+from qsim.identity import identify
 from qsim.study import Results, Settings, Store, Study, catalog
-from qsim.study.identity import identify
 
 A, B = 1e-4, 8 / 1e8  # of the study's links: seconds, and seconds a byte
 

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.reduction import DupFd
 from pathlib import Path
-from sysconfig import get_paths
 from tempfile import TemporaryFile
 from typing import Any
+
+from qsim.loading import INSTALLED
 
 _RAM_DISK = Path("/dev/shm")
 _ALIGNMENT = 64
@@ -178,9 +179,3 @@ def _is_hidden(name: str, module: Any) -> bool:
         if spec is not None:
             return spec.origin is None or os.path.realpath(spec.origin) != os.path.realpath(file)
     return True
-
-
-INSTALLED = tuple(
-    {str(Path(path).resolve()) + os.sep for path in get_paths().values()} | {str(Path(__file__).parents[1]) + os.sep}
-)
-"""Where modules of Python, of installed packages and of qsim itself lie: they are found everywhere."""

@@ -12,8 +12,8 @@ from time import perf_counter
 from typing import Any
 
 from qsim.engines import Engine, Serial
+from qsim.identity import Identity, identify
 from qsim.simulation import Run, simulate
-from qsim.study.identity import Identity, identify
 from qsim.study.store import Store
 from qsim.trace import Trace
 

@@ -9,14 +9,13 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from qsim.identity import environment, identify
 from qsim.options import one_of
 from qsim.simulation import Run
 from qsim.storage import replacing
-from qsim.study.identity import identify
 from qsim.study.results import Results
 from qsim.study.study import Cell, Study
 from qsim.study.tuning import Tuned
-from qsim.trace import environment
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 
+from qsim.identity import Identity, environment, identify
 from qsim.simulation import Run
 from qsim.storage import can_write, user_cache
-from qsim.study.identity import Identity, identify
-from qsim.trace import Trace, environment
+from qsim.trace import Trace
 
 _ABANDONED = 3600.0  # seconds after which a temporary file is what a killed process has left
 
@@ -37,7 +37,7 @@ class Removed:
 
 
 class Store:
-    """Traces in files `FOLDER/ab/abcd....npz`, named by the key of their run (see `qsim.study.identity.Identity`).
+    """Traces in files `FOLDER/ab/abcd....npz`, named by the key of their run (see `qsim.identity.Identity`).
 
     folder: by default `cells` in the user's cache folder (`QSIM_CACHE_DIR` moves that).
 

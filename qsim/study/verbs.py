@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 from qsim.compressors import Compressor
 from qsim.datasets import DataError
+from qsim.identity import UnknowableError
 from qsim.loading import NotFoundError, evaluate
 from qsim.network import Network
 from qsim.options import nearest
@@ -23,7 +24,6 @@ from qsim.storage import can_write
 from qsim.study import against, catalog, export, output, progress
 from qsim.study.carried import shown_cells, with_compressors
 from qsim.study.catalog import RequestError
-from qsim.study.identity import UnknowableError
 from qsim.study.progress import Log
 from qsim.study.runner import CellsFailedError, Runner, run_study
 from qsim.study.store import Store, StoreError, free

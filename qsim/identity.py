@@ -1,4 +1,7 @@
-"""What a run is known by: a digest of everything that its numbers depend on."""
+"""What a run is known by: a digest of everything that its numbers depend on.
+
+Whatever is taken up again is found by it: checkpoints, cells of studies, optima.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +10,12 @@ import json
 import os
 import platform
 import sys
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, is_dataclass
 from enum import Enum
 from functools import cache, cached_property, lru_cache, partial
 from hashlib import sha256
+from importlib.metadata import version
 from pathlib import Path
 from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import Any
@@ -20,14 +24,14 @@ import numpy as np
 
 import qsim
 from qsim.datasets import Dataset, Source
-from qsim.engines.shared import INSTALLED
-from qsim.simulation import Run
-from qsim.trace import environment
+from qsim.loading import INSTALLED
+from qsim.options import shown
 
-_FORMAT = 1  # of the text below: another number makes all cells new
+_FORMAT = 2  # of the text below: another number makes all cells new
 _PACKAGE = Path(qsim.__file__).parent
 _NO_PART = ("study", "studies", "testing", "verify.py", "references.py")
 """What no run's numbers depend on."""
+_LONGEST = 5000  # characters of a parameter that are kept to name differences
 _VERSIONED = frozenset({"qsim", "numpy", "numba", "scipy", *sys.stdlib_module_names})
 """Packages whose classes are told by their names: the digest of the rooms and the versions tell the rest."""
 
@@ -46,12 +50,14 @@ class Identity:
 
     key: 64 hexadecimal digits, the digest of the run's content (every parameter of every object in it, and the data),
         of qsim's sources and versions (`rooms`, `place`) and of a user's own files (`modules`: path and digest).
+    parts: each parameter of the run: how it prints, and the digest of its content.
     """
 
     key: str
     rooms: str
     place: Mapping[str, str]
     modules: Mapping[str, str]
+    parts: Mapping[str, Sequence[str]]
 
     @property
     def stale(self) -> bool:
@@ -73,11 +79,30 @@ class Identity:
 
     def about(self) -> dict[str, Any]:
         """Return it as plain values."""
-        return {"key": self.key, "rooms": self.rooms, "place": dict(self.place), "modules": dict(self.modules)}
+        return asdict(self)
+
+    def differences(self, other: Identity) -> list[str]:
+        """Return how another identity is not this one, in words; nothing for the same key."""
+        if self.key == other.key:
+            return []
+        none = ("nothing", "")
+        found = [
+            _difference(name, self.parts.get(name, none), other.parts.get(name, none))
+            for name in {**self.parts, **other.parts}
+            if self.parts.get(name, none)[1] != other.parts.get(name, none)[1]
+        ]
+        mine, others = _sources(self.modules), _sources(other.modules)
+        found += [f"the source {name} was edited" for name in sorted({name for name, _ in set(mine) ^ set(others)})]
+        found += [
+            f"{name} was {self.place.get(name)}, now {other.place.get(name)}"
+            for name in {**self.place, **other.place}
+            if self.place.get(name) != other.place.get(name)
+        ]
+        return found + ["the sources of qsim are others"] * (self.rooms != other.rooms or not found)
 
 
-def identify(run: Run) -> Identity:
-    """Return what a run is known by. Two runs with equal keys have the same trace, bit for bit.
+def identify(run: Any) -> Identity:
+    """Return what a run (or any object) is known by. Two runs with equal keys have the same trace, bit for bit.
 
     Raises UnknowableError for a run with an object that has no content to tell (an open file, a generator), or with a
     class whose source is in no file or depends on a function call.
@@ -91,9 +116,50 @@ def identify(run: Run) -> Identity:
     reader = _Reader()
     text = reader.text(run)
     modules = {str(path): digest for path, digest in sorted(reader.files.items())}
-    sources = sorted((Path(path).name, digest) for path, digest in modules.items())
-    whole = json.dumps([_FORMAT, text, rooms_digest(), place(), sources], sort_keys=True)
-    return Identity(sha256(whole.encode()).hexdigest(), rooms_digest(), place(), modules)
+    whole = json.dumps([_FORMAT, text, rooms_digest(), place(), _sources(modules)], sort_keys=True)
+    held = {field.name: getattr(run, field.name) for field in fields(run)} if is_dataclass(run) else {}
+    parts = {
+        name: (_printed(value), sha256(reader.text(value).encode()).hexdigest()[:16]) for name, value in held.items()
+    }
+    return Identity(sha256(whole.encode()).hexdigest(), rooms_digest(), place(), modules, parts)
+
+
+def _sources(modules: Mapping[str, str]) -> list[tuple[str, str]]:
+    """Return names and digests of files, wherever they lie."""
+    return sorted((Path(path).name, digest) for path, digest in modules.items())
+
+
+def _printed(value: Any) -> str:
+    """Return how a parameter prints, cut if that is long; of data the digest too."""
+    data = value.load() if isinstance(value, Source) else value
+    return shown(value, _LONGEST) + (f" with the content {data.digest}" if isinstance(data, Dataset) else "")
+
+
+def _difference(name: str, was: Sequence[str], now: Sequence[str]) -> str:
+    if was[0] == now[0]:
+        return f"{name} holds something else, though it prints as {shown(now[0])[1:-1]}"
+    first = next((at for at, (a, b) in enumerate(zip(was[0], now[0], strict=False)) if a != b), 0)
+    return f"{name} was {_around(was[0], first)}, now {_around(now[0], first)}"
+
+
+def _around(text: str, place: int) -> str:
+    """Return a text, or of a long one what is around a place."""
+    low, high = max(0, place - 100), place + 100
+    return text if len(text) <= 300 else "..." * (low > 0) + text[low:high] + "..." * (high < len(text))
+
+
+@cache
+def environment() -> dict[str, Any]:
+    """Return what numbers depend on beside the call: versions, the kernels' digest, the kind of machine."""
+    from qsim.kernels._jit import source_digest
+
+    packages = ("numpy", "numba", "scipy", "pandas", "matplotlib")
+    return {
+        "qsim": qsim.__version__,
+        "kernels": source_digest(),
+        "versions": {"python": platform.python_version()} | {name: version(name) for name in packages},
+        "machine": f"{platform.system()} {platform.machine()}",
+    }
 
 
 @cache
@@ -116,6 +182,7 @@ def place() -> Mapping[str, str]:
     from llvmlite import binding
 
     versions = {name: environment()["versions"][name] for name in ("python", "numpy", "numba", "scipy")}
+    versions["qsim"] = environment()["qsim"]
     features = binding.get_host_cpu_features().flatten()
     chosen = {name: os.environ[name] for name in ("NUMBA_CPU_NAME", "NUMBA_CPU_FEATURES") if name in os.environ}
     return (
