@@ -314,7 +314,7 @@ def test_another_version_or_machine_is_told(tmp_path, monkeypatch, name: str, to
 
 
 def test_whichever_byte_is_harmed_the_older_generation_is_taken(tmp_path) -> None:
-    """Members, their headers, the directory, the seal: a flipped bit is seen anywhere, and so is what is cut or added."""
+    """Members, their headers, the directory, the seal: a flipped bit is seen anywhere, and so is what is cut off."""
     path, before = tmp_path / "run.npz", tmp_path / "run.before.npz"
     stopped(SMALL, path)
     whole, older = path.read_bytes(), before.read_bytes()

@@ -206,5 +206,5 @@ def test_no_optimum_on_separable_data_without_l2(tmp_path, monkeypatch) -> None:
 
 @pytest.mark.parametrize("bad", [-1e-9, np.nan, np.inf, "0.1", None])
 def test_bad_l2_is_refused(bad: object) -> None:
-    with pytest.raises(ValueError, match="l2 must be a finite number of at least 0"):
+    with pytest.raises(ValueError, match="l2 must be a (finite )?number"):
         LogisticRegression(bad)

@@ -226,7 +226,7 @@ def test_norm_above_float32_is_refused() -> None:
 
 @pytest.mark.parametrize("bad", [0, -1, 1.5, True, "4", 2**23 + 1, None])
 def test_bad_levels_are_refused(bad: object) -> None:
-    with pytest.raises(ValueError, match="levels must be a whole number from 1 to 8388608"):
+    with pytest.raises(ValueError, match="levels must be a whole number( from 1 to 8388608)?, found"):
         qsim.QSGD(bad)
 
 
