@@ -46,14 +46,23 @@ LABELS = {
 """What can be an axis, and how it is called on one."""
 
 
+def unknown(quantity: str) -> str:
+    """Say why a quantity is not known at any round."""
+    why = {
+        "suboptimality": ": it needs the minimum, so leave optimum=True",
+        "test_error": ": it needs test data, test=",
+    }
+    return f"the {LABELS.get(quantity, quantity)} was never evaluated{why.get(quantity, '')}"
+
+
 class Trace:
     """What a run did.
 
     frame: one row a round, from round 0 (the start). `nonzeros`, `bits_up`, `bits_down` count this round, exactly;
         `cumulative_...` all rounds so far; so do `passes` over the data: rows that met weights, for a gradient or a
         loss (twice for a product with a Hessian), over all rows. `loss` (the objective with its regulariser),
-        `suboptimality`, `gradient_norm` (l2), `train_error` and `test_error` (the share of rows predicted wrongly; of
-        targets, the mean square) are NaN where the run was not evaluated.
+        `suboptimality`, `gradient_norm` (l2), `train_error` and `test_error` (the share of rows predicted wrongly, a
+        tie counted as half; of targets, the mean square) are NaN where the run was not evaluated.
         A run with a network has the virtual `seconds` of this round, `cumulative_seconds`, the parts of the round's
         time (`seconds_compute` and so on, `qsim.network.PARTS`), and how many messages were `dropped`.
     weights: the final weights, float64.
@@ -104,13 +113,18 @@ class Trace:
         return self.columns[name]
 
     def plot(self, x: str = "round", y: str = "loss", ax: Axes | None = None, **style: Any) -> Axes:
-        """Draw y against x (see `axis`) at the evaluated rounds; style goes to matplotlib's `plot`."""
+        """Draw y against x (see `axis`) at the evaluated rounds; style goes to matplotlib's `plot`.
+
+        Raises ValueError for a quantity that no round has, such as the suboptimality with optimum=False.
+        """
         if ax is None:
             import matplotlib.pyplot as plt
 
             ax = plt.figure(figsize=(3.5, 2.6), layout="constrained").add_subplot()
         across, up = self.axis(x), self.axis(y)
         known = np.isfinite(across.astype(float)) & np.isfinite(up.astype(float))
+        if not known.any():
+            raise ValueError(f"{unknown(y if np.isnan(up.astype(float)).all() else x)}, so there is nothing to plot")
         ax.plot(across[known], up[known], **style)
         ax.set_xlabel(LABELS.get(x, x))
         ax.set_ylabel(LABELS.get(y, y))

@@ -107,7 +107,7 @@ def setting(settings: Settings) -> str:
         " o(1) term (Alistarh et al. 2017, Theorem 3.2); the course's is sqrt(n) (log2 n + log2 2e) + 32 at s = 1,"
         " drawn with s^2 + sqrt n in place of sqrt n for larger s, where it does not hold. Elias gamma and delta are"
         " in the CSV only; the thin line in (f) is the paper's 2.8. Drawn are means over draws or workers; the noise is"
-        " their spread: codes are compared on the same messages, by t-tests of the logarithms with Holm's rule at 5%."
+        " their spread: codes are compared on the same messages, by joint 95% intervals of the ratios (Bonferroni)."
     )
 
 

@@ -134,8 +134,8 @@ def setting(settings: Settings) -> str:
         f"Mini-batch SGD with {BATCH} rows a worker and round, QSGD with s = 4 in the varint code, the sparse sum sent"
         f" back, on {data}, shuffled over W workers, constant step 0.5. The median of {settings.rounds} rounds without"
         f" the first, geometric means over {settings.seeds} seeds, on the machine that the provenance names. Bands and"
-        f" intervals: {settings.bands.words} over seeds of the logarithms, those of a list jointly (Bonferroni);"
-        " t-tests with Holm's rule at 5%. These are times: they differ from run to run and between machines."
+        f" intervals: {settings.bands.words} over seeds of the logarithms, those of a list jointly (Bonferroni)."
+        " These are times: they differ from run to run and between machines."
     )
 
 

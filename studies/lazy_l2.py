@@ -87,8 +87,8 @@ def setting(settings: Settings) -> str:
         f" sum up, all O(d). With {DENSE!r} a round has fewer steps where d is large (at least 1,000 at d = 10^6). The"
         f" median of {settings.rounds} rounds without the first, geometric means over {settings.seeds} seeds, on the"
         " machine that the provenance names. Bands and intervals:"
-        f" {settings.bands.words} over seeds of the logarithms, those of a list jointly (Bonferroni); t-tests with"
-        " Holm's rule at 5%. These are times: they differ from run to run and between machines."
+        f" {settings.bands.words} over seeds of the logarithms, those of a list jointly (Bonferroni)."
+        " These are times: they differ from run to run and between machines."
     )
 
 

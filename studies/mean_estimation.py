@@ -113,7 +113,7 @@ def setting(settings: Settings) -> str:
         " of its own; the server averages what it decodes. Error: W ||mean of decoded - mean||^2 over the mean of"
         " ||v||^2, W the number of clients: omega for independent, unbiased clients whose error attains omega"
         f" ||v||^2. Averages of {DRAWS} draws of keys; the noise is the spread over draws of keys and vectors: methods"
-        " are compared on the same ones, by t-tests of the logarithms with Holm's rule at 5%."
+        " are compared on the same ones, by joint 95% intervals of the ratios (Bonferroni)."
         " Bits: whole packets, without the stream header."
         " Limits, for"
         " independent Gaussian coordinates and long vectors: 2^(-2R) is the least error of one client at R bits"

@@ -20,6 +20,7 @@ from qsim.study import (
     Results,
     Settings,
     Study,
+    compare,
     draw,
     draw_band,
     each_seed,
@@ -29,7 +30,7 @@ from qsim.study import (
     reach_table,
     sheet,
 )
-from qsim.study.statistics import band, compare
+from qsim.study.statistics import band
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -69,8 +69,9 @@ def test_value_and_gradient_are_the_oracles(problem: tuple[Dataset, int], l2: fl
     assert found == pytest.approx(value, rel=1e-12, abs=1e-13 * size)
     np.testing.assert_allclose(slope, gradient, rtol=1e-10, atol=1e-13 * size)
     margins = data.to_scipy().toarray().astype(np.float64) @ w.reshape(-1, classes)
-    wrong = [sorted(z)[-1] > z[y] or sorted(z)[-2] == z[y] for z, y in zip(margins.tolist(), data.labels, strict=True)]
+    wrong = [1 - (z[y] == max(z)) / z.count(max(z)) for z, y in zip(margins.tolist(), data.labels, strict=True)]
     assert objective.error(w, data) == np.mean(wrong)
+    assert objective.error(0 * w, data) == pytest.approx(1 - 1 / classes)  # all tie: one is drawn
     assert len(chances[0]) == classes
 
 

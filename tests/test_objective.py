@@ -151,10 +151,13 @@ def test_smoothness_of_zeros_is_l2() -> None:
     assert LogisticRegression(0.25).smoothness(data) == 0.25
 
 
-def test_error_rate_counts_zero_margins_as_wrong() -> None:
+def test_error_rate_counts_zero_margins_as_half() -> None:
+    """As of a tossed coin, and as ties count in the area under the ROC curve: at w = 0 the error is 1/2."""
     data = qsim.Dataset.from_scipy(np.array([[1.0], [1.0], [-1.0]]), np.array([1, -1, -1]))
     assert LogisticRegression(0.0).error(np.array([2.0]), data) == pytest.approx(1 / 3)
-    assert LogisticRegression(0.0).error(np.array([0.0]), data) == 1.0
+    assert LogisticRegression(0.0).error(np.array([0.0]), data) == 0.5
+    mixed = qsim.Dataset.from_scipy(np.array([[1.0], [0.0], [0.0], [1.0]]), np.array([1, -1, 1, -1]), empty="keep")
+    assert LogisticRegression(0.0).error(np.array([1.0]), mixed) == (0 + 0.5 + 0.5 + 1) / 4
 
 
 def test_intercept_is_a_column_of_ones() -> None:

@@ -50,7 +50,7 @@ def test_every_column_is_what_its_name_says() -> None:
         assert row["gradient_norm"] == pytest.approx(sum(g * g for g in gradient) ** 0.5, rel=1e-12)
         for name, data in (("train_error", DATA), ("test_error", TEST)):
             x, y = parts(data)
-            assert row[name] == np.mean((x @ w) * y <= 0)
+            assert row[name] == np.mean((1 - np.sign(x @ w) * y) / 2)
     for name in ("loss", "suboptimality", "gradient_norm", "train_error", "test_error"):
         assert frame[name].nunique() > 2  # no column is constant, and none is another
     assert not frame["train_error"].equals(frame["test_error"])

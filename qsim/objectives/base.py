@@ -83,7 +83,10 @@ class Objective(ABC):
 
     @abstractmethod
     def error(self, w: NDArray[np.float64], data: Dataset) -> float:
-        """Return what is called the error on data: the share of rows predicted wrongly; of targets, the mean square."""
+        """Return what is called the error on data: the share of rows predicted wrongly; of targets, the mean square.
+
+        The shipped objectives count a row whose class is tied with others as a chance draw among them would: half.
+        """
 
     def smoothness(self, data: Dataset) -> float:
         """Return L, with ||grad F(u) - grad F(w)|| <= L ||u - w||. Raises ValueError if none is stated."""

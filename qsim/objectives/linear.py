@@ -239,15 +239,16 @@ class LinearModel(MarginModel):
         return along * curvature
 
     def error(self, w: NDArray[np.float64], data: Dataset) -> float:
-        """Return the share of rows with y <x, w> <= 0: a margin of zero predicts nothing, and counts as wrong.
+        """Return the share of rows with y <x, w> < 0; a margin of zero, a tie of both signs, counts as half.
 
+        So at w = 0, where nothing is learned yet, it is 1/2, as of a coin that is tossed where the model is undecided.
         Of targets, the mean of (<x, w> - y)^2.
         """
         data = self.design(data)
         margin = margins_of(data, w)
         if data.kind == "targets":
             return float(np.mean((margin - data.labels) ** 2))
-        return float(np.mean(margin * data.labels <= 0))
+        return float(np.mean((1 - np.sign(margin * data.labels)) / 2))
 
 
 def margins_of(data: Dataset, w: Any, width: int = 1) -> NDArray[np.float64]:

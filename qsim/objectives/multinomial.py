@@ -82,12 +82,15 @@ class MultinomialLogistic(MarginModel):
         return 0.5
 
     def error(self, w: NDArray[np.float64], data: Dataset) -> float:
-        """Return the share of rows whose class has not the largest margin alone: a tie predicts nothing."""
+        """Return the share of rows whose class has not the largest margin.
+
+        Of m classes that share the largest, one is predicted by chance: the row counts as 1 - 1/m if its class is among
+        them. So at w = 0 the error is 1 - 1/classes, 1/2 for two classes.
+        """
         data = self.design(data)
-        margin, rows = margins_of(data, w, self.width), np.arange(data.rows)
-        own = margin[rows, data.labels]
-        margin[rows, data.labels] = -np.inf
-        return float(np.mean(margin.max(axis=1) >= own))
+        margin = margins_of(data, w, self.width)
+        largest = margin == margin.max(axis=1, keepdims=True)
+        return float(np.mean(1 - largest[np.arange(data.rows), data.labels] / largest.sum(axis=1)))
 
     def _solve(self, data: Dataset) -> Optimum:
         if self.l2 == 0:

@@ -1,5 +1,6 @@
 """Studies: many runs, questions asked of the numbers, and a figure. `python -m qsim.study` is the command line."""
 
+from qsim.study.comparisons import Comparison, compare
 from qsim.study.figures import (
     COLUMN_WIDTH,
     PROMISED,
@@ -24,11 +25,8 @@ from qsim.study.statistics import (
     Band,
     Bands,
     Bootstrap,
-    Comparison,
     Reach,
     StudentT,
-    compare,
-    holm,
     reach,
     resample,
 )
@@ -71,7 +69,6 @@ __all__ = [
     "draw_comparisons",
     "draw_promise",
     "each_seed",
-    "holm",
     "leads",
     "legend_below",
     "legend_beside",

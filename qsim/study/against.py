@@ -78,6 +78,8 @@ def _read(path: Path, label: str) -> Saved:
     settings = json.loads(about.read_text(encoding="utf-8")).get("settings") if about.is_file() else None
     if "axis" in table and "round" in table:  # the same runs, put on other axes
         table = table[table["axis"] == "round"]
+    if {"curve", "round", "loss"} <= set(table):  # rounds that were not evaluated have nothing to compare
+        table = table[table["loss"].notna()]
     return Saved(path.stem, label, table, settings)
 
 
@@ -160,7 +162,10 @@ def _verdict(pair: pd.Series[Any], name: str) -> str:
         return "the noise is not known"
     (low, mean, high), (other_low, other, other_high) = found
     half = np.hypot(high - mean, other - other_low) if other > mean else np.hypot(mean - low, other_high - other)
-    return "beyond the noise" if abs(other - mean) > half else "within the noise"
+    if half == 0:
+        return "without noise"
+    least = f"{np.exp(half):.3g} times" if name in LOGARITHMIC else f"{half:.3g}"
+    return "beyond the noise" if abs(other - mean) > half else f"no difference found, more than {least} counts as one"
 
 
 def _curves(first: Saved, second: Saved) -> Figure:

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from qsim.study.comparisons import Comparison
 from qsim.study.results import Results
-from qsim.study.statistics import LOGARITHMIC, Band, Comparison
-from qsim.trace import LABELS
+from qsim.study.statistics import LOGARITHMIC, Band
+from qsim.trace import LABELS, unknown
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -169,7 +170,10 @@ def look(place: int) -> dict[str, Any]:
 
 
 def draw(results: Results, panel: Panel, ax: Axes, labels: Sequence[str]) -> None:
-    """Draw a panel on axes; labels: all that the legend has, so that a label looks the same in every panel."""
+    """Draw a panel on axes; labels: all that the legend has, so that a label looks the same in every panel.
+
+    Raises ValueError if no curve has the quantity, such as the suboptimality of runs with optimum=False.
+    """
     from matplotlib.ticker import LogLocator, MaxNLocator
 
     if results.settings.network is not None and panel.x in _BITS:
@@ -177,15 +181,19 @@ def draw(results: Results, panel: Panel, ax: Axes, labels: Sequence[str]) -> Non
     ratio = panel.y in LOGARITHMIC
     if panel.minus is not None:
         ax.axhline(1 if ratio else 0, color="black", linewidth=0.8)
+    known = []
     for curve in _curves(results, panel):
         place = labels.index(panel.label(curve))
         if curve == panel.minus:
             ax.plot([], [], label=panel.label(curve), **look(place))  # for the legend
             continue
         found = results.band(curve, panel.y, panel.minus, axis=panel.x, log=panel.x_scale == "log")
+        known.append(not np.isnan(found.mean).all())
         shown = found.mean > (0 if panel.y_scale == "log" else -np.inf)  # NaN is not shown either
         across = Band(found.at[shown] / panel.per, found.mean[shown], found.low[shown], found.high[shown])
         draw_band(ax, across, place, panel.label(curve), log=panel.x_scale == "log")
+    if known and not any(known):
+        raise ValueError(f"{unknown(panel.y)}, so there is nothing to draw")
     log_axes(ax, *(name for name in "xy" if getattr(panel, f"{name}_scale") == "log"))
     if panel.y_scale == "symlog":
         ax.set_yscale("symlog", linthresh=panel.linear_below)

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qsim.problem import Promise
-from qsim.study.statistics import LOGARITHMIC, Band, Comparison, Reach, band, compare, reach, resample
+from qsim.study.comparisons import Comparison, compare
+from qsim.study.statistics import LOGARITHMIC, Band, Reach, band, reach, resample
 from qsim.study.study import Cell, Settings
 from qsim.trace import CUMULATIVE, EVALUATION, Trace
 
@@ -132,7 +133,7 @@ class Results:
     def compare(self, curves: Sequence[str], other: str, quantity: str) -> dict[str, Comparison]:
         """Compare curves with another at the last round, seed by seed: all had the same partition, batches and start.
 
-        The curves are one list: intervals hold together, and p-values are adjusted, over all of them.
+        The curves are one list: their intervals hold together.
         """
         last = {curve: self.samples(curve, quantity)[:, -1] for curve in (*curves, other)}
         return compare(

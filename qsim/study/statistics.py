@@ -1,11 +1,12 @@
-"""Statistics over seeds: intervals of means, paired comparisons, and what it takes to come to a target."""
+"""Statistics over seeds: intervals of means, curves on a common axis, and what it takes to come to a target."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, final
+from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, Context
+from typing import Literal, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,13 +33,18 @@ class Bands(ABC):
     def interval(self, samples: Array, confidence: float = CONFIDENCE) -> tuple[Array, Array]:
         """Return the low and the high end for each column; samples: (seeds, points), with two seeds or more."""
 
+    def p(self, samples: Array) -> float:
+        """Return the two-sided p-value that the mean is zero, of the test that agrees with the intervals; NaN: none."""
+        return float("nan")
+
 
 @final
 @option
 class StudentT(Bands):
     """Student's t-interval: mean +- t sd / sqrt(seeds), t the quantile with seeds - 1 degrees of freedom.
 
-    Exact for normal samples. With few seeds and a skewed quantity it covers less than it says.
+    Exact for normal samples. With few seeds and a skewed quantity it covers less than it says: of an exponential law
+    88% with 5 seeds, 90% with 10, 92% with 20.
 
     >>> low, high = StudentT().interval(np.array([[1.0], [2.0], [3.0]]))
     >>> round(float(low[0]), 3), round(float(high[0]), 3)
@@ -55,6 +61,12 @@ class StudentT(Bands):
         seeds, mean = len(samples), samples.mean(axis=0)
         half = stdtrit(seeds - 1, (1 + confidence) / 2) * samples.std(axis=0, ddof=1) / np.sqrt(seeds)
         return mean - half, mean + half
+
+    def p(self, samples: Array) -> float:
+        from scipy.special import stdtr
+
+        t = samples.mean() / (samples.std(ddof=1) / np.sqrt(samples.size))
+        return float(2 * stdtr(samples.size - 1, -abs(t)))
 
 
 @final
@@ -118,112 +130,14 @@ def band(at: Array, samples: Array, bands: Bands, *, logarithmic: bool = False) 
     logarithmic: the geometric mean, with the interval of the logarithms; NaN where a sample is not above zero.
     """
     if logarithmic:
-        found = band(at, _logarithms(samples), bands)
+        found = band(at, logarithms(samples), bands)
         return Band(at, np.exp(found.mean), np.exp(found.low), np.exp(found.high))
     mean = samples.mean(axis=0)
     return Band(at, mean, *(bands.interval(samples) if len(samples) > 1 else (mean, mean)))
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """A paired comparison over seeds: the mean difference, or the geometric mean of ratios, with its interval.
-
-    low, high: hold together with 95% confidence for all comparisons of one list (Bonferroni).
-    p: of the paired t-test, adjusted by Holm's rule for the same list; NaN for one seed.
-    """
-
-    mean: float
-    low: float
-    high: float
-    p: float
-    seeds: int
-    ratio: bool = False
-
-    @property
-    def beyond_noise(self) -> bool:
-        """Whether Holm's rule finds a difference: it finds all that the intervals find, and at times more."""
-        return self.p <= 1 - CONFIDENCE
-
-    @property
-    def verdict(self) -> str:
-        """Say what the noise allows to claim."""
-        if self.seeds == 1:
-            return "one seed: the noise is not known"
-        if np.isnan(self.p):
-            return "not defined: a seed's value is not above zero, or not known"
-        p = "p < 0.0001" if self.p < 1e-4 else f"p = {self.p:.2g}"
-        return f"{'beyond' if self.beyond_noise else 'within'} the seed noise, {p}"
-
-    def __str__(self) -> str:
-        """Say it in words."""
-        if self.seeds == 1 or np.isnan(self.p):
-            return f"{self._number(self.mean)} ({self.verdict})"
-        return f"{self._number(self.mean)} ({self._span()}; {self.verdict})"
-
-    def _number(self, value: float) -> str:
-        return f"{value:.3g} times" if self.ratio else f"{value:+.3g}"
-
-    def _span(self) -> str:
-        return f"{self.low:.3g} to {self.high:.3g}" if self.ratio else f"{self.low:+.3g} to {self.high:+.3g}"
-
-
-def compare(
-    samples: Mapping[str, Array], other: Array, bands: Bands | None = None, *, ratio: bool = False
-) -> dict[str, Comparison]:
-    """Compare samples (one a seed) with another's, seed by seed: differences, or ratios by their logarithms.
-
-    Paired t-tests, adjusted by Holm's rule (1979); the intervals are each at 1 - 5%/k for k comparisons (Bonferroni).
-
-    >>> seeds = np.array([1.0, 5.0, 9.0, 2.0])
-    >>> shifted = seeds + np.array([0.1, 0.12, 0.09, 0.11])
-    >>> print(compare({"b": shifted}, seeds)["b"])
-    +0.105 (+0.0845 to +0.126; beyond the seed noise, p = 0.00051)
-    """
-    bands = bands or StudentT()
-    paired = {name: _logarithms(a) - _logarithms(other) if ratio else a - other for name, a in samples.items()}
-    adjusted = dict(zip(paired, holm([_p(values) for values in paired.values()]), strict=True))
-    back: Any = np.exp if ratio else float
-    found = {}
-    for name, values in paired.items():
-        mean = low = high = values.mean()
-        if values.size > 1:
-            ends = bands.interval(values[:, None], 1 - (1 - CONFIDENCE) / len(paired))
-            low, high = ends[0][0], ends[1][0]
-        found[name] = Comparison(
-            float(back(mean)), float(back(low)), float(back(high)), adjusted[name], values.size, ratio
-        )
-    return found
-
-
-def holm(p: Sequence[float]) -> list[float]:
-    """Return p-values adjusted by Holm's rule: the k-th smallest of m times m - k + 1, never falling, at most 1.
-
-    What is at most 5% is found at a joint level of 5%, whatever the dependence (Holm 1979). NaN stays, uncounted.
-
-    >>> holm([0.01, 0.04, 0.03])
-    [0.03, 0.06, 0.06]
-    """
-    known = [place for place in np.argsort(p, kind="stable") if not np.isnan(p[place])]
-    adjusted = [float("nan")] * len(p)
-    least = 0.0
-    for rank, place in enumerate(known):
-        least = adjusted[place] = min(1.0, max(least, (len(known) - rank) * float(p[place])))
-    return adjusted
-
-
-def _p(values: Array) -> float:
-    """Return the two-sided p-value of the t-test that the mean is zero."""
-    from scipy.special import stdtr
-
-    if values.size == 1 or not np.isfinite(values).all():
-        return float("nan")
-    if not np.ptp(values):
-        return float(values[0] == 0)
-    t = values.mean() / (values.std(ddof=1) / np.sqrt(values.size))
-    return float(2 * stdtr(values.size - 1, -abs(t)))
-
-
-def _logarithms(samples: Array) -> Array:
+def logarithms(samples: Array) -> Array:
+    """Return logarithms, NaN for what is not above zero."""
     return np.log(np.where(samples > 0, samples, np.nan))
 
 
@@ -247,20 +161,23 @@ class Reach:
         return int(np.isfinite(self.costs).sum())
 
     def __str__(self) -> str:
-        """Say it in words."""
+        """Say it in words that are true of each seed: of those that missed the target, which ended first and last."""
         seeds, reached = self.costs.size, self.reached
         if reached < seeds:
-            limit = f"within {_count(self.spent[~np.isfinite(self.costs)].max())}"
+            ends = self.spent[~np.isfinite(self.costs)]
+            limit = f"within {_count(ends.min(), ROUND_FLOOR)}"
+            if _count(ends.min()) != _count(ends.max()):
+                limit += f" (runs ended there to {_count(ends.max())})"
             if not reached:
                 return f"not reached {limit}"
             some = self.costs[np.isfinite(self.costs)]
             span = _count(some.min()) + (f" to {_count(some.max())}" if reached > 1 else "")
-            return f"{reached} of {seeds} seeds ({span}), the others not {limit}"
+            return f"{reached} of {seeds} seeds ({span}), the other{'s' if seeds - reached > 1 else ''} not {limit}"
         if not self.costs.any():
             return "met at the start"
         if not self.costs.all():
             there = np.count_nonzero(self.costs == 0)
-            return f"{there} of {seeds} seeds at the start, the others within {_count(self.costs.max())}"
+            return f"{there} of {seeds} seeds at the start, the others within {_count(self.costs.max(), ROUND_CEILING)}"
         if seeds == 1:
             return f"{_count(self.mean)} (one seed)"
         if not np.ptp(self.costs):
@@ -275,25 +192,29 @@ def reach(across: Sequence[Array], up: Sequence[Array], target: float, bands: Ba
     >>> print(reach(axis, [np.array([9.0, 4.0, 1.0]), np.array([9.0, 4.0, 3.0])], target=4.0))
     10.95 (3.44 to 34.88)
     >>> print(reach(axis, [np.array([9.0, 4.0, 1.0]), np.array([9.0, 4.0, 3.0])], target=2.0))
-    1 of 2 seeds (20), the others not within 24
+    1 of 2 seeds (20), the other not within 24
     """
-    there = [y <= target for y in up]
-    costs = np.array([x[t.argmax()] if t.any() else np.inf for x, t in zip(across, there, strict=True)], float)
-    spent = np.array([x[-1] for x in across], float)
+    curves = [(np.asarray(x, float), np.asarray(y, float) <= target) for x, y in zip(across, up, strict=True)]
+    costs = np.array([x[there.argmax()] if there.any() else np.inf for x, there in curves])
+    spent = np.array([x[-1] for x, _ in curves])
     if not np.isfinite(costs).all() or not costs.all():
         return Reach(costs, spent, *([float("nan")] * 3))
     found = band(np.zeros(1), costs[:, None], bands or StudentT(), logarithmic=True)
     return Reach(costs, spent, float(found.mean[0]), float(found.low[0]), float(found.high[0]))
 
 
-def _count(value: float) -> str:
-    return f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"
+def _count(value: float, rounding: str = ROUND_HALF_EVEN) -> str:
+    """Return a cost with four digits, or all of a whole number: rounded down where it is a limit not met within."""
+    digits = max(4, len(f"{int(value)}"))
+    rounded = float(Context(prec=digits, rounding=rounding).create_decimal_from_float(float(value)))
+    return f"{rounded:,.0f}" if value >= 1000 else f"{rounded:.4g}"
 
 
 def resample(seeds: Sequence[tuple[Array, Array]], *, log_x: bool = False, log_y: bool = False) -> tuple[Array, Array]:
     """Put the curves of several seeds on one grid of their axis; returns the grid and y of shape (seeds, points).
 
-    seeds: for each, positions on the axis, never falling, and y there; of equal positions the last one counts.
+    seeds: for each, positions on the axis, never falling, and y there; of equal positions the last one counts. Points
+        where either is NaN, such as the rounds of a trace that were not evaluated, are left out.
 
     The grid spans what all seeds have: before the last of their starts (with log_x, above zero) and after the first
     of their ends there is nothing. If all of a seed's positions in between are shared by all others, both ends too,
@@ -324,7 +245,7 @@ def resample(seeds: Sequence[tuple[Array, Array]], *, log_x: bool = False, log_y
     rows = []
     for at, up in curves:
         x, places = (np.log(at), np.log(grid)) if log_x else (at, grid)
-        between = np.interp(places, x, _logarithms(up) if log_y else up)
+        between = np.interp(places, x, logarithms(up) if log_y else up)
         rows.append(np.exp(between) if log_y else between)
     return grid, np.stack(rows)
 
@@ -332,6 +253,8 @@ def resample(seeds: Sequence[tuple[Array, Array]], *, log_x: bool = False, log_y
 def _single(at: Array, up: Array, positive: bool) -> tuple[Array, Array]:
     """Return a curve with one y for each position, the last; only positions above zero if they shall be positive."""
     at, up = np.asarray(at, float), np.asarray(up, float)
+    known = ~(np.isnan(at) | np.isnan(up))
+    at, up = at[known], up[known]
     if (np.diff(at) < 0).any():
         raise ValueError("curves are averaged on axes that never fall, such as rounds, passes, bits and non-zeros")
     keep = np.append(np.diff(at) > 0, True)[: at.size]

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
+from qsim.study.comparisons import Comparison
 from qsim.study.results import Results
-from qsim.study.statistics import Comparison
 from qsim.trace import LABELS
 
 
@@ -24,34 +24,59 @@ def table(columns: Sequence[str], rows: Mapping[str, Sequence[object]]) -> str:
 
 
 def beyond(found: Mapping[str, Comparison]) -> str:
-    """Say which of a list of comparisons are beyond the seed noise.
+    """Say of a list of comparisons which differ beyond the seed noise, and what would have been found in the others.
 
-    >>> beyond({"s = 1": Comparison(0.1, 0.05, 0.15, 0.001, 5), "s = 2": Comparison(0.1, -0.2, 0.4, 0.8, 5)})
-    'Beyond the seed noise: s = 1; within it: s = 2.'
+    >>> one, two = Comparison(0.1, 0.05, 0.15, 0.001, 5), Comparison(0.1, -0.2, 0.4, 0.8, 5, detectable=0.41)
+    >>> beyond({"s = 1": one, "s = 2": two})
+    'Beyond the seed noise: s = 1. No difference found: s = 2 (one of 0.41 would have been).'
     """
-    if all(comparison.seeds == 1 for comparison in found.values()):
+    if all(comparison.kind == "one seed" for comparison in found.values()):
         return "With one seed the noise is not known."
-    names = [name for name, comparison in found.items() if comparison.beyond_noise]
-    others = [name for name in found if name not in names]
-    if not names:
-        return "None is beyond the seed noise."
-    if not others:
-        return "All are beyond the seed noise."
-    return f"Beyond the seed noise: {'; '.join(names)}; within it: {'; '.join(others)}."
+    named = {
+        "Beyond the seed noise": [name for name, c in found.items() if c.kind == "beyond"],
+        "Different by the same for all seeds": [n for n, c in found.items() if c.kind != "beyond" and c.beyond_noise],
+        "Equal for all seeds": [n for n, c in found.items() if c.kind == "deterministic" and not c.beyond_noise],
+        "Not defined": [name for name, c in found.items() if c.kind == "not defined"],
+    }
+    parts = [
+        f"{text}: {'all' if len(names) == len(found) > 1 else '; '.join(names)}."
+        for text, names in named.items()
+        if names
+    ]
+    near = _not_found(found)
+    if near:
+        names = "any" if len(near) == len(found) > 1 else "; ".join(near)
+        parts.insert(1 if named["Beyond the seed noise"] else 0, f"No difference found: {names} ({_would(near)}).")
+    return " ".join(parts)
 
 
 def leads(best: str, others: Mapping[str, Comparison]) -> str:
     """Say of a winner whether its lead over the others is beyond the seed noise.
 
-    >>> leads("s = 1", {"s = 2": Comparison(1.1, 0.9, 1.3, 0.2, 5, ratio=True)})
-    's = 1; within the seed noise of it: s = 2'
+    >>> leads("s = 1", {"s = 2": Comparison(1.1, 0.9, 1.3, 0.2, 5, ratio=True, detectable=1.32)})
+    's = 1; no difference found to s = 2 (one of 1.32 times would have been)'
     """
     if not others:
         return f"{best}, the only one"
-    if all(comparison.seeds == 1 for comparison in others.values()):
+    if all(comparison.kind == "one seed" for comparison in others.values()):
         return f"{best} (one seed: the noise is not known)"
-    near = [name for name, comparison in others.items() if not comparison.beyond_noise]
-    return f"{best}; within the seed noise of it: {'; '.join(near)}" if near else f"{best}, beyond the seed noise"
+    near = _not_found(others)
+    equal = [name for name, c in others.items() if c.kind == "deterministic" and not c.beyond_noise]
+    unknown = [name for name, c in others.items() if c.kind == "not defined"]
+    said = [f"no difference found to {'; '.join(near)} ({_would(near)})"] if near else []
+    said += [f"equal for all seeds: {'; '.join(equal)}"] if equal else []
+    said += [f"not to be compared: {'; '.join(unknown)}"] if unknown else []
+    return "; ".join([best, *said]) if said else f"{best}, beyond the seed noise"
+
+
+def _not_found(found: Mapping[str, Comparison]) -> dict[str, Comparison]:
+    return {name: comparison for name, comparison in found.items() if comparison.kind == "not found"}
+
+
+def _would(near: Mapping[str, Comparison]) -> str:
+    """Say which differences would have been found, from the least to the largest."""
+    sizes = [comparison.least for comparison in sorted(near.values(), key=lambda c: c.detectable)]
+    return f"one of {sizes[0]}{f' to {sizes[-1]}' if sizes[-1] != sizes[0] else ''} would have been"
 
 
 def unled(results: Results, curves: Sequence[str], target: float, *, axis: str = "bits_up") -> str:
