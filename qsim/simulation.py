@@ -26,6 +26,7 @@ from qsim.keys import Key, Purpose
 from qsim.methods import Averaged, Method, SignSGD
 from qsim.network import Clock, Network
 from qsim.objectives import NoOptimumError, Objective
+from qsim.objectives.derivative import refuse_wrong_gradient
 from qsim.options import nearest, one_of, option, whole
 from qsim.problem import Problem, Promise, TheoryError
 from qsim.solo import Solo
@@ -191,9 +192,10 @@ def simulate(
     progress: a progress bar, shown on a terminal when a run takes more than two seconds; True or False overrides that.
     after_round: called with the number of rounds done; what it raises ends the run.
 
-    Raises ValueError and TypeError for arguments that make no sense, `qsim.datasets.DataError` for data that can't be
-    used, `qsim.compressors.NotFiniteError` when training diverges, `qsim.checkpoint.CheckpointError` for the file of
-    another run.
+    Raises ValueError and TypeError for arguments that make no sense, ValueError for an objective of one's own whose
+    gradient is not that of its loss, `qsim.datasets.DataError` for data that can't be used,
+    `qsim.compressors.NotFiniteError` when training diverges, `qsim.checkpoint.CheckpointError` for the file of another
+    run.
 
     >>> import qsim
     >>> data = qsim.datasets.load("spark_sample")
@@ -226,6 +228,8 @@ def simulate(
     _require_affordable(run, channel, run.objective.design(run.load()).features * run.objective.width)
     problem = run.problem()
     shards, weights = problem.shards, problem.weights
+    if saved is None:
+        refuse_wrong_gradient(run.objective, problem.data, problem.start)
     recorder = Recorder(run, run.load(), _test_data(run))
     method = run.method.resolved(problem)
     network, clients = run.network, run.clients

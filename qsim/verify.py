@@ -1,4 +1,4 @@
-"""The command line `python -m qsim.verify`: whether the shipped compressors, or yours, keep what they promise."""
+"""The command line `python -m qsim.verify`: it checks the shipped compressors, or parts of your own."""
 
 from __future__ import annotations
 
@@ -38,6 +38,8 @@ from qsim.compressors import (
     Wangni,
 )
 from qsim.loading import FILE_MODULE, NotFoundError, evaluate
+from qsim.objectives import Objective
+from qsim.testing import objective
 from qsim.testing.compressor import CHECKS, findings
 from qsim.testing.report import Finding, Report
 
@@ -84,8 +86,12 @@ EXAMPLES: tuple[Compressor, ...] = (
 )
 """What is checked when nothing is named: every shipped compressor, with usual parameters."""
 
+Part = Compressor | Objective
+"""What can be checked here."""
+
 _HELP = """examples:
   python -m qsim.verify
+  python -m qsim.verify "mine.py:MyLoss(l2=1e-3)"
   python -m qsim.verify "mine.py:Ternary()" "package.module:Rounding(step=0.5)"
   python -m qsim.verify --full "qsim.compressors:QSGD(levels=3)"
 
@@ -97,35 +103,37 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns its exit code: 0, 1 for a broken promise, 2 for a wrong request, 130 for Ctrl-C."""
     options = _parser().parse_args(arguments)
     try:
-        compressors = [_find(text) for text in options.what] or list(EXAMPLES)
+        parts = [_find(text) for text in options.what] or list(EXAMPLES)
     except NotFoundError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     reports: list[Report] = []
     try:
-        reports.extend(_check(compressors, options.seed, options.effort))
+        reports.extend(_check(parts, options.seed, options.effort))
     except KeyboardInterrupt:
         print("\nstopped; what was checked before follows", file=sys.stderr)
+    compressors = sum(isinstance(part, Compressor) for part in parts)
     if reports:
         print(as_text(table(reports)))
     for report in reports:
         if options.full or not report.good:
             print(f"\n{report}")
-    if len(reports) < len(compressors):
+    if len(reports) < len(parts):
         return 130
     broken = sum(not report.good for report in reports)
-    print(f"\n{len(reports) - broken} of {len(reports)} compressors keep every promise that they make")
+    what = "compressors" if compressors == len(parts) else "parts"
+    print(f"\n{len(reports) - broken} of {len(reports)} {what} keep every promise that they make")
     return 1 if broken else 0
 
 
 def table(reports: Iterable[Report]) -> pd.DataFrame:
-    """Return a row for each compressor: what it claims of its error, the worst that was measured, the verdict.
+    """Return a row for each part: the verdict; of compressors, their error as it is claimed and the worst measured.
 
     variance is omega in E ||Q(v) - v||^2 <= omega ||v||^2, contraction 1 - delta, at the length of the worst vector.
     """
     rows = []
     for report in reports:
-        row: dict[str, object] = {"compressor": _short(report.subject)}
+        row: dict[str, object] = {"part": _short(report.subject)}
         for name in ("variance", "contraction"):
             finding = report.findings.get(name, Finding(None))
             row |= {f"{name} claimed": finding.claimed, f"{name} measured": finding.measured}
@@ -156,39 +164,48 @@ def _short(subject: str) -> str:
     return subject.replace("qsim.compressors.", "").replace("compressor=", "").replace(FILE_MODULE, "")
 
 
-def _find(text: str) -> Compressor:
+def _find(text: str) -> Part:
     found = evaluate(text)
-    if isinstance(found, type) and issubclass(found, Compressor):
+    if isinstance(found, type) and issubclass(found, (Compressor, Objective)):
         raise NotFoundError(f"{text} is a class: make one of it, such as {text}()")
-    if not isinstance(found, Compressor):
-        raise NotFoundError(f"{text} is not a compressor, found {found!r}")
+    if not isinstance(found, (Compressor, Objective)):
+        raise NotFoundError(f"{text} is not a compressor or objective, found {found!r}")
     return found
 
 
-def _check(compressors: Sequence[Compressor], seed: int, effort: int) -> Iterator[Report]:
-    """Check one compressor after the other; the bar counts promises."""
-    with tqdm(total=len(CHECKS) * len(compressors), unit="promise", disable=None, leave=False) as bar:
-        for compressor in compressors:
-            bar.set_description(_short(repr(compressor)))
+def _check(parts: Sequence[Part], seed: int, effort: int) -> Iterator[Report]:
+    """Check one part after the other; the bar counts promises."""
+    total = sum(len(CHECKS if isinstance(part, Compressor) else objective.CHECKS) for part in parts)
+    with tqdm(total=total, unit="promise", disable=None, leave=False) as bar:
+        for part in parts:
+            bar.set_description(_short(repr(part)))
             found = {}
-            for promise, finding in findings(compressor, seed, effort):
+            for promise, finding in _findings(part, seed, effort):
                 found[promise] = finding
                 bar.update()
-            yield Report(repr(compressor), found)
+            yield Report(repr(part), found)
+
+
+def _findings(part: Part, seed: int, effort: int) -> Iterator[tuple[str, Finding]]:
+    return findings(part, seed, effort) if isinstance(part, Compressor) else objective.findings(part, seed=seed)
 
 
 def _parser() -> ArgumentParser:
     parser = ArgumentParser(
         prog="python -m qsim.verify",
-        description="Check that compressors keep what they promise: no bias, bounds on the error, one message whatever"
-        " the batch, ... The table has the bound on the relative squared error that is claimed (variance: omega,"
+        description="Check that compressors and objectives keep what they promise: no bias, bounds on the error, one"
+        " message whatever the batch; the gradient that of the loss, smoothness, ..."
+        " The table has the bound on the relative squared error that is claimed (variance: omega,"
         " contraction: 1 - delta) and the error that was measured, for the worst vector found.",
         epilog=_HELP,
         formatter_class=RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"qsim {qsim.__version__}")
     parser.add_argument(
-        "what", nargs="*", metavar="MODULE:EXPRESSION", help="compressors of your own; without: all that qsim ships"
+        "what",
+        nargs="*",
+        metavar="MODULE:EXPRESSION",
+        help="parts of your own; without: all compressors of qsim",
     )
     parser.add_argument("--full", action="store_true", help="show every promise, not only those of broken ones")
     parser.add_argument(

@@ -131,7 +131,7 @@ class Broken(MeanLoss):
         if self.how == "writes":
             w += 1
         gradient = np.zeros(w.size - (self.how == "short")) + (self.how == "dense")
-        return (np.zeros(3) if self.how == "array" else 0.0), gradient
+        return (np.zeros(3) if self.how == "array" else w.sum() if self.how == "dense" else 0.0), gradient
 
     def error(self, w, data):
         return 0.0
@@ -228,7 +228,7 @@ def test_a_model_of_several_margins() -> None:
 def test_the_page_runs(tmp_path: Path) -> None:
     """As a script: classes of `__main__` travel to the processes."""
     programs = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), flags=re.S)
-    assert len(programs) == 3
+    assert len(programs) == 4
     script = tmp_path / "mine.py"
     script.write_text("\n".join(programs))
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, cwd=tmp_path, check=False)

@@ -67,6 +67,42 @@ def test_a_broken_promise_ends_with_1_and_is_shown(mine: Path, capsys: pytest.Ca
     assert out.count("pickling") == 1  # only the broken one is shown in full
 
 
+OBJECTIVES = """
+import numpy as np
+import qsim
+
+
+@qsim.option
+class Mine(qsim.objectives.LinearModel):
+    l2: float
+    sign: int = -1
+
+    def loss(self, margins, labels):
+        return np.logaddexp(0, -labels * margins)
+
+    def slope(self, margins, labels):
+        return self.sign * labels * 0.5 * (1 - np.tanh(labels * margins / 2))
+
+    def curvature(self, margins, labels):
+        return 0.25 / np.cosh(np.clip(margins / 2, -40, 40)) ** 2
+
+    def most_curved(self):
+        return 0.25
+"""
+
+
+def test_a_users_objective_by_path(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "losses.py"
+    path.write_text(OBJECTIVES)
+    assert verify.main([f"{path}:Mine(1e-3)", "qsim:Identity()"]) == 0
+    assert "2 of 2 parts keep every promise" in capsys.readouterr().out
+    assert verify.main([f"{path}:Mine(1e-3, sign=1)"]) == 1
+    out = capsys.readouterr().out
+    assert "BROKEN  the gradient is that of the value" in out
+    assert "-1 times as much" in out
+    assert verify.main([f"{path}:Mine"]) == 2
+
+
 def test_full_shows_all(mine: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert verify.main([f"{mine}:ready", "--full"]) == 0
     assert "  kept    pickling" in capsys.readouterr().out
@@ -92,7 +128,7 @@ def test_as_a_program(mine: Path) -> None:
         ("qsim:QSGD", "is a class: make one of it, such as qsim:QSGD"),
         ("qsim:QSGD(levels=0)", "levels must be a whole number"),
         ("qsim:QSGD(", "SyntaxError"),
-        ("qsim:Key(1)", "is not a compressor, found"),
+        ("qsim:Key(1)", "is not a compressor or objective, found"),
         ("QSGD(4)", "write module:expression"),
         (":QSGD(4)", "write module:expression"),
         ("qsim:", "write module:expression"),
@@ -162,7 +198,7 @@ def test_the_table() -> None:
         Report("B()", {"contraction": Finding(False, "", 0.5, 0.75)}),
     ]
     frame = verify.table(reports)
-    assert frame["compressor"].tolist() == ["A()", "B()"]
+    assert frame["part"].tolist() == ["A()", "B()"]
     assert frame["kept"].tolist() == ["1 of 1", "0 of 1"]
     lines = verify.as_text(frame).splitlines()
     assert re.split(r"  +", lines[1]) == ["A()", "2", "1.235", "-", "-", "1 of 1", "good"]

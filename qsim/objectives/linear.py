@@ -178,9 +178,11 @@ class MarginModel(Objective):
             if better is None:
                 break
             found = better
+        own = " (or is its gradient or curvature not that of its loss? qsim.testing.check_objective(objective) tells)"
         raise NoOptimumError(
             f"no minimum of {self!r} was found on {data!r}: the gradient norm stays at {found.gradient_norm:.1e},"
             f" above {_TOLERANCE:.0e}. Use a larger l2, or run without the optimum: simulate(..., optimum=False)"
+            f"{'' if type(self).__module__.startswith('qsim.') else own}"
         )
 
     def _hessian(self, w: NDArray[np.float64], data: Dataset) -> Any:

@@ -26,18 +26,17 @@ class MeanLoss(Objective):
 
     >>> import numpy as np, qsim
     >>> @qsim.option
-    ... class Worst(qsim.objectives.MeanLoss):
+    ... class Squares(qsim.objectives.MeanLoss):
     ...     l2: float = 0.0
     ...     takes = ("targets",)
     ...     def loss_and_gradient(self, w, data):
-    ...         off = data.to_scipy() @ w - data.labels
-    ...         chance = np.exp(off**2 - (off**2).max())
-    ...         return np.log(np.mean(np.exp(off**2))), data.to_scipy().T @ (2 * off * chance / chance.sum())
+    ...         off = data.to_scipy() @ w**2 - data.labels
+    ...         return np.mean(off**2) / 2, data.to_scipy().T @ (off / off.size) * 2 * w
     ...     def error(self, w, data):
-    ...         return np.abs(data.to_scipy() @ w - data.labels).max()
+    ...         return np.abs(data.to_scipy() @ w**2 - data.labels).max()
     >>> data = qsim.Dataset.from_scipy(np.eye(2), [1.0, 1.0], kind="targets")
-    >>> float(Worst().value(np.zeros(2), data))
-    1.0
+    >>> float(Squares().value(np.zeros(2), data))
+    0.5
     """
 
     @abstractmethod

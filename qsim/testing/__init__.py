@@ -2,6 +2,7 @@
 
 from qsim.testing.compressor import check_compressor
 from qsim.testing.engine import check_engine
+from qsim.testing.objective import check_objective
 from qsim.testing.report import Finding, Report
 
-__all__ = ["Finding", "Report", "check_compressor", "check_engine"]
+__all__ = ["Finding", "Report", "check_compressor", "check_engine", "check_objective"]

@@ -8,8 +8,9 @@ from qsim.compressors import Compressor
 from qsim.keys import Key
 from qsim.options import whole
 from qsim.testing import certificates, messages
+from qsim.testing.parts import carried_out, prints_as_code
 from qsim.testing.report import Finding, Report
-from qsim.testing.subject import BrokenError, Subject
+from qsim.testing.subject import Subject
 
 CHECKS: dict[str, Callable[[Subject], Finding]] = {
     "vectors of any length": messages.lengths,
@@ -29,7 +30,7 @@ CHECKS: dict[str, Callable[[Subject], Finding]] = {
     "messages can be summed": messages.summed,
     "error feedback adds up": messages.settles,
     "pickling": messages.pickles,
-    "prints as the code that makes it": messages.prints_as_code,
+    "prints as the code that makes it": lambda subject: prints_as_code(subject.compressor),
 }
 """The promises of a compressor, and how each is checked."""
 
@@ -63,12 +64,4 @@ def findings(compressor: Compressor, seed: int = 0, effort: int = 1) -> Iterator
     if not isinstance(compressor, Compressor):
         raise TypeError(f"only a Compressor can be checked, such as qsim.QSGD(levels=4); found {compressor!r}")
     effort = whole("effort", effort, least=1)
-    subject = Subject(compressor, Key(seed), effort)
-    for promise, check in CHECKS.items():
-        try:
-            finding = check(subject)
-        except BrokenError as error:
-            finding = Finding(False, str(error))
-        except Exception as error:
-            finding = Finding(False, f"{type(error).__name__}: {error}")
-        yield promise, finding
+    return carried_out(CHECKS, Subject(compressor, Key(seed), effort))

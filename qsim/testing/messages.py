@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import fields
 from inspect import isabstract
 from itertools import product
@@ -11,7 +10,6 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 import numpy as np
 from numpy.typing import NDArray
 
-import qsim
 from qsim import codecs
 from qsim.batch import Memory, Message, Packets, Support, Vectors, dense_offsets, index_type
 from qsim.channel import Channel, default_codec
@@ -20,6 +18,7 @@ from qsim.compressors import Compressor, ErrorFeedback, Scaled
 from qsim.keys import Key, Purpose
 from qsim.testing.elsewhere import elsewhere
 from qsim.testing.gallery import gallery
+from qsim.testing.parts import copied
 from qsim.testing.report import Finding
 from qsim.testing.subject import Subject, not_made, refuse_unless
 
@@ -390,14 +389,7 @@ def _error(memory: Memory) -> NDArray[np.float64]:
 
 def pickles(subject: Subject) -> Finding:
     """Check that it can be sent to another process, and makes the same messages there."""
-    from qsim.engines.shared import SharedPickle
-
-    try:
-        held = SharedPickle(subject.compressor)
-    except Exception as error:
-        return Finding(False, f"it cannot be sent to a worker process: {type(error).__name__}: {error}")
-    copy = held.load()
-    held.close()
+    copy = copied(subject.compressor)
     rows = rows_of(subject)
     keys = subject.words(len(rows), _PURE)
     here = wire(subject.compressor, Vectors.dense(rows), keys)
@@ -409,19 +401,3 @@ def pickles(subject: Subject) -> Finding:
         " strings, a generator that no key seeds)",
     )
     return Finding(True, "a copy here, and one in another process")
-
-
-def prints_as_code(subject: Subject) -> Finding:
-    """Check eval(repr(c)) == c, given `import qsim` and the module of its class."""
-    text = repr(subject.compressor)
-    try:
-        again = _evaluated(text)
-    except Exception as error:
-        return Finding(False, f"{text!r} does not evaluate: {type(error).__name__}: {error} (is it a @qsim.option?)")
-    return Finding(again == subject.compressor, "" if again == subject.compressor else f"{text} makes another one")
-
-
-def _evaluated(text: str) -> Any:
-    code = compile(text, "<repr>", "eval")
-    modules = {name: sys.modules[name] for name in code.co_names if name in sys.modules}
-    return eval(code, {**vars(sys.modules["__main__"]), **modules, "qsim": qsim})
