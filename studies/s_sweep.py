@@ -1,12 +1,16 @@
-"""Seminar, item 2: how the number of quantization levels s changes loss, non-zeros and bits."""
+"""Seminar, item 2: how the number of quantization levels s changes loss, non-zeros and bits, and why."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
 
 import qsim
 from qsim.compressors import Compressor
+from qsim.downlinks import Downlink
 from qsim.study import (
     Cell,
     On,
@@ -21,14 +25,18 @@ from qsim.study import (
     leads,
     legend_below,
     letters,
-    listed,
+    look,
     reach_table,
     sheet,
+    table,
     unled,
 )
+from qsim.study.downlinks import DOWNLINKS, EXPLAINED, savings
+from qsim.study.noise import excess, hessian, noise
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 LEVELS = (1, 2, 4, 8, 16, 64)
@@ -37,9 +45,21 @@ COMPRESSORS: dict[str, Compressor] = {
     UNCOMPRESSED: qsim.Identity(),
     **{f"s = {s}": qsim.QSGD(levels=s) for s in LEVELS},
 }
+SORTED = "; sorted by label"
+"""What the names of curves end in whose rows are sorted by label over a quarter of the workers."""
+DOWN_TOO = (UNCOMPRESSED, "s = 1")
+"""Which of the curves are also run with compressed downlinks."""
 TARGETS = (0.1, 0.05, 0.02)
 EVERY = 5
 OBJECTIVE = qsim.LogisticRegression(l2=1e-4)
+
+
+class Way(NamedTuple):
+    """What a curve stands for."""
+
+    compressor: Compressor
+    by_label: bool = False
+    downlink: Downlink = qsim.downlinks.DenseWeights()
 
 
 def step(settings: Settings) -> float:
@@ -47,98 +67,243 @@ def step(settings: Settings) -> float:
     return 1 / OBJECTIVE.smoothness(settings.load())
 
 
+def few(settings: Settings) -> int:
+    """Return how many workers hold the rows that are sorted by label."""
+    return max(1, settings.workers // 4)
+
+
 def cells(settings: Settings) -> list[Cell]:
     data, method = settings.load(), qsim.GradientDescent(step=qsim.steps.Constant(step(settings)))
 
-    def run(compressor: Compressor, seed: int) -> qsim.Run:
+    def run(way: Way, seed: int) -> qsim.Run:
         return qsim.Run(
             data,
             objective=OBJECTIVE,
             method=method,
-            compressor=compressor,
-            workers=settings.workers,
+            compressor=way.compressor,
+            downlink=way.downlink,
+            workers=few(settings) if way.by_label else settings.workers,
+            partition=qsim.datasets.ByLabel() if way.by_label else qsim.datasets.Shuffled(),
             rounds=settings.rounds,
             seed=seed,
             evaluate_every=EVERY,
         )
 
-    return each_seed(settings, COMPRESSORS, run)
+    ways = {name: Way(compressor) for name, compressor in COMPRESSORS.items()}
+    ways |= {name + SORTED: Way(compressor, by_label=True) for name, compressor in COMPRESSORS.items()}
+    for suffix, downlink in DOWNLINKS.items():
+        ways |= {name + suffix: Way(COMPRESSORS[name], downlink=downlink) for name in DOWN_TOO}
+    return each_seed(settings, ways, run)
 
 
 def setting(settings: Settings) -> str:
-    joint = " (b) shows the joint intervals;" if settings.seeds > 1 else ""
     return (
-        f"Logistic regression (l2 = {OBJECTIVE.l2:g}) on {settings.dataset}, shuffled over {settings.workers} workers."
-        f" Every iteration each worker sends the update of its whole partition, step 1/L = {step(settings):.3g},"
-        " quantized by QSGD with the l2 norm and s levels; messages are counted as the bytes of the varint code"
-        " (uncompressed: float32 for every coordinate), of all workers, way up only. The server sends dense float32"
-        f" weights back, the same for all. {settings.statistics}{joint} (d) puts every seed on"
-        " the same numbers of bits, by linear interpolation in logarithms."
+        f"Logistic regression (l2 = {OBJECTIVE.l2:g}) on {settings.dataset}. Every iteration each worker sends the"
+        f" update"
+        f" of its whole partition, step 1/L = {step(settings):.3g}, quantized by QSGD with the l2 norm and s levels,"
+        f" in the"
+        " varint code (uncompressed: float32 for every coordinate). (a) Rows sorted by label over"
+        f" {few(settings)} workers: no worker's gradient vanishes at the minimum. (b) Rows shuffled over"
+        f" {settings.workers} workers. (a, b) are cut above. (c) The final loss minus that of the uncompressed run of"
+        f" the"
+        " same setting: dots with joint intervals; crosses are what the variance of the quantizer predicts (see the"
+        f" second answer). (d-f) The setting of (b). Bits are those of all workers. {EXPLAINED} {settings.statistics}"
+        f" (e, f)"
+        " put every seed on the same numbers of bits, by linear interpolation in logarithms."
     )
+
+
+def named(results: Results, suffix: str) -> list[str]:
+    """Return the curves of a setting, uncompressed first: those whose names end so, or (of nothing) have no ending."""
+    return [name for name in results.curves if (name.endswith(suffix) if suffix else "; " not in name)]
+
+
+class Cause(NamedTuple):
+    """Why a curve ends above the uncompressed one: the variance of the mean message over its step, and what follows."""
+
+    omega: float
+    squares: float
+    start: float
+    end: float
+    predicted: float
+
+
+def causes(results: Results) -> dict[str, Cause]:
+    """Return for each compressed curve of both settings what its quantizer adds, for the first seed's partition."""
+    found = {}
+    for suffix in (SORTED, ""):
+        plain = results.traces[UNCOMPRESSED + suffix][0]
+        runs = {cell.curve: cell.run for cell in reversed(results.cells)}
+        curvature = hessian(runs[UNCOMPRESSED], plain.weights)
+        for name in named(results, suffix)[1:]:
+            run = runs[name]
+            start, end = (noise(run, w) for w in (np.zeros(plain.weights.size), plain.weights))
+            omega = run.compressor.variance(plain.weights.size)
+            found[name] = Cause(
+                float("nan") if omega is None else omega,
+                end.squares,
+                float(start.variance.sum()),
+                float(end.variance.sum()),
+                excess(curvature, end.variance, step(results.settings), results.settings.rounds),
+            )
+    return found
+
+
+def differences(results: Results, suffix: str) -> dict[str, qsim.study.Comparison]:
+    """Return the final losses of a setting against its uncompressed run."""
+    dense, *others = named(results, suffix)
+    return results.compare(others, dense, "loss")
+
+
+def short(curve: str) -> str:
+    return curve.split("; ")[0]
 
 
 def answers(results: Results) -> list[str]:
-    curves = [curve for curve in results.curves if curve != UNCOMPRESSED]
-    losses = results.compare(curves, UNCOMPRESSED, "loss")
+    settings, found = results.settings, results.once(causes)
     levels = [f"s = {s}" for s in LEVELS]  # compressors of one's own come behind
-    few, many = levels[0], levels[-1]
-    noise = (losses[few].high - losses[few].low) / max(losses[many].high - losses[many].low, 1e-300)
-    spread = f" The interval at {few} is {noise:.3g} times as wide as at {many}." if results.settings.seeds > 1 else ""
-    finals = listed(f"{curve}: {results.final(curve, 'loss'):.6f}, {losses[curve]}" for curve in curves)
-
-    dense = results.final(UNCOMPRESSED, "bits_up")
-    gains = {curve: dense / results.final(curve, "bits_up") for curve in results.curves}
-    growth = [results.compare([more], fewer, "bits_up")[more].beyond_noise for fewer, more in pairwise(levels)]
-    if results.settings.seeds == 1:
-        grow = "With one seed the noise is not known; bits go"
-    else:
-        grow = "Bits grow from each s to the next" if all(growth) else "Not every step of s changes the bits"
-        grow += " beyond the seed noise,"
-    sent = listed(
-        f"{curve}: {results.final(curve, 'nonzeros'):,.0f} non-zeros, {results.final(curve, 'bits_up'):,.0f} bits,"
-        f" {gains[curve]:.1f} times fewer than uncompressed"
-        for curve in results.curves
+    coarse, fine = levels[0], levels[-1]
+    workers = {SORTED: few(settings), "": settings.workers}
+    words = {SORTED: f"sorted by label over {workers[SORTED]} workers", "": f"shuffled over {workers['']} workers"}
+    told, rows = [], {}
+    for suffix in (SORTED, ""):
+        losses = differences(results, suffix)
+        told.append(
+            f"Rows {words[suffix]}: the uncompressed run ends at {results.final(UNCOMPRESSED + suffix, 'loss'):.5f}."
+            f" {beyond({short(name): c for name, c in losses.items()})}"
+        )
+        for name, compared in losses.items():
+            cause = found[name]
+            rows[name.replace("; ", ", ")] = (
+                f"{results.final(name, 'loss'):.5f}",
+                compared,
+                f"{cause.predicted:.2g}",
+                f"{cause.start:.2g}",
+                f"{cause.end:.2g}",
+                f"{cause.omega * cause.squares / workers[suffix]:.2g}",
+                f"{cause.omega:.3g}",
+            )
+    sharp, mild = found[coarse + SORTED], found[coarse]
+    why = (
+        f" Why: the messages are unbiased, so on a quadratic the quantizer adds at most step/2 V to the loss, V the"
+        f" variance"
+        f" of the mean message, which is at most omega/W times the mean of ||g_i||^2 over workers (the bound below, at"
+        f" the end); omega = min(n/s^2,"
+        f" sqrt(n)/s) falls from {sharp.omega:.3g} at {coarse} to {found[fine].omega:.2g} at {fine}. At the end that"
+        f" mean is"
+        f" {sharp.squares:.2g} where rows are sorted and {mild.squares:.2g} where they are shuffled (there every g_i"
+        f" is near"
+        f" the full gradient, which vanishes), and W is {workers[SORTED]} against {workers['']}: so at {coarse} V is"
+        f" {sharp.end:.2g} against {mild.end:.2g}, and s matters in the first setting and not in the second."
     )
+
+    dense = results.final(UNCOMPRESSED, "bits")
+    gains = {curve: dense / results.final(curve, "bits") for curve in named(results, "")}
+    growth = [results.compare([more], fewer, "bits_up")[more].beyond_noise for fewer, more in pairwise(levels)]
+    if settings.seeds == 1:
+        grow = "With one seed the noise is not known; uplink bits go"
+    else:
+        grow = (
+            "Uplink bits grow from each s to the next" if all(growth) else "Not every step of s changes the uplink bits"
+        )
+        grow += " beyond the seed noise,"
+    ups = {curve: results.final(UNCOMPRESSED, "bits_up") / results.final(curve, "bits_up") for curve in gains}
+    sent = table(
+        ("non-zeros", "uplink bits"),
+        {c: (f"{results.final(c, 'nonzeros'):,.0f}", f"{results.final(c, 'bits_up'):,.0f}") for c in gains},
+    )
+    shown = [name for name in results.curves if not name.endswith(SORTED)]
     winners = [
-        f"To {target:g}: {leads(*found) if found else unled(results, results.curves, target)}."
+        f"To {target:g}: {leads(*best) if best else unled(results, shown, target)}."
         for target in TARGETS
-        for found in [results.cheapest(results.curves, target)]
+        for best in [results.cheapest(shown, target)]
     ]
     return [
-        f"The uncompressed run ends at {results.final(UNCOMPRESSED, 'loss'):.6f}; final losses and differences are"
-        f" listed below. {beyond(losses)}{spread}{finals}",
-        f"{grow} from {gains[few]:.1f} times fewer than uncompressed at {few} to"
-        f" {gains[many]:.1f} times fewer at {many}.{sent}",
-        f"{' '.join(winners)} Bits up to the first evaluated iteration (every {EVERY}) with a suboptimality at or below"
-        f" the target, geometric means with intervals:{reach_table(results, results.curves, TARGETS)}",
+        " ".join(told),
+        f"{why.strip()} The prediction is tr(H S)/2 after {settings.rounds} iterations (derived in"
+        f" `qsim.study.noise`), H the"
+        " Hessian and V by coordinates as measured at the end of the uncompressed run, over 200 draws, and held for the"
+        " whole run: where gradients shrink on the way, it leaves out what is left of the noise of the start."
+        + table(
+            ("final loss", "minus uncompressed", "predicted", "V at the start", "V at the end", "bound", "omega"), rows
+        ),
+        f"{grow} from {ups[coarse]:.1f} times fewer than uncompressed at {coarse} to {ups[fine]:.1f} times fewer at"
+        f" {fine}."
+        f" But dense weights down cost {results.final(UNCOMPRESSED, 'bits_down'):,.0f} bits whatever s is, so counted"
+        f" in both"
+        f" directions {coarse} saves {gains[coarse]:.3g} times, and {fine} {gains[fine]:.3g} times.{sent}",
+        f"Against uncompressed updates with dense weights:{savings(results, list(gains), UNCOMPRESSED)}",
+        f"{' '.join(winners)} Bits of both directions to the first evaluated iteration (every {EVERY}) with a"
+        f" suboptimality"
+        f" at or below the target, geometric means with intervals:{reach_table(results, shown, TARGETS)}",
     ]
 
 
 def figure(results: Results) -> Figure:
-    labels = results.curves
-    with sheet(1, 4, height=2.5) as (found, axes):
-        loss, final, sent, cost = axes[0]
-        draw(results, Panel("round", "suboptimality", y_scale="log"), loss, labels)
-        others = [curve for curve in labels if curve != UNCOMPRESSED]
-        losses = results.compare(others, UNCOMPRESSED, "loss")
-        draw_comparisons(final, losses, {curve: labels.index(curve) for curve in others})
-        final.set_xlabel("final loss, difference")
-        draw(results, Panel("round", "nonzeros", y_scale="log"), sent, labels)
-        draw(results, Panel("bits_up", "suboptimality", x_scale="log", y_scale="log"), cost, labels)
-        letters(axes[0], ("suboptimality", "minus uncompressed", "non-zeros", "for bits"))
-        legend_below(found, axes[0], labels)
+    main = named(results, "")
+    labels = [*main, *(name for name in results.curves if "; " in name and not name.endswith(SORTED))]
+    down = [name for name in labels if short(name) in DOWN_TOO]
+    own = [name for name in main if name not in COMPRESSORS]
+    with sheet(2, 3, height=4.9) as (found, axes):
+        for ax, suffix in zip(axes[0], (SORTED, ""), strict=False):
+            draw(results, Panel("round", "loss", curves=named(results, suffix), label=short), ax, labels)
+            finals = [results.final(name, "loss") for name in named(results, suffix)]
+            first = results.band(UNCOMPRESSED, "loss").mean[0]
+            ax.set_ylim(min(finals) - 0.03 * (first - min(finals)), min(finals) + 0.4 * (first - min(finals)))
+        _differences(results, axes[0, 2], labels)
+        draw(results, Panel("round", "nonzeros", y_scale="log", curves=main), axes[1, 0], labels)
+        both = Panel("bits", "suboptimality", x_scale="log", y_scale="log", curves=[*down, *own])
+        draw(results, both, axes[1, 1], labels)
+        draw(results, Panel("bits_up", "suboptimality", x_scale="log", y_scale="log", curves=main), axes[1, 2], labels)
+        titles = (
+            f"sorted by label, W = {few(results.settings)}",
+            f"shuffled, W = {results.settings.workers}",
+            "loss minus uncompressed",
+            "non-zeros sent",
+            "suboptimality against bits",
+            "against uplink bits alone",
+        )
+        letters(axes.flat, titles)
+        legend_below(found, axes.flat, labels)
     return found
 
 
+def _differences(results: Results, ax: Axes, labels: list[str]) -> None:
+    """Draw measured differences with intervals, and what is predicted, both settings below each other."""
+    settings: dict[str, Callable[[str], str]] = {SORTED: lambda s: f"sorted, {s}", "": lambda s: f"shuffled, {s}"}
+    shown, places, predicted = {}, {}, []
+    for suffix, name in settings.items():
+        for curve, compared in differences(results, suffix).items():
+            shown[name(short(curve))] = compared
+            places[name(short(curve))] = labels.index(short(curve))
+            predicted.append(results.once(causes)[curve].predicted)
+    draw_comparisons(ax, shown, places)
+    ax.plot(
+        predicted,
+        range(len(predicted)),
+        linestyle="",
+        marker="x",
+        color=look(0)["color"],
+        label="predicted by variance",
+    )
+    ax.set_xscale("symlog", linthresh=1e-4)
+    ax.set_xticks([-1e-2, -1e-3, 0, 1e-3, 1e-2], labels=["$-10^{-2}$", "", "0", "", "$10^{-2}$"])
+    ax.minorticks_off()
+    ax.tick_params(axis="y", labelsize=6)
+    ax.set_xlabel("difference of training losses")
+
+
 def numbers(results: Results) -> pd.DataFrame:
-    return results.numbers(On("bits_up"))
+    return results.numbers(On("bits"), On("bits_up"))
 
 
 study = Study(
     title="Levels of quantization: loss, non-zeros and bits",
     questions=(
-        "How does the loss change with s, and is the change beyond the seed noise?",
+        "How is the training loss affected by s?",
+        "Why, and when does s matter?",
         "How many non-zeros and bits are sent for each s?",
+        "What is saved when the downlink is counted, and when it is compressed too?",
         "Which s reaches a given suboptimality with the fewest bits?",
     ),
     defaults=Settings(data="adult", workers=32, rounds=150, seeds=5),

@@ -26,6 +26,7 @@ from qsim.study import (
     letters,
     log_axes,
     look,
+    note_coinciding,
     output,
     panels,
     sheet,
@@ -192,6 +193,21 @@ def test_labels_of_a_log_axis_do_not_overlap_and_there_are_some(ends: tuple[floa
             boxes = sorted(label.get_window_extent().extents.tolist() for label in shown)
             assert len(boxes) >= 2
             assert all(left[2] < right[0] for left, right in pairwise(boxes))
+
+
+def test_curves_that_hide_each_other_are_named(results: Results) -> None:
+    """Exactly equal or a hair apart; what is a line's width apart is seen, and nothing is said."""
+    x = np.linspace(0, 1, 9)
+    for others, said in (
+        ({"b": x, "c": x + 1e-4}, "all 3 curves coincide"),
+        ({"b": x, "c": x + 0.05}, "coincide: a, b"),
+        ({"b": x + 0.05, "c": x + 0.1}, ""),
+    ):
+        with sheet(height=2.0) as (_, axes):
+            for name, y in ({"a": x} | others).items():
+                axes[0, 0].plot(x, y, label=name)
+            note_coinciding(axes[0, 0])
+        assert "".join(text.get_text() for text in axes[0, 0].texts) == said
 
 
 def test_a_promise_is_drawn_where_the_theorem_has_it(results: Results) -> None:

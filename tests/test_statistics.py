@@ -291,6 +291,10 @@ def test_finals_comparisons_and_costs_of_results() -> None:
     assert found.compare(["b"], "a", "loss")["b"].mean == pytest.approx(mean([2, -0.5]))
     assert found.compare(["b"], "a", "suboptimality")["b"].mean == pytest.approx(sqrt(4 / 2 * 0.5 / 1))
     assert found.reach("a", 4.0, per=2.0).costs.tolist() == [4, 5]
+    found.traces["a"][0].columns["cumulative_bits_down"] += np.array([0.0, 100.0, 200.0])
+    assert found.reach("a", 4.0).costs.tolist() == [108, 10]  # both directions, unless one is named
+    assert found.reach("a", 4.0, axis="bits_up").costs.tolist() == [8, 10]
+    found = results(LOSSES, BITS)
     best, others = found.cheapest(["a", "b"], 6.0)
     assert best == "b"
     assert others["a"].mean == pytest.approx(sqrt(8 / 4 * 10 / 5))

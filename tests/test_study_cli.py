@@ -413,7 +413,7 @@ def test_a_study_is_timed_on_a_network(here: Path, capsys: pytest.CaptureFixture
     labels = [ax.get_xlabel() for ax in study.draw(results).axes]
     assert "virtual seconds" in labels
     assert not any("bits" in label for label in labels)
-    assert "bits up, cumulative" in [
+    assert "bits, uplink + downlink" in [
         ax.get_xlabel() for ax in study.draw(run_study(study, replace(settings, network=None), jobs=1)).axes
     ]
     capsys.readouterr()

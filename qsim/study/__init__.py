@@ -16,6 +16,7 @@ from qsim.study.figures import (
     letters,
     log_axes,
     look,
+    note_coinciding,
     panels,
     sheet,
 )
@@ -76,6 +77,7 @@ __all__ = [
     "listed",
     "log_axes",
     "look",
+    "note_coinciding",
     "panels",
     "reach",
     "reach_table",

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_BITS = "cumulative_bits_up"
+_BITS = "cumulative_bits"
 _MOST = 6  # panels
 _DASHES: dict[str, Any] = {"A": (0, (2, 1.5)), "B": "-"}
 
@@ -183,8 +183,11 @@ def _curves(first: Saved, second: Saved) -> Figure:
         axes = figure.subplots(1, 2, sharey=True)
         for ax, x in zip(axes, ("round", _BITS), strict=True):
             for side, saved in sides.items():
+                table = saved.table.assign(
+                    **{_BITS: saved.table["cumulative_bits_up"] + saved.table["cumulative_bits_down"]}
+                )
                 for place, curve in enumerate(curves):
-                    _draw(ax, saved.table[saved.table["curve"] == curve], x, y, look(place), side)
+                    _draw(ax, table[table["curve"] == curve], x, y, look(place), side)
             ax.set(xlabel=LABELS[x.removeprefix("cumulative_")])
             log_axes(ax, *("xy" if x == _BITS else "y"))
         axes[0].set_ylabel(LABELS[y])

@@ -202,6 +202,34 @@ def draw(results: Results, panel: Panel, ax: Axes, labels: Sequence[str]) -> Non
     ax.set_xlabel(panel.x_label or LABELS.get(panel.x, panel.x))
     y = LABELS.get(panel.y, panel.y)
     ax.set_ylabel(y if panel.minus is None else f"{y}, {'ratio' if ratio else 'difference'}")
+    note_coinciding(ax)
+
+
+def note_coinciding(ax: Axes) -> None:
+    """Say in the corner of axes which of the curves lie on each other, so that the last one hides the others."""
+    lines = [line for line in ax.lines if not line.get_label().startswith("_") and len(line.get_xdata()) > 1]
+    groups: list[list[Any]] = []
+    for line in lines:
+        found = next((group for group in groups if _coincide(ax, group[0], line)), None)
+        groups.append([line]) if found is None else found.append(line)
+    hidden = [[str(line.get_label()) for line in group] for group in groups if len(group) > 1]
+    if len(hidden) == 1 and len(hidden[0]) == len(lines) > 2:
+        text = f"all {len(lines)} curves coincide"
+    else:
+        text = "\n".join(f"coincide: {', '.join(names[:3])}{', ...' if len(names) > 3 else ''}" for names in hidden)
+    if text:
+        ax.text(0.98, 0.98, text, transform=ax.transAxes, ha="right", va="top", fontsize=6, color="0.3")
+
+
+def _coincide(ax: Axes, first: Any, second: Any) -> bool:
+    """Tell whether two curves are less than half a percent of the height of their axes apart wherever both are."""
+    (x, y), (other_x, other_y) = (ax.transData.transform(line.get_xydata()).T for line in (first, second))
+    low, high = max(x[0], other_x[0]), min(x[-1], other_x[-1])
+    if not 2 * (high - low) > max(x[-1] - x[0], other_x[-1] - other_x[0]):
+        return False
+    at = np.linspace(low, high, 50)
+    apart = np.abs(np.interp(at, x, y) - np.interp(at, other_x, other_y)).max()
+    return bool(apart < 0.005 * ax.bbox.height)
 
 
 def log_axes(ax: Axes, *names: str) -> None:

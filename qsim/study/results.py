@@ -141,14 +141,17 @@ class Results:
         )
 
     def reach(
-        self, curve: str, target: float, quantity: str = "suboptimality", *, axis: str = "bits_up", per: float = 1.0
+        self, curve: str, target: float, quantity: str = "suboptimality", *, axis: str = "bits", per: float = 1.0
     ) -> Reach:
-        """Return what it takes on an axis, over `per`, until a quantity is at most `target` at an evaluated round."""
+        """Return what it takes on an axis, over `per`, until a quantity is at most `target` at an evaluated round.
+
+        The axis is what is sent in both directions, uplink and downlink, unless another is named.
+        """
         points = self._points(curve, axis, quantity)
         return reach([at / per for at, _ in points], [up for _, up in points], target, self.settings.bands)
 
     def cheapest(
-        self, curves: Sequence[str], target: float, quantity: str = "suboptimality", *, axis: str = "bits_up"
+        self, curves: Sequence[str], target: float, quantity: str = "suboptimality", *, axis: str = "bits"
     ) -> tuple[str, dict[str, Comparison]] | None:
         """Return the curve that comes to a target at the least cost, and the ratios of the others' costs to it.
 

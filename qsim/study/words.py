@@ -16,9 +16,9 @@ def listed(lines: Iterable[str]) -> str:
     return "\n" + "".join(f"\n- {line}" for line in lines)
 
 
-def table(columns: Sequence[str], rows: Mapping[str, Sequence[object]]) -> str:
+def table(columns: Sequence[str], rows: Mapping[str, Sequence[object]], corner: str = "") -> str:
     """Return a Markdown table, to stand at the end of an answer; rows: what stands in each, by its name."""
-    lines = ["| | " + " | ".join(columns) + " |", "| --- |" + " --- |" * len(columns)]
+    lines = [f"| {corner} | ".replace("  ", " ") + " | ".join(columns) + " |", "| --- |" + " --- |" * len(columns)]
     lines += [f"| {name} | " + " | ".join(map(str, row)) + " |" for name, row in rows.items()]
     return "\n\n" + "\n".join(lines)
 
@@ -79,7 +79,7 @@ def _would(near: Mapping[str, Comparison]) -> str:
     return f"one of {sizes[0]}{f' to {sizes[-1]}' if sizes[-1] != sizes[0] else ''} would have been"
 
 
-def unled(results: Results, curves: Sequence[str], target: float, *, axis: str = "bits_up") -> str:
+def unled(results: Results, curves: Sequence[str], target: float, *, axis: str = "bits") -> str:
     """Say why `Results.cheapest` names no curve: the target costs nothing, or is not met by all seeds of any curve."""
     costs = [results.reach(curve, target, axis=axis).costs for curve in curves]
     if not any(cost.any() for cost in costs):
@@ -95,16 +95,18 @@ def reach_table(
     targets: Sequence[float],
     quantity: str = "suboptimality",
     *,
-    axis: str = "bits_up",
+    axis: str = "bits",
     per: float = 1.0,
 ) -> str:
     """Return a Markdown table of what each curve takes on an axis, over `per`, to come to each target.
 
-    Cells are geometric means over seeds with 95% intervals, to the first evaluated round at or below the target; where
-    not all seeds come there, it says how many, and no mean is given.
+    The axis is what is sent in both directions, unless another is named. Cells are geometric means over seeds with 95%
+    intervals, to the first evaluated round at or below the target; where not all seeds come there, it says how many,
+    and no mean is given.
     """
     columns = [f"{LABELS.get(quantity, quantity)} <= {target:g}" for target in targets]
     return table(
         columns,
         {curve: [results.reach(curve, target, quantity, axis=axis, per=per) for target in targets] for curve in curves},
+        LABELS.get(axis, axis),
     )
