@@ -10,7 +10,7 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import TYPE_CHECKING, SupportsIndex
 
-from qsim.options import option
+from qsim.options import option, whole
 
 if TYPE_CHECKING:
     import numpy as np
@@ -100,7 +100,7 @@ def _mix(word: int) -> int:
 
 
 def _word(name: str, value: SupportsIndex) -> int:
-    word = value.__index__()
+    word = value if type(value) is int else whole(name, value, least=0, most=_MASK)
     if not 0 <= word <= _MASK:
         raise ValueError(f"{name} must be a whole number from 0 to 2^64 - 1, found {word}")
     return word

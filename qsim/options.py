@@ -122,10 +122,10 @@ def flag(name: str, value: Any) -> bool:
     return found
 
 
-def refuse_masked(name: str, array: Any) -> None:
+def refuse_masked(name: str, array: Any, error: type[Exception] = ValueError) -> None:
     """Refuse a masked array of NumPy: as a plain one it would lose its mask without a word."""
     if hasattr(array, "mask") and hasattr(array, "filled"):
-        raise ValueError(
+        raise error(
             f"{name} is a masked array, whose mask would be lost; leave the masked entries out, or say what they are:"
             " array.filled(0)"
         )

@@ -27,7 +27,7 @@ from qsim.methods import Averaged, Method, SignSGD
 from qsim.network import Clock, Network
 from qsim.objectives import NoOptimumError, Objective
 from qsim.objectives.derivative import refuse_wrong_gradient
-from qsim.options import nearest, one_of, option, whole
+from qsim.options import nearest, one_of, option, refuse_masked, shown, whole
 from qsim.problem import Problem, Promise, TheoryError
 from qsim.solo import Solo
 from qsim.starts import Start, Zeros
@@ -123,7 +123,7 @@ class Run:
         shards = self.partition.split(design, self.workers, key.fold(Purpose.PARTITION)).of_width(self.objective.width)
         if shards.workers != self.workers:
             raise ValueError(f"{self.partition!r} made {shards.workers} shards for {self.workers} workers")
-        start = self.start.weights(shards.n, key.fold(Purpose.START))
+        start = _first_weights(self.start, shards.n, key.fold(Purpose.START))
         weights = shards.weights if self.weighting == "rows" else np.full(self.workers, 1.0 / self.workers)
         shared = self.network is not None and self.network.topology.sums_in_flight
         return Problem(self.objective, data, shards, self.compressor, weights, start, self.clients, shared)
@@ -356,6 +356,16 @@ def _require_affordable(run: Run, channel: Channel, n: int) -> None:
             f"{run.workers:,} workers that send {n:,} dense coordinates each are {size / 1e9:,.0f} GB a round;"
             " send non-zeros only: codec=qsim.codecs.SparseFloats(), or a sparse compressor such as qsim.QSGD(levels=4)"
         )
+
+
+def _first_weights(start: Start, n: int, key: Key) -> NDArray[np.float64]:
+    """Return the weights that a start gives, which may be a user's own."""
+    found = start.weights(n, key)
+    refuse_masked(f"what {start!r} returns", found)
+    weights = np.asarray(found)
+    if weights.shape != (n,) or weights.dtype.kind not in "fiu" or not np.isfinite(weights).all():
+        raise ValueError(f"{start!r} must return {n} finite numbers, found {shown(found)}")
+    return weights.astype(np.float64)
 
 
 def _load(data: Dataset | Source) -> Dataset:

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+import qsim
 from qsim.datasets import DataError, Dataset
 
 FORMATS = ("csr", "csc", "coo", "bsr", "lil", "dok", "dia")
@@ -247,8 +248,10 @@ def test_take_is_numpy_indexing(dense: np.ndarray, numbers: list[int]) -> None:
     assert (part.to_scipy().toarray() == dense[rows]).all()
     assert (part.labels == data.labels[rows]).all()
     assert part.features == data.features
-    assert part.name == "whole"
     assert data.take(rows, name="part").name == "part"
+    assert part.name == f"{len(rows):,} row{'s' * (len(rows) != 1)} of whole"
+    assert data.take([0]).name == f"1 row of {data.name}"
+    assert part.source is None
 
 
 @pytest.mark.parametrize(
@@ -273,3 +276,25 @@ def test_repr() -> None:
 def test_importing_the_room_is_light() -> None:
     code = "import sys, qsim.datasets; print([m for m in ('scipy', 'pandas', 'numba') if m in sys.modules])"
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"
+
+
+MASKED = np.ma.array([0, 1], mask=[False, True])
+
+
+@pytest.mark.parametrize("name", ["indptr", "indices", "values", "labels"])
+def test_masked_arrays_are_refused(name: str) -> None:
+    parts = {"indptr": [0, 1, 2], "indices": [0, 1], "values": [1.0, 2.0], "labels": [0, 1]}
+    with pytest.raises(DataError, match=rf"^{name} is a masked array, whose mask would be lost; leave .*filled\(0\)"):
+        Dataset(**(parts | {name: np.ma.array(parts[name], mask=False)}), features=2)
+
+
+def test_masked_matrices_rows_and_weights_are_refused() -> None:
+    with pytest.raises(DataError, match="the matrix is a masked array"):
+        Dataset.from_scipy(np.ma.array(np.eye(2), mask=np.eye(2)), [0, 1])
+    with pytest.raises(DataError, match="rows is a masked array"):
+        tiny().take(MASKED)
+    for quantize in (lambda: qsim.QSGD(2).quantize(MASKED, qsim.Key(0)), lambda: qsim.batch.Vectors.dense(MASKED)):
+        with pytest.raises(ValueError, match="is a masked array"):
+            quantize()
+    with pytest.raises(ValueError, match="w is a masked array"):
+        qsim.LogisticRegression(0.1).value(np.ma.array(np.zeros(tiny().features), mask=True), tiny())

@@ -133,6 +133,32 @@ def test_a_changed_file_is_parsed_again(tmp_path: Path, parses: list[str]) -> No
     assert len(parses) == 2
 
 
+@pytest.mark.parametrize("rested", [False, True])
+@pytest.mark.parametrize("replaced", [False, True])
+@pytest.mark.parametrize("suffix", ["svm", "npz"])
+def test_the_same_size_and_time_do_not_hide_a_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rested: bool, replaced: bool, suffix: str
+) -> None:
+    """Written in place or replaced, with the size and the time of before; at once, or after the clock has ticked."""
+    monkeypatch.setattr(files, "_TICK", 0 if rested else 10**15)
+    path, other = tmp_path / f"data.{suffix}", tmp_path / f"other.{suffix}"
+    for place, value in ((path, 0.5), (other, 0.75)):
+        data = Dataset.from_scipy(np.diag([value, 1.0]), [0, 1])
+        written(place, b"0 1:%.2f\n1 2:1\n" % value) if suffix == "svm" else qsim.datasets.save_npz(place, data)
+    source = LibSVM(path) if suffix == "svm" else qsim.datasets.Npz(path)
+    before = source.load()
+    assert source.load() is before
+    assert before.values is not None
+    assert before.values[0] == 0.5
+    stamp = path.stat()
+    assert other.stat().st_size == stamp.st_size
+    other.replace(path) if replaced else path.write_bytes(other.read_bytes())
+    os.utime(path, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
+    after = source.load()
+    assert after.values is not None
+    assert after.values[0] == 0.75
+
+
 def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = written(tmp_path / "data.svm")
     read = libsvm.read

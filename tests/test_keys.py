@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import qsim
 from qsim.kernels import hashing
 from qsim.keys import Key
 
@@ -53,3 +54,18 @@ def test_below_stays_below(word: int, size: int) -> None:
 def test_below_reaches_both_ends() -> None:
     assert hashing.below(np.uint64(0), 7) == 0
     assert hashing.below(np.uint64(2**64 - 1), 2**31 - 1) == 2**31 - 2
+
+
+@pytest.mark.parametrize("wrong", ["a", 1.0, True, np.True_, None, -1, 2**64, np.float64(1), np.ones(1, int)])
+def test_what_is_no_word_is_refused(wrong: object) -> None:
+    with pytest.raises(ValueError, match="word"):
+        qsim.Key(wrong)
+    with pytest.raises(ValueError, match="a part of a key must be a whole number from 0 to"):
+        qsim.Key(0).fold(wrong)
+    assert qsim.Key(np.uint8(7)).fold(np.int64(1), np.array(2)) == qsim.Key(7).fold(1, 2)
+
+
+def test_what_is_no_key_is_refused() -> None:
+    for wrong in (0, None, "a", np.uint64(1)):
+        with pytest.raises(TypeError, match=r"key must be a key such as qsim.Key\(0\), found"):
+            qsim.QSGD(2).quantize([1.0, 2.0], wrong)

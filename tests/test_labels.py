@@ -27,7 +27,7 @@ from qsim.datasets import (
 from qsim.objectives import LeastSquares, LinearModel, MultinomialLogistic, NonconvexLogistic
 
 EYE = np.eye(4, 3) + np.eye(4, 3, -1)
-CLASSES = Dataset.from_scipy(EYE, [2, 0, 4, 0], kind="classes")
+CLASSES = Dataset.from_scipy(EYE, [2, 0, 4, 0], kind="classes", classes=5)
 TARGETS = Dataset.from_scipy(EYE, [0.1, -7, 1e300, 0], kind="targets")
 SIGNS = Dataset.from_scipy(EYE, [1, 0, 1, 0])
 ALL = pytest.mark.parametrize("data", [SIGNS, CLASSES, TARGETS], ids=lambda data: data.kind)
@@ -36,8 +36,8 @@ ALL = pytest.mark.parametrize("data", [SIGNS, CLASSES, TARGETS], ids=lambda data
 @pytest.mark.parametrize(
     ("kind", "labels", "dtype", "kept"),
     [
-        ("classes", [0, 1, 5, 1], np.int32, [0, 1, 5, 1]),
-        ("classes", np.array([0.0, 3.0, 0.0, 0.0]), np.int32, [0, 3, 0, 0]),
+        ("classes", [0, 1, 2, 1], np.int32, [0, 1, 2, 1]),
+        ("classes", np.array([0.0, 1.0, 0.0, 2.0]), np.int32, [0, 1, 0, 2]),
         ("classes", np.array([False, True, False, True]), np.int32, [0, 1, 0, 1]),
         ("targets", [1, 0, 1, 0], np.float64, [1, 0, 1, 0]),
         ("targets", np.array([0.1, -2, 5, 1], np.float32), np.float64, np.array([0.1, -2, 5, 1], np.float32)),
@@ -47,6 +47,7 @@ ALL = pytest.mark.parametrize("data", [SIGNS, CLASSES, TARGETS], ids=lambda data
 def test_labels_have_the_type_of_their_kind(kind: Any, labels: Any, dtype: type, kept: Any) -> None:
     data = Dataset.from_scipy(EYE, labels, kind=kind)
     assert data.kind == kind
+    assert kind != "classes" or data.classes == max(kept) + 1
     assert data.labels.dtype == dtype
     assert np.array_equal(data.labels, kept)
     assert not data.labels.flags.writeable
@@ -59,6 +60,13 @@ def test_labels_have_the_type_of_their_kind(kind: Any, labels: Any, dtype: type,
         ("classes", [0, 1, 1.5, 2], r"from 0 on, found 1\.5 in row 2"),
         ("classes", [0, np.nan, 1, 2], "from 0 on, found nan in row 1"),
         ("classes", [0, 2**31, 1, 2], "found 2147483648 in row 1"),
+        ("classes", [1, 2, 3, 1], r"no row has class 0, found labels 1, 2, 3; .*searchsorted.*: classes=4"),
+        ("classes", [1, 1, 1, 1], "no row has class 0, found labels 1; "),
+        ("classes", [1.0, 2.0, 2.0, 1.0], "no row has class 0"),
+        ("classes", [1, 3, 7, 1], "no row has class 0, found labels 1, 3, 7"),
+        ("classes", [0, 3, 7, 1], "no row has class 2, found labels 0, 1, 3, 7"),
+        ("classes", [True] * 4, "no row has class 0"),
+        ("signs", [1, 2, 1, 2], r"-1 and 1, or 0 and 1, found 1, 2 \(2 in row 1\)"),
         ("classes", ["a", "b", "c", "d"], "classes must be whole numbers, found <U1; number them"),
         ("targets", [0, 1, np.inf, 2], "finite, found inf in row 2"),
         ("targets", [0, 1, 1j, 2], "real numbers, found complex128"),
@@ -85,6 +93,8 @@ def test_the_content_is_told_apart_by_kind_and_printed() -> None:
 @ALL
 def test_they_stay_what_they_are(data: Dataset, tmp_path: Path) -> None:
     assert data.with_intercept().kind == data.take([1, 2]).kind == data.kind
+    if data.kind == "classes":
+        assert data.with_intercept().classes == data.take([1]).classes == 5
     assert data.take([2, 2]).labels.tolist() == [data.labels[2]] * 2
     copy = pickle.loads(pickle.dumps(data))
     assert (copy.kind, copy.digest) == (data.kind, data.digest)
@@ -92,6 +102,22 @@ def test_they_stay_what_they_are(data: Dataset, tmp_path: Path) -> None:
     again = load(tmp_path / "data.npz")
     assert (again.kind, again.digest) == (data.kind, data.digest)
     assert again.labels.dtype == data.labels.dtype
+
+
+def test_classes_without_rows_are_told() -> None:
+    """A test split may lack classes: then it says how many there are, and none moves."""
+    split = Dataset.from_scipy(EYE, [1, 3, 3, 1], kind="classes", classes=4)
+    assert (split.classes, split.labels.tolist()) == (4, [1, 3, 3, 1])
+    assert split.digest != Dataset.from_scipy(EYE, [1, 3, 3, 1], kind="classes", classes=5).digest
+    every = [Dataset.from_scipy(EYE, [0, 1, 2, 0], kind="classes", classes=classes) for classes in (None, 3)]
+    assert every[0] == every[1]
+    with pytest.raises(DataError, match="classes=3 are 0 to 2, found labels 1, 3"):
+        Dataset.from_scipy(EYE, [1, 3, 3, 1], kind="classes", classes=3)
+    with pytest.raises(DataError, match="only data of kind='classes'"):
+        Dataset.from_scipy(EYE, [1, 0, 0, 1], classes=2)
+    for wrong in (0, 2.0, True, "4"):
+        with pytest.raises(ValueError, match="classes must be a whole number"):
+            Dataset.from_scipy(EYE, [1, 0, 0, 1], kind="classes", classes=wrong)
 
 
 @ALL
@@ -109,7 +135,7 @@ def test_files_that_are_kept_stay_what_they_are(data: Dataset, tmp_path: Path, c
 def test_a_file_with_a_kind_of_its_own(tmp_path: Path) -> None:
     matrix = sp.csr_array(EYE)
     parts = {"format": np.array(b"csr"), "shape": matrix.shape, "data": matrix.data, "indices": matrix.indices}
-    parts |= {"indptr": matrix.indptr, "labels": np.array([3, 2, 0, 1])}
+    parts |= {"indptr": matrix.indptr, "labels": np.array([3, 2, 0, 1])}  # all of four classes
     for name, kind, told in (("a", "classes", ""), ("b", "words", "b.npz: kind must be one of"), ("c", [1, 2], "kind")):
         np.savez(tmp_path / f"{name}.npz", **parts, kind=np.array(kind))
         if told:
@@ -133,6 +159,9 @@ def test_libsvm_labels_as_classes_and_targets(tmp_path: Path) -> None:
         data = LibSVM(path, classes=names).load()
         assert (data.kind, data.labels.tolist()) == ("classes", numbers)
         assert eval(repr(data.source), {"qsim": qsim}) == data.source
+    part = tmp_path / "part"
+    part.write_text("7 1:1\n")
+    assert load_libsvm(part, classes=[2, 4.5, 7]).classes == 3
     with pytest.raises(DataError, match=r"has the label 4\.5 in line 5, which is none of classes=range\(0, 8\)"):
         load_libsvm(path, classes=range(8))
     with pytest.raises(DataError, match=r"positive=7, or that they are numbers to be predicted: targets=True"):

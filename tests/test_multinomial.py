@@ -29,7 +29,7 @@ def made(rows: int, features: int, classes: int, seed: int, share: float = 0.4, 
     matrix = (matrix != 0).astype(float) if ones else matrix
     margins = matrix @ random.standard_normal((features, classes)) * 2
     labels = np.argmax(margins + random.gumbel(size=margins.shape), axis=1)
-    return Dataset.from_scipy(matrix, labels, empty="keep", kind="classes")
+    return Dataset.from_scipy(matrix, labels, empty="keep", kind="classes", classes=classes)
 
 
 problems = st.builds(

@@ -371,3 +371,55 @@ def test_certificates_take_any_whole_number(compressor: qsim.compressors.Compres
     for certificate in (compressor.variance, compressor.contraction):
         if isinstance(n, np.integer):
             assert certificate(n) == certificate(int(n))
+
+
+# What a user's own parts return.
+
+
+@qsim.option
+class Returns(qsim.compressors.Compressor):
+    what: Any
+    emits = qsim.batch.Floats
+
+    def quantize(self, v, key):
+        return self.what
+
+
+@pytest.mark.parametrize(
+    ("what", "found"),
+    [
+        (None, "found None"),
+        (np.ones(16, np.float32), "found array"),
+        (qsim.batch.Signs.single([True] * 16, low=-1, high=1), "found 1 of length 16"),
+        (qsim.batch.Floats.single(np.ones(15)), "found 1 of length 15"),
+        (qsim.batch.Floats.of(qsim.batch.Vectors.dense(np.ones((2, 16)))), "found 2 of length 16"),
+    ],
+)
+def test_what_a_users_quantize_returns_is_checked(what: Any, found: str) -> None:
+    run = qsim.Run(
+        qsim.datasets.load("spark_sample"), LeastSquares(0.1), qsim.GradientDescent(qsim.steps.Constant(0.1)),
+        Returns(what), workers=2, rounds=1,
+    )  # fmt: skip
+    with pytest.raises(ValueError, match=f"(?s)quantize of .*must return Floats of one row of length 16, {found}"):
+        qsim.simulate(run)
+
+
+@qsim.option
+class From(qsim.starts.Start):
+    what: Any
+
+    def weights(self, n, key):
+        return self.what
+
+
+@pytest.mark.parametrize(
+    "what",
+    [None, np.ones(15), np.full(16, np.nan), np.ma.array(np.ones(16), mask=True), np.ones((16, 1)), "w"],
+    ids=str,
+)
+def test_what_a_users_start_returns_is_checked(what: Any) -> None:
+    run = qsim.Run(qsim.datasets.load("spark_sample"), LeastSquares(0.1), qsim.GradientDescent(), start=From(what))
+    with pytest.raises(ValueError, match=r"(?s)From.* (must return 16 finite numbers|is a masked array)"):
+        run.problem()
+    start = qsim.Run(run.data, run.objective, run.method, start=From(np.ones(16, np.int8))).problem().start
+    assert start.dtype == np.float64

@@ -9,6 +9,8 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from qsim.options import refuse_masked
+
 
 def index_type(n: int) -> type[np.signedinteger[Any]]:
     """Return the type that holds the coordinates of a vector of length n: int32 while they fit."""
@@ -71,6 +73,7 @@ class Vectors(Batch):
         >>> Vectors.dense([1.0, 0.0, 2.0]).rows
         1
         """
+        refuse_masked("vectors", values)
         array = np.atleast_2d(np.asarray(values))
         if array.ndim != 2 or array.shape[1] == 0:
             raise ValueError(

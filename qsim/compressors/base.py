@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from qsim.batch import Memory, Message, Support, Vectors
 from qsim.keys import Key
+from qsim.options import refuse_masked
 
 INFINITE = np.int32(0x7F800000)
 """The bits of float32's infinity. Bits of magnitudes compare as the magnitudes do, and those of NaN come last."""
@@ -95,6 +96,9 @@ class Compressor:
             raise TypeError(
                 f"{type(self).__name__} must define quantize(self, v, key), or compress(self, v, keys, memory)"
             )
+        if not isinstance(key, Key):
+            raise TypeError(f"key must be a key such as qsim.Key(0), found {key!r}")
+        refuse_masked("v", v)
         vector = np.asarray(v)
         if vector.dtype.kind not in "fiubO":
             raise ValueError(f"quantize takes real numbers, found an array of {vector.dtype}")
@@ -143,7 +147,13 @@ class Compressor:
     def _row(self, row: int, v: Vectors, key: Key) -> Message:
         """Compress one row, made dense, with the user's `quantize`; an error tells which row it was."""
         try:
-            return self.quantize(v.row(row), key)
+            message = self.quantize(v.row(row), key)
+            if not isinstance(message, self.emits) or message.rows != 1 or message.n != v.n:
+                found = f"{message.rows} of length {message.n}" if isinstance(message, Message) else repr(message)
+                raise ValueError(
+                    f"quantize of {self!r} must return {self.emits.__name__} of one row of length {v.n}, found {found}"
+                )
+            return message
         except Exception as error:
             error.row = row  # type: ignore[attr-defined]
             raise

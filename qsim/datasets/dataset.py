@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, final
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from qsim.options import one_of
+from qsim.options import one_of, refuse_masked, whole
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
@@ -38,7 +38,10 @@ class Dataset:
     features: the length of a row. name: what figures call the data.
     source: the option that loads the same data again, if there is one.
     kind: what the labels are. "signs": int8, -1 and +1 (labels 0 and 1 are taken too; 0 becomes -1). "classes": int32,
-        whole numbers from 0 on. "targets": float64, any finite numbers, for regression.
+        whole numbers from 0 to K - 1. "targets": float64, any finite numbers, for regression.
+
+    K is one more than the largest label, and every class must have a row: labels from 1 on, or with gaps, are usually a
+    slip, and refused. `classes` says K where classes may lack rows, as in a test split.
 
     An array that is read-only and has the right type is kept as it is (a mapped file, say); any other is copied.
 
@@ -69,20 +72,26 @@ class Dataset:
         name: str = "unnamed",
         source: Source | None = None,
         kind: Kind = "signs",
+        classes: int | None = None,
     ) -> None:
         one_of("kind", kind, tuple(_LABELS))
-        columns = np.asarray(indices)
+        if classes is not None:
+            if kind != "classes":
+                raise DataError(f"only data of kind='classes' have a number of classes, found classes={classes!r}")
+            classes = whole("classes", classes, least=1, most=2**31)
+        columns = _array("indices", indices)
         starts = _starts(indptr, columns.size)
         features = _feature_count(features)
         self.__dict__.update(
             indptr=starts,
             indices=_columns(columns, starts, features),
             values=_values(values, starts, columns),
-            labels=_labels(labels, starts.size - 1, kind),
+            labels=_labels(labels, starts.size - 1, kind, classes),
             features=features,
             name=name,
             source=source,
             kind=kind,
+            _classes=classes,
         )
 
     @classmethod
@@ -94,6 +103,7 @@ class Dataset:
         name: str = "unnamed",
         empty: Literal["refuse", "keep"] = "refuse",
         kind: Kind = "signs",
+        classes: int | None = None,
     ) -> Dataset:
         """Make a data set of a SciPy sparse matrix or array of any format, or of a 2-d NumPy array.
 
@@ -109,7 +119,7 @@ class Dataset:
         """
         one_of("empty", empty, ("refuse", "keep"))
         indptr, indices, values = _csr(matrix)
-        dataset = cls(*_in_order(indptr, indices, values), labels, matrix.shape[1], name, None, kind)
+        dataset = cls(*_in_order(indptr, indices, values), labels, matrix.shape[1], name, None, kind, classes)
         if empty == "refuse":
             _refuse_empty(dataset)
         return dataset
@@ -136,7 +146,9 @@ class Dataset:
     def take(self, rows: ArrayLike, name: str | None = None) -> Dataset:
         """Return the given rows, in that order; a row may be taken more than once.
 
-        rows: whole numbers in [0, self.rows), shape (k,). name: by default, that of the whole.
+        rows: whole numbers in [0, self.rows), shape (k,). name: by default "k rows of" the whole's name. There is no
+            source: a run over some rows does not print as code that loads them. A class may lose all its rows, and
+            stays one.
 
         Raises DataError for other rows, and for none.
         """
@@ -145,8 +157,8 @@ class Dataset:
         indptr = _offsets(sizes)
         entries = np.arange(indptr[-1]) + np.repeat(self.indptr[chosen] - indptr[:-1], sizes)
         values = None if self.values is None else self.values[entries]
-        name = self.name if name is None else name
-        return Dataset(indptr, self.indices[entries], values, self.labels[chosen], self.features, name, None, self.kind)
+        name = f"{chosen.size:,} row{'s' * (chosen.size != 1)} of {self.name}" if name is None else name
+        return self._with(indptr, self.indices[entries], values, self.labels[chosen], self.features, name)
 
     @property
     def rows(self) -> int:
@@ -170,19 +182,23 @@ class Dataset:
 
     @cached_property
     def classes(self) -> int:
-        """How many classes there are: 2 for signs, else one more than the largest label. Raises DataError for targets.
+        """How many classes there are: 2 for signs. Raises DataError for targets.
 
-        A class in the middle may be without a row.
+        A class is without rows only if the data set was told how many there are.
         """
         if self.kind == "targets":
             raise DataError(f"{self!r} has no classes, but targets")
-        return 2 if self.kind == "signs" else int(self.labels.max()) + 1
+        if self.kind == "signs":
+            return 2
+        known: int | None = self.__dict__["_classes"]
+        return int(self.labels.max()) + 1 if known is None else known
 
     @cached_property
     def digest(self) -> str:
         """16 hexadecimal digits that name the content: shape, entries and labels, but not the name."""
         ones = "" if self.values is not None else " ones"
-        digest = sha256(f"{self.rows} x {self.features}, {self.nonzeros}{ones}\n".encode())
+        classes = f", {self.classes} classes" if self.kind == "classes" else ""
+        digest = sha256(f"{self.rows} x {self.features}, {self.nonzeros}{ones}{classes}\n".encode())
         for array in (
             self.indptr,
             self.indices,
@@ -198,10 +214,16 @@ class Dataset:
         indptr = self.indptr + np.arange(self.rows + 1)
         indices = np.insert(self.indices.astype(_index_type(self.features + 1)), self.indptr[1:], self.features)
         values = None if self.values is None else np.insert(self.values, self.indptr[1:], 1)
-        return Dataset(indptr, indices, values, self.labels, self.features + 1, self.name, None, self.kind)
+        return self._with(indptr, indices, values, self.labels, self.features + 1, self.name)
+
+    def _with(self, *parts: Any) -> Dataset:
+        """Return other rows with labels of the same kind, and as many classes."""
+        classes = self.classes if self.kind == "classes" else None
+        indptr, indices, values, labels, features, name = parts
+        return Dataset(indptr, indices, values, labels, features, name, None, self.kind, classes)
 
     def _row_numbers(self, rows: ArrayLike) -> NDArray[np.int64]:
-        chosen = np.asarray(rows)
+        chosen = _array("rows", rows)
         if chosen.dtype.kind == "b":
             raise DataError("rows must be row numbers, found a mask of booleans; write np.flatnonzero(mask)")
         chosen = _whole("rows", chosen)
@@ -222,6 +244,12 @@ class Dataset:
         labels = f"targets from {self.labels.min():g} to {self.labels.max():g}" if self.kind == "targets" else ""
         labels = labels or (f"{self.positives:,} positive" if self.kind == "signs" else f"{self.classes:,} classes")
         return f"Dataset({self.name!r}, {self.rows:,} x {self.features:,}, {self.nonzeros:,} non-zeros, {labels})"
+
+
+def _array(name: str, given: ArrayLike) -> NDArray[Any]:
+    """Return what was given as an array."""
+    refuse_masked(name, given, DataError)
+    return np.asarray(given)
 
 
 def _index_type(features: int) -> type[np.signedinteger[Any]]:
@@ -258,7 +286,7 @@ def _feature_count(features: Any) -> int:
 
 
 def _starts(indptr: ArrayLike, nonzeros: int) -> NDArray[np.int64]:
-    starts = _whole("indptr", np.asarray(indptr))
+    starts = _whole("indptr", _array("indptr", indptr))
     if starts.size < 2:
         raise DataError(f"there must be at least one row, so two entries in indptr, found {starts.size}")
     if starts[0] != 0 or starts[-1] != nonzeros:
@@ -308,7 +336,7 @@ def _not_rising(columns: NDArray[Any], starts: NDArray[np.int64]) -> NDArray[np.
 def _values(values: ArrayLike | None, starts: NDArray[np.int64], columns: NDArray[Any]) -> NDArray[np.float32] | None:
     if values is None:
         return None
-    given = np.asarray(values)
+    given = _array("values", values)
     if given.shape != columns.shape:
         raise DataError(f"values must have shape {columns.shape}, as indices has, found shape {given.shape}")
     if given.dtype.kind not in "biuf":
@@ -326,11 +354,29 @@ def _values(values: ArrayLike | None, starts: NDArray[np.int64], columns: NDArra
     return None if (cast == 1).all() else cast
 
 
-def _labels(labels: ArrayLike, rows: int, kind: Kind) -> NDArray[Any]:
-    given = np.asarray(labels)
+def _labels(labels: ArrayLike, rows: int, kind: Kind, classes: int | None) -> NDArray[Any]:
+    given = _array("labels", labels)
     if given.shape != (rows,):
         raise DataError(f"labels must have shape ({rows},), one for each row, found shape {given.shape}")
-    return _frozen(*_LABELS[kind](given))
+    found = _frozen(*_LABELS[kind](given))
+    if kind == "classes":
+        _require_rows_of_all(found, classes)
+    return found
+
+
+def _require_rows_of_all(labels: NDArray[np.int32], classes: int | None) -> None:
+    """Refuse classes above a number that was told, or if none was, classes without rows."""
+    present = np.unique(labels)
+    shown = ", ".join(map(str, present[:5])) + (f" and {present.size - 5} more" if present.size > 5 else "")
+    if classes is not None and present[-1] >= classes:
+        raise DataError(f"classes={classes} are 0 to {classes - 1}, found labels {shown}")
+    if classes is None and present.size <= present[-1]:
+        missing = int(np.argmax(present != np.arange(present.size)))
+        raise DataError(
+            f"no row has class {missing}, found labels {shown}; classes count from 0, so number them as"
+            " np.searchsorted(names, y), with one sorted list of names for all splits, or, if they are numbered so"
+            f" and some have no rows here, say how many there are: classes={present[-1] + 1}"
+        )
 
 
 def _signs(given: NDArray[Any]) -> tuple[NDArray[Any], DTypeLike]:
@@ -379,7 +425,7 @@ def _csr(matrix: Any) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
         found = f"{type(matrix).__qualname__} of shape {getattr(matrix, 'shape', 'unknown')}"
         raise DataError(f"the matrix must be a SciPy sparse one or a NumPy array, with two axes, found {found}")
     if not sparse:
-        dense = np.asarray(matrix)
+        dense = _array("the matrix", matrix)
         row, column = np.nonzero(dense)
         return _offsets(np.bincount(row, minlength=dense.shape[0])), column, dense[row, column]
     if matrix.format in ("csr", "csc"):

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
+from functools import lru_cache
 from hashlib import file_digest, sha256
 from io import BufferedIOBase
 from pathlib import Path
@@ -21,7 +22,8 @@ from qsim.datasets.dataset import DataError, Dataset
 from qsim.datasets.sources import Source
 from qsim.storage import can_write, locked, user_cache
 
-_VERSION = 1  # of what is kept: raised when the same bytes are read to something else
+_VERSION = 2  # of what is kept: raised when the same bytes are read to something else
+_TICK = 3 * 10**9  # nanoseconds: more than the coarsest clock of a file system, two seconds
 _ARRAYS = ("indptr", "indices", "values", "labels")
 _COMPRESSED = {b"\x1f\x8b": "gzip", b"BZh": "bz2", b"\xfd7zXZ\x00": "lzma"}
 _SUFFIXES = {".gz", ".bz2", ".xz", ".libsvm", ".svm", ".svmlight", ".txt", ".npz"}
@@ -29,14 +31,19 @@ _SUFFIXES = {".gz", ".bz2", ".xz", ".libsvm", ".svm", ".svmlight", ".txt", ".npz
 
 @dataclass(frozen=True)
 class File:
-    """A file as it was at one moment: its path, its size, and when it was last written.
+    """A file as it was at one moment: equal to another if path and content are.
+
+    digest: the SHA-256 of the bytes, as hexadecimal digits.
+    mark: what the file system says of it: which file it is, its size, when it was last written, and when anything about
+        it last changed. No program can set the last one, but it is no finer than a tick of the clock: only of a file
+        that has rested for longer than that, the bytes are not read again while the mark stays.
 
     Raises DataError if there is none.
     """
 
     path: str
-    size: int
-    written: int
+    digest: str
+    mark: tuple[int, ...] = field(compare=False)
 
     @classmethod
     def at(cls, path: str) -> File:
@@ -45,13 +52,9 @@ class File:
         if not place.is_file():
             raise DataError(f"there is no file {path!r}" + ("; it is a folder" if place.is_dir() else ""))
         found = place.stat()
-        return cls(str(place), found.st_size, found.st_mtime_ns)
-
-    @cached_property
-    def digest(self) -> str:
-        """The SHA-256 of the bytes, as hexadecimal digits."""
-        with Path(self.path).open("rb") as stream:
-            return file_digest(stream, "sha256").hexdigest()
+        mark = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+        rests = time.time_ns() - max(found.st_mtime_ns, found.st_ctime_ns) > _TICK
+        return cls(str(place), _digest_of_mark(place, mark) if rests else _digest(place), mark)
 
     @contextmanager
     def open(self) -> Iterator[BufferedIOBase]:
@@ -75,6 +78,16 @@ class File:
                 yield cast(BufferedIOBase, stream)
         except (OSError, EOFError, LZMAError, ZlibError) as error:
             raise DataError(f"{self.path} is torn or damaged: {error}; get the file again") from error
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as stream:
+        return file_digest(stream, "sha256").hexdigest()
+
+
+@lru_cache(maxsize=64)
+def _digest_of_mark(path: Path, mark: tuple[int, ...]) -> str:
+    return _digest(path)
 
 
 def stem(path: str) -> str:
@@ -125,7 +138,8 @@ def _warn(text: str) -> None:
 
 def _made(file: File, make: Callable[[], Dataset]) -> Dataset:
     made = make()
-    if File.at(file.path) != file:
+    now = File.at(file.path)
+    if now != file or now.mark != file.mark:
         raise DataError(f"{file.path} was written to while it was read; try again when that is done")
     return made
 
@@ -139,6 +153,7 @@ def _keep(folder: Path, data: Dataset) -> None:
             if getattr(data, name) is not None:
                 np.save(new / f"{name}.npy", getattr(data, name))
         about = {"features": data.features, "ones": data.values is None, "digest": data.digest, "kind": data.kind}
+        about["classes"] = data.classes if data.kind == "classes" else None
         (new / "about.json").write_text(json.dumps(about), encoding="utf-8")
         if folder.exists():
             folder.rename(new.with_suffix(".torn"))
@@ -158,8 +173,8 @@ def _mapped(folder: Path, source: Source, name: str) -> Dataset | None:
             else np.asarray(np.load(folder / f"{part}.npy", mmap_mode="r"))
             for part in _ARRAYS
         }
-        kind = about.get("kind", "signs")  # files of before there were others say nothing
-        data = Dataset(**parts, features=about["features"], name=name, source=source, kind=kind)
+        told = {part: about[part] for part in ("features", "kind", "classes")}
+        data = Dataset(**parts, **told, name=name, source=source)
         return data if data.digest == about["digest"] else None
     except (OSError, EOFError, ValueError, KeyError, TypeError):
         return None

@@ -98,7 +98,8 @@ def load_as(source: Source, format: LibSVM, file: File, name: str) -> Dataset:
         features = format.features or int(rows.indices.max(initial=-1)) + 1
         if not features:
             raise DataError(f"{format.path} has no entries, so no features; say how many: features=...")
-        return Dataset(rows.indptr, rows.indices, rows.values, labels, features, name, source, kind)
+        classes = None if format.classes is None else len(format.classes)
+        return Dataset(rows.indptr, rows.indices, rows.values, labels, features, name, source, kind, classes)
 
     how = f"libsvm {format.features} {format.zero_based} {format.positive}"
     if format.classes is not None:

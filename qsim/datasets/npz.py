@@ -26,7 +26,8 @@ class Npz(Source):
     """An .npz with the arrays that `scipy.sparse.save_npz` stores, in any of its formats, and one more: `labels`.
 
     labels: -1 and 1, or 0 and 1, one for each row; if there is an array `kind`, "classes" or "targets" (see `Dataset`),
-        then those. Rows and columns may be without entries. `save_npz` writes such files.
+        then those, and an array `classes` says how many classes there are. Rows and columns may be without entries.
+        `save_npz` writes such files.
 
     A file is read once, and mapped from then on (`docs/data.md` says where); when it changes, it is read again.
 
@@ -63,6 +64,8 @@ def save_npz(path: str | PathLike[str], data: Dataset) -> None:
         raise ValueError(f"the path must end in .npz, found {fspath(path)!r}")
     matrix = data.to_scipy()
     kind: dict[str, Any] = {} if data.kind == "signs" else {"kind": np.array(data.kind)}
+    if data.kind == "classes":
+        kind["classes"] = np.array(data.classes)
     with replacing(place) as temporary:
         np.savez_compressed(
             temporary,
@@ -79,18 +82,19 @@ def save_npz(path: str | PathLike[str], data: Dataset) -> None:
 @lru_cache(maxsize=8)
 def _load(source: Npz, file: File) -> Dataset:
     def make() -> Dataset:
-        matrix, labels, kind = _read(file)
+        matrix, labels, kind, classes = _read(file)
         try:
-            data = Dataset.from_scipy(matrix, labels, empty="keep", kind=kind)
+            data = Dataset.from_scipy(matrix, labels, empty="keep", kind=kind, classes=classes)
         except ValueError as error:
             raise DataError(f"{file.path}: {error}") from None
-        return Dataset(data.indptr, data.indices, data.values, data.labels, data.features, source.name, source, kind)
+        parts = (data.indptr, data.indices, data.values, data.labels, data.features)
+        return Dataset(*parts, source.name, source, kind, classes)
 
     return kept(file, "npz", source, source.name, make)
 
 
-def _read(file: File) -> tuple[Any, NDArray[Any], Any]:
-    """Return the matrix, the labels and their kind."""
+def _read(file: File) -> tuple[Any, NDArray[Any], Any, Any]:
+    """Return the matrix, the labels, their kind, and how many classes there are."""
     import zlib
     from zipfile import BadZipFile
 
@@ -102,6 +106,7 @@ def _read(file: File) -> tuple[Any, NDArray[Any], Any]:
                 names = set(stored)
                 labels = stored["labels"] if "labels" in names else None
                 kind = stored["kind"].tolist() if "kind" in names else "signs"
+                classes = stored["classes"].tolist() if "classes" in names else None
             stream.seek(0)
             matrix = load_npz(stream) if "format" in names else None
         except (ValueError, EOFError, KeyError, TypeError, AttributeError, NotImplementedError) as error:
@@ -113,4 +118,4 @@ def _read(file: File) -> tuple[Any, NDArray[Any], Any]:
         raise DataError(f"{file.path} holds no sparse matrix, but {found}; {_ADVICE}")
     if labels is None:
         raise DataError(f"{file.path} holds a matrix without the array 'labels'; {_ADVICE}")
-    return matrix, labels, kind
+    return matrix, labels, kind, classes

@@ -16,6 +16,7 @@ from qsim.batch import Vectors, inner
 from qsim.datasets import Dataset, Shards
 from qsim.datasets.block import Block, Rows
 from qsim.objectives.base import NoOptimumError, Objective, Optimum
+from qsim.options import refuse_masked
 from qsim.weights import Replica
 
 _TOLERANCE = 1e-10
@@ -258,6 +259,7 @@ def margins_of(data: Dataset, w: Any, width: int = 1) -> NDArray[np.float64]:
 
     Raises ValueError if w has the wrong shape.
     """
+    refuse_masked("w", w)
     weights = np.ascontiguousarray(w, np.float64)
     if weights.shape != (data.features * width,):
         raise ValueError(f"w must have shape ({data.features * width},) for {data!r}, found {weights.shape}")
