@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from argparse import ArgumentParser, ArgumentTypeError, RawDescriptionHelpFormatter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from math import isnan
 
 import pandas as pd
@@ -38,8 +38,9 @@ from qsim.compressors import (
     Wangni,
 )
 from qsim.loading import FILE_MODULE, NotFoundError, evaluate
+from qsim.methods import Method
 from qsim.objectives import Objective
-from qsim.testing import objective
+from qsim.testing import method, objective
 from qsim.testing.compressor import CHECKS, findings
 from qsim.testing.report import Finding, Report
 
@@ -86,7 +87,7 @@ EXAMPLES: tuple[Compressor, ...] = (
 )
 """What is checked when nothing is named: every shipped compressor, with usual parameters."""
 
-Part = Compressor | Objective
+Part = Compressor | Objective | Method
 """What can be checked here."""
 
 _HELP = """examples:
@@ -166,16 +167,16 @@ def _short(subject: str) -> str:
 
 def _find(text: str) -> Part:
     found = evaluate(text)
-    if isinstance(found, type) and issubclass(found, (Compressor, Objective)):
+    if isinstance(found, type) and issubclass(found, (Compressor, Objective, Method)):
         raise NotFoundError(f"{text} is a class: make one of it, such as {text}()")
-    if not isinstance(found, (Compressor, Objective)):
-        raise NotFoundError(f"{text} is not a compressor or objective, found {found!r}")
+    if not isinstance(found, (Compressor, Objective, Method)):
+        raise NotFoundError(f"{text} is not a compressor, an objective or a method, found {found!r}")
     return found
 
 
 def _check(parts: Sequence[Part], seed: int, effort: int) -> Iterator[Report]:
     """Check one part after the other; the bar counts promises."""
-    total = sum(len(CHECKS if isinstance(part, Compressor) else objective.CHECKS) for part in parts)
+    total = sum(len(_checks(part)) for part in parts)
     with tqdm(total=total, unit="promise", disable=None, leave=False) as bar:
         for part in parts:
             bar.set_description(_short(repr(part)))
@@ -187,13 +188,21 @@ def _check(parts: Sequence[Part], seed: int, effort: int) -> Iterator[Report]:
 
 
 def _findings(part: Part, seed: int, effort: int) -> Iterator[tuple[str, Finding]]:
-    return findings(part, seed, effort) if isinstance(part, Compressor) else objective.findings(part, seed=seed)
+    if isinstance(part, Compressor):
+        return findings(part, seed, effort)
+    return objective.findings(part, seed=seed) if isinstance(part, Objective) else method.findings(part, seed=seed)
+
+
+def _checks(part: Part) -> Sized:
+    if isinstance(part, Compressor):
+        return CHECKS
+    return objective.CHECKS if isinstance(part, Objective) else method.CHECKS
 
 
 def _parser() -> ArgumentParser:
     parser = ArgumentParser(
         prog="python -m qsim.verify",
-        description="Check that compressors and objectives keep what they promise: no bias, bounds on the error, one"
+        description="Check that compressors, objectives and methods keep what they promise: no bias, bounds on the error, one"
         " message whatever the batch; the gradient that of the loss, smoothness, ..."
         " The table has the bound on the relative squared error that is claimed (variance: omega,"
         " contraction: 1 - delta) and the error that was measured, for the worst vector found.",

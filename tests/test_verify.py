@@ -103,6 +103,15 @@ def test_a_users_objective_by_path(tmp_path: Path, capsys: pytest.CaptureFixture
     assert verify.main([f"{path}:Mine"]) == 2
 
 
+def test_a_method(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    names = ("the loss falls", "the regulariser counts")
+    monkeypatch.setattr(verify.method, "CHECKS", {name: verify.method.CHECKS[name] for name in names})
+    assert verify.main(["--full", "qsim:SGD(step=qsim.steps.Constant(0.5))"]) == 0
+    out = capsys.readouterr().out
+    assert "1 of 1 parts keep every promise" in out
+    assert "kept    the regulariser counts" in out
+
+
 def test_full_shows_all(mine: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert verify.main([f"{mine}:ready", "--full"]) == 0
     assert "  kept    pickling" in capsys.readouterr().out
@@ -128,7 +137,7 @@ def test_as_a_program(mine: Path) -> None:
         ("qsim:QSGD", "is a class: make one of it, such as qsim:QSGD"),
         ("qsim:QSGD(levels=0)", "levels must be a whole number"),
         ("qsim:QSGD(", "SyntaxError"),
-        ("qsim:Key(1)", "is not a compressor or objective, found"),
+        ("qsim:Key(1)", "is not a compressor, an objective or a method, found"),
         ("QSGD(4)", "write module:expression"),
         (":QSGD(4)", "write module:expression"),
         ("qsim:", "write module:expression"),
