@@ -202,7 +202,7 @@ def _checks(part: Part) -> Sized:
 def _parser() -> ArgumentParser:
     parser = ArgumentParser(
         prog="python -m qsim.verify",
-        description="Check that compressors, objectives and methods keep what they promise: no bias, bounds on the error, one"
+        description="Check that compressors, objectives and methods keep what they promise: no bias, bounds, one"
         " message whatever the batch; the gradient that of the loss, smoothness, ..."
         " The table has the bound on the relative squared error that is claimed (variance: omega,"
         " contraction: 1 - delta) and the error that was measured, for the worst vector found.",
