@@ -1,4 +1,4 @@
-"""The trade-off between iterations and communication: iterations to a target, bits an iteration, and their product."""
+"""The trade-off between iterations and communication: what of it is the step rule, and what the quantizer's noise."""
 
 from __future__ import annotations
 
@@ -9,18 +9,19 @@ from math import log2, sqrt
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 import qsim
+from qsim.downlinks import SparseSum
 from qsim.study import (
     Cell,
     Choice,
     FewestRounds,
-    Reach,
     Results,
     Settings,
     Study,
     Tuning,
-    each_seed,
+    compare,
     leads,
     legend_below,
     letters,
@@ -30,26 +31,30 @@ from qsim.study import (
     table,
     unled,
 )
+from qsim.study.statistics import Band, band
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 LEVELS = (1, 2, 4, 8, 16, 32)
-MULTIPLES = (1, 2, 4, 8)
-"""The steps that are tried: so many times 1/L."""
+MULTIPLES = (1.0, 1.4, 2.0, 2.8, 4.0, 5.6)
+"""The steps that are tried, as multiples of 1/L."""
 TARGET = 0.01
-EVERY = 4
+EVERY = 2
 OBJECTIVE = qsim.LogisticRegression(l2=1e-3)
 THEORY, TUNED = "theory's step", "tuned step"
-"""The steps that are shown."""
+STEPS = (THEORY, TUNED)
+EXACT = ", no quantizer"
+"""The same step without a quantizer: gradient descent, which has no noise, so one seed says it all."""
 Case = tuple[int, int]
 """The number of levels (0: uncompressed) and of workers."""
 
 
 def fleets(settings: Settings) -> list[int]:
-    """Return the numbers of workers: one, and those of the settings."""
-    return sorted({1, settings.workers})
+    """Return the numbers of workers: one, those of the settings, and some in between."""
+    return sorted({1, min(8, settings.workers), settings.workers})
 
 
 def cases(settings: Settings) -> dict[str, Case]:
@@ -84,6 +89,7 @@ def run(settings: Settings, case: Case, step: float, seed: int) -> qsim.Run:
         objective=OBJECTIVE,
         method=qsim.GradientDescent(step=qsim.steps.Constant(step)),
         compressor=qsim.QSGD(levels) if levels else qsim.Identity(),
+        downlink=SparseSum(),
         workers=workers,
         rounds=settings.rounds,
         seed=seed,
@@ -99,113 +105,243 @@ def to_choose(settings: Settings, case: str, multiple: float, seed: int) -> qsim
 
 
 def cells(settings: Settings, choices: Mapping[str, Choice]) -> list[Cell]:
-    shown = {}
-    for case_name, case in cases(settings).items():
-        shown[f"{case_name}, {THEORY}"] = (case, theory_step(settings, *case))
-        shown[f"{case_name}, {TUNED}"] = (case, choices[case_name].value * full_step(settings))
-    return each_seed(settings, shown, lambda way, seed: run(settings, *way, seed))
+    found = []
+    for case_name, (levels, workers) in cases(settings).items():
+        lengths = {
+            THEORY: theory_step(settings, levels, workers),
+            TUNED: choices[case_name].value * full_step(settings),
+        }
+        for step, length in lengths.items():
+            shown = f"{case_name}, {step}"
+            found += [Cell(shown, run(settings, (levels, workers), length, s)) for s in range(settings.seeds)]
+            if levels:
+                found.append(Cell(shown + EXACT, run(settings, (0, workers), length, 0)))
+    return found
 
 
 def setting(settings: Settings) -> str:
     return (
         f"Logistic regression (l2 = {OBJECTIVE.l2:g}) on {settings.dataset}, shuffled over W workers; full-batch"
-        " updates quantized by QSGD with the l2 norm and s levels in the varint code. Iterations to the first evaluated"
-        f" one (every {EVERY}) with a loss within {TARGET:g} of its minimum; a run that needs more than"
+        " updates quantized by QSGD with the l2 norm and s levels in the varint code; the server sends the sum back as"
+        " sparse floats, which loses nothing. Iterations to the first evaluated one (every"
+        f" {EVERY}) with a loss within {TARGET:g} of its minimum; a run that needs more than"
         f' {settings.rounds:,} does not reach it. "{THEORY.capitalize()}" is 1/(L (1 + omega/W)), omega the variance'
         f' bound of QSGD; the "{TUNED}" is a multiple m of 1/L, chosen for each s and W with the same budget (last'
-        f" answer; to choose, m is given 1/(4 m) of the {settings.rounds:,} iterations)."
-        " Theory's curves: iterations grow as 1 + omega/W, from those of the uncompressed run with step 1/L; bits an"
-        " iteration are at most (3 + 3/2 log2(2 (s^2 + n)/(s (s + sqrt n)))) s (s + sqrt n) + 32 (Alistarh et al. 2017,"
-        " Theorem 3.2, without its o(1) term: drawn for comparison, not a bound that holds at this n). Bits are of one"
-        f" worker, way up. {settings.statistics} Here all means are geometric, with the intervals of logarithms."
+        f" answer; to choose, m is given 1/(4 m) of the {settings.rounds:,} iterations). No quantizer: gradient descent"
+        " with the very same step, the same for all seeds but for rounding. Theory's curves: iterations grow as"
+        " 1 + omega/W, from those of the uncompressed run with step 1/L; bits of a message are at most (3 + 3/2 log2(2"
+        " (s^2 + n)/(s (s + sqrt n)))) s (s + sqrt n) + 32 (Alistarh et al. 2017, Theorem 3.2, without its o(1) term:"
+        " drawn for comparison, not a bound that holds at this n). Bits are of one worker, uplink and downlink"
+        f" together unless it says uplink. {settings.statistics} Here all means are geometric, with the intervals of"
+        " logarithms."
     )
 
 
-def reached(results: Results, levels: int, workers: int, step: str) -> dict[str, Reach]:
-    """Return the iterations and the bits of a worker to the target."""
+def spent(results: Results, shown: str, axis: str, per: int = 1) -> NDArray[np.float64]:
+    """Return what each seed spends to the target; infinite: it never gets there."""
+    return results.reach(shown, TARGET, axis=axis, per=per).costs
+
+
+def noise(results: Results, levels: int, workers: int, step: str) -> NDArray[np.float64]:
+    """Return for each seed the iterations over those of gradient descent with the same step: what the noise costs."""
     shown = curve(levels, workers, step)
-    return {
-        "iterations": results.reach(shown, TARGET, axis="round"),
-        "bits to the target": results.reach(shown, TARGET, axis="bits_up", per=workers),
-    }
+    exact = spent(results, shown + EXACT, "round")[0]
+    with np.errstate(invalid="ignore"):
+        return np.where(np.isfinite(exact), spent(results, shown, "round") / exact, np.nan)
 
 
-def bits_an_iteration(results: Results, levels: int, workers: int, step: str) -> float:
-    """Return the mean bits of a worker's message, the stream's header included, over all iterations of all seeds."""
+def rule(results: Results, levels: int, workers: int, step: str) -> float:
+    """Return the iterations of gradient descent with a step over those with its own best: what the step rule costs."""
+    exact = spent(results, curve(levels, workers, step) + EXACT, "round")[0]
+    best = spent(results, curve(0, workers, TUNED), "round")[0]
+    return float(exact / best) if np.isfinite([exact, best]).all() else float("nan")
+
+
+def bits_per_iteration(results: Results, levels: int, workers: int, step: str, axis: str = "bits") -> float:
+    """Return the mean bits of a worker in an iteration, the streams' headers included, over all seeds."""
     traces = results.traces[curve(levels, workers, step)]
-    sent = sum(trace.axis("bits_up")[-1] for trace in traces)
+    sent = sum(trace.axis(axis)[-1] for trace in traces)
     return float(sent / workers / sum(trace.axis("round")[-1] for trace in traces))
 
 
+def over_seeds(results: Results, samples: NDArray[np.float64]) -> Band:
+    """Return the geometric mean with its interval; NaN where not all seeds have a finite number."""
+    samples = np.where(np.isfinite(samples).all() & (samples > 0), samples, np.nan)
+    return band(np.zeros(1), samples[:, None], results.settings.bands, logarithmic=True)
+
+
 def numbers(results: Results) -> pd.DataFrame:
-    """Return for each W, s and step: how many seeds reach the target, iterations and bits to it, bits an iteration."""
+    """Return for each W, s and step: iterations, bits, and what of the iterations is step and what is noise."""
     import pandas as pd
 
     rows: list[dict[str, Any]] = []
     for workers in fleets(results.settings):
         for levels in (0, *LEVELS):
-            for step in (THEORY, TUNED):
-                found = reached(results, levels, workers, step)
-                row: dict[str, Any] = {"curve": curve(levels, workers, step), "workers": workers, "s": levels}
-                row |= {"step": step, "seeds": results.settings.seeds, "reached": found["iterations"].reached}
-                for quantity, reach in found.items():
-                    row |= {quantity: reach.mean, f"{quantity}_low": reach.low, f"{quantity}_high": reach.high}
-                rows.append(row | {"bits an iteration": bits_an_iteration(results, levels, workers, step)})
+            for step in STEPS:
+                shown = curve(levels, workers, step)
+                costs = {
+                    "iterations": spent(results, shown, "round"),
+                    "bits to the target": spent(results, shown, "bits", workers),
+                    "uplink bits to the target": spent(results, shown, "bits_up", workers),
+                }
+                row: dict[str, Any] = {"curve": shown, "workers": workers, "s": levels, "step": step}
+                row |= {"seeds": results.settings.seeds, "reached": int(np.isfinite(costs["iterations"]).sum())}
+                if levels:
+                    costs["noise factor"] = noise(results, levels, workers, step)
+                for quantity, samples in costs.items():
+                    mean = over_seeds(results, samples)
+                    row |= {quantity: mean.mean[0], f"{quantity}_low": mean.low[0], f"{quantity}_high": mean.high[0]}
+                row |= {"bits per iteration": bits_per_iteration(results, levels, workers, step)}
+                row |= {"uplink bits per iteration": bits_per_iteration(results, levels, workers, step, "bits_up")}
+                rows.append(row)
+                if levels:
+                    iterations = spent(results, shown + EXACT, "round")[0]
+                    gone = {"iterations": iterations if np.isfinite(iterations) else np.nan}
+                    gone |= {"step factor": rule(results, levels, workers, step)}
+                    rows.append(
+                        {"curve": shown + EXACT, "workers": workers, "s": levels, "step": step, "seeds": 1} | gone
+                    )
     return pd.DataFrame(rows)
 
 
 def predicted(results: Results, workers: int, levels: int) -> tuple[float, float]:
-    """Return the iterations and bits an iteration of theory."""
+    """Return theory's iterations, and its bits of a message."""
     n = results.settings.load().features
     omega = qsim.QSGD(levels).variance(n)
-    iterations = reached(results, 0, workers, THEORY)["iterations"].mean * (1 + omega / workers)
+    iterations = spent(results, curve(0, workers, THEORY), "round")[0] * (1 + omega / workers)
     kept = levels * (levels + sqrt(n))
     return iterations, (3 + 1.5 * log2(2 * (levels**2 + n) / kept)) * kept + 32
 
 
 def answers(results: Results) -> list[str]:
-    fleet, steps = fleets(results.settings), (THEORY, TUNED)
-    iterations, bits, winners, close, off = {}, [], [], 0, []
-    for workers in fleet:
-        for levels in (0, *LEVELS):
-            expected = predicted(results, workers, levels)[0] if levels else float("nan")
-            theory = f"{expected:,.0f}" if np.isfinite(expected) else ""
-            measured = reached(results, levels, workers, THEORY)["iterations"]
-            if theory and np.isfinite(measured.mean):
-                inside = measured.low - EVERY <= expected <= measured.high + EVERY
-                close += inside
-                off += [] if inside else [name(levels, workers)]
-            found = [str(reached(results, levels, workers, step)["iterations"]) for step in steps]
-            iterations[name(levels, workers)] = [found[0], theory, found[1]]
-        few, many, none = (bits_an_iteration(results, s, workers, THEORY) for s in (LEVELS[0], LEVELS[-1], 0))
-        bits.append(
-            f"W = {workers}: {few:,.0f} at s = {LEVELS[0]}, {many:,.0f} at s = {LEVELS[-1]}, {none:,.0f} without"
+    return [_iterations(results), _theory(results), _bits(results), _optimum(results)]
+
+
+def _iterations(results: Results) -> str:
+    """Say for each W, s and step how the iterations come about."""
+    rows, costs = {}, {}
+    for workers in fleets(results.settings):
+        best = results.reach(curve(0, workers, TUNED), TARGET, axis="round")
+        rows[name(0, workers)] = [results.reach(curve(0, workers, THEORY), TARGET, axis="round"), "", "", best, "", ""]
+        for levels in LEVELS:
+            row: list[object] = []
+            for step in STEPS:
+                factor = over_seeds(results, noise(results, levels, workers, step))
+                of_step = rule(results, levels, workers, step)
+                row += [
+                    results.reach(curve(levels, workers, step), TARGET, axis="round"),
+                    f"{of_step:.3g}" if np.isfinite(of_step) else "not reached",
+                    _factor(factor),
+                ]
+            rows[name(levels, workers)] = row
+            for step in STEPS:
+                samples = noise(results, levels, workers, step)
+                if np.isfinite(samples).all():
+                    costs[step, name(levels, workers)] = samples
+    said = []
+    for step in STEPS:
+        mine = {case: samples for (rule_of, case), samples in costs.items() if rule_of == step}
+        if not mine:
+            continue
+        found = compare(mine, np.ones(results.settings.seeds), results.settings.bands, ratio=True)
+        ratios = [comparison.mean for comparison in found.values()]
+        more = [case for case, comparison in found.items() if comparison.beyond_noise and comparison.mean > 1]
+        said.append(
+            f"With {'the ' if step == TUNED else ''}{step} the quantizer's noise multiplies the iterations by"
+            f" {min(ratios):.3g} to {max(ratios):.3g}; beyond the seed noise there are more than without a quantizer at"
+            f" {'; '.join(more) if more else 'none'}."
         )
-        shown = [curve(s, workers, TUNED) for s in LEVELS]
-        cheapest = results.cheapest(shown, TARGET)
-        if cheapest is None:
-            winners.append(f"W = {workers}: {unled(results, shown, TARGET)}.")
-        else:
-            best, others = cheapest
-            winners.append(f"W = {workers}: {leads(_s(best), {_s(other): found for other, found in others.items()})}.")
-    costs = {
-        name(s, workers): [reached(results, s, workers, step)["bits to the target"] for step in steps]
-        for workers in fleet
-        for s in (0, *LEVELS)
-    }
-    columns = (f"with {THEORY}", f"with the {TUNED}")
-    others = f"; not for {'; '.join(off)}" if off else ""
-    agreement = (
-        f"What theory says lies inside the interval over seeds, give or take the {EVERY} iterations between"
-        f" evaluations, in {close} of the {close + len(off)} cases in which the target is reached{others}. "
-        if close or off
+    columns = [f"{step}: {what}" for step in STEPS for what in ("iterations", "step factor", "noise factor")]
+    return (
+        "Iterations = those of gradient descent with its own best step x step factor (what gradient descent pays for"
+        f" the step) x noise factor (what the quantizer adds at that step). {' '.join(said)}{table(columns, rows)}"
+    )
+
+
+def _factor(found: Band) -> str:
+    mean, low, high = found.mean[0], found.low[0], found.high[0]
+    if not np.isfinite(mean):
+        return "not known"
+    return f"{mean:.3g} ({low:.3g} to {high:.3g})" if high > low else f"{mean:.3g} (all seeds)"
+
+
+def _theory(results: Results) -> str:
+    """Hold theory's iterations against those with and without the quantizer."""
+    rows, apart, without = {}, [], []
+    for workers in fleets(results.settings):
+        for levels in LEVELS:
+            expected = predicted(results, workers, levels)[0]
+            shown = curve(levels, workers, THEORY)
+            exact, with_noise = spent(results, shown + EXACT, "round")[0], spent(results, shown, "round")
+            if not np.isfinite([expected, exact, *with_noise]).all():
+                continue
+            apart.append(float(np.exp(np.log(with_noise).mean()) / expected))
+            without.append(float(exact / expected))
+            rows[name(levels, workers)] = [
+                f"{expected:,.0f}",
+                results.reach(shown, TARGET, axis="round"),
+                f"{exact:,.0f}",
+            ]
+    if not rows:
+        return "No s reaches the target with every seed."
+    return (
+        f"Measured over 1 + omega/W times the uncompressed: {min(apart):.3g} to {max(apart):.3g}. That the curve fits"
+        " is no test of the quantizer's noise: without a quantizer the same steps take"
+        f" {min(without):.3g} to {max(without):.3g} times theory's iterations, since the iterations of gradient descent"
+        " go with 1/step, and theory makes the step 1 + omega/W times shorter."
+        + table(("theory", "with QSGD", "no quantizer, same step"), rows)
+    )
+
+
+def _bits(results: Results) -> str:
+    rows = {}
+    for workers in fleets(results.settings):
+        for levels in (0, *LEVELS):
+            up, both = (bits_per_iteration(results, levels, workers, THEORY, axis) for axis in ("bits_up", "bits"))
+            row: list[object] = [f"{up:,.0f}", f"{both:,.0f}"]
+            row += [results.reach(curve(levels, workers, step), TARGET, axis="bits", per=workers) for step in STEPS]
+            rows[name(levels, workers)] = row
+    columns = ("uplink per iteration", "both ways per iteration", *(f"both ways to the target, {s}" for s in STEPS))
+    return f"Bits of a worker.{table(columns, rows)}"
+
+
+def _optimum(results: Results) -> str:
+    """Say which s takes the fewest bits, by theory and measured, with both steps, uplink alone and both ways."""
+    rows = {}
+    for workers in fleets(results.settings):
+        by_theory = {s: np.prod(predicted(results, workers, s)) for s in LEVELS}
+        row = [f"s = {min(by_theory, key=lambda s: by_theory[s])}" if np.isfinite(min(by_theory.values())) else ""]
+        for axis in ("bits_up", "bits"):
+            for step in STEPS:
+                shown = [curve(s, workers, step) for s in LEVELS]
+                cheapest = results.cheapest(shown, TARGET, axis=axis)
+                if cheapest is None:
+                    row.append(unled(results, shown, TARGET, axis=axis))
+                else:
+                    best, others = cheapest
+                    row.append(leads(_s(best), {_s(other): found for other, found in others.items()}))
+        rows[f"W = {workers}"] = row
+    columns = ["theory, uplink", *(f"{way}, {step}" for way in ("uplink", "both ways") for step in STEPS)]
+    dense = []
+    for workers in fleets(results.settings):
+        best_of = results.cheapest([curve(s, workers, TUNED) for s in LEVELS], TARGET, axis="bits")
+        plain = spent(results, curve(0, workers, TUNED), "bits", workers)
+        if best_of is not None and np.isfinite(plain).all():
+            found = compare(
+                {"": plain / spent(results, best_of[0], "bits", workers)},
+                np.ones(results.settings.seeds),
+                results.settings.bands,
+                ratio=True,
+            )[""]
+            dense.append(f"W = {workers}: {found}")
+    saved = (
+        " Uncompressed, with its own best step, over the cheapest s with the tuned step, bits both ways: "
+        + "; ".join(dense)
+        + "."
+        if dense
         else ""
     )
-    return [
-        f"{agreement}Iterations to the target:" + table((columns[0], "as theory says", columns[1]), iterations),
-        f"With {THEORY}: {'; '.join(bits)} compression.",
-        f"{' '.join(winners)} Bits of a worker to the target:{table(columns, costs)}",
-    ]
+    return f"The s with the fewest bits to the target.{saved}{table(columns, rows)}"
 
 
 def _s(shown: str) -> str:
@@ -213,50 +349,84 @@ def _s(shown: str) -> str:
 
 
 def draw(results: Results) -> Figure:
-    quantities = ("iterations", "bits an iteration", "bits to the target")
+    fleet = fleets(results.settings)
     at = np.array(LEVELS, float)
-    with sheet(1, 3, height=2.7) as (figure, axes):
-        for color, workers in enumerate(fleets(results.settings)):
-            for step, dash in ((TUNED, "-"), (THEORY, "--")):
-                found = [reached(results, s, workers, step) for s in LEVELS]
-                style = {"linestyle": dash, "color": look(color)["color"], "marker": look(color)["marker"]}
-                for ax, quantity in zip(axes[0], quantities, strict=True):
-                    if quantity in found[0]:
-                        ends = np.array([[r[quantity].mean, r[quantity].low, r[quantity].high] for r in found]).T
-                        ax.fill_between(at, ends[1], ends[2], color=style["color"], alpha=0.2, linewidth=0)
-                        middle = ends[0]
-                    else:
-                        middle = np.array([bits_an_iteration(results, s, workers, step) for s in LEVELS])
-                    ax.plot(at, middle, label=f"W = {workers}, {step}", **style)
-            theory = np.array([predicted(results, workers, s) for s in LEVELS]).T
-            for ax, line in zip(axes[0], (*theory, theory[0] * theory[1]), strict=True):
-                ax.plot(at, line, label=f"W = {workers}, theory", color=look(color)["color"], linestyle=":")
-        workers = results.settings.workers
-        without = reached(results, 0, workers, TUNED)
-        levels = (
-            without["iterations"].mean,
-            bits_an_iteration(results, 0, workers, TUNED),
-            without["bits to the target"].mean,
-        )
-        for ax, quantity, level in zip(axes[0], quantities, levels, strict=True):
-            ax.axhline(level, color="0.5", linewidth=0.8, label=f"W = {workers}, uncompressed, {TUNED}")
-            ax.set(xlabel="levels s", ylabel=quantity)
+    theory = {workers: np.array([predicted(results, workers, s) for s in LEVELS]).T for workers in fleet}
+    with sheet(2, 3, height=4.9) as (figure, axes):
+        for place, workers in enumerate(fleet):
+            exact = [spent(results, curve(s, workers, THEORY) + EXACT, "round")[0] for s in LEVELS]
+            for ax, step, dash in ((axes[0, 0], THEORY, "-"), (axes[0, 1], TUNED, "-")):
+                _line(results, ax, [spent(results, curve(s, workers, step), "round") for s in LEVELS], place, dash)
+                if step == TUNED:
+                    exact = [spent(results, curve(s, workers, step) + EXACT, "round")[0] for s in LEVELS]
+                ax.plot(at, _finite(exact), color=look(place)["color"], marker="x", linestyle="", markersize=5)
+            axes[0, 0].plot(at, theory[workers][0], color=look(place)["color"], linestyle=":")
+            _line(results, axes[0, 2], [noise(results, s, workers, THEORY) for s in LEVELS], place, "--")
+            _line(results, axes[0, 2], [noise(results, s, workers, TUNED) for s in LEVELS], place, "-")
+            sizes = [bits_per_iteration(results, s, workers, THEORY) for s in LEVELS]
+            axes[1, 0].plot(at, sizes, **look(place) | {"linestyle": "-"})
+            for ax, axis in ((axes[1, 1], "bits_up"), (axes[1, 2], "bits")):
+                for step, dash in ((THEORY, "--"), (TUNED, "-")):
+                    costs = [spent(results, curve(s, workers, step), axis, workers) for s in LEVELS]
+                    _line(results, ax, costs, place, dash)
+            axes[1, 1].plot(at, theory[workers][0] * theory[workers][1], color=look(place)["color"], linestyle=":")
+            axes[0, 0].plot([], [], **look(place) | {"linestyle": "-"}, label=f"W = {workers}")
+        axes[1, 0].plot(at, theory[fleet[0]][1], color="0.5", linestyle=":")
+        axes[0, 2].axhline(1, color="black", linewidth=0.8)
+        grey: dict[str, Any] = {"color": "0.4"}
+        axes[0, 0].plot([], [], linestyle="", marker="x", label="same step, no quantizer", **grey)
+        axes[0, 0].plot([], [], linestyle=":", label="theory", **grey)
+        axes[0, 0].plot([], [], linestyle="--", label=f"{THEORY}, in (c, e, f)", **grey)
+        axes[0, 0].plot([], [], linestyle="-", label=f"{TUNED}, in (c, e, f)", **grey)
+        words = ("iterations", "iterations", "times the iterations", "bits, both ways", "bits", "bits")
+        for ax, label in zip(axes.flat, words, strict=True):
+            ax.set(xlabel="levels s", ylabel=label)
             log_axes(ax, "x", "y")
             ax.set_xticks(LEVELS, labels=[str(s) for s in LEVELS])
-            ax.minorticks_off()
-        letters(axes[0], ("", "", ""))
-        legend_below(figure, axes[0])
+            ax.xaxis.set_minor_locator(_nowhere())
+        letters(
+            axes.flat,
+            (
+                "to the target, theory's step",
+                "to the target, tuned step",
+                "what the noise costs",
+                "per iteration and worker",
+                "uplink to the target",
+                "both ways to the target",
+            ),
+        )
+        legend_below(figure, axes.flat)
     return figure
 
 
+def _nowhere() -> Any:
+    from matplotlib.ticker import NullLocator
+
+    return NullLocator()
+
+
+def _finite(values: list[float]) -> NDArray[np.float64]:
+    found = np.array(values, float)
+    return np.where(np.isfinite(found), found, np.nan)
+
+
+def _line(results: Results, ax: Axes, samples: list[NDArray[np.float64]], place: int, dash: str) -> None:
+    """Draw geometric means over seeds, with their intervals, over s."""
+    found = [over_seeds(results, each) for each in samples]
+    mean, low, high = (np.array([getattr(one, end)[0] for one in found]) for end in ("mean", "low", "high"))
+    ax.fill_between(LEVELS, low, high, color=look(place)["color"], alpha=0.2, linewidth=0)
+    ax.plot(LEVELS, mean, **look(place) | {"linestyle": dash})
+
+
 study = Study(
-    title="The trade-off: iterations to a target, bits an iteration, and their product",
+    title="The trade-off: iterations and bits over the levels, and what is due to the step, what to the noise",
     questions=(
-        "How do the iterations fall with s?",
-        "How do the bits of an iteration grow with s?",
-        "Which s needs the fewest bits in all (with its tuned step)?",
+        "What of the iterations is due to the step, and what to the quantizer's noise?",
+        "Does theory's curve fit, and what does that show?",
+        "How many bits does it take?",
+        "Which s needs the fewest bits in all, by theory and with tuned steps?",
     ),
-    defaults=Settings(data="adult", workers=8, rounds=1500, seeds=3),
+    defaults=Settings(data="adult", workers=32, rounds=1500, seeds=10),
     cells=cells,
     setting=setting,
     answers=answers,
