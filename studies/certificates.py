@@ -27,6 +27,8 @@ FIXED_N, FIXED_S = 1024, (1, 4, 16)
 DRAWS = 200
 TIGHT = 0.98
 MORE_RATIOS = 2.0 ** np.arange(-8, 0.01, 0.25)
+ASYMPTOTIC = ("DRIVE", "EDEN, 2 bits")
+"""Whose claims are limits for long vectors (`Compressor.asymptotic`), so that short ones may exceed them."""
 Make = Callable[[int], Compressor]
 
 
@@ -73,13 +75,18 @@ def family(n: int, s: int | None) -> dict[str, NDArray[np.float32]]:
     return {name: v.astype(np.float32) for name, v in found.items()}
 
 
+def draws_of(n: int) -> int:
+    """Return how many draws of keys are made: of short vectors many, whose errors may have a few values only."""
+    return max(DRAWS, min(20 * DRAWS, 2**16 // n))
+
+
 def relative_error(compressor: Compressor, v: NDArray[np.float32]) -> tuple[float, float]:
     """Return E ||Q(v) - v||^2 / ||v||^2 and its standard error, 0 if the first is exact."""
     square = float(v.astype(np.float64) @ v.astype(np.float64))
     exact = compressor.exact_variance(v)
     if exact is not None:
         return exact / square, 0.0
-    draws = 1 if isinstance(compressor, qsim.TopK | qsim.ScaledSign) else DRAWS
+    draws = 1 if isinstance(compressor, qsim.TopK | qsim.ScaledSign) else draws_of(v.size)
     rows = Vectors.dense(np.tile(v, (draws, 1)))
     keys = qsim.Key(0).words(0, draws)
     decoded = compressor.decompress(compressor.compress(rows, keys), keys).to_dense()
@@ -120,11 +127,11 @@ def setting(settings: Settings) -> str:
         "Lines: the claim, omega in E ||Q(v) - v||^2 <= omega ||v||^2, and for TopK and scaled sign, which are biased,"
         " 1 - delta. Markers: the largest E ||Q(v) - v||^2 / ||v||^2 over a family of about 50 vectors (constant,"
         " Gaussian, Laplace, geometric, sparse, one large and equal others in many ratios, equal others between two"
-        f" levels), by the closed form of the variance where there is one, else the mean of {DRAWS} draws of keys"
-        " (TopK and scaled sign draw nothing). No search: a worse vector may exist, so a marker below its line"
-        " does not show that the claim is loose. The claims of DRIVE and EDEN hold"
-        " in the limit of long vectors only. Nothing is trained; the options data, workers, rounds and seeds change"
-        " nothing."
+        f" levels), by the closed form of the variance where there is one, else the mean of {DRAWS} draws of keys or"
+        " more (TopK and scaled sign draw nothing). No search: a worse vector may exist, so a marker below its line"
+        " does not show that the claim is loose. The claims of DRIVE and EDEN are asymptotic, limits for long vectors:"
+        " they take the coordinates of a rotated vector for Gaussian. Nothing is trained; the options data, workers,"
+        " rounds and seeds change nothing."
     )
 
 
@@ -134,12 +141,12 @@ def answers(results: Results) -> list[str]:
     lines = []
     for curve in dict.fromkeys(table["curve"]):
         here = ratio[table["curve"] == curve]
-        if table.loc[here.index, "standard error"].any():
-            kind = "sampled: the largest of noisy means, so above the claim by chance too"
-        else:
-            kind = "attained" if here.min() >= TIGHT else "attained in part" if here.max() >= TIGHT else "not attained"
+        if curve in ASYMPTOTIC:
+            continue
+        kind = "attained" if here.min() >= TIGHT else "attained in part" if here.max() >= TIGHT else "not attained"
         lines.append(f"{curve}: {here.min():.1%} to {here.max():.1%} of the claim ({kind})")
-    beyond = table[table["measured"] > table["claim"] * (1 + 1e-5) + 5 * table["standard error"]]
+    proved = table[~table["curve"].isin(ASYMPTOTIC)]
+    beyond = proved[proved["measured"] > proved["claim"] * (1 + 1e-5) + 5 * proved["standard error"]]
     broken = [
         f"{row['curve']}, n = {row['n']}: {row['measured']:.4g}"
         f" (standard error {row['standard error']:.2g}) against {row['claim']:.4g}, {row['vector']}"
@@ -147,10 +154,30 @@ def answers(results: Results) -> list[str]:
     ]
     return [
         f"Measured over claim, least to most over n and s (attained: at least {TIGHT:.0%}):{listed(lines)}",
-        f"Beyond the claim by more than five standard errors:{listed(broken)}"
+        f"Of the claims for every n, these are, by more than five standard errors:{listed(broken)}"
         if broken
-        else f"No, in none of {len(table)} cases by more than five standard errors (exact ones: 1e-5 of the claim).",
+        else f"No, in none of {len(proved)} cases by more than five standard errors (exact ones: 1e-5 of the claim).",
+        "".join(_limit(table[table["curve"] == curve]) for curve in ASYMPTOTIC).strip()
+        + "\n\nThe claims take a rotated vector's coordinates for Gaussian, which few coordinates are not. A spike of"
+        " n = 4 is rotated to four halves in one half of the draws, which signs and a scale tell exactly, and to"
+        " another spike in the other half, of which DRIVE decodes the zeros as large as the spike: an error of 3, and"
+        " of 1.5 on average. No claim is stated for chunks below 256 coordinates; for shorter vectors in one longer"
+        " chunk, as"
+        " here, the limit's is, so a step of theory that is made of it may be too long.",
     ]
+
+
+def _limit(here: pd.DataFrame) -> str:
+    """Say where a claim for long vectors is exceeded, and from which length on it is not."""
+    over = here["measured"] - 5 * here["standard error"] > here["claim"]
+    ratio = here["measured"] / here["claim"]
+    said = [
+        f"n = {n}: {r:.1%} ({v}; standard error {100 * e / c:.1f}%{', beyond five' if o else ''})"
+        for n, r, v, e, c, o in zip(
+            here["n"], ratio, here["vector"], here["standard error"], here["claim"], over, strict=True
+        )
+    ]
+    return f"\n\n{here['curve'].iloc[0]}, worst measured over claim:{listed(said)}\n\n"
 
 
 def draw(results: Results) -> Figure:
@@ -195,7 +222,11 @@ def _line(ax: Axes, line: pd.DataFrame, x: str, place: int, label: str | None = 
 
 study = Study(
     title="Certificates: claimed against measured variance, over n and s",
-    questions=("How tight are the claims?", "Is any claim exceeded?"),
+    questions=(
+        "How tight are the claims for every n?",
+        "Is any of them exceeded?",
+        "From which length on do claims for long vectors hold?",
+    ),
     defaults=Settings(data="spark_sample", workers=1, rounds=1, seeds=1),
     cells=cells,
     setting=setting,

@@ -14,7 +14,6 @@ from qsim.batch import Vectors
 from qsim.codecs import RANS, Codec, FixedWidth
 from qsim.compressors import Compressor
 from qsim.datasets import DataError
-from qsim.datasets.block import Block
 from qsim.study import (
     Cell,
     Results,
@@ -27,8 +26,9 @@ from qsim.study import (
     listed,
     look,
     sheet,
+    table,
 )
-from qsim.weights import Replica
+from qsim.study.gradients import worker_gradients
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -39,6 +39,7 @@ LEVELS = (1, 4, 16, 64, 256)
 OBJECTIVE = qsim.LogisticRegression(l2=1e-4)
 DRAWS = 5
 BUDGETS = (1.1, 2.1, 4.1)
+NOTHING = "sending nothing"
 Way = tuple[Compressor, Codec | None]
 
 
@@ -111,14 +112,13 @@ def setting(settings: Settings) -> str:
         f" {OBJECTIVE.l2:g}) on {data.name} (n = {data.features}), at the start (early) and after {settings.rounds}"
         f" iterations of uncompressed gradient descent with step 1/L (late).{given} Every client compresses with a key"
         " of its own; the server averages what it decodes. Error: W ||mean of decoded - mean||^2 over the mean of"
-        " ||v||^2, W the number of clients: omega for independent, unbiased clients whose error attains omega"
-        f" ||v||^2. Averages of {DRAWS} draws of keys; the noise is the spread over draws of keys and vectors: methods"
-        " are compared on the same ones, by joint 95% intervals of the ratios (Bonferroni)."
-        " Bits: whole packets, without the stream header."
-        " Limits, for"
-        " independent Gaussian coordinates and long vectors: 2^(-2R) is the least error of one client at R bits"
-        " (Shannon 1959); 1/(2^(2R) - 1) is that error after scaling to be unbiased (as in EDEN, Vargaftik et al."
-        " 2022). Neither bounds the error on other vectors, which can be easier."
+        " ||v||^2, W the number of clients: omega for independent, unbiased clients whose error attains omega ||v||^2."
+        f" Sending nothing: the server takes 0 for the mean. Averages of {DRAWS} draws of keys; the noise is the spread"
+        " over draws of keys and vectors: methods are compared on the same ones, by intervals of the logarithms that"
+        " hold jointly (95%). Bits: whole packets, without the stream header. Limits, for independent Gaussian"
+        " coordinates and long vectors: 2^(-2R) is the least error of one client at R bits (Shannon 1959); 1/(2^(2R) -"
+        " 1) is that error after scaling to be unbiased (as in EDEN, Vargaftik et al. 2022). Neither bounds the error"
+        " on other vectors, which can be easier."
     )
 
 
@@ -132,20 +132,12 @@ def sources(results: Results) -> dict[str, list[NDArray[np.float32]]]:
     found = {
         "Gaussian": [random.standard_normal(shape).astype(np.float32) for random in randoms],
         "Student t": [random.standard_t(3, shape).astype(np.float32) for random in randoms],
-        f"{cell.curve}, early": [gradients(cell.run, np.zeros(weights.size))],
-        f"{cell.curve}, late": [gradients(cell.run, weights)],
+        f"{cell.curve}, early": [worker_gradients(cell.run, np.zeros(weights.size)).to_dense()],
+        f"{cell.curve}, late": [worker_gradients(cell.run, weights).to_dense()],
     }
     if settings.vectors is not None:
         found[Path(settings.vectors).name] = [recorded(settings.vectors)]
     return found
-
-
-def gradients(run: qsim.Run, weights: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Return the gradient of every worker's rows."""
-    shards = run.partition.split(run.load(), run.workers, qsim.Key(run.seed).fold(qsim.keys.Purpose.PARTITION))
-    block = Block(shards, 0, run.workers)
-    update = run.objective.update(block, block.all_rows(), Replica(weights.astype(np.float32)), 1.0)
-    return np.asarray(update.to_dense(), np.float32)
 
 
 def measure(way: Way, rows: NDArray[np.float32]) -> tuple[float, list[float]]:
@@ -165,10 +157,10 @@ def measure(way: Way, rows: NDArray[np.float32]) -> tuple[float, list[float]]:
 
 @dataclass(frozen=True)
 class Point:
-    """What a way costs and does: bits a coordinate, and the errors of all draws of vectors and keys."""
+    """What a way (None: to send nothing) costs and does: bits per coordinate, the errors of all draws."""
 
     curve: str
-    way: Way
+    way: Way | None
     bits: float
     errors: NDArray[np.float64]
 
@@ -177,14 +169,22 @@ class Point:
         return float(self.errors.mean())
 
 
+def nothing(rows: NDArray[np.float32]) -> float:
+    """Return the error of a server that takes 0 for the mean: W ||mean||^2 over the mean of ||v||^2, at most W."""
+    square = np.square(rows.mean(0, dtype=np.float64)).sum()
+    return float(square * len(rows) ** 2 / (rows.astype(np.float64) ** 2).sum())
+
+
 def measured(results: Results) -> dict[str, list[Point]]:
-    """Return the points of every way on all vectors, by the name of the vectors."""
+    """Return the points of every way on all vectors, by the name of the vectors; the first is to send nothing."""
     found: dict[str, list[Point]] = {}
     for name, arrays in sources(results).items():
+        errors = np.repeat([nothing(rows) for rows in arrays], DRAWS)
+        found[name] = [Point(NOTHING, None, 0.0, errors)]
         for curve, curve_ways in ways(arrays[0].shape[1]).items():
             for way in curve_ways:
-                bits, errors = zip(*(measure(way, rows) for rows in arrays), strict=True)
-                found.setdefault(name, []).append(Point(curve, way, float(np.mean(bits)), np.concatenate(errors)))
+                bits, each = zip(*(measure(way, rows) for rows in arrays), strict=True)
+                found[name].append(Point(curve, way, float(np.mean(bits)), np.concatenate(each)))
     return found
 
 
@@ -196,7 +196,7 @@ def numbers(results: Results) -> pd.DataFrame:
         {
             "vectors": name,
             "curve": point.curve,
-            "way": str(point.way[0]),
+            "way": str(point.way[0]) if point.way else "",
             "bits a coordinate": point.bits,
             "error": point.error,
             "standard error": point.errors.std(ddof=1) / np.sqrt(point.errors.size),
@@ -211,7 +211,7 @@ def answers(results: Results) -> list[str]:
     found = results.once(measured)
     over: dict[str, list[float]] = {}
     for point in found["Gaussian"]:
-        if "biased" not in point.curve:
+        if point.way is not None and "biased" not in point.curve:
             over.setdefault(point.curve, []).append(point.error * (4**point.bits - 1))
     least = []
     for name, points in found.items():
@@ -229,22 +229,49 @@ def answers(results: Results) -> list[str]:
         "Error over 1/(2^(2R) - 1), Gaussian vectors, least to most over the points of a curve (standard errors are at"
         f" most {100 * noise:.2g}%):"
         + listed(f"{curve}: {min(ratios):.3g} to {max(ratios):.3g}" for curve, ratios in over.items()),
-        f"The least error among the points measured:{listed(least)}",
+        f"The least error among the points measured, to send nothing among them:{listed(least)}",
+        _beaten(found),
     ]
 
 
+def _beaten(found: dict[str, list[Point]]) -> str:
+    """Say for every curve and kind of vectors from how many bits on it beats sending nothing."""
+    curves = dict.fromkeys(point.curve for points in found.values() for point in points if point.way is not None)
+    rows: dict[str, list[str]] = {curve: [] for curve in curves}
+    zero = []
+    for name, (none, *points) in found.items():
+        zero.append(f"{name} {none.error:.3g}")
+        better = compare({_name(point): point.errors for point in points}, none.errors, ratio=True)
+        for curve in curves:
+            here = sorted((point for point in points if point.curve == curve), key=lambda point: point.bits)
+            ahead = [point for point in here if better[_name(point)].beyond_noise and point.error < none.error]
+            behind = [point for point in here if point not in ahead]
+            first = f"from {ahead[0].bits:.2f} bits" if ahead else "never"
+            late = [f"{point.bits:.2f}" for point in behind if ahead and point.bits > ahead[0].bits]
+            rows[curve].append(first + (f", not at {', '.join(late)}" if late else ""))
+    return (
+        f"The error of a server that hears nothing and takes 0 for the mean: {'; '.join(zero)}. Of the points measured"
+        " these have a smaller error, beyond the noise (bits per coordinate); what errs more is worse than silence as"
+        " an estimate, though in training an unbiased one averages out over rounds, and 0 does not."
+        + table(list(found), rows)
+    )
+
+
 def _name(point: Point) -> str:
+    if point.way is None:
+        return NOTHING
     return f"{str(point.way[0]).removeprefix('qsim.compressors.')} ({point.curve})"
 
 
 def draw(results: Results) -> Figure:
     found = results.once(measured)
-    curves = list(dict.fromkeys(point.curve for points in found.values() for point in points))
+    curves = list(dict.fromkeys(point.curve for points in found.values() for point in points if point.way is not None))
     rows = (len(found) + 1) // 2
     with sheet(rows, 2, height=2.4 * rows + 0.7) as (figure, axes):
         for ax in axes.flat[len(found) :]:
             ax.set_axis_off()
         for ax, (name, points) in zip(axes.flat, found.items(), strict=False):
+            ax.axhline(points[0].error, color="0.4", linestyle="-.", linewidth=0.8, label=NOTHING)
             for place, curve in enumerate(curves):
                 line = sorted((point.bits, point.error) for point in points if point.curve == curve)
                 ax.plot(*zip(*line, strict=True), label=curve, **look(place))
@@ -252,7 +279,7 @@ def draw(results: Results) -> Figure:
                 rates = np.linspace(0.05, 8, 200)
                 ax.plot(rates, 4.0**-rates, color="0.6", linestyle="--", label="limit $2^{-2R}$")
                 ax.plot(rates, 1 / (4.0**rates - 1), color="0.6", linestyle=":", label="limit $1/(2^{2R} - 1)$")
-            ax.set(xscale="log", yscale="log", xlabel="bits a coordinate", ylabel="normalised error")
+            ax.set(xscale="log", yscale="log", xlabel="bits per coordinate", ylabel="normalised error")
         letters(axes.flat, list(found))
         legend_below(figure, axes.flat)
     return figure
@@ -260,7 +287,11 @@ def draw(results: Results) -> Figure:
 
 study = Study(
     title="Mean estimation: normalised error against bits a coordinate, with the distortion limits",
-    questions=("How far is each from the limit on Gaussian vectors?", "What has the least error at 1, 2 and 4 bits?"),
+    questions=(
+        "How far is each from the limit on Gaussian vectors?",
+        "What has the least error at 1, 2 and 4 bits?",
+        "Which beat sending nothing, and from how many bits on?",
+    ),
     defaults=Settings(data="adult", workers=8, rounds=100, seeds=3),
     cells=cells,
     setting=setting,

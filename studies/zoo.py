@@ -1,13 +1,18 @@
-"""All compressors at about equal bits a message: loss against rounds, bits and non-zeros."""
+"""Compressors at equal budgets of bits, both directions counted, on two data sets; and what the downlink costs."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from math import ceil
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 import qsim
+from qsim.codecs import Codec, Elias
 from qsim.compressors import (
     DRIVE,
     EDEN,
@@ -17,217 +22,453 @@ from qsim.compressors import (
     Bucketed,
     Compressor,
     ErrorFeedback,
-    HardThreshold,
-    Identity,
     NaturalCompression,
     NaturalDithering,
     OneBit,
     RandK,
-    RoundedFloats,
     Scaled,
     ScaledSign,
-    Sign,
     SubtractiveDither,
     TernGrad,
     Then,
     TopK,
     Wangni,
 )
+from qsim.datasets import Source, Synthetic
+from qsim.downlinks import CompressedWeights, DenseWeights, Downlink, SparseSum
 from qsim.study import (
     Cell,
     Choice,
+    Comparison,
     On,
     Panel,
     Results,
     Settings,
     Study,
     Tuning,
+    compare,
     draw,
     each_seed,
     leads,
     letters,
     listed,
-    reach_table,
     sheet,
     table,
-    unled,
 )
+from qsim.study.gradients import worker_gradients
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-BUDGET = 256
-"""Bits a message that settings were chosen for, on adult."""
-TARGETS = (0.02, 0.005)
+PER_COORDINATE = 2.0
+"""Bits of an uplink message that parameters are set for, per coordinate; the downlink takes about as many."""
+BUDGETS = (0.25, 0.5, 1.0)
+"""The shares of the whole budget, which is that of `rounds` rounds, at which losses are compared."""
+SPARE = 1.2  # rounds are made for this share of the budget, as messages change their sizes
+TARGET = 0.02
 MULTIPLES = (2, 4, 8, 16)
 """The steps that are tried: so many times 1/L."""
-EVERY = 2
 OBJECTIVE = qsim.LogisticRegression(l2=1e-3)
-UNCOMPRESSED = "uncompressed"
-NOT_DRAWN = "sign"
-"""It moves every weight by 1 a round, whatever the step, so its loss is off every scale."""
+TEXT: Source = Synthetic(rows=3200, features=1000, nonzeros_per_row=40, values="tfidf")
+UNCOMPRESSED, CARRIER = "uncompressed", "QSGD, l2"
+DOWN = ("QSGD, l2", "EF, Top-k")
+"""What the downlinks are compared with, besides the uncompressed."""
+Make = Callable[[int], Compressor]
 
 
 @dataclass(frozen=True)
-class Way:
-    """A compressor with the code that its messages go by (none: its usual one)."""
+class Family:
+    """A compressor with a parameter that sets its bits (none: 0), the values that it may have for n, and its code."""
 
-    compressor: Compressor
-    codec: qsim.codecs.Codec | None = None
+    make: Make
+    values: Callable[[int], Sequence[int]]
+    codec: Codec | None = None
 
 
-_GAMMA = qsim.codecs.Elias("gamma")
-FAMILIES: dict[str, dict[str, Way]] = {
+def _levels(n: int) -> Sequence[int]:
+    return range(1, 41)
+
+
+def _few(n: int) -> Sequence[int]:
+    return range(1, 9)
+
+
+def _kept(n: int) -> Sequence[int]:
+    return sorted({max(1, round(n / part)) for part in np.geomspace(4, 60, 40)})
+
+
+def _sizes(n: int) -> Sequence[int]:
+    return (8, 16, 32, 64, 128)
+
+
+def _none(n: int) -> Sequence[int]:
+    return (0,)
+
+
+_GAMMA = Elias("gamma")
+FAMILIES: dict[str, dict[str, Family]] = {
     "even levels": {
-        "QSGD, l2, s = 10": Way(QSGD(10), _GAMMA),
-        "QSGD, max, s = 5": Way(QSGD(5, "max"), _GAMMA),
-        "TernGrad, buckets of 32": Way(Bucketed(TernGrad(), 32), _GAMMA),
-        "subtractive dither, s = 12": Way(SubtractiveDither(12), _GAMMA),
-        "EF, scaled QSGD, s = 8": Way(ErrorFeedback(Scaled(QSGD(8))), _GAMMA),
+        "QSGD, l2": Family(QSGD, _levels, _GAMMA),
+        "QSGD, max": Family(lambda s: QSGD(s, "max"), _levels, _GAMMA),
+        "TernGrad, buckets": Family(lambda size: Bucketed(TernGrad(), size), _sizes, _GAMMA),
+        "subtractive dither": Family(SubtractiveDither, _levels, _GAMMA),
+        "EF, scaled QSGD": Family(lambda s: ErrorFeedback(Scaled(QSGD(s))), _levels, _GAMMA),
     },
     "powers of two, pairs": {
-        "NUQSGD, s = 4": Way(NUQSGD(4), _GAMMA),
-        "natural dithering, max, s = 4": Way(NaturalDithering(4, "max"), _GAMMA),
-        "Rand-16, natural": Way(Then(RandK(16), NaturalCompression())),
-        "EF, Top-32, scaled QSGD, s = 16": Way(ErrorFeedback(Then(TopK(32), Scaled(QSGD(16)))), _GAMMA),
+        "NUQSGD": Family(NUQSGD, _few, _GAMMA),
+        "natural dithering, max": Family(lambda s: NaturalDithering(s, "max"), _few, _GAMMA),
+        "Rand-k, natural": Family(lambda k: Then(RandK(k), NaturalCompression()), _kept),
+        "EF, Top-k, scaled QSGD": Family(lambda k: ErrorFeedback(Then(TopK(k), Scaled(QSGD(16)))), _kept, _GAMMA),
     },
     "sparsifiers": {
-        "Rand-8, drawn": Way(RandK(8, positions="drawn")),
-        "Bernoulli, p = 1/16": Way(Bernoulli(1 / 16)),
-        "Wangni, k = 6": Way(Wangni(6)),
-        "EF, Top-6": Way(ErrorFeedback(TopK(6))),
-        "hard threshold": Way(HardThreshold(0.02)),
+        "Rand-k, drawn": Family(lambda k: RandK(k, positions="drawn"), _kept),
+        "Bernoulli, p = 1/m": Family(lambda m: Bernoulli(1 / m), lambda n: range(2, 41)),
+        "Wangni": Family(Wangni, _kept),
+        "EF, Top-k": Family(lambda k: ErrorFeedback(TopK(k)), _kept),
     },
     "signs, rotations": {
-        NOT_DRAWN: Way(Sign()),
-        "EF, scaled sign, buckets of 32": Way(ErrorFeedback(Bucketed(ScaledSign(), 32))),
-        "EF, 1-bit": Way(ErrorFeedback(OneBit())),
-        "EF, 1-bit, support": Way(ErrorFeedback(OneBit(support_only=True)), _GAMMA),
-        "DRIVE, chunks of 32": Way(DRIVE(chunk=32)),
-        "EDEN, 2 bits": Way(EDEN(2)),
-        "bfloat16": Way(RoundedFloats("bfloat16")),
+        "EF, scaled sign, buckets": Family(lambda size: ErrorFeedback(Bucketed(ScaledSign(), size)), _sizes),
+        "EF, 1-bit": Family(lambda _: ErrorFeedback(OneBit()), _none),
+        "DRIVE, chunks": Family(lambda size: DRIVE(chunk=size), _sizes),
+        "EDEN, 2 bits": Family(lambda _: EDEN(2), _none),
     },
 }
-WAYS = {UNCOMPRESSED: Way(Identity())} | {name: way for family in FAMILIES.values() for name, way in family.items()}
+
+
+def families() -> dict[str, Family]:
+    """Return all compressors by name."""
+    return {name: family for shown in FAMILIES.values() for name, family in shown.items()}
+
+
+def sources(settings: Settings) -> dict[str, qsim.datasets.Dataset | Source]:
+    """Return the data sets, by what their curves call them."""
+    return {settings.name: settings.load(), "text-like": TEXT}
+
+
+def features(settings: Settings, data: str) -> int:
+    source = sources(settings)[data]
+    return (source.load() if isinstance(source, Source) else source).features
+
+
+def curve(name: str, data: str) -> str:
+    return f"{name}; {data}"
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A compressor with its parameter, and the bits of its message at the start (mean over workers)."""
+
+    compressor: Compressor
+    parameter: int
+    bits: float
 
 
 @lru_cache
-def step(settings: Settings) -> float:
-    """Return 1/L, the step at which gradient descent is sure to fall."""
-    return 1 / OBJECTIVE.smoothness(settings.load())
+def plain(settings: Settings, data: str) -> qsim.Run:
+    """Return the run without compression, a round long, step 1/L."""
+    source = sources(settings)[data]
+    smoothness = OBJECTIVE.smoothness(source.load() if isinstance(source, Source) else source)
+    return qsim.Run(
+        source,
+        objective=OBJECTIVE,
+        method=qsim.GradientDescent(step=qsim.steps.Constant(1 / smoothness)),
+        workers=settings.workers,
+        rounds=1,
+    )
+
+
+@lru_cache(maxsize=128)
+def fitted(settings: Settings, data: str, name: str) -> Fitted:
+    """Return a compressor with the parameter that comes nearest to the bits of a message."""
+    n, run = features(settings, data), plain(settings, data)
+    rows = worker_gradients(run, np.zeros(n))
+    keys, found = qsim.Key(0).words(0, settings.workers), []
+    family = families()[name]
+    for value in family.values(n):
+        compressor = family.make(value)
+        inner = compressor.compressor if isinstance(compressor, ErrorFeedback) else compressor
+        _, packets = qsim.Channel(inner, family.codec).pack(rows, keys)
+        found.append(Fitted(compressor, value, float(np.sum(packets.bits)) / settings.workers))
+    return min(found, key=lambda one: abs(one.bits - PER_COORDINATE * n))
+
+
+@lru_cache
+def down(settings: Settings, data: str) -> CompressedWeights:
+    """Return the compressed downlink that all share: Top-k with as many bits as a message has."""
+    n = features(settings, data)
+    rows = worker_gradients(plain(settings, data), np.zeros(n))
+    one = qsim.batch.Vectors.dense(rows.to_dense().mean(axis=0, keepdims=True))
+    sizes = {k: float(np.sum(qsim.Channel(TopK(k)).pack(one, qsim.Key(0).words(0, 1))[1].bits)) for k in _kept(n)}
+    return CompressedWeights(TopK(min(sizes, key=lambda k: abs(sizes[k] - PER_COORDINATE * n))))
+
+
+def budget(settings: Settings, data: str) -> float:
+    """Return the whole budget of a worker in bits, both ways."""
+    return 2 * PER_COORDINATE * features(settings, data) * settings.rounds
 
 
 def run(settings: Settings, name: str, multiple: float, seed: int) -> qsim.Run:
-    way = WAYS[name]
-    return qsim.Run(
-        settings.load(),
-        objective=OBJECTIVE,
-        method=qsim.GradientDescent(step=qsim.steps.Constant(multiple * step(settings))),
-        compressor=way.compressor,
-        codec=way.codec,
-        workers=settings.workers,
-        rounds=settings.rounds,
-        seed=seed,
-        evaluate_every=EVERY,
+    """Return the run of a curve, which spends the budget and some more."""
+    name, data = name.split("; ")
+    first, n = plain(settings, data), features(settings, data)
+    step = qsim.steps.Constant(multiple * first.method.step(0))  # type: ignore[attr-defined]
+    found = replace(first, method=qsim.GradientDescent(step=step), seed=seed)
+    if name == UNCOMPRESSED:
+        return replace(found, rounds=ceil(SPARE * budget(settings, data) / (64 * n)))
+    chosen = fitted(settings, data, name)
+    a_round = chosen.bits + PER_COORDINATE * n
+    return replace(
+        found,
+        compressor=chosen.compressor,
+        codec=families()[name].codec,
+        downlink=down(settings, data),
+        rounds=ceil(SPARE * budget(settings, data) / a_round),
     )
+
+
+def curves(settings: Settings) -> list[str]:
+    """Return what is tuned and compared."""
+    return [curve(name, data) for data in sources(settings) for name in (UNCOMPRESSED, *families())]
+
+
+def downlinks(settings: Settings) -> dict[str, tuple[str, Downlink]]:
+    """Return the curves on which the downlinks are compared: the tuned curve whose step they have, and the downlink."""
+    data = settings.name
+    shown: dict[str, Downlink] = {
+        "dense weights": DenseWeights(),
+        "sparse sum": SparseSum(),
+        "compressed": down(settings, data),
+    }
+    names = [name for name in (UNCOMPRESSED, *DOWN) if name == UNCOMPRESSED or name in families()]
+    return {
+        f"{curve(name, data)}, {label} down": (curve(name, data), downlink)
+        for name in names
+        for label, downlink in shown.items()
+    }
 
 
 def cells(settings: Settings, choices: Mapping[str, Choice]) -> list[Cell]:
-    return each_seed(
-        settings, {name: name for name in WAYS}, lambda name, seed: run(settings, name, choices[name].value, seed)
+    compared = each_seed(
+        settings,
+        {name: name for name in curves(settings)},
+        lambda name, seed: run(settings, name, choices[name].value, seed),
     )
+    until = qsim.until.Suboptimality(TARGET)
+
+    def over(case: tuple[str, Downlink], seed: int) -> qsim.Run:
+        name, downlink = case
+        found = run(settings, name, choices[name].value, seed)
+        return replace(found, downlink=downlink, rounds=3 * settings.rounds, until=until)
+
+    return [*compared, *each_seed(settings, downlinks(settings), over)]
 
 
 def to_choose(settings: Settings, name: str, multiple: float, seed: int) -> qsim.Run:
     """Return a run that is only looked at when it is over."""
-    return replace(run(settings, name, multiple, seed), evaluate_every=max(settings.rounds, 1))
+    found = run(settings, name, multiple, seed)
+    return replace(found, evaluate_every=max(found.rounds, 1))
 
 
 def setting(settings: Settings) -> str:
+    text = TEXT.load()
+    spent = "; ".join(f"{data} {budget(settings, data):,.0f}" for data in sources(settings))
     return (
-        f"Logistic regression (l2 = {OBJECTIVE.l2:g}) on {settings.dataset}, shuffled over {settings.workers} workers;"
-        f" {settings.rounds} full-batch updates. Contractions run with error feedback (EF), unbiased compressors as"
-        f" they are. Parameters were set for about {BUDGET} bits a message on adult; what was measured is listed below."
-        " 1-bit, bfloat16 and sign have no parameter for it; the hard threshold is far off it (see below). The step is"
-        f" a multiple of 1/L = {step(settings):.3g}, tuned for each compressor with the same budget (last answer)."
-        f" Bits and non-zeros are of one worker, way up, cumulative. Not drawn: {NOT_DRAWN}, which moves weights by"
-        f" 1 a round. {settings.statistics} On the axes of bits and non-zeros every seed is put on the same points, by"
-        " linear interpolation in logarithms; a line ends where the first of its seeds does."
+        f"Logistic regression (l2 = {OBJECTIVE.l2:g}) on {settings.dataset} and on {text.name}, text-like"
+        f" ({text.rows:,} rows of unit length, {text.features:,} features, {text.nonzeros / text.rows:.0f} non-zeros"
+        f" per row), shuffled over {settings.workers} workers; full-batch updates. Contractions run with error feedback"
+        " (EF), unbiased compressors as they are. Every compressor has the parameter with which its message at the"
+        f" start comes nearest to {PER_COORDINATE:g} bits per coordinate; 1-bit and EDEN have none to choose. The"
+        " server sends compressed weights of about as many bits (Top-k of what the workers do not know yet, which"
+        " works like a memory), the same for all compressors; the uncompressed run sends float32 both ways. Compared"
+        " is the suboptimality that can be had for the same bits of a worker, uplink and downlink, streams' headers"
+        f" included: that of the last round which fits into the budget. The whole budget is that of {settings.rounds}"
+        f" such rounds: {spent} bits of a worker. The step is a multiple of 1/L, tuned for each compressor and data set"
+        " for the end of the budget (last answer). Left out: plain signs, which move weights by 1 a round whatever the"
+        " step; the hard threshold, whose bits no parameter sets; formats of 8 bits and more per coordinate."
+        f" {settings.statistics} In the figure all seeds are put on the same bits, by linear interpolation in"
+        " logarithms; a line ends where the first of its seeds does."
     )
+
+
+def within(results: Results, shown: str, bits: float) -> NDArray[np.float64]:
+    """Return each seed's suboptimality after the last round that fits into the bits of a worker; NaN: it ended before.
+
+    A run that ended before is one whose messages were smaller than at the start, so that it would have gone on.
+    """
+    found = []
+    for trace in results.traces[shown]:
+        spent = trace.axis("bits") / results.settings.workers
+        place = int(np.searchsorted(spent, bits, side="right")) - 1
+        found.append(float("nan") if spent[-1] < bits else float(trace.axis("suboptimality")[place]))
+    return np.array(found)
 
 
 def numbers(results: Results) -> pd.DataFrame:
-    """Return the frame of the runs on all three axes; traffic is of all workers."""
-    return results.numbers(On("bits_up"), On("nonzeros"))
+    """Return the frame of the runs, over rounds and over bits both ways; traffic is of all workers."""
+    return results.numbers(On("bits"))
 
 
-def by_cost(results: Results) -> list[str]:
-    """Return the compressors, that with the fewest bits to the lowest target first; those that miss it come last."""
-    costs = {name: [results.reach(name, target).mean for target in reversed(TARGETS)] for name in results.curves}
-    return sorted(costs, key=lambda name: [cost if cost > 0 else float("inf") for cost in costs[name]])
+def compared(results: Results, data: str) -> list[str]:
+    """Return the curves of a data set, those of a user's own compressors too, without those of the downlinks."""
+    return [shown for shown in results.curves if shown.split("; ")[1] == data]
 
 
 def answers(results: Results) -> list[str]:
-    messages = results.settings.workers * results.settings.rounds
-    sizes = {
-        name: (
-            f"{results.final(name, 'bits_up') / messages:,.0f}",
-            f"{results.final(name, 'nonzeros') / messages:.1f}",
-        )
-        for name in results.curves
-    }
-    winners = [
-        f"To {target:g}: {leads(*found) if found else unled(results, results.curves, target)}."
-        for target in TARGETS
-        for found in [results.cheapest(results.curves, target)]
-    ]
-    others = [name for name in results.curves if name != UNCOMPRESSED]
-    ratios = results.compare(others, UNCOMPRESSED, "suboptimality")
-    return [
-        f"Headers of the streams included:{table(('bits', 'non-zeros'), sizes)}",
-        f"{' '.join(winners)} Bits of a worker to the first evaluated iteration (every {EVERY}) at or below a"
-        " suboptimality, geometric means with intervals, in order of the last column:"
-        + reach_table(results, by_cost(results), TARGETS, per=results.settings.workers),
-        f"Uncompressed: {results.final(UNCOMPRESSED, 'suboptimality'):.3g}. Ratios to it:"
-        + listed(f"{name}: {ratio}" for name, ratio in ratios.items()),
-    ]
+    return [_sizes_of(results), _winners(results), _against(results), _downlinks(results)]
+
+
+def _short(shown: str) -> str:
+    return shown.split("; ")[0]
+
+
+def _sizes_of(results: Results) -> str:
+    said = []
+    for data in sources(results.settings):
+        rows: dict[str, list[object]] = {}
+        for shown in compared(results, data):
+            name, traces = _short(shown), results.traces[shown]
+            messages = results.settings.workers * sum(int(trace.axis("round")[-1]) for trace in traces)
+            up, down_, kept = (sum(t.axis(axis)[-1] for t in traces) / messages for axis in _TRAFFIC)
+            known = fitted(results.settings, data, name) if name in families() else None
+            rows[name] = [
+                str(known.parameter) if known is not None and known.parameter else "",
+                f"{up:,.0f}",
+                f"{down_:,.0f}",
+                f"{kept:.1f}",
+                f"{traces[0].axis('round')[-1]:,}",
+            ]
+        said.append(f"\n\n{data}:{table(('parameter', 'bits up', 'bits down', 'non-zeros up', 'rounds'), rows)}")
+    return (
+        "Means per message over the runs (parameter: levels, kept coordinates, bucket or chunk size, or m)."
+        f"{''.join(said)}"
+    )
+
+
+_TRAFFIC = ("bits_up", "bits_down", "nonzeros")
+
+
+def _winners(results: Results) -> str:
+    said = []
+    for data in sources(results.settings):
+        whole = budget(results.settings, data)
+        names = compared(results, data)
+        ends = {share: {name: within(results, name, share * whole) for name in names} for share in BUDGETS}
+        order = sorted(names, key=lambda name: _mean(ends[1.0][name]))
+        rows = {_short(name): [_words(ends[share][name]) for share in BUDGETS] for name in order}
+        winners = []
+        for share in BUDGETS:
+            known = {name: found for name, found in ends[share].items() if np.isfinite(found).all()}
+            if known:
+                best = min(known, key=lambda name: _mean(known[name]))
+                others = {_short(name): found for name, found in known.items() if name != best}
+                lead = compare(others, known[best], results.settings.bands, ratio=True)
+                winners.append(f"at {share * whole:,.0f} bits {leads(_short(best), lead)}")
+        columns = [f"{share * whole:,.0f} bits" for share in BUDGETS]
+        said.append(f"\n\n{data}: the least suboptimality {'; '.join(winners)}.{table(columns, rows)}")
+    return (
+        "Suboptimality within a budget of bits of a worker, both ways, geometric means, in order of the last column."
+        f"{''.join(said)}"
+    )
+
+
+def _mean(found: NDArray[np.float64]) -> float:
+    return float(np.exp(np.log(found).mean())) if np.isfinite(found).all() else float("inf")
+
+
+def _words(found: NDArray[np.float64]) -> str:
+    return f"{_mean(found):.3g}" if np.isfinite(found).all() else "not spent by all seeds"
+
+
+def _against(results: Results) -> str:
+    said = []
+    for data in sources(results.settings):
+        whole = budget(results.settings, data)
+        dense = within(results, curve(UNCOMPRESSED, data), whole)
+        others = {
+            _short(name): within(results, name, whole)
+            for name in compared(results, data)
+            if name != curve(UNCOMPRESSED, data)
+        }
+        known = {name: found for name, found in others.items() if np.isfinite(found).all()}
+        ratios: dict[str, Comparison] = compare(known, dense, results.settings.bands, ratio=True) if known else {}
+        lines = listed(f"{name}: {ratio}" for name, ratio in ratios.items())
+        said.append(f"\n\n{data}, uncompressed {_words(dense)}; ratios to it:{lines}")
+    return f"At the whole budget.{''.join(said)}"
+
+
+def _downlinks(results: Results) -> str:
+    rows = {}
+    shown = downlinks(results.settings)
+    for name in shown:
+        bits = {
+            axis: results.reach(name, TARGET, axis=axis, per=results.settings.workers)
+            for axis in ("round", "bits_up", "bits_down", "bits")
+        }
+        rounds = results.reach(name, TARGET, axis="round")
+        rows[name.replace(f"; {results.settings.name}", "")] = [
+            rounds,
+            bits["bits_up"],
+            bits["bits_down"],
+            bits["bits"],
+        ]
+    dense = results.reach(next(iter(shown)), TARGET, axis="bits", per=results.settings.workers).costs
+    ratios: dict[str, Any] = {}
+    for name in list(shown)[1:]:
+        costs = results.reach(name, TARGET, axis="bits", per=results.settings.workers).costs
+        if np.isfinite([*costs, *dense]).all() and (costs > 0).all():
+            ratios[name.replace(f"; {results.settings.name}", "")] = dense / costs
+    saved = (
+        compare(ratios, np.ones(results.settings.seeds), results.settings.bands, ratio=True) if ratios else {}
+    )  # one list, as ratios to one
+    return (
+        f"On {results.settings.name}, a worker to a suboptimality of {TARGET:g}, with the steps that were tuned for the"
+        " compressed downlink (uncompressed: for the dense one). How many times fewer bits both ways than uncompressed"
+        f" with dense weights down:{listed(f'{name}: {found}' for name, found in saved.items())}"
+        + table(("rounds", "bits up", "bits down", "bits both ways"), rows)
+    )
 
 
 def figure(results: Results) -> Figure:
-    workers = results.settings.workers
-    added = [name for name in results.curves if name not in WAYS]  # compressors of one's own are in every panel
-    rows = (
-        Panel("round", "suboptimality", y_scale="log"),
-        Panel("bits_up", "suboptimality", x_scale="log", y_scale="log", per=workers, x_label="bits of a worker"),
-        Panel("nonzeros", "suboptimality", x_scale="log", y_scale="log", per=workers, x_label="non-zeros of a worker"),
-    )
-    with sheet(len(rows), len(FAMILIES), height=6.8, sharey=True, sharex="row") as (found, axes):
-        for row, panel in zip(axes, rows, strict=True):
+    data_sets = list(sources(results.settings))
+    with sheet(len(data_sets), len(FAMILIES), height=5.0, sharey="row", sharex="row") as (found, axes):
+        for row, data in zip(axes, data_sets, strict=True):
+            own = [name for name in compared(results, data) if _short(name) not in (UNCOMPRESSED, *families())]
+            panel = Panel(
+                "bits",
+                "suboptimality",
+                x_scale="log",
+                y_scale="log",
+                per=results.settings.workers,
+                x_label="bits both ways, per worker",
+                label=_short,
+            )
             for ax, family in zip(row, FAMILIES.values(), strict=True):
-                names = [UNCOMPRESSED, *(name for name in family if name != NOT_DRAWN), *added]
-                draw(results, replace(panel, curves=names), ax, names)
+                names = [curve(UNCOMPRESSED, data), *(curve(name, data) for name in family), *own]
+                draw(results, replace(panel, curves=names), ax, [_short(name) for name in names])
+                ax.axvline(budget(results.settings, data), color="0.5", linewidth=0.8, linestyle=":")
                 if ax is not row[0]:
                     ax.set_ylabel("")
         for ax in axes[-1]:
             ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.3), borderpad=0, handlelength=1.8, handletextpad=0.5)
-        letters(axes[0], list(FAMILIES))
+        letters(axes.flat, [f"{data}, {family}" for data in data_sets for family in FAMILIES])
     return found
 
 
 study = Study(
-    title="All compressors at about equal bits a message",
+    title="Compressors at equal budgets of bits, both ways",
     questions=(
-        "How many bits and non-zeros does a message take?",
-        "Which reaches a suboptimality with the fewest bits?",
-        "How far from the uncompressed run does each end?",
+        "How many bits does a message take?",
+        "Which has the least suboptimality within the same bits?",
+        "How far from the uncompressed run is each, at the same bits?",
+        "What does the downlink cost, and what does a compressed one give?",
     ),
-    defaults=Settings(data="adult", workers=32, rounds=60, seeds=4),
+    defaults=Settings(data="adult", workers=32, rounds=40, seeds=10),
     cells=cells,
     setting=setting,
     answers=answers,
     draw=figure,
     numbers=numbers,
-    tuning=Tuning("multiple of 1/L as step", lambda settings: list(WAYS), to_choose, MULTIPLES),
-    carrier=UNCOMPRESSED,
+    tuning=Tuning("multiple of 1/L as step", curves, to_choose, MULTIPLES),
+    carrier=CARRIER,
 )

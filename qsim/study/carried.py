@@ -28,8 +28,8 @@ def with_compressors(study: Study, cells: Sequence[Cell], compressors: Mapping[s
     added = []
     for name, compressor in compressors.items():
         for cell in cells:
-            rest = cell.curve.removeprefix(study.carrier or "")
-            if cell.curve.startswith(study.carrier or "") and rest[:1] in ("", ",", ";"):
+            if _is_of(study.carrier or "", cell.curve):
+                rest = cell.curve.removeprefix(study.carrier or "")
                 added.append(replace(cell, curve=name + rest, run=replace(cell.run, compressor=compressor, codec=None)))
     taken = {cell.curve for cell in cells} & {cell.curve for cell in added}
     if taken:
@@ -46,7 +46,14 @@ def shown_cells(
         return with_compressors(study, cells, compressors)
     added = []
     for name, compressor in compressors.items():
-        own = replace(tuned, choices={**tuned.choices, study.carrier or "": tuned.choices[name]})
+        chosen = {curve: choice for curve, choice in tuned.choices.items() if _is_of(name, curve)}
+        mine = {(study.carrier or "") + curve.removeprefix(name): choice for curve, choice in chosen.items()}
+        own = replace(tuned, choices={**tuned.choices, **mine})
         found = study.shown(settings, own)
         added += with_compressors(study, found, {name: compressor})[len(found) :]
     return [*cells, *added]
+
+
+def _is_of(name: str, curve: str) -> bool:
+    """Tell whether a curve is that of a name, or begins with it and a comma or semicolon."""
+    return curve.startswith(name) and curve.removeprefix(name)[:1] in ("", ",", ";")
