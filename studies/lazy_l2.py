@@ -1,16 +1,19 @@
-"""Seconds a step of SGD with l2 over the dimension d, for the ways of shrinking the weights. It measures time."""
+"""Ways of shrinking weights by l2: the time of a step over the dimension d, and whether the weights are the same."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 import qsim
+from qsim.datasets.block import Block
+from qsim.keys import Key, Purpose
+from qsim.methods import LocalSGD
 from qsim.shrinkage import EveryStep, GlobalScale, JustInTime, Shrinkage
 from qsim.study import (
-    COLUMN_WIDTH,
     Band,
     Cell,
     Results,
@@ -21,7 +24,9 @@ from qsim.study import (
     legend_below,
     letters,
     listed,
+    look,
     sheet,
+    table,
 )
 from qsim.study.statistics import band
 
@@ -35,6 +40,10 @@ ROWS, NONZEROS = 100_000, 39
 STEPS, MOST = 50_000, 1e9  # steps a round, fewer where they would touch more weights than MOST
 OBJECTIVE = qsim.LogisticRegression(l2=1e-6)
 DENSE = "every step"
+COMPARED = qsim.LogisticRegression(l2=1e-3)
+FALLING = qsim.steps.InverseTime(0.5, halving=2000)
+WINDOW, WINDOWS = 2_000, 3  # steps between two exchanges, and how many exchanges, of the runs that are compared
+LARGEST = 100_000  # up to this d there is a dense reference in float64
 WAYS: dict[str, Shrinkage] = {DENSE: EveryStep(), "just in time": JustInTime(), "global scale": GlobalScale()}
 
 
@@ -86,10 +95,73 @@ def setting(settings: Settings) -> str:
         " 0.5. A step's time is a round's over its steps, so it has its share of what a round does once: weights down,"
         f" sum up, all O(d). With {DENSE!r} a round has fewer steps where d is large (at least 1,000 at d = 10^6). The"
         f" median of {settings.rounds} rounds without the first, geometric means over {settings.seeds} seeds, on the"
-        " machine that the provenance names. Bands and intervals:"
-        f" {settings.bands.words} over seeds of the logarithms, those of a list jointly (Bonferroni)."
-        " These are times: they differ from run to run and between machines."
+        f" machine that the provenance names. Bands and intervals: {settings.bands.words} over seeds of the logarithms,"
+        " those of a list jointly (Bonferroni). These are times: they differ from run to run and between machines. (c)"
+        f" Weights after {WINDOWS} rounds of {WINDOW:,} steps with l2 = {COMPARED.l2:g} and a step that falls at every"
+        f" local step, {FALLING.step:g}/(1 + t/{FALLING.halving:g}): the largest difference of a weight to a plain loop"
+        f" in float64 that shrinks all weights in every step, over the largest weight (up to d = {LARGEST:,}; beyond,"
+        f" to {DENSE!r}). Crosses: the same of a run that never shrinks."
     )
+
+
+def walked(source: qsim.datasets.Source, workers: int, way: Shrinkage, l2: float) -> qsim.Run:
+    """Return the run whose weights are compared."""
+    return qsim.Run(
+        source,
+        objective=replace(COMPARED, l2=l2),
+        method=LocalSGD(FALLING, steps=WINDOW, shrinkage=way),
+        workers=workers,
+        rounds=WINDOWS,
+        evaluate_every=10**9,
+        optimum=False,
+    )
+
+
+def plain_loop(run: qsim.Run) -> NDArray[np.float64]:
+    """Return the weights of a run by a plain loop: dense, in float64, all weights shrunk in every step."""
+    data, method = run.load(), run.method
+    assert isinstance(method, LocalSGD)
+    assert method.step is not None
+    labels = np.asarray(data.labels, np.float64)
+    key = Key(run.seed)
+    shards = run.partition.split(data, run.workers, key.fold(Purpose.PARTITION))
+    block, w = Block(shards, 0, run.workers), np.zeros(data.features)
+    for t in range(run.rounds):
+        drawn = method.sampling.draw(block, method.steps, t, {}, key.fold(Purpose.DATA))
+        mean = np.zeros_like(w)
+        for worker, (first, share) in enumerate(zip(drawn.offsets, shards.weights, strict=False)):
+            u = w.copy()
+            for h in range(method.steps if drawn.offsets[worker + 1] > first else 0):
+                i = int(drawn.index[first + h])
+                columns = data.indices[data.indptr[i] : data.indptr[i + 1]]
+                x = 1.0 if data.values is None else data.values[data.indptr[i] : data.indptr[i + 1]].astype(np.float64)
+                a, y = method.step(t * method.steps + h), labels[i]
+                slope = -y / (1 + np.exp(y * np.sum(u[columns] * x)))
+                u *= 1 - a * run.objective.l2
+                u[columns] -= a * slope * x
+            mean += share * u
+        w = mean
+    return w
+
+
+def differences(results: Results) -> dict[int, dict[str, float]]:
+    """Return the largest difference of a weight to the reference, over the largest weight: by d, then by way.
+
+    Under "never": of a run that does not shrink at all, which is what the comparison can tell.
+    """
+    found: dict[int, dict[str, float]] = {}
+    for d, source in sources(results.settings).items():
+        workers = results.settings.workers
+        weights = {name: _weights(walked(source, workers, way, COMPARED.l2)) for name, way in WAYS.items()}
+        weights["never"] = _weights(walked(source, workers, WAYS[DENSE], 0.0))
+        right = plain_loop(walked(source, workers, WAYS[DENSE], COMPARED.l2)) if d <= LARGEST else weights[DENSE]
+        largest = float(np.abs(right).max())
+        found[d] = {name: float(np.abs(w - right).max()) / largest for name, w in weights.items()}
+    return found
+
+
+def _weights(run: qsim.Run) -> NDArray[np.float64]:
+    return qsim.simulate(run).weights
 
 
 def microseconds(results: Results, way: str, d: int) -> NDArray[np.float64]:
@@ -121,6 +193,7 @@ def numbers(results: Results) -> pd.DataFrame:
         found = timed(results, way)
         for place, d in enumerate(sources(results.settings)):
             row: dict[str, Any] = {"curve": curve(way, d), "way": way, "d": d, "seeds": results.settings.seeds}
+            row |= {"difference": results.once(differences)[d][way]}
             row |= {"us": found.mean[place], "us_low": found.low[place], "us_high": found.high[place]}
             rows.append(row)
     return pd.DataFrame(rows)
@@ -161,31 +234,53 @@ def answers(results: Results) -> list[str]:
         + "; ".join(crossing(results, way) for way in WAYS if way != DENSE)
         + f". The speed against {DENSE!r} (below 1 times: slower):"
         + listed(f"{name}: {gain}" for name, gain in gains.items()),
+        _same(results),
     ]
 
 
+def _same(results: Results) -> str:
+    """Say how far the weights are apart."""
+    found = results.once(differences)
+    worst = max(each[way] for each in found.values() for way in WAYS)
+    never = min(each["never"] for each in found.values())
+    rows = {way: [f"{each[way]:.2g}" for each in found.values()] for way in (*WAYS, "never")}
+    return (
+        f"To float32's rounding: the largest difference is {worst:.2g} of the largest weight, with a step that falls"
+        f" inside the windows. The comparison would have told: without shrinking it is {never:.2g} and more."
+        + table([f"d = {d:,}" for d in found], rows)
+    )
+
+
 def draw(results: Results) -> Figure:
-    with sheet(1, 2, height=2.6, width=COLUMN_WIDTH) as (figure, axes):
+    with sheet(1, 3, height=2.6) as (figure, axes):
         for place, way in enumerate(WAYS):
             draw_band(axes[0, 0], timed(results, way), place, way, log=True)
             if way != DENSE:
                 gain = over_d(results, samples(results, DENSE) / samples(results, way))
                 draw_band(axes[0, 1], gain, place, way, log=True)
+        apart = results.once(differences)
+        for place, way in enumerate(WAYS):
+            shown = {d: each[way] for d, each in apart.items() if each[way] > 0}
+            axes[0, 2].plot(list(shown), list(shown.values()), **look(place) | {"linestyle": ""})
+        never = [each["never"] for each in apart.values()]
+        axes[0, 2].plot(list(apart), never, "x", color="0.4", label="never shrunk")
         axes[0, 1].axhline(1, color="black", linewidth=0.8)
         for ax in axes[0]:
             ax.set(xscale="log", yscale="log", xlabel="dimension d")
-        axes[0, 0].set_ylabel("microseconds a step")
+        axes[0, 0].set_ylabel("microseconds per step")
         axes[0, 1].set_ylabel("times as fast")
-        letters(axes[0], ("", f"against {DENSE}"))
+        axes[0, 2].set_ylabel("difference / largest weight")
+        letters(axes[0], ("time of a step", f"speed against {DENSE!r}", "weights against a plain loop"))
         legend_below(figure, axes[0])
     return figure
 
 
 study = Study(
-    title="Lazy l2: the time of a step against the dimension, at fixed non-zeros",
+    title="Lazy l2: the time of a step against the dimension, and whether the weights are the same",
     questions=(
         "How long does a step take?",
         "From which dimension on does laziness pay?",
+        "Are the weights the same?",
     ),
     defaults=Settings(data=SYNTHETIC, workers=1, rounds=4, seeds=5),
     cells=cells,

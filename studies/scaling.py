@@ -1,9 +1,10 @@
-"""Speed-up and efficiency against the number of workers, for each topology with a compressor that it can carry."""
+"""Speed-up, efficiency and time to a target against the number of workers, for each topology with what it carries."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,10 +28,12 @@ from qsim.network import (
 )
 from qsim.study import (
     Cell,
+    Reach,
     Results,
     Settings,
     Study,
     each_seed,
+    leads,
     legend_below,
     letters,
     listed,
@@ -58,6 +61,10 @@ FEWEST, MOST, DRAWS = 2, 20, 2000  # rounds of a rehearsal, for each seed, and w
 HALF = 0.5
 STRONG, WEAK, DELAYED = "strong", "weak", "strong, delays"
 RUN, REHEARSAL = "run", "rehearsal"
+GOAL = "to the target"
+TARGET, TO_TARGET, LONGEST, EVERY = 0.02, (1, 10, 100, 1000), 400, 4
+"""A suboptimality, the W that are trained to it, the most rounds for each of the settings', and when to look."""
+ALIKE = 0.05  # ways whose speed-ups differ by less at every W are called alike
 
 
 @dataclass(frozen=True)
@@ -126,7 +133,36 @@ def cells(settings: Settings) -> list[Cell]:
         for name, way in ways(data.features).items()
         for workers in counted(settings)
     }
-    return each_seed(settings, cases, run)
+
+    def train(case: tuple[Way, int], seed: int) -> qsim.Run:
+        way, workers = case
+        found = replace(
+            run((STRONG, way, workers), seed),
+            network=replace(cluster(way, 1), timelines=()),
+            rounds=LONGEST * settings.rounds,
+            evaluate_every=EVERY,
+            optimum=True,
+            until=qsim.until.Suboptimality(TARGET),
+        )
+        return replace(found, method=qsim.GradientDescent(step=qsim.steps.Constant(safe_step(found))))
+
+    trained = {
+        curve(GOAL, name, workers): (way, workers)
+        for name, way in ways(data.features).items()
+        for workers in goals(settings)
+    }
+    return [*each_seed(settings, cases, run), *each_seed(settings, trained, train)]
+
+
+def goals(settings: Settings) -> list[int]:
+    """Return the numbers of workers that are trained to the target."""
+    return [workers for workers in TO_TARGET if workers <= counted(settings)[-1]]
+
+
+def safe_step(run: qsim.Run) -> float:
+    """Return 1/(L (1 + s)), s = omega/W, or omega where all workers draw alike, as what is summed on its way must."""
+    problem = run.problem()
+    return 1 / (problem.smoothness * (1 + problem.omega / (1 if problem.shared else run.workers)))
 
 
 def setting(settings: Settings) -> str:
@@ -143,13 +179,15 @@ def setting(settings: Settings) -> str:
         " non-zeros times its W over W, as if rows could be cut; whether there are so many rows is not asked),"
         f" {FEWEST} to {MOST} rounds for each seed. (e, f): strong scaling with exponential delays of"
         f" {1000 * DELAY.mean:g} ms on average, a draw for each worker and round; all rehearsed, with the messages that"
-        f" the run of the same W recorded (beyond, as before). Assumed: links of {LINK.bandwidth / 1e6:g} Mbit/s each"
-        f" way with {1e6 * LINK.latency:g} us latency; a non-zero takes {1e6 * PER_NONZERO:g} us (a model some hundred"
-        f" times as heavy as logistic regression, so that there is something to share). Encoding {ENCODE:g} s an entry,"
-        f" decoding {decode} s a byte (32 bit, QSGD, Rand-k), rounded from `python -m qsim.calibrate` on one core. QSGD"
-        f" has 4 levels (varint; to the server and, scaled, back); Rand-k keeps {max(1, n // 10)} coordinates that both"
-        " ends draw, and can be summed on its way, as floats can; the all-reduces (ring, tree, halving-doubling) carry"
-        f" nothing else. {_seeds(settings)}"
+        " the run of the same W recorded (beyond, as before). (g, h): training on all rows, shared by W, to a"
+        f" suboptimality of {TARGET:g} (looked at every {EVERY} rounds), with step 1/(L (1 + omega/W)), omega the"
+        " compressor's variance (Rand-k: omega for omega/W, since workers that draw alike do not average their errors"
+        f" out). Assumed: links of {LINK.bandwidth / 1e6:g} Mbit/s each way with {1e6 * LINK.latency:g} us latency; a"
+        f" non-zero takes {1e6 * PER_NONZERO:g} us (a model some hundred times as heavy as logistic regression, so that"
+        f" there is something to share). Encoding {ENCODE:g} s an entry, decoding {decode} s a byte (32 bit, QSGD,"
+        " Rand-k), rounded from `python -m qsim.calibrate` on one core. QSGD has 4 levels (varint; to the server and,"
+        f" scaled, back); Rand-k keeps {max(1, n // 10)} coordinates that both ends draw, and can be summed on its way,"
+        f" as floats can; the all-reduces (ring, tree, halving-doubling) carry nothing else. {_seeds(settings)}"
     )
 
 
@@ -258,7 +296,31 @@ def numbers(results: Results) -> pd.DataFrame:
             seen = band(np.zeros(1), samples[:, None], results.settings.bands)
             row |= {quantity: seen.mean[0], f"{quantity}_low": seen.low[0], f"{quantity}_high": seen.high[0]}
         rows.append(row)
+    for name in ways(results.settings.load().features):
+        for workers in goals(results.settings):
+            row = {"curve": curve(GOAL, name, workers), "scaling": GOAL, "way": name, "workers": workers}
+            row |= {"source": RUN, "seeds": results.settings.seeds}
+            for axis, quantity in (("seconds", "seconds to the target"), ("round", "rounds to the target")):
+                found = reached(results, name, workers, axis)
+                row |= {quantity: found.mean, f"{quantity}_low": found.low, f"{quantity}_high": found.high}
+            rows.append(row)
     return pd.DataFrame(rows)
+
+
+def reached(results: Results, name: str, workers: int, axis: str) -> Reach:
+    return results.reach(curve(GOAL, name, workers), TARGET, axis=axis)
+
+
+def alike(shown: pd.DataFrame) -> list[str]:
+    """Return pairs of ways whose speed-ups hardly differ, whatever W is, by scaling."""
+    found = []
+    for scaling in (STRONG, WEAK, DELAYED):
+        by_way = shown[shown["scaling"] == scaling].pivot_table(index="workers", columns="way", values="speed-up")
+        for first, second in combinations(by_way.columns, 2):
+            apart = float(np.abs(np.log(by_way[first] / by_way[second])).max())
+            if apart < ALIKE:
+                found.append(f"{scaling}: {first} and {second} (at most {100 * np.expm1(apart):.1f}% apart)")
+    return found
 
 
 def checked(results: Results) -> float:
@@ -311,9 +373,38 @@ def answers(results: Results) -> list[str]:
         f"Each worker computes {1000 * alone(results)[WEAK].mean():.3g} ms a round:"
         + table(["largest W with an efficiency of at least 1/2", f"speed-up at W = {COUNTS[-1]:,}"], weak),
         f"The optimum's speed-up is lowered by delays of {1000 * DELAY.mean:g} ms on average:{listed(loss)}",
+        _to_target(results),
         f"At W = {ran:,}, where both are known, a rehearsal differs from the run by at most {checked(results):.2g} of"
         " the seconds (it resamples the sizes and non-zeros, so its slowest worker is another).",
     ]
+
+
+def _to_target(results: Results) -> str:
+    """Say which W is the fastest to the target, and what of it is rounds and what the time of a round."""
+    names, fleet = list(ways(results.settings.load().features)), goals(results.settings)
+    rows: dict[str, list[object]] = {}
+    best: dict[tuple[str, int], float] = {}
+    for name in names:
+        rows[name] = []
+        for workers in fleet:
+            seconds, rounds = (reached(results, name, workers, axis) for axis in ("seconds", "round"))
+            if seconds.mean > 0:
+                best[name, workers] = seconds.mean
+            rows[name].append(f"{seconds} s, {rounds} rounds" if seconds.mean > 0 else f"{seconds} s")
+    said = "No way gets there with every seed."
+    if best:
+        name, workers = min(best, key=lambda way: best[way])
+        curves = [curve(GOAL, name_, w) for name_, w in best]
+        cheapest = results.cheapest(curves, TARGET, axis="seconds")
+        lead = leads(cheapest[0], cheapest[1]) if cheapest is not None else f"{name}, W = {workers}"
+        said = f"The least: {lead}."
+    same = alike(results.once(numbers))
+    coincide = f" Lines that coincide, by less than {ALIKE:.0%}: {'; '.join(same)}." if same else ""
+    return (
+        "Time is rounds times the time of a round, and compression changes both: a coarser message has a shorter round"
+        f" and, with a step that its variance allows, more of them. {said}{coincide} To the target:"
+        + table([f"W = {workers:,}" for workers in fleet], rows)
+    )
 
 
 def _at(shown: pd.DataFrame, scaling: str, name: str) -> float:
@@ -323,7 +414,8 @@ def _at(shown: pd.DataFrame, scaling: str, name: str) -> float:
 def figure(results: Results) -> Figure:
     shown = results.once(numbers)
     names, ran = list(dict.fromkeys(shown["way"])), counted(results.settings)[-1]
-    with sheet(3, 2, height=7.4) as (found, axes):
+    shown = shown[shown["scaling"] != GOAL]
+    with sheet(4, 2, height=8.8) as (found, axes):
         for row, scaling in enumerate((STRONG, WEAK, DELAYED)):
             for ax, quantity in zip(axes[row], ("speed-up", "efficiency"), strict=True):
                 if quantity == "speed-up":
@@ -340,15 +432,31 @@ def figure(results: Results) -> Figure:
                 else:
                     log_axes(ax, "x")
                     ax.set_ylim(0, 1.05)
-        letters(
-            axes.flat,
-            (STRONG, STRONG, WEAK, WEAK, "strong, exponential delays", "strong, exponential delays"),
-        )
+        for ax, axis, words in zip(axes[3], ("seconds", "round"), ("virtual seconds", "rounds"), strict=True):
+            for place, name in enumerate(names):
+                costs = [reached(results, name, workers, axis) for workers in goals(results.settings)]
+                means = np.array([[cost.mean, cost.low, cost.high] for cost in costs]).T
+                style = look(place) | {"linestyle": "-", "linewidth": _width(place), "markersize": 3}
+                ax.plot(goals(results.settings), means[0], **style)
+                ax.fill_between(goals(results.settings), *means[1:], alpha=0.2, linewidth=0, color=style["color"])
+            ax.set(xlabel="workers W", ylabel=f"{words} to the target")
+            log_axes(ax, "x", "y")
+        titles = [
+            f"{scaling}: {quantity}"
+            for scaling in ("strong scaling", "weak scaling", "strong, exponential delays")
+            for quantity in ("speed-up", "efficiency")
+        ]
+        letters(axes.flat, [*titles, f"time to suboptimality {TARGET:g}", "rounds to it"])
         for label, filled in (("real runs", True), ("rehearsed", False)):
             style: dict[str, Any] = {"color": "0.4", "marker": "o", "linestyle": "-" if filled else "--"}
             axes[0, 0].plot([], [], label=label, **style | ({} if filled else {"markerfacecolor": "white"}))
         legend_below(found, axes.flat)
     return found
+
+
+def _width(place: int) -> float:
+    """Return the width of a line, less for each that is drawn over it, so that lines that coincide are all seen."""
+    return 2.9 - 0.37 * place
 
 
 def _line(ax: Any, here: pd.DataFrame, quantity: str, place: int, label: str) -> None:
@@ -357,10 +465,10 @@ def _line(ax: Any, here: pd.DataFrame, quantity: str, place: int, label: str) ->
     runs = here[here["source"] == RUN]
     beyond = here[here["source"] == REHEARSAL]
     ax.plot([], [], label=label, **style)
-    draw = partial(ax.plot, **style | {"linewidth": 0.9, "markersize": 3})
+    draw = partial(ax.plot, **style | {"linewidth": _width(place), "markersize": 3})
     draw(runs["workers"], runs[quantity])
     joined = here.loc[[*runs.index[-1:], *beyond.index]]
-    ax.plot(joined["workers"], joined[quantity], color=style["color"], linestyle="--", linewidth=0.9)
+    ax.plot(joined["workers"], joined[quantity], color=style["color"], linestyle="--", linewidth=_width(place))
     draw(beyond["workers"], beyond[quantity], linestyle="", markerfacecolor="white")
     ax.fill_between(
         here["workers"],
@@ -373,11 +481,12 @@ def _line(ax: Any, here: pd.DataFrame, quantity: str, place: int, label: str) ->
 
 
 study = Study(
-    title="Scaling: speed-up and efficiency against the number of workers",
+    title="Scaling: speed-up, efficiency and time to a target against the number of workers",
     questions=(
         "Strong scaling: which W is best, and what does the time go into there?",
         "Weak scaling: how far does it go?",
         "What do delays cost?",
+        "How long does it take to a target?",
         "How near are rehearsals to runs?",
     ),
     defaults=Settings(data="adult", workers=10_000, rounds=2, seeds=3),

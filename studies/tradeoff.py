@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import qsim
-from qsim.downlinks import SparseSum
+from qsim.downlinks import DenseWeights, SparseSum
 from qsim.study import (
     Cell,
     Choice,
@@ -89,7 +89,7 @@ def run(settings: Settings, case: Case, step: float, seed: int) -> qsim.Run:
         objective=OBJECTIVE,
         method=qsim.GradientDescent(step=qsim.steps.Constant(step)),
         compressor=qsim.QSGD(levels) if levels else qsim.Identity(),
-        downlink=SparseSum(),
+        downlink=SparseSum() if levels else DenseWeights(),
         workers=workers,
         rounds=settings.rounds,
         seed=seed,
