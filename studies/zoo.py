@@ -447,11 +447,10 @@ def figure(results: Results) -> Figure:
                 names = [curve(UNCOMPRESSED, data), *(curve(name, data) for name in family), *own]
                 draw(results, replace(panel, curves=names), ax, [_short(name) for name in names])
                 ax.axvline(budget(results.settings, data), color="0.5", linewidth=0.8, linestyle=":")
-                if ax is not row[0]:
-                    ax.set_ylabel("")
+                ax.set_ylabel(f"{data}: suboptimality" if ax is row[0] else "")
         for ax in axes[-1]:
             ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.3), borderpad=0, handlelength=1.8, handletextpad=0.5)
-        letters(axes.flat, [f"{data}, {family}" for data in data_sets for family in FAMILIES])
+        letters(axes.flat, [*FAMILIES] * len(data_sets))
     return found
 
 
