@@ -70,7 +70,7 @@ TARGET = 0.02
 MULTIPLES = (2, 4, 8, 16)
 """The steps that are tried: so many times 1/L."""
 OBJECTIVE = qsim.LogisticRegression(l2=1e-3)
-TEXT: Source = Synthetic(rows=3200, features=1000, nonzeros_per_row=40, values="tfidf")
+TEXT: Source = Synthetic(rows=1600, features=1000, nonzeros_per_row=40, values="tfidf")
 UNCOMPRESSED, CARRIER = "uncompressed", "QSGD, l2"
 DOWN = ("QSGD, l2", "EF, Top-k")
 """What the downlinks are compared with, besides the uncompressed."""
@@ -462,7 +462,7 @@ study = Study(
         "How far from the uncompressed run is each, at the same bits?",
         "What does the downlink cost, and what does a compressed one give?",
     ),
-    defaults=Settings(data="adult", workers=32, rounds=40, seeds=10),
+    defaults=Settings(data="adult", workers=32, rounds=30, seeds=10),
     cells=cells,
     setting=setting,
     answers=answers,
