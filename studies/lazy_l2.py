@@ -40,8 +40,8 @@ ROWS, NONZEROS = 100_000, 39
 STEPS, MOST = 50_000, 1e9  # steps a round, fewer where they would touch more weights than MOST
 OBJECTIVE = qsim.LogisticRegression(l2=1e-6)
 DENSE = "every step"
-COMPARED = qsim.LogisticRegression(l2=1e-3)
-FALLING = qsim.steps.InverseTime(0.5, halving=2000)
+COMPARED = qsim.LogisticRegression(l2=1e-2)
+FALLING = qsim.steps.InverseTime(0.1, halving=2000)  # below 2/L of a row, so that roundings do not grow
 WINDOW, WINDOWS = 2_000, 3  # steps between two exchanges, and how many exchanges, of the runs that are compared
 LARGEST = 100_000  # up to this d there is a dense reference in float64
 WAYS: dict[str, Shrinkage] = {DENSE: EveryStep(), "just in time": JustInTime(), "global scale": GlobalScale()}

@@ -67,10 +67,11 @@ def test_the_comparison_of_weights_tells_a_way_that_forgets_to_shrink(monkeypatc
     """Every way is at the plain loop's weights with steps that fall inside a window; without l2 it is far off."""
     _, module = load("lazy_l2")
     monkeypatch.setattr(module, "WINDOW", 300)
+    source = qsim.datasets.Synthetic(rows=50, features=9, nonzeros_per_row=3)
+    monkeypatch.setattr(module, "sources", lambda settings: {9: source})
     (found,) = module.differences(SimpleNamespace(settings=SMALL)).values()
     assert max(found[way] for way in module.WAYS) < 1e-5
     assert found["never"] > 1e-2
-    source = qsim.datasets.Synthetic(rows=50, features=9, nonzeros_per_row=3)
     right = module.plain_loop(module.walked(source, 2, EveryStep(), 0.05))
     found = qsim.simulate(module.walked(source, 2, GlobalScale(), 0.05)).weights
     np.testing.assert_allclose(found, right, atol=2e-6)
