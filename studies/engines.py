@@ -201,8 +201,8 @@ def draw(results: Results) -> Figure:
                 joined = (np.concatenate([getattr(p, end) for p in parts]) for end in ("at", "mean", "low", "high"))
                 draw_band(ax, Band(*joined), place, name, log=True)
             ax.set(xscale="log", yscale="log", xlabel="workers")
-        letters(axes[0], [f"d = {d:,}" for d in shown])
-        axes[0, 0].set_ylabel("milliseconds a round")
+        letters(axes[0], [f"SGD, d = {d:,}" for d in shown])
+        axes[0, 0].set_ylabel("milliseconds per round")
         legend_below(figure, axes[0])
     return figure
 

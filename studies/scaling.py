@@ -394,10 +394,11 @@ def _to_target(results: Results) -> str:
     said = "No way gets there with every seed."
     if best:
         name, workers = min(best, key=lambda way: best[way])
-        curves = [curve(GOAL, name_, w) for name_, w in best]
-        cheapest = results.cheapest(curves, TARGET, axis="seconds")
-        lead = leads(cheapest[0], cheapest[1]) if cheapest is not None else f"{name}, W = {workers}"
-        said = f"The least: {lead}."
+        said = f"The least: {name}, W = {workers}."
+        cheapest = results.cheapest([curve(GOAL, *way) for way in best], TARGET, axis="seconds")
+        if cheapest is not None:
+            others = {shown.removeprefix(f"{GOAL}, "): found for shown, found in cheapest[1].items()}
+            said = f"The least: {leads(cheapest[0].removeprefix(f'{GOAL}, '), others)}."
     same = alike(results.once(numbers))
     coincide = f" Lines that coincide, by less than {ALIKE:.0%}: {'; '.join(same)}." if same else ""
     return (

@@ -218,7 +218,15 @@ def figure(results: Results) -> Figure:
         curves(axes[1, 1], found, "compressed", "workers")
         axes[0, 1].legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
         axes[1, 1].legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
-        letters(axes.flat, (f"p = {results.settings.workers}", "4 MB", "the fastest", "compressed"))
+        letters(
+            axes.flat,
+            (
+                f"time over size, p = {results.settings.workers}",
+                "time over p, messages of 4 MB",
+                "which is the fastest",
+                "compressed messages",
+            ),
+        )
     return drawn
 
 
