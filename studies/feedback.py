@@ -137,12 +137,12 @@ def setting(settings: Settings) -> str:
         " feedback (EF), and EF21 where it says so, which have 1/L. The shifts of EF21 and DIANA start at zero, and"
         " the regulariser stays outside of what is compressed. Dashed: the bound that theory gives for the expected"
         " suboptimality, from each run's own constants, in the colour of its curve. (c, d) One worker, batches of one"
-        f" row, as in Stich et al. (2018), Figure 3: {dense.name} (rows of unit length, half of the entries not zero),"
-        f" l2 = 1/rows, step {FIRST_STEP:g}/(l2 (t + {features})), averages of iterates with weights that grow as"
-        f" t^{QUADRATIC:g}; an uncompressed message is float32 for every coordinate. Bits are of all workers, uplink"
-        " and downlink: the server sends back the sum of the messages as sparse floats (uncompressed: the weights as"
-        f" float32), which loses nothing. {settings.statistics} All seeds are put on the same numbers of bits, by"
-        " linear interpolation in logarithms."
+        f" row, after the example of Stich et al. (2018), with data of our own: {dense.name} (rows of unit length, half"
+        f" of the entries not zero), l2 = 1/rows, step {FIRST_STEP:g}/(l2 (t + {features})), averages of iterates with"
+        f" weights that grow as t^{QUADRATIC:g}; an uncompressed message is float32 for every coordinate. Bits are of"
+        " all workers, uplink and downlink: the server sends back the sum of the messages as sparse floats"
+        f" (uncompressed: the weights as float32), which loses nothing. {settings.statistics} All seeds are put on the"
+        " same numbers of bits, by linear interpolation in logarithms."
     )
 
 
