@@ -264,10 +264,10 @@ def figure(results: Results) -> Figure:
         letters(
             axes.flat,
             (
-                "iid shards: suboptimality against bits",
-                "shards by label: the same",
-                "one worker, top-1 with memory: by passes",
-                "the same by bits",
+                "iid shards: by bits",
+                "shards by label: by bits",
+                "one worker: by passes",
+                "one worker: by bits",
             ),
         )
     return found
