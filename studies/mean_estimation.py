@@ -244,10 +244,10 @@ def _beaten(found: dict[str, list[Point]]) -> str:
         better = compare({_name(point): point.errors for point in points}, none.errors, ratio=True)
         for curve in curves:
             here = sorted((point for point in points if point.curve == curve), key=lambda point: point.bits)
-            ahead = [point for point in here if better[_name(point)].beyond_noise and point.error < none.error]
-            behind = [point for point in here if point not in ahead]
-            first = f"from {ahead[0].bits:.2f} bits" if ahead else "never"
-            late = [f"{point.bits:.2f}" for point in behind if ahead and point.bits > ahead[0].bits]
+            ahead = [better[_name(point)].beyond_noise and point.error < none.error for point in here]
+            first = f"from {here[ahead.index(True)].bits:.2f} bits" if any(ahead) else "never"
+            after = zip(here[ahead.index(True) :], ahead[ahead.index(True) :], strict=True) if any(ahead) else ()
+            late = [f"{point.bits:.2f}" for point, won in after if not won]
             rows[curve].append(first + (f", not at {', '.join(late)}" if late else ""))
     return (
         f"The error of a server that hears nothing and takes 0 for the mean: {'; '.join(zero)}. Of the points measured"
