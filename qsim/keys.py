@@ -1,16 +1,17 @@
 """Keys: counter-based randomness, a pure function of (seed, purpose, round, exchange, worker, coordinate).
 
-A key is a 64-bit word. `fold` mixes further parts into it, one after the other, so that
-`key.fold(a, b) == key.fold(a).fold(b)`, and two keys that differ in one part give unrelated streams. Nothing is ever
-"advanced": the same parts give the same numbers on every engine, in any order, after a restart.
+A key is a 64-bit word, mixed from a seed. `fold` mixes further parts into it, one after the other, so that
+`key.fold(a, b) == key.fold(a).fold(b)`, and two keys that differ in seed or parts give unrelated streams. Nothing is
+ever "advanced": the same parts give the same numbers on every engine, in any order, after a restart.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import IntEnum
 from typing import TYPE_CHECKING, SupportsIndex
 
-from qsim.options import option, whole
+from qsim.options import whole
 
 if TYPE_CHECKING:
     import numpy as np
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 
 _MASK = (1 << 64) - 1
 _GOLDEN = 0x9E3779B97F4A7C15
+_SALT = 0x6A09E667F3BCC908  # the fraction of the square root of 2
+_FACTOR1, _FACTOR2 = 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
+_INVERSE1, _INVERSE2 = (pow(factor, -1, 1 << 64) for factor in (_FACTOR1, _FACTOR2))
 _FEW = 8  # so many words are made faster by Python than by NumPy
 
 
@@ -36,47 +40,59 @@ class Purpose(IntEnum):
     MACHINES = 9
 
 
-@option
+@dataclass(frozen=True, init=False, repr=False)
 class Key:
-    """A 64-bit word that names a random stream.
+    """A random stream, named by a seed: a whole number from 0 to 2^64 - 1. Raises ValueError for any other.
+
+    What draws is its `word`, in which all 64 bits of the seed are mixed, so that the streams of `Key(0)`, `Key(1)`, ...
+    are as unrelated as those of any other seeds.
 
     `fold` is the SplitMix64 generator (Steele, Lea and Flood, OOPSLA 2014) started at the word and moved by the part:
     `word' = mix(word + golden * (part + 1))`, all modulo 2^64. It is a bijection of the part, so different parts
     never collide.
 
-    >>> Key(7).fold(1, 2) == Key(7).fold(1).fold(2)
+    >>> import qsim
+    >>> qsim.Key(7).fold(1, 2) == qsim.Key(7).fold(1).fold(2)
     True
+    >>> qsim.Key(7)
+    qsim.Key(7)
     """
 
     word: int
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "word", _word("the word of a key", self.word))
+    def __init__(self, seed: SupportsIndex) -> None:
+        # Mixed, as streams of words that differ in a few bits are related; salted, as Key(key.word) would be a fold.
+        object.__setattr__(self, "word", _mix(_whole("the seed of a key", seed) ^ _SALT))
+
+    def __repr__(self) -> str:
+        return f"qsim.Key({_unmix(self.word) ^ _SALT})"
 
     def fold(self, *parts: SupportsIndex) -> Key:
         """Mix whole numbers from 0 to 2^64 - 1 into the key. Raises ValueError for any other part."""
         word = self.word
         for part in parts:
-            word = _mix(word + _GOLDEN * (_word("a part of a key", part) + 1))
-        return Key(word)
+            word = _mix(word + _GOLDEN * (_whole("a part of a key", part) + 1))
+        return of_word(word)
 
     def words(self, low: int, high: int) -> NDArray[np.uint64]:
         """Return the words of `fold(low), ..., fold(high - 1)` as an array of uint64."""
         import numpy as np
 
+        if not 0 <= low <= high:
+            raise ValueError(f"words are those of parts from low >= 0 up to high >= low, found {low!r} and {high!r}")
         if high - low <= _FEW:
             parts = range(low + 1, high + 1)
             return np.array([_mix(self.word + _GOLDEN * part) for part in parts], np.uint64)
         word = np.uint64(self.word) + np.uint64(_GOLDEN) * np.arange(low + 1, high + 1, dtype=np.uint64)
-        word = (word ^ (word >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        word = (word ^ (word >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        word = (word ^ (word >> np.uint64(30))) * np.uint64(_FACTOR1)
+        word = (word ^ (word >> np.uint64(27))) * np.uint64(_FACTOR2)
         mixed: NDArray[np.uint64] = word ^ (word >> np.uint64(31))
         return mixed
 
     @property
     def shared(self) -> Key:
         """The key that gives every worker the word of worker 0: for messages that are added on their way."""
-        return _Shared(self.word)
+        return of_word(self.word, _Shared)
 
     def generator(self) -> np.random.Generator:
         """Return a NumPy generator (Philox 4x64, counter-based too) for code that is not in a kernel."""
@@ -88,19 +104,38 @@ class Key:
 class _Shared(Key):
     """A key whose workers all have one word."""
 
+    def __repr__(self) -> str:
+        return f"{super().__repr__()}.shared"
+
     def words(self, low: int, high: int) -> NDArray[np.uint64]:
         return super().words(0, 1).repeat(high - low)
 
 
+def of_word(word: int, kind: type[Key] = Key) -> Key:
+    """Return the key that has a word: one that `words` gave, since words made by hand are not mixed."""
+    key = object.__new__(kind)
+    object.__setattr__(key, "word", word)
+    return key
+
+
 def _mix(word: int) -> int:
     word &= _MASK
-    word = ((word ^ (word >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
-    word = ((word ^ (word >> 27)) * 0x94D049BB133111EB) & _MASK
+    word = ((word ^ (word >> 30)) * _FACTOR1) & _MASK
+    word = ((word ^ (word >> 27)) * _FACTOR2) & _MASK
     return word ^ (word >> 31)
 
 
-def _word(name: str, value: SupportsIndex) -> int:
-    word = value if type(value) is int else whole(name, value, least=0, most=_MASK)
-    if not 0 <= word <= _MASK:
-        raise ValueError(f"{name} must be a whole number from 0 to 2^64 - 1, found {word}")
-    return word
+def _unmix(word: int) -> int:
+    word ^= (word >> 31) ^ (word >> 62)
+    word = (word * _INVERSE2) & _MASK
+    word ^= (word >> 27) ^ (word >> 54)
+    word = (word * _INVERSE1) & _MASK
+    return word ^ (word >> 30) ^ (word >> 60)
+
+
+def _whole(name: str, value: SupportsIndex) -> int:
+    is_int = isinstance(value, int) and not isinstance(value, bool)
+    number = int(value) if is_int else whole(name, value, least=0, most=_MASK)
+    if not 0 <= number <= _MASK:
+        raise ValueError(f"{name} must be a whole number from 0 to 2^64 - 1, found {number}")
+    return number

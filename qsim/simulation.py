@@ -144,7 +144,7 @@ class Run:
         >>> promise.falls, promise.floor
         ('F(w) - F* + c mean of ||h_i - g_i(w)||^2', 0.0)
         >>> promise([0, 1000]).round(3).tolist()
-        [0.054, 0.009]
+        [0.055, 0.009]
         """
         problem = self.problem()
         if isinstance(self.downlink, CompressedWeights) or (self.network is not None and self.network.rule.drops):

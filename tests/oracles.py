@@ -10,8 +10,16 @@ import numpy as np
 M32, M64 = (1 << 32) - 1, (1 << 64) - 1
 
 
+def key(seed: int) -> int:
+    """The word of a seed: mixed, and salted by the fraction of the square root of 2."""
+    return mix(seed ^ math.isqrt(2 << 128) & M64)
+
+
 def fold(word: int, part: int) -> int:
-    z = (word + 0x9E3779B97F4A7C15 * (part + 1)) & M64
+    return mix((word + 0x9E3779B97F4A7C15 * (part + 1)) & M64)
+
+
+def mix(z: int) -> int:
     z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & M64
     z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & M64
     return z ^ (z >> 31)

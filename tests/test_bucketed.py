@@ -26,6 +26,7 @@ from qsim.compressors import (
     Scaled,
     SubtractiveDither,
 )
+from qsim.keys import of_word
 
 
 @qsim.option
@@ -59,7 +60,7 @@ def decoded(compressor: Compressor, v: Vectors, keys: np.ndarray) -> np.ndarray:
 @given(st.sampled_from(INNER), vectors, st.integers(1, 70), st.integers(0, 2**64 - 1))
 def test_every_bucket_is_a_vector_of_its_own(inner: Compressor, v: np.ndarray, size: int, word: int) -> None:
     """Filled with zeros to its size: the inner compressor's message, with the key folded by the bucket."""
-    message = Bucketed(inner, size).quantize(v, qsim.Key(word))
+    message = Bucketed(inner, size).quantize(v, of_word(word))
     assert isinstance(message, Levels)
     width = min(size, v.size)
     levels = np.zeros(v.size, np.int32)

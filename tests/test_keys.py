@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 import oracles
 import pytest
@@ -6,19 +8,35 @@ from hypothesis import strategies as st
 
 import qsim
 from qsim.kernels import hashing
-from qsim.keys import Key
+from qsim.keys import Key, of_word
 
 words = st.integers(0, 2**64 - 1)
 
 
 @given(words, words)
 def test_fold_is_splitmix_in_python_and_in_the_kernel(word: int, part: int) -> None:
-    assert Key(word).fold(part).word == oracles.fold(word, part)
+    assert of_word(word).fold(part).word == oracles.fold(word, part)
     assert int(hashing.fold(np.uint64(word), np.uint64(part))) == oracles.fold(word, part)
 
 
 def test_first_splitmix_output_is_the_published_one() -> None:
-    assert Key(1234567).fold(0).word == 6457827717110365317  # the reference generator's first output for this seed
+    assert of_word(1234567).fold(0).word == 6457827717110365317  # the reference generator's first output for this seed
+
+
+@given(words)
+def test_words_are_mixed_from_seeds(seed: int) -> None:
+    assert Key(seed).word == oracles.key(seed)
+
+
+@given(words, words)
+def test_keys_print_as_the_code_that_makes_them(seed: int, part: int) -> None:
+    assert repr(Key(seed)) == f"qsim.Key({seed})"
+    for key in (Key(seed), Key(seed).fold(part), Key(seed).shared, of_word(part)):
+        again = eval(repr(key), {"qsim": qsim})
+        assert again == key
+        assert hash(again) == hash(key)
+        assert again.words(0, 3).tolist() == key.words(0, 3).tolist()
+    assert Key(seed).shared != Key(seed)
 
 
 @given(words, st.integers(0, 1000), st.integers(0, 50))
@@ -32,12 +50,21 @@ def test_parts_order_and_chain() -> None:
     assert len({key.fold(i).word for i in range(10_000)}) == 10_000
 
 
-@pytest.mark.parametrize("bad", [-1, 2**64])
-def test_parts_out_of_range_are_refused(bad: int) -> None:
-    with pytest.raises(ValueError, match=str(bad)):
-        Key(0).fold(bad)
-    with pytest.raises(ValueError, match=str(bad)):
-        Key(bad)
+@pytest.mark.parametrize("bad", [-1, 2**64, 1.0, "a", None, True, np.float32(2), np.arange(2)])
+def test_what_is_no_seed_or_part_is_refused(bad: Any) -> None:
+    for attempt in (Key, Key(0).fold):
+        with pytest.raises(ValueError, match="must be a whole number"):
+            attempt(bad)
+
+
+@pytest.mark.parametrize(("low", "high"), [(-1, 3), (5, 4), (-4, -1)])
+def test_words_of_parts_that_there_are_not_are_refused(low: int, high: int) -> None:
+    with pytest.raises(ValueError, match=f"found {low} and {high}"):
+        Key(0).words(low, high)
+
+
+def test_seeds_may_be_any_kind_of_whole_number() -> None:
+    assert Key(np.int32(7)) == Key(np.uint64(7)) == Key(7)
 
 
 def test_generators_repeat_and_differ_by_key() -> None:

@@ -27,6 +27,7 @@ from qsim.compressors import (
     SubtractiveDither,
     TernGrad,
 )
+from qsim.keys import of_word
 
 ALL: list[Compressor] = [
     QSGD(3, 1),
@@ -84,7 +85,7 @@ def test_dense_and_sparse_alone_or_in_a_batch_give_one_message(compressor, rows,
     block = np.zeros((len(rows), n), np.float32)
     for row, v in zip(block, rows, strict=True):
         row[: v.size] = v
-    keys = qsim.Key(word).words(0, len(rows))
+    keys = of_word(word).words(0, len(rows))
     together = compressor.compress(Vectors.dense(block), keys)
     values = compressor.decompress(together, keys).to_dense()
     assert decoded(compressor, Vectors.dense(block.astype(np.float64)), keys).tobytes() == values.tobytes()

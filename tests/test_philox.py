@@ -26,6 +26,7 @@ from qsim.compressors import (
     TopK,
     Wangni,
 )
+from qsim.keys import of_word
 from qsim.verify import EXAMPLES
 
 words = st.integers(0, oracles.M64)
@@ -34,7 +35,7 @@ V = np.random.default_rng(0).standard_normal(300).astype(np.float32)
 
 @given(words, st.integers(1, 300))
 def test_levels_and_choices_are_the_oracles_with_its_draws(word: int, n: int) -> None:
-    v, key = V[:n], qsim.Key(word)
+    v, key = V[:n], of_word(word)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(oracles, "draw32", oracles.philox32)
         _, levels = oracles.qsgd(list(range(n)), v, 3, word)

@@ -118,7 +118,7 @@ BOUNDED: list[tuple[Method, qsim.compressors.Compressor, dict]] = [
 def test_runs_stay_below_what_is_promised(method, compressor, changes) -> None:
     """The mean of 4 seeds, at every round in which the bound falls by e^-6 or comes near its floor.
 
-    That runs come nowhere near a bound would prove little: it starts at most 30 times above where they do.
+    That runs come nowhere near a bound would prove little: it starts at most 50 times above where they do.
     """
     case = replace(RUN, method=method, compressor=compressor, **changes)
     promise = case.promise()
@@ -131,7 +131,7 @@ def test_runs_stay_below_what_is_promised(method, compressor, changes) -> None:
     found, bound = np.mean([trace.axis("suboptimality") for trace in traces], axis=0), np.mean(bounds, axis=0)
     seen = np.isfinite(found)
     assert (found[seen] <= bound[seen] * (1 + 1e-9)).all()
-    assert bound[0] <= 30 * found[0]
+    assert bound[0] <= 50 * found[0]
 
 
 @pytest.mark.parametrize(

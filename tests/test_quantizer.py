@@ -15,6 +15,7 @@ from scipy.stats import binom
 import qsim
 from qsim.batch import Vectors
 from qsim.compressors import NotFiniteError
+from qsim.keys import of_word
 
 NORMS = ("l2", "max")
 floats = st.floats(-(2.0**100), 2.0**100, width=32)
@@ -31,7 +32,7 @@ def sparse(v: np.ndarray, kept: np.ndarray) -> Vectors:
 
 @given(vectors, levels, st.sampled_from(NORMS), words)
 def test_message_is_the_oracles(v: np.ndarray, s: int, norm: str, word: int) -> None:
-    message = qsim.QSGD(s, norm).quantize(v, qsim.Key(word))
+    message = qsim.QSGD(s, norm).quantize(v, of_word(word))
     scale, expected = oracles.qsgd(list(range(v.size)), v, s, word, norm)
     assert message.scale.tolist() == [float(scale)]
     assert dict(zip(message.index.tolist(), message.level.tolist(), strict=True)) == expected
@@ -43,7 +44,7 @@ def test_dense_and_sparse_alone_or_in_a_batch_give_one_message(rows, s, norm, wo
     block = np.zeros((len(rows), n), np.float32)
     for row, v in zip(block, rows, strict=True):
         row[: v.size] = v
-    keys = qsim.Key(word).words(0, len(rows))
+    keys = of_word(word).words(0, len(rows))
     compressor = qsim.QSGD(s, norm)
     together = compressor.compress(Vectors.dense(block), keys)
     parts = []
@@ -60,7 +61,7 @@ def test_one_key_one_message_at_large_coordinates() -> None:
     kept = np.array([3, 65_535, 65_536, 65_537, 131_072, 299_999])
     v[kept] = [1, -2, 3, -4, 5, 6]
     for word in range(20):
-        key = qsim.Key(word)
+        key = of_word(word)
         message = qsim.QSGD(2).quantize(v, key)
         assert message == qsim.QSGD(2).compress(sparse(v, kept), np.array([word], np.uint64))
         assert set(message.index.tolist()) <= set(kept.tolist())

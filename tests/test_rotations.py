@@ -19,6 +19,7 @@ from qsim.batch import Levels, Vectors
 from qsim.compressors import DRIVE, EDEN, ErrorFeedback, NotFiniteError, Scaled
 from qsim.compressors.rotations import CENTROIDS, OMEGA
 from qsim.kernels.hadamard import BLOCK, LARGE_BLOCK, hadamard
+from qsim.keys import of_word
 
 KEY = qsim.Key(8)
 FAMILY = [DRIVE(), EDEN(1), EDEN(2), EDEN(3), EDEN(4)]
@@ -92,7 +93,7 @@ def test_hadamard_of_many_is_that_of_two_halves(power: int) -> None:
 def test_messages_and_what_they_stand_for_are_the_oracles(compressor, v: np.ndarray, word: int) -> None:
     c, chunk, rounds = centroids(compressor), compressor.chunk, compressor.rotations
     scales, levels = oracles.rotated_levels(v, c, rounds, chunk, word)
-    message = compressor.quantize(v, qsim.Key(word))
+    message = compressor.quantize(v, of_word(word))
     assert message.scale.tolist() == [float(x) for x in scales]
     assert dict(zip(message.index.tolist(), message.level.tolist(), strict=True)) == levels
     assert (message.s, message.bucket) == (len(c), chunk if v.size > chunk else 0)
@@ -106,7 +107,7 @@ def test_dense_and_sparse_alone_or_in_a_batch_give_one_message(compressor, rows,
     block = np.zeros((len(rows), n), np.float32)
     for row, v in zip(block, rows, strict=True):
         row[: v.size] = v
-    keys = qsim.Key(word).words(0, len(rows))
+    keys = of_word(word).words(0, len(rows))
     together = compressor.compress(Vectors.dense(block), keys)
     parts, alone = [], []
     for row, key in zip(block, keys, strict=True):
@@ -125,7 +126,7 @@ def test_long_rows_are_the_oracles() -> None:
     for compressor in (DRIVE(), EDEN(3, chunk=2**15)):
         c = centroids(compressor)
         scales, levels = oracles.rotated_levels(v, c, 2, compressor.chunk, 77)
-        message = compressor.quantize(v, qsim.Key(77))
+        message = compressor.quantize(v, of_word(77))
         assert message.scale.tolist() == [float(x) for x in scales]
         assert dict(zip(message.index.tolist(), message.level.tolist(), strict=True)) == levels
 

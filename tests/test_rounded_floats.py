@@ -14,6 +14,7 @@ import qsim
 from qsim.batch import Drawn, Floats, Packets, Vectors
 from qsim.codecs import DecodeError, Dense, SparseFloats
 from qsim.compressors import ErrorFeedback, Identity, NotFiniteError, RoundedFloats, Scaled
+from qsim.keys import of_word
 
 FORMATS = ("float16", "bfloat16")
 MOST = {"float16": 65504.0, "bfloat16": float(np.uint32(0x7F7F0000).view(np.float32))}
@@ -34,7 +35,7 @@ def within(format: str) -> st.SearchStrategy[float]:
 @given(st.data(), words)
 def test_stochastic_is_the_oracles(format: str, data: st.DataObject, word: int) -> None:
     v = data.draw(arrays(np.float32, st.integers(1, 90), elements=within(format)))
-    found = RoundedFloats(format).quantize(v, qsim.Key(word)).value
+    found = RoundedFloats(format).quantize(v, of_word(word)).value
     expected = [specified.half_value(x, format, oracles.uniform24(c, word)) for c, x in enumerate(v.tolist())]
     assert found.tobytes() == np.float32(expected).tobytes()
 
@@ -61,7 +62,7 @@ def test_what_is_rounded_goes_by_16_bits_exactly(format: str, rounding: str, dat
     assert packets.bits == 16 * v.size
     sent = compressor.compress(Vectors.dense(v), keys).value
     assert channel.unpack(header, packets, keys).value.tobytes() == sent.tobytes()
-    again = RoundedFloats(format).quantize(sent, qsim.Key(word + 1 & 2**64 - 1)).value
+    again = RoundedFloats(format).quantize(sent, of_word(word + 1 & 2**64 - 1)).value
     assert again.tobytes() == sent.tobytes()  # what the format holds is not rounded
 
 
@@ -71,7 +72,7 @@ def test_the_largest_number_and_beyond(format: str, rounding: str) -> None:
     compressor, most = RoundedFloats(format, rounding), np.float32(MOST[format])
     below = np.nextafter(most, np.float32(0))
     for word in range(50):
-        found = compressor.quantize([most, -most, below], qsim.Key(word)).value
+        found = compressor.quantize([most, -most, below], of_word(word)).value
         assert np.isfinite(found).all()
         assert found[:2].tolist() == [most, -most]
     above = np.nextafter(most, np.float32(np.inf))

@@ -28,6 +28,7 @@ from qsim.compressors import (
     Wangni,
 )
 from qsim.compressors.sparsifier import largest_scalable, require_scalable
+from qsim.keys import of_word
 
 floats = st.floats(-(2.0**90), 2.0**90, width=32)
 few = st.integers(-3, 3).map(np.float32)  # so that there are ties
@@ -62,7 +63,7 @@ def tiled(v: np.ndarray, rows: int) -> Vectors:
 
 @given(vectors, sizes, words)
 def test_randk_is_the_oracles(v: np.ndarray, k: int, word: int) -> None:
-    expected, key = oracles.randk(v, k, word), qsim.Key(word)
+    expected, key = oracles.randk(v, k, word), of_word(word)
     assert entries(RandK(k).quantize(v, key)) == expected
     drawn = RandK(k, "drawn").quantize(v, key)
     assert drawn.value.tolist() == [expected.get(i, 0.0) for i in oracles.positions(word, v.size, k)]
@@ -130,7 +131,7 @@ def test_hard_threshold_compares_exactly() -> None:
 
 @given(vectors, st.floats(2.0**-24, 1), words)
 def test_bernoulli_is_the_oracles(v: np.ndarray, p: float, word: int) -> None:
-    assert entries(Bernoulli(p).quantize(v, qsim.Key(word))) == oracles.bernoulli(v, p, word)
+    assert entries(Bernoulli(p).quantize(v, of_word(word))) == oracles.bernoulli(v, p, word)
 
 
 @given(vectors, sizes, words)
@@ -139,7 +140,7 @@ def test_wangni_is_the_oracles(v: np.ndarray, k: int, word: int) -> None:
 
     t = float(certain_magnitudes(np.array([0, v.size]), v, k)[0])
     assert t == pytest.approx(oracles.certain_magnitude(v, k), rel=1e-12)
-    assert entries(Wangni(k).quantize(v, qsim.Key(word))) == oracles.wangni(v, t, word)
+    assert entries(Wangni(k).quantize(v, of_word(word))) == oracles.wangni(v, t, word)
 
 
 @pytest.mark.parametrize("kind", ["normal", "ties", "constant", "spike", "sparse", "rising", "misleading"])
@@ -177,7 +178,7 @@ def test_dense_and_sparse_alone_or_in_a_batch_give_one_message(compressor, rows,
     block = np.zeros((len(rows), n), np.float32)
     for row, v in zip(block, rows, strict=True):
         row[: v.size] = v
-    keys = qsim.Key(word).words(0, len(rows))
+    keys = of_word(word).words(0, len(rows))
     together = compressor.compress(Vectors.dense(block), keys)
     parts, stored = [], []
     for row, key in zip(block, keys, strict=True):
@@ -398,14 +399,14 @@ def test_coordinates_are_kept_with_their_probabilities(compressor, stored: bool)
 def test_coordinates_are_kept_independently_in_every_strip(n: int, word: int) -> None:
     """Long rows with a remainder: bit for bit the oracle's, dense, where hashing takes a short cut."""
     v = np.ones(n, np.float32)
-    assert entries(Bernoulli(0.05).quantize(v, qsim.Key(word))) == oracles.bernoulli(v, 0.05, word)
+    assert entries(Bernoulli(0.05).quantize(v, of_word(word))) == oracles.bernoulli(v, 0.05, word)
 
 
 @pytest.mark.parametrize("n", [1, 64, 100])
 def test_the_uniform_at_the_bound_keeps_nothing(n: int) -> None:
     """Coordinate i is kept for u < p 2^24, and the uniform that is equal is the first that is not: exactly."""
     for word, i in itertools.product(range(1, 6), (0, n - 1)):
-        v, key, u = np.ones(n, np.float32), qsim.Key(word), uniform24(i, word)
+        v, key, u = np.ones(n, np.float32), of_word(word), uniform24(i, word)
         for batch in (Vectors.dense(v), sparse(v, np.arange(n))):
             for steps, kept in ((u, False), (u + 1, True)):
                 message = Bernoulli(steps / 2**24).compress(batch, np.array([key.word], np.uint64))

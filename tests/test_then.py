@@ -33,11 +33,12 @@ from qsim.compressors import (
     TopK,
     Wangni,
 )
+from qsim.keys import of_word
 
 
 @given(vectors, sizes, st.integers(1, 5), words)
 def test_then_is_one_after_the_other(v: np.ndarray, k: int, s: int, word: int) -> None:
-    key, keys = qsim.Key(word), np.array([word], np.uint64)
+    key, keys = of_word(word), np.array([word], np.uint64)
     for first, second in ((TopK(k), QSGD(s)), (RandK(k), TopK(3)), (Bernoulli(0.5), RandK(2, "drawn"))):
         together = Then(first, second)
         message = together.quantize(v, key)
@@ -185,7 +186,7 @@ def run(compressor):
         ErrorFeedback(Scaled(RandK(4, "drawn"))),
         Wangni(4),
         Bernoulli(0.3),
-        HardThreshold(5e-3),
+        HardThreshold(4e-3),
     ],
     ids=repr,
 )

@@ -15,6 +15,7 @@ from scipy.stats import binom, chi2
 import qsim
 from qsim.batch import Levels, Vectors
 from qsim.compressors import QSGD, Compressor, TernGrad
+from qsim.keys import of_word
 
 words = st.integers(0, 2**64 - 1)
 fills = st.lists(st.sampled_from(["even", "normal", "few", "enough", "large", "zero"]), min_size=2, max_size=3)
@@ -60,7 +61,7 @@ def test_message_is_the_oracles(fills: list[str], rest: int, word: int, philox: 
         if philox:
             patch.setattr(oracles, "draw32", oracles.philox32)
         scale, expected = oracles.qsgd(list(range(v.size)), v, 1, word)
-    message = compressor.quantize(v, qsim.Key(word))
+    message = compressor.quantize(v, of_word(word))
     assert message.scale.tolist() == [scale]
     assert levels_of(message) == expected
 
@@ -81,7 +82,7 @@ def test_the_rule_at_its_edges() -> None:
     for norm, v in (("l2", even), ("l2", even[:4095]), ("l2", few), ("l2", enough), ("max", one), ("max", above)):
         for word in range(20):
             _, expected = oracles.qsgd(list(range(v.size)), v, 1, word, norm)
-            assert levels_of(QSGD(1, norm).quantize(v, qsim.Key(word))) == expected
+            assert levels_of(QSGD(1, norm).quantize(v, of_word(word))) == expected
 
 
 @settings(max_examples=30)
@@ -90,7 +91,7 @@ def test_dense_and_sparse_alone_or_in_a_batch_give_one_message(rows, cut, word, 
     """Rows that end in a block which the next row begins with, stored zeros, and blocks begun in the midst."""
     n = 3 * 2048 - cut + 1
     made = [np.concatenate([block(fill, at) for at, fill in enumerate([*fills, "even"][:3])])[:n] for fills in rows]
-    matrix, keys = np.stack(made), qsim.Key(word).words(0, len(rows))
+    matrix, keys = np.stack(made), of_word(word).words(0, len(rows))
     matrix[0, : data.draw(st.sampled_from([0, 1500, 2048, 3000]))] = 0
     compressor: Compressor = data.draw(st.sampled_from([QSGD(1), TernGrad(), QSGD(1, 1)]))
     together = compressor.compress(Vectors.dense(matrix), keys)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from qsim.batch import Memory, Message, Support, Vectors
-from qsim.keys import Key
+from qsim.keys import Key, of_word
 from qsim.options import refuse_masked
 
 INFINITE = np.int32(0x7F800000)
@@ -114,7 +114,7 @@ class Compressor:
         `memory` is what `memory(support)` returned for the same workers, or None for a compressor without one.
         """
         require_finite(v)
-        return self.emits.join([self._row(b, v, Key(int(word))) for b, word in enumerate(keys.view(np.uint64))])
+        return self.emits.join([self._row(b, v, of_word(int(word))) for b, word in enumerate(keys.view(np.uint64))])
 
     def decompress(self, message: Message, keys: NDArray[np.uint64]) -> Vectors:
         """Return the vectors that a message stands for. The receiver knows the keys that it was made with."""

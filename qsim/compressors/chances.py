@@ -31,7 +31,7 @@ class Bernoulli(Sparsifier):
 
     >>> import qsim
     >>> qsim.compressors.Bernoulli(0.5).quantize([1.0, 2.0, 3.0, 4.0], qsim.Key(0)).vectors().to_dense()
-    array([[2., 4., 0., 0.]], dtype=float32)
+    array([[0., 4., 0., 0.]], dtype=float32)
 
     Raises ValueError for p outside [2^-24, 1].
     """
@@ -100,7 +100,7 @@ class Wangni(Sparsifier):
 
     >>> import qsim
     >>> qsim.compressors.Wangni(2).quantize([4.0, 1.0, 1.0, -1.0, 1.0], qsim.Key(2)).vectors().to_dense()
-    array([[ 4.,  0.,  4., -4.,  0.]], dtype=float32)
+    array([[4., 4., 0., 0., 0.]], dtype=float32)
 
     Raises ValueError for k below 1.
     """

@@ -34,7 +34,7 @@ class NaturalCompression(Compressor):
     >>> compressor, keys = qsim.compressors.NaturalCompression(), qsim.Key(0).words(0, 1)
     >>> message = compressor.compress(qsim.batch.Vectors.dense([4.0, 0.0, -0.75, 1.5]), keys)
     >>> compressor.decompress(message, keys).to_dense()
-    array([[ 4.,  0., -1.,  1.]], dtype=float32)
+    array([[ 4. ,  0. , -0.5,  2. ]], dtype=float32)
     """
 
     emits = Levels

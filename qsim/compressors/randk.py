@@ -33,9 +33,9 @@ class RandK(Sparsifier):
 
     >>> import qsim
     >>> qsim.compressors.RandK(2).quantize([1.0, 2.0, 3.0, 4.0], qsim.Key(1)).vectors().to_dense()
-    array([[0., 4., 6., 0.]], dtype=float32)
+    array([[0., 4., 0., 8.]], dtype=float32)
     >>> qsim.compressors.RandK(2, positions="drawn").quantize([1.0, 2.0, 3.0, 4.0], qsim.Key(1)).value
-    array([4., 6.], dtype=float32)
+    array([4., 8.], dtype=float32)
 
     Raises ValueError for k below 1, and for other words than "sent" and "drawn".
     """

@@ -37,7 +37,7 @@ class Then(Compressor):
 
     >>> import qsim
     >>> compressor = qsim.compressors.Then(qsim.compressors.TopK(2), qsim.QSGD(levels=1))
-    >>> compressor.quantize([3.0, 0.5, -4.0], qsim.Key(0)).vectors().to_dense().tolist()
+    >>> compressor.quantize([3.0, 0.5, -4.0], qsim.Key(1)).vectors().to_dense().tolist()
     [[5.0, 0.0, -5.0]]
 
     Raises ValueError for a `first` that makes no floats, a `second` that fills in zeros, and either with a memory;

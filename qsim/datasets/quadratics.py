@@ -39,7 +39,7 @@ class Quadratics(Source):
     >>> import qsim
     >>> source = Quadratics(smoothness=(1.0, 4.0), mu=0.5, heterogeneity=2.0, features=3)
     >>> source.load()
-    Dataset('quadratics-2x3', 12 x 3, 12 non-zeros, targets from -3.21444 to 5.22917)
+    Dataset('quadratics-2x3', 12 x 3, 12 non-zeros, targets from -5.11563 to 2.63663)
     >>> objective = qsim.objectives.LeastSquares(l2=0)
     >>> round(objective.smoothness(source.load()), 5), round(objective.strong_convexity(source.load()), 12)
     (2.5, 0.5)

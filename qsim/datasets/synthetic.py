@@ -39,7 +39,7 @@ class Synthetic(Source):
     0 <= noise <= 1/2.
 
     >>> Synthetic(rows=1000, features=50, nonzeros_per_row=5).load()
-    Dataset('synthetic-1000x50', 1,000 x 50, 5,176 non-zeros, 327 positive)
+    Dataset('synthetic-1000x50', 1,000 x 50, 4,964 non-zeros, 385 positive)
     """
 
     rows: int

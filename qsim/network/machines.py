@@ -37,7 +37,7 @@ class Slow(Speeds):
 
     >>> import qsim
     >>> qsim.network.Slow(share=0.25, factor=4.0).factors(8, qsim.Key(0)).tolist()
-    [1.0, 1.0, 4.0, 1.0, 4.0, 1.0, 1.0, 1.0]
+    [1.0, 1.0, 1.0, 4.0, 1.0, 1.0, 1.0, 4.0]
 
     Raises ValueError for a share outside [0, 1], and a factor that is not above 0.
     """

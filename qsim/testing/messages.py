@@ -15,7 +15,7 @@ from qsim.batch import Memory, Message, Packets, Support, Vectors, dense_offsets
 from qsim.channel import Channel, default_codec
 from qsim.codecs import Codec
 from qsim.compressors import Compressor, ErrorFeedback, Scaled
-from qsim.keys import Key, Purpose
+from qsim.keys import Key, Purpose, of_word
 from qsim.testing.elsewhere import elsewhere
 from qsim.testing.gallery import gallery
 from qsim.testing.parts import copied
@@ -124,7 +124,7 @@ def any_batch(subject: Subject) -> Finding:
     for row, key in enumerate(keys):
         alone = wire(subject.compressor, Vectors.dense(rows[row]), keys[row : row + 1])
         refuse_unless(alone == (header, together[row : row + 1]), "another message alone than in a batch")
-        single = subject.compressor.quantize(rows[row], Key(int(key)))
+        single = subject.compressor.quantize(rows[row], of_word(int(key)))
         vectors = subject.compressor.decompress(single, keys[row : row + 1])
         refuse_unless(
             np.array_equal(vectors.to_dense(), subject.sent(rows[row : row + 1], keys[row : row + 1])),
