@@ -217,7 +217,7 @@ study = Study(
         "When does second order pay?",
         "What do compressed sums do to it?",
     ),
-    defaults=Settings(data="adult", workers=8, rounds=1000, seeds=10),
+    defaults=Settings(data="adult", workers=8, rounds=1000, seeds=5),
     cells=cells,
     setting=setting,
     answers=answers,

@@ -67,7 +67,7 @@ BUDGETS = (0.25, 0.5, 1.0)
 """The shares of the whole budget, which is that of `rounds` rounds, at which losses are compared."""
 SPARE = 1.2  # rounds are made for this share of the budget, as messages change their sizes
 TARGET = 0.02
-MULTIPLES = (2, 4, 8, 16)
+MULTIPLES = (0.5, 1, 2, 4, 8)
 """The steps that are tried: so many times 1/L."""
 OBJECTIVE = qsim.LogisticRegression(l2=1e-3)
 TEXT: Source = Synthetic(rows=1600, features=1000, nonzeros_per_row=40, values="tfidf")
@@ -228,12 +228,12 @@ def run(settings: Settings, name: str, multiple: float, seed: int) -> qsim.Run:
 
 
 def curves(settings: Settings) -> list[str]:
-    """Return what is tuned and compared."""
+    """Return what is compared at equal budgets."""
     return [curve(name, data) for data in sources(settings) for name in (UNCOMPRESSED, *families())]
 
 
 def downlinks(settings: Settings) -> dict[str, tuple[str, Downlink]]:
-    """Return the curves on which the downlinks are compared: the tuned curve whose step they have, and the downlink."""
+    """Return the curves on which downlinks are compared: the curve that has the same compressor, and the downlink."""
     data = settings.name
     shown: dict[str, Downlink] = {
         "dense weights": DenseWeights(),
@@ -248,25 +248,32 @@ def downlinks(settings: Settings) -> dict[str, tuple[str, Downlink]]:
     }
 
 
+def tuned(settings: Settings) -> list[str]:
+    """Return all curves: each has a step of its own."""
+    return [*curves(settings), *downlinks(settings)]
+
+
+def shown_run(settings: Settings, name: str, multiple: float, seed: int) -> qsim.Run:
+    """Return the run of a curve."""
+    if name not in downlinks(settings):
+        return run(settings, name, multiple, seed)
+    base, downlink = downlinks(settings)[name]
+    return replace(run(settings, base, multiple, seed), downlink=downlink, rounds=settings.rounds)
+
+
 def cells(settings: Settings, choices: Mapping[str, Choice]) -> list[Cell]:
-    compared = each_seed(
-        settings,
-        {name: name for name in curves(settings)},
-        lambda name, seed: run(settings, name, choices[name].value, seed),
-    )
     until = qsim.until.Suboptimality(TARGET)
 
-    def over(case: tuple[str, Downlink], seed: int) -> qsim.Run:
-        name, downlink = case
-        found = run(settings, name, choices[name].value, seed)
-        return replace(found, downlink=downlink, rounds=3 * settings.rounds, until=until)
+    def one(name: str, seed: int) -> qsim.Run:
+        found = shown_run(settings, name, choices[name].value, seed)
+        return replace(found, rounds=3 * settings.rounds, until=until) if name in downlinks(settings) else found
 
-    return [*compared, *each_seed(settings, downlinks(settings), over)]
+    return each_seed(settings, {name: name for name in tuned(settings)}, one)
 
 
 def to_choose(settings: Settings, name: str, multiple: float, seed: int) -> qsim.Run:
     """Return a run that is only looked at when it is over."""
-    found = run(settings, name, multiple, seed)
+    found = shown_run(settings, name, multiple, seed)
     return replace(found, evaluate_every=max(found.rounds, 1))
 
 
@@ -326,10 +333,12 @@ def _sizes_of(results: Results) -> str:
     said = []
     for data in sources(results.settings):
         rows: dict[str, list[object]] = {}
+        both = []
         for shown in compared(results, data):
             name, traces = _short(shown), results.traces[shown]
             messages = results.settings.workers * sum(int(trace.axis("round")[-1]) for trace in traces)
             up, down_, kept = (sum(t.axis(axis)[-1] for t in traces) / messages for axis in _TRAFFIC)
+            both += [up + down_] if name != UNCOMPRESSED else []
             known = fitted(results.settings, data, name) if name in families() else None
             rows[name] = [
                 str(known.parameter) if known is not None and known.parameter else "",
@@ -338,7 +347,10 @@ def _sizes_of(results: Results) -> str:
                 f"{kept:.1f}",
                 f"{traces[0].axis('round')[-1]:,}",
             ]
-        said.append(f"\n\n{data}:{table(('parameter', 'bits up', 'bits down', 'non-zeros up', 'rounds'), rows)}")
+        spread = f"both ways {min(both):,.0f} to {max(both):,.0f} bits, but for the uncompressed"
+        said.append(
+            f"\n\n{data}, {spread}:{table(('parameter', 'bits up', 'bits down', 'non-zeros up', 'rounds'), rows)}"
+        )
     return (
         "Means per message over the runs (parameter: levels, kept coordinates, bucket or chunk size, or m)."
         f"{''.join(said)}"
@@ -422,8 +434,8 @@ def _downlinks(results: Results) -> str:
         compare(ratios, np.ones(results.settings.seeds), results.settings.bands, ratio=True) if ratios else {}
     )  # one list, as ratios to one
     return (
-        f"On {results.settings.name}, a worker to a suboptimality of {TARGET:g}, with the steps that were tuned for the"
-        " compressed downlink (uncompressed: for the dense one). How many times fewer bits both ways than uncompressed"
+        f"On {results.settings.name}, a worker to a suboptimality of {TARGET:g}, each with a step tuned for"
+        f" {results.settings.rounds} rounds. How many times fewer bits both ways than uncompressed"
         f" with dense weights down:{listed(f'{name}: {found}' for name, found in saved.items())}"
         + table(("rounds", "bits up", "bits down", "bits both ways"), rows)
     )
@@ -468,6 +480,6 @@ study = Study(
     answers=answers,
     draw=figure,
     numbers=numbers,
-    tuning=Tuning("multiple of 1/L as step", curves, to_choose, MULTIPLES),
+    tuning=Tuning("multiple of 1/L as step", tuned, to_choose, MULTIPLES),
     carrier=CARRIER,
 )
