@@ -185,7 +185,8 @@ def answers(results: Results) -> list[str]:
     return [
         f"After {settings.rounds} rounds, over shards sorted by label, as ratios of what is left: "
         + "; ".join(f"{pair} {gain}" for pair, gain in gains.items())
-        + f". {_of_step(results)} The first pair differs in the step of theory, too; the others have the same step, 1/L. Step times L (by"
+        + f". {_of_step(results)} The first pair differs in the step of theory, too; the others have the same step,"
+        " 1/L. Step times L (by"
         " label), suboptimality at the end, geometric means, and bits per round and worker (by label):"
         + table(["step x L", *SHARDS, "uplink bits", "bits both ways"], rows),
         f"Bits both ways to the first evaluated round (every {EVERY}) at or below a suboptimality, geometric means with"
@@ -201,7 +202,7 @@ def _of_step(results: Results) -> str:
     found = [mean(ends(results, curve("by label", name))) for name in (theory, longer)]
     return (
         f"EF21 ends at {found[0]:.2g} with its step of theory, {_step(results, theory):.2g}/L, and at {found[1]:.2g}"
-        " with 1/L, which is longer than the theorem allows: at these rounds the step decides, not the method."
+        " with 1/L, which is longer than the theorem allows: what holds it back is the step."
     )
 
 
