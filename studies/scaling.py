@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import partial
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
@@ -394,11 +393,16 @@ def _to_target(results: Results) -> str:
     said = "No way gets there with every seed."
     if best:
         name, workers = min(best, key=lambda way: best[way])
+        shown = results.once(numbers).query("scaling == @STRONG")
+        top = shown.loc[shown["speed-up"].idxmax(), "way"]
+        own = [cost for way, cost in best.items() if way[0] == top]
+        ratio = f"{min(own) / best[name, workers]:.3g} times as long" if own else "more than it was given"
         said = f"The least: {name}, W = {workers}."
         cheapest = results.cheapest([curve(GOAL, *way) for way in best], TARGET, axis="seconds")
         if cheapest is not None:
             others = {shown.removeprefix(f"{GOAL}, "): found for shown, found in cheapest[1].items()}
             said = f"The least: {leads(cheapest[0].removeprefix(f'{GOAL}, '), others)}."
+        said += f" {top} has the largest speed-up of a round and needs {ratio} at its best W: rounds are not all alike."
     same = alike(results.once(numbers))
     coincide = f" Lines that coincide, by less than {ALIKE:.0%}: {'; '.join(same)}." if same else ""
     return (
@@ -466,19 +470,13 @@ def _line(ax: Any, here: pd.DataFrame, quantity: str, place: int, label: str) ->
     runs = here[here["source"] == RUN]
     beyond = here[here["source"] == REHEARSAL]
     ax.plot([], [], label=label, **style)
-    draw = partial(ax.plot, **style | {"linewidth": _width(place), "markersize": 3})
-    draw(runs["workers"], runs[quantity])
+    style |= {"linewidth": _width(place), "markersize": 3}
+    ax.plot(runs["workers"], runs[quantity], **style)
     joined = here.loc[[*runs.index[-1:], *beyond.index]]
     ax.plot(joined["workers"], joined[quantity], color=style["color"], linestyle="--", linewidth=_width(place))
-    draw(beyond["workers"], beyond[quantity], linestyle="", markerfacecolor="white")
-    ax.fill_between(
-        here["workers"],
-        here[f"{quantity}_low"],
-        here[f"{quantity}_high"],
-        alpha=0.2,
-        linewidth=0,
-        color=style["color"],
-    )
+    ax.plot(beyond["workers"], beyond[quantity], **style | {"linestyle": "", "markerfacecolor": "white"})
+    ends = (here[f"{quantity}_{end}"] for end in ("low", "high"))
+    ax.fill_between(here["workers"], *ends, alpha=0.2, linewidth=0, color=style["color"])
 
 
 study = Study(
