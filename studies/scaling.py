@@ -50,17 +50,14 @@ if TYPE_CHECKING:
 COUNTS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 20_000, 50_000, 100_000)
 BATCH = 256  # rows a worker, weak scaling
 OBJECTIVE = qsim.LogisticRegression(l2=1e-3)
-STEP = 0.1
+STEP, HALF = 0.1, 0.5
 LINK = Link(bandwidth=1e8, latency=1e-4)
-PER_NONZERO = 1e-6
-ENCODE = 1e-8
+PER_NONZERO, ENCODE = 1e-6, 1e-8
 DENSE_DECODE, QSGD_DECODE, RANDK_DECODE = 5e-10, 1.5e-8, 6e-9
 DELAY = Exponential(1e-3)
 FEWEST, MOST, DRAWS = 2, 20, 2000  # rounds of a rehearsal, for each seed, and workers times rounds to aim at
-HALF = 0.5
-STRONG, WEAK, DELAYED = "strong", "weak", "strong, delays"
+STRONG, WEAK, DELAYED, GOAL = "strong", "weak", "strong, delays", "to the target"
 RUN, REHEARSAL = "run", "rehearsal"
-GOAL = "to the target"
 TARGET, TO_TARGET, LONGEST, EVERY = 0.02, (1, 10, 100, 1000), 400, 4
 """A suboptimality, the W that are trained to it, the most rounds for each of the settings', and when to look."""
 ALIKE = 0.05  # ways whose speed-ups differ by less at every W are called alike
