@@ -229,7 +229,7 @@ study = Study(
         "Which H takes the fewest bits, with and without quantization?",
         "What does drift cost?",
     ),
-    defaults=Settings(data="adult", workers=8, rounds=250, seeds=10),
+    defaults=Settings(data="adult", workers=8, rounds=250, seeds=6),
     cells=cells,
     setting=setting,
     answers=answers,
