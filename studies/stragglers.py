@@ -234,7 +234,7 @@ study = Study(
         "And where the slow machines hold other data?",
         "Who is first at a target?",
     ),
-    defaults=Settings(data="adult", workers=16, rounds=300, seeds=10),
+    defaults=Settings(data="adult", workers=16, rounds=300, seeds=5),
     cells=cells,
     setting=setting,
     answers=answers,
