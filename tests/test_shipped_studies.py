@@ -269,7 +269,7 @@ def test_the_study_of_the_tradeoff_counts_to_the_target(tmp_path: Path, rounds: 
     assert words in capsys.readouterr().out
     numbers = pd.read_csv(tmp_path / "tradeoff.csv")
     exact = numbers["curve"].str.endswith("no quantizer")
-    assert len(numbers) == 2 * 7 * 2 + exact.sum() == 2 * 7 * 2 + 2 * 6 * 2
+    assert len(numbers) == 2 * 6 * 2 + exact.sum() == 2 * 6 * 2 + 2 * 5 * 2
     dense = numbers[numbers["s"] == 0]
     iterations = dense["iterations"].to_numpy()
     assert dense["uplink bits per iteration"].gt(32 * 16).all()  # with the stream's header

@@ -207,7 +207,7 @@ def draw(results: Results, panel: Panel, ax: Axes, labels: Sequence[str]) -> Non
 
 def note_coinciding(ax: Axes) -> None:
     """Say in the corner of axes which of the curves lie on each other, so that the last one hides the others."""
-    lines = [line for line in ax.lines if not line.get_label().startswith("_") and len(line.get_xdata()) > 1]
+    lines = [line for line in ax.lines if not str(line.get_label()).startswith("_") and np.size(line.get_xdata()) > 1]
     groups: list[list[Any]] = []
     for line in lines:
         found = next((group for group in groups if _coincide(ax, group[0], line)), None)
