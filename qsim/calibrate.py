@@ -11,6 +11,7 @@ import numpy as np
 
 from qsim.channel import Channel
 from qsim.codecs import Codec
+from qsim.commands import command
 from qsim.compressors import QSGD, Compressor
 from qsim.datasets import DataError, Dataset, Shuffled, load
 from qsim.datasets.block import Block
@@ -79,6 +80,7 @@ def _rounded(value: float) -> float:
     return float(f"{value:.1e}")
 
 
+@command
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print the machines of this computer, as the expression that makes them."""
     parser = ArgumentParser(

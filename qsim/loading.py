@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from importlib import import_module
 from importlib.util import module_from_spec, spec_from_file_location
@@ -32,7 +33,11 @@ def load_file(path: Path, name: str) -> ModuleType:
     assert spec.loader is not None
     module = module_from_spec(spec)
     sys.modules[name] = module  # so that classes defined in the file can be pickled
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]  # half of it would be found there
+        raise
     return module
 
 
@@ -44,10 +49,15 @@ def evaluate(text: str) -> Any:
 
     Raises NotFoundError if the module, the file or a name is not there, or the expression cannot be evaluated.
     """
-    place, _, expression = text.partition(":")
+    place, expression = split(text)
     if not place.strip() or not expression.strip():
         raise NotFoundError(f"write module:expression or file.py:expression, such as mine.py:Ternary(), found {text!r}")
-    module = _module(place)
+    try:
+        module = _module(place)
+    except NotFoundError:
+        raise
+    except Exception as error:
+        raise NotFoundError(f"{place} can't be run: {type(error).__name__}: {error}") from error
     try:
         code = compile(expression.strip(), "<command line>", "eval")
         lazy = {name: getattr(module, name) for name in code.co_names if hasattr(module, name)}
@@ -57,6 +67,22 @@ def evaluate(text: str) -> Any:
         raise NotFoundError(f"{place} has no {missing!r}{nearest(missing, dir(module))}") from None
     except Exception as error:
         raise NotFoundError(f"{expression!r} of {place} fails: {type(error).__name__}: {error}") from error
+
+
+def split(text: str) -> tuple[str, str]:
+    """Return the two sides of `module:expression` or `path.py:expression`; a path may have colons too.
+
+    >>> split("C:/mine/a:b.py:Ternary(1)"), split("qsim:QSGD(levels=4)")
+    (('C:/mine/a:b.py', 'Ternary(1)'), ('qsim', 'QSGD(levels=4)'))
+    """
+    ends = [found.start() + len(".py") for found in re.finditer(r"\.py:", text)]
+    files = [end for end in ends if Path(text[:end]).is_file()]
+    place, _, expression = text.partition(":")
+    module = all(part.isidentifier() for part in place.strip().split(".")) and expression[:1] not in ("/", "\\")
+    if files or (ends and not module):
+        end = (files or ends)[0]
+        return text[:end], text[end + 1 :]
+    return place, expression
 
 
 def _module(place: str) -> ModuleType:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from qsim.batch import Arrays, inner
 from qsim.datasets import Dataset
+from qsim.drawing import new_figure, styled
 from qsim.identity import environment
 from qsim.network import PARTS, Clock
 
@@ -115,12 +116,15 @@ class Trace:
     def plot(self, x: str = "round", y: str = "loss", ax: Axes | None = None, **style: Any) -> Axes:
         """Draw y against x (see `axis`) at the evaluated rounds; style goes to matplotlib's `plot`.
 
+        Without axes it makes a figure in the style of all figures, which pyplot does not keep: the result's `figure` is
+        what a notebook shows, and what is saved.
+
         Raises ValueError for a quantity that no round has, such as the suboptimality with optimum=False.
         """
         if ax is None:
-            import matplotlib.pyplot as plt
-
-            ax = plt.figure(figsize=(3.5, 2.6), layout="constrained").add_subplot()
+            with styled():
+                ax = new_figure(3.5, 2.6).add_subplot()
+                return self.plot(x, y, ax, **style)
         across, up = self.axis(x), self.axis(y)
         known = np.isfinite(across.astype(float)) & np.isfinite(up.astype(float))
         if not known.any():

@@ -11,6 +11,7 @@ import pandas as pd
 from tqdm import tqdm
 
 import qsim
+from qsim.commands import command
 from qsim.compressors import (
     DRIVE,
     EDEN,
@@ -100,6 +101,7 @@ The exit code is 0 if every promise is kept, 1 if one is broken, 2 for a wrong r
 """
 
 
+@command
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns its exit code: 0, 1 for a broken promise, 2 for a wrong request, 130 for Ctrl-C."""
     options = _parser().parse_args(arguments)

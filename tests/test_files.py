@@ -414,7 +414,7 @@ def test_unknown_names_and_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         ("click.svm", "did you mean 'clicks.svm'"),
         (str(tmp_path / "click.svm"), f"did you mean '{tmp_path}/clicks.svm'"),
         ("nowhere/at/all.svm", r"no such file \(built in: adult, spark_sample; qsim.datasets.fetch knows a9a"),
-        (".", "no such file"),
+        (".", "there is no file .*; it is a folder"),
     ):
         with pytest.raises(DataError, match=told.replace("(tmp", r"\(tmp")):
             load(name)

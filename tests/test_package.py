@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = Path(qsim.__file__).parent
 
 ROOMS = [  # each room may import those above it, and itself
-    {"options"},
+    {"options", "interrupts", "drawing", "commands"},
     {"loading"},
     {"storage"},
     {"kernels"},
@@ -42,6 +42,7 @@ ROOMS = [  # each room may import those above it, and itself
 ]
 EXCEPTIONS = {
     ("kernels", "storage"),
+    ("kernels", "interrupts"),
     ("trace", "simulation"),
     ("checkpoint", "simulation"),
 }  # the latter two for a type only

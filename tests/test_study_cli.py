@@ -138,7 +138,7 @@ def test_a_study_file_that_fails_is_a_wrong_request(source: str, words: str, her
         assert cli.main([*verb, "wrong.py"]) == 2
         assert words in capsys.readouterr().err
     assert cli.main(["norms.py", "--compressor", "wrong.py:X()"]) == 2
-    assert f"its module can't be run: {words.partition(': ')[2]}" in capsys.readouterr().err
+    assert f"can't be run: {words.partition(': ')[2]}" in capsys.readouterr().err
 
 
 def test_a_study_runs_is_stored_and_counted(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

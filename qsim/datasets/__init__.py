@@ -12,12 +12,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from os import PathLike, fspath
-from pathlib import Path
 from typing import Literal
 
 from qsim.datasets.builtin import Builtin, names
 from qsim.datasets.dataset import DataError, Dataset
 from qsim.datasets.download import Fetched, downloadable, fetch
+from qsim.datasets.files import expanded
 from qsim.datasets.libsvm import LibSVM
 from qsim.datasets.npz import Npz, save_npz
 from qsim.datasets.partition import ByLabel, Contiguous, Dirichlet, Partition, Shards, Shuffled
@@ -70,8 +70,12 @@ def load(name: str | PathLike[str], split: str = "train") -> Dataset:
 def _source(name: str, split: str) -> Source:
     if name in names():
         return Builtin(name, split)
-    place = Path(name).expanduser()
-    if place.is_file():
+    place = expanded(name)
+    try:
+        here = place.exists()
+    except OSError:
+        here = True  # what is wrong with it is said when it is read
+    if here:
         if split != "train":
             raise DataError(f"a file has no split {split!r}; load the file of that split: {name!r} is one")
         return Npz(name) if place.suffix == ".npz" else LibSVM(name)

@@ -30,6 +30,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from qsim.commands import command
 from qsim.storage import replacing
 
 _UNKNOWN = "?"
@@ -40,6 +41,7 @@ _ADULT_NAMES = "adult/adult.names"
 _SPARK = "spark/sample_svm_data.txt"
 
 
+@command
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns its exit code: 0, or 2 when the raw data are not there or not as expected."""
     parser = ArgumentParser(prog="python -m qsim.datasets.build", description="Build the built-in data sets' files.")

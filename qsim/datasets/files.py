@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -10,10 +11,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from hashlib import file_digest, sha256
-from io import BufferedIOBase
+from io import BufferedIOBase, BufferedReader, RawIOBase
 from pathlib import Path
 from shutil import rmtree
-from typing import Any, cast
+from stat import S_ISDIR, S_ISREG
+from typing import Any
 from uuid import uuid4
 
 import numpy as np
@@ -24,6 +26,7 @@ from qsim.storage import can_write, locked, user_cache
 
 _VERSION = 2  # of what is kept: raised when the same bytes are read to something else
 _TICK = 3 * 10**9  # nanoseconds: more than the coarsest clock of a file system, two seconds
+_PIECE = 1 << 16  # bytes decompressed at a time
 _ARRAYS = ("indptr", "indices", "values", "labels")
 _COMPRESSED = {b"\x1f\x8b": "gzip", b"BZh": "bz2", b"\xfd7zXZ\x00": "lzma"}
 _SUFFIXES = {".gz", ".bz2", ".xz", ".libsvm", ".svm", ".svmlight", ".txt", ".npz"}
@@ -48,13 +51,21 @@ class File:
     @classmethod
     def at(cls, path: str) -> File:
         """Look at a file."""
-        place = Path(path).expanduser().absolute()
-        if not place.is_file():
-            raise DataError(f"there is no file {path!r}" + ("; it is a folder" if place.is_dir() else ""))
-        found = place.stat()
-        mark = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
-        rests = time.time_ns() - max(found.st_mtime_ns, found.st_ctime_ns) > _TICK
-        return cls(str(place), _digest_of_mark(place, mark) if rests else _digest(place), mark)
+        place = expanded(path).absolute()
+        if "\0" in path:
+            raise DataError(f"there is no file {path!r}")
+        try:
+            found = place.stat()
+            if not S_ISREG(found.st_mode):
+                kind = "folder" if S_ISDIR(found.st_mode) else "device"
+                raise DataError(f"there is no file {path!r}; it is a {kind}")
+            mark = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+            rests = time.time_ns() - max(found.st_mtime_ns, found.st_ctime_ns) > _TICK
+            return cls(str(place), _digest_of_mark(place, mark) if rests else _digest(place), mark)
+        except (FileNotFoundError, NotADirectoryError):
+            raise DataError(f"there is no file {path!r}") from None
+        except OSError as error:
+            raise DataError(f"{path!r} can't be read: {error.strerror}") from error
 
     @contextmanager
     def open(self) -> Iterator[BufferedIOBase]:
@@ -69,13 +80,18 @@ class File:
             yield raw
 
     def _decompressed(self, raw: BufferedIOBase, module: str) -> Iterator[BufferedIOBase]:
-        from importlib import import_module
-        from lzma import LZMAError
+        from bz2 import BZ2Decompressor
+        from gzip import GzipFile
+        from lzma import LZMADecompressor, LZMAError
         from zlib import error as ZlibError  # noqa: N812
 
         try:
-            with import_module(module).open(raw) as stream:
-                yield cast(BufferedIOBase, stream)
+            if module == "gzip":
+                stream: Any = GzipFile(fileobj=raw, mode="rb")
+            else:
+                stream = BufferedReader(_Streams(raw, BZ2Decompressor if module == "bz2" else LZMADecompressor))
+            with stream:
+                yield stream
         except (OSError, EOFError, LZMAError, ZlibError) as error:
             raise DataError(f"{self.path} is torn or damaged: {error}; get the file again") from error
 
@@ -90,13 +106,54 @@ def _digest_of_mark(path: Path, mark: tuple[int, ...]) -> str:
     return _digest(path)
 
 
+class _Streams(RawIOBase):
+    """What compressed streams hold, one behind the other, with zeros between at most.
+
+    Python's own readers of bzip2 and xz end without a word where what follows a stream is none, so a damaged one too.
+    """
+
+    def __init__(self, raw: BufferedIOBase, make: Callable[[], Any]) -> None:
+        self._raw, self._make, self._stream = raw, make, make()
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while True:
+            piece = b""
+            if self._stream.eof:
+                piece = self._stream.unused_data.lstrip(b"\0")
+                while not piece:
+                    read = self._raw.read(_PIECE)
+                    if not read:
+                        return 0
+                    piece = read.lstrip(b"\0")
+                self._stream = self._make()
+            elif self._stream.needs_input:
+                piece = self._raw.read(_PIECE)
+                if not piece:
+                    raise EOFError("it ends in the middle of a stream")
+            found = self._stream.decompress(piece, len(buffer))
+            if found:
+                buffer[: len(found)] = found
+                return len(found)
+
+
+def expanded(path: str) -> Path:
+    """Return a path with the home of ~ or ~user in it; one whose home is not known stays as it is."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)
+
+
 def stem(path: str) -> str:
-    """Return the name of a file without the endings that say how it is stored.
+    """Return the name of a file without the endings that say how it is stored, any bytes that are no UTF-8 escaped.
 
     >>> stem("data/rcv1_train.binary.bz2")
     'rcv1_train.binary'
     """
-    name = Path(path).name
+    name = os.fsencode(Path(path).name).decode("utf-8", "backslashreplace")
     while Path(name).suffix in _SUFFIXES:
         name = Path(name).stem
     return name

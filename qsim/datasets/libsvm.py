@@ -168,7 +168,7 @@ def _blocks(stream: BufferedIOBase, size: int) -> Iterator[tuple[bytearray, int]
 
 def _parsed(text: bytearray, end: int, format: LibSVM, before: int) -> tuple[Rows, int]:
     """Parse lines, in front of which there were others; returns the rows and the number of lines."""
-    from qsim.kernels.libsvm import FINE, LARGEST, TOO_LARGE, parse
+    from qsim.kernels.libsvm import FINE, LARGEST, NO_LABEL, TOO_LARGE, parse
 
     first, last = _range(format)
     offsets, labels = np.empty(end // 2 + 2, np.int64), np.empty(end // 2 + 1)
@@ -182,6 +182,8 @@ def _parsed(text: bytearray, end: int, format: LibSVM, before: int) -> tuple[Row
         value = float(_token(text, place))
         if entry < 0:
             labels[~entry] = value
+            if not np.isfinite(value):
+                raise DataError(_refusal(NO_LABEL, text, place, format, before))
         elif abs(value) <= LARGEST:
             values[entry] = value
         else:
@@ -214,7 +216,7 @@ def _refusal(reason: int, text: bytearray, place: int, format: LibSVM, before: i
     elif reason == NO_INDEX:
         what = _about_entry(token)
     elif reason == WRONG_INDEX:
-        what = _about_index(int(token.partition(":")[0]), text[begin:place].decode("ascii", "replace"), format)
+        what = _about_index(token.partition(":")[0], text[begin:place].decode("ascii", "replace"), format)
     elif reason == NO_VALUE:
         what = f"the value {_kind(token)}" if token else "there is no value behind the colon; write 0, or no entry"
     else:
@@ -227,7 +229,10 @@ def _about_label(token: str) -> str:
     if ":" in token:
         return f"there is no label in front of {_shown(token)}; a line is label index:value index:value ..."
     if "," in token:
-        return f"{_shown(token)} is a list of labels; there must be one"
+        return (
+            f"{_shown(token)} is a list, of labels or of a CSV file's columns, and there must be one label; a line is"
+            " label index:value index:value ... (for arrays read from another format: qsim.Dataset.from_scipy)"
+        )
     return f"the label {_kind(token)}"
 
 
@@ -236,24 +241,32 @@ def _about_entry(token: str) -> str:
         return f"found {_shown(token)}; write qid: and a whole number, once, behind the label"
     index, colon, _ = token.partition(":")
     if not colon:
-        return f"found {_shown(token)} instead of index:value"
+        return f"found {_shown(token)} instead of index:value; a line is label index:value index:value ..."
     if index.startswith("-") and index[1:].isdecimal():
         return f"the index {_shown(index)} is negative; indices count from 1"
     return f"the index {_shown(index)} is not a whole number"
 
 
-def _about_index(index: int, before: str, format: LibSVM) -> str:
+def _about_index(written: str, before: str, format: LibSVM) -> str:
     first, last = _range(format)
-    entries = [int(entry.partition(":")[0]) for entry in before.split()[1:] if not entry.startswith("qid:")]
+    entries = [_index(entry.partition(":")[0]) for entry in before.split()[1:] if not entry.startswith("qid:")]
+    index, shown = _index(written), written if len(written) <= 40 else _shown(written)
+    if index <= last and len(written) > 19:
+        return f"the index {shown} has {len(written):,} digits; write it without the zeros in front"
     if index < first:
         return "the index is 0, but indices count from 1; if they count from 0 in this file, say zero_based=True"
     if index > last and format.features is not None:
-        return f"the index {index} is above {last}, the last of features={format.features}"
+        return f"the index {shown} is above {last}, the last of features={format.features}"
     if index > last:
-        return f"the index {index} is above {last}, the largest there can be; number the features anew, or hash them"
+        return f"the index {shown} is above {last}, the largest there can be; number the features anew, or hash them"
     if index == entries[-1]:
         return f"the index {index} is there twice; keep one of its values"
     return f"the index {index} follows {entries[-1]}; sort the entries of a line by index"
+
+
+def _index(written: str) -> int:
+    """Return a whole number, or one that is too large for an index as well where it has more digits than that takes."""
+    return int(written.lstrip("0")[:19] or "0")
 
 
 def _kind(token: str) -> str:

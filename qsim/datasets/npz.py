@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qsim.datasets.dataset import DataError, Dataset
-from qsim.datasets.files import File, kept, stem
+from qsim.datasets.files import File, expanded, kept, stem
 from qsim.datasets.sources import Source
 from qsim.options import option
 from qsim.storage import replacing
@@ -59,7 +59,7 @@ def save_npz(path: str | PathLike[str], data: Dataset) -> None:
 
     Raises ValueError for a path that does not end in .npz.
     """
-    place = Path(path).expanduser()
+    place = expanded(fspath(path))
     if place.suffix != ".npz":
         raise ValueError(f"the path must end in .npz, found {fspath(path)!r}")
     matrix = data.to_scipy()

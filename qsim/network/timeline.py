@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qsim.batch import Arrays
+from qsim.drawing import new_figure, styled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -32,9 +33,8 @@ def draw(schedule: Arrays, t: int, ax: Axes | None = None) -> Axes:
             f" network=qsim.Network(timelines=({t},))"
         )
     if ax is None:
-        import matplotlib.pyplot as plt
-
-        ax = plt.figure(figsize=(5.5, 3.5), layout="constrained").add_subplot()
+        with styled():
+            return draw(schedule, t, new_figure(5.5, 3.5).add_subplot())
     here = schedule["round"] == t
     found = {name: column[here] for name, column in schedule.items()}
     workers, shown = np.unique(found["worker"]).size, _shown(found)

@@ -1,10 +1,10 @@
 """Studies: many runs, questions asked of the numbers, and a figure. `python -m qsim.study` is the command line."""
 
+from qsim.drawing import STYLE
 from qsim.study.comparisons import Comparison, compare
 from qsim.study.figures import (
     COLUMN_WIDTH,
     PROMISED,
-    STYLE,
     TEXT_WIDTH,
     Panel,
     draw,

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
+from qsim.drawing import legend_text, new_figure, styled
 from qsim.options import nearest
 from qsim.study.catalog import RequestError
-from qsim.study.figures import STYLE, TEXT_WIDTH, log_axes, look
+from qsim.study.figures import TEXT_WIDTH, log_axes, look
 from qsim.study.statistics import LOGARITHMIC
 from qsim.trace import LABELS
 
@@ -170,16 +171,14 @@ def _verdict(pair: pd.Series[Any], name: str) -> str:
 
 def _curves(first: Saved, second: Saved) -> Figure:
     """Draw the curves of both over rounds and over bits: A dashed, B drawn through."""
-    import matplotlib as mpl
-    from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 
     known = [s.table["suboptimality"].notna().any() for s in (first, second) if "suboptimality" in s.table]
     y = "suboptimality" if known == [True, True] else "loss"
     sides, line = {"A": first, "B": second}, cast("Any", Line2D)  # its stub knows dashes less well than it does
     curves = list(dict.fromkeys([*first.table["curve"], *second.table["curve"]]))
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(TEXT_WIDTH, 3.0), layout="constrained")
+    with styled():
+        figure = new_figure(TEXT_WIDTH, 3.0)
         axes = figure.subplots(1, 2, sharey=True)
         for ax, x in zip(axes, ("round", _BITS), strict=True):
             for side, saved in sides.items():
@@ -191,8 +190,10 @@ def _curves(first: Saved, second: Saved) -> Figure:
             ax.set(xlabel=LABELS[x.removeprefix("cumulative_")])
             log_axes(ax, *("xy" if x == _BITS else "y"))
         axes[0].set_ylabel(LABELS[y])
-        styles = [look(place) | {"linestyle": "-", "label": curve} for place, curve in enumerate(curves)]
-        styles += [{"color": "0.4", "linestyle": _DASHES[x], "label": f"{x}: {s.label}"} for x, s in sides.items()]
+        styles = [look(place) | {"linestyle": "-", "label": legend_text(curve)} for place, curve in enumerate(curves)]
+        styles += [
+            {"color": "0.4", "linestyle": _DASHES[x], "label": legend_text(f"{x}: {s.label}")} for x, s in sides.items()
+        ]
         handles = [line([], [], **style) for style in styles]
         figure.legend(handles=handles, loc="outside lower center", ncols=min(4, len(handles)))
     return figure
@@ -210,15 +211,12 @@ def _draw(ax: Axes, line: pd.DataFrame, x: str, y: str, style: dict[str, Any], s
 
 def _scatters(pairs: pd.DataFrame, names: list[str], first: Saved, second: Saved) -> Figure:
     """Draw each quantity of B over that of A: equal ones lie on the diagonal."""
-    import matplotlib as mpl
-    from matplotlib.figure import Figure
-
     shown = names[:_MOST] or ["nothing"]
     rows, columns = -(-len(shown) // 3), min(3, len(shown))
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(TEXT_WIDTH * columns / 3, 2.4 * rows), layout="constrained")
+    with styled():
+        figure = new_figure(TEXT_WIDTH * columns / 3, 2.4 * rows)
         for ax, name in zip(figure.subplots(rows, columns, squeeze=False).flat, shown, strict=False):
-            ax.set(xlabel="A", ylabel="B", title=name)
+            ax.set(xlabel="A", ylabel="B", title=legend_text(name))
             if name not in names or not len(pairs):
                 continue
             a, b = (pairs[f"{name} {x}"].to_numpy(np.float64) for x in "AB")
@@ -228,5 +226,5 @@ def _scatters(pairs: pd.DataFrame, names: list[str], first: Saved, second: Saved
             ax.plot(a[good], b[good], linestyle="", marker="o", color=look(5)["color"], alpha=0.6)
             ends = [np.min([a[good], b[good]]), np.max([a[good], b[good]])] if good.any() else []
             ax.plot(ends, ends, color="0.6", linewidth=0.8)
-        figure.suptitle(f"A: {first.label}, B: {second.label}", fontsize=8)
+        figure.suptitle(legend_text(f"A: {first.label}, B: {second.label}"), fontsize=8)
     return figure

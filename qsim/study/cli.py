@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import qsim
+from qsim.commands import command
 from qsim.compressors import NotFiniteError
 from qsim.datasets import DataError
 from qsim.loading import NotFoundError
@@ -46,13 +47,15 @@ exit codes:
   1  a cell failed (the others are done, no figure is drawn) or could not be stored
   2  a wrong request
   130  stopped by Ctrl-C; what was finished is kept
+  141  nobody reads the output any more (`... | head`)
 """
 
 
+@command
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns its exit code.
 
-    0 good, 1 a cell failed or could not be stored, 2 a wrong request, 130 after Ctrl-C.
+    0 good, 1 a cell failed or could not be stored, 2 a wrong request, 130 after Ctrl-C, 141 when nobody reads on.
     """
     try:
         options = _parse(list(sys.argv[1:] if arguments is None else arguments))

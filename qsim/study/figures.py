@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from qsim.drawing import STYLE, legend_text, new_figure, styled
 from qsim.study.comparisons import Comparison
 from qsim.study.results import Results
 from qsim.study.statistics import LOGARITHMIC, Band
@@ -20,27 +21,6 @@ from qsim.trace import LABELS, unknown
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-STYLE: Any = {
-    "font.size": 8,
-    "axes.titlesize": 8,
-    "axes.labelsize": 8,
-    "xtick.labelsize": 7,
-    "ytick.labelsize": 7,
-    "legend.fontsize": 7,
-    "legend.frameon": False,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.linewidth": 0.6,
-    "axes.grid": True,
-    "grid.linewidth": 0.3,
-    "grid.alpha": 0.5,
-    "lines.linewidth": 1.2,
-    "lines.markersize": 3.5,
-    "pdf.fonttype": 42,  # text stays text, in an embedded TrueType font
-    "svg.fonttype": "none",
-    "svg.hashsalt": "qsim",
-}
 
 COLUMN_WIDTH, TEXT_WIDTH = 3.5, 7.0
 """The width of a column, and of the page, of a two-column paper, in inches. Figures go in unscaled: 7 and 8 pt text."""
@@ -102,11 +82,8 @@ def sheet(
     >>> figure.get_size_inches().tolist(), axes.shape
     ([3.5, 2.0], (1, 2))
     """
-    import matplotlib as mpl
-    from matplotlib.figure import Figure
-
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(width, height), layout="constrained")
+    with styled():
+        figure = new_figure(width, height)
         yield figure, figure.subplots(rows, columns, squeeze=False, **grid)
 
 
@@ -140,13 +117,13 @@ def panels(
 def letters(axes: Any, titles: Sequence[str]) -> None:
     """Set the titles of axes: "(a) first", "(b) second", ..."""
     for letter, ax, title in zip(ascii_lowercase, axes, titles, strict=False):
-        ax.set_title(f"({letter}) {title}".rstrip(), loc="left")
+        ax.set_title(legend_text(f"({letter}) {title}".rstrip()), loc="left")
 
 
 def legend_below(figure: Figure, axes: Any, labels: Sequence[str] | None = None, title: str | None = None) -> None:
     """Put one legend for all axes below them, in as many columns as the width holds; labels: which, in which order."""
     handles = {label: handle for ax in axes for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}
-    labels = list(handles) if labels is None else [label for label in labels if label in handles]
+    labels = list(handles) if labels is None else [text for text in map(legend_text, labels) if text in handles]
     if labels:
         columns = _columns(labels, float(figure.get_size_inches()[0]))
         figure.legend(
@@ -185,7 +162,7 @@ def draw(results: Results, panel: Panel, ax: Axes, labels: Sequence[str]) -> Non
     for curve in _curves(results, panel):
         place = labels.index(panel.label(curve))
         if curve == panel.minus:
-            ax.plot([], [], label=panel.label(curve), **look(place))  # for the legend
+            ax.plot([], [], label=legend_text(panel.label(curve)), **look(place))  # for the legend
             continue
         found = results.band(curve, panel.y, panel.minus, axis=panel.x, log=panel.x_scale == "log")
         known.append(not np.isnan(found.mean).all())
@@ -254,7 +231,7 @@ def _between_decades(ax: Axes, x: float, _: object) -> str:
 def draw_band(ax: Axes, band: Band, place: int, label: str, *, log: bool = False) -> None:
     """Draw a mean with its band in the look of a place; log: markers are spread evenly over a logarithmic axis."""
     style = look(place)
-    ax.plot(band.at, band.mean, label=label, markevery=_marks(band.at, place, log), **style)
+    ax.plot(band.at, band.mean, label=legend_text(label), markevery=_marks(band.at, place, log), **style)
     ax.fill_between(band.at, band.low, band.high, alpha=0.2, linewidth=0, color=style["color"])
 
 
@@ -288,7 +265,7 @@ def draw_comparisons(ax: Axes, found: Mapping[str, Comparison], places: Mapping[
         style = look(row if places is None else places[name])
         ax.plot([comparison.low, comparison.high], [row, row], color=style["color"], linewidth=1.2)
         ax.plot([comparison.mean], [row], color=style["color"], marker=style["marker"], markersize=4)
-    ax.set_yticks(range(len(found)), labels=list(found))
+    ax.set_yticks(range(len(found)), labels=[legend_text(name) for name in found])
     ax.invert_yaxis()
     ax.xaxis.set_major_locator(MaxNLocator(3))
     ax.xaxis.set_major_formatter("{x:g}")

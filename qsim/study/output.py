@@ -9,6 +9,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from qsim.drawing import styled
 from qsim.identity import environment, identify
 from qsim.options import one_of
 from qsim.simulation import Run
@@ -43,7 +44,7 @@ def write(
         save(figure, paths[kind])
     numbers = results.numbers() if study.numbers is None else study.numbers(results)
     with replacing(paths["csv"]) as temporary:
-        numbers.to_csv(temporary, index=False, float_format="%.10g", lineterminator="\n")
+        numbers.to_csv(temporary, index=False, float_format="%.10g", lineterminator="\n", errors="backslashreplace")
     _write_text(paths["md"], findings(name, study, results))
     _write_text(paths["json"], json.dumps(provenance(name, results), indent=1) + "\n")
     return list(paths.values())
@@ -51,14 +52,10 @@ def write(
 
 def save(figure: Figure, path: Path) -> None:
     """Write a figure in the format of the path's suffix: fonts embedded (PDF), no dates, the same bytes every time."""
-    import matplotlib as mpl
-
-    from qsim.study.figures import STYLE
-
     kind = path.suffix.removeprefix(".")
     one_of("the suffix", kind, tuple(FORMATS))
     whole = BytesIO()  # on a full disk one plain write fails in one plain way, and a PDF does not
-    with mpl.rc_context(STYLE):
+    with styled():
         figure.savefig(whole, format=kind, **FORMATS[kind])
     with replacing(path) as temporary:
         temporary.write_bytes(whole.getbuffer())
@@ -128,4 +125,4 @@ def _tuning(tuned: Tuned) -> dict[str, Any]:
 
 def _write_text(path: Path, text: str) -> None:
     with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8", newline="\n")
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace", newline="\n")

@@ -39,7 +39,7 @@ class Log:
     def write(self, text: str) -> None:
         """Add lines."""
         if self.path is not None:
-            with suppress(OSError), self.path.open("a", encoding="utf-8") as file:
+            with suppress(OSError), self.path.open("a", encoding="utf-8", errors="backslashreplace") as file:
                 file.write("".join(f"{datetime.now():%H:%M:%S} {line}\n" for line in text.splitlines()))
 
     def write_error(self, what: str, error: BaseException) -> None:

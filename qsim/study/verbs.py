@@ -10,14 +10,13 @@ from argparse import Namespace
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from errno import EDQUOT, ENOSPC
 from pathlib import Path
 from typing import Any, TypeVar
 
 from qsim.compressors import Compressor
 from qsim.datasets import DataError
 from qsim.identity import UnknowableError
-from qsim.loading import NotFoundError, evaluate
+from qsim.loading import evaluate, split
 from qsim.network import Network
 from qsim.options import nearest
 from qsim.storage import can_write
@@ -279,12 +278,7 @@ def _first(study: Study, settings: Settings) -> Sequence[Cell]:
 
 def _evaluated(option: str, text: str, kind: type[_T], example: str) -> _T:
     """Return what an option's text stands for. Raises RequestError if it is not of a kind."""
-    try:
-        found = evaluate(text)
-    except NotFoundError:
-        raise
-    except Exception as error:
-        raise RequestError(f"{option} {text}: its module can't be run: {type(error).__name__}: {error}") from error
+    found = evaluate(text)
     if isinstance(found, type):
         raise RequestError(f"{option} {text} is a class: make one of it, such as {text}()")
     if not isinstance(found, kind):
@@ -297,7 +291,7 @@ def _compressors(options: Namespace, studies: Mapping[str, Study]) -> dict[str, 
     found: dict[str, Compressor] = {}
     for text in options.compressor:
         compressor: Compressor = _evaluated("--compressor", text, Compressor, "qsim:QSGD(levels=3)")
-        short = text.partition(":")[2].strip()
+        short = split(text)[1].strip()
         found[text if short in found else short] = compressor
     for name, study in studies.items():
         if found and study.carrier is None:
@@ -311,15 +305,13 @@ def _compressors(options: Namespace, studies: Mapping[str, Study]) -> dict[str, 
 
 @contextmanager
 def _with_room(folder: Path) -> Iterator[None]:
-    """Say it plainly if the disk that the block writes to is full. Raises StoreError."""
+    """Say it plainly if the block can't write to a folder: a full disk, a limit on files. Raises StoreError."""
     try:
         yield
     except OSError as error:
-        if error.errno not in (ENOSPC, EDQUOT):
-            raise
         raise StoreError(
-            f"{error.strerror}: results can't be written to {folder} ({free(folder)}). Make room there, or name another"
-            " folder by --out. The cells that were computed are kept"
+            f"{error.strerror or error}: results can't be written to {folder} ({free(folder)}). Make room there, or"
+            " name another folder by --out. The cells that were computed are kept"
         ) from error
 
 
