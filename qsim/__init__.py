@@ -16,10 +16,16 @@ True
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from qsim.interrupts import interrupts_held
+
 __version__ = "0.1.0.dev0"
+
+if os.environ.get("QSIM_CACHE_DIR"):  # the same folder later, and in other processes, wherever they work
+    os.environ["QSIM_CACHE_DIR"] = os.path.abspath(os.path.expanduser(os.environ["QSIM_CACHE_DIR"]))  # noqa: PTH100, PTH111
 
 if TYPE_CHECKING:
     from qsim import (
@@ -211,10 +217,11 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     """Import a room or a public name when it is first used, so that `import qsim` costs next to nothing."""
-    if name in _ROOMS:
-        return import_module(f"qsim.{name}")
-    if name in _HOME:
-        return getattr(import_module(_HOME[name]), name)
+    home = f"qsim.{name}" if name in _ROOMS else _HOME.get(name)
+    if home is not None:
+        with interrupts_held():  # NumPy's own import makes an ImportError of one
+            room = import_module(home)
+        return room if name in _ROOMS else getattr(room, name)
     raise AttributeError(f"module 'qsim' has no attribute {name!r}; its public names are {', '.join(__all__)}")
 
 

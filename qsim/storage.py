@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
+from stat import S_ISDIR
 from tempfile import gettempdir
 from typing import IO, TYPE_CHECKING, Any
 from uuid import uuid4
@@ -20,23 +21,36 @@ _BLOCK = 1 << 20
 
 
 def user_cache() -> Path:
-    """Return the folder for things that can be made again: `QSIM_CACHE_DIR`, else the platform's cache folder."""
+    """Return the folder for things that can be made again: `QSIM_CACHE_DIR`, else the platform's cache folder.
+
+    A user without a home has it in `private_temporary`. Raises OSError where there is no such folder either.
+    """
     chosen = os.environ.get("QSIM_CACHE_DIR")
-    if chosen:
-        return Path(chosen)
-    from platformdirs import user_cache_path
+    try:
+        if chosen:
+            return Path(chosen).expanduser().absolute()
+        from platformdirs import user_cache_path
 
-    return user_cache_path("qsim")
+        folder = user_cache_path("qsim")
+    except RuntimeError as error:  # nobody knows where the home is
+        if chosen:
+            raise OSError(f"QSIM_CACHE_DIR={chosen!r} can't be found: {error}") from None
+        return private_temporary()
+    return folder if folder.is_absolute() else private_temporary()
 
 
-def private_temporary() -> Path:
-    """Return a folder for temporary files that belongs to this user alone: compiled code is run as it is found."""
+def private_temporary(inside: str | None = None) -> Path:
+    """Return a folder for temporary files that belongs to this user alone: compiled code is run as it is found.
+
+    Raises OSError if others can write to it, or if it can't be made.
+    """
     user = getattr(os, "getuid", int)()
-    folder = Path(gettempdir()) / f"qsim-{user}"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    found = folder.stat()
-    if hasattr(os, "getuid") and (found.st_uid != user or found.st_mode & 0o022):
-        raise OSError(f"{folder} can be written by others; remove it, or set QSIM_CACHE_DIR")
+    folder = Path(inside or gettempdir()) / f"qsim-{user}"
+    with suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
+    found = folder.lstat()
+    if not S_ISDIR(found.st_mode) or (hasattr(os, "getuid") and (found.st_uid != user or found.st_mode & 0o022)):
+        raise OSError(f"{folder} is not a folder that this user alone can write to; remove it, or set QSIM_CACHE_DIR")
     return folder
 
 

@@ -122,7 +122,7 @@ def test_a_process_killed_inside_a_round_is_replaced(tmp_path: Path) -> None:
     deadly = replace(RUN, compressor=qsim.ErrorFeedback(Deadly(str(tmp_path / "mark"))))
     assert same(qsim.simulate(spared), qsim.simulate(deadly, engine=Processes(2)))
     assert (tmp_path / "mark").exists()
-    assert len(list(tmp_path.glob("mark[0-9]*"))) == 4  # this process (warming up), two, and one in place of the killed
+    assert len(list(tmp_path.glob("mark[0-9]*"))) == 3  # two, and one in place of the killed; not in this one
 
 
 def test_a_hung_process_is_replaced() -> None:
@@ -418,9 +418,11 @@ def test_a_class_from_an_unguarded_script_works_in_processes(tmp_path: Path, sta
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_the_parents_end_leaves_nothing(tmp_path: Path, start: str, how: signal.Signals) -> None:
     """Killed or interrupted in the middle of a round: every process ends, and no shared memory has a name."""
-    before = named_shared_memory()
+    before, temporary = named_shared_memory(), tmp_path / "temporary"
+    temporary.mkdir()
     command = script(tmp_path, delay=0.3, rounds=1000, engine=f"Processes(2, start={start!r})", watch=True)
-    parent = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT)
+    environment = ENVIRONMENT | {"TMPDIR": str(temporary)}
+    parent = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
     assert parent.stdout is not None
     pids = [int(word) for word in parent.stdout.readline().split()]
     assert len(pids) == 2
@@ -437,6 +439,7 @@ def test_the_parents_end_leaves_nothing(tmp_path: Path, start: str, how: signal.
         time.sleep(0.05)
     assert not any(alive(pid) for pid in pids)
     assert named_shared_memory() <= before
+    assert {path.name for path in temporary.rglob("*")} <= {f"qsim-{os.getuid()}", "sockets.lock"}
 
 
 def named_shared_memory() -> set[str]:

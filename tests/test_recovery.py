@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -154,6 +156,46 @@ def test_packets_of_any_size_come_back(block: int | None) -> None:
         weights[:size] -= (np.arange(1, size + 1) + mean_worker(run)) / 64
     np.testing.assert_allclose(trace.weights, weights, rtol=1e-12)
     assert same(trace, qsim.simulate(run))
+
+
+@pytest.fixture
+def ram_disk(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """A RAM disk with room for files of 64 kB each; and how often there was no room. Forked processes inherit it."""
+    real, disk, refused = os.posix_fallocate, Path("/dev/shm").stat().st_dev, []
+
+    def limited(descriptor: int, start: int, size: int) -> None:
+        if os.fstat(descriptor).st_dev == disk and start + size > 1 << 16:
+            refused.append(size)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        real(descriptor, start, size)
+
+    monkeypatch.setattr(os, "posix_fallocate", limited)
+    return refused
+
+
+@pytest.mark.skipif(not os.access("/dev/shm", os.W_OK), reason="there is no RAM disk")
+def test_a_small_ram_disk_is_left_for_the_temporary_folder(ram_disk: list[int], monkeypatch) -> None:
+    """By packets that grow in the middle of a run, by snapshots of what workers keep, and by the job, large at once."""
+    data = qsim.Dataset.from_scipy(np.eye(10, 12_000), np.array([1, -1] * 5), empty="keep")
+    growing = replace(RUN, data=data, method=Growing(), compressor=qsim.Identity(), codec=qsim.codecs.SparseFloats())
+    keeping = replace(RUN, data=qsim.datasets.synthetic(3000, 60_000, 60, seed=1), workers=4)
+    monkeypatch.setattr(processes, "_LOG_ROUNDS", 2)
+    for run in (growing, keeping):
+        run = replace(run, rounds=6)
+        ram_disk.clear()
+        assert same(qsim.simulate(run), qsim.simulate(run, engine=Processes(2, start="fork")))
+        assert ram_disk
+
+
+def test_no_room_anywhere_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(
+        OSError, match=r"no room for .* MB that processes share \(No space left on device; there are .* set TMPDIR"
+    ):
+        qsim.simulate(RUN, engine=Processes(2))
 
 
 def mean_worker(run: qsim.Run) -> float:

@@ -5,16 +5,17 @@ from __future__ import annotations
 import os
 import signal
 import traceback
-from dataclasses import replace
-from errno import ENOSPC
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from multiprocessing import parent_process
 from multiprocessing.connection import Connection, wait
+from shutil import rmtree
 from threading import Thread
 from typing import Any
 
 import numpy as np
 
-from qsim.engines.shared import SharedFile, SharedPickle, receive, send
+from qsim.engines.shared import NoRoomError, SharedFile, SharedPickle, receive, send
 from qsim.weights import Replica
 from qsim.worker import Host, Job, Order
 
@@ -29,10 +30,14 @@ def serve(
     high: int,
     block: int | None,
     threads: int,
+    leftover: str | None,
 ) -> None:
-    """Answer tasks with (True, answer), or (False, the exception)."""
+    """Answer tasks with (True, answer), or (False, the exception); between, say `Compiling`, which may take long."""
+    from qsim.kernels._jit import tell_of_compiling
+
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
-    Thread(target=end_with_parent, daemon=True).start()
+    Thread(target=end_with_parent, args=(leftover,), daemon=True).start()
+    tell_of_compiling(lambda begins: send(pipe, mail, Compiling(begins)))
     for connection in inherited:  # a forked process holds its siblings' pipes, which would hide the parent's end
         connection.close()
     members: _Members | None = None
@@ -50,10 +55,17 @@ def serve(
             answer = (False, portable(error))
         try:
             send(pipe, mail, answer, members.mail_end if members else 0)
-        except OSError as error:
-            if error.errno != ENOSPC:
-                return
+        except NoRoomError as error:
             send(pipe, mail, (False, portable(error)))  # short enough for the pipe
+        except OSError:
+            return
+
+
+@dataclass(frozen=True)
+class Compiling:
+    """A child begins, or ends, to compile a kernel."""
+
+    begins: bool
 
 
 class _Members:
@@ -62,11 +74,22 @@ class _Members:
     def __init__(
         self, job: Job, board: SharedFile, mail: SharedFile, low: int, high: int, block: int | None, threads: int
     ) -> None:
+        self._job, self._low = job, low
         self._host = Host(job, low, high, block, threads)
         self._board, self._features = board, job.shards.n
         self._mail = mail
         self.mail_end = 0
         """Where the packets of the last round end in the mail."""
+
+    def warm(self, _: None) -> None:
+        """Run one worker once, on its own, so that all kernels are compiled and on disk for the other processes."""
+        host = Host(self._job, self._low, self._low + 1)
+        nowhere = Replica(np.zeros(self._features, np.float32))
+        with suppress(Exception, SystemExit):  # it will be said with the round in which it happens
+            list(host.run(Order(0, 0, "update", nowhere)))
+            if self._job.drops:
+                host.settle(np.zeros(self._job.shards.workers, bool))
+        host.close()
 
     def stateful(self, _: None) -> bool:
         return self._host.stateful
@@ -100,11 +123,13 @@ class _Members:
         self._host.restore(snapshot)
 
 
-def end_with_parent() -> None:
-    """End this process at once when the parent has ended, whatever it is doing."""
+def end_with_parent(leftover: str | None = None) -> None:
+    """End this process at once when the parent has ended, whatever it is doing; remove a folder of the parent's."""
     parent, above = parent_process(), os.getppid()
     while parent is not None and os.getppid() == above:  # a forked bystander may hold the sentinel open
         if wait([parent.sentinel], timeout=1.0):
+            if leftover is not None:
+                rmtree(leftover, ignore_errors=True)
             break
     os._exit(1)
 

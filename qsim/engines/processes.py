@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing as mp
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -17,11 +18,12 @@ from numpy.typing import NDArray
 
 from qsim.batch import Arrays, Packets
 from qsim.engines.base import Engine, Session
-from qsim.engines.child import serve
-from qsim.engines.shared import SharedFile, SharedPickle, receive, send
+from qsim.engines.child import Compiling, serve
+from qsim.engines.leftovers import socket_folder
+from qsim.engines.shared import NoRoomError, SharedFile, SharedPickle, receive, send
 from qsim.options import number, one_of, option, whole
 from qsim.weights import Replica
-from qsim.worker import Host, Job, Order, Reply
+from qsim.worker import Job, Order, Reply
 
 _STARTS = 3  # a process that ends this often in one round would end for ever
 _LOG_ROUNDS, _LOG_BYTES = 50, 64 << 20  # the orders kept for replay before a new snapshot is taken
@@ -71,6 +73,11 @@ class Processes(Engine):
             )
 
     def open(self, job: Job) -> Session:
+        if mp.current_process().daemon:
+            raise EngineError(
+                "Processes can't start processes from a daemonic one, such as those of multiprocessing.Pool; take"
+                " qsim.engines.Serial() there, or a concurrent.futures.ProcessPoolExecutor as the pool"
+            )
         return _ProcessSession(self, job)
 
 
@@ -79,7 +86,6 @@ class _ProcessSession(Session):
         workers = job.shards.workers
         cores = max(1, (os.cpu_count() or 1) // engine.threads)
         count = min(workers, engine.processes or cores)
-        _warm(job)
         self._board = SharedFile(8 * job.shards.n)
         self._job = SharedPickle(job)
         self._log: list[tuple[str, Any]] = []
@@ -93,6 +99,7 @@ class _ProcessSession(Session):
             for child in self._children:
                 with suppress(_ChildEndedError):  # it is started again when it does not answer
                     child.start(self._children)
+            self._answer(self._children[0], "warm")  # all that compile at once would do the same
             for child in self._children:
                 child.post("stateful", None)
             answers = [self._until_answered(child, "stateful", None) for child in self._children]
@@ -171,17 +178,19 @@ class _ProcessSession(Session):
 
     def _until_answered(self, child: _Child, task: str, detail: Any) -> Any:
         """Return the answer to a task that was posted; revive the child and post it again until it comes."""
+        how = ""
         for attempt in range(_STARTS):
             try:
                 if attempt:
                     child.revive(self._children, self._log)
                     child.post(task, detail)
                 return child.receive()
-            except _ChildEndedError:
-                continue
+            except _ChildEndedError as error:
+                how = str(error)
+            except NoRoomError:
+                child.leave_ram_disk()
         raise EngineError(
-            f"the process of workers {child.low} to {child.high - 1} ended {_STARTS} times in a row"
-            f" (killed for want of memory?); the last exit code was {child.exit_code}"
+            f"the process of workers {child.low} to {child.high - 1} ended {_STARTS} times in a row, {how}"
         )
 
     def _shorten(self) -> None:
@@ -211,7 +220,7 @@ class _Child:
         self._process: Any = None
         self._pipe: Any = None
         self._owes = False
-        self.exit_code: int | None = None
+        self._unsent: NoRoomError | None = None
 
     @property
     def pid(self) -> int:
@@ -221,17 +230,22 @@ class _Child:
         """Make the process. It needs a moment before it answers."""
         self._pipe, theirs = self._context.Pipe()
         inherited = [sibling._pipe for sibling in siblings if sibling._pipe] if self._engine.start == "fork" else []
-        details = (theirs, inherited, self._job, self._board, self.mail, self.low, self.high)
-        process = self._context.Process(
-            target=serve, args=(*details, self._engine.block, self._engine.threads), daemon=True, name="qsim-workers"
-        )
+        leftover = None
         if self._engine.start == "forkserver":
             self._context.set_forkserver_preload(["qsim.engines.child", "qsim.kernels.csr"])
+            leftover = socket_folder()
+        details = (theirs, inherited, self._job, self._board, self.mail, self.low, self.high)
+        process = self._context.Process(
+            target=serve,
+            args=(*details, self._engine.block, self._engine.threads, leftover),
+            daemon=True,
+            name="qsim-workers",
+        )
         try:
             with without_main():
                 process.start()
         except (OSError, EOFError) as error:  # it ended before it had read what it shall do
-            raise _ChildEndedError from error
+            raise _ChildEndedError(f"when it was started ({error})") from error
         self._process = process
         theirs.close()
 
@@ -257,23 +271,43 @@ class _Child:
                 self.receive()
         try:
             send(self._pipe, self.mail, (task, detail))
-        except OSError as error:
-            if error.errno == ENOSPC:
-                raise
+        except NoRoomError as error:  # `receive` raises it
+            self._unsent = error
+            return
+        except OSError:
+            pass
         self._owes = True
 
     def receive(self) -> Any:
-        """Return the answer to the last task. Raises what the worker raised, or _ChildEndedError."""
+        """Return the answer to the last task. Raises what the worker raised, NoRoomError, or _ChildEndedError.
+
+        A process has the engine's patience to answer, without the time in which it compiles.
+        """
+        if self._unsent is not None:
+            error, self._unsent = self._unsent, None
+            raise error
         if self._process is None:
-            raise _ChildEndedError
-        ready = wait([self._pipe, self._process.sentinel], self._engine.patience)
-        try:
-            if self._pipe not in ready and not self._pipe.poll():
-                raise EOFError
-            good, answer = receive(self._pipe, self.mail)
-        except (EOFError, OSError):
-            self._owes = False
-            raise _ChildEndedError from None
+            raise _ChildEndedError("before it was started")
+        patience: float | None = self._engine.patience
+        while True:
+            ready = wait([self._pipe, self._process.sentinel], patience)
+            try:
+                if self._pipe not in ready and not self._pipe.poll():
+                    raise EOFError
+                said = receive(self._pipe, self.mail)
+            except (EOFError, OSError):
+                self._owes = False
+                raise _ChildEndedError(
+                    self._end() if ready else f"killed after {patience:g} s without an answer"
+                ) from None
+            if not isinstance(said, Compiling):
+                break
+            if said.begins:
+                from qsim.kernels._jit import announce
+
+                announce()
+            patience = None if said.begins else self._engine.patience
+        good, answer = said
         self._owes = False  # not before: an interrupted wait leaves the answer owed
         if good:
             return answer
@@ -294,8 +328,21 @@ class _Child:
         if self._process.is_alive():
             self._process.kill()
         self._process.join()
-        self.exit_code = self._process.exitcode
         self._pipe.close()
+
+    def leave_ram_disk(self) -> None:
+        """Have the mail where there may be more room. Raises NoRoomError if it is there already."""
+        if not self.mail.on_ram_disk:
+            raise NoRoomError.of(2 * len(self.mail.map), OSError(ENOSPC, os.strerror(ENOSPC)))
+        self.mail.close()
+        self.mail = SharedFile(1 << 16, ram_disk=False)
+
+    def _end(self) -> str:
+        """Say how the process ended."""
+        self._process.join(1.0)
+        code = self._process.exitcode
+        why = " (killed for want of memory?)" if code == -signal.SIGKILL else ""
+        return f"the last exit code was {code}{why}"
 
 
 @contextmanager
@@ -308,14 +355,3 @@ def without_main() -> Iterator[None]:
         yield
     finally:
         vars(main).update(hidden)
-
-
-def _warm(job: Job) -> None:
-    """Run one worker once, so that all kernels are compiled and on disk: processes that compile at once may clash."""
-    host = Host(job, 0, 1)
-    nowhere = Replica(np.zeros(job.shards.n, np.float32))
-    with suppress(Exception, SystemExit):  # the process of this worker will say it, with the round in which it happens
-        list(host.run(Order(0, 0, "update", nowhere)))
-        if job.drops:
-            host.settle(np.zeros(job.shards.workers, bool))
-    host.close()

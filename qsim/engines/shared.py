@@ -7,12 +7,13 @@ import os
 import pickle
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.reduction import DupFd
 from pathlib import Path
-from tempfile import TemporaryFile
+from shutil import disk_usage
+from tempfile import TemporaryFile, gettempdir
 from typing import Any
 
 from qsim.loading import INSTALLED
@@ -22,20 +23,48 @@ _ALIGNMENT = 64
 _SMALL = 1 << 14  # bytes, well below what a pipe holds unread
 
 
+class NoRoomError(OSError):
+    """There is no room for a shared file, or for more of it."""
+
+    @classmethod
+    def of(cls, size: int, error: OSError) -> NoRoomError:
+        """Say how much was wanted, and how much there is."""
+        folders = [_RAM_DISK] if _RAM_DISK.is_dir() else []
+        with suppress(OSError):
+            folders.append(Path(gettempdir()))
+        free = ", ".join(f"{disk_usage(folder).free / 1e6:,.1f} MB in {folder}" for folder in folders)
+        return cls(
+            error.errno,
+            f"no room for {size / 1e6:,.1f} MB that processes share ({error.strerror or error}; there are {free});"
+            " set TMPDIR to a folder with more, or use qsim.engines.Serial",
+        )
+
+
 class SharedFile:
     """Bytes in a file that has no name, mapped into every process that it is passed to.
 
     The file is removed as soon as it is made: the kernel frees it with the last process that maps it, also after kill
     -9. It can grow; the others see that with `grow(0)`.
+
+    ram_disk: whether to try there first; it may be small (64 MB in a container), and then the temporary folder is used.
+
+    Raises NoRoomError where there is no room; of a file that cannot grow, `on_ram_disk` says whether another might.
     """
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, ram_disk: bool = True) -> None:
         if sys.platform == "win32":
             raise OSError("shared files without a name need POSIX; on Windows use qsim.engines.Serial(threads=...)")
+        self.on_ram_disk = ram_disk and os.access(_RAM_DISK, os.W_OK)
+        if self.on_ram_disk:
+            try:
+                self._make(size, _RAM_DISK)
+                return
+            except OSError:
+                self.on_ram_disk = False
         try:
-            self._make(size, _RAM_DISK if os.access(_RAM_DISK, os.W_OK) else None)
-        except OSError:  # a RAM disk may be small (64 MB in a container)
             self._make(size, None)
+        except OSError as error:
+            raise NoRoomError.of(size, error) from error
 
     def _make(self, size: int, folder: Path | None) -> None:
         with TemporaryFile(dir=folder) as file:
@@ -52,7 +81,10 @@ class SharedFile:
             try:
                 os.posix_fallocate(self._descriptor, 0, 2 * size)  # room to grow, if there is any
             except OSError:
-                os.posix_fallocate(self._descriptor, 0, size)
+                try:
+                    os.posix_fallocate(self._descriptor, 0, size)
+                except OSError as error:
+                    raise NoRoomError.of(size, error) from error
         self.map = mmap.mmap(self._descriptor, 0)
 
     def put(self, blob: bytes, start: int) -> None:
@@ -74,11 +106,12 @@ class SharedFile:
             self._descriptor = -1
 
     def __reduce__(self) -> Any:
-        return _rebuild, (DupFd(self._descriptor),)
+        return _rebuild, (DupFd(self._descriptor), self.on_ram_disk)
 
 
-def _rebuild(descriptor: Any) -> SharedFile:
+def _rebuild(descriptor: Any, on_ram_disk: bool) -> SharedFile:
     shared = SharedFile.__new__(SharedFile)
+    shared.on_ram_disk = on_ram_disk
     shared._attach(descriptor.detach())
     return shared
 
