@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 import qsim
 from qsim.batch import Support, Vectors, dense_offsets
 from qsim.compressors import QSGD, Compressor, ErrorFeedback, Identity, OneBit, ScaledSign, Sign, TopK
+from qsim.downlinks import Downlink
 from qsim.study import (
     Band,
     Cell,
@@ -20,22 +21,29 @@ from qsim.study import (
     Results,
     Settings,
     Study,
+    beyond,
     compare,
     draw,
     draw_band,
     each_seed,
-    legend_beside,
+    legend_below,
     letters,
     listed,
+    look,
+    note_coinciding,
     reach_table,
     sheet,
 )
+from qsim.study.downlinks import DOWNLINKS, savings
+from qsim.study.noise import excess, hessian, noise
 from qsim.study.statistics import band
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+DRAWS = 400
 OBJECTIVE = qsim.LogisticRegression(l2=1e-3)
 WAYS: dict[str, Compressor] = {
     "uncompressed": Identity(),
@@ -50,6 +58,9 @@ SIGNS: dict[str, Compressor] = {
     "scaled sign": ScaledSign(),
     "scaled sign, EF": ErrorFeedback(ScaledSign()),
 }
+DOWN_TOO = ("uncompressed", "1-bit, EF", "QSGD, s = 1")
+"""Which of the curves are also run with a compressed downlink; the sum of 1-bit messages is not sparse."""
+DOWN = "; Top-6 weights"
 TAIL = 100  # the last steps, over which f is averaged: it goes up and down around the minimum
 STEPS, EPSILON, GAMMA = 1000, 0.5, 0.01
 THIN = 10  # of the paths every so many steps are drawn and written
@@ -67,12 +78,13 @@ def step(settings: Settings) -> float:
 def cells(settings: Settings) -> list[Cell]:
     data, method = settings.load(), qsim.GradientDescent(step=qsim.steps.Constant(step(settings)))
 
-    def run(compressor: Compressor, seed: int) -> qsim.Run:
+    def run(way: tuple[Compressor, Downlink], seed: int) -> qsim.Run:
         return qsim.Run(
             data,
             objective=OBJECTIVE,
             method=method,
-            compressor=compressor,
+            compressor=way[0],
+            downlink=way[1],
             workers=settings.workers,
             partition=qsim.datasets.Dirichlet(alpha=0.1),
             rounds=settings.rounds,
@@ -80,7 +92,14 @@ def cells(settings: Settings) -> list[Cell]:
             evaluate_every=EVERY,
         )
 
-    return each_seed(settings, WAYS, run)
+    ways = {name: (compressor, DOWNLINKS[""]) for name, compressor in WAYS.items()}
+    ways |= {name + DOWN: (WAYS[name], DOWNLINKS[DOWN]) for name in DOWN_TOO}
+    return each_seed(settings, ways, run)
+
+
+def dense(results: Results) -> list[str]:
+    """Return the curves whose downlink is not compressed."""
+    return [name for name in results.curves if "; " not in name]
 
 
 def setting(settings: Settings) -> str:
@@ -88,12 +107,17 @@ def setting(settings: Settings) -> str:
         f"(a, b) Logistic regression (l2 = {OBJECTIVE.l2:g}) on {settings.dataset} over {settings.workers} workers"
         " whose labels differ (Dirichlet, alpha = 0.1), so that the workers' gradients do not vanish at the optimum: a"
         f" setting where bias shows. Full-batch updates, step 1/L = {step(settings):.3g} for all; EF is error feedback;"
-        f" bits of all workers, way up. {settings.statistics} A seed sets partition and quantization; (b) puts every"
-        " seed on the same numbers of bits, by linear interpolation in logarithms."
-        " (c, d) Counterexamples of Karimireddy et al. 2019: (c) f(x) = x/4 on [-1, 1] from 0, gradient 4 with"
+        " bits of all workers; the server sends dense float32 weights back, or (Top-6 weights) their change by Top-6"
+        " with a"
+        f" memory of its own. {settings.statistics} A seed sets partition and quantization; (b, c) put every seed on"
+        f" the"
+        " same numbers of bits, by linear interpolation in logarithms. (d) What the compressor alone does to the mean"
+        " message at the minimum, where the gradients of the workers cancel and nothing should be left: the norm of its"
+        f" bias E Q(v) - v, and its standard deviation, measured over {DRAWS} draws for the first seed's partition."
+        " (e, f) Counterexamples of Karimireddy et al. 2019: (e) f(x) = x/4 on [-1, 1] from 0, gradient 4 with"
         f" probability 1/4, else -1, step {GAMMA:g} (in one dimension scaled sign is exact, and so plain SGD), the same"
         f" gradients for all, a path for each seed;"
-        f" (d) f = eps |x1 + x2| + |x1 - x2|, eps = {EPSILON:g}, from (1, 1), subgradient with sign(0) = +1, step"
+        f" (f) f = eps |x1 + x2| + |x1 - x2|, eps = {EPSILON:g}, from (1, 1), subgradient with sign(0) = +1, step"
         f" {GAMMA:g}, without randomness. Sign compresses the gradient and is then multiplied by the step. Drawn every"
         f" {THIN} steps."
     )
@@ -152,7 +176,7 @@ def numbers(results: Results) -> pd.DataFrame:
     """Return the frame of the runs, and below it f along the way of both counterexamples."""
     import pandas as pd
 
-    parts: list[Any] = [results.numbers(On("bits_up"))]
+    parts: list[Any] = [results.numbers(On("bits"), On("bits_up"))]
     for problem, found in paths(results.settings).items():
         for name, f in found.items():
             seen = thinned(f, results.settings)
@@ -164,7 +188,7 @@ def numbers(results: Results) -> pd.DataFrame:
 
 def answers(results: Results) -> list[str]:
     settings = results.settings
-    others = [name for name in results.curves if name != "uncompressed"]
+    others = [name for name in dense(results) if name != "uncompressed"]
     ratios = results.compare(others, "uncompressed", "suboptimality")
     fewer = results.compare(others, "uncompressed", "bits_up")
     alone = {name: results.samples(name, "suboptimality")[:, -1] for name in ("1-bit", "Top-6")}
@@ -172,20 +196,61 @@ def answers(results: Results) -> list[str]:
         name: ends / results.samples(f"{name}, EF", "suboptimality")[:, -1] for name, ends in alone.items()
     }  # as ratios to 1, so that both are one list
     gains = compare(mended, np.ones(settings.seeds), settings.bands, ratio=True)
-    dense = results.final("uncompressed", "bits_up")
     return [
         "Without error feedback the suboptimality at the end is, against the same compressor with it: "
         + "; ".join(f"{name} {gain}" for name, gain in gains.items())
         + f". After {settings.rounds} iterations, and as a ratio to the uncompressed run's"
         f" {results.final('uncompressed', 'suboptimality'):.3g}:"
         + listed(f"{name}: {results.final(name, 'suboptimality'):.3g}, {ratios[name]}" for name in others),
-        "Times fewer bits than uncompressed after as many iterations: "
-        + "; ".join(f"{name} {dense / results.final(name, 'bits_up'):.0f} ({fewer[name].verdict})" for name in others)
-        + f". Bits to the first evaluated iteration (every {EVERY}) at or below a suboptimality, geometric means with"
-        f" intervals:{reach_table(results, results.curves, TARGETS)}",
-        f"Mean of f over the last {TAIL} of {STEPS:,} steps; (c), minimum -0.25: {tails('x/4', settings)}; (d), minimum"
+        explained(results),
+        f"After as many iterations, against uncompressed messages with dense weights:"
+        f"{savings(results, dense(results), 'uncompressed')}\n\nUplink bits against uncompressed: {beyond(fewer)} Bits"
+        f" of"
+        f" both directions to the first evaluated iteration (every {EVERY}) at or below a suboptimality, geometric"
+        f" means"
+        f" with intervals:{reach_table(results, results.curves, TARGETS)}",
+        f"Mean of f over the last {TAIL} of {STEPS:,} steps; (e), minimum -0.25: {tails('x/4', settings)}; (f), minimum"
         f" 0: {tails('ridge', settings)}.",
     ]
+
+
+def floors(results: Results) -> dict[str, tuple[float, float, float]]:
+    """Return for each compressor, without memory, at the minimum: bias, deviation, and the loss of the variance."""
+    settings, runs = results.settings, {cell.curve: cell.run for cell in reversed(results.cells)}
+    best = OBJECTIVE.optimum(settings.load()).weights
+    curvature, found = hessian(runs["uncompressed"], best), {}
+    for name in dense(results):
+        if not isinstance(runs[name].compressor, ErrorFeedback):
+            seen = noise(runs[name], best, draws=DRAWS)
+            added = excess(curvature, seen.variance, step(settings), settings.rounds)
+            found[name] = float(np.linalg.norm(seen.bias)), float(np.sqrt(seen.variance.sum())), added
+    return found
+
+
+def explained(results: Results) -> str:
+    """Say where a compressor without memory stalls, and by what."""
+    found = results.once(floors)
+    _, deviation, added = found["QSGD, s = 1"]
+    plain, end = (results.final(name, "suboptimality") for name in ("uncompressed", "QSGD, s = 1"))
+    stuck = "; ".join(
+        f"{name} {found[name][0]:.2g} (gradient norm at the end {results.final(name, 'gradient_norm'):.2g})"
+        for name in ("1-bit", "Top-6")
+    )
+    return (
+        "Biased compressors stop where the compressed messages cancel, not where the gradients do: at the minimum the"
+        f" mean message is off by a bias E Q(v) - v of norm {stuck}; a run ends near where the bias cancels the"
+        f" gradient."
+        f" QSGD is unbiased (measured {found['QSGD, s = 1'][0]:.2g}, of {DRAWS} draws), but its variance does not"
+        f" vanish,"
+        f" since the workers' gradients do not: the mean message has a standard deviation of {deviation:.2g}. On a"
+        f" quadratic"
+        f" that adds tr(H S)/2 = {added:.2g} to the loss in {results.settings.rounds} iterations (derived in"
+        f" `qsim.study.noise`); with the {plain:.2g} of the uncompressed run that makes {plain + added:.2g}, and"
+        f" {end:.2g} is"
+        " measured (a geometric mean; the prediction is for the first seed's partition). A memory takes the bias away"
+        " since"
+        " what is left out is sent later; the variance falls with a smaller step, more workers or more levels."
+    )
 
 
 def tails(problem: str, settings: Settings) -> str:
@@ -199,24 +264,42 @@ def tails(problem: str, settings: Settings) -> str:
 
 
 def figure(results: Results) -> Figure:
-    with sheet(2, 2, height=4.2) as (found, axes):
+    shown = dense(results)
+    with sheet(2, 3, height=4.9) as (found, axes):
         show = partial(draw, results, labels=results.curves)
-        show(Panel("round", "suboptimality", y_scale="log"), axes[0, 0])
-        show(Panel("bits_up", "suboptimality", x_scale="log", y_scale="log"), axes[0, 1])
-        for ax, solved in zip(axes[1], paths(results.settings).values(), strict=True):
+        show(Panel("round", "suboptimality", y_scale="log", curves=shown), axes[0, 0])
+        show(Panel("bits_up", "suboptimality", x_scale="log", y_scale="log", curves=shown), axes[0, 1])
+        show(Panel("bits", "suboptimality", x_scale="log", y_scale="log"), axes[0, 2])
+        _floors(results, axes[1, 0])
+        for ax, solved in zip(axes[1, 1:], paths(results.settings).values(), strict=True):
             for place, (name, f) in enumerate(solved.items()):
                 draw_band(ax, thinned(f, results.settings), place, name)
             ax.set(xlabel="iteration", ylabel="f(x)")
-        legend_beside(axes[0, 1])
-        legend_beside(axes[1, 1])
-        letters(axes.flat, ("", "", "x/4, noisy", "ridge"))
+            note_coinciding(ax)
+        axes[1, 1].legend(loc="center left", bbox_to_anchor=(0.0, 0.62))
+        titles = ("suboptimality", "against uplink bits", "against bits", "mean message at minimum")
+        letters(axes.flat, (*titles, "f = x/4, noisy", "f = ridge"))
+        legend_below(found, axes[0])
     return found
+
+
+def _floors(results: Results, ax: Axes) -> None:
+    """Draw bias and deviation of the mean message at the minimum as bars."""
+    found = {name: values for name, values in results.once(floors).items() if name != "uncompressed"}
+    colours = [look(results.curves.index(name))["color"] for name in found]
+    for side, hatch in enumerate(("", "////")):
+        heights = [values[side] for values in found.values()]
+        at = np.arange(len(found)) + 0.4 * side - 0.2
+        ax.bar(at, heights, 0.38, color=colours, hatch=hatch, edgecolor="white")
+    ax.set_xticks(range(len(found)), labels=list(found))
+    ax.set_ylabel("bias (plain), deviation (hatched)")
 
 
 study = Study(
     title="One bit: bias, error feedback, and the counterexamples of sign descent",
     questions=(
         "Do 1-bit and Top-k alone come to the minimum, and do they with error feedback?",
+        "Why do they stall?",
         "How many bits are saved?",
         "What becomes of the counterexamples?",
     ),

@@ -97,6 +97,7 @@ def cells(settings: Settings) -> list[Cell]:
 
 
 def setting(settings: Settings) -> str:
+    dots = "dots with joint intervals" if settings.seeds > 1 else "dots"
     return (
         f"Logistic regression (l2 = {OBJECTIVE.l2:g}) on {settings.dataset}. Every iteration each worker sends the"
         f" update"
@@ -106,7 +107,7 @@ def setting(settings: Settings) -> str:
         f" {few(settings)} workers: no worker's gradient vanishes at the minimum. (b) Rows shuffled over"
         f" {settings.workers} workers. (a, b) are cut above. (c) The final loss minus that of the uncompressed run of"
         f" the"
-        " same setting: dots with joint intervals; crosses are what the variance of the quantizer predicts (see the"
+        f" same setting: {dots}; crosses are what the variance of the quantizer predicts (see the"
         f" second answer). (d-f) The setting of (b). Bits are those of all workers. {EXPLAINED} {settings.statistics}"
         f" (e, f)"
         " put every seed on the same numbers of bits, by linear interpolation in logarithms."
@@ -188,8 +189,9 @@ def answers(results: Results) -> list[str]:
         f" Why: the messages are unbiased, so on a quadratic the quantizer adds at most step/2 V to the loss, V the"
         f" variance"
         f" of the mean message, which is at most omega/W times the mean of ||g_i||^2 over workers (the bound below, at"
-        f" the end); omega = min(n/s^2,"
-        f" sqrt(n)/s) falls from {sharp.omega:.3g} at {coarse} to {found[fine].omega:.2g} at {fine}. At the end that"
+        f" the end); omega = sqrt(n)/s - 1 (n/(4 s^2)"
+        f" from s = sqrt(n)/2 on) falls from {sharp.omega:.3g} at {coarse} to {found[fine].omega:.2g} at {fine}. At"
+        f" the end that"
         f" mean is"
         f" {sharp.squares:.2g} where rows are sorted and {mild.squares:.2g} where they are shuffled (there every g_i"
         f" is near"

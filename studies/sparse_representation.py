@@ -8,6 +8,7 @@ import numpy as np
 
 import qsim
 from qsim.codecs import Codec
+from qsim.downlinks import Downlink
 from qsim.study import (
     Cell,
     Results,
@@ -15,14 +16,15 @@ from qsim.study import (
     Study,
     each_seed,
     leads,
-    legend_beside,
     letters,
     look,
     sheet,
     table,
 )
+from qsim.study.downlinks import DOWNLINKS, EXPLAINED, savings
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 LEVELS = (1, 4, 16)
@@ -47,6 +49,10 @@ OVER_TIME = ("float32 for non-zeros", "bitmap", "varint", "Elias omega", "Golomb
 """The codes whose bits are drawn for every iteration."""
 
 
+DOWN_BY = "Elias gamma"
+"""The code of the curves that are also run with compressed downlinks."""
+
+
 def curve(levels: int, codec: str) -> str:
     return f"s = {levels}, {codec}"
 
@@ -59,21 +65,26 @@ def step(settings: Settings) -> float:
 def cells(settings: Settings) -> list[Cell]:
     data, method = settings.load(), qsim.GradientDescent(step=qsim.steps.Constant(step(settings)))
 
-    def run(way: tuple[int, Codec], seed: int) -> qsim.Run:
-        levels, codec = way
+    def run(way: tuple[int, Codec, Downlink], seed: int) -> qsim.Run:
+        levels, codec, downlink = way
         return qsim.Run(
             data,
             objective=OBJECTIVE,
             method=method,
             compressor=qsim.QSGD(levels=levels),
             codec=codec,
+            downlink=downlink,
             workers=settings.workers,
             rounds=settings.rounds,
             seed=seed,
             evaluate_every=10,
         )
 
-    ways = {curve(levels, name): (levels, codec) for levels in LEVELS for name, codec in CODECS.items()}
+    ways: dict[str, tuple[int, Codec, Downlink]] = {
+        curve(levels, name): (levels, codec, DOWNLINKS[""]) for levels in LEVELS for name, codec in CODECS.items()
+    }
+    for suffix, downlink in DOWNLINKS.items():
+        ways |= {curve(levels, DOWN_BY) + suffix: (levels, CODECS[DOWN_BY], downlink) for levels in LEVELS}
     return each_seed(settings, ways, run)
 
 
@@ -81,8 +92,10 @@ def setting(settings: Settings) -> str:
     return (
         f"Logistic regression (l2 = {OBJECTIVE.l2:g}) on {settings.dataset}, shuffled over {settings.workers} workers;"
         f" full-batch updates with step 1/L = {step(settings):.3g}, quantized by QSGD with the l2 norm and s levels."
-        " Bits up are the bytes of the packets (positions included) and of one stream header a worker; the server sends"
-        " dense float32 weights back (not shown). For one s all codecs carry the same values, so the trajectories are"
+        " Uplink bits are the bytes of the packets (positions included) and of one stream header a worker; the server"
+        f" sends dense float32 weights back, 32 bits for a coordinate and worker, but for the last answer. {EXPLAINED}"
+        f" For"
+        " one s all codecs carry the same values, so the trajectories are"
         f" the same. {settings.statistics}"
     )
 
@@ -112,34 +125,56 @@ def answers(results: Results) -> list[str]:
         for name in CODECS
     )
     return [
-        f"Bits a message (n = {n}):{table([f's = {levels}' for levels in LEVELS], costs)}",
+        f"Uplink bits per message (n = {n}):{table([f's = {levels}' for levels in LEVELS], costs)}",
         " ".join(gains),
         "Yes, bit for bit." if same else "No: this is a defect.",
+        "Dense weights down cost as much as dense floats up, so counted in both directions no code saves more than 2"
+        f" times; the downlink has to be compressed too. With the {DOWN_BY} code, against dense floats with dense"
+        f" weights:"
+        f"{savings(results, [curve(levels, DOWN_BY) for levels in LEVELS], curve(LEVELS[0], dense))}",
     ]
 
 
 def draw(results: Results) -> Figure:
     packets = results.settings.workers * results.settings.rounds
-    with sheet(1, 2, height=2.6, width_ratios=(3, 2)) as (figure, axes):
-        dots, lines = axes[0]
+    with sheet(1, 3, height=2.9, width_ratios=(4, 3, 3)) as (figure, axes):
+        dots, lines, both = axes[0]
         for place, levels in enumerate(LEVELS):
             bits = [results.final(curve(levels, name), "bits_up") / packets for name in CODECS]
             style = look(place) | {"linestyle": "", "markersize": 4.5}
             dots.plot(bits, range(len(CODECS)), label=f"s = {levels}", **style)
-        dots.set(xscale="log", xlabel="bits a message")
+        dots.set(xscale="log", xlabel="bits per message")
         dots.set_yticks(range(len(CODECS)), labels=list(CODECS))
         dots.invert_yaxis()
-        legend_beside(dots)
+        dots.legend(loc="lower right", frameon=True, framealpha=0.8)
         middle = LEVELS[1]
         for place, name in enumerate(OVER_TIME):
             sent = np.diff(results.band(curve(middle, name), "bits_up").mean) / np.diff(results.rounds)
             lines.plot(results.rounds[1:], sent / results.settings.workers, label=name, **look(place))
-        lines.set(xlabel="iteration", ylabel="bits a message", yscale="log")
+        lines.set(xlabel="iteration", ylabel="bits per message", yscale="log")
         lines.yaxis.set_major_formatter("{x:.0f}")
         lines.yaxis.set_minor_formatter(lambda value, _: f"{value:.0f}" if f"{value:g}"[0] in "235" else "")
-        legend_beside(lines)
-        letters(axes[0], ("all codes", f"during training, s = {middle}"))
+        lines.legend(loc="upper center", bbox_to_anchor=(0.45, -0.22), ncols=2, columnspacing=0.8)
+        _both_ways(results, both)
+        letters(axes[0], ("uplink, all codes", f"uplink in training, s = {middle}", f"{DOWN_BY}, by downlink"))
     return figure
+
+
+def _both_ways(results: Results, ax: Axes) -> None:
+    """Draw uplink and downlink bits per worker and iteration, stacked, for each s and downlink."""
+    packets, rows = results.settings.workers * results.settings.rounds, []
+    for levels in LEVELS:
+        for suffix in DOWNLINKS:
+            name = curve(levels, DOWN_BY) + suffix
+            up, down = (results.final(name, quantity) / packets for quantity in ("bits_up", "bits_down"))
+            ax.barh(len(rows), up, color=look(0)["color"], label=None if rows else "uplink")
+            ax.barh(len(rows), down, left=up, color=look(2)["color"], label=None if rows else "downlink")
+            rows.append(f"s = {levels}, {suffix.removeprefix('; ') or 'dense weights'}")
+    ax.set_yticks(range(len(rows)), labels=rows)
+    ax.tick_params(axis="y", labelsize=6)
+    ax.invert_yaxis()
+    ax.set_xlabel("bits per worker and iteration")
+    ax.legend(loc="upper center", bbox_to_anchor=(0.4, -0.22), ncols=2)
 
 
 study = Study(
@@ -148,6 +183,7 @@ study = Study(
         "How many bits does a message take?",
         "How much does the sparse representation save?",
         "Are the losses of all representations the same?",
+        "What is saved when the downlink is counted, and when it is compressed too?",
     ),
     defaults=Settings(data="adult", workers=32, rounds=100, seeds=3),
     cells=cells,

@@ -200,7 +200,7 @@ def test_curves_that_hide_each_other_are_named(results: Results) -> None:
     x = np.linspace(0, 1, 9)
     for others, said in (
         ({"b": x, "c": x + 1e-4}, "all 3 curves coincide"),
-        ({"b": x, "c": x + 0.05}, "coincide: a, b"),
+        ({"b": x, "c": x + 0.05}, "coincide:\na\nb"),
         ({"b": x + 0.05, "c": x + 0.1}, ""),
     ):
         with sheet(height=2.0) as (_, axes):

@@ -89,6 +89,7 @@ def test_every_study_from_end_to_end(
     check = {
         "engines": engines_are_timed,
         "one_bit": counterexamples_are_told,
+        "s_sweep": s_is_explained,
         "sparse_representation": all_codes_agree,
     }
     if name in check:
@@ -105,6 +106,18 @@ def engines_are_timed(table: pd.DataFrame, findings: str) -> None:
 def counterexamples_are_told(table: pd.DataFrame, findings: str) -> None:
     signs = ("sign", "scaled sign", "scaled sign, EF")
     assert {f"{problem}: {name}" for problem in ("x/4", "ridge") for name in signs} <= set(table["curve"])
+
+
+def s_is_explained(table: pd.DataFrame, findings: str) -> None:
+    """Both settings and every downlink are run, and beside each measured difference stands a predicted one."""
+    levels = [f"s = {s}" for s in (1, 2, 4, 8, 16, 64)]
+    curves = set(table["curve"])
+    assert {f"{s}{suffix}" for s in levels for suffix in ("", "; sorted by label")} <= curves
+    assert {f"{c}; {down}" for c in ("uncompressed", "s = 1") for down in ("sparse sum", "Top-6 weights")} <= curves
+    rows = [line.split(" | ") for line in findings.splitlines() if line.startswith("| s = ") and "(" in line]
+    predicted = {row[0].removeprefix("| "): float(row[3]) for row in rows if len(row) == 8}
+    assert set(predicted) == {f"{s}{suffix}" for s in levels for suffix in ("", ", sorted by label")}
+    assert predicted["s = 1"] > predicted["s = 16"] > predicted["s = 64"] > 0
 
 
 def all_codes_agree(table: pd.DataFrame, findings: str) -> None:
@@ -256,7 +269,7 @@ def test_codes_that_the_noise_does_not_part_are_named_together(monkeypatch: pyte
 def test_one_seed_claims_nothing_of_noise(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["s_sweep", *TINY[:-1], "1", "--out", str(tmp_path)]) == 0
     said = capsys.readouterr().out
-    assert "With one seed the noise is not known; bits go from" in said
+    assert "With one seed the noise is not known; uplink bits go from" in said
     for words in ("the seed noise, from", "The interval at", "joint intervals"):
         assert words not in said
     assert "To 0.1: all are there at the start." in said

@@ -193,9 +193,22 @@ def note_coinciding(ax: Axes) -> None:
     if len(hidden) == 1 and len(hidden[0]) == len(lines) > 2:
         text = f"all {len(lines)} curves coincide"
     else:
-        text = "\n".join(f"coincide: {', '.join(names[:3])}{', ...' if len(names) > 3 else ''}" for names in hidden)
+        text = "\n".join("coincide:\n" + "\n".join(names[:3]) + "\n..." * (len(names) > 3) for names in hidden)
     if text:
-        ax.text(0.98, 0.98, text, transform=ax.transAxes, ha="right", va="top", fontsize=6, color="0.3")
+        ends: Any = {"left": 0.02, "right": 0.98, "bottom": 0.02, "top": 0.98}
+        crowds = {
+            (x, y): _points_near(ax, lines, ends[x], ends[y]) for y in ("top", "bottom") for x in ("right", "left")
+        }
+        x, y = min(crowds, key=crowds.__getitem__)
+        style: Any = {"ha": x, "va": y, "fontsize": 6, "color": "0.3"}
+        ax.text(ends[x], ends[y], text, transform=ax.transAxes, **style).set_in_layout(False)
+
+
+def _points_near(ax: Axes, lines: Sequence[Any], x: float, y: float) -> int:
+    """Return how many points of curves are near a place of axes, in shares of their width and height."""
+    to_axes = ax.transData + ax.transAxes.inverted()
+    places = np.concatenate([to_axes.transform(line.get_xydata()) for line in lines])
+    return int((np.abs(places - (x, y)) < (0.5, 0.3)).all(axis=1).sum())
 
 
 def _coincide(ax: Axes, first: Any, second: Any) -> bool:

@@ -167,7 +167,7 @@ class Reach:
             ends = self.spent[~np.isfinite(self.costs)]
             limit = f"within {_count(ends.min(), ROUND_FLOOR)}"
             if _count(ends.min()) != _count(ends.max()):
-                limit += f" (runs ended there to {_count(ends.max())})"
+                limit += f" (the longest run spent {_count(ends.max())})"
             if not reached:
                 return f"not reached {limit}"
             some = self.costs[np.isfinite(self.costs)]
