@@ -133,7 +133,7 @@ def refuse_masked(name: str, array: Any, error: type[Exception] = ValueError) ->
 
 def one_of(name: str, value: Any, choices: tuple[str, ...]) -> None:
     """Refuse a value that is not one of a few words, naming the nearest."""
-    if value not in choices:
+    if not isinstance(value, str) or value not in choices:
         raise ValueError(
             f"{name} must be one of {', '.join(map(repr, choices))}, found {value!r}{nearest(value, choices)}"
         )

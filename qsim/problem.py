@@ -14,6 +14,7 @@ from qsim.compressors import Compressor
 from qsim.datasets import Dataset, Shards
 from qsim.datasets.block import Block
 from qsim.objectives import Objective
+from qsim.options import refuse_masked
 from qsim.weights import Replica
 
 _BLOCK = 64  # workers whose gradients are held at once
@@ -45,6 +46,7 @@ class Promise:
 
     def __call__(self, rounds: ArrayLike) -> NDArray[np.float64]:
         """Return the bound on the expected suboptimality after this many rounds."""
+        refuse_masked("rounds", rounds)
         left = self.start * self.factor ** np.asarray(rounds, np.float64)
         return np.asarray(left + self.floor + self.rounding)
 

@@ -27,7 +27,7 @@ from qsim.methods import Averaged, Method, SignSGD
 from qsim.network import Clock, Network
 from qsim.objectives import NoOptimumError, Objective
 from qsim.objectives.derivative import refuse_wrong_gradient
-from qsim.options import nearest, one_of, option, refuse_masked, shown, whole
+from qsim.options import flag, nearest, one_of, option, refuse_masked, shown, whole
 from qsim.problem import Problem, Promise, TheoryError
 from qsim.solo import Solo
 from qsim.starts import Start, Zeros
@@ -221,6 +221,9 @@ def simulate(
         raise TypeError(f"engine must be an engine such as qsim.engines.Processes(), found {engine!r}")
     run = data if isinstance(data, Run) else Run(data, **options)
     every = whole("every", every, least=1)
+    progress = None if progress is None else flag("progress", progress)
+    if after_round is not None and not callable(after_round):
+        raise TypeError(f"after_round must be a function of the number of rounds done, found {after_round!r}")
     store = None if checkpoint is None else Checkpoint(checkpoint, run)
     saved = None if store is None else store.load()
 

@@ -83,9 +83,9 @@ def test_below_reaches_both_ends() -> None:
     assert hashing.below(np.uint64(2**64 - 1), 2**31 - 1) == 2**31 - 2
 
 
-@pytest.mark.parametrize("wrong", ["a", 1.0, True, np.True_, None, -1, 2**64, np.float64(1), np.ones(1, int)])
+@pytest.mark.parametrize("wrong", ["a", 1.0, np.True_, None, -1, 2**64, np.float64(1), np.ones(1, int)])
 def test_what_is_no_word_is_refused(wrong: object) -> None:
-    with pytest.raises(ValueError, match="word"):
+    with pytest.raises(ValueError, match="must be a whole number"):
         qsim.Key(wrong)
     with pytest.raises(ValueError, match="a part of a key must be a whole number from 0 to"):
         qsim.Key(0).fold(wrong)

@@ -112,7 +112,7 @@ MASKED = np.ma.array([1.0, 2.0], mask=[True, False])
 def test_the_walk_finds_them_all() -> None:
     found = options()
     assert len(found) > 90
-    assert {qsim.QSGD, qsim.Run, qsim.steps.Noisy, qsim.network.Link, qsim.Key, qsim.study.Settings} <= set(found)
+    assert {qsim.QSGD, qsim.Run, qsim.steps.Noisy, qsim.network.Link, qsim.study.Settings} <= set(found)
     assert len(cases("float")) > 35
     assert len(cases("int")) > 35
     assert len(cases("bool")) >= 6
@@ -423,3 +423,40 @@ def test_what_a_users_start_returns_is_checked(what: Any) -> None:
         run.problem()
     start = qsim.Run(run.data, run.objective, run.method, start=From(np.ones(16, np.int8))).problem().start
     assert start.dtype == np.float64
+
+
+SPARK = qsim.datasets.load("spark_sample")
+RUN = qsim.Run(
+    SPARK, LeastSquares(0.1), qsim.GradientDescent(), workers=2, rounds=2, optimum=False, network=qsim.Network()
+)
+ONE = ([0, 1, 2], [0, 0], None)
+MASKED_BITS = np.ma.array([1, 0], mask=[True, False])
+
+
+@pytest.mark.parametrize(
+    ("call", "told"),
+    [
+        (lambda: qsim.simulate(RUN, progress=1), "progress must be True or False, found 1"),
+        (lambda: qsim.simulate(RUN, every=2.0), "every must be a whole number"),
+        (lambda: qsim.simulate(RUN, after_round=3), "after_round must be a function"),
+        (lambda: qsim.simulate(RUN).timeline(1.0), "round must be a whole number"),
+        (lambda: qsim.simulate(RUN).timeline(True), "round must be a whole number"),
+        (lambda: qsim.codecs.Dense(np.array(["float32", "x"])), "dtype must be one of"),
+        (lambda: qsim.datasets.Builtin(["adult"]), "no built-in data set"),
+        (lambda: qsim.datasets.Builtin("adult", ["test"]), "has no split"),
+        (lambda: qsim.Dataset(*ONE, [1, 0], 1, name=3), "name must be a text, found 3"),
+        (lambda: qsim.Dataset(*ONE, [{}, {}], 1), "labels must be numbers, found {}"),
+        (lambda: qsim.Dataset(*ONE, [1, 0], np.True_), "features must be a whole number"),
+        (lambda: qsim.batch.Levels.single([1, 0], scale=1.0, s=1.0), "s must be a whole number"),
+        (lambda: qsim.batch.Levels.single(MASKED_BITS, scale=1.0, s=1), "levels is a masked"),
+        (lambda: qsim.batch.Signs.single(MASKED_BITS, low=0, high=1), "signs is a masked"),
+        (lambda: qsim.batch.Floats.single(MASKED_BITS), "vector is a masked"),
+        (lambda: qsim.network.rehearse(qsim.Network(), sizes=MASKED_BITS, workers=2, rounds=1), "sizes is a masked"),
+        (lambda: qsim.problem.Promise(0.5, 8.0, 1.0, "F")(MASKED_BITS), "rounds is a masked"),
+        (lambda: qsim.study.Tuning("x", list, list, [1, 2], qsim.study.LeastFinal(), seeds=2.0), "seeds must be"),
+        (lambda: qsim.study.Tuning("x", list, list, [1, "2"], qsim.study.LeastFinal()), r"grid\[1\] must be"),
+    ],
+)
+def test_arguments_of_functions_are_refused_by_name(call: Any, told: str) -> None:
+    with pytest.raises((ValueError, TypeError), match=told):
+        call()

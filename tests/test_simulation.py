@@ -267,7 +267,7 @@ def test_trace_saves_and_loads(tmp_path) -> None:
     with pytest.raises(ValueError, match=r"trace\.csv\.npz"):
         trace.save(tmp_path / "trace.csv")
     (tmp_path / "torn.npz").write_bytes((tmp_path / "trace.npz").read_bytes()[:200])
-    with pytest.raises(ValueError, match="is torn, or no .npz file"):
+    with pytest.raises(ValueError, match="is torn, or was not written by qsim"):
         qsim.Trace.load(tmp_path / "torn.npz")
     with pytest.raises(FileNotFoundError):
         qsim.Trace.load(tmp_path / "none.npz")

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from qsim.batch.vectors import Batch, Vectors, index_type, taken
+from qsim.options import refuse_masked, whole
 
 
 class Message(Batch):
@@ -59,6 +60,7 @@ class Floats(Message):
     @classmethod
     def single(cls, vector: ArrayLike) -> Self:
         """Make a message of one dense vector, as float32."""
+        refuse_masked("the vector", vector)
         return cls.of(Vectors.dense(np.asarray(vector, np.float32)))
 
     @property
@@ -113,6 +115,8 @@ class Levels(Message):
         >>> Levels.single([0, -2, 1], scale=3.0, s=2).vectors().to_dense()
         array([[ 0. , -3. ,  1.5]], dtype=float32)
         """
+        refuse_masked("levels", level)
+        s = whole("s", s, least=1)
         array = np.asarray(level)
         found = array.astype(np.int32)
         if array.ndim != 1 or np.any(found != array) or np.any(np.abs(found) > s):
@@ -221,6 +225,7 @@ class Signs(Message):
         >>> Signs.single([True, False, True], low=-1.0, high=0.5).vectors().to_dense()
         array([[ 0.5, -1. ,  0.5]], dtype=float32)
         """
+        refuse_masked("signs", positive)
         bits = np.asarray(positive, bool)
         offsets = np.array([0, bits.size], np.int64)
         return cls(bits.size, offsets, None, bits, np.array([low], np.float32), np.array([high], np.float32))

@@ -40,7 +40,7 @@ class Builtin(Source):
     def __post_init__(self) -> None:
         _require_known(self.name)
         splits = _SPLITS[self.name]
-        if self.split not in splits:
+        if not isinstance(self.split, str) or self.split not in splits:
             raise DataError(
                 f"{self.name!r} has no split {self.split!r}{nearest(self.split, splits)}"
                 f" (it has {', '.join(map(repr, splits))})"
@@ -74,7 +74,7 @@ def feature_names(name: str) -> list[str]:
 
 
 def _require_known(name: str) -> None:
-    if name not in _SPLITS:
+    if not isinstance(name, str) or name not in _SPLITS:
         raise DataError(
             f"there is no built-in data set {name!r}{nearest(name, _SPLITS)}"
             f" (there are {', '.join(map(repr, names()))})"

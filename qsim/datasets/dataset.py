@@ -74,6 +74,8 @@ class Dataset:
         kind: Kind = "signs",
         classes: int | None = None,
     ) -> None:
+        if not isinstance(name, str):
+            raise DataError(f"name must be a text, found {name!r}")
         one_of("kind", kind, tuple(_LABELS))
         if classes is not None:
             if kind != "classes":
@@ -380,6 +382,8 @@ def _require_rows_of_all(labels: NDArray[np.int32], classes: int | None) -> None
 
 
 def _signs(given: NDArray[Any]) -> tuple[NDArray[Any], DTypeLike]:
+    if given.dtype.kind == "O" and not all(isinstance(label, int | float | str) for label in given.tolist()):
+        raise DataError(f"labels must be numbers, found {given[0]!r} and other Python objects")
     found = np.unique(given).tolist() if given.dtype.kind in "biuf" else sorted(set(given.tolist()), key=repr)
     if not (set(found) <= {-1, 1} or set(found) <= {0, 1}):
         row = next((row for row, label in enumerate(given.tolist()) if label not in (-1, 0, 1)), None)

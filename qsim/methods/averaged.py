@@ -33,8 +33,8 @@ class Averaged(Method):
     "Stochastic gradient descent for non-smooth optimization", ICML 2013, section 4 (polynomial decay).
 
     >>> import qsim
-    >>> qsim.methods.Averaged(qsim.SGD(step=qsim.steps.InverseSqrt(0.5)), power=1).power
-    1
+    >>> qsim.methods.Averaged(qsim.SGD(step=qsim.steps.InverseSqrt(0.5)), power=2).power
+    2.0
 
     Raises ValueError for a negative power, and for a method that is averaged already.
     """

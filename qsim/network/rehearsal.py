@@ -11,7 +11,7 @@ from qsim.keys import Key, Purpose
 from qsim.network.clock import PARTS, Clock, Load
 from qsim.network.delays import uniforms
 from qsim.network.network import Network
-from qsim.options import number, whole
+from qsim.options import number, refuse_masked, whole
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -87,6 +87,7 @@ def rehearse(
 
 def _numbers(name: str, given: ArrayLike) -> NDArray[Any]:
     """Return records as an array; refuse what no machine could have to do."""
+    refuse_masked(name, given)
     found = np.atleast_1d(np.asarray(given))
     if found.dtype.kind not in "iuf":
         raise ValueError(f"{name} must be numbers, found {given!r}")

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from qsim.batch import Arrays
 from qsim.drawing import new_figure, styled
+from qsim.options import whole
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -25,6 +26,7 @@ _COLOURS = {
 
 def draw(schedule: Arrays, t: int, ax: Axes | None = None) -> Axes:
     """Draw the timeline of round t (see `qsim.network.SCHEDULE`), a line a worker; dropped messages end in a cross."""
+    t = whole("round", t, least=0)
     rounds = sorted(set(schedule["round"].tolist())) if schedule else []
     if t not in rounds:
         kept = f"rounds {', '.join(map(str, rounds))}" if rounds else "none"

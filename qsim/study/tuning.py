@@ -10,7 +10,7 @@ from typing import final
 import numpy as np
 
 from qsim.compressors import NotFiniteError
-from qsim.options import number, option
+from qsim.options import number, option, whole
 from qsim.simulation import Run
 from qsim.study.study import Cell, Settings, timed_on
 from qsim.trace import LABELS, Trace
@@ -114,6 +114,11 @@ class Tuning:
     grid: Sequence[float]
     rule: Rule = field(default_factory=LeastFinal)
     seeds: int = 2
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "seeds", whole("seeds", self.seeds, least=1))
+        grid = tuple(number(f"grid[{place}]", choice) for place, choice in enumerate(self.grid))
+        object.__setattr__(self, "grid", grid)
 
     def candidates(self, settings: Settings) -> list[Candidate]:
         """Return all runs that are made to choose."""
