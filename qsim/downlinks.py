@@ -9,10 +9,10 @@ from typing import ClassVar, Literal, final
 import numpy as np
 from numpy.typing import NDArray
 
-from qsim.batch import Arrays, Levels, Vectors
+from qsim.batch import Arrays, Levels, Memory, Vectors, index_type
 from qsim.channel import Channel
 from qsim.codecs import Codec, Dense, SparseFloats, Varint
-from qsim.compressors import QSGD, Compressor, Identity, Sign
+from qsim.compressors import Compressor, Identity, Sign
 from qsim.compressors.signs import TIE
 from qsim.keys import Key
 from qsim.options import one_of, option
@@ -79,6 +79,19 @@ class DenseWeights(Broadcast):
 
 @final
 @option
+class _Wanted(Compressor):
+    """Sends coordinates, as levels of 1 of a scale that is always 1 and is not sent."""
+
+    emits = Levels
+
+    def compress(self, v: Vectors, keys: NDArray[np.uint64], memory: Memory | None = None) -> Levels:
+        ones = np.ones(v.value.size, np.int32)
+        index = np.tile(np.arange(v.n, dtype=index_type(v.n)), v.rows) if v.index is None else v.index
+        return Levels(v.n, v.offsets, index, ones, np.ones(v.rows, np.float32), 1, fixed=1.0)
+
+
+@final
+@option
 class SparsePull(Downlink):
     """Each worker asks for the weights that its next rows read, and gets these alone: 32 bits (or 64) for each.
 
@@ -105,8 +118,8 @@ class SparsePull(Downlink):
 
     @property
     def requests(self) -> Channel:
-        """What ones at the coordinates go up by: with the max norm and one level they arrive as they are."""
-        return Channel(QSGD(1, "max"), self.codec)
+        """What ones at the coordinates go up by."""
+        return Channel(_Wanted(), self.codec)
 
     def answer(self, w: Weights, asked: NDArray[np.integer]) -> tuple[NDArray[np.float32], Sent]:
         """Send the weights at the coordinates that were asked for, by all workers; return them as they arrive.
