@@ -30,6 +30,7 @@ def cells(settings: Settings) -> list[Cell]:
             objective=OBJECTIVE,
             method=qsim.SGD(step=qsim.steps.Constant(STEP), batch=1),
             compressor=compressor,
+            codec=qsim.codecs.Varint() if isinstance(compressor, qsim.QSGD) else None,
             workers=settings.workers,
             partition=qsim.datasets.Contiguous(),
             weighting="workers",

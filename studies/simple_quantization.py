@@ -30,6 +30,7 @@ def cells(settings: Settings) -> list[Cell]:
             objective=OBJECTIVE,
             method=method,
             compressor=compressor,
+            codec=qsim.codecs.Varint() if isinstance(compressor, qsim.QSGD) else None,
             workers=settings.workers,
             rounds=settings.rounds,
             seed=seed,
