@@ -30,7 +30,7 @@ RUN = qsim.Run(
 
 
 def test_every_bit_by_hand() -> None:
-    """A request is a message of ones, whose scale is not sent, an answer 32 bits for each; headers once, to and from every worker."""
+    """A request is a message of ones without their scale, an answer 32 bits for each; headers once, to and from all."""
     trace, dense = qsim.simulate(RUN), qsim.simulate(replace(RUN, downlink=DenseWeights()))
     data, key = RUN.load(), Key(RUN.seed)
     shards = RUN.partition.split(data, WORKERS, key.fold(Purpose.PARTITION))
