@@ -6,19 +6,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qsim.batch import Drawn, Floats, Memory, Packets, Vectors
-from qsim.codecs import Codec, Dense, FixedWidth, SparseFloats, Varint
+from qsim.codecs import Auto, Codec, Dense, FixedWidth, GolombRice, SparseFloats
 from qsim.compressors import Compressor, Identity
 from qsim.options import option
 
 
 def default_codec(compressor: Compressor) -> Codec:
-    """Return the codec that a compressor's messages go by when none is chosen."""
-    floats = compressor.emits is Floats
-    if compressor.emits is Drawn or (floats and compressor.dense):
+    """Return the codec that a compressor's messages go by when none is chosen.
+
+    Numbers at all or at drawn coordinates go as they are, others with their coordinates; bits at all coordinates, such
+    as signs, in fields of fixed width; few levels in Golomb-Rice code, which takes no more time than any other. All
+    else, of which little is known, goes by whichever code is shortest, which takes the time to try them.
+    """
+    if compressor.emits is Drawn or (compressor.emits is Floats and compressor.dense):
         return Dense(compressor.dtype)
-    if compressor.dense:
+    if compressor.emits is Floats:
+        return SparseFloats()
+    if compressor.dense and not compressor.keeps_sparse:
         return FixedWidth()
-    return SparseFloats() if floats else Varint()
+    return GolombRice() if compressor.few_levels else Auto()
 
 
 @option

@@ -71,6 +71,11 @@ class ParameterServer:
             nonzeros += vectors.nonzeros
             bits += reply.packets.bits
             rows += reply.rows
+            if header and reply.header != header:
+                raise ValueError(
+                    f"workers from {reply.low} on send with the header {reply.header.hex(' ')}, those before with"
+                    f" {header.hex(' ')}: all messages of an exchange must be of one n, s, bucket and fixed scale"
+                )
             header = reply.header
             dense = dense or vectors.index is None
             of_rows = weight[reply.low : low]

@@ -9,10 +9,10 @@ from typing import ClassVar, Literal, final
 import numpy as np
 from numpy.typing import NDArray
 
-from qsim.batch import Arrays, Levels, Vectors
+from qsim.batch import Arrays, Levels, Memory, Vectors, index_type
 from qsim.channel import Channel
 from qsim.codecs import Codec, Dense, SparseFloats, Varint
-from qsim.compressors import QSGD, Compressor, Identity, Sign
+from qsim.compressors import Compressor, Identity, Sign
 from qsim.compressors.signs import TIE
 from qsim.keys import Key
 from qsim.options import one_of, option
@@ -23,7 +23,7 @@ _NO_KEY = Key(0)  # the identity draws nothing
 
 @dataclass(frozen=True)
 class Sent:
-    """The bits of what was sent to a worker, and those of the stream's header if this opened the stream."""
+    """The bits of what is sent to a worker, and those of the stream's header, which goes before its first packet."""
 
     bits: int = 0
     header: int = 0
@@ -42,7 +42,7 @@ class Downlink:
         """Return what both ends keep, before the first round: arrays, none here."""
         return {}
 
-    def aggregate(self, total: Vectors, state: Arrays, key: Key, first: bool) -> tuple[Vectors, Sent]:
+    def aggregate(self, total: Vectors, state: Arrays, key: Key) -> tuple[Vectors, Sent]:
         """After the server summed: the sum that both ends apply. Here the workers need not know it."""
         return total, Sent()
 
@@ -54,23 +54,40 @@ class Broadcast(Downlink, ABC):
     """Whether the weights go to all workers, also to those who take no part in a round."""
 
     @abstractmethod
-    def weights(self, w: Weights, state: Arrays, key: Key, first: bool) -> tuple[Replica, Sent]:
-        """Before the workers compute: the weights that they compute at. `first`: the stream has not been opened yet."""
+    def weights(self, w: Weights, state: Arrays, key: Key) -> tuple[Replica, Sent]:
+        """Before the workers compute: the weights that they compute at."""
 
 
 @final
 @option
 class DenseWeights(Broadcast):
-    """The parameter server of the lectures: every round each worker receives all n weights, 32 n (or 64 n) bits."""
+    """The parameter server of the lectures: every round each worker receives all n weights, 32 n (or 64 n) bits.
+
+    Weights that a worker holds already are not sent again: those of an exchange before, if the method has not changed
+    them since.
+    """
 
     dtype: Literal["float32", "float64"] = "float32"
 
     def __post_init__(self) -> None:
         one_of("dtype", self.dtype, ("float32", "float64"))
 
-    def weights(self, w: Weights, state: Arrays, key: Key, first: bool) -> tuple[Replica, Sent]:
-        known, sent = through(self.dtype, w.dense(), first)
+    def weights(self, w: Weights, state: Arrays, key: Key) -> tuple[Replica, Sent]:
+        known, sent = through(self.dtype, w.dense())
         return Replica(known.astype(np.float32, copy=False)), sent
+
+
+@final
+@option
+class _Wanted(Compressor):
+    """Sends coordinates, as levels of 1 of a scale that is always 1 and is not sent."""
+
+    emits = Levels
+
+    def compress(self, v: Vectors, keys: NDArray[np.uint64], memory: Memory | None = None) -> Levels:
+        ones = np.ones(v.value.size, np.int32)
+        index = np.tile(np.arange(v.n, dtype=index_type(v.n)), v.rows) if v.index is None else v.index
+        return Levels(v.n, v.offsets, index, ones, np.ones(v.rows, np.float32), 1, fixed=1.0)
 
 
 @final
@@ -81,7 +98,8 @@ class SparsePull(Downlink):
     The request goes up as coordinates, and counts in `bits_up`: it is a message of ones, whose codec is `codec`. What a
     method reads is what `Method.reads` says: the rows of a batch for `SGD`, `DIANA`, `EF21` and `SignSGD` with one,
     otherwise all rows of the worker (for `LocalSGD` too, which walks on all its features). The weights are those of
-    `DenseWeights`, to the last bit. Exact float64 exchanges (`LBFGS`, `NewtonCG`) send all weights.
+    `DenseWeights`, to the last bit. Exact float64 exchanges (`LBFGS`, `NewtonCG`) send all weights, and who holds these
+    has nothing to ask for.
 
     >>> import qsim
     >>> qsim.downlinks.SparsePull(codec=qsim.codecs.GolombRice()).dtype
@@ -100,15 +118,15 @@ class SparsePull(Downlink):
 
     @property
     def requests(self) -> Channel:
-        """What ones at the coordinates go up by: with the max norm and one level they arrive as they are."""
-        return Channel(QSGD(1, "max"), self.codec)
+        """What ones at the coordinates go up by."""
+        return Channel(_Wanted(), self.codec)
 
-    def answer(self, w: Weights, asked: NDArray[np.integer], first: bool) -> tuple[NDArray[np.float32], Sent]:
+    def answer(self, w: Weights, asked: NDArray[np.integer]) -> tuple[NDArray[np.float32], Sent]:
         """Send the weights at the coordinates that were asked for, by all workers; return them as they arrive.
 
         The bits are those of all workers together, and the header that of each.
         """
-        known, sent = through(self.dtype, w.scale * w.vector[asked], first)
+        known, sent = through(self.dtype, w.scale * w.vector[asked])
         return known.astype(np.float32, copy=False), sent
 
 
@@ -117,7 +135,8 @@ class SparsePull(Downlink):
 class CompressedWeights(Broadcast):
     """Compressed both ways: the server sends C(w - known), and both ends add it to what is known of the weights.
 
-    Workers compute at `known`, which starts at the start (a function of the seed, known to all). What C leaves out
+    Workers compute at `known`, which starts at the start (a function of the seed, known to all), or at the weights
+    themselves if an exact exchange has just sent them. What C leaves out
     stays in the difference w - known and is sent later: that is the server's error memory. Every worker receives every
     message, also those who sit out a round. A contraction keeps `known` near the weights; an unbiased C with omega >= 1
     does not: wrap it in `Scaled`. Costs the server O(n) a round.
@@ -150,11 +169,11 @@ class CompressedWeights(Broadcast):
     def start(self, w: Weights) -> Arrays:
         return {"known": w.dense()}
 
-    def weights(self, w: Weights, state: Arrays, key: Key, first: bool) -> tuple[Replica, Sent]:
+    def weights(self, w: Weights, state: Arrays, key: Key) -> tuple[Replica, Sent]:
         channel, known = Channel(self.compressor, self.codec), state["known"]
         header, packets = channel.pack(Vectors.dense(w.dense() - known), key.words(0, 1))
         channel.unpack(header, packets, key.words(0, 1)).add_to(known)
-        return Replica(known.astype(np.float32)), Sent(packets.bits, 8 * len(header) * first)
+        return Replica(known.astype(np.float32)), Sent(packets.bits, 8 * len(header))
 
 
 @final
@@ -166,11 +185,11 @@ class SparseSum(Broadcast):
     (it is a function of the seed); weights are never sent.
     """
 
-    def weights(self, w: Weights, state: Arrays, key: Key, first: bool) -> tuple[Replica, Sent]:
+    def weights(self, w: Weights, state: Arrays, key: Key) -> tuple[Replica, Sent]:
         return Replica(w.vector.astype(np.float32), w.scale), Sent()
 
-    def aggregate(self, total: Vectors, state: Arrays, key: Key, first: bool) -> tuple[Vectors, Sent]:
-        received, sent = _through(Channel(Identity(), SparseFloats()), total, _NO_KEY, first)
+    def aggregate(self, total: Vectors, state: Arrays, key: Key) -> tuple[Vectors, Sent]:
+        received, sent = _through(Channel(Identity(), SparseFloats()), total, _NO_KEY)
         return Vectors(received.n, received.offsets, received.index, received.value.astype(np.float64)), sent
 
 
@@ -182,14 +201,12 @@ class SignSum(Broadcast):
     For `qsim.methods.SignSGD`, whose server needs no more than the vote. As with `SparseSum` weights are never sent.
     """
 
-    def weights(self, w: Weights, state: Arrays, key: Key, first: bool) -> tuple[Replica, Sent]:
+    def weights(self, w: Weights, state: Arrays, key: Key) -> tuple[Replica, Sent]:
         return Replica(w.vector.astype(np.float32), w.scale), Sent()
 
-    def aggregate(self, total: Vectors, state: Arrays, key: Key, first: bool) -> tuple[Vectors, Sent]:
+    def aggregate(self, total: Vectors, state: Arrays, key: Key) -> tuple[Vectors, Sent]:
         votes = total.to_dense()
-        received, sent = _through(
-            Channel(Sign()), Vectors.dense(np.where(np.abs(votes) > TIE, votes, 0.0)), _NO_KEY, first
-        )
+        received, sent = _through(Channel(Sign()), Vectors.dense(np.where(np.abs(votes) > TIE, votes, 0.0)), _NO_KEY)
         return Vectors.dense(received.to_dense().astype(np.float64)), sent
 
 
@@ -204,19 +221,17 @@ class Replicated(Broadcast):
 
     replicated = True
 
-    def weights(self, w: Weights, state: Arrays, key: Key, first: bool) -> tuple[Replica, Sent]:
+    def weights(self, w: Weights, state: Arrays, key: Key) -> tuple[Replica, Sent]:
         return Replica(w.vector.astype(np.float32), w.scale), Sent()
 
 
-def through(
-    dtype: Literal["float32", "float64"], vector: NDArray[np.float64], first: bool
-) -> tuple[NDArray[np.floating], Sent]:
-    """Send a dense vector as bytes; return it as it arrives, and its bits (with the stream header the first time)."""
-    known, sent = _through(Channel(Identity(), Dense(dtype)), Vectors.dense(vector), _NO_KEY, first)
+def through(dtype: Literal["float32", "float64"], vector: NDArray[np.float64]) -> tuple[NDArray[np.floating], Sent]:
+    """Send a dense vector as bytes; return it as it arrives, and its bits."""
+    known, sent = _through(Channel(Identity(), Dense(dtype)), Vectors.dense(vector), _NO_KEY)
     return known.value, sent
 
 
-def _through(channel: Channel, v: Vectors, key: Key, first: bool) -> tuple[Vectors, Sent]:
-    """Send one vector as bytes; return it decoded, and its bits (with the stream header the first time)."""
+def _through(channel: Channel, v: Vectors, key: Key) -> tuple[Vectors, Sent]:
+    """Send one vector as bytes; return it decoded, and its bits."""
     header, packets = channel.pack(v, key.words(0, 1))
-    return channel.unpack(header, packets, key.words(0, 1)), Sent(packets.bits, 8 * len(header) * first)
+    return channel.unpack(header, packets, key.words(0, 1)), Sent(packets.bits, 8 * len(header))

@@ -11,12 +11,13 @@ from numpy.typing import NDArray
 from qsim.channel import EXACT, Channel
 from qsim.clients import Clients
 from qsim.collectives import ParameterServer, Received
-from qsim.downlinks import Broadcast, Downlink, Sent, SparsePull, through
+from qsim.downlinks import Broadcast, DenseWeights, Downlink, Sent, SparsePull, through
 from qsim.engines import Session
 from qsim.keys import Key, Purpose
 from qsim.methods import Sum
 from qsim.network import Clock, Load
 from qsim.objectives import Objective
+from qsim.streams import Held, Streams
 from qsim.weights import Replica, Weights
 from qsim.worker import Order, Reply
 
@@ -24,12 +25,13 @@ from qsim.worker import Order, Reply
 class WireExchange:
     """Sends weights down, has the workers compute, and sums what they send up; counts a round's bits, non-zeros, rows.
 
-    Every stream opens with its header, counted once: for each worker one up and one down, of each kind that is used
-    (compressed and exact, weights and each further vector). Weights go to those who take part in the round; the sum,
+    Every stream opens with its header, counted once, with the first packet on it: for each worker one up and one down,
+    of each kind that is used (compressed and exact, weights and each further vector). An all-reduce, whose messages are
+    passed on by all, is one stream. Weights go to those who take part in the round and do not hold them yet; the sum,
     where the downlink sends it, to all, as they all keep weights of their own.
 
     With a clock it takes virtual time, and messages that the clock finds late are left out of the sum; their workers
-    are told.
+    are told. The bytes that take time are those that are counted.
     """
 
     def __init__(
@@ -53,8 +55,8 @@ class WireExchange:
         self._servers: dict[int, ParameterServer] = {}
         self._unknown = np.full(self._n if isinstance(downlink, SparsePull) else 0, np.nan, np.float32)
         self._known: NDArray[Any] = np.zeros(0, np.int64)
-        self.opened: set[str] = set()
-        """Streams that have sent their header."""
+        self._everyone = np.ones(self._workers, bool)
+        self.streams, self.held = Streams(self._workers), Held(self._workers)
         self.shared = downlink.start(w)
         """What the downlink's two ends keep."""
         self.begin(0)
@@ -70,6 +72,7 @@ class WireExchange:
                 f"{self._clients!r} must draw {self._workers} truth values, one a worker, or None: found"
                 f" {here.dtype} of shape {here.shape}"
             )
+        self._present = self._everyone if here is None else here
         if self.clock is not None:
             self.clock.begin(t)
 
@@ -93,41 +96,46 @@ class WireExchange:
         order = Order(
             self.round, self._exchanges, task, replica, arrived, exact, self._here, shared=self._sums_in_flight
         )
-        opens = self._opens(f"up, {exact or 'compressed'}, {length}")
-        received, bits = self._collect(order, length, opens)
+        received, bits = self._collect(order, length)
         total = received.vector
         if exact != "float64" and received.share:  # exact weights need no sum beside; of nothing, there is none
-            total, sent = self._downlink.aggregate(total, self.shared, self._key_down(1), self._opens("sum"))
-            self._count_down([(self._workers, sent)])
+            total, sent = self._downlink.aggregate(total, self.shared, self._key_down(1))
+            self._deliver(self._trip("sum", sent, self._everyone))
         self.nonzeros += received.nonzeros
         self.rows += received.rows
         self.bits_up += bits
         self._exchanges += 1
         return Sum(total, received.share)
 
-    def _collect(self, order: Order, length: int, opens: bool) -> tuple[Received, int]:
+    def _collect(self, order: Order, length: int) -> tuple[Received, int]:
         """Have an order carried out; return the sum, and the bits that workers sent for it."""
-        channel = EXACT[order.exact] if order.exact else self._channel
+        channel, stream = EXACT[order.exact] if order.exact else self._channel, f"up, {order.exact}, {length}"
         server, key, clock = self._server(length), order.key(self._root), self.clock
         replies = self._session.round(order)
         if clock is None:
             received = server.reduce(replies, channel, key, self._here)
-            return received, received.bits + 8 * self._workers * len(received.header) * opens
-        seen = _Seen(opens)
+            self.streams.require_same(stream, received.header)
+            new = self.streams.open(stream, self._present)
+            return received, received.bits + 8 * len(received.header) * int(np.count_nonzero(new))
+        seen = _Seen()
         if order.exact or not clock.network.rule.drops:
             received = server.reduce(seen.passing(replies), channel, key, self._here)
-            found = clock.up(self._exchanges, seen.load, order.exact is not None)
+            load = seen.load(self.streams.unopened(stream))
+            found = clock.up(self._exchanges, load, order.exact is not None)
         else:
             waiting = list(seen.passing(replies))
-            found = clock.up(self._exchanges, seen.load)
+            load = seen.load(self.streams.unopened(stream))
+            found = clock.up(self._exchanges, load)
             in_time = np.zeros(self._workers, bool)
-            in_time[seen.load.who] = found
+            in_time[load.who] = found
             received = server.reduce(waiting, channel, key, self._here, in_time)
             self._session.settle(in_time)
-        topology, packets = clock.network.topology, np.zeros(self._workers)
-        packets[seen.load.who] = seen.packets if topology.has_server else np.where(found, seen.packets, 0.0)
-        headers = np.full(self._workers, float(len(received.header) * opens))
-        return received, 8 * round(topology.sent(packets) + topology.sent(headers))
+        self.streams.require_same(stream, received.header)
+        topology, sizes, sent = clock.network.topology, np.zeros(self._workers), np.zeros(self._workers, bool)
+        sent[load.who] = True if topology.has_server else found  # who is late for a collective sends nothing
+        sizes[load.who] = load.sizes
+        self.streams.open(stream, self._everyone if topology.sums_in_flight and sent.any() else sent)
+        return received, 8 * round(topology.sent(np.where(sent, sizes, 0.0)))
 
     def _send(
         self,
@@ -137,23 +145,32 @@ class WireExchange:
         exact: Literal["float32", "float64"] | None,
     ) -> tuple[Replica, dict[str, NDArray[np.floating]]]:
         """Send weights and vectors down to those who take part; return what arrives."""
-        downlink, receivers, went = self._downlink, self._receivers, list[tuple[int, Sent]]()
+        downlink, here, held = self._downlink, self._present, self.held
+        lacking = here & ~held.by(w, "float64" if exact == "float64" else "float32")
+        sizes = np.zeros(self._workers, np.int64)
         if exact == "float64":
-            vector, sent = through(exact, w.dense(), self._opens("weights, float64"))
+            vector, sent = through(exact, w.dense())
             replica = Replica(vector)
-            went.append((receivers, sent))
+            sizes += self._trip("weights, float64", sent, lacking)
+            held.learn(w, exact, vector, here)
+        elif not lacking.any():
+            replica = Replica(w.dense().astype(np.float32))
         elif isinstance(downlink, SparsePull):
             replica = self._pull(task, w, downlink)
         else:
             assert isinstance(downlink, Broadcast)
-            replica, sent = downlink.weights(w, self.shared, self._key_down(0), self._opens("weights"))
-            went.append((self._workers if downlink.to_all else receivers, sent))
+            replica, sent = downlink.weights(w, self.shared, self._key_down(0))
+            if isinstance(downlink, DenseWeights):
+                sizes += self._trip(f"weights, {downlink.dtype}", sent, lacking)
+                held.learn(w, "float32", replica.vector, here)
+            else:
+                sizes += self._trip("weights", sent, self._everyone if downlink.to_all else here)
         arrived = {}
         for name, vector in vectors.items():
             dtype = exact or "float32"
-            arrived[name], sent = through(dtype, vector, self._opens(f"{name}, {dtype}"))
-            went.append((receivers, sent))
-        self._count_down(went)
+            arrived[name], sent = through(dtype, vector)
+            sizes += self._trip(f"{name}, {dtype}", sent, here)
+        self._deliver(sizes)
         return replica, arrived
 
     def _pull(self, task: str, w: Weights, downlink: SparsePull) -> Replica:
@@ -164,40 +181,41 @@ class WireExchange:
         requests = downlink.requests
         order = Order(self.round, self._exchanges, task, Replica(self._unknown[:0]), here=self._here, pull=requests)
         key, header = order.key(self._root), b""
-        index, counts, sizes = [self._known[:0]], [self._known[:0]], [self._known[:0]]
+        index, counts, asked = [self._known[:0]], np.zeros(self._workers, np.int64), np.zeros(self._workers, np.int64)
         for reply in self._session.round(order):
-            keys = key.words(reply.low, reply.low + len(reply.packets))
-            asked = requests.unpack(reply.header, reply.packets, keys)
-            index.append(np.asarray(asked.index))
-            counts.append(np.diff(asked.offsets))
-            sizes.append(np.diff(reply.packets.offsets))
+            low, high = reply.low, reply.low + len(reply.packets)
+            wants = requests.unpack(reply.header, reply.packets, key.words(low, high))
+            index.append(np.asarray(wants.index))
+            counts[low:high] = np.diff(wants.offsets)
+            asked[low:high] = np.diff(reply.packets.offsets)
             header = reply.header
-        bytes_up, extra = np.concatenate(sizes), len(header) * self._opens("requests")
-        self.bits_up += 8 * (int(bytes_up.sum()) + self._workers * extra)
-        wanted, each = np.concatenate(index), np.concatenate(counts)
-        known, sent = downlink.answer(w, wanted, self._opens("answers"))
-        self.bits_down += sent.bits + self._workers * sent.header
+        asked += len(header) * self.streams.open("requests", self._present)
+        self.bits_up += 8 * int(asked.sum())
         if self.clock is not None:
-            self.clock.ask(self._exchanges, bytes_up + extra)
-            most = sent.bits * float(each.max(initial=0)) / max(wanted.size, 1)
-            self.clock.down((most + sent.header) / 8, (sent.bits + self._workers * sent.header) / 8)
+            self.clock.ask(self._exchanges, asked[self._present])
+        wanted = np.concatenate(index)
+        known, sent = downlink.answer(w, wanted)
+        sizes = counts * (sent.bits // max(8 * wanted.size, 1))
+        sizes += sent.header // 8 * self.streams.open("answers", counts > 0)
+        self._deliver(sizes)
         self._unknown[self._known] = np.nan
         self._unknown[wanted], self._known = known, wanted
         return Replica(self._unknown)
 
-    @property
-    def _receivers(self) -> int:
-        """How many workers take part in the round."""
-        return self._workers if self._here is None else int(self._here.sum())
+    def _trip(self, stream: str, sent: Sent, who: NDArray[np.bool_]) -> NDArray[np.int64]:
+        """Return the bytes that go down to each worker if one packet goes to some of them, headers where they must."""
+        if not sent.bits + sent.header:
+            return np.zeros(self._workers, np.int64)
+        return (sent.bits * who + sent.header * self.streams.open(stream, who)) // 8
 
-    def _count_down(self, went: list[tuple[int, Sent]]) -> None:
-        """Count what went down in one trip: to how many workers, and what to each (headers to all)."""
+    def _deliver(self, sizes: NDArray[np.int64]) -> None:
+        """Count what goes down in one trip, in bytes to each worker."""
         if self._downlink.replicated:
             return
-        bits = sum(receivers * sent.bits + self._workers * sent.header for receivers, sent in went)
-        self.bits_down += bits
+        total = int(sizes.sum())
+        self.bits_down += 8 * total
         if self.clock is not None:
-            self.clock.down(sum(sent.bits + sent.header for _, sent in went) / 8, bits / 8)
+            self.clock.down(float(sizes.max()), float(total))
 
     @property
     def _sums_in_flight(self) -> bool:
@@ -205,12 +223,6 @@ class WireExchange:
 
     def _key_down(self, trip: int) -> Key:
         return self._root.fold(Purpose.DOWN, self.round, self._exchanges, trip)
-
-    def _opens(self, stream: str) -> bool:
-        """Tell whether a stream is used for the first time."""
-        new = stream not in self.opened
-        self.opened.add(stream)
-        return new
 
     def _server(self, length: int) -> ParameterServer:
         """Return who sums vectors of a length."""
@@ -222,24 +234,19 @@ class WireExchange:
 class _Seen:
     """Takes note of what workers had to do and to send, while their replies pass."""
 
-    def __init__(self, opens: bool) -> None:
-        """See messages; `opens` says whether the stream's header goes ahead of each."""
-        self._opens, self._parts, self._header = opens, list[tuple[NDArray[np.int64], ...]](), 0
+    def __init__(self) -> None:
+        """Begin with none."""
+        self._parts, self._header = list[tuple[NDArray[np.int64], ...]](), b""
 
     def passing(self, replies: Iterable[Reply]) -> Iterator[Reply]:
         for reply in replies:
             assert reply.work is not None, "the replies of a timed job say what workers had to do"
             who, sizes = np.arange(reply.low, reply.low + len(reply.packets)), np.diff(reply.packets.offsets)
             self._parts.append((who, reply.work[:, 0], reply.work[:, 1], sizes))
-            self._header = len(reply.header) * self._opens
+            self._header = reply.header
             yield reply
 
-    @property
-    def packets(self) -> NDArray[np.float64]:
-        """The bytes of the packets."""
-        return np.concatenate([part[3] for part in self._parts]).astype(np.float64)
-
-    @property
-    def load(self) -> Load:
+    def load(self, unopened: NDArray[np.bool_]) -> Load:
+        """Return what was seen; the streams of some workers have not been opened, so that their headers go ahead."""
         who, nonzeros, entries, sizes = (np.concatenate(column) for column in zip(*self._parts, strict=True))
-        return Load(who, nonzeros, entries, sizes + self._header)
+        return Load(who, nonzeros, entries, sizes + len(self._header) * unopened[who])

@@ -224,6 +224,10 @@ class Problem:
         """Return the weighted mean of ||g_i(w)||^2 over the workers."""
         return float(self.weights @ self._square_norms(self.shards, w))
 
+    def mean_square_change(self) -> float:
+        """Return the weighted mean of ||g_i(w_0) - g_i(w*)||^2, from the start to the minimiser."""
+        return float(self.weights @ self._square_norms(self.shards, self.start, self.optimum))
+
     def row_noise(self, w: NDArray[np.float64]) -> float:
         """Return the weighted mean over the workers of the variance of the gradient of one of their rows, drawn at w.
 
@@ -245,12 +249,15 @@ class Problem:
             )
         return float(constant)
 
-    def _square_norms(self, shards: Shards, w: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return ||g_i(w)||^2 for all workers of shards, in float64."""
+    def _square_norms(self, shards: Shards, *points: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return ||g_i(w)||^2 for all workers of shards, in float64; of two points, ||g_i(u) - g_i(w)||^2."""
         found = []
         for low in range(0, shards.workers, _BLOCK):
             block = Block(shards, low, min(low + _BLOCK, shards.workers))
-            found.append(_squares(self.objective.update(block, block.all_rows(), Replica(w), 1.0)))
+            first, *others = (self.objective.update(block, block.all_rows(), Replica(w), 1.0) for w in points)
+            for other in others:
+                first = replace(first, value=first.value - other.value)
+            found.append(_squares(first))
         return np.concatenate(found)
 
 

@@ -250,7 +250,7 @@ def simulate(
         with _bar(t, run.rounds, progress) as bar:
             while t < run.rounds:
                 counted = None
-                if solo is not None and exchange.opened:
+                if solo is not None and exchange.streams.opened:
                     stop = min(run.rounds, _next(t, run.evaluate_every), _next(t, every if store else _SOLO))
                     counted = solo.rounds(training.w, t, stop)
                 if counted is None:
@@ -295,13 +295,14 @@ class Training:
             "server": self.state,
             "clock": {} if clock is None else clock.snapshot(),
             "downlink": self.exchange.shared,
+            "streams": self.exchange.streams.snapshot(),
+            "held": self.exchange.held.snapshot(self.w),
             "workers": self.session.snapshot(),
             "recorder": self.recorder.snapshot(),
         }
         arrays = {f"{part}/{name}": array for part, named in parts.items() for name, array in named.items()}
         return arrays | {
             "done": np.array(done),
-            "opened": np.array(sorted(self.exchange.opened), np.str_),
             "w/vector": self.w.vector,
             "w/scale": np.array(self.w.scale),
         }
@@ -310,7 +311,9 @@ class Training:
         """Go back to a snapshot; returns the round to go on with."""
         self.w = Weights(saved["w/vector"], float(saved["w/scale"]))
         self.state = _part(saved, "server/")
-        self.exchange.opened, self.exchange.shared = set(saved["opened"].tolist()), _part(saved, "downlink/")
+        self.exchange.shared = _part(saved, "downlink/")
+        self.exchange.streams.restore(_part(saved, "streams/"))
+        self.exchange.held.restore(self.w, _part(saved, "held/"))
         if self.exchange.clock is not None:
             self.exchange.clock.restore(_part(saved, "clock/"))
         self.session.restore(_part(saved, "workers/"))

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from qsim.channel import Channel
 from qsim.clients import AllClients, Clients
-from qsim.codecs import Varint
+from qsim.codecs import GolombRice, Varint
 from qsim.compressors import QSGD
 from qsim.datasets import Shards
 from qsim.downlinks import DenseWeights, Downlink
@@ -20,7 +20,7 @@ from qsim.weights import Weights
 
 
 class Solo:
-    """Does rounds of plain SGD on logistic regression with QSGD, its varints, and dense weights down, for one worker.
+    """Does rounds of plain SGD on logistic regression for one worker: QSGD, Golomb-Rice code or varints, dense weights.
 
     The same to the last bit as the exchange does, packets and all, without coming back to Python for each round: a
     round is a few microseconds of work. Streams must have sent their headers.
@@ -47,7 +47,7 @@ class Solo:
             and type(method.sampling) in (WithReplacement, Passes)
             and type(channel.compressor) is QSGD
             and channel.compressor.norm in ("l2", "max")
-            and type(channel.codec) is Varint
+            and type(channel.codec) in (GolombRice, Varint)
             and type(downlink) is DenseWeights
             and type(clients) is AllClients
         )
@@ -69,6 +69,7 @@ class Solo:
             np.uint64(key.fold(purpose).word) for purpose in (Purpose.DATA, Purpose.QUANTIZE)
         )
         self._quantizer: Any = channel.compressor
+        self._rice = type(channel.codec) is GolombRice
         self._scratch = np.empty(int(np.diff(data.indptr).max(initial=1)), data.indices.dtype)
         self._bits_down = data.features * (32 if downlink.dtype == "float32" else 64)
 
@@ -93,6 +94,7 @@ class Solo:
             self._l2,
             self._quantizer.levels,
             self._quantizer.norm == "max",
+            self._rice,
             self._scratch,
             w.vector,
             w.scale,

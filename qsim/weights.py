@@ -19,6 +19,8 @@ class Weights:
     Each operation rounds once, as it would on plain weights, so the two agree to rounding over any number of rounds
     (Bottou 2012, "Stochastic gradient descent tricks", section 5.1).
 
+    `stamp` is replaced by every change: two weights with one stamp are the same.
+
     >>> w = Weights(np.array([1.0, 2.0]))
     >>> w.shrink(0.5)
     >>> w.subtract(Vectors.dense([0.0, 0.25]))
@@ -30,9 +32,15 @@ class Weights:
         """Start at scale * w."""
         self.vector = np.array(w, np.float64)
         self.scale = scale
+        self.stamp = object()
+
+    def become(self, other: Weights) -> None:
+        """Take the values of other weights, and their stamp: who holds those holds these. The vector is not copied."""
+        self.vector, self.scale, self.stamp = other.vector, other.scale, other.stamp
 
     def shrink(self, factor: float) -> None:
         """Multiply all weights by a factor above 0."""
+        self.stamp = object()
         self.scale *= factor
         if self.scale < _SMALLEST:
             self.vector *= self.scale
@@ -42,6 +50,7 @@ class Weights:
         """Subtract one row, sparse or dense."""
         from qsim.kernels.vectors import subtract_at
 
+        self.stamp = object()
         if v.index is None:
             self.vector -= v.value.astype(np.float64, copy=False) / self.scale
         else:
@@ -49,6 +58,7 @@ class Weights:
 
     def move(self, by: NDArray[np.float64]) -> None:
         """Add a dense vector: O(n)."""
+        self.stamp = object()
         self.vector += by / self.scale if self.scale != 1.0 else by
 
     def dense(self) -> NDArray[np.float64]:

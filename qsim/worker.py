@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from qsim.batch import Arrays, Packets, Support, dense_offsets
+from qsim.batch import Arrays, Packets, Support, Vectors, dense_offsets
 from qsim.channel import EXACT, Channel
 from qsim.compressors import NotFiniteError
 from qsim.datasets import Shards
@@ -143,7 +143,9 @@ class Host:
         task = Task(order.task, order.round, order.weights, self._data_key, order.vectors)
         read = block.read
         if order.pull is not None:
-            asked = block.ones(job.method.reads(task, block, part.kept))
+            asked = Vectors.dense(np.ones((block.workers, block.n), np.float32))
+            if job.objective.keeps_support:
+                asked = block.ones(job.method.reads(task, block, part.kept))
             return Reply(block.low, *order.pull.pack(asked, order.key(job.key).words(block.low, block.high)))
         with _placed(block, order):
             vectors = job.method.work(task, job.objective, block, part.kept)
@@ -195,8 +197,9 @@ class _Workers:
         self.block = Block(job.shards, low, high)
         compressor = job.channel.compressor
         filled = Support(self.block.n, dense_offsets(high - low, self.block.n), None)
-        self.kept = job.method.memory(self.block, self.block.support if compressor.keeps_sparse else filled)
-        self.memory = compressor.memory(self.block.support)
+        support = self.block.support if job.objective.keeps_support else filled
+        self.kept = job.method.memory(self.block, support if compressor.keeps_sparse else filled)
+        self.memory = compressor.memory(support)
         self.unsettled: _Unsettled | None = None
         self.arrays = {f"method/{name}": array for name, array in self.kept.arrays.items()}
         if self.memory is not None:
@@ -229,7 +232,7 @@ def _entries(job: Job) -> float:
     """Return how many coordinates pass through the stages for a worker, on average."""
     shards, data = job.shards, job.shards.dataset
     supports = float(np.diff(shards.support_offsets).mean()) * shards.width
-    if job.channel.dense:
+    if job.channel.dense or not job.objective.keeps_support:
         return shards.n
     if job.channel.compressor.memory(Support(shards.n, np.zeros(1, np.int64), np.zeros(0, np.int32))) is not None:
         return supports

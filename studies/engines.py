@@ -112,6 +112,7 @@ def cells(settings: Settings) -> list[Cell]:
                 objective=qsim.LogisticRegression(l2=1e-6),
                 method=qsim.SGD(step=qsim.steps.Constant(0.5), batch=BATCH),
                 compressor=qsim.QSGD(levels=4),
+                codec=qsim.codecs.Varint(),
                 downlink=qsim.downlinks.SparseSum(),
                 workers=workers,
                 rounds=settings.rounds,

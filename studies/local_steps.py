@@ -64,6 +64,7 @@ def cells(settings: Settings) -> list[Cell]:
             objective=OBJECTIVE,
             method=LocalSGD(qsim.steps.Constant(STEP), steps=steps, batch=BATCH),
             compressor=CODES[code],
+            codec=qsim.codecs.Varint() if isinstance(CODES[code], qsim.QSGD) else None,
             downlink=DenseWeights() if code == "exact" else SparseSum(),
             workers=settings.workers,
             partition=SHARDS[shards],

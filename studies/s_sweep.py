@@ -81,6 +81,7 @@ def cells(settings: Settings) -> list[Cell]:
             objective=OBJECTIVE,
             method=method,
             compressor=way.compressor,
+            codec=qsim.codecs.Varint() if isinstance(way.compressor, qsim.QSGD) else None,
             downlink=way.downlink,
             workers=few(settings) if way.by_label else settings.workers,
             partition=qsim.datasets.ByLabel() if way.by_label else qsim.datasets.Shuffled(),

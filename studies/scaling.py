@@ -78,7 +78,9 @@ def ways(n: int) -> dict[str, Way]:
     qsgd, some = QSGD(levels=4), RandK(max(1, n // 10), positions="drawn")
     return {
         "server, 32 bit": Way(ParameterServer(), Identity(), DenseWeights(), DENSE_DECODE),
-        "server, QSGD": Way(ParameterServer(), qsgd, CompressedWeights(Scaled(qsgd)), QSGD_DECODE),
+        "server, QSGD": Way(
+            ParameterServer(), qsgd, CompressedWeights(Scaled(qsgd), qsim.codecs.Varint()), QSGD_DECODE
+        ),
         "all-gather, QSGD": Way(AllGather(), qsgd, Replicated(), QSGD_DECODE),
         "ring, 32 bit": Way(Ring(), Identity(), Replicated(), DENSE_DECODE),
         "tree, 32 bit": Way(Tree(), Identity(), Replicated(), DENSE_DECODE),
@@ -114,6 +116,7 @@ def cells(settings: Settings) -> list[Cell]:
             objective=OBJECTIVE,
             method=methods[scaling],
             compressor=way.compressor,
+            codec=qsim.codecs.Varint() if isinstance(way.compressor, QSGD) else None,
             downlink=way.downlink,
             workers=workers,
             network=cluster(way, settings.rounds),

@@ -100,8 +100,9 @@ def setting(settings: Settings) -> str:
         " pairs) and Newton-CG sum losses (for their line searches), gradients and Hessian-vector products; what is"
         f' called exact goes as float64, "{QUANTIZED}" compresses gradients and Hessian-vector products on the way up'
         f" (losses stay float64; at most {PRODUCTS} products a round). A round is a step of the server; bits are those"
-        " of all workers, both ways, weights and directions down included; a pass is a gradient or a loss of all rows,"
-        f" a Hessian-vector product two. Runs end at a suboptimality of {TARGETS[-1] / 10:g}, or after"
+        " of all workers, both ways, with the directions and the weights that go down (not those that workers hold"
+        " already: of the gradient at an accepted point, and of products there); a pass is a gradient or a loss of all"
+        f" rows, a Hessian-vector product two. Runs end at a suboptimality of {TARGETS[-1] / 10:g}, or after"
         f" {settings.rounds:,} rounds (second order: a quarter of them, compressed a twentieth). The table of"
         f" numbers has the first 50 points of a curve, then every tenth. {settings.statistics}"
     )

@@ -37,6 +37,7 @@ def cells(settings: Settings) -> list[Cell]:
             objective=OBJECTIVE,
             method=qsim.SGD(step=qsim.steps.Constant(STEP), batch=1),
             compressor=way[0],
+            codec=qsim.codecs.Varint() if isinstance(way[0], qsim.QSGD) else None,
             downlink=way[1],
             workers=settings.workers,
             partition=qsim.datasets.Contiguous(),

@@ -35,6 +35,7 @@ def cells(settings: Settings) -> list[Cell]:
             objective=OBJECTIVE,
             method=method,
             compressor=way[0],
+            codec=qsim.codecs.Varint() if isinstance(way[0], qsim.QSGD) else None,
             downlink=way[1],
             workers=settings.workers,
             rounds=settings.rounds,

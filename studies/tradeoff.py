@@ -89,6 +89,7 @@ def run(settings: Settings, case: Case, step: float, seed: int) -> qsim.Run:
         objective=OBJECTIVE,
         method=qsim.GradientDescent(step=qsim.steps.Constant(step)),
         compressor=qsim.QSGD(levels) if levels else qsim.Identity(),
+        codec=qsim.codecs.Varint() if levels else None,
         downlink=SparseSum() if levels else DenseWeights(),
         workers=workers,
         rounds=settings.rounds,

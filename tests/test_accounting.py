@@ -46,6 +46,7 @@ RUN = qsim.Run(
     objective=qsim.LogisticRegression(l2=0.5),
     method=Toy(),
     compressor=qsim.QSGD(levels=S),
+    codec=qsim.codecs.Varint(),
     workers=WORKERS,
     partition=Contiguous(),
     rounds=ROUNDS,

@@ -123,7 +123,7 @@ def test_torn_files_fall_back_a_generation(tmp_path, monkeypatch) -> None:
 def test_only_arrays_and_text_are_stored(tmp_path) -> None:
     qsim.simulate(RUN, checkpoint=tmp_path / "run.npz")
     with np.load(tmp_path / "run.npz", allow_pickle=False) as stored:
-        assert all(stored[name].dtype.kind in "iufU" for name in stored)
+        assert all(stored[name].dtype.kind in "biufU" for name in stored)
 
 
 PROGRAM = """

@@ -6,6 +6,7 @@ import doctest
 import importlib
 import re
 import shlex
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -93,6 +94,11 @@ def test_wire_format_example() -> None:
     codecs = qsim.codecs
     for codec in (codecs.Varint(), codecs.Elias("gamma"), codecs.FixedWidth(), codecs.Bitmap(), codecs.RANS()):
         assert f"header `{codec.header(message).hex(' ')}`, packet `{codec.encode(message)[0].hex(' ')}`" in text
+    fixed = replace(message, fixed=1.5)
+    assert (
+        f"header `{codecs.Varint().header(fixed).hex(' ')}`, packet `{codecs.Varint().encode(fixed)[0].hex(' ')}`"
+        in text
+    )
     for codec in (qsim.codecs.Elias("omega"), qsim.codecs.GolombRice()):
         assert f"is `{codec.encode(message)[0].hex(' ')}`:" in text
 

@@ -97,13 +97,14 @@ def test_all_gather_against_every_transfer(sizes: list[float]) -> None:
 
 @given(st.lists(a_size, min_size=1, max_size=20), st.integers(1, 30))
 def test_a_server_takes_its_busiest_link(sizes: list[float], servers: int) -> None:
-    """If all are ready at once: A + B max(max m_i, sum m_i / S), also one message after the other; the same down."""
+    """If all are ready at once, at least A + B max(max m_i, sum m_i / S), and less than a message longer; so down."""
     given_, topology = np.array(sizes), ParameterServer(servers)
     closed = LINK.latency + 8 / LINK.bandwidth * max(max(sizes), sum(sizes) / servers)
-    assert topology.collect(given_, LINK) == pytest.approx(closed, rel=1e-12)
-    assert topology.arrivals(np.full(len(sizes), 2.5), given_, LINK, KEY).max() == pytest.approx(
-        2.5 + closed, rel=1e-12
-    )
+    up = topology.arrivals(np.full(len(sizes), 2.5), given_, LINK, KEY).max() - 2.5
+    for found in (up, topology.collect(given_, LINK)):
+        assert closed * (1 - 1e-9) <= found <= closed + 8 / LINK.bandwidth * max(sizes) * (1 - 1 / servers) + 1e-9
+    alike = LINK.seconds(-(-len(sizes) // servers) * max(sizes))
+    assert topology.collect(np.full(len(sizes), max(sizes)), LINK) == pytest.approx(alike, rel=1e-12)
     assert topology.broadcast(max(sizes), sum(sizes), LINK) == pytest.approx(closed, rel=1e-12)
     (stage,) = topology.stages(given_)
     assert stage.seconds(LINK) == pytest.approx(closed, rel=1e-12)
@@ -111,16 +112,6 @@ def test_a_server_takes_its_busiest_link(sizes: list[float], servers: int) -> No
     received = np.bincount(stage.target, stage.size)[len(sizes) :]
     assert received == pytest.approx(np.full(servers, sum(sizes) / servers))
     assert topology.sent(given_) == pytest.approx(stage.size.sum())
-
-
-@given(
-    st.lists(st.tuples(st.floats(0, 50), a_size), min_size=1, max_size=20, unique_by=lambda x: x[0]), st.integers(1, 9)
-)
-def test_a_servers_queue_against_one_by_one(messages: list[tuple[float, float]], servers: int) -> None:
-    ready, sizes = map(list, zip(*messages, strict=True))
-    expected = oracles_network.server(ready, sizes, servers, LINK.latency, LINK.bandwidth)
-    found = ParameterServer(servers).arrivals(np.array(ready), np.array(sizes), LINK, KEY)
-    assert found == pytest.approx(np.array(expected), rel=1e-12)
 
 
 @given(st.lists(st.integers(0, 2**64 - 1) | st.integers(0, 3), max_size=60), st.integers(0, 9))

@@ -33,7 +33,7 @@ ROOMS = [  # each room may import those above it, and itself
     {"channel", "references", "problem"},
     {"methods", "downlinks"},
     {"worker"},
-    {"engines", "collectives"},
+    {"engines", "collectives", "streams"},
     {"exchange", "solo"},
     {"trace", "checkpoint"},
     {"simulation"},

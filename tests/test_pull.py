@@ -30,7 +30,7 @@ RUN = qsim.Run(
 
 
 def test_every_bit_by_hand() -> None:
-    """A request is a message of ones, an answer 32 bits for each; headers once, to and from every worker."""
+    """A request is a message of ones without their scale, an answer 32 bits for each; headers once, to and from all."""
     trace, dense = qsim.simulate(RUN), qsim.simulate(replace(RUN, downlink=DenseWeights()))
     data, key = RUN.load(), Key(RUN.seed)
     shards = RUN.partition.split(data, WORKERS, key.fold(Purpose.PARTITION))
@@ -42,11 +42,12 @@ def test_every_bit_by_hand() -> None:
             word = oracles.fold(oracles.fold(key.fold(Purpose.DATA).word, t), worker)
             drawn = [shards.order[first + oracles.below(oracles.fold(word, i), last - first)] for i in range(BATCH)]
             touched = {int(c) for i in drawn for c in data.indices[data.indptr[i] : data.indptr[i + 1]]}
-            asked += 8 * len(oracles.varint_packet(np.float32(1), dict.fromkeys(sorted(touched), 1), 1))
+            asked += 8 * len(oracles.varint_packet(np.float32(1), dict.fromkeys(sorted(touched), 1), 1)[4:])
             answered += 32 * len(touched)
         up.append(asked)
         down.append(answered)
-    header_up = 8 * len(qsim.Channel(qsim.QSGD(1)).pack(qsim.batch.Vectors.dense(np.ones(N, np.float32)), KEYS)[0])
+    header_up = 8 * len(SparsePull().requests.pack(qsim.batch.Vectors.dense(np.ones(N, np.float32)), KEYS)[0])
+    assert header_up == 8 * (3 + 2 + 1 + 1 + 4)  # n = 400, s = 1, the bucket, and the scale
     up[0] += WORKERS * header_up
     down[0] += WORKERS * 8 * len(qsim.channel.EXACT["float32"].pack(qsim.batch.Vectors.dense(np.ones(4)), KEYS)[0])
     assert (trace.frame["bits_up"] - dense.frame["bits_up"]).tolist() == [0, *up]

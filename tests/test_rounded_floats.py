@@ -121,7 +121,7 @@ def test_bad_options_are_refused() -> None:
 
 def test_usual_codecs_of_others_stay() -> None:
     assert qsim.Channel(Identity()).codec == Dense("float32")
-    assert qsim.Channel(qsim.QSGD(1)).codec == qsim.codecs.Varint()
+    assert qsim.Channel(qsim.QSGD(1)).codec == qsim.codecs.GolombRice()
     assert qsim.Channel(Scaled(RoundedFloats("float16"))).codec == Dense("float32")  # a product needs its 24 bits
     assert qsim.Channel(ErrorFeedback(RoundedFloats("bfloat16"))).codec == Dense("bfloat16")
 

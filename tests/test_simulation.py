@@ -155,8 +155,8 @@ def test_sparse_sum_lets_workers_follow_the_weights(monkeypatch) -> None:
     replica = run.start.weights(400, qsim.Key(0).fold(Purpose.START))
     aggregate = SparseSum.aggregate
 
-    def follow(self, total, state, key, first):
-        received, bits = aggregate(self, total, state, key, first)
+    def follow(self, total, state, key):
+        received, bits = aggregate(self, total, state, key)
         replica[:] *= 1 - 0.5 * 1e-3
         replica[received.index] -= received.value
         return received, bits

@@ -64,8 +64,9 @@ def agree(one: qsim.Trace, other: qsim.Trace) -> None:
     bits=st.sampled_from(["float32", "float64"]),
     seed=st.integers(0, 5),
     ones=st.booleans(),
+    codec=st.sampled_from([qsim.codecs.GolombRice(), qsim.codecs.Varint()]),
 )
-def test_bits_are_those_of_the_exchange(levels, norm, sampling, step, l2, bits, seed, ones) -> None:
+def test_bits_are_those_of_the_exchange(levels, norm, sampling, step, l2, bits, seed, ones, codec) -> None:
     data = RUN.load()
     data = Dataset(data.indptr, data.indices, None if ones else data.values, data.labels > 0, data.features)
     run = replace(
@@ -74,6 +75,7 @@ def test_bits_are_those_of_the_exchange(levels, norm, sampling, step, l2, bits, 
         objective=qsim.LogisticRegression(l2=l2, intercept=ones),
         method=SGD(step, sampling=sampling),
         compressor=qsim.QSGD(levels, norm),
+        codec=codec,
         downlink=qsim.downlinks.DenseWeights(bits),
         seed=seed,
     )

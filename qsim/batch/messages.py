@@ -100,6 +100,9 @@ class Levels(Message):
 
     With a `bucket` every run of so many coordinates has a scale of its own (the last run may be shorter): row b has the
     `scales` = ceil(n / bucket) ones from scale[b * scales]. bucket 0: one scale for the row.
+
+    fixed: the number that every scale is in every message of the stream, such as the 1 of signs; it is then sent in the
+    stream's header, once. None: scales vary, and are in the packets.
     """
 
     index: NDArray[Any]
@@ -107,10 +110,13 @@ class Levels(Message):
     scale: NDArray[np.float32]
     s: int
     bucket: int = 0
+    fixed: float | None = None
 
     @classmethod
-    def single(cls, level: ArrayLike, *, scale: float, s: int) -> Self:
+    def single(cls, level: ArrayLike, *, scale: float, s: int, fixed: bool = False) -> Self:
         """Make a message of one dense vector of whole levels in [-s, s]; zeros are left out.
+
+        fixed: whether all messages have this scale, so that it need not be sent with each.
 
         >>> Levels.single([0, -2, 1], scale=3.0, s=2).vectors().to_dense()
         array([[ 0. , -3. ,  1.5]], dtype=float32)
@@ -123,9 +129,9 @@ class Levels(Message):
             raise ValueError(f"levels must be one vector of whole numbers from -{s} to {s}, found {array!r}")
         (index,) = np.nonzero(found)
         offsets = np.array([0, index.size], np.int64)
-        return cls(
-            array.size, offsets, index.astype(index_type(array.size)), found[index], np.array([scale], np.float32), s
-        )
+        scales = np.array([scale], np.float32)
+        coordinates = index.astype(index_type(array.size))
+        return cls(array.size, offsets, coordinates, found[index], scales, s, fixed=float(scales[0]) if fixed else None)
 
     @property
     def nonzeros(self) -> int:
@@ -145,20 +151,22 @@ class Levels(Message):
 
     def scaled(self, factor: float) -> Self:
         scale = self.scale * np.float32(factor)
+        fixed = None if self.fixed is None else float(np.float32(self.fixed) * np.float32(factor))
         if not np.any((scale == 0) & (self.scale != 0)):
-            return replace(self, scale=scale)
+            return replace(self, scale=scale, fixed=fixed)
         # A scale below the smallest float32 became zero, which has no levels.
         first = np.repeat(np.arange(self.rows) * self.scales, np.diff(self.offsets))
         kept = scale[first + self.index // (self.bucket or self.n)] != 0
         offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(kept, dtype=np.int64)])[self.offsets]
-        return replace(self, offsets=offsets, index=self.index[kept], level=self.level[kept], scale=scale)
+        return replace(self, offsets=offsets, index=self.index[kept], level=self.level[kept], scale=scale, fixed=fixed)
 
     @classmethod
     def join(cls, messages: Sequence[Self]) -> Self:
         first = messages[0]
-        kinds = sorted({(message.n, message.s, message.bucket) for message in messages})
+        kinds = {(message.n, message.s, message.bucket, message.fixed) for message in messages}
         if len(kinds) > 1:
-            raise ValueError(f"messages of one batch must have one n, one s and one bucket, found {kinds}")
+            found = sorted(kinds, key=repr)
+            raise ValueError(f"messages of one batch must have one n, s, bucket and fixed scale, found {found}")
         return cls(
             first.n,
             _joined_offsets(messages),
@@ -167,6 +175,7 @@ class Levels(Message):
             np.concatenate([message.scale for message in messages]),
             first.s,
             first.bucket,
+            first.fixed,
         )
 
     def take(self, rows: NDArray[np.int64]) -> Self:
@@ -193,6 +202,7 @@ class Levels(Message):
             scale,
             self.s + other.s,
             self.bucket,
+            None if self.fixed is None or other.fixed is None else float(np.float32(self.fixed + other.fixed)),
         )
 
     def _dense(self) -> NDArray[np.int32]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import struct
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import lru_cache
@@ -22,6 +24,12 @@ KINDS: dict[type[Message], tuple[str, ...]] = {
     Drawn: ("n", "k"),
 }
 """The kinds of messages, and what the stream header says of them; it holds the place of its kind in this order."""
+_FIXED = len(KINDS)
+"""What it holds instead for levels of a fixed scale, which follows as a float32."""
+
+
+MOST_FIXED = 2**28
+"""The most buckets whose scale may be in the header: no packet's length bounds the room that they take."""
 
 
 class DecodeError(ValueError):
@@ -39,9 +47,9 @@ class TooLongError(ValueError):
 class Codec(ABC):
     """Turns messages into packets and back: `decode(encode(m), header(m)) == m`, all bytes consumed.
 
-    What never changes in a stream (version, codec, kind of message, n, and for levels s and the bucket) is in its
-    header, which is sent, and counted, once; a packet holds only what varies. The ends of packets are known from the
-    transport, and not counted.
+    What never changes in a stream (version, codec, kind of message, n, and for levels s, the bucket and a fixed scale)
+    is in its header, which is sent, and counted, once; a packet holds only what varies. The ends of packets are known
+    from the transport, and not counted.
     """
 
     carries: ClassVar[tuple[type[Message], ...]]
@@ -68,8 +76,11 @@ class Codec(ABC):
         """Return the stream header for messages like this one."""
         self.require(message)
         stream = Stream.of(message)
+        kind, end = list(KINDS).index(stream.kind), b""
+        if stream.scale is not None:
+            kind, end = _FIXED, struct.pack("<f", stream.scale)
         numbers = [leb128(getattr(stream, name)) for name in KINDS[stream.kind]]
-        return bytes((VERSION, self.number, list(KINDS).index(stream.kind))) + b"".join(numbers)
+        return bytes((VERSION, self.number, kind)) + b"".join(numbers) + end
 
     def require(self, message: Message) -> None:
         """Raise ValueError if the codec cannot carry the message."""
@@ -80,24 +91,34 @@ class Codec(ABC):
 
 @dataclass(frozen=True)
 class Stream:
-    """What a stream header says: the kind of its messages, n, s and the bucket (0: none) of levels, k of drawn ones."""
+    """What a stream header says: the kind of its messages, n, s and the bucket (0: none) of levels, k of drawn ones.
+
+    scale: the one that all levels have; None: scales are in the packets.
+    """
 
     kind: type[Message]
     n: int
     s: int = 0
     bucket: int = 0
     k: int = 0
+    scale: float | None = None
 
     @classmethod
     def of(cls, message: Message) -> Stream:
         """Return what the header of messages like this one says."""
-        return cls(type(message), **{name: getattr(message, name) for name in KINDS[type(message)]})
+        numbers = {name: getattr(message, name) for name in KINDS[type(message)]}
+        return cls(type(message), **numbers, scale=message.fixed if isinstance(message, Levels) else None)
+
+    @property
+    def scales(self) -> int:
+        """How many scales a message has, wherever they are sent."""
+        return -(-self.n // self.bucket) if self.bucket else 1
 
     @property
     def floats(self) -> int:
-        """How many float32 a packet begins with: the scales of levels, the low and the high of signs."""
+        """How many float32 a packet begins with: the scales of levels, if they vary, the low and the high of signs."""
         if self.kind is Levels:
-            return -(-self.n // self.bucket) if self.bucket else 1
+            return self.scales if self.scale is None else 0
         return 2 if self.kind is Signs else 0
 
 
@@ -110,15 +131,25 @@ def read_header(header: bytes, codec: Codec) -> Stream:
         raise DecodeError(f"the stream has format version {header[0]}; this release reads version {VERSION}")
     if header[1] != codec.number:
         raise DecodeError(f"the stream was written by codec {header[1]}, not by {codec!r} (codec {codec.number})")
-    kind = list(KINDS)[header[2]] if header[2] < len(KINDS) else None
+    kind = [*KINDS, Levels][header[2]] if header[2] <= _FIXED else None
     if kind is None or kind not in codec.carries:
         raise DecodeError(f"the stream holds messages of kind {header[2]}, which {codec!r} does not carry")
     numbers, at = {}, 3
     for name in KINDS[kind]:
         numbers[name], at = _read_leb128(header, at, name)
+    scale = None
+    if header[2] == _FIXED:
+        if len(header) < at + 4:
+            raise DecodeError("the stream header ends inside the scale")
+        (scale,) = struct.unpack_from("<f", header, at)
+        at += 4
+        if not 0 <= scale < math.inf or math.copysign(1, scale) < 0:
+            raise DecodeError(f"the stream header holds a scale of {scale}, which is negative or no number")
     if at != len(header):
         raise DecodeError(f"the stream header has {len(header) - at} bytes behind its end")
-    stream = Stream(kind, **numbers)
+    stream = Stream(kind, **numbers, scale=scale)
+    if scale is not None and stream.scales > MOST_FIXED:
+        raise DecodeError(f"the stream header holds {stream.scales} scales that are not sent; 2^28 may be")
     if stream.k > stream.n:
         raise DecodeError(f"the stream header holds k = {stream.k}, more than n = {stream.n}")
     if stream.n == 0 or (kind is Levels and stream.s == 0):

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qsim.batch import Floats, Levels, Message, Packets, Signs, index_type
-from qsim.codecs.base import Codec, DecodeError, Stream, TooLongError, read_header
+from qsim.codecs.base import MOST_FIXED, Codec, DecodeError, Stream, TooLongError, read_header
 from qsim.kernels import reasons
 
 REASONS = {
@@ -59,9 +59,8 @@ class Entries:
         """Take a message apart. The values of floats are rounded to float32, and what is zero left out."""
         stream, rows = Stream.of(message), message.rows
         if isinstance(message, Levels):
-            return cls(
-                stream, message.offsets, message.index, message.level, message.scale.reshape(rows, stream.floats)
-            )
+            front = message.scale.reshape(rows, stream.scales)[:, : stream.floats]
+            return cls(stream, message.offsets, message.index, message.level, front)
         if isinstance(message, Signs):
             word = np.where(message.positive, np.int32(1), np.int32(-1))
             front = np.stack([message.low, message.high], axis=1)
@@ -80,9 +79,11 @@ class Entries:
 
     def wrong_front(self) -> tuple[int, str] | None:
         """Return the first row whose floats cannot be, and what is wrong; None if all are right."""
-        from qsim.kernels.fronts import wrong_front
+        from qsim.kernels.fronts import ZERO_SCALE, wrong_front
 
         levels, stream = self.stream.kind is Levels, self.stream
+        if stream.scale == 0.0 and self.index.size:
+            return int(np.argmax(np.diff(self.offsets) > 0)), _WRONG[ZERO_SCALE]
         row, wrong = wrong_front(self.front, self.offsets, self.index, levels, stream.bucket or stream.n)
         return None if row < 0 else (row, _WRONG[wrong])
 
@@ -90,8 +91,10 @@ class Entries:
         """Put the message together."""
         n, kind = self.stream.n, self.stream.kind
         if kind is Levels:
-            scale = self.front.reshape(-1)
-            return Levels(n, self.offsets, self.index, self.word, scale, self.s, self.stream.bucket)
+            fixed, scale = self.stream.scale, self.front.reshape(-1)
+            if fixed is not None:
+                scale = np.full(self.rows * self.stream.scales, fixed, np.float32)
+            return Levels(n, self.offsets, self.index, self.word, scale, self.s, self.stream.bucket, fixed)
         if kind is Signs:
             low, high = np.ascontiguousarray(self.front.T)
             return Signs(n, self.offsets, self.index, self.word > 0, low, high)
@@ -201,11 +204,24 @@ class EntryCodec(Codec):
 
     def _entries(self, message: Message) -> Entries:
         self.require(message)
+        if isinstance(message, Levels) and message.fixed is not None:
+            _require_fixed(message)
         entries = Entries.of(message)
         wrong = entries.wrong_front()
         if wrong is not None:
             raise ValueError(f"row {wrong[0]} of the message {wrong[1]}")
         return entries
+
+
+def _require_fixed(message: Levels) -> None:
+    """Refuse levels whose scales are not the one that the header would say, or too many for it."""
+    fixed = np.float32(message.fixed)
+    other = np.flatnonzero(message.scale != fixed)
+    if other.size or not 0 <= fixed < np.inf:
+        scale, row = (message.scale[other[0]], other[0] // message.scales) if other.size else (fixed, 0)
+        raise ValueError(f"row {row} of the message has a scale of {scale}, and a fixed scale of {message.fixed}")
+    if message.scales > MOST_FIXED:
+        raise TooLongError(f"{message.scales} buckets are too many for a fixed scale, which 2^28 may have")
 
 
 SLACK = 32

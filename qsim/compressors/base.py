@@ -69,6 +69,15 @@ class Compressor:
         return False
 
     @property
+    def few_levels(self) -> bool:
+        """Whether there are so few levels that those that are not zero are mostly 1 or 2.
+
+        Golomb-Rice code is near the shortest then, and messages go by it unless another is chosen (`Channel`). False
+        also where that is not known.
+        """
+        return False
+
+    @property
     def keeps_sparse(self) -> bool:
         """Whether what is zero stays zero, so that a sparse vector makes a sparse message at its cost."""
         return True

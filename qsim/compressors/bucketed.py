@@ -18,8 +18,9 @@ from qsim.options import option, whole
 class Bucketed(Compressor):
     """Compresses every run of `size` coordinates as a vector of its own: Q(v) = (C(v_1), C(v_2), ...).
 
-    Each has its own scale on the wire, 32 bits more a bucket, and its own key: `key.fold(bucket)`. The last one may be
-    shorter; it is filled with zeros that are not sent. Works around a compressor that makes `Levels` with one scale.
+    Each has its own scale on the wire (32 bits more a bucket, unless all are one fixed number) and its own key:
+    `key.fold(bucket)`. The last one may be shorter; it is filled with zeros that are not sent. Works around a
+    compressor that makes `Levels` with one scale.
 
     The variance and the contraction are those of C at length min(n, size), since the buckets' errors add up. None if
     those of C hold as n grows only: a bucket does not grow.
@@ -82,7 +83,7 @@ class Bucketed(Compressor):
         if message.bucket:
             raise ValueError(f"{self.compressor!r} makes buckets of its own, of size {message.bucket}")
         offsets, index, level = self._joined(message.offsets, message.index, message.level, v.n)
-        return Levels(v.n, offsets, index, level, message.scale, message.s, self.size)
+        return Levels(v.n, offsets, index, level, message.scale, message.s, self.size, message.fixed)
 
     def decompress(self, message: Message, keys: NDArray[np.uint64]) -> Vectors:
         """Return what the compressor makes of every bucket."""

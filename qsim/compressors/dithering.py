@@ -12,7 +12,7 @@ from qsim.batch import Levels, Memory, Message, Vectors, index_type
 from qsim.compressors.base import Compressor, as_float32
 from qsim.compressors.named import Named
 from qsim.compressors.natural import powers_of_two, variance_between_powers
-from qsim.compressors.norms import Norm, exact_norm, require_norm, row_norms, spread
+from qsim.compressors.norms import FEW, Norm, exact_norm, few_at, require_norm, row_norms, spread
 from qsim.options import option, whole
 
 
@@ -51,6 +51,10 @@ class NaturalDithering(Compressor):
     def __post_init__(self) -> None:
         whole("levels", self.levels, least=1, most=126)  # 2^-125 is the least ratio that is worth a level
         require_norm(self.norm)
+
+    @property
+    def few_levels(self) -> bool:
+        return 2**self.levels <= 2 * FEW and few_at(self.norm)
 
     def compress(self, v: Vectors, keys: NDArray[np.uint64], memory: Memory | None = None) -> Levels:
         """Quantize a batch. Raises NotFiniteError for NaN, infinity and a norm above float32's range."""

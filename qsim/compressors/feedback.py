@@ -63,6 +63,10 @@ class ErrorFeedback(Compressor):
         return self.compressor.summable
 
     @property
+    def few_levels(self) -> bool:
+        return self.compressor.few_levels
+
+    @property
     def keeps_sparse(self) -> bool:
         return self.compressor.keeps_sparse
 

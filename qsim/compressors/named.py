@@ -37,6 +37,10 @@ class Named(Compressor, ABC):
         return self.same_as.asymptotic
 
     @property
+    def few_levels(self) -> bool:
+        return self.same_as.few_levels
+
+    @property
     def keeps_sparse(self) -> bool:
         return self.same_as.keeps_sparse
 

@@ -21,7 +21,7 @@ class NaturalCompression(Compressor):
     """Rounds |v_i| up or down at random to one of the two powers of two beside it: exactly unbiased.
 
     With 2^e <= |v_i| < 2^(e+1) the result is 2^(e+1) with probability |v_i| / 2^e - 1, else 2^e. A level is the sign
-    times float32's biased exponent, e + 127, from 1 to 254 (a sign and 8 bits), and the scale is 1.
+    times float32's biased exponent, e + 127, from 1 to 254 (a sign and 8 bits), and the scale is 1, which is not sent.
 
     Variance omega = 1/8, attained at 4/3 of a power of two, for entries of at least 2^-126. Smaller ones (float32's
     subnormals) become 0 or 2^-126, unbiased too, with E (Q(v)_i - v_i)^2 < 2^-126 |v_i|. Entries above 2^127 have no
@@ -52,7 +52,7 @@ class NaturalCompression(Compressor):
         kept, largest = round_to_exponents(v.offsets, v.index, v.value, keys, offsets, index, level)
         if not largest <= 2.0**127:
             refuse_above(v, 2.0**127, "there is no power of two above it in float32 (the largest is 2^127 = 1.7e38)")
-        return Levels(v.n, offsets, index[:kept], level[:kept], np.ones(v.rows, np.float32), _MOST)
+        return Levels(v.n, offsets, index[:kept], level[:kept], np.ones(v.rows, np.float32), _MOST, fixed=1.0)
 
     def decompress(self, message: Message, keys: NDArray[np.uint64]) -> Vectors:
         """Return scale * 2^(|level| - 127) with the level's sign."""

@@ -14,6 +14,14 @@ from qsim.options import number, one_of
 Norm = Literal["l2", "max"] | float
 """Which norm: "l2", "max", or a number p of at least 1 for (sum_i |v_i|^p)^(1/p)."""
 
+FEW = 8
+"""Up to so many levels of the l2 norm are few: in a dense vector most are 0, 1 or 2."""
+
+
+def few_at(norm: Norm) -> bool:
+    """Tell whether a norm is so large that few levels of it are reached: l2's, and larger ones."""
+    return norm == "l2" or (norm != "max" and float(norm) <= 2)
+
 
 def require_norm(norm: Norm) -> None:
     """Raise ValueError for what names no norm."""

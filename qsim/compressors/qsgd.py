@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from qsim.batch import Levels, Memory, Vectors, index_type
 from qsim.compressors.base import Compressor, as_float32
-from qsim.compressors.norms import Norm, exact_norm, require_norm, row_norms, spread
+from qsim.compressors.norms import FEW, Norm, exact_norm, few_at, require_norm, row_norms, spread
 from qsim.options import option, whole
 
 
@@ -56,6 +56,10 @@ class QSGD(Compressor):
     def __post_init__(self) -> None:
         whole("levels", self.levels, least=1, most=2**23)  # a float32 above 2^23 has no fraction to round
         require_norm(self.norm)
+
+    @property
+    def few_levels(self) -> bool:
+        return self.levels == 1 or (self.levels <= FEW and few_at(self.norm))
 
     def compress(self, v: Vectors, keys: NDArray[np.uint64], memory: Memory | None = None) -> Levels:
         """Quantize a batch. Raises NotFiniteError for NaN, infinity and a norm above float32's range."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import final
 
 import numpy as np
@@ -74,8 +75,8 @@ class Sign(Compressor):
     Sign descent fails on simple problems, which `ErrorFeedback(ScaledSign())` solves.
 
     Zeros become +1: a sparse vector is made dense, at O(n) time and bits a row, and so is the zero vector. A packet
-    holds n bits by a code of fixed width, and 32 more for a scale that is always 1. Messages can be summed in flight,
-    which counts the votes; the sum of W takes log2(2 W + 1) bits a coordinate.
+    holds n bits by a code of fixed width; the scale, always 1, is in the stream's header. Messages can be summed in
+    flight, which counts the votes; the sum of W takes log2(2 W + 1) bits a coordinate.
 
     Source: Bernstein, Wang, Azizzadenesheli, Anandkumar, "signSGD", ICML 2018; the failures: Karimireddy et al., "Error
     feedback fixes SignSGD", ICML 2019, section 3.
@@ -94,7 +95,7 @@ class Sign(Compressor):
         """Take the signs of a batch; the keys are not used. Raises NotFiniteError for NaN and infinity."""
         v = filled(as_float32(v))
         require_finite_floats(v)
-        return _signs(v, np.ones(v.rows, np.float32))
+        return replace(_signs(v, np.ones(v.rows, np.float32)), fixed=1.0)
 
     def exact_variance(self, v: ArrayLike) -> float:
         """Return sum_i (1 - |v_i|)^2, the squared error."""

@@ -65,6 +65,10 @@ class Then(Compressor):
         return self.second.emits
 
     @property
+    def few_levels(self) -> bool:
+        return self.second.few_levels
+
+    @property
     def keeps_sparse(self) -> bool:
         return self.first.keeps_sparse
 

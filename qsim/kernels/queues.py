@@ -1,6 +1,8 @@
-"""Queues: in which order messages are ready, and when a link has passed each of them."""
+"""Queues: in which order messages are ready, and when links have passed each of them."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,23 +48,29 @@ def rising(word: NDArray[np.uint64], order: NDArray[np.int64]) -> NDArray[np.int
 
 
 @kernel
-def pass_one_by_one(
-    order: NDArray[np.int64],
-    ready: NDArray[np.float64],
-    takes: NDArray[np.float64],
-    share: float,
-    through: NDArray[np.float64],
+def pass_in_order(
+    order: NDArray[np.int64], ready: NDArray[np.float64], takes: NDArray[np.float64], places: int, through: NDArray[Any]
 ) -> bool:
-    """Have a link pass messages in an order, message i not before ready[i], in share * takes[i] seconds.
+    """Pass messages in an order, `places` at a time, message i not before ready[i] and in takes[i] seconds.
 
-    through[i]: when it has, but not before ready[i] + takes[i], as the sender's own link must pass it, too. Returns
-    whether two that followed each other were ready at one time.
+    through[i]: when it has passed. Returns whether two that followed each other were ready at one time.
     """
-    free, before, equal = 0.0, -1.0, False
+    free = np.zeros(places)  # when each place is free: a heap, the first of them on top
+    before, equal = -1.0, False
     for k in range(order.size):
         i = order[k]
         equal |= ready[i] == before
         before = ready[i]
-        free = max(free, ready[i]) + share * takes[i]
-        through[i] = max(free, ready[i] + takes[i])
+        end = max(free[0], ready[i]) + takes[i]
+        through[i] = end
+        at = 0
+        while True:
+            child = 2 * at + 1
+            if child + 1 < places and free[child + 1] < free[child]:
+                child += 1
+            if child >= places or free[child] >= end:
+                break
+            free[at] = free[child]
+            at = child
+        free[at] = end
     return equal

@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qsim.kernels._jit import kernel
+from qsim.kernels.bitcodes import KERNELS as BITCODES
+from qsim.kernels.bitcodes import RICE
 from qsim.kernels.csr import logistic_slopes
 from qsim.kernels.hashing import fold
 from qsim.kernels.quantize import l2_norms, levels_to_values, max_norms, round_to_levels, rounded_up
@@ -22,8 +24,10 @@ from qsim.kernels.words import load_low, store_low
 
 _ENCODE_ONES, _, _DECODE_ONES = KERNELS[SIGNS]
 _ENCODE, _, _DECODE = KERNELS[LEVELS]
+_ENCODE_RICE_ONES, _, _DECODE_RICE_ONES = BITCODES[RICE][SIGNS]
+_ENCODE_RICE, _, _DECODE_RICE = BITCODES[RICE][LEVELS]
 _FRONT = 4  # the bytes of a packet's scale
-_MOST = 14  # the bytes of an entry's number and its slack, at most
+_MOST = 20  # the bytes of an entry's number and its slack, at most
 _SMALLEST = 2.0**-64  # as in `qsim/weights.py`
 
 
@@ -43,6 +47,7 @@ def qsgd_rounds(
     l2: float,
     levels: int,
     largest: bool,
+    rice: bool,
     index: NDArray[np.int32],
     vector: NDArray[np.float64],
     scale: float,
@@ -50,9 +55,10 @@ def qsgd_rounds(
 ) -> tuple[int, float]:
     """Do rounds `first`, `first` + 1, ..., one for each step, on w = scale * vector; (rounds done, scale).
 
-    Rows are drawn from `order`: in passes if `shuffled` has its size, else with replacement. `index` is scratch for the
-    longest row. `counted` gets a row a round: the non-zeros of its packet, and the packet's bits. Ends before a round
-    that cannot be done: its vector is not finite or too large, or the step throws the weights past zero.
+    rice: packets are in Golomb-Rice code, else varints. Rows are drawn from `order`: in passes if `shuffled` has its
+    size, else with replacement. `index` is scratch for the longest row. `counted` gets a row a round: the non-zeros of
+    its packet, and the packet's bits. Ends before a round that cannot be done: its vector is not finite or too large,
+    or the step throws the weights past zero.
     """
     most = index.size
     offsets, row_offsets, rows = np.array([0, order.size]), np.empty(2, np.int64), np.empty(1, np.int64)
@@ -62,7 +68,7 @@ def qsgd_rounds(
     span, ends = np.empty(2, np.int64), np.empty(2, np.int64)
     data = np.zeros(_FRONT + _MOST * most + 64, np.uint8)
     received, total = np.empty(1, np.float32), np.empty(most, np.float32)
-    keys, one = np.empty(1, np.uint64), np.uint64(1)
+    keys, one, parameter = np.empty(1, np.uint64), np.uint64(1), np.empty(1, np.uint8)
     width = 0
     while (1 << width) < levels:
         width += 1
@@ -105,14 +111,28 @@ def qsgd_rounds(
             return done, scale
         keys[0] = fold(fold(fold(wire_word, t), np.uint64(0)), np.uint64(0))
         round_to_levels(vector.size, span, here, numbers, norm, levels, keys, slot, kept, level)
-        if levels == 1:
+        if rice:
+            parameter[0] = 0  # as in `GolombRice`
+            ratio = 9 * (vector.size - slot[1]) // max(13 * slot[1], 1)
+            while ratio > 1:
+                ratio >>= 1
+                parameter[0] += 1
+            if levels == 1:
+                _ENCODE_RICE_ONES(slot, kept, level, vector.size, levels, parameter, _FRONT, ends, data)
+            else:
+                _ENCODE_RICE(slot, kept, level, vector.size, levels, parameter, _FRONT, ends, data)
+        elif levels == 1:
             _ENCODE_ONES(slot, kept, level, vector.size, levels, width, _FRONT, ends, data)
         else:
             _ENCODE(slot, kept, level, vector.size, levels, width, _FRONT, ends, data)
         head = load_low(data, np.uint64(0)) >> np.uint64(32) << np.uint64(32)
         store_low(data, np.uint64(0), head | np.uint64(norm.view(np.uint32)[0]))
         received.view(np.uint32)[0] = np.uint32(load_low(data, np.uint64(0)) & np.uint64(0xFFFFFFFF))
-        if levels == 1:
+        if rice and levels == 1:
+            _DECODE_RICE_ONES(data, ends, _FRONT, vector.size, levels, slot, read, word)
+        elif rice:
+            _DECODE_RICE(data, ends, _FRONT, vector.size, levels, slot, read, word)
+        elif levels == 1:
             _DECODE_ONES(data, ends, _FRONT, vector.size, levels, width, slot, read, word)
         else:
             _DECODE(data, ends, _FRONT, vector.size, levels, width, slot, read, word)

@@ -92,12 +92,13 @@ class MARINA(Method):
         return {"estimate": np.zeros_like(w.vector)}
 
     def memory(self, block: Block, support: Support) -> Memory:
-        return Memory.zeros(block.support, "gradient", "newest")
+        return Memory.zeros(support, "gradient", "newest")
 
     def work(self, task: Task, objective: Objective, block: Block, memory: Memory) -> Vectors:
         gradient = objective.update(block, block.all_rows(), task.weights, 1.0)
         sent = gradient if task.name == "full" else memory.less(gradient, "gradient")
-        memory.arrays["newest"][:] = gradient.value
+        memory.arrays["newest"][:] = 0.0
+        memory.add("newest", gradient)
         return sent
 
     def settle(self, task: Task, block: Block, memory: Memory, arrived: Vectors, delivered: NDArray[np.bool_]) -> None:

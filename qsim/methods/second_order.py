@@ -28,7 +28,9 @@ class _SecondOrder(Method):
 
     Losses are summed as float64, a number a worker. Gradients (and Hessian-vector products) go by float64 as well
     (`gradients="exact"`, which reaches the optimum to 1e-10), or by the run's compressor and codec ("compressed").
-    Every sum, and every vector that goes down for it, is counted. A trial of the line search sends the weights down.
+    Every sum, and every vector that goes down for it, is counted. A trial of the line search sends the weights down;
+    the gradient at the accepted point, and every Hessian-vector product there, is computed at weights that the workers
+    hold by then, and sends none.
     The server keeps O(n), and computes in O(n) times the history. It compares losses and gradients of several rounds,
     which must be those of one F: every worker takes part, and the compressor has no memory.
     """
@@ -67,7 +69,7 @@ class _SecondOrder(Method):
             return
         after = self._gradient(trial, exchange)
         self._learn(state, trial.vector - here, after - gradient)
-        w.vector, w.scale = trial.vector, 1.0
+        w.become(trial)
         state["value"], state["gradient"] = np.array(found), after
 
     def work(self, task: Task, objective: Objective, block: Block, memory: Memory) -> Vectors:

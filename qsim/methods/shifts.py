@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from math import sqrt
-from typing import Self, final
+from typing import Literal, Self, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,13 +12,16 @@ from numpy.typing import NDArray
 from qsim.batch import Arrays, Memory, Support, Vectors
 from qsim.compressors import Scaled
 from qsim.datasets.block import Block
-from qsim.methods.base import Exchange, Task, constant, refuse_unfit
+from qsim.methods.base import Exchange, Task, constant, refuse_absences, refuse_unfit
 from qsim.methods.sampling import Batched, Sampling, WithReplacement, check_batch
 from qsim.objectives import Objective
-from qsim.options import number, option
+from qsim.options import number, one_of, option
 from qsim.problem import Problem, Promise
 from qsim.steps import Constant, Step, check_step
 from qsim.weights import Weights
+
+Shifts = Literal["zero", "gradient"]
+"""Where shifts begin."""
 
 
 class _Shifted(Batched):
@@ -27,7 +30,26 @@ class _Shifted(Batched):
     The shifts live on the supports of the shards (everywhere if the compressor fills in zeros), in float64: the server
     adds the same messages to h, so that h stays the sum of the h_i, also over very many rounds. A round costs a worker
     O(support), also with a batch, and the server O(n). Who sits out a round keeps its shift, and so does h its part.
+
+    With `shifts="gradient"` they begin at h_i = g_i(w_0), which all workers send in round 0 as dense float32 (counted,
+    and waited for) instead of a message; with "zero" at zero.
     """
+
+    shifts: Shifts
+
+    def _check_shifts(self, problem: Problem | None = None) -> None:
+        one_of("shifts", self.shifts, ("zero", "gradient"))
+        if problem is not None and self.shifts == "gradient":
+            refuse_absences(self, problem, "all shifts begin at gradients, in round 0")
+
+    def _begin(self, w: Weights, shift: NDArray[np.float64], step: float, exchange: Exchange) -> bool:
+        """Do round 0 if shifts begin at gradients; tell whether it was done."""
+        if self.shifts == "zero" or exchange.round:
+            return False
+        exchange("begin", w, exact="float32").vector.add_to(shift)
+        exchange.objective.regularise(w, step)
+        w.move(-step * shift)
+        return True
 
     def start(self, w: Weights) -> Arrays:
         return {"shift": np.zeros_like(w.vector)}
@@ -58,6 +80,8 @@ class DIANA(_Shifted):
 
     batch: rows that a worker draws each round; None for all of them. With a batch of b the noise of sampling stays, and
     the step of theory also has 2 (s + 1/W) Lr/b in its denominator, as that of `SGD`; nothing is promised then.
+    shifts: "zero", or "gradient": h_i = g_i(w_0), sent exactly by all in round 0. What is promised then begins at the
+    mean of ||g_i(w_0) - g_i(w*)||^2 instead of ||g_i(w*)||^2.
 
     Source: Mishchenko, Gorbunov, Takac, Richtarik, "Distributed learning with compressed gradient differences", 2019;
     step and rate as in Gorbunov, Hanzely, Richtarik, "A unified theory of SGD", AISTATS 2020 (there for DIANA).
@@ -74,10 +98,12 @@ class DIANA(_Shifted):
     shift: float | None = None
     batch: int | None = None
     sampling: Sampling = WithReplacement()
+    shifts: Shifts = "zero"
 
     def __post_init__(self) -> None:
         check_step(self.step)
         check_batch(self.batch, self.sampling)
+        self._check_shifts()
         if self.shift is not None:
             number("shift", self.shift, above=0)
             if self.shift > 1:
@@ -85,6 +111,7 @@ class DIANA(_Shifted):
 
     def resolved(self, problem: Problem) -> Self:
         refuse_unfit(self, problem)
+        self._check_shifts(problem)
         shift = 1 / (1 + problem.omega) if self.shift is None else self.shift
         return replace(self, step=self.step or Constant(1 / self._roughness(problem)), shift=shift)
 
@@ -98,7 +125,8 @@ class DIANA(_Shifted):
         if step is None:
             return None
         shift = self.shift * problem.participation
-        error = 4 * problem.spread * step**2 / shift * problem.sent_at_optimum  # the shifts start at zero
+        begin = problem.sent_at_optimum if self.shifts == "zero" else problem.mean_square_change()
+        error = 4 * problem.spread * step**2 / shift * begin
         return Promise(
             max(1 - step * mu, 1 - shift / 2),
             problem.smoothness / 2 * (problem.square_distance + error),
@@ -118,12 +146,14 @@ class DIANA(_Shifted):
 
     def settle(self, task: Task, block: Block, memory: Memory, arrived: Vectors, delivered: NDArray[np.bool_]) -> None:
         assert self.shift is not None
-        memory.add("shift", arrived, self.shift)
+        memory.add("shift", arrived, 1.0 if task.name == "begin" else self.shift)
 
     def round(self, w: Weights, state: Arrays, exchange: Exchange) -> None:
         assert self.step is not None
         assert self.shift is not None
         step, shift = self.step(exchange.round), state["shift"]
+        if self._begin(w, shift, step, exchange):
+            return
         received = exchange("difference", w)
         exchange.objective.regularise(w, step)
         w.move(-step * shift)
@@ -148,6 +178,10 @@ class EF21(_Shifted):
     factor of at least 1 - a mu a round. With momentum below 1: at most min(delta/(20 Lt), eta/(7 L)), and nothing
     linear is promised.
 
+    shifts: "zero", or "gradient", as in the experiments of its authors: h_i = g_i(w_0), sent exactly by all in round 0,
+    so that the second term is 0 at first. (They also compress gradients with the regulariser in them:
+    `qsim.objectives.WithRegulariser`.)
+
     Source: Richtarik, Sokolov, Fatkhullin, "EF21", NeurIPS 2021, Theorems 1 and 2; Fatkhullin, Tyurin, Richtarik,
     "Momentum provably improves error feedback!", NeurIPS 2023.
 
@@ -164,10 +198,12 @@ class EF21(_Shifted):
     momentum: float | None = None
     batch: int | None = None
     sampling: Sampling = WithReplacement()
+    shifts: Shifts = "zero"
 
     def __post_init__(self) -> None:
         check_step(self.step)
         check_batch(self.batch, self.sampling)
+        self._check_shifts()
         if self.momentum is not None:
             number("momentum", self.momentum, above=0)
             if self.momentum > 1:
@@ -175,6 +211,7 @@ class EF21(_Shifted):
 
     def resolved(self, problem: Problem) -> Self:
         refuse_unfit(self, problem)
+        self._check_shifts(problem)
         compressor = problem.compressor
         if compressor.contraction(problem.n) is None and (compressor.variance(problem.n) or 0) >= 1:
             raise ValueError(
@@ -191,7 +228,9 @@ class EF21(_Shifted):
         if step is None:
             return None
         delta *= problem.participation
-        error = (1 - delta) * problem.mean_square_gradient(problem.start)  # of the shifts after the first message
+        error = 0.0  # of the shifts after the first message
+        if self.shifts == "zero":
+            error = (1 - delta) * problem.mean_square_gradient(problem.start)
         start = problem.suboptimality + step / (1 - sqrt(1 - delta)) * error
         return Promise(1 - step * mu, start, 0.0, "F(w) - F* + c mean of ||h_i - g_i(w)||^2", problem.rounding)
 
@@ -234,6 +273,8 @@ class EF21(_Shifted):
     def round(self, w: Weights, state: Arrays, exchange: Exchange) -> None:
         assert self.step is not None
         step, shift = self.step(exchange.round), state["shift"]
+        if self._begin(w, shift, step, exchange):
+            return
         received = exchange("difference", w)
         received.vector.add_to(shift, received.share)
         exchange.objective.regularise(w, step)

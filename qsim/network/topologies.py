@@ -20,7 +20,7 @@ class Topology(ABC):
     """How p messages of m_1, ..., m_p bytes become known where their sum is needed.
 
     Its cost is that of its `stages`, one after the other: each takes A, and B times the bytes of its busiest node.
-    `collect` is that sum in closed form.
+    `collect` is that sum in closed form. (Messages to several servers queue, and may take longer than their one stage.)
     """
 
     has_server: ClassVar[bool] = False
@@ -62,10 +62,11 @@ class Topology(ABC):
 class ParameterServer(Topology):
     """Workers send to S servers, a share 1/S of each message to each, and get the weights from them.
 
-    Up: A + B max(max_i m_i, sum_i m_i / S), if all are ready at once; the same down. Else a server's link takes the
-    messages in the order in which they are ready (ties in random order), one after the other: message i is through at
-    f_i = max(f_before, r_i) + B m_i / S, and has come at A + max(f_i, r_i + B m_i), as its worker's own link must carry
-    it too.
+    Up: a worker's link carries its message to all servers at once, in B m_i seconds, and takes 1/S of each server's
+    link meanwhile. So S messages are on their way at a time; the others wait, in the order in which they were ready
+    (ties in random order). That is A + ceil(p/S) B m for p messages of one size m that are ready at once.
+
+    Down: A + B max(max_i m_i, sum_i m_i / S), as the servers divide their links as they please.
 
     A server decodes and adds sum_i m_i / S bytes.
 
@@ -86,18 +87,28 @@ class ParameterServer(Topology):
         whole("servers", self.servers, least=1)
 
     def arrivals(self, ready: Array, sizes: Array, link: Link, ties: Key) -> Array:
-        from qsim.kernels.queues import pass_one_by_one, rising
+        from qsim.kernels.queues import rising
 
-        when, through = (ready + 0.0).view(np.uint64), np.empty(ready.size)  # + 0.0: no zero is negative
-        everyone, takes, share = np.arange(ready.size), 8 / link.bandwidth * sizes, 1 / self.servers
-        if pass_one_by_one(rising(when, everyone), ready, takes, share, through):  # lots decide between equals
+        when, everyone = (ready + 0.0).view(np.uint64), np.arange(ready.size)  # + 0.0: no zero is negative
+        through, equal = self._pass(rising(when, everyone), ready, sizes, link)
+        if equal:  # lots decide between equals
             by_lot = rising(ties.words(0, ready.size), everyone)
-            pass_one_by_one(rising(when, by_lot), ready, takes, share, through)
-        through += link.latency
+            through, _ = self._pass(rising(when, by_lot), ready, sizes, link)
         return through
 
     def collect(self, sizes: Array, link: Link) -> float:
-        return link.seconds(max(float(sizes.max()), float(sizes.sum()) / self.servers))
+        """Return how long the messages take, one after the other in this order, if all are ready at once."""
+        return float(self._pass(np.arange(sizes.size), np.zeros(sizes.size), sizes, link)[0].max())
+
+    def _pass(self, order: NDArray[np.int64], ready: Array, sizes: Array, link: Link) -> tuple[Array, bool]:
+        """Return when each message has come, if they go in an order, and whether some were ready at one time."""
+        from qsim.kernels.queues import pass_in_order
+
+        through = np.empty(ready.size)
+        places = max(1, min(self.servers, ready.size))
+        equal = pass_in_order(order, ready, 8 / link.bandwidth * sizes, places, through)
+        through += link.latency
+        return through, equal
 
     def broadcast(self, each: float, total: float, link: Link) -> float:
         return link.seconds(max(each, total / self.servers)) if total else 0.0

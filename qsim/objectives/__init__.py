@@ -6,6 +6,7 @@ from qsim.objectives.logistic import LogisticRegression
 from qsim.objectives.mean import MeanLoss
 from qsim.objectives.multinomial import MultinomialLogistic
 from qsim.objectives.others import LeastSquares, NonconvexLogistic
+from qsim.objectives.regularised import WithRegulariser
 
 __all__ = [
     "LeastSquares",
@@ -18,4 +19,5 @@ __all__ = [
     "NonconvexLogistic",
     "Objective",
     "Optimum",
+    "WithRegulariser",
 ]

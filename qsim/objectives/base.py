@@ -57,6 +57,9 @@ class Objective(ABC):
     takes: tuple[Kind, ...] = ("signs",)
     """The kinds of labels that it is made for; see `Dataset`."""
 
+    keeps_support: bool = True
+    """Whether a worker's gradients are zero for features that its rows lack."""
+
     @property
     def width(self) -> int:
         """How many weights a feature has."""

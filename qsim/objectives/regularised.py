@@ -1,0 +1,110 @@
+"""An objective whose regulariser the workers take into what they send."""
+
+from __future__ import annotations
+
+from typing import Any, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qsim.batch import Vectors
+from qsim.datasets import Dataset, Shards
+from qsim.datasets.block import Block, Rows
+from qsim.objectives.base import Objective, Optimum
+from qsim.options import option
+from qsim.weights import Replica, Weights
+
+
+@final
+@option
+class WithRegulariser(Objective):
+    """The same F, but workers compress the gradients of their f_i with the regulariser r in them, as papers often do.
+
+    By default r stays on the server, and messages stay as sparse as rows. Here every gradient, loss and Hessian-vector
+    product of a worker has that of r in it, for any method but `LocalSGD`: what is compressed is dense, whatever the
+    rows are, and costs a worker O(n) a round, in time and in what it keeps (shifts, error memories). Without
+    compression nothing changes but rounding. Steps and promises are those of the same theorems, with g_i = grad f_i.
+
+    >>> import qsim
+    >>> objective = qsim.objectives.WithRegulariser(qsim.LogisticRegression(l2=0.1))
+    >>> objective.strong_convexity(qsim.datasets.load("spark_sample"))
+    0.1
+
+    Raises TypeError for what is no objective, ValueError for one that has its regulariser inside already.
+    """
+
+    objective: Objective
+
+    l2 = 0.0
+    keeps_support = False
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.objective, Objective):
+            raise TypeError(f"objective must be such as qsim.LogisticRegression(l2=1e-4), found {self.objective!r}")
+        if isinstance(self.objective, WithRegulariser):
+            raise ValueError(f"{self.objective!r} has its regulariser inside already")
+
+    @property
+    def width(self) -> int:
+        return self.objective.width
+
+    def design(self, data: Dataset) -> Dataset:
+        return self.objective.design(data)
+
+    def value_and_gradient(self, w: NDArray[np.float64], data: Dataset) -> tuple[float, NDArray[np.float64]]:
+        return self.objective.value_and_gradient(w, data)
+
+    def error(self, w: NDArray[np.float64], data: Dataset) -> float:
+        return self.objective.error(w, data)
+
+    def smoothness(self, data: Dataset) -> float:
+        return self.objective.smoothness(data)
+
+    def smoothnesses(self, shards: Shards) -> NDArray[np.float64]:
+        return self.objective.smoothnesses(shards)
+
+    def row_smoothness(self, shards: Shards) -> float:
+        return self.objective.row_smoothness(shards)
+
+    def strong_convexity(self, data: Dataset) -> float:
+        return self.objective.strong_convexity(data)
+
+    def optimum(self, data: Dataset) -> Optimum:
+        return self.objective.optimum(data)
+
+    def update(self, block: Block, rows: Rows, weights: Replica, step: float) -> Vectors:
+        pull = step * self.objective.regulariser(_held(weights))[1]
+        return _plus(self.objective.update(block, rows, weights, step), pull)
+
+    def losses(self, block: Block, rows: Rows, weights: Replica) -> Vectors:
+        penalty = self.objective.regulariser(_held(weights))[0]
+        return _plus(self.objective.losses(block, rows, weights), penalty)
+
+    def curved(self, block: Block, rows: Rows, weights: Replica, direction: NDArray[np.floating]) -> Vectors:
+        bent = self.objective.regularised(_held(weights), direction.astype(np.float64))
+        return _plus(self.objective.curved(block, rows, weights, direction), bent)
+
+    def regulariser(self, w: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        """Return zeros: nothing is left for the server."""
+        return 0.0, np.zeros_like(w)
+
+    def regularised(self, w: NDArray[np.float64], direction: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.zeros_like(direction)
+
+    def regularise(self, w: Weights, step: float) -> None:
+        return None
+
+
+def _held(weights: Replica) -> NDArray[np.float64]:
+    """Return the weights that workers hold."""
+    if weights.moved is not None:
+        raise ValueError("with WithRegulariser workers do no steps of their own: take the objective inside it")
+    return weights.vector.astype(np.float64) * weights.scale
+
+
+def _plus(v: Vectors, added: Any) -> Vectors:
+    """Return rows, made dense, with the same added to each."""
+    dense = v.to_dense()
+    with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused where it is compressed
+        dense += np.asarray(added).astype(dense.dtype)
+    return Vectors.dense(dense)
