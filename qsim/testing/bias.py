@@ -17,6 +17,7 @@ from qsim.testing.subject import Subject, not_made
 POOL = 4096
 """Where small biases are looked for: most levels of a norm are not zero there, for the time that it takes."""
 _NAMES = ("gaussian", "geometric, ratio 0.9", "1, 1/2 and zeros", "constant", "single")
+_SHORT = 300  # up to where single coordinates are looked at
 _PART = 18  # has its own keys
 _FEW = (2000, 8000)  # keys, for the second and the third vector of length POOL
 _MOST = {True: 95_000, False: 120_000}  # keys, for the first; whether rows are compressed one by one
@@ -93,7 +94,7 @@ def short_pools(subject: Subject) -> Iterator[Pool]:
     for number, (name, v) in enumerate(chosen):
         keys = min(subject.count(n), subject.count(v.size)) // (4 if "x 2^" in name else 1)  # overflow shows soon
         with np.errstate(over="ignore", under="ignore"):
-            one = probe(name, v, subject.key.fold(_PART, number), coordinates=True)
+            one = probe(name, v, subject.key.fold(_PART, number), coordinates=n <= _SHORT)
         yield pool(subject, one, (number,), (keys, keys))
 
 

@@ -16,7 +16,8 @@ _ROWS, _PILOT = 16, 17  # each part of the check has its own keys
 _TARGET = 0.0045  # a bias that is small enough: more keys are not worth their time
 _RARE, _ENOUGH = 30, 100  # as many rows that differ, or numbers that arrive, show how large errors can be
 _SAME = 1000  # as many keys that give one message, where the variance is ...
-_SURELY = 0.1  # ... at least this, did not miss a rare event
+_SURELY = 0.1  # ... at least this, and which is ...
+_NEAR = 0.25  # ... as near to v, in squared norms, did not miss a rare event
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,11 +71,13 @@ def pool(
         square += float(squares.sum())
         same &= bool((errors == errors[0]).all() and (squares == squares[0]).all())
         bets.add(errors, squares)
-        if (same and subject.deterministic) or bets.are_decided(taken):
+        if (same and bets.is_one_sided and subject.deterministic) or bets.are_decided(taken):
             break
     mean, error = total / taken, square / taken
-    if same and (subject.deterministic or (taken >= _SAME and bets.omega >= _SURELY)):
-        bets.settle(mean, error)
+    if same and subject.deterministic:
+        bets.settle_errors(error)
+    if same and taken >= _SAME and bets.omega >= _SURELY and error < _NEAR:
+        bets.settle_bias(mean)
     growth = np.maximum(pilot.largest, 0.0 if before is None else before.largest)
     return Pool(probe, taken, mean, bets.strain, bets.seen, error, bets.errors, growth, pilot.together)
 
@@ -160,7 +163,13 @@ class _Bets:
         reach = pilot.reach(self.omega, (1 + self.omega) / (1 + shorter), before)
         self._bias = [Wager(pilot.spread, reach, self.rows) for _ in range(2 * ("variance" in bounds))]
         self._excess = {kind: Wager(pilot.scatter / most, 1.0, self.rows) for kind, most in self._allowed.items()}
-        self._exact: tuple[NDArray[Any], dict[str, float]] | None = None
+        self._broken: NDArray[Any] | None = None
+        self._exceeds: dict[str, float] | None = None
+
+    @property
+    def is_one_sided(self) -> bool:
+        """Whether there are bets on errors only."""
+        return not self._bias
 
     def add(self, errors: NDArray[np.float64], squares: NDArray[np.float64]) -> None:
         """Bet on a chunk of rows."""
@@ -174,30 +183,34 @@ class _Bets:
         wagers = [*self._bias, *self._excess.values()]
         return any(w.is_won for w in wagers) or all(w.is_decided(taken) for w in wagers)
 
-    def settle(self, mean: NDArray[np.float64], error: float) -> None:
+    def settle_bias(self, mean: NDArray[np.float64]) -> None:
         """Decide by what all keys give: nothing is left to chance."""
-        broken = {kind: 2.0 * (error > most) for kind, most in self._allowed.items()}
-        self._exact = 2.0 * (np.abs(mean) > self.slack), broken
+        self._broken = 2.0 * (np.abs(mean) > self.slack)
+
+    def settle_errors(self, error: float) -> None:
+        """Decide by what all keys give: nothing is left to chance."""
+        self._exceeds = {kind: 2.0 * (error > most) for kind, most in self._allowed.items()}
 
     @property
     def strain(self) -> NDArray[np.float64]:
         """The logarithm of the wealth of the better bet along each direction, over that which is proof."""
-        if not self._bias or self._exact is not None:
-            return self._exact[0] if self._bias and self._exact is not None else np.zeros(self.slack.size)
-        return np.asarray(np.maximum(self._bias[0].strain, self._bias[1].strain))
+        if not self._bias:
+            return np.zeros(self.slack.size)
+        won = np.maximum(self._bias[0].strain, self._bias[1].strain)
+        return np.asarray(won if self._broken is None else np.maximum(won, self._broken))
 
     @property
     def seen(self) -> NDArray[np.float64]:
         """The least bias along each direction that is found."""
         if not self._bias:
             return np.full(self.slack.size, np.inf)
-        return self.slack if self._exact is not None else self._bias[0].seen + self.slack
+        return np.asarray(self.slack + (self._bias[0].seen if self._broken is None else 0.0))
 
     @property
     def errors(self) -> dict[str, tuple[float, float]]:
         """For each certificate the strain, and the least excess that is found, in parts of the bound."""
-        if self._exact is not None:
-            return {kind: (strain, 0.0) for kind, strain in self._exact[1].items()}
+        if self._exceeds is not None:
+            return {kind: (strain, 0.0) for kind, strain in self._exceeds.items()}
         return {kind: (float(wager.strain), float(wager.seen)) for kind, wager in self._excess.items()}
 
 

@@ -165,7 +165,7 @@ class Subject:
     def deterministic(self) -> bool:
         """Whether all keys give the same message."""
         v = np.random.default_rng(self.key.fold(9).word).standard_normal((1, self.n)).astype(np.float32)
-        sent = self.sent(np.repeat(v, 64, axis=0), self.words(64, 9))
+        sent = self.sent(np.repeat(v, 512, axis=0), self.words(512, 9))
         return bool((sent == sent[0]).all())
 
 
