@@ -21,7 +21,7 @@ _SHORT = 300  # up to where single coordinates are looked at
 _PART = 18  # has its own keys
 _FEW = (2000, 8000)  # keys, for the second and the third vector of length POOL
 _MOST = {True: 95_000, False: 120_000}  # keys, for the first; whether rows are compressed one by one
-_SPARSE, _PLACES = 1000, 512  # keys, for the longest vector with many sizes, and for single coordinates
+_COARSE, _PLACES = (256, 1000), (128, 512)  # keys, for a long vector with many sizes, and for single coordinates
 _NUMBERS, _LONGEST = 2**24, 2**25  # in all rows of one length, and of the longest
 
 
@@ -119,12 +119,12 @@ def _long_pools(subject: Subject) -> Iterator[Pool]:
     n = POOL if POOL in ladder else ladder[-1]
     yield (first := pool(subject, three_sizes(n, key), (100,), (_FEW[0], _MOST[subject.plain])))
     yield pool(subject, bell(n, key), (101,), _FEW)
-    yield (decades := pool(subject, six_decades(n, key), (102,), _FEW))
+    yield (decades := pool(subject, six_decades(n, key), (102,), (_COARSE[1], _FEW[0])))
     for number, longer in enumerate(n for n in ladder if n != first.probe.v.size):
         rows = min(_FEW[0], (_NUMBERS if longer < 2**16 else _LONGEST) // longer)
-        yield pool(subject, three_sizes(longer, key), (200, number), (rows, rows), first)
+        yield pool(subject, three_sizes(longer, key), (200, number), (rows // 4, rows), first)
     longest = ladder[-1]
     if longest > n:
-        yield pool(subject, six_decades(longest, key), (103,), (_SPARSE, _SPARSE), decades)
+        yield pool(subject, six_decades(longest, key), (103,), _COARSE, decades)
     for length in {min(n + 3, longest), longest}:
-        yield pool(subject, places(length), (300, length), (_PLACES, _PLACES))
+        yield pool(subject, places(length), (300, length), _PLACES)

@@ -13,7 +13,7 @@ from qsim.testing.probes import MAIN, Probe
 from qsim.testing.subject import ASYMPTOTIC_SLACK, Subject, sums_of
 
 _ROWS, _PILOT = 16, 17  # each part of the check has its own keys
-_TARGET = 0.0045  # a bias that is small enough: more keys are not worth their time
+_TARGET, _COARSE = 0.0045, 0.3  # biases that are small enough, on many coordinates and on few: more keys are a waste
 _RARE, _ENOUGH = 30, 100  # as many rows that differ, or numbers that arrive, show how large errors can be
 _SAME = 1000  # as many keys that give one message, where the variance is ...
 _SURELY = 0.1  # ... at least this, and which is ...
@@ -156,7 +156,8 @@ class _Bets:
         self.omega = bounds.get("variance", 0.0)
         shorter = subject.bounds(before.probe.v.size).get("variance", 0.0) if before is not None else self.omega
         main = [column for column, name in enumerate(pilot.probe.columns) if name in MAIN]
-        needed = (6.8 * pilot.spread[main].max(initial=0.0) / _TARGET) ** 2
+        spread = pilot.spread[main].max() / _TARGET if main else pilot.spread.max(initial=0.0) / _COARSE
+        needed = (6.8 * spread) ** 2
         self.rows = subject.effort * int(min(max(rows[0], needed), rows[1]))
         self.most = EXTENSION * self.rows
         self.slack = _slack(subject, pilot)
