@@ -77,8 +77,8 @@ def test_bets_find_what_is_said_to_be_found() -> None:
     bets = [Wager(1.0, 2.0, rows) for _ in range(2)]
     for bet, length in zip(bets, (rows, EXTENSION * rows), strict=True):
         bet.add(random.standard_normal((length, 2000)) + bet.seen)
-    assert (bets[0].wealth < bets[0]._promising).mean() < 0.006
-    assert (bets[1].wealth < SURE).mean() < 0.006
+    assert (bets[0].wealth < bets[0]._promising).mean() < 0.004
+    assert (bets[1].wealth < SURE).mean() < 0.004
     none = Wager(1.0, 2.0, rows)
     none.add(random.standard_normal((rows, 2000)))
     assert (none.wealth > none._promising).mean() < 0.006
@@ -158,7 +158,8 @@ def test_numbers_and_power_are_reported() -> None:
     row = report.frame.set_index("promise").loc["variance"]
     assert 0.98 * row["claimed"] < row["measured"] < 1.02 * row["claimed"]
     assert "worst found" in row["seen"]
-    assert "is found with probability 99.9%" in row["seen"]
+    assert "any excess is found" in row["seen"]
+    assert "is found with probability 99.9%" in report.findings["expected non-zeros"].seen
     assert "along v at any of 10 lengths up to n = 100,000" in report.findings["unbiased"].seen
 
 
@@ -197,7 +198,7 @@ def test_more_effort_sees_more() -> None:
     """Four times the keys: half of the bias, at four times the cost."""
     probe = three_sizes(300, qsim.Key(0))
     once, more = (pool(Subject(Off(), qsim.Key(0), effort), probe, (1,), (2000, 2000)) for effort in (1, 4))
-    assert more.rows > 3.5 * once.rows
+    assert more.rows == 4 * once.rows
     assert more.seen[0] < 0.6 * once.seen[0]
     with pytest.raises(ValueError, match="effort must be a whole number of at least 1"):
         check_compressor(Fast(), effort=0)

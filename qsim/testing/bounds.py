@@ -14,7 +14,7 @@ fewer than 10,000, so that all promises kept are reported as kept but with proba
 EXTENSION = 4
 """Bets that are doing better than chance lets them, when the rows end, go on with up to this many times the rows."""
 FOUND = "is found with probability 99.9%"
-_UNLUCKY = 3.1  # standard deviations: a normal number is further below its mean with probability 0.001
+_UNLUCKY = 4.0  # standard deviations: enough for 0.001, as the wealth of few rows is a little skewed
 
 
 class Wager:

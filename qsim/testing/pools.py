@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from qsim.testing.subject import ASYMPTOTIC_SLACK, Subject, sums_of
 
 _ROWS, _PILOT = 16, 17  # each part of the check has its own keys
 _TARGET, _COARSE = 0.0045, 0.3  # biases that are small enough, on many coordinates and on few: more keys are a waste
-_RARE, _ENOUGH = 30, 100  # as many rows that differ, or numbers that arrive, show how large errors can be
+_RARE, _ENOUGH = 30, 200  # as many rows that differ, or numbers that change, show how large errors can be
 _SAME = 1000  # as many keys that give one message, where the variance is ...
 _SURELY = 0.1  # ... at least this, and which is ...
 _NEAR = 0.25  # ... as near to v, in squared norms, did not miss a rare event
@@ -65,7 +66,9 @@ def pool(
     pilot = _Pilot(subject, probe, keys, max(64, min(rows[0] // 8, 512)))
     bets = _Bets(subject, pilot, rows, before, length or probe.v.size)
     total, square, taken, same = 0.0 * pilot.spread, 0.0, 0, pilot.same
-    for errors, squares, _ in subject.sums(probe.v, pilot.directions, subject.words(bets.most, _ROWS, *keys)):
+    words = subject.words(bets.most, _ROWS, *keys)
+    parts = (subject.sums(probe.v, pilot.directions, part) for part in (words[: bets.rows], words[bets.rows :]))
+    for errors, squares, _ in chain.from_iterable(parts):
         taken += len(errors)
         total += errors.sum(axis=0)
         square += float(squares.sum())
@@ -76,7 +79,7 @@ def pool(
     mean, error = total / taken, square / taken
     if same and subject.deterministic:
         bets.settle_errors(error)
-    if same and taken >= _SAME and bets.omega >= _SURELY and error < _NEAR:
+    if same and taken >= _SAME and bets.omega >= _SURELY and error < _NEAR and probe.is_flat:
         bets.settle_bias(mean)
     growth = np.maximum(pilot.largest, 0.0 if before is None else before.largest)
     return Pool(probe, taken, mean, bets.strain, bets.seen, error, bets.errors, growth, pilot.together)
@@ -89,14 +92,13 @@ class _Pilot:
         self.probe, self.v, self.directions = probe, probe.v.astype(np.float64), probe.directions
         sums: list[NDArray[np.float64]] = []
         squares: list[NDArray[np.float64]] = []
-        self._errors, self._arrived = np.zeros(self.v.size), np.zeros(self.v.size, np.int64)
+        self._errors, self._changes = np.zeros(self.v.size), np.zeros(self.v.size, np.int64)
         for found in subject.arrivals(probe.v, subject.words(rows, _PILOT, *keys)):
             for kept, more in zip((sums, squares), sums_of(found, probe.v, self.directions)[:2], strict=True):
                 kept.append(more)
-            index = np.tile(np.arange(self.v.size), found.rows) if found.index is None else found.index
-            np.maximum.at(self._errors, index, np.abs(found.value - self.v[index]))
-            self._arrived += np.bincount(index[found.value != 0], minlength=self.v.size)
-        self._errors = np.where(self._arrived < rows, np.maximum(self._errors, np.abs(self.v)), self._errors)
+            dense = found.to_dense()
+            self._errors = np.maximum(self._errors, np.abs(dense - self.v).max(axis=0))
+            self._changes += (dense[1:] != dense[:-1]).sum(axis=0)
         self._sums = np.concatenate(sums)
         self.spread: NDArray[np.float64] = self._sums.std(axis=0)
         self.scatter = float(np.concatenate(squares).std())
@@ -131,19 +133,20 @@ class _Pilot:
     def _coordinates(self, omega: float) -> NDArray[np.float64]:
         """Return how far each coordinate can be off: twice what was seen on those of about its size.
 
-        If too few of these arrived: as far as by a rule that keeps a coordinate with some probability, or rounds it to
+        At least as far as the largest coordinate is from 0, for a rule that rounds some of these with it. If too few
+        changed from key to key: as far as by a rule that keeps a coordinate with some probability, or rounds it to
         levels of a norm.
         """
         v = np.abs(self.v)
         norm = float(np.linalg.norm(v))
         _, sizes = np.unique(np.where(v > 0, np.frexp(v)[1], -9999), return_inverse=True)
-        arrived = np.bincount(sizes, self._arrived)
-        seen, most = np.zeros(arrived.size), np.zeros(arrived.size)
+        changes = np.bincount(sizes, self._changes)
+        seen, most = np.zeros(changes.size), np.zeros(changes.size)
         np.maximum.at(seen, sizes, self._errors)
         np.maximum.at(most, sizes, v)
-        assumed = np.maximum((1 + omega) * np.maximum(norm / v.size**0.5, most), norm) * (most > 0)
-        found: NDArray[np.float64] = 2 * np.where(arrived < _ENOUGH, np.maximum(seen, assumed), seen)[sizes]
-        return found
+        assumed = np.maximum((1 + omega) * np.maximum(norm / v.size**0.5, most), norm)
+        reach = np.maximum(2 * seen, np.where(changes < _ENOUGH, 2 * assumed, v.max()) * (most > 0))
+        return np.asarray(reach[sizes])
 
 
 class _Bets:

@@ -33,6 +33,11 @@ class Probe:
         """The columns as an array (n, directions)."""
         return np.stack(list(self.columns.values()), axis=1) if self.columns else np.zeros((self.v.size, 0))
 
+    @property
+    def is_flat(self) -> bool:
+        """Whether all numbers but zeros are of one magnitude, which rounding to levels of a norm treats alike."""
+        return np.unique(np.abs(self.v[self.v != 0])).size == 1
+
     def in_norms(self, name: str) -> bool:
         """Whether a direction is of length 1 / ||v||, so that a mean along it is a part of ||v||."""
         return name.startswith(("random", "coordinate")) and not self.name.startswith("the first")

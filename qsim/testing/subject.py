@@ -78,7 +78,8 @@ class Subject:
     @cached_property
     def ladder(self) -> list[int]:
         """The longer lengths that it takes."""
-        return [n for n in LONG_LENGTHS if n not in self.refusals]
+        least = _LARGE if self.compressor.asymptotic else 0
+        return [n for n in LONG_LENGTHS if n >= least and n not in self.refusals]
 
     @cached_property
     def certified(self) -> list[int]:
