@@ -30,6 +30,13 @@ from qsim.testing.subject import Subject
 from qsim.verify import EXAMPLES
 
 
+@pytest.fixture(autouse=True)
+def _few_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fewer keys for small biases than by default, to save time; `test_planted` takes all."""
+    monkeypatch.setattr(bias, "_MOST", {True: 4000, False: 8000})
+    monkeypatch.setattr(bias, "_NUMBERS", 2**21)
+
+
 @pytest.mark.parametrize("compressor", [Ternary(), Fast(), KeepsLargest(), Claimless()], ids=repr)
 def test_honest_compressors_pass(compressor: Compressor) -> None:
     report = check_compressor(compressor)
@@ -37,10 +44,7 @@ def test_honest_compressors_pass(compressor: Compressor) -> None:
 
 
 @pytest.mark.parametrize("compressor", EXAMPLES, ids=repr)
-def test_shipped_compressors_pass(compressor: Compressor, monkeypatch) -> None:
-    """With fewer keys for small biases than `python -m qsim.verify` takes, to save time."""
-    monkeypatch.setattr(bias, "_MOST", {True: 4000, False: 8000})
-    monkeypatch.setattr(bias, "_NUMBERS", 2**21)
+def test_shipped_compressors_pass(compressor: Compressor) -> None:
     report = check_compressor(compressor)
     assert report.good, str(report)
 

@@ -179,9 +179,10 @@ def sums_of(found: Vectors, v: NDArray[np.float32], directions: NDArray[np.float
 
     exact, value = v.astype(np.float64), found.value.astype(np.float64)
     norm, shape = float(exact @ exact), (found.rows, found.n)
-    if found.index is None:
-        errors = value.reshape(shape) - exact
-        return errors @ directions, (errors**2).sum(axis=1) / norm, np.count_nonzero(value.reshape(shape), axis=1)
+    if found.index is None or 4 * value.size > found.rows * found.n:
+        dense = found.to_dense()
+        errors = dense - exact
+        return errors @ directions, (errors**2).sum(axis=1) / norm, np.count_nonzero(dense, axis=1)
     row, place = np.repeat(np.arange(found.rows), np.diff(found.offsets)), exact[found.index]
     more = np.bincount(row, (value - place) ** 2 - place**2, found.rows)
     sums = csr_array((value, found.index, found.offsets), shape) @ directions - exact @ directions
