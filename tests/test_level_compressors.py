@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from decimal import Decimal, localcontext
+
 import numpy as np
 import oracles
 import oracles_levels as specified
@@ -231,6 +233,25 @@ def test_norms_of_irregular_numbers_to_the_last_bit(p: float) -> None:
     stored = Floats.join([Floats.of(sparse(row, np.flatnonzero(row))) for row in block]).vectors()
     for batch in (Vectors.dense(block), stored):
         assert lp_norms(batch.offsets, batch.index, batch.value, p).tolist() == expected
+
+
+@pytest.mark.parametrize("p", [1.3, 17.3, 40.0, 200.0, 1900.0])
+def test_powers_are_within_the_stated_bound(p: float) -> None:
+    """From 2^-20 to 1, and most of all near 2^-1/2, where the series of the logarithm is longest."""
+    from qsim.kernels.norms import _to_powers
+
+    random = np.random.default_rng(5)
+    near = np.concatenate([0.5**0.5 * (1 + step * np.logspace(-15, -2, 40)) for step in (-1, 1)])
+    x = np.concatenate([near, near / 2, random.uniform(0.7, 0.715, 150), 2.0 ** -random.uniform(0, 20, 50), [1.0]])
+    x = x[-np.log2(x) * p < 999]
+    found = x.copy()
+    _to_powers(found, p)
+    with localcontext() as context:
+        context.prec = 40
+        for one, power in zip(x.tolist(), found.tolist(), strict=True):
+            true = (Decimal(one).ln() * Decimal(p)).exp()
+            allowed = (1.5 * p * abs(np.log2(one)) + 3) * 2.0**-52
+            assert abs(float(Decimal(power) / true - 1)) <= allowed, one
 
 
 def test_number_2_is_l2() -> None:

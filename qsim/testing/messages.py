@@ -134,15 +134,18 @@ def any_batch(subject: Subject) -> Finding:
 
 
 def dense_and_sparse(subject: Subject) -> Finding:
-    """Check that a vector gives one message, dense, sparse, or sparse with zeros stored."""
-    for n in (*subject.lengths, _LONG):
-        rows = rows_of(subject, n) if n < _LONG else _long_rows()
+    """Check that a vector gives one message, dense, sparse, or sparse with zeros stored, and -0.0 is 0.0."""
+    for n in (*subject.lengths, *subject.ladder, _LONG):
+        rows = rows_of(subject, n) if n in subject.lengths else _long_rows() if n == _LONG else _half(subject, n)
         keys = subject.words(len(rows), _SPARSE, n)
         dense = wire(subject.compressor, Vectors.dense(rows), keys)
         stored = subject.key.fold(_SPARSE, n).generator().random(rows.shape) < 0.2
         for kept, name in ((rows != 0, "sparse"), ((rows != 0) | stored, "sparse, with zeros stored,")):
             found = wire(subject.compressor, as_sparse(rows, kept), keys)
             refuse_unless(found == dense, f"n = {n}: {name} gives another message than dense")
+        if n in subject.lengths:
+            signed = subject.sent(np.where(rows == 0, np.float32(-0.0), rows), keys)
+            refuse_unless(np.array_equal(signed, subject.sent(rows, keys)), f"n = {n}: -0.0 is not taken as 0.0")
     return Finding(True, f"n = {', '.join(map(str, subject.lengths))} and {_LONG:,}")
 
 
@@ -158,6 +161,11 @@ def zeros_stay(subject: Subject) -> Finding:
             text = f"coordinate {coordinate} of {rows.shape[1]:,} is 0 and comes back as {found[row, coordinate]:.4g}"
             return Finding(False, f"{text} (who fills in zeros says keeps_sparse = False)")
     return Finding(True, f"n = {subject.n} and {_LONG:,}")
+
+
+def _half(subject: Subject, n: int) -> NDArray[np.float32]:
+    random = subject.key.fold(_SPARSE, n).generator()
+    return (random.standard_normal((1, n)) * (random.random(n) < 0.5)).astype(np.float32) + np.float32(0)
 
 
 def _long_rows() -> NDArray[np.float32]:
@@ -262,6 +270,11 @@ def through_codecs(subject: Subject) -> Finding:
         np.array_equal(arrived, subject.sent(rows, keys)),
         "what another process decodes from the bytes is not what decompress says here",
     )
+    for n in subject.ladder:
+        v, key = _half(subject, n), subject.words(1, _CODECS, n)
+        channel = Channel(subject.compressor)
+        arrived = channel.unpack(*channel.pack(Vectors.dense(v), key), key).to_dense()
+        refuse_unless(np.array_equal(arrived, subject.sent(v, key)), f"n = {n:,}: other numbers arrive than were sent")
     accepted = [
         repr(codec).removeprefix("qsim.codecs.")
         for codec in all_codecs()

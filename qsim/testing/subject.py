@@ -17,10 +17,20 @@ from qsim.testing.report import Finding
 LENGTHS = (1, 2, 8, 64, 300, 1024, 2000)
 """The lengths that are tried. A compressor may refuse the short ones with a ValueError."""
 
-_CHUNK = 2**18  # numbers held at once
+LONG_LENGTHS = (301, 1000, 1025, 2049, 4096, 4097, 8193, 16_385, 32_769, 65_537, 100_000)
+"""Longer ones, at which large mistakes are looked for: where memory, indices and blocks grow, and beyond."""
+
+ASYMPTOTIC_SLACK = 0.05
+"""What a certificate that holds as n grows is granted: this part of the bound, and a bias of this part of the norm."""
+
+_CHUNK = 2**20  # numbers held at once
 _SHORT, _LARGE = 300, 1000  # up to where most is checked, and from where certificates for large n are
 _DRAWS, _LARGE_DRAWS = 2**20, 2**22  # coordinates drawn for one mean, where a batch is compressed in one call
-_MOST_KEYS, _PLAIN_KEYS = 100_000, 4_000
+_MOST_KEYS, _PLAIN_KEYS = 100_000, 6_000
+
+
+Sums = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]
+"""Sums of errors (rows, directions), relative squared errors (rows), counts of what is not zero (rows)."""
 
 
 class BrokenError(Exception):
@@ -50,7 +60,7 @@ class Subject:
     def refusals(self) -> dict[int, str]:
         """The lengths that the compressor refuses with a ValueError, and what it says."""
         found = {}
-        for n in LENGTHS:
+        for n in (*LENGTHS, *LONG_LENGTHS):
             try:
                 self.sent(np.ones((1, n), np.float32), self.words(1, 0))
             except ValueError as error:
@@ -64,6 +74,12 @@ class Subject:
         if not good:
             raise BrokenError(f"vectors of every length are refused: {self.refusals[64]}")
         return good if self.compressor.asymptotic else [n for n in good if n <= _SHORT] or good
+
+    @cached_property
+    def ladder(self) -> list[int]:
+        """The longer lengths that it takes."""
+        least = _LARGE if self.compressor.asymptotic else 0
+        return [n for n in LONG_LENGTHS if n >= least and n not in self.refusals]
 
     @cached_property
     def certified(self) -> list[int]:
@@ -91,9 +107,9 @@ class Subject:
 
     def sent(self, rows: NDArray[np.float32], keys: NDArray[np.uint64]) -> NDArray[np.float64]:
         """Return what the receiver gets of dense rows."""
-        found = self.compressor.decompress(self.message(rows, keys), keys).to_dense()
-        refuse_unless(found.shape == rows.shape, f"{rows.shape} numbers come back as {found.shape}")
-        return found.astype(np.float64)
+        found = self.compressor.decompress(self.message(rows, keys), keys)
+        self._require_shape(found, *rows.shape)
+        return found.to_dense().astype(np.float64)
 
     def errors(self, v: NDArray[np.float32], keys: NDArray[np.uint64]) -> Iterator[NDArray[np.float64]]:
         """Return Q(v) - v, a row a key, in chunks."""
@@ -102,6 +118,26 @@ class Subject:
             part = keys[low : low + size]
             with np.errstate(invalid="ignore"):
                 yield self.sent(np.tile(v, (part.size, 1)), part) - v.astype(np.float64)
+
+    def arrivals(self, v: NDArray[np.float32], keys: NDArray[np.uint64]) -> Iterator[Vectors]:
+        """Return Q(v), a row a key, in chunks, as the compressor makes it: sparse or dense."""
+        size = max(1, _CHUNK // v.size)
+        rows = np.tile(v, (min(size, keys.size), 1))
+        for low in range(0, keys.size, size):
+            part = keys[low : low + size]
+            found = self.compressor.decompress(self.message(rows[: part.size], part), part)
+            self._require_shape(found, part.size, v.size)
+            refuse_unless(np.isfinite(found.value).all(), "what comes back holds numbers that are not finite")
+            yield found
+
+    def sums(self, v: NDArray[np.float32], directions: NDArray[np.float64], keys: NDArray[np.uint64]) -> Iterator[Sums]:
+        """Return `sums_of` the arrivals."""
+        for found in self.arrivals(v, keys):
+            yield sums_of(found, v, directions)
+
+    def _require_shape(self, found: Vectors, rows: int, n: int) -> None:
+        shape = (found.rows, found.n)
+        refuse_unless(shape == (rows, n), f"{(rows, n)} numbers come back as {shape}")
 
     def bounds(self, n: int) -> dict[str, float]:
         """Return what the certificates allow of E ||Q(v) - v||^2 / ||v||^2, by their names."""
@@ -114,6 +150,43 @@ class Subject:
             refuse_unless(0 < delta <= 1, f"contraction({n}) is {delta}: it must be above 0 and at most 1")
             found["contraction"] = 1.0 - float(delta)
         return found
+
+    def allowed(self, n: int) -> dict[str, float]:
+        """Return `bounds(n)` with float32's slack: levels s of a norm gain 1 + s 2^-20, where s^2 <= n / (4 omega).
+
+        And values are rounded to float32 twice, by 2^-24 each.
+        """
+        asymptotic = 1 + ASYMPTOTIC_SLACK * self.compressor.asymptotic
+        return {
+            kind: bound * asymptotic * (1 + 2.0**-20) + 2.0**-21 * (bound * n) ** 0.5 + 2.0**-44
+            for kind, bound in self.bounds(n).items()
+        }
+
+    @cached_property
+    def deterministic(self) -> bool:
+        """Whether all keys give the same message."""
+        v = np.random.default_rng(self.key.fold(9).word).standard_normal((1, self.n)).astype(np.float32)
+        sent = self.sent(np.repeat(v, 512, axis=0), self.words(512, 9))
+        return bool((sent == sent[0]).all())
+
+
+def sums_of(found: Vectors, v: NDArray[np.float32], directions: NDArray[np.float64]) -> Sums:
+    """Return for each row of Q(v): <Q(v) - v, d> for all d, ||Q(v) - v||^2 / ||v||^2, and how many are not zero.
+
+    The directions d are columns. Sparse rows cost as much as they are long.
+    """
+    from scipy.sparse import csr_array
+
+    exact, value = v.astype(np.float64), found.value.astype(np.float64)
+    norm, shape = float(exact @ exact), (found.rows, found.n)
+    if found.index is None or 4 * value.size > found.rows * found.n:
+        dense = found.to_dense()
+        errors = dense - exact
+        return errors @ directions, (errors**2).sum(axis=1) / norm, np.count_nonzero(dense, axis=1)
+    row, place = np.repeat(np.arange(found.rows), np.diff(found.offsets)), exact[found.index]
+    more = np.bincount(row, (value - place) ** 2 - place**2, found.rows)
+    sums = csr_array((value, found.index, found.offsets), shape) @ directions - exact @ directions
+    return sums, 1.0 + more / norm, np.bincount(row[value != 0], minlength=found.rows)
 
 
 def not_made(why: str) -> Finding:
