@@ -44,14 +44,17 @@ def test_what_is_right_passes(objective: Objective) -> None:
 @pytest.mark.parametrize(
     ("objective", "data"),
     [
-        (qsim.LogisticRegression(l2=1e-4), "adult"),
-        (Logistic(1e-4), "spark_sample"),
+        (qsim.LogisticRegression(l2=1e-4), qsim.datasets.Builtin("adult")),
+        (Logistic(1e-4), qsim.datasets.Builtin("spark_sample")),
+        (Logistic(), qsim.datasets.synthetic(600, 30, 4).take([0, 1, 2])),
         (LeastSquares(l2=0.0), qsim.datasets.Quadratics(smoothness=(1.0, 9.0), mu=0.1, heterogeneity=1.0)),
     ],
     ids=repr,
 )
 def test_on_data_that_are_given(objective: Objective, data) -> None:
-    report = check_objective(objective, qsim.datasets.load(data) if isinstance(data, str) else data.load())
+    report = check_objective(
+        objective, qsim.datasets.load(data) if isinstance(data, str) else getattr(data, "load", lambda: data)()
+    )
     assert report.good, str(report)
 
 

@@ -21,7 +21,7 @@ from qsim.weights import Replica
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
 _ROWS, _FEATURES = 48, 20
-_MOST = 256  # rows of data that are given
+_LEAST, _MOST = 24, 256  # rows of data that are given
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,7 +127,7 @@ class Subject:
         One of them has any values, the other ones only.
         """
         if self.given is not None:
-            rows = np.arange(self.given.rows)
+            rows = np.resize(np.arange(self.given.rows), max(_LEAST, self.given.rows))  # a few count several times
             if rows.size > _MOST:
                 rows = np.sort(self.key.fold(9).generator().choice(rows, _MOST, replace=False))
             return [Case(self.objective, self.given.take(rows), self.key)]

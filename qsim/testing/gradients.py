@@ -123,12 +123,12 @@ def in_float64(subject: Subject) -> Finding:
     for case in subject.cases:
         w, v = case.point(1.0), case.direction(2)
         for name, function in (("value", case.value), ("gradient", case.gradient)):
-            rough: list[float] = []
+            rough, size = list[float](), 1e-300
             for t in np.linspace(0.0, 1.0, 16):
                 parts = [np.asarray(function(w + (t + s * 1e-6) * v)) for s in (-1, 0, 1)]
-                size = np.linalg.norm(parts[1])
-                rough.append(float(np.linalg.norm(parts[0] - 2 * parts[1] + parts[2]) / size) if size else 0.0)
-            step = float(np.sort(rough)[11])  # a few may lie at kinks
+                size = max(size, float(np.linalg.norm(parts[1])))
+                rough.append(float(np.linalg.norm(parts[0] - 2 * parts[1] + parts[2])))
+            step = float(np.sort(rough)[11]) / size  # a few may lie at kinks
             refuse_unless(step < _ROUGH, f"the {name} goes in steps of {step:.1g} of its size: compute it in float64")
             worst = max(worst, step)
     return Finding(True, f"steps of {worst:.1g} of their size", _ROUGH, worst)

@@ -16,7 +16,6 @@ from qsim.compressors import QSGD, Identity
 from qsim.datasets import Contiguous, Quadratics
 from qsim.downlinks import DenseWeights, SparsePull
 from qsim.engines import Processes, Serial
-from qsim.keys import Key
 from qsim.methods import Method
 from qsim.network import Fastest, Network
 from qsim.objectives import LeastSquares, LogisticRegression, NonconvexLogistic
@@ -133,7 +132,7 @@ def falls(subject: Subject) -> Finding:
         return not_made("it does not go without a compressor")
     run = subject.run(Identity(), data=alike(12), workers=1, partition=Contiguous(), rounds=20, evaluate_every=20)
     loss = simulate(run, engine=Serial(), progress=False).columns["loss"]
-    return Finding(bool(loss[-1] < loss[0]), f"from {loss[0]:.4g} to {loss[-1]:.4g} in 20 rounds")
+    return Finding(bool(loss[-1] < loss[0]), f"from {loss[0]:.4g} to {loss[-1]:.4g} in 20 rounds, with its step")
 
 
 def regularised(subject: Subject) -> Finding:
@@ -228,7 +227,7 @@ def promised(subject: Subject) -> Finding:
         if not subject.takes(run) or (bound := run.promise()) is None:
             continue
         least = np.full(7, np.inf)
-        for seed in range(_SEEDS):
+        for seed in range(subject.seed, subject.seed + _SEEDS):
             frame = simulate(replace(run, seed=seed), engine=Serial(), progress=False).columns
             least = np.minimum(least, frame["suboptimality"][::10])
         told = np.maximum(bound(np.arange(0, 61, 10)), 1e-9)
@@ -273,6 +272,7 @@ def check_method(method: Method, reference: Method | None = None, seed: int = 0)
     `DIANA` are: give them different names if it is not.
 
     reference: a method that this one equals with one worker and no compressor, such as `GradientDescent`.
+    seed: that of the runs.
 
     >>> import qsim
     >>> method = qsim.SGD(step=qsim.steps.Constant(0.5), batch=2)
@@ -290,4 +290,4 @@ def findings(method: Method, reference: Method | None = None, seed: int = 0) -> 
     for given in (method, *([] if reference is None else [reference])):
         if not isinstance(given, Method):
             raise TypeError(f"only a Method can be checked, such as qsim.SGD(batch=8); found {given!r}")
-    return carried_out(CHECKS, Subject(method, Key(seed), reference))
+    return carried_out(CHECKS, Subject(method, reference, seed))
