@@ -35,9 +35,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 from queue import SimpleQueue
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 KERNELS = "qsim/kernels"
+_CHECKS = ("whole", "number", "several", "one_of", "cast", "TypeVar")  # calls that only refuse, or say a type
 PATIENCE = 3  # how many times its usual time a test run may take
 
 SWAPS = {
@@ -118,10 +120,12 @@ def _silent(tree: ast.AST) -> list[tuple[tuple[int, int], tuple[int, int]]]:
     """Return where a fault would change no number: from and to, as (line, column)."""
     spans = []
 
-    def leave_out(*nodes: ast.AST | None) -> None:
-        for node in nodes:
-            if node is not None:
-                spans.append(((node.lineno, node.col_offset), (node.end_lineno, node.end_col_offset)))  # type: ignore[attr-defined]
+    def leave_out(*nodes: Any) -> None:
+        spans.extend(
+            ((node.lineno, node.col_offset), (node.end_lineno, node.end_col_offset))
+            for node in nodes
+            if node is not None
+        )
 
     for node in ast.walk(tree):
         match node:
@@ -335,8 +339,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=420, help="how many mutants (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the sample (default: %(default)s)")
-    parser.add_argument("--only", default="*", help="a pattern of paths (default: all that the table names)")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="how many at a time (default: %(default)s)")
+    parser.add_argument("--only", default="*", help="a pattern of paths (default: all in the table)")
+    parser.add_argument(
+        "--jobs", type=int, default=os.cpu_count() or 1, help="how many at a time (default: one per core)"
+    )
     parser.add_argument(
         "--out", type=Path, default=Path("mutants.csv"), help="where outcomes go (default: %(default)s)"
     )
