@@ -15,7 +15,8 @@ import pytest
 
 import qsim
 from qsim.batch import Floats, Levels, Message, Packets, Signs, Vectors, index_type
-from qsim.codecs import RANS, Bitmap, Elias, EliasDense, FixedWidth, GolombRice, Varint
+from qsim.codecs import RANS, Bitmap, DecodeError, Elias, EliasDense, FixedWidth, GolombRice, Varint
+from qsim.codecs.base import leb128, read_header
 from qsim.codecs.entries import Entries, EntryCodec
 from qsim.datasets import LibSVM
 from qsim.datasets.libsvm import read
@@ -98,7 +99,7 @@ def extreme_messages() -> Iterator[Message]:
             everything = np.tile(np.arange(n, dtype=np.int32), rows)
             offsets = np.arange(rows + 1) * n
             ones = np.ones(everything.size, np.int32)
-            for s in (1, 2, 3, 7, 127, 2**20, 2**31 - 1):
+            for s in (1, 2, 3, 7, 15, 127, 2**20, LARGEST):
                 for level in (ones, ones * s):
                     yield Levels(n, offsets, everything, level, np.ones(rows, np.float32), s)
             yield Signs(n, offsets, None, ones > 0, -np.ones(rows, np.float32), np.ones(rows, np.float32))
@@ -111,6 +112,9 @@ def extreme_messages() -> Iterator[Message]:
                 for s in (1, 2**23 - 1):
                     yield Levels(n, offsets, index, np.minimum(level, s), np.ones(rows, np.float32), s)
                 yield Floats(n, offsets, index, level.astype(np.float32))
+            ends = np.tile(np.array([0, n - 1], index_type(n)), rows)
+            words = np.tile(np.array([1, -LARGEST], np.int32), rows)
+            yield Levels(n, np.arange(rows + 1) * 2, ends, words, np.ones(rows, np.float32), LARGEST)
 
 
 def carried(codec: EntryCodec) -> Iterator[tuple[Message, Entries, Packets]]:
@@ -307,3 +311,13 @@ def test_labels_half_way_between_two_numbers_are_rounded_to_even() -> None:
     evens = [float(texts[at]) for at in range(1, len(texts), 3)]
     assert all(a <= b <= c for a, b, c in zip(rows.labels[::3], evens, rows.labels[2::3], strict=True))
     assert any(a != b for a, b in pairwise(evens))
+
+
+# Headers.
+
+
+def test_levels_are_below_2_to_the_31_in_every_header() -> None:
+    head = bytes([1, Varint().number, 1]) + leb128(8)
+    assert read_header(head + leb128(LARGEST) + bytes(1), Varint()).s == LARGEST
+    with pytest.raises(DecodeError, match=r"s = 2147483648; levels are below 2\^31"):
+        read_header(head + leb128(LARGEST + 1) + bytes(1), Varint())

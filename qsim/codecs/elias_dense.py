@@ -46,7 +46,7 @@ class EliasDense(CoordinateCodec):
         return kernels
 
     def _most_bits(self, s: int) -> tuple[int, int]:
-        return 1, 2 * (s + 1).bit_length() + 3  # gamma's words are the longest, or another's by no more than 2
+        return 1, 2 * (s + 1).bit_length() + 1  # gamma's words are the longest, or another's by no more than 2
 
     def _least_bits(self, s: int) -> int:
         return 4  # gamma's and omega's word of 2, and a sign
