@@ -13,10 +13,24 @@ from qsim.batch.vectors import taken
 
 @dataclass(frozen=True, eq=False)
 class Packets:
-    """The bytes on the wire: packet b is data[offsets[b] : offsets[b + 1]]."""
+    """The bytes on the wire: packet b is data[offsets[b] : offsets[b + 1]], and there are no others.
+
+    Raises ValueError for offsets that do not rise from 0 to the number of bytes.
+    """
 
     data: NDArray[np.uint8]
     offsets: NDArray[np.int64]
+
+    def __post_init__(self) -> None:
+        for array, dtype in ((self.data, np.uint8), (self.offsets, np.int64)):
+            if not isinstance(array, np.ndarray) or array.dtype != dtype or array.ndim != 1:
+                raise ValueError(f"packets are an array of uint8 and their offsets one of int64, found {array!r}")
+        ends = self.offsets
+        if not ends.size or ends[0] != 0 or ends[-1] != self.data.size or (ends[1:] < ends[:-1]).any():
+            raise ValueError(
+                f"the offsets of packets must rise from 0 to the number of bytes, {self.data.size}, found"
+                f" {np.array2string(ends, threshold=8)}"
+            )
 
     @property
     def bits(self) -> int:

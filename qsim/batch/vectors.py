@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 import numpy as np
@@ -143,6 +143,8 @@ class Memory:
 
     support: Support
     arrays: Arrays
+    pending: Arrays = field(default_factory=dict)
+    """Rows by name that take the place of those in `arrays` when it is known what was delivered."""
 
     @classmethod
     def zeros(cls, support: Support, *names: str, dtype: type[np.floating[Any]] = np.float32) -> Self:
@@ -161,6 +163,15 @@ class Memory:
         matched = add_on_support(of, index, v.offsets, v.index, v.value, rows.dtype.type(sign), rows)
         if matched != v.nonzeros:
             raise ValueError(f"{v.nonzeros - matched} non-zeros are off the supports of their workers")
+
+    def plus(self, name: str, v: Vectors) -> Vectors:
+        """Return the rows of a name plus v, in an array of its own.
+
+        Raises ValueError if v is not zero off the support.
+        """
+        total = Memory(self.support, {"": self.arrays[name].copy()})
+        total.add("", v)
+        return total.vectors("")
 
     def less(self, v: Vectors, name: str) -> Vectors:
         """Return v minus the rows of a name, on the supports, as float32.

@@ -167,8 +167,7 @@ class EntryCodec(Codec):
         if skip:
             fronts = np.ascontiguousarray(entries.front, "<f4")
             put_fronts(fronts.view(np.uint8), offsets, data)
-        data[used : used + SLACK] = 0
-        return Packets(data[: used + SLACK], offsets)
+        return Packets(data[:used], offsets)
 
     def size(self, message: Message) -> NDArray[np.int64]:
         entries = self._entries(message)
@@ -186,7 +185,7 @@ class EntryCodec(Codec):
         if short >= 0:
             raise DecodeError(f" ends inside the {stream.floats} floats that it begins with", short)
         packets = _with_slack(packets)
-        fronts = np.empty((len(packets), skip), np.uint8)
+        fronts = np.empty((len(packets), skip if len(packets) else min(skip, 8)), np.uint8)  # without packets, any skip
         take_fronts(packets.data, packets.offsets, fronts)
         front = fronts.view("<f4").astype(np.float32, copy=False)
         most = self._most_entries(packets, skip, stream.n, s)
@@ -234,12 +233,16 @@ def require_short(codec: Codec, n: int, error: type[ValueError] = TooLongError) 
         raise error(f"{codec!r} carries vectors of up to 2^48 coordinates, found n = {n}; use qsim.codecs.Varint()")
 
 
+class _Padded(Packets):
+    """Packets with bytes behind the last that a kernel may read; no one else sees them."""
+
+    def __post_init__(self) -> None:
+        pass
+
+
 def _with_slack(packets: Packets) -> Packets:
-    """Return the packets, copied if there are too few bytes behind the last."""
-    end = int(packets.offsets[-1])
-    if packets.data.size >= end + SLACK:
-        return packets
-    return Packets(np.concatenate([packets.data[:end], np.zeros(SLACK, np.uint8)]), packets.offsets)
+    """Return a copy of packets with zeros behind the last."""
+    return _Padded(np.concatenate([packets.data, np.zeros(SLACK, np.uint8)]), packets.offsets)
 
 
 def _refuse(entries: Entries, row: int) -> NoReturn:

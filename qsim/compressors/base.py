@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Callable
+from functools import wraps
+from threading import local
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from qsim.batch import Memory, Message, Support, Vectors
+from qsim.batch.checks import require_keys, require_memory, require_message, require_vectors
 from qsim.keys import Key, of_word
 from qsim.options import refuse_masked
 
@@ -21,6 +25,57 @@ class NotFiniteError(ValueError):
     def __init__(self, text: str, row: int | None = None) -> None:
         super().__init__(text)
         self.row = row
+
+
+def _at_the_door(compress: Callable[..., Message]) -> Callable[..., Message]:
+    """Check what a compressor's `compress` is given, and what a user's own returns, before a kernel takes it."""
+
+    @wraps(compress)
+    def checked(self: Compressor, v: Vectors, keys: NDArray[np.uint64], memory: Memory | None = None) -> Message:
+        outer = not getattr(_inside, "door", False)  # wrappers pass on what was looked at
+        require_vectors("v", v, wholly=outer)
+        require_keys(keys, v.rows, signed=not outer)
+        if memory is not None:
+            require_memory(memory, v)
+        _inside.door = True
+        try:
+            message = compress(self, v, keys, memory)
+        finally:
+            _inside.door = not outer
+        shipped = type(self).__module__.startswith("qsim.")
+        require_message(f"what {type(self).__name__} makes", message, self.emits, v.n, v.rows, wholly=not shipped)
+        return message
+
+    return checked
+
+
+def _read_at_the_door(decompress: Callable[..., Vectors]) -> Callable[..., Vectors]:
+    """Check what a compressor's `decompress` is given, and what it returns."""
+
+    @wraps(decompress)
+    def checked(self: Compressor, message: Message, keys: NDArray[np.uint64]) -> Vectors:
+        if not isinstance(message, Message):
+            raise TypeError(f"decompress takes a message, such as compress returns, found {type(message).__name__}")
+        outer = not getattr(_inside, "door", False)
+        require_keys(keys, message.rows, signed=not outer)
+        _inside.door = True
+        try:
+            vectors = decompress(self, message, keys)
+        finally:
+            _inside.door = not outer
+        name = f"what {type(self).__name__} reads"
+        require_vectors(name, vectors, wholly=not type(self).__module__.startswith("qsim."))
+        if (vectors.rows, vectors.n) != (message.rows, message.n):
+            raise ValueError(
+                f"{name} must be {message.rows} vectors of length {message.n}, found {vectors.rows} of {vectors.n}"
+            )
+        return vectors
+
+    return checked
+
+
+_inside = local()
+"""Whether this thread is inside of a compressor, by `door`."""
 
 
 class Compressor:
@@ -42,6 +97,13 @@ class Compressor:
     The shipped ones override `compress` instead, which takes a whole batch in one call; each of the two is defined by
     the other. Costs of the default `compress`: every row is made dense, O(n) a row.
     """
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Have what goes into and comes out of a compressor checked, also where users write their own."""
+        super().__init_subclass__(**options)
+        for name, door in (("compress", _at_the_door), ("decompress", _read_at_the_door)):
+            if name in vars(cls):
+                setattr(cls, name, door(vars(cls)[name]))
 
     @property
     def asymptotic(self) -> bool:
@@ -117,6 +179,7 @@ class Compressor:
             )
         return self.compress(as_float32(Vectors.dense(vector)), np.array([key.word], np.uint64))
 
+    @_at_the_door
     def compress(self, v: Vectors, keys: NDArray[np.uint64], memory: Memory | None = None) -> Message:
         """Compress a batch, row b with the key whose word is keys[b]. Raises NotFiniteError for NaN and infinity.
 
@@ -125,6 +188,7 @@ class Compressor:
         require_finite(v)
         return self.emits.join([self._row(b, v, of_word(int(word))) for b, word in enumerate(keys.view(np.uint64))])
 
+    @_read_at_the_door
     def decompress(self, message: Message, keys: NDArray[np.uint64]) -> Vectors:
         """Return the vectors that a message stands for. The receiver knows the keys that it was made with."""
         return message.vectors()

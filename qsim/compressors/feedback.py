@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from qsim.batch import Memory, Message, Support, Vectors, dense_offsets
-from qsim.compressors.base import Compressor, require_compressor
+from qsim.compressors.base import Compressor, require_compressor, require_finite
 from qsim.compressors.scaled import Scaled
 from qsim.compressors.then import Then
 from qsim.options import option
@@ -73,8 +73,10 @@ class ErrorFeedback(Compressor):
     def compress(self, v: Vectors, keys: NDArray[np.uint64], memory: Memory | None = None) -> Message:
         if memory is None:
             return self.compressor.compress(v, keys)
-        memory.add("error", v)
-        return self.compressor.compress(memory.vectors("error"), keys)
+        require_finite(v)
+        total = memory.plus("error", v)
+        memory.pending["error"] = total.value  # the memory itself changes when it is known what was delivered
+        return self.compressor.compress(total, keys)
 
     def memory(self, support: Support) -> Memory:
         """Return a zero error for every worker: on its support, or everywhere if the compressor fills in zeros."""
@@ -83,6 +85,9 @@ class ErrorFeedback(Compressor):
         return Memory.zeros(support, "error")
 
     def settle(self, memory: Memory, sent: Vectors) -> None:
+        if "error" not in memory.pending:
+            raise ValueError("nothing was compressed with this memory since it was last settled")
+        memory.arrays["error"][:] = memory.pending.pop("error")
         memory.add("error", sent, -1.0)
 
     def decompress(self, message: Message, keys: NDArray[np.uint64]) -> Vectors:

@@ -1,0 +1,143 @@
+"""Checks at the door: arrays that come from outside, before a kernel takes them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qsim.batch.messages import Drawn, Floats, Levels, Message, Signs
+from qsim.batch.vectors import Batch, Memory, Support, Vectors
+
+
+def require_vectors(name: str, v: Any, *, wholly: bool = True) -> None:
+    """Refuse what is no sound batch of vectors.
+
+    wholly: also look at every offset and coordinate; otherwise only at the kinds and sizes of arrays, which costs next
+    to nothing.
+
+    Raises TypeError for another object, and ValueError for arrays that do not fit each other.
+    """
+    if not isinstance(v, Vectors):
+        raise TypeError(
+            f"{name} must be a batch of vectors, such as qsim.batch.Vectors.dense(array), found {type(v).__name__}"
+        )
+    _require_array(f"the values of {name}", v.value, "f")
+    _require_entries(name, v, v.value.size, v.index, v.n if v.index is None else None, wholly)
+
+
+def require_message(name: str, message: Any, kind: type[Message], n: int, rows: int, *, wholly: bool = True) -> None:
+    """Refuse what is no sound message of a kind for so many rows of length n; `wholly` as in `require_vectors`."""
+    if not isinstance(message, kind):
+        raise TypeError(f"{name} must be a message of kind {kind.__name__}, found {message!r}")
+    if message.n != n:
+        raise ValueError(f"{name} must stand for vectors of length {n}, found n = {message.n}")
+    if not isinstance(message.offsets, np.ndarray) or message.rows != rows:
+        raise ValueError(f"{name} must have a row for each of {rows} vectors, found offsets {message.offsets!r}")
+    if isinstance(message, Levels):
+        if not 1 <= message.s < 2**31 or message.bucket < 0:
+            raise ValueError(f"{name} must have 1 <= s < 2^31 and bucket >= 0, found {message.s} and {message.bucket}")
+        _require_array(f"the levels of {name}", message.level, "i", np.int32)
+        _require_array(f"the scales of {name}", message.scale, "f", np.float32)
+        _require_size(f"the scales of {name}", message.scale, rows * message.scales)
+        _require_entries(name, message, message.level.size, message.index, None, wholly)
+    elif isinstance(message, Signs):
+        _require_array(f"the signs of {name}", message.positive, "b")
+        for means in (message.low, message.high):
+            _require_array(f"the means of {name}", means, "f", np.float32)
+            _require_size(f"the means of {name}", means, rows)
+        _require_entries(
+            name, message, message.positive.size, message.index, n if message.index is None else None, wholly
+        )
+    elif isinstance(message, Floats):
+        _require_array(f"the values of {name}", message.value, "f")
+        each = n if message.index is None else None
+        _require_entries(name, message, message.value.size, message.index, each, wholly)
+    elif isinstance(message, Drawn):
+        _require_array(f"the values of {name}", message.value, "f")
+        _require_entries(name, message, message.value.size, None, message.k, wholly)
+    if wholly:
+        _require_numbers(name, message)
+
+
+def _require_numbers(name: str, message: Message) -> None:
+    """Refuse levels out of range, and floats that are not finite or scales below zero."""
+    if isinstance(message, Levels):
+        level, s = message.level, message.s
+        if level.size and (level.min() < -s or level.max() > s or not level.all()):
+            raise ValueError(f"the levels of {name} must be from 1 to s = {s} or from -{s} to -1")
+        if not (message.scale >= 0).all():
+            raise ValueError(f"the scales of {name} must be numbers of at least 0")
+    named = {"scale": "scales", "value": "values", "low": "means", "high": "means"}
+    for field, plural in named.items():
+        if not np.isfinite(getattr(message, field, 0.0)).all():
+            raise ValueError(f"the {plural} of {name} must be finite")
+
+
+def require_keys(keys: Any, rows: int, *, signed: bool = False) -> None:
+    """Refuse what is no array of a key's word for each row; signed words name another stream, for insiders only."""
+    if not isinstance(keys, np.ndarray) or not (keys.dtype == np.uint64 or (signed and keys.dtype == np.int64)):
+        found = f"an array of {keys.dtype}" if isinstance(keys, np.ndarray) else type(keys).__name__
+        raise TypeError(f"keys must be the words of keys, such as qsim.Key(0).words(0, {rows}), found {found}")
+    if keys.shape != (rows,):
+        raise ValueError(f"keys must be {rows} words, one for each row, found an array of shape {keys.shape}")
+
+
+def require_memory(memory: Any, v: Vectors) -> None:
+    """Refuse what is no memory of as many workers, for vectors of the same length."""
+    if not isinstance(memory, Memory):
+        raise TypeError(f"memory must be what the compressor's memory(support) returned, found {type(memory).__name__}")
+    support: Support = memory.support
+    if support.n != v.n or support.offsets.size - 1 != v.rows:
+        raise ValueError(
+            f"the memory is of {support.offsets.size - 1} workers with vectors of length {support.n}, found"
+            f" {v.rows} vectors of length {v.n}"
+        )
+
+
+def _require_entries(
+    name: str, batch: Batch, size: int, index: NDArray[Any] | None, each: int | None, wholly: bool
+) -> None:
+    """Refuse offsets and coordinates that do not fit; `each`: how many entries every row has, None: any number."""
+    offsets = batch.offsets
+    _require_array(f"the offsets of {name}", offsets, "i", np.int64)
+    if batch.n < 1 or offsets.size < 1 or offsets[0] != 0 or offsets[-1] != size:
+        raise ValueError(
+            f"{name}: offsets must rise from 0 to the number of entries, {size}, for n of at least 1; found n ="
+            f" {batch.n} and offsets {_shown(offsets)}"
+        )
+    if index is not None:
+        _require_array(f"the coordinates of {name}", index, "i")
+        _require_size(f"the coordinates of {name}", index, size)
+    if each is not None and size != each * batch.rows:
+        raise ValueError(f"{name}: {batch.rows} rows of {each} numbers take {each * batch.rows}, found {size}")
+    if not wholly:
+        return
+    sizes = offsets[1:] - offsets[:-1]
+    wrong = sizes < 0 if each is None else sizes != each
+    if wrong.any():
+        raise ValueError(f"{name}: offsets must rise, row by row, found {_shown(offsets)}")
+    if index is not None:
+        from qsim.kernels.vectors import first_unordered
+
+        row = first_unordered(offsets, index, batch.n)
+        if row >= 0:
+            raise ValueError(f"row {row} of {name}: coordinates must rise from 0 on and stay below n = {batch.n}")
+
+
+def _require_array(name: str, array: Any, kinds: str, dtype: type[np.generic] | None = None) -> None:
+    good = isinstance(array, np.ndarray) and array.ndim == 1 and array.flags.c_contiguous
+    if not good or array.dtype.kind not in kinds or (dtype is not None and array.dtype != dtype):
+        wanted = dtype.__name__ if dtype is not None else {"f": "floats", "i": "integers", "b": "bools"}[kinds]
+        found = f"{array.dtype} of shape {array.shape}" if isinstance(array, np.ndarray) else type(array).__name__
+        raise ValueError(f"{name} must be a contiguous array of {wanted} in one dimension, found {found}")
+
+
+def _require_size(name: str, array: NDArray[Any], size: int) -> None:
+    if array.size != size:
+        raise ValueError(f"{name} must be {size}, found {array.size}")
+
+
+def _shown(offsets: NDArray[np.int64]) -> str:
+    return np.array2string(offsets, threshold=8)
