@@ -98,8 +98,12 @@ def test_the_mean_is_over_those_that_came(rule, topology) -> None:
         AllGather(): p * 5 * message,  # each message that came goes to the five others, also to those who were late
         Ring(): 2 * 5 * message * (p > 0),
     }
-    gathered = np.diff(np.maximum.accumulate(arrived, axis=0).sum(axis=1))  # whose first message came in round 2, ...
-    header = 8 * 4 * 5 * gathered if topology == AllGather() else 0  # to five others; else streams open in round 1
+    seen = np.maximum.accumulate(arrived, axis=0)  # whose first message has come
+    header = {  # of 4 bytes; at a server streams open in round 1, from round 2 on there is none
+        ParameterServer(): np.zeros(11),
+        AllGather(): 8 * 4 * 5 * np.diff(seen.sum(axis=1)),  # to the five others
+        Ring(): 8 * 4 * 2 * 5 * np.diff(seen.any(axis=1).astype(int)),  # with the first sum
+    }[topology]
     assert trace.frame["bits_up"].tolist()[2:] == (sent[topology][1:] + header).tolist()
     assert (trace.frame["bits_down"].iloc[2:] == (6 * 32 * 20 if topology.has_server else 0)).all()
 
@@ -140,7 +144,7 @@ def test_time_changes_no_number_where_all_are_waited_for() -> None:
 
 def test_a_rule_that_drops_nobody_changes_no_bit() -> None:
     """The weights of these 19 workers sum to 1 but for a rounding, which must not come into the mean."""
-    run = replace(RUN, workers=19, partition=Dirichlet(1.0), rounds=3)
+    run = replace(RUN, workers=19, partition=Dirichlet(1.0), rounds=3, seed=1)
     assert run.problem().weights.sum() != 1.0
     same(*(qsim.simulate(replace(run, network=on(rule))) for rule in (Timeout(1e6), WaitForAll())))
 
@@ -470,7 +474,7 @@ def test_seconds_are_an_axis_of_studies() -> None:
     means = np.mean([trace.frame["cumulative_seconds"] for trace in traces[:2]], axis=0)
     np.testing.assert_allclose(rows["cumulative_seconds"], means)
     assert table.loc[table["axis"] == "seconds", "loss"].notna().all()
-    assert results.reach("a", 0.6, "loss", axis="seconds").reached == 2
+    assert results.reach("a", 0.69, "loss", axis="seconds").reached == 2
     alone = Results(Settings("adult", 6, 12, 1), cells[:1], [qsim.simulate(replace(RUN, network=None))])
     assert "cumulative_seconds" not in alone.numbers()
 

@@ -38,7 +38,7 @@ def test_extreme_scales_are_the_oracles(size: float, s: int, norm: str) -> None:
     v = np.float32([0.5, -0.25, 0, 0.01, -1, 0.125]) * np.float32(size)
     for word in range(20):
         message = qsim.QSGD(s, norm).quantize(v, qsim.Key(word))
-        scale, expected = oracles.qsgd(list(range(6)), v, s, word, norm)
+        scale, expected = oracles.qsgd(list(range(6)), v, s, oracles.key(word), norm)
         assert message.scale[0] == scale
         assert dict(zip(message.index.tolist(), message.level.tolist(), strict=True)) == expected
 

@@ -205,7 +205,7 @@ def test_delays_of_a_worker_are_its_own() -> None:
     for who in ([0, 1, 2, 3, 4, 5], [1, 4]):
         clock.up(2, load(np.array(who)))
         for worker, found in zip(who, computed(clock), strict=True):
-            word = 9
+            word = oracles.key(9)
             for part in (int(Purpose.DELAY), 3, 2, worker):
                 word = oracles.fold(word, part)
             assert found == pytest.approx(oracles_network.exponential(2.0, oracles_network.uniform(word)), rel=1e-12)

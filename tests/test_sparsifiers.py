@@ -420,7 +420,7 @@ def test_the_uniform_at_the_bound_keeps_nothing(n: int) -> None:
 
 def test_coordinates_past_65536() -> None:
     v = np.ones(70_003, np.float32)
-    dense = Bernoulli(0.05).quantize(v, qsim.Key(7))
+    dense = Bernoulli(0.05).quantize(v, of_word(7))
     assert Bernoulli(0.05).compress(sparse(v, np.arange(v.size)), np.array([7], np.uint64)) == dense
     kept = [i for i in range(65_500, v.size) if uniform24(i, 7) < round(0.05 * 2**24)]
     assert dense.index[dense.index >= 65_500].tolist() == kept

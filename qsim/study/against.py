@@ -182,9 +182,8 @@ def _curves(first: Saved, second: Saved) -> Figure:
         axes = figure.subplots(1, 2, sharey=True)
         for ax, x in zip(axes, ("round", _BITS), strict=True):
             for side, saved in sides.items():
-                table = saved.table.assign(
-                    **{_BITS: saved.table["cumulative_bits_up"] + saved.table["cumulative_bits_down"]}
-                )
+                up, down = (saved.table.get(f"cumulative_bits_{way}", np.nan) for way in ("up", "down"))
+                table = saved.table.assign(**{_BITS: up + down})
                 for place, curve in enumerate(curves):
                     _draw(ax, table[table["curve"] == curve], x, y, look(place), side)
             ax.set(xlabel=LABELS[x.removeprefix("cumulative_")])

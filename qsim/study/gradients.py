@@ -16,8 +16,9 @@ def worker_gradients(run: Run, weights: NDArray[np.float64]) -> Vectors:
     """Return the gradient of each worker's rows at weights (the loss alone, without its regulariser), a row for each.
 
     >>> import qsim
-    >>> run = qsim.Run("spark_sample", qsim.LogisticRegression(l2=0.1), qsim.GradientDescent(), workers=4)
-    >>> worker_gradients(run, np.zeros(16)).rows
+    >>> data = qsim.datasets.load("spark_sample")
+    >>> run = qsim.Run(data, qsim.LogisticRegression(l2=0.1), qsim.GradientDescent(), workers=4)
+    >>> worker_gradients(run, np.zeros(data.features)).rows
     4
     """
     shards = run.partition.split(run.load(), run.workers, Key(run.seed).fold(Purpose.PARTITION))

@@ -77,7 +77,7 @@ def run_study(
     >>> from qsim.study import Settings, catalog
     >>> _, study = catalog.find("seminar")
     >>> results = run_study(study, Settings("spark_sample", workers=4, rounds=5, seeds=2), cache=False)
-    >>> results.curves
+    >>> results.curves[:5]
     ['uncompressed', 's = 1', 's = 2', 's = 3', 's = 4']
     """
     settings = study.defaults if settings is None else settings

@@ -199,7 +199,8 @@ def _report(given: str, name: str, error: CellsFailedError, options: Namespace, 
     for failure in error.failures:
         alike.setdefault(f"{type(failure.error).__name__}: {failure.error}", []).append(failure.cell)
     first = error.failures[0].error
-    if len(alike) == 1 and len(error.failures) == error.cells and isinstance(first, DataError):
+    of_data = all(isinstance(failure.error, DataError) for failure in error.failures)
+    if of_data and len(error.failures) == error.cells:
         raise first  # not a cell that fails, but a wrong request
     done = "" if len(error.failures) == error.cells else ", the others are done"
     lines = [f"{name}: {len(error.failures)} of {error.cells} cells failed{done}{without}"]

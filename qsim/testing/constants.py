@@ -176,10 +176,12 @@ def _flattest(case: Case) -> float:
     found = []
 
     def curvature(w: NDArray[np.float64], step: NDArray[np.float64]) -> float:
-        change = case.gradient(w + step) - case.gradient(w - step)
-        quotient = float(change @ step) / (2 * float(step @ step))
+        ends = case.gradient(w + step), case.gradient(w - step)
+        size = float(np.linalg.norm(step))
+        quotient = float((ends[0] - ends[1]) @ step) / (2 * size**2)
+        rounding = 2.0**-46 * sum(float(np.linalg.norm(end)) for end in ends) / size
         if np.isfinite(quotient):
-            found.append(quotient)
+            found.append(quotient + rounding)  # large gradients differ by what they were rounded by, too
         return quotient
 
     for number, size in enumerate((0.0, 1.0, 10.0, 1000.0)):
