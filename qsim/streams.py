@@ -77,7 +77,7 @@ class Held:
             return self._nobody
         who = self._nobody
         for have, (copy, holders) in self._copies.items():
-            if have in ("float64", dtype) and np.array_equal(copy, w.dense().astype(have)):  # nobody wrote into it
+            if have in ("float64", dtype) and _is_copy(copy, w):
                 who = who | holders
         return who
 
@@ -89,10 +89,17 @@ class Held:
 
     def snapshot(self, w: Weights) -> Arrays:
         """Return who holds the weights w, as arrays by format."""
-        return {dtype: holders for dtype, (_, holders) in self._copies.items()} if w.stamp is self._stamp else {}
+        if w.stamp is not self._stamp:
+            return {}
+        return {dtype: holders for dtype, (copy, holders) in self._copies.items() if _is_copy(copy, w)}
 
     def restore(self, w: Weights, saved: Arrays) -> None:
         """Go back to a snapshot of w."""
         formats: tuple[Format, ...] = ("float32", "float64")
         self._stamp = w.stamp
         self._copies = {dtype: (w.dense().astype(dtype), saved[dtype]) for dtype in formats if dtype in saved}
+
+
+def _is_copy(copy: NDArray[np.floating], w: Weights) -> bool:
+    """Whether nobody wrote into the weights since they were sent."""
+    return np.array_equal(copy, w.dense().astype(copy.dtype))

@@ -234,7 +234,7 @@ PLANTED = [
     (NearestOfMany(), ["unbiased"]),
     (Unscaled(), ["unbiased", "variance"]),
     (WithoutZero(), ["zeros stay zero"]),
-    (SquaresOverflow(), ["unbiased"]),
+    (SquaresOverflow(), ["zero, single, huge and subnormal vectors"]),
     (InvertedMask(), ["contraction"]),
     (SumsForMeans(), ["contraction"]),
     (OneRotation(), ["unbiased", "variance", "contraction"]),

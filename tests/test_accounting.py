@@ -63,7 +63,7 @@ def by_hand(exchanges: int, weights: list[float], sparse: bool) -> tuple[np.ndar
         for exchange in range(exchanges):
             total = np.zeros(N)
             for worker in range(WORKERS):
-                word = SEED
+                word = oracles.key(SEED)
                 for part in (3, t, exchange, worker):
                     word = oracles.fold(word, part)
                 scale, levels = oracles.qsgd(list(range(N)), SENT[worker], S, word)

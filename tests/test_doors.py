@@ -79,7 +79,7 @@ BATCHES: dict[str, Callable[[], Any]] = {
     "offsets from one on": lambda: sparse([1, 2], [3, 4], [1.0, 1.0]),
     "fewer coordinates than values": lambda: sparse([0, 2], [3], [1.0, 1.0]),
     "dense rows of another length": lambda: Vectors(8, dense_offsets(2, 7), None, np.ones(14, np.float32)),
-    "whole numbers": lambda: Vectors(8, dense_offsets(1, 8), None, np.ones(8, np.int64)),
+    "complex numbers": lambda: Vectors(8, dense_offsets(1, 8), None, np.ones(8, np.complex64)),
     "every other number": lambda: Vectors(8, dense_offsets(1, 8), None, np.ones(16, np.float32)[::2]),
     "no coordinates": lambda: Vectors(0, np.array([0, 0]), None, np.zeros(0, np.float32)),
 }

@@ -219,10 +219,10 @@ def test_two_generations_are_kept(tmp_path, every: int, last: int, before: int |
     assert (done(older) if older.exists() else None) == before
 
 
-def test_a_checkpoint_of_other_kernels_is_refused(tmp_path, monkeypatch) -> None:
+def test_a_checkpoint_of_other_sources_is_refused(tmp_path, monkeypatch) -> None:
     qsim.simulate(RUN, checkpoint=tmp_path / "run.npz")
-    monkeypatch.setattr("qsim.kernels._jit.source_digest", lambda: "edited")
-    with pytest.raises(CheckpointError, match="the kernels' digest was .*, now edited"):
+    monkeypatch.setattr("qsim.identity.rooms_digest", lambda: "edited")
+    with pytest.raises(CheckpointError, match="the sources of qsim are others"):
         qsim.simulate(RUN, checkpoint=tmp_path / "run.npz")
 
 

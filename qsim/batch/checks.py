@@ -23,7 +23,7 @@ def require_vectors(name: str, v: Any, *, wholly: bool = True) -> None:
         raise TypeError(
             f"{name} must be a batch of vectors, such as qsim.batch.Vectors.dense(array), found {type(v).__name__}"
         )
-    _require_array(f"the values of {name}", v.value, "f")
+    _require_array(f"the values of {name}", v.value, "fiub")
     _require_entries(name, v, v.value.size, v.index, v.n if v.index is None else None, wholly)
 
 
@@ -129,7 +129,11 @@ def _require_entries(
 def _require_array(name: str, array: Any, kinds: str, dtype: type[np.generic] | None = None) -> None:
     good = isinstance(array, np.ndarray) and array.ndim == 1 and array.flags.c_contiguous
     if not good or array.dtype.kind not in kinds or (dtype is not None and array.dtype != dtype):
-        wanted = dtype.__name__ if dtype is not None else {"f": "floats", "i": "integers", "b": "bools"}[kinds]
+        wanted = (
+            dtype.__name__
+            if dtype is not None
+            else {"f": "floats", "i": "integers", "b": "bools", "fiub": "numbers"}[kinds]
+        )
         found = f"{array.dtype} of shape {array.shape}" if isinstance(array, np.ndarray) else type(array).__name__
         raise ValueError(f"{name} must be a contiguous array of {wanted} in one dimension, found {found}")
 

@@ -276,7 +276,8 @@ class Signs(Message):
         """Return the coordinate of every bit."""
         if self.index is not None:
             return self.index
-        return np.tile(np.arange(self.n, dtype=index_type(self.n)), self.rows)
+        n = self.n if self.rows else 0  # without rows, nothing bounds n
+        return np.tile(np.arange(n, dtype=index_type(self.n)), self.rows)
 
 
 @dataclass(frozen=True, eq=False)

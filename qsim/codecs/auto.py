@@ -77,7 +77,9 @@ class Auto(Codec):
             try:
                 part = known[tag].decode(bare.take(rows), bytes((VERSION, tag)) + header[2:])
             except DecodeError as error:
-                raise DecodeError(f", by {known[tag]!r}{error.text}", int(rows[error.row or 0])) from None
+                raise DecodeError(
+                    f", by {known[tag]!r}{error.text}", int(rows[error.row or 0]) if rows.size else None
+                ) from None
             parts.append(Entries.of(part).message())
             order.append(rows)
         return parts[0].join(parts).take(np.argsort(np.concatenate(order))) if parts[1:] else parts[0]

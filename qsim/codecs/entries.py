@@ -181,11 +181,13 @@ class EntryCodec(Codec):
 
         stream = read_header(header, self)
         s, skip = 1 if stream.kind is Signs else stream.s, 4 * stream.floats
+        if not len(packets):
+            skip = min(skip, 8)  # without packets nothing bounds it
         short = first_short(packets.offsets, min(skip, 2**62))
         if short >= 0:
             raise DecodeError(f" ends inside the {stream.floats} floats that it begins with", short)
         packets = _with_slack(packets)
-        fronts = np.empty((len(packets), skip if len(packets) else min(skip, 8)), np.uint8)  # without packets, any skip
+        fronts = np.empty((len(packets), skip), np.uint8)
         take_fronts(packets.data, packets.offsets, fronts)
         front = fronts.view("<f4").astype(np.float32, copy=False)
         most = self._most_entries(packets, skip, stream.n, s)

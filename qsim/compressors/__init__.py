@@ -1,6 +1,6 @@
 """Compressors: what a worker makes of its update before it is sent. One small final class for each."""
 
-from qsim.compressors.base import Compressor, NotFiniteError
+from qsim.compressors.base import Compressor, NotFiniteError, UnsoundMessageError
 from qsim.compressors.bucketed import Bucketed
 from qsim.compressors.chances import Bernoulli, Wangni
 from qsim.compressors.dither import SubtractiveDither
@@ -44,5 +44,6 @@ __all__ = [
     "TernGrad",
     "Then",
     "TopK",
+    "UnsoundMessageError",
     "Wangni",
 ]

@@ -27,6 +27,10 @@ class NotFiniteError(ValueError):
         self.row = row
 
 
+class UnsoundMessageError(ValueError):
+    """A compressor made something that is no message of its kind for the vectors that it was given."""
+
+
 def _at_the_door(compress: Callable[..., Message]) -> Callable[..., Message]:
     """Check what a compressor's `compress` is given, and what a user's own returns, before a kernel takes it."""
 
@@ -43,7 +47,10 @@ def _at_the_door(compress: Callable[..., Message]) -> Callable[..., Message]:
         finally:
             _inside.door = not outer
         shipped = type(self).__module__.startswith("qsim.")
-        require_message(f"what {type(self).__name__} makes", message, self.emits, v.n, v.rows, wholly=not shipped)
+        try:
+            require_message(f"what {type(self).__name__} makes", message, self.emits, v.n, v.rows, wholly=not shipped)
+        except (TypeError, ValueError) as error:
+            raise UnsoundMessageError(str(error)) from None
         return message
 
     return checked

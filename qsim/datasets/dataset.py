@@ -382,8 +382,10 @@ def _require_rows_of_all(labels: NDArray[np.int32], classes: int | None) -> None
 
 
 def _signs(given: NDArray[Any]) -> tuple[NDArray[Any], DTypeLike]:
-    if given.dtype.kind == "O" and not all(isinstance(label, int | float | str) for label in given.tolist()):
-        raise DataError(f"labels must be numbers, found {given[0]!r} and other Python objects")
+    if given.dtype.kind == "O":
+        row = next((row for row, label in enumerate(given) if not isinstance(label, int | float | str)), None)
+        if row is not None:
+            raise DataError(f"labels must be numbers, found {given[row]!r} in row {row}")
     found = np.unique(given).tolist() if given.dtype.kind in "biuf" else sorted(set(given.tolist()), key=repr)
     if not (set(found) <= {-1, 1} or set(found) <= {0, 1}):
         row = next((row for row, label in enumerate(given.tolist()) if label not in (-1, 0, 1)), None)

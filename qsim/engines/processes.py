@@ -170,7 +170,7 @@ class _ProcessSession(Session):
             child.mail.grow(0)
         data = np.frombuffer(child.mail.map, np.uint8)
         for low, header, offsets, rows, work in shapes:
-            yield Reply(low, header, Packets(data[: offsets[-1]], offsets), rows, work)
+            yield Reply(low, header, Packets(data[offsets[0] : offsets[-1]], offsets - offsets[0]), rows, work)
 
     def _answer(self, child: _Child, task: str, detail: Any = None) -> Any:
         child.post(task, detail)

@@ -21,7 +21,7 @@ from qsim.testing.subject import ASYMPTOTIC_SLACK, Subject, not_made
 _ESTIMATE, _SEARCH, _FINAL, _FORMULA = range(11, 15)  # each part of the check has its own keys
 _FEW_KEYS, _PLAIN_FEW_KEYS = 64, 48  # for an estimate that guides the search
 _LONG_KEYS = 4000  # for closed forms of a long vector
-_WORST, _RARE = 3, 30
+_WORST = 3
 
 
 # The certificates.
@@ -198,19 +198,30 @@ def _closed_form(subject: Subject, formula: Callable[[Vector], float | None], wh
         count = subject.count(v.size) if v.size < POOL else _LONG_KEYS * subject.effort
         keys = subject.words(count // 8, _FORMULA, number, 0), subject.words(EXTENSION * count, _FORMULA, number, 1)
         pilot = np.concatenate([found[what] / scale for found in subject.sums(v, nothing, keys[0])])
-        rare = np.count_nonzero(pilot != pilot[0]) < _RARE
-        reach = max(1.0, 2 * float(np.abs(pilot - stated / scale).max()), rare / (stated + 1e-9))
-        bet, total, taken = Wager(pilot.std(), reach, count), 0.0, 0
+        below = max(2 * float(np.abs(pilot - stated / scale).max()), _most(subject, v, what) / scale)
+        bet, total, taken = Wager(pilot.std(), np.array([1.0, below]), count), 0.0, 0
         for found in subject.sums(v, nothing, keys[1]):
             rows = (found[what] - stated) / scale
             bet.add(np.stack([rows, -rows], axis=1) - 2.0**-14)
             total, taken = total + float(found[what].sum()), taken + rows.size
             if bet.is_decided(taken):
                 break
-        tests.append((float(bet.strain.max()), f"{name}, n = {v.size:,}", stated, total / taken, float(bet.seen)))
+        tests.append((float(bet.strain.max()), f"{name}, n = {v.size:,}", stated, total / taken, float(bet.seen.max())))
     strain, name, claimed, measured, least = max(tests)
     seen = f"stated {claimed:.6g}, measured {measured:.6g} on ({name}); a formula wrong by {percent(least)}"
     return Finding(strain < 1, f"{seen} {FOUND}", claimed, measured)
+
+
+def _most(subject: Subject, v: Vector, what: int) -> float:
+    """Return how large a squared error, or a count, a row may have that is too rare to be seen.
+
+    Of a rule that keeps a coordinate with some probability: (1 + omega) times the largest, alone; of one that keeps
+    all or nothing, all.
+    """
+    if what == 2:
+        return float(np.count_nonzero(v))
+    omega = subject.bounds(v.size).get("variance", 0.0)
+    return float(((1 + omega) * np.abs(v).max()) ** 2 / (v.astype(np.float64) ** 2).sum())
 
 
 def _formula_vectors(subject: Subject) -> list[tuple[str, Vector]]:

@@ -14,7 +14,7 @@ from qsim import codecs
 from qsim.batch import Memory, Message, Packets, Support, Vectors, dense_offsets, index_type
 from qsim.channel import Channel, default_codec
 from qsim.codecs import Codec
-from qsim.compressors import Compressor, ErrorFeedback, Scaled
+from qsim.compressors import Compressor, ErrorFeedback, Scaled, UnsoundMessageError
 from qsim.keys import Key, Purpose, of_word
 from qsim.testing.elsewhere import elsewhere
 from qsim.testing.gallery import gallery
@@ -196,6 +196,8 @@ def edges(subject: Subject) -> Finding:
         for name, v in _edge_vectors(n).items():
             try:
                 found = _arrived(subject, v, subject.words(1, _EDGES))
+            except UnsoundMessageError as error:
+                return Finding(False, f"{name}, n = {n}: {error}")
             except ValueError as error:
                 refuse_unless("huge" in name, f"{name}, n = {n}, is refused: {error}")
                 refused.append(f"{name}, n = {n}")

@@ -38,6 +38,7 @@ class Pool:
     errors: dict[str, tuple[float, float]]
     largest: NDArray[np.float64]
     together: bool
+    rare: bool
 
     @property
     def place(self) -> str:
@@ -82,7 +83,7 @@ def pool(
     if same and taken >= _SAME and bets.omega >= _SURELY and error < _NEAR and probe.is_flat:
         bets.settle_bias(mean)
     growth = np.maximum(pilot.largest, 0.0 if before is None else before.largest)
-    return Pool(probe, taken, mean, bets.strain, bets.seen, error, bets.errors, growth, pilot.together)
+    return Pool(probe, taken, mean, bets.strain, bets.seen, error, bets.errors, growth, pilot.together, pilot.rare)
 
 
 class _Pilot:
@@ -105,6 +106,8 @@ class _Pilot:
         self.same = bool((self._sums == self._sums[0]).all())  # and the squared errors, as the rows that follow show
         self.largest: NDArray[np.float64] = np.abs(self._sums).max(axis=0)
         self._names = list(probe.columns)
+        differs = np.abs(self._sums - np.median(self._sums, axis=0)) > 1e-6
+        self.rare = bool(differs.any(axis=1).sum() < _RARE)  # nearly all rows are the same
 
     @property
     def together(self) -> bool:
@@ -125,8 +128,7 @@ class _Pilot:
             found = np.maximum(found, 2 * before.largest * (growth if before.together else 1.0))
         one = np.abs(self.directions) * self._coordinates(omega)[:, None]
         found = np.maximum(found, one.max(axis=0))
-        differs = np.abs(self._sums - np.median(self._sums, axis=0)) > 1e-6
-        if before is None and differs.any(axis=1).sum() < _RARE:
+        if self.rare and (before is None or before.rare):
             found = np.maximum(found, (1 + omega) * (np.abs(self.v) @ np.abs(self.directions)))
         return np.asarray(found)
 
