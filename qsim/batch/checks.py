@@ -11,11 +11,8 @@ from qsim.batch.messages import Drawn, Floats, Levels, Message, Signs
 from qsim.batch.vectors import Batch, Memory, Support, Vectors
 
 
-def require_vectors(name: str, v: Any, *, wholly: bool = True) -> None:
+def require_vectors(name: str, v: Any) -> None:
     """Refuse what is no sound batch of vectors.
-
-    wholly: also look at every offset and coordinate; otherwise only at the kinds and sizes of arrays, which costs next
-    to nothing.
 
     Raises TypeError for another object, and ValueError for arrays that do not fit each other.
     """
@@ -24,11 +21,11 @@ def require_vectors(name: str, v: Any, *, wholly: bool = True) -> None:
             f"{name} must be a batch of vectors, such as qsim.batch.Vectors.dense(array), found {type(v).__name__}"
         )
     _require_array(f"the values of {name}", v.value, "fiub")
-    _require_entries(name, v, v.value.size, v.index, v.n if v.index is None else None, wholly)
+    _require_entries(name, v, v.value.size, v.index, v.n if v.index is None else None)
 
 
-def require_message(name: str, message: Any, kind: type[Message], n: int, rows: int, *, wholly: bool = True) -> None:
-    """Refuse what is no sound message of a kind for so many rows of length n; `wholly` as in `require_vectors`."""
+def require_message(name: str, message: Any, kind: type[Message], n: int, rows: int) -> None:
+    """Refuse what is no sound message of a kind for this many rows of length n."""
     if not isinstance(message, kind):
         raise TypeError(f"{name} must be a message of kind {kind.__name__}, found {message!r}")
     if message.n != n:
@@ -41,24 +38,21 @@ def require_message(name: str, message: Any, kind: type[Message], n: int, rows: 
         _require_array(f"the levels of {name}", message.level, "i", np.int32)
         _require_array(f"the scales of {name}", message.scale, "f", np.float32)
         _require_size(f"the scales of {name}", message.scale, rows * message.scales)
-        _require_entries(name, message, message.level.size, message.index, None, wholly)
+        _require_entries(name, message, message.level.size, message.index, None)
     elif isinstance(message, Signs):
         _require_array(f"the signs of {name}", message.positive, "b")
         for means in (message.low, message.high):
             _require_array(f"the means of {name}", means, "f", np.float32)
             _require_size(f"the means of {name}", means, rows)
-        _require_entries(
-            name, message, message.positive.size, message.index, n if message.index is None else None, wholly
-        )
+        _require_entries(name, message, message.positive.size, message.index, n if message.index is None else None)
     elif isinstance(message, Floats):
         _require_array(f"the values of {name}", message.value, "f")
         each = n if message.index is None else None
-        _require_entries(name, message, message.value.size, message.index, each, wholly)
+        _require_entries(name, message, message.value.size, message.index, each)
     elif isinstance(message, Drawn):
         _require_array(f"the values of {name}", message.value, "f")
-        _require_entries(name, message, message.value.size, None, message.k, wholly)
-    if wholly:
-        _require_numbers(name, message)
+        _require_entries(name, message, message.value.size, None, message.k)
+    _require_numbers(name, message)
 
 
 def _require_numbers(name: str, message: Message) -> None:
@@ -75,9 +69,9 @@ def _require_numbers(name: str, message: Message) -> None:
             raise ValueError(f"the {plural} of {name} must be finite")
 
 
-def require_keys(keys: Any, rows: int, *, signed: bool = False) -> None:
-    """Refuse what is no array of a key's word for each row; signed words name another stream, for insiders only."""
-    if not isinstance(keys, np.ndarray) or not (keys.dtype == np.uint64 or (signed and keys.dtype == np.int64)):
+def require_keys(keys: Any, rows: int) -> None:
+    """Refuse what is no array of a key's word for each row."""
+    if not isinstance(keys, np.ndarray) or keys.dtype != np.uint64:
         found = f"an array of {keys.dtype}" if isinstance(keys, np.ndarray) else type(keys).__name__
         raise TypeError(f"keys must be the words of keys, such as qsim.Key(0).words(0, {rows}), found {found}")
     if keys.shape != (rows,):
@@ -96,9 +90,7 @@ def require_memory(memory: Any, v: Vectors) -> None:
         )
 
 
-def _require_entries(
-    name: str, batch: Batch, size: int, index: NDArray[Any] | None, each: int | None, wholly: bool
-) -> None:
+def _require_entries(name: str, batch: Batch, size: int, index: NDArray[Any] | None, each: int | None) -> None:
     """Refuse offsets and coordinates that do not fit; `each`: how many entries every row has, None: any number."""
     offsets = batch.offsets
     _require_array(f"the offsets of {name}", offsets, "i", np.int64)
@@ -112,8 +104,6 @@ def _require_entries(
         _require_size(f"the coordinates of {name}", index, size)
     if each is not None and size != each * batch.rows:
         raise ValueError(f"{name}: {batch.rows} rows of {each} numbers take {each * batch.rows}, found {size}")
-    if not wholly:
-        return
     sizes = offsets[1:] - offsets[:-1]
     wrong = sizes < 0 if each is None else sizes != each
     if wrong.any():

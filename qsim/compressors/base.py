@@ -32,53 +32,68 @@ class UnsoundMessageError(ValueError):
 
 
 def _at_the_door(compress: Callable[..., Message]) -> Callable[..., Message]:
-    """Check what a compressor's `compress` is given, and what a user's own returns, before a kernel takes it."""
+    """Check what a compressor's `compress` is given, and what a user's own makes, before a kernel takes it."""
 
     @wraps(compress)
     def checked(self: Compressor, v: Vectors, keys: NDArray[np.uint64], memory: Memory | None = None) -> Message:
-        outer = not getattr(_inside, "door", False)  # wrappers pass on what was looked at
-        require_vectors("v", v, wholly=outer)
-        require_keys(keys, v.rows, signed=not outer)
-        if memory is not None:
-            require_memory(memory, v)
-        _inside.door = True
-        try:
+        with _door() as outer:
+            if outer:
+                require_vectors("v", v)
+                require_keys(keys, v.rows)
+                if memory is not None:
+                    require_memory(memory, v)
             message = compress(self, v, keys, memory)
-        finally:
-            _inside.door = not outer
-        shipped = type(self).__module__.startswith("qsim.")
-        try:
-            require_message(f"what {type(self).__name__} makes", message, self.emits, v.n, v.rows, wholly=not shipped)
-        except (TypeError, ValueError) as error:
-            raise UnsoundMessageError(str(error)) from None
+        if not _is_shipped(self):
+            try:
+                require_message(f"what {type(self).__name__} makes", message, self.emits, v.n, v.rows)
+            except (TypeError, ValueError) as error:
+                raise UnsoundMessageError(str(error)) from None
         return message
 
     return checked
 
 
 def _read_at_the_door(decompress: Callable[..., Vectors]) -> Callable[..., Vectors]:
-    """Check what a compressor's `decompress` is given, and what it returns."""
+    """Check what a compressor's `decompress` is given, and what a user's own reads."""
 
     @wraps(decompress)
     def checked(self: Compressor, message: Message, keys: NDArray[np.uint64]) -> Vectors:
-        if not isinstance(message, Message):
-            raise TypeError(f"decompress takes a message, such as compress returns, found {type(message).__name__}")
-        outer = not getattr(_inside, "door", False)
-        require_keys(keys, message.rows, signed=not outer)
-        _inside.door = True
-        try:
+        with _door() as outer:
+            if outer:
+                if not isinstance(message, Message):
+                    raise TypeError(
+                        f"decompress takes a message, such as compress returns, found {type(message).__name__}"
+                    )
+                require_keys(keys, message.rows)
             vectors = decompress(self, message, keys)
-        finally:
-            _inside.door = not outer
-        name = f"what {type(self).__name__} reads"
-        require_vectors(name, vectors, wholly=not type(self).__module__.startswith("qsim."))
-        if (vectors.rows, vectors.n) != (message.rows, message.n):
-            raise ValueError(
-                f"{name} must be {message.rows} vectors of length {message.n}, found {vectors.rows} of {vectors.n}"
-            )
+        if not _is_shipped(self):
+            name = f"what {type(self).__name__} reads"
+            require_vectors(name, vectors)
+            if (vectors.rows, vectors.n) != (message.rows, message.n):
+                raise ValueError(
+                    f"{name} must be {message.rows} vectors of length {message.n}, found {vectors.rows} of {vectors.n}"
+                )
         return vectors
 
     return checked
+
+
+def _is_shipped(compressor: Compressor) -> bool:
+    return type(compressor).__module__.startswith("qsim.")
+
+
+class _door:  # noqa: N801
+    """Enter a compressor: True from outside, False where a wrapper passes on what was looked at."""
+
+    __slots__ = ("_outer",)
+
+    def __enter__(self) -> bool:
+        self._outer = not getattr(_inside, "door", False)
+        _inside.door = True
+        return self._outer
+
+    def __exit__(self, *error: object) -> None:
+        _inside.door = not self._outer
 
 
 _inside = local()
