@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -56,3 +57,20 @@ def test_disagreement_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     case = Case("a case", "call", [Timed("one", lambda: 1), Timed("other", lambda: 2)], [], check)
     with pytest.raises(AssertionError, match="they disagree"):
         measure(case, 1, "test")
+
+
+def test_the_page_of_performance_quotes_what_was_measured() -> None:
+    with (ROOT / "benchmarks/results.csv").open(encoding="utf-8") as file:
+        measured = list(csv.DictReader(file))
+    page = (ROOT / "docs/performance.md").read_text(encoding="utf-8")
+    quoted = re.findall(r"^\| (\w+) \| (.+) \| (.+) \| (.+) \| ([\d.]+) \| ([\d.]+) \|$", page, flags=re.M)
+    assert len(quoted) > 20
+    for benchmark, case, faster, slower, ratio, target in quoted:
+        names = (benchmark, faster, slower)
+        (row,) = (
+            row
+            for row in measured
+            if (row["benchmark"], row["faster"], row["slower"]) == names
+            and re.split(r"; bits| \(per", row["case"])[0] == case
+        )
+        assert (row["ratio"], row["target"]) == (ratio, target), case
