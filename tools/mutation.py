@@ -9,17 +9,21 @@ planted in a copy of the checkout and given to the tests that `tools/mutation.to
 if one of them fails, crashes, or takes many times its usual time. Survivors are either equivalent, which
 `tools/survivors.toml` says with a reason, or a hole in the tests.
 
-Results are appended to `--out` as they come, and a run that was stopped goes on from there. The same `--seed` and
-sources give the same sample.
+Results are appended to `--out` as they come, in random order, and a run that was stopped goes on from there. The
+seconds of the tests are kept beside it (`.json`): the fastest run first. The same `--seed` and sources give the same
+sample.
 """
 
 from __future__ import annotations
 
 import argparse
 import ast
+import contextlib
 import csv
 import fnmatch
+import importlib
 import io
+import json
 import os
 import random
 import shutil
@@ -30,17 +34,19 @@ import tempfile
 import time
 import tokenize
 import tomllib
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+import traceback
+from collections.abc import Collection, Iterator
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
-from queue import SimpleQueue
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 KERNELS = "qsim/kernels"
 _CHECKS = ("whole", "number", "several", "one_of", "cast", "TypeVar")  # calls that only refuse, or say a type
-PATIENCE = 3  # how many times its usual time a test run may take
+PATIENCE = 4  # how many times its usual time a test may take,
+COMPILING = 30  # beside these seconds of the processor for compiling,
+WAITING = 300  # and all tests of a mutant beside these seconds
+IMPORTED = ("numba", "numpy", "pytest", "scipy.optimize", "scipy.sparse", "scipy.special", "scipy.stats")
 
 SWAPS = {
     "+": ["-"], "-": ["+"], "*": ["+"], "/": ["*"], "//": ["*", "/"], "%": ["*"], "**": ["*"],
@@ -85,6 +91,11 @@ class Outcome:
     how: str
     seconds: float
 
+    def __str__(self) -> str:
+        at = f"{self.mutant.path}:{self.mutant.line}:{self.mutant.column}"
+        verdict = "noticed" if self.noticed else "SURVIVED"
+        return f"{verdict:8} {at} {self.mutant.old!r} -> {self.mutant.new!r} {self.how} ({self.seconds:.1f} s)"
+
 
 def mutants(path: str) -> Iterator[Mutant]:
     """Yield all mutants of a source, without those of annotations, messages, docstrings and imports."""
@@ -118,7 +129,7 @@ def _replacements(token: tokenize.TokenInfo) -> list[str]:
 
 def _silent(tree: ast.AST) -> list[tuple[tuple[int, int], tuple[int, int]]]:
     """Return where a fault would change no number: from and to, as (line, column)."""
-    spans = []
+    spans: list[tuple[tuple[int, int], tuple[int, int]]] = []
 
     def leave_out(*nodes: Any) -> None:
         spans.extend(
@@ -141,16 +152,9 @@ def _silent(tree: ast.AST) -> list[tuple[tuple[int, int], tuple[int, int]]]:
                     leave_out(*node.body)
             case ast.arg():
                 leave_out(node.annotation)
-            case ast.Assign(targets=[ast.Name(id=name)]) if name in ("__all__",):
+            case ast.Assign(targets=[ast.Name(id=name)]) if name == "__all__":
                 leave_out(node)
-            case ast.Call(func=ast.Name(id=name)) if name in (
-                "whole",
-                "number",
-                "several",
-                "one_of",
-                "cast",
-                "TypeVar",
-            ):
+            case ast.Call(func=ast.Name(id=name)) if name in _CHECKS:
                 leave_out(node)
     return spans
 
@@ -161,11 +165,60 @@ def tests_of(path: str, table: dict[str, list[str]]) -> list[str]:
     return [f"tests/{name}.py" for name in named]
 
 
-class Bench:
-    """A copy of the checkout with a cache of its own, in which one mutant after the other is planted."""
+class Plan:
+    """How tests of a fault are run, as a plugin of pytest: the same examples each time, and the fastest tests first."""
 
-    def __init__(self, folder: Path) -> None:
-        self.tree, self._cache = folder / "tree", folder / "cache"
+    def __init__(self, seconds: dict[str, float], noted: Path, limited: bool) -> None:
+        self._seconds, self._noted, self._limited = seconds, noted, limited
+        self.failed = ""
+        self.took: dict[str, float] = {}
+        self.kernels: Path | None = None
+        """The folder that was made for compiled kernels."""
+
+    def note(self, ends_in: str = "") -> None:
+        """Write down what is known, for a process that may not live to the end."""
+        known = {"failed": self.failed or ends_in, "took": self.took, "kernels": str(self.kernels or "")}
+        self._noted.write_text(json.dumps(known))
+
+    def pytest_sessionstart(self) -> None:
+        """Draw the same examples in every run, and look for no smaller ones."""
+        from hypothesis import Phase, settings
+
+        phases = (Phase.explicit, Phase.generate)
+        settings.register_profile("mutation", settings.get_profile("qsim"), derandomize=True, phases=phases)
+        settings.load_profile("mutation")
+
+    def pytest_collection_modifyitems(self, items: list[Any]) -> None:
+        """Begin with the fastest test."""
+        items.sort(key=lambda item: self._seconds.get(item.nodeid, 0.0))
+
+    def pytest_runtest_logstart(self, nodeid: str) -> None:
+        """End the process when a test takes many times its usual time of the processor."""
+        if self._limited:
+            signal.setitimer(signal.ITIMER_PROF, PATIENCE * self._seconds.get(nodeid, 0.0) + COMPILING)
+            self.note(f"{nodeid} ends the process, or does not end")
+
+    def pytest_runtest_logreport(self, report: Any) -> None:
+        """Note what failed, and the seconds that a test takes."""
+        self.took[report.nodeid] = self.took.get(report.nodeid, 0.0) + report.duration
+        self.pytest_collectreport(report)
+
+    def pytest_collectreport(self, report: Any) -> None:
+        """Note a file that can't be imported."""
+        if report.failed:
+            self.failed = report.nodeid
+
+
+class Bench:
+    """A copy of the checkout, in which one mutant after the other is planted and tested.
+
+    Tests run in a fork of this process, which has imported the packages that qsim is built on.
+    """
+
+    def __init__(self, folder: Path, cache: Path, seconds: dict[str, float]) -> None:
+        self.tree, self._temporary = folder / "tree", folder / "temporary"
+        self._noted, self._said = folder / "noted.json", folder / "said.txt"
+        self._cache, self.seconds = cache, seconds
         tracked = subprocess.run(
             ["git", "ls-files", "-co", "--exclude-standard", "-z"], cwd=ROOT, capture_output=True, check=True, text=True
         )
@@ -173,80 +226,114 @@ class Bench:
             if name and (ROOT / name).is_file():
                 (self.tree / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(ROOT / name, self.tree / name)
-        self._compiled = self._folder()
-        self._usual: dict[str, float] = {}
+        self._kernels = cache_folder(self.tree, cache)
+        self._mutant: Mutant | None = None
 
-    def usual(self, tests: list[str]) -> float:
-        """Return the seconds that tests take without a fault, compiling included; ends the run if one of them fails."""
-        key = " ".join(tests)
-        if key not in self._usual:
-            begun = time.perf_counter()
-            code, how = self._run(tests, 3600)
-            if code:
-                raise SystemExit(f"the tests fail as they are: {how}")
-            self._usual[key] = time.perf_counter() - begun
-        return self._usual[key]
+    def begin(self, tests: list[str]) -> None:
+        """Run tests without a fault, compile what they need and time them; ends the command if one of them fails."""
+        self._fork(tests, limited=False)
+        _, status = os.waitpid(self._child, 0)
+        noted = self._end()
+        if status:
+            raise SystemExit(
+                f"the tests fail as they are: {noted['failed'] or status}\n{self._said.read_text()[-5000:]}"
+            )
+        self.seconds.update(noted["took"])
 
-    def judge(self, mutant: Mutant, tests: list[str]) -> Outcome:
-        """Plant a mutant, run its tests, and take it out again."""
-        limit = PATIENCE * self.usual(tests) + 60
-        path = self.tree / mutant.path
-        source, stamp = path.read_text(), path.stat()
-        begun, compiled = time.perf_counter(), None
-        try:
-            path.write_text(mutant.planted(source))
-            if mutant.path.startswith(KERNELS):
-                compiled = self._keep_compiled(mutant.path)
-            code, how = self._run(tests, limit)
-        finally:
-            path.write_text(source)
-            os.utime(path, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))  # so that what was compiled of it stays valid
-            if compiled is not None:
-                shutil.rmtree(compiled, ignore_errors=True)
-        return Outcome(mutant, code != 0, how, time.perf_counter() - begun)
-
-    def _run(self, tests: list[str], limit: float) -> tuple[int, str]:
-        command = [sys.executable, "-m", "pytest", *tests, "-n0", "-x", "-q", "-p", "no:cacheprovider", "--no-header"]
-        child = subprocess.Popen(
-            command, cwd=self.tree, env=self._environment, text=True, errors="replace",
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
-        )  # fmt: skip
-        try:
-            said, _ = child.communicate(timeout=limit)
-        except subprocess.TimeoutExpired:
-            os.killpg(child.pid, signal.SIGKILL)
-            child.communicate()
-            return 1, "hangs"
-        failed = [line.split(" - ")[0] for line in said.splitlines() if line.startswith(("FAILED", "ERROR"))]
-        return child.returncode, failed[0] if failed else f"exit {child.returncode}" if child.returncode else ""
+    def plant(self, mutant: Mutant, tests: list[str]) -> None:
+        """Plant a mutant and begin its tests."""
+        self._mutant, self._path = mutant, self.tree / mutant.path
+        self._source, self._begun = self._path.read_text(), time.monotonic()
+        self._path.write_text(mutant.planted(self._source))
+        is_kernel = mutant.path.startswith(KERNELS)
+        self._fork(tests, True, _dependents(self.tree / KERNELS, Path(mutant.path).stem) if is_kernel else None)
+        usual = sum(seconds for name, seconds in self.seconds.items() if name.split("::")[0] in tests)
+        self._latest = time.monotonic() + PATIENCE * usual + WAITING
 
     @property
-    def _environment(self) -> dict[str, str]:
-        mine = {"QSIM_CACHE_DIR": str(self._cache), "PYTHONPATH": str(self.tree), "PYTHONDONTWRITEBYTECODE": "1"}
-        return os.environ | mine | {"OMP_NUM_THREADS": "1", "QSIM_QUIET": "1"}
+    def free(self) -> bool:
+        """Whether there is no mutant."""
+        return self._mutant is None
 
-    def _folder(self) -> Path:
-        """Return the folder of compiled kernels for the sources as they are now."""
-        ask = "from qsim.kernels._jit import cache_folder; print(cache_folder())"
-        done = subprocess.run(
-            [sys.executable, "-c", ask],
-            cwd=self.tree,
-            env=self._environment,
-            capture_output=True,
-            check=True,
-            text=True,
-        )
-        return Path(done.stdout.strip())
+    def outcome(self) -> Outcome | None:
+        """Return what became of the mutant, and take it out; None if its tests still run."""
+        assert self._mutant is not None
+        ended, status = os.waitpid(self._child, os.WNOHANG)
+        if not ended:
+            if time.monotonic() > self._latest:
+                os.kill(self._child, signal.SIGKILL)
+            return None
+        noted = self._end()
+        self._path.write_text(self._source)
+        if noted["kernels"]:
+            shutil.rmtree(noted["kernels"])
+        mutant, self._mutant = self._mutant, None
+        return Outcome(mutant, status != 0, noted["failed"] if status else "", time.monotonic() - self._begun)
 
-    def _keep_compiled(self, path: str) -> Path:
-        """Give the mutated sources the compiled kernels of all files that do not depend on the changed one."""
-        folder, changed = self._folder(), _dependents(self.tree / KERNELS, Path(path).stem)
-        for old in self._compiled.rglob("*.nb[ic]"):
-            if old.name.split(".")[0] not in changed:
-                new = folder / old.relative_to(self._compiled)
-                new.parent.mkdir(parents=True, exist_ok=True)
-                os.link(old, new)
-        return folder
+    def _end(self) -> dict[str, Any]:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._child, signal.SIGKILL)  # processes that its tests left
+        shutil.rmtree(self._temporary, ignore_errors=True)
+        noted: dict[str, Any] = json.loads(self._noted.read_text())
+        return noted
+
+    def _fork(self, tests: list[str], limited: bool, changed: Collection[str] | None = None) -> None:
+        """Run tests in a child, with the compiled kernels of all files but those that are changed."""
+        self._temporary.mkdir()
+        plan = Plan(self.seconds, self._noted, limited)
+        plan.note("the imports end the process")
+        self._child = os.fork()
+        if self._child:
+            return
+        code = 99
+        try:
+            os.setsid()
+            os.chdir(self.tree)
+            with self._said.open("wb") as file:
+                os.dup2(file.fileno(), 1)
+                os.dup2(file.fileno(), 2)
+            os.environ |= environment(self.tree, self._cache) | {"TMPDIR": str(self._temporary)}
+            tempfile.tempdir = None
+            sys.path[0] = str(self.tree)
+            sys.path[:] = [path for path in sys.path if Path(path).absolute() != ROOT]
+            sys.dont_write_bytecode = True  # a token is changed within a second
+            options = ["-n0", "-x", "-q", "-p", "no:cacheprovider", "--no-header", "--tb=short"]
+            if changed is not None:
+                plan.kernels = importlib.import_module("qsim.kernels._jit").cache_folder()
+                link(self._kernels, plan.kernels, changed)
+            code = int(importlib.import_module("pytest").main([*tests, *options], plugins=[plan]))
+            plan.note()
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code)
+
+
+def environment(tree: Path, cache: Path | None) -> dict[str, str]:
+    """Return the environment in which the qsim of a tree is imported."""
+    mine = {"PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1", "QSIM_QUIET": "1"}
+    return mine | ({"QSIM_CACHE_DIR": str(cache)} if cache else {})
+
+
+def cache_folder(tree: Path, cache: Path | None = None) -> Path:
+    """Return the folder of compiled kernels for the sources of a tree as they are now."""
+    ask = "from qsim.kernels._jit import cache_folder; print(cache_folder())"
+    told = os.environ | environment(tree, cache)
+    done = subprocess.run([sys.executable, "-c", ask], cwd=tree, env=told, capture_output=True, check=True, text=True)
+    return Path(done.stdout.strip())
+
+
+def link(compiled: Path, to: Path, but: Collection[str] = ()) -> None:
+    """Give a folder the files of another, but for the compiled kernels of some files."""
+    to.mkdir(parents=True, exist_ok=True)
+    for old in compiled.iterdir():
+        if old.name.split(".")[0] not in but:
+            try:
+                os.link(old, to / old.name)
+            except OSError:  # another file system
+                shutil.copy2(old, to / old.name)
 
 
 def _dependents(kernels: Path, changed: str) -> set[str]:
@@ -274,6 +361,7 @@ def sample(paths: list[str], count: int, seed: int) -> list[Mutant]:
     for found in each.values():
         share = max(2, round(count * len(found) ** 0.5 / weight))
         chosen += drawn.sample(found, min(share, len(found)))
+    drawn.shuffle(chosen)
     return chosen
 
 
@@ -307,31 +395,40 @@ def run(wanted: list[Mutant], table: dict[str, list[str]], out: Path, jobs: int)
     """Judge mutants on as many benches as there are jobs; appends each outcome to a file."""
     known = {outcome.mutant: outcome for outcome in earlier(out)}
     waiting = [mutant for mutant in wanted if mutant not in known]
-    new = not out.exists()
+    times, new = out.with_suffix(".json"), not out.exists()
     with tempfile.TemporaryDirectory(prefix="mutation-") as folder, out.open("a", newline="") as file:
         writer = csv.writer(file)
         if new:
             writer.writerow(_COLUMNS)
-        benches: SimpleQueue[Bench] = SimpleQueue()
-        for job in range(min(jobs, len(waiting))):
-            benches.put(Bench(Path(folder) / str(job)))
-
-        def judge(mutant: Mutant) -> Outcome:
-            bench = benches.get()
-            try:
-                return bench.judge(mutant, tests_of(mutant.path, table))
-            finally:
-                benches.put(bench)
-
-        with ThreadPoolExecutor(jobs) as pool:
-            for outcome in pool.map(judge, waiting):
-                known[outcome.mutant] = outcome
-                writer.writerow([*astuple(outcome.mutant), outcome.noticed, outcome.how, f"{outcome.seconds:.1f}"])
-                file.flush()
-                mutant, verdict = outcome.mutant, "noticed" if outcome.noticed else "SURVIVED"
-                at = f"{mutant.path}:{mutant.line}:{mutant.column}"
-                print(f"{verdict:8} {at} {mutant.old!r} -> {mutant.new!r} {outcome.how}", flush=True)
+        seconds: dict[str, float] = json.loads(times.read_text()) if times.exists() else {}
+        benches = _benches(Path(folder), min(jobs, len(waiting)), seconds)
+        wanted_tests = {test for mutant in waiting for test in tests_of(mutant.path, table)}
+        if untimed := wanted_tests - {name.split("::")[0] for name in seconds}:
+            benches[0].begin(sorted(untimed))
+            times.write_text(json.dumps(seconds, indent=0))
+        while waiting or any(not bench.free for bench in benches):
+            for bench in benches:
+                if bench.free and waiting:
+                    mutant = waiting.pop(0)
+                    bench.plant(mutant, tests_of(mutant.path, table))
+                elif not bench.free and (outcome := bench.outcome()):
+                    known[outcome.mutant] = outcome
+                    writer.writerow([*astuple(outcome.mutant), outcome.noticed, outcome.how, f"{outcome.seconds:.1f}"])
+                    file.flush()
+                    print(outcome, flush=True)
+            time.sleep(0.01)
     return [known[mutant] for mutant in wanted]
+
+
+def _benches(folder: Path, count: int, seconds: dict[str, float]) -> list[Bench]:
+    """Return benches that share a cache, which begins with what the user's holds, and the seconds of tests."""
+    cache = folder / "cache"
+    benches = [Bench(folder / str(number), cache, seconds) for number in range(count)]
+    link(cache_folder(ROOT), cache_folder(ROOT, cache))
+    optima = cache_folder(ROOT).parent.parent / "optima"  # which take long to find
+    if optima.is_dir():
+        link(optima, cache / "optima")
+    return benches
 
 
 def main() -> int:
@@ -355,6 +452,9 @@ def main() -> int:
         for mutant in wanted:
             print(f"{mutant.path}:{mutant.line}:{mutant.column}: {mutant.old!r} -> {mutant.new!r}: {mutant.text}")
         return 0
+    os.environ["OMP_NUM_THREADS"] = "1"
+    for name in IMPORTED:
+        importlib.import_module(name)
     outcomes, why = run(wanted, table, options.out, options.jobs), survivors()
     lived = [outcome.mutant for outcome in outcomes if not outcome.noticed]
     holes = [mutant for mutant in lived if mutant.place not in why]
