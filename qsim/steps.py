@@ -1,15 +1,18 @@
-"""Step-size rules: the step of round t = 0, 1, 2, ... (of `LocalSGD`: of local step t)."""
+"""Step-size rules: the step of round t = 0, 1, 2, ... (of `LocalSGD`: of local step t).
+
+Wherever a method takes a rule, a number stands for a constant step.
+"""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from math import sqrt
-from typing import final
+from typing import Any, final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from qsim.options import number, option
+from qsim.options import number, option, shown
 
 
 class Step(ABC):
@@ -125,7 +128,14 @@ class Noisy(Step):
         return 1.0 / (float(self.smoothness) + self.noise * sqrt(t + 1.0))
 
 
-def check_step(step: object) -> None:
-    """Raise TypeError for what is no step rule; None is one, that of theory."""
-    if not isinstance(step, (Step, type(None))):
-        raise TypeError(f"step must be a rule such as qsim.steps.Constant({step!r}), found {step!r}")
+def take_step(method: Any) -> None:
+    """Turn a number in the field `step` of an option into the constant rule that it stands for.
+
+    Raises ValueError for a number that is no step, TypeError for what is neither a number nor a rule; None stands for
+    the step of theory.
+    """
+    step = method.step
+    if isinstance(step, float):
+        object.__setattr__(method, "step", Constant(step))
+    elif not isinstance(step, (Step, type(None))):
+        raise TypeError(f"step must be a number, or a rule such as qsim.steps.InverseTime(0.5), found {shown(step)}")

@@ -9,8 +9,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from qsim.batch import Floats, Memory, Vectors
 from qsim.compressors.base import NotFiniteError, as_float32, require_finite_floats
-from qsim.compressors.sparsifier import LARGEST, Sparsifier, require_scalable, room
-from qsim.options import number, option, whole
+from qsim.compressors.sparsifier import LARGEST, Sparsifier, kept_of, require_scalable, room, take_kept
+from qsim.options import number, option
 
 
 @final
@@ -87,7 +87,7 @@ class Wangni(Sparsifier):
     Unbiased. Of all probabilities with sum k these have the least variance sum_i v_i^2 (1/p_i - 1). As p_i = k/n is
     among them, omega = max(0, n/k - 1), that of `RandK`; attained by vectors of one magnitude, and far from attained
     where few entries are large. The number of entries sent is random, with mean k. Vectors with at most k non-zeros
-    are sent as they are.
+    are sent as they are. k may be a fraction of n, as for `TopK`.
 
     Precision: p_i is rounded up to a multiple of 2^-24 (which adds at most n 2^-24 to the mean number), and v_i is
     divided by what is used, so the mean is exact but for one rounding to float32. Where t is above float32's range, v
@@ -102,16 +102,16 @@ class Wangni(Sparsifier):
     >>> qsim.compressors.Wangni(2).quantize([4.0, 1.0, 1.0, -1.0, 1.0], qsim.Key(2)).vectors().to_dense()
     array([[4., 4., 0., 0., 0.]], dtype=float32)
 
-    Raises ValueError for k below 1.
+    Raises ValueError for a whole number k below 1, and for a fraction outside (0, 1).
     """
 
-    k: int
+    k: int | float
 
     emits = Floats
     ignores_zeros = True
 
     def __post_init__(self) -> None:
-        whole("k", self.k, least=1)
+        take_kept(self)
 
     def compress(self, v: Vectors, keys: NDArray[np.uint64], memory: Memory | None = None) -> Floats:
         """Draw from a batch. Raises NotFiniteError for NaN, infinity, and numbers too large to be divided by p_i."""
@@ -119,12 +119,13 @@ class Wangni(Sparsifier):
 
         v = as_float32(v)
         require_finite_floats(v)
-        certain = certain_magnitudes(v.offsets, v.value, self.k)
+        k = kept_of(self.k, v.n)
+        certain = certain_magnitudes(v.offsets, v.value, k)
         if (certain > LARGEST).any():
             row = int(np.argmax(certain > LARGEST))
             raise NotFiniteError(
                 f"row {row} of the batch has entries that would be sent as {certain[row]:.6g}, above float32's range"
-                f" (3.4e38), as a sum of magnitudes is shared by {self.k}",
+                f" (3.4e38), as a sum of magnitudes is shared by {k}",
                 row,
             )
         offsets, index, value = room(v, v.value.size)
@@ -133,21 +134,23 @@ class Wangni(Sparsifier):
 
     def variance(self, n: int) -> float:
         """Return omega = n/k - 1 (0 for k >= n), attained by vectors of one magnitude."""
-        return max(0.0, n / self.k - 1.0)
+        return n / kept_of(self.k, n) - 1.0
 
     def expected_nonzeros(self, v: ArrayLike) -> float:
         """Return E nnz Q(v) = min(k, nnz(v))."""
-        return float(min(self.k, int(np.count_nonzero(np.asarray(v)))))
+        vector = np.asarray(v)
+        return float(min(kept_of(self.k, vector.size), int(np.count_nonzero(vector))))
 
     def exact_variance(self, v: ArrayLike) -> float:
         """Return E ||Q(v) - v||^2 = sum of |v_i| (t - |v_i|) over |v_i| < t, in exact arithmetic."""
         magnitude = np.sort(np.abs(np.asarray(v, np.float64)))[::-1]
-        if self.k >= np.count_nonzero(magnitude):
+        k = kept_of(self.k, magnitude.size)
+        if k >= np.count_nonzero(magnitude):
             return 0.0
-        rest = np.cumsum(magnitude[::-1])[::-1][: self.k]  # without the largest 0, 1, ..., k - 1
-        t = rest / (self.k - np.arange(self.k))
-        aside = int(np.argmax(magnitude[: self.k] < t)) if (magnitude[: self.k] < t).any() else self.k
-        if aside == self.k:
+        rest = np.cumsum(magnitude[::-1])[::-1][: k]  # without the largest 0, 1, ..., k - 1
+        t = rest / (k - np.arange(k))
+        aside = int(np.argmax(magnitude[: k] < t)) if (magnitude[: k] < t).any() else k
+        if aside == k:
             return 0.0  # the others vanish in the sum
         below = magnitude[aside:]
         return float((below * (t[aside] - below)).sum())

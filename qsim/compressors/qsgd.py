@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from math import sqrt
-from typing import final
+from typing import Self, final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -56,6 +56,20 @@ class QSGD(Compressor):
     def __post_init__(self) -> None:
         whole("levels", self.levels, least=1, most=2**23)  # a float32 above 2^23 has no fraction to round
         require_norm(self.norm)
+
+    @classmethod
+    def of_bits(cls, bits: int, norm: Norm = "l2") -> Self:
+        """Return the quantizer whose entries take `bits` bits at a fixed width: a sign and s = 2^(bits - 1) - 1 levels.
+
+        2, 4, 8 bits are s = 1, 7, 127. (The default codec sends fewer bits than that: most levels are 0.)
+
+        Raises ValueError for bits outside 2 to 24.
+
+        >>> import qsim
+        >>> qsim.QSGD.of_bits(4).levels
+        7
+        """
+        return cls(2 ** (whole("bits", bits, least=2, most=24) - 1) - 1, norm)
 
     @property
     def few_levels(self) -> bool:

@@ -9,8 +9,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from qsim.batch import Drawn, Floats, Memory, Message, Vectors, dense_offsets, index_type
 from qsim.compressors.base import as_float32
-from qsim.compressors.sparsifier import Sparsifier, require_scalable
-from qsim.options import one_of, option, whole
+from qsim.compressors.sparsifier import Sparsifier, kept_of, require_scalable, take_kept
+from qsim.options import one_of, option
 
 
 @final
@@ -19,6 +19,8 @@ class RandK(Sparsifier):
     """Keeps k of the n coordinates, drawn at random without replacement, times n/k: Q(v)_i = (n/k) v_i if i is drawn.
 
     Unbiased, with variance omega = n/k - 1, attained by every v. For k >= n everything is sent as it is.
+
+    k: how many coordinates, or which fraction of them: a float in (0, 1) stands for max(1, round(k n)).
 
     With `positions="sent"` the message holds coordinates and values (of what is not zero). With `positions="drawn"` it
     holds the k values alone: both ends draw the coordinates from the row's key, so they cost no bits, and messages made
@@ -37,14 +39,14 @@ class RandK(Sparsifier):
     >>> qsim.compressors.RandK(2, positions="drawn").quantize([1.0, 2.0, 3.0, 4.0], qsim.Key(1)).value
     array([4., 8.], dtype=float32)
 
-    Raises ValueError for k below 1, and for other words than "sent" and "drawn".
+    Raises ValueError for a whole number k below 1, a fraction outside (0, 1), and for other words than "sent" and "drawn".
     """
 
-    k: int
+    k: int | float
     positions: Literal["sent", "drawn"] = "sent"
 
     def __post_init__(self) -> None:
-        whole("k", self.k, least=1)
+        take_kept(self)
         one_of("positions", self.positions, ("sent", "drawn"))
 
     @property
@@ -78,7 +80,7 @@ class RandK(Sparsifier):
         return _placed(message, self._draw(message.n, keys))
 
     def most_kept(self, n: int) -> int:
-        return min(self.k, n)
+        return kept_of(self.k, n)
 
     def variance(self, n: int) -> float:
         """Return omega = n/k - 1 (0 for k >= n): E ||Q(v) - v||^2 = omega ||v||^2 for all v."""

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from qsim.batch import Vectors, index_type
 from qsim.compressors.base import Compressor, NotFiniteError, require_finite
+from qsim.options import whole
 
 LARGEST = float(np.finfo(np.float32).max)
 
@@ -23,6 +24,26 @@ class Sparsifier(Compressor):
     def most_kept(self, n: int) -> int:
         """Return how many coordinates of n are kept at most."""
         return n
+
+
+def take_kept(sparsifier: Any) -> None:
+    """Check the field `k` of an option: a whole number of at least 1, or a fraction of n, a float in (0, 1)."""
+    k = sparsifier.k
+    if isinstance(k, float) and not 0 < k < 1:
+        raise ValueError(
+            f"k must be a whole number of at least 1, or a fraction of all coordinates above 0 and below 1, found {k!r}"
+        )
+    if not isinstance(k, float):
+        whole("k", k, least=1)
+
+
+def kept_of(k: float, n: int) -> int:
+    """Return how many of n coordinates k stands for: k itself, at most n; of a fraction round(k n), at least 1.
+
+    >>> kept_of(3, 2), kept_of(0.01, 1000), kept_of(0.01, 10)
+    (2, 10, 1)
+    """
+    return min(k, n) if isinstance(k, int) else max(1, round(k * n))
 
 
 def require_scalable(v: Vectors, factor: float) -> None:

@@ -9,8 +9,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from qsim.batch import Floats, Memory, Vectors
 from qsim.compressors.base import INFINITE, as_float32, require_finite
-from qsim.compressors.sparsifier import Sparsifier, room
-from qsim.options import number, option, whole
+from qsim.compressors.sparsifier import Sparsifier, kept_of, room, take_kept
+from qsim.options import number, option
 
 
 @final
@@ -20,6 +20,8 @@ class TopK(Sparsifier):
 
     A contraction: ||Q(v) - v||^2 <= (1 - k/n) ||v||^2, attained by vectors of one magnitude. Nothing is random. For
     k >= n, and for vectors with at most k non-zeros, everything is sent.
+
+    k: how many entries, or which fraction of the n coordinates: a float in (0, 1) stands for max(1, round(k n)) of them.
 
     Sparse input stays sparse, and gives the same message as the same vector dense.
 
@@ -31,32 +33,36 @@ class TopK(Sparsifier):
     >>> message.index.tolist(), message.value.tolist()
     ([1, 3], [-3.0, 3.0])
 
-    Raises ValueError for k below 1.
+    >>> qsim.TopK(0.01).most_kept(10_000)
+    100
+
+    Raises ValueError for a whole number k below 1, and for a fraction outside (0, 1).
     """
 
-    k: int
+    k: int | float
 
     emits = Floats
     projects = True
     ignores_zeros = True
 
     def __post_init__(self) -> None:
-        whole("k", self.k, least=1)
+        take_kept(self)
 
     def compress(self, v: Vectors, keys: NDArray[np.uint64], memory: Memory | None = None) -> Floats:
         """Select from a batch. Raises NotFiniteError for NaN and infinity."""
         from qsim.kernels.select import keep_largest
 
         v = as_float32(v)
-        most = int(np.minimum(np.diff(v.offsets), self.k).sum())
+        k = kept_of(self.k, v.n)
+        most = int(np.minimum(np.diff(v.offsets), k).sum())
         offsets, index, value = room(v, most)
-        kept, largest = keep_largest(v.offsets, v.index, v.value, self.k, offsets, index, value)
+        kept, largest = keep_largest(v.offsets, v.index, v.value, k, offsets, index, value)
         if largest >= INFINITE:
             require_finite(v)
         return Floats(v.n, offsets, index[:kept], value[:kept])
 
     def most_kept(self, n: int) -> int:
-        return min(self.k, n)
+        return kept_of(self.k, n)
 
     def contraction(self, n: int) -> float:
         """Return delta = k/n (1 for k >= n)."""
@@ -64,12 +70,13 @@ class TopK(Sparsifier):
 
     def expected_nonzeros(self, v: ArrayLike) -> float:
         """Return nnz Q(v) = min(k, nnz(v))."""
-        return float(min(self.k, int(np.count_nonzero(np.asarray(v)))))
+        vector = np.asarray(v)
+        return float(min(kept_of(self.k, vector.size), int(np.count_nonzero(vector))))
 
     def exact_variance(self, v: ArrayLike) -> float:
         """Return ||Q(v) - v||^2: the sum of all squares but the k largest."""
         squares = np.sort(np.asarray(v, np.float64) ** 2)
-        return float(squares[: max(0, squares.size - self.k)].sum())
+        return float(squares[: squares.size - kept_of(self.k, squares.size)].sum())
 
 
 @final

@@ -166,6 +166,6 @@ def refuse_absences(method: Method, problem: Problem, why: str) -> None:
         )
 
 
-def constant(step: Step | None, most: float) -> float | None:
+def constant(step: Step | float | None, most: float) -> float | None:
     """Return the step of a rule that is constant and at most `most`, to rounding; None for other rules."""
     return step.step if isinstance(step, Constant) and step.step <= most * (1 + 1e-12) else None

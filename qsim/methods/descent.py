@@ -17,7 +17,7 @@ from qsim.methods.sampling import Sampling, WithReplacement, check_batch, drawn
 from qsim.objectives import Objective
 from qsim.options import number, option
 from qsim.problem import Problem, Promise
-from qsim.steps import Constant, Step, check_step
+from qsim.steps import Constant, Step, take_step
 from qsim.weights import Weights
 
 
@@ -80,7 +80,7 @@ class _Descent(Method):
     would make it dense.
     """
 
-    step: Step | None
+    step: Step | float | None
     momentum: Momentum | None
 
     def resolved(self, problem: Problem) -> Self:
@@ -118,7 +118,7 @@ class _Descent(Method):
         return {} if self.momentum is None else {"velocity": np.zeros_like(w.vector)}
 
     def round(self, w: Weights, state: Arrays, exchange: Exchange) -> None:
-        assert self.step is not None
+        assert isinstance(self.step, Step)
         step = self.step(exchange.round)
         total = exchange("update", w).vector
         if self.momentum is None:
@@ -133,7 +133,7 @@ class _Descent(Method):
         w.move(-self.momentum.along(velocity, plain))
 
     def work(self, task: Task, objective: Objective, block: Block, memory: Memory) -> Vectors:
-        assert self.step is not None
+        assert isinstance(self.step, Step)
         return objective.update(block, self.reads(task, block, memory), task.weights, self.step(task.round))
 
 
@@ -161,11 +161,11 @@ class GradientDescent(_Descent):
     1.0
     """
 
-    step: Step | None = None
+    step: Step | float | None = None
     momentum: Momentum | None = None
 
     def __post_init__(self) -> None:
-        check_step(self.step)
+        take_step(self)
         _check_momentum(self.momentum)
 
 
@@ -189,13 +189,13 @@ class SGD(_Descent):
     64
     """
 
-    step: Step | None = None
+    step: Step | float | None = None
     batch: int = 1
     sampling: Sampling = WithReplacement()
     momentum: Momentum | None = None
 
     def __post_init__(self) -> None:
-        check_step(self.step)
+        take_step(self)
         check_batch(self.batch, self.sampling)
         if self.batch is None:
             raise ValueError("batch must be a whole number of at least 1, found None: GradientDescent takes all rows")

@@ -17,7 +17,7 @@ from qsim.objectives import Objective
 from qsim.options import number, option, whole
 from qsim.problem import Problem, TheoryError
 from qsim.shrinkage import GlobalScale, Shrinkage
-from qsim.steps import InverseTime, Step, check_step
+from qsim.steps import InverseTime, Step, take_step
 from qsim.weights import Weights
 
 
@@ -58,7 +58,7 @@ class LocalSGD(Method):
     TheoryError if a compressor, or an objective without strong convexity, gets no step.
     """
 
-    step: Step | None = None
+    step: Step | float | None = None
     steps: int = 8
     batch: int | None = 1
     sampling: Sampling = WithReplacement()
@@ -66,7 +66,7 @@ class LocalSGD(Method):
     shrinkage: Shrinkage = GlobalScale()
 
     def __post_init__(self) -> None:
-        check_step(self.step)
+        take_step(self)
         whole("steps", self.steps, least=1)
         check_batch(self.batch, self.sampling)
         number("server_step", self.server_step, above=0)
@@ -114,7 +114,7 @@ class LocalSGD(Method):
 
     def _steps(self, round: int, objective: Objective) -> tuple[NDArray[np.float64], float]:
         """Return the local steps of a round, and what all of them together multiply the weights by."""
-        assert self.step is not None
+        assert isinstance(self.step, Step)
         steps = self.step.many(round * self.steps, self.steps)
         shrink = 1.0 - steps * objective.l2
         if shrink.min() <= 0.0:

@@ -15,7 +15,7 @@ from qsim.methods.base import Exchange, Method, Task, constant, refuse_absences,
 from qsim.objectives import Objective
 from qsim.options import number, option
 from qsim.problem import Problem, Promise
-from qsim.steps import Constant, Step, check_step
+from qsim.steps import Constant, Step, take_step
 from qsim.weights import Weights
 
 
@@ -51,11 +51,11 @@ class MARINA(Method):
     memory, and for clients who sit out rounds (a synchronisation of the others would lose their share of g).
     """
 
-    step: Step | None = None
+    step: Step | float | None = None
     p: float | None = None
 
     def __post_init__(self) -> None:
-        check_step(self.step)
+        take_step(self)
         if self.p is not None:
             number("p", self.p, above=0)
             if self.p > 1:
@@ -106,7 +106,7 @@ class MARINA(Method):
         np.copyto(memory.arrays["gradient"], memory.arrays["newest"], where=known)
 
     def round(self, w: Weights, state: Arrays, exchange: Exchange) -> None:
-        assert self.step is not None
+        assert isinstance(self.step, Step)
         assert self.p is not None
         step, estimate = self.step(exchange.round), state["estimate"]
         if exchange.round == 0 or exchange.key.fold(exchange.round).generator().random() < self.p:

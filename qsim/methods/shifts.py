@@ -17,7 +17,7 @@ from qsim.methods.sampling import Batched, Sampling, WithReplacement, check_batc
 from qsim.objectives import Objective
 from qsim.options import number, one_of, option
 from qsim.problem import Problem, Promise
-from qsim.steps import Constant, Step, check_step
+from qsim.steps import Constant, Step, take_step
 from qsim.weights import Weights
 
 Shifts = Literal["zero", "gradient"]
@@ -94,14 +94,14 @@ class DIANA(_Shifted):
     one) and for `Sign`, and TheoryError if a compressor without omega gets no step and shift.
     """
 
-    step: Step | None = None
+    step: Step | float | None = None
     shift: float | None = None
     batch: int | None = None
     sampling: Sampling = WithReplacement()
     shifts: Shifts = "zero"
 
     def __post_init__(self) -> None:
-        check_step(self.step)
+        take_step(self)
         check_batch(self.batch, self.sampling)
         self._check_shifts()
         if self.shift is not None:
@@ -149,7 +149,7 @@ class DIANA(_Shifted):
         memory.add("shift", arrived, 1.0 if task.name == "begin" else self.shift)
 
     def round(self, w: Weights, state: Arrays, exchange: Exchange) -> None:
-        assert self.step is not None
+        assert isinstance(self.step, Step)
         assert self.shift is not None
         step, shift = self.step(exchange.round), state["shift"]
         if self._begin(w, shift, step, exchange):
@@ -194,14 +194,14 @@ class EF21(_Shifted):
     gets no step.
     """
 
-    step: Step | None = None
+    step: Step | float | None = None
     momentum: float | None = None
     batch: int | None = None
     sampling: Sampling = WithReplacement()
     shifts: Shifts = "zero"
 
     def __post_init__(self) -> None:
-        check_step(self.step)
+        take_step(self)
         check_batch(self.batch, self.sampling)
         self._check_shifts()
         if self.momentum is not None:
@@ -271,7 +271,7 @@ class EF21(_Shifted):
         memory.add("shift", arrived)
 
     def round(self, w: Weights, state: Arrays, exchange: Exchange) -> None:
-        assert self.step is not None
+        assert isinstance(self.step, Step)
         step, shift = self.step(exchange.round), state["shift"]
         if self._begin(w, shift, step, exchange):
             return

@@ -17,7 +17,7 @@ from qsim.methods.sampling import Batched, Sampling, WithReplacement, check_batc
 from qsim.objectives import Objective
 from qsim.options import option
 from qsim.problem import Problem
-from qsim.steps import InverseSqrt, Step, check_step
+from qsim.steps import InverseSqrt, Step, take_step
 from qsim.weights import Weights
 
 
@@ -49,12 +49,12 @@ class SignSGD(Batched):
     Raises ValueError in the simulation for any other compressor.
     """
 
-    step: Step | None = None
+    step: Step | float | None = None
     batch: int | None = None
     sampling: Sampling = WithReplacement()
 
     def __post_init__(self) -> None:
-        check_step(self.step)
+        take_step(self)
         check_batch(self.batch, self.sampling)
 
     def resolved(self, problem: Problem) -> Self:
@@ -71,7 +71,7 @@ class SignSGD(Batched):
         return objective.update(block, self.reads(task, block, memory), task.weights, 1.0)
 
     def round(self, w: Weights, state: Arrays, exchange: Exchange) -> None:
-        assert self.step is not None
+        assert isinstance(self.step, Step)
         step = self.step(exchange.round)
         total = exchange("gradient", w).vector.to_dense()[0]
         vote = np.where(np.abs(total) > TIE, np.sign(total), 0.0)
