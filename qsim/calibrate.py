@@ -9,18 +9,18 @@ from time import perf_counter
 
 import numpy as np
 
+from qsim.block import Block
 from qsim.channel import Channel
 from qsim.codecs import Codec
 from qsim.commands import command
 from qsim.compressors import QSGD, Compressor
 from qsim.datasets import DataError, Dataset, Shuffled, load
-from qsim.datasets.block import Block
 from qsim.keys import Key
-from qsim.loading import NotFoundError, evaluate
 from qsim.network import Machines
+from qsim.object_loader import NotFoundError, evaluate
 from qsim.objectives import LogisticRegression
 from qsim.options import number
-from qsim.weights import Replica
+from qsim.workers.weights import Replica
 
 _MOST = 10**7  # non-zeros: more than a cache holds, as a run's
 _WORKERS = 64  # in one call, as in a simulation, whose cost is then the work's

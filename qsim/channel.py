@@ -106,3 +106,10 @@ class Channel:
 
 EXACT = {dtype: Channel(Identity(), Dense(dtype)) for dtype in ("float32", "float64")}
 """Send vectors as they are, in one format or the other."""
+
+
+__all__ = ["Channel", "default_codec"]
+
+
+def __dir__() -> list[str]:
+    return __all__

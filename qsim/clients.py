@@ -57,3 +57,10 @@ class SampledClients(Clients):
         here = np.zeros(workers, bool)
         here[key.generator().choice(workers, self.count, replace=False)] = True
         return here
+
+
+__all__ = ["AllClients", "Clients", "SampledClients"]
+
+
+def __dir__() -> list[str]:
+    return __all__

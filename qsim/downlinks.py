@@ -16,7 +16,7 @@ from qsim.compressors import Compressor, Identity, Sign
 from qsim.compressors.signs import TIE
 from qsim.keys import Key
 from qsim.options import one_of, option
-from qsim.weights import Replica, Weights
+from qsim.workers.weights import Replica, Weights
 
 _NO_KEY = Key(0)  # the identity draws nothing
 
@@ -235,3 +235,20 @@ def _through(channel: Channel, v: Vectors, key: Key) -> tuple[Vectors, Sent]:
     """Send one vector as bytes; return it decoded, and its bits."""
     header, packets = channel.pack(v, key.words(0, 1))
     return channel.unpack(header, packets, key.words(0, 1)), Sent(packets.bits, 8 * len(header))
+
+
+__all__ = [
+    "Broadcast",
+    "CompressedWeights",
+    "DenseWeights",
+    "Downlink",
+    "Replicated",
+    "Sent",
+    "SignSum",
+    "SparsePull",
+    "SparseSum",
+]
+
+
+def __dir__() -> list[str]:
+    return __all__

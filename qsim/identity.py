@@ -22,14 +22,14 @@ from typing import Any
 
 import numpy as np
 
-import qsim
+from qsim._version import __version__
 from qsim.datasets import Dataset, Source
-from qsim.loading import INSTALLED
+from qsim.object_loader import INSTALLED
 from qsim.options import shown
 
 _FORMAT = 2  # of the text below: another number makes all cells new
-_PACKAGE = Path(qsim.__file__).parent
-_NO_PART = ("study", "studies", "testing", "verify.py", "references.py")
+_PACKAGE = Path(__file__).parent
+_NO_PART = ("study", "studies", "testing", "verify.py", "entropy.py", "notebooks.py")
 """What no run's numbers depend on."""
 _LONGEST = 5000  # characters of a parameter that are kept to name differences
 _VERSIONED = frozenset({"qsim", "numpy", "numba", "scipy", *sys.stdlib_module_names})
@@ -155,7 +155,7 @@ def environment() -> dict[str, Any]:
 
     packages = ("numpy", "numba", "scipy", "pandas", "matplotlib")
     return {
-        "qsim": qsim.__version__,
+        "qsim": __version__,
         "kernels": source_digest(),
         "versions": {"python": platform.python_version()} | {name: version(name) for name in packages},
         "machine": f"{platform.system()} {platform.machine()}",

@@ -139,3 +139,10 @@ def _whole(name: str, value: SupportsIndex) -> int:
     if not 0 <= number <= _MASK:
         raise ValueError(f"{name} must be a whole number from 0 to 2^64 - 1, found {number}")
     return number
+
+
+__all__ = ["Key", "Purpose"]
+
+
+def __dir__() -> list[str]:
+    return __all__

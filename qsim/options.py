@@ -5,7 +5,7 @@ from __future__ import annotations
 import builtins
 import sys
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, fields
+from dataclasses import Field, dataclass, fields
 from functools import wraps
 from inspect import get_annotations
 from math import isfinite
@@ -30,11 +30,11 @@ def option(cls: type[_T]) -> type[_T]:
 
     >>> import qsim, numpy as np
     >>> qsim.QSGD(levels=np.int16(4))
-    qsim.compressors.QSGD(levels=4, norm='l2')
+    qsim.QSGD(levels=4)
     >>> eval(repr(qsim.QSGD(levels=4))) == qsim.QSGD(levels=4)
     True
-    >>> qsim.LogisticRegression(l2=0)
-    qsim.objectives.LogisticRegression(l2=0.0, intercept=False)
+    >>> qsim.LogisticRegression(l2=1)
+    qsim.LogisticRegression(l2=1.0)
     """
     own: Callable[..., None] | None = getattr(cls, "__post_init__", None)
     plans: dict[type, tuple[_Plan, ...]] = {}  # of the class and of those that inherit from it; they go with it
@@ -56,14 +56,30 @@ def option(cls: type[_T]) -> type[_T]:
 
 
 def code(self: Any) -> str:
-    """Return the expression that makes an option, under the public name of its class."""
+    """Return the expression that makes an option, as one writes it: its public name, and what is not the default."""
     cls = type(self)
     module = cls.__module__.split(".")
     if module[0] == "qsim":
-        module = module[:2]  # a room exports the classes of its files
+        module = ["qsim"] if cls.__name__ in sys.modules["qsim"].__all__ else module[:2]
     prefix = "" if module == ["__main__"] else ".".join(module) + "."
-    values = ", ".join(f"{field.name}={plain(getattr(self, field.name))!r}" for field in fields(self) if field.init)
+    values = ", ".join(
+        f"{field.name}={_written(cls, field, value)}"
+        for field in fields(self)
+        if field.init and not _same(value := getattr(self, field.name), field.default)
+    )
     return f"{prefix}{cls.__qualname__}({values})"
+
+
+def _same(value: Any, default: Any) -> bool:
+    """Tell whether a field holds its default."""
+    return type(value) is type(default) and bool(value == default)
+
+
+def _written(cls: type, field: Field[Any], value: Any) -> str:
+    """Return the code of a field: a number where the field takes it for the option that it holds."""
+    number = getattr(value, "as_number", None)
+    takes_number = number is not None and float in _kinds(_annotation(cls, field.name, field.type))
+    return repr(number if takes_number else plain(value))
 
 
 def plain(value: Any) -> Any:

@@ -9,13 +9,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from qsim.batch import Vectors
+from qsim.block import Block
 from qsim.clients import AllClients, Clients, SampledClients
 from qsim.compressors import Compressor
 from qsim.datasets import Dataset, Shards
-from qsim.datasets.block import Block
 from qsim.objectives import Objective
 from qsim.options import refuse_masked
-from qsim.weights import Replica
+from qsim.workers.weights import Replica
 
 _BLOCK = 64  # workers whose gradients are held at once
 
@@ -265,3 +265,10 @@ def _squares(v: Vectors) -> NDArray[np.float64]:
     """Return the squared norm of every row."""
     squares = np.bincount(np.repeat(np.arange(v.rows), np.diff(v.offsets)), v.value**2, v.rows)
     return np.asarray(squares, np.float64)
+
+
+__all__ = ["Problem", "Promise", "TheoryError"]
+
+
+def __dir__() -> list[str]:
+    return __all__

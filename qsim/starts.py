@@ -31,6 +31,27 @@ class Zeros(Start):
 
 @final
 @option
+class Weights(Start):
+    """Given weights, such as those that another run ended with: a warm start.
+
+    >>> import qsim
+    >>> first = qsim.simulate(
+    ...     "spark_sample", objective=qsim.LogisticRegression(l2=0.1), method=qsim.GradientDescent(step=0.1), rounds=3
+    ... )
+    >>> qsim.starts.Weights(first.weights).weights(16, qsim.Key(0)).tolist() == first.weights.tolist()
+    True
+
+    Raises ValueError in the simulation if there are not as many as the model has.
+    """
+
+    values: tuple[float, ...]
+
+    def weights(self, n: int, key: Key) -> NDArray[np.float64]:
+        return np.array(self.values)
+
+
+@final
+@option
 class Uniform(Start):
     """Each weight uniform in [-radius, radius], by the run's seed."""
 
@@ -41,3 +62,10 @@ class Uniform(Start):
 
     def weights(self, n: int, key: Key) -> NDArray[np.float64]:
         return key.generator().uniform(-self.radius, self.radius, n)
+
+
+__all__ = ["Start", "Uniform", "Weights", "Zeros"]
+
+
+def __dir__() -> list[str]:
+    return __all__

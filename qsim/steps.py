@@ -47,6 +47,11 @@ class Constant(Step):
     def __post_init__(self) -> None:
         number("step", self.step, above=0)
 
+    @property
+    def as_number(self) -> float:
+        """What stands for the rule where a method takes a step."""
+        return self.step
+
     def __call__(self, t: int) -> float:
         return float(self.step)
 
@@ -139,3 +144,10 @@ def take_step(method: Any) -> None:
         object.__setattr__(method, "step", Constant(step))
     elif not isinstance(step, (Step, type(None))):
         raise TypeError(f"step must be a number, or a rule such as qsim.steps.InverseTime(0.5), found {shown(step)}")
+
+
+__all__ = ["Constant", "InverseSqrt", "InverseTime", "Noisy", "Step"]
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,10 +1,10 @@
-"""Traces: what a run did, round by round, with its weights and where the numbers come from."""
+"""Traces: what a run did, round by round, with its weights and where the numbers come from; and pictures of them."""
 
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Callable
+import re
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from io import BytesIO
 from pathlib import Path
@@ -13,25 +13,29 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from qsim.batch import Arrays, inner
-from qsim.datasets import Dataset
-from qsim.drawing import new_figure, styled
-from qsim.identity import environment
-from qsim.network import PARTS, Clock
+from qsim.batch import Arrays
+from qsim.network import PARTS
+from qsim.notebooks import html_table
+from qsim.options import nearest, shown
+from qsim.plotting import new_figure, styled
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
-
-    from qsim.simulation import Run
 
 TIME = ("seconds", *(f"seconds_{part}" for part in PARTS))
 TRAFFIC = ("nonzeros", "bits_up", "bits_down")
 CUMULATIVE = (*TRAFFIC, "passes")
 """What is counted by round, and adds up from round to round."""
 EVALUATION = ("loss", "suboptimality", "gradient_norm", "train_error", "test_error")
+ACCURACY = {"train_accuracy": "train_error", "test_accuracy": "test_error"}
+"""One minus an error, for data whose labels are predicted."""
+LOGARITHMIC = ("suboptimality", "gradient_norm")
+"""Quantities that spread over orders of magnitude: drawn on logarithmic scales, their means over seeds are geometric,
+their bands those of the logarithms, their comparisons ratios. So a band never reaches below zero, and a factor counts
+the same at any height."""
 LABELS = {
-    "round": "iteration",
+    "round": "round",
     "passes": "passes over the data",
     "nonzeros": "non-zeros, cumulative",
     "bits_up": "bits, uplink",
@@ -43,8 +47,10 @@ LABELS = {
     "gradient_norm": "gradient norm",
     "train_error": "training error",
     "test_error": "test error",
+    "train_accuracy": "training accuracy",
+    "test_accuracy": "test accuracy",
 }
-"""What can be an axis, and how it is called on one."""
+"""Quantities that can be plotted, with their labels."""
 
 
 def unknown(quantity: str) -> str:
@@ -53,7 +59,7 @@ def unknown(quantity: str) -> str:
         "suboptimality": ": it needs the minimum, so leave optimum=True",
         "test_error": ": it needs test data, test=",
     }
-    return f"the {LABELS.get(quantity, quantity)} was never evaluated{why.get(quantity, '')}"
+    return f"the {LABELS.get(quantity, quantity)} was never evaluated{why.get(ACCURACY.get(quantity, quantity), '')}"
 
 
 class Trace:
@@ -90,6 +96,21 @@ class Trace:
 
         return pd.DataFrame(self.columns)
 
+    def to_frame(self) -> pd.DataFrame:
+        """Return a new pandas frame: the columns of `frame`, and accuracies where labels are predicted."""
+        accuracies = {name: self.axis(name) for name in ACCURACY} if self._predicts else {}
+        return self.frame.assign(**accuracies)
+
+    @property
+    def _predicts(self) -> bool:
+        """Whether errors are shares of labels that were predicted wrongly, not mean squares."""
+        return bool(self.provenance.get("data", {}).get("kind") != "targets")
+
+    def _repr_html_(self) -> str:
+        """Show how far the run came, and its last round, in a notebook."""
+        last = {name: f"{self.axis(name)[-1]:.6g}" for name in ("round", "bits", "loss", *LOGARITHMIC)}
+        return html_table(repr(self), last | {"run": self.provenance.get("run", "")})
+
     def __repr__(self) -> str:
         """Show how far the run came."""
         loss, bits = self.columns["loss"], self.columns["cumulative_bits_up"]
@@ -98,41 +119,30 @@ class Trace:
     def axis(self, name: str) -> NDArray[Any]:
         """Return a quantity to plot: any key of `qsim.trace.LABELS` or column of the frame.
 
-        Non-zeros, bits, passes and seconds are cumulative.
+        Non-zeros, bits, passes and seconds are cumulative; "bits" are both ways.
         """
         if name == "bits":
             both: NDArray[Any] = self.columns["cumulative_bits_up"] + self.columns["cumulative_bits_down"]
             return both
+        if name in ACCURACY:
+            if not self._predicts:
+                raise ValueError(f"the labels of this run are targets, which have no accuracy: take {ACCURACY[name]!r}")
+            accuracy: NDArray[Any] = 1.0 - self.columns[ACCURACY[name]]
+            return accuracy
         name = f"cumulative_{name}" if name in (*CUMULATIVE, "seconds") else name
         if name == "cumulative_seconds" and name not in self.columns:
             raise ValueError("this trace has no virtual time: give the run a network, such as network=qsim.Network()")
         if name not in self.columns:
-            from qsim.options import nearest
-
             known = [*LABELS, *self.columns]
             raise ValueError(f"a trace has no {name!r}{nearest(name, known)} (it has {', '.join(sorted(set(known)))})")
         return self.columns[name]
 
-    def plot(self, x: str = "round", y: str = "loss", ax: Axes | None = None, **style: Any) -> Axes:
-        """Draw y against x (see `axis`) at the evaluated rounds; style goes to matplotlib's `plot`.
-
-        Without axes it makes a figure in the style of all figures, which pyplot does not keep: the result's `figure` is
-        what a notebook shows, and what is saved.
+    def plot(self, x: str = "bits", y: str = "loss", ax: Axes | None = None, **style: Any) -> Axes:
+        """Draw y against x (see `axis`) at the evaluated rounds; see `qsim.plot`, which draws many traces.
 
         Raises ValueError for a quantity that no round has, such as the suboptimality with optimum=False.
         """
-        if ax is None:
-            with styled():
-                ax = new_figure(3.5, 2.6).add_subplot()
-                return self.plot(x, y, ax, **style)
-        across, up = self.axis(x), self.axis(y)
-        known = np.isfinite(across.astype(float)) & np.isfinite(up.astype(float))
-        if not known.any():
-            raise ValueError(f"{unknown(y if np.isnan(up.astype(float)).all() else x)}, so there is nothing to plot")
-        ax.plot(across[known], up[known], **style)
-        ax.set_xlabel(LABELS.get(x, x))
-        ax.set_ylabel(LABELS.get(y, y))
-        return ax
+        return plot(self, x, y, ax, **style)
 
     def timeline(self, round: int = 1, ax: Axes | None = None) -> Axes:
         """Draw who did what when in a round (the first is 1) that the network's `timelines` names: a Gantt picture.
@@ -176,100 +186,122 @@ class Trace:
         return cls(columns, stored["weights"], json.loads(str(stored["provenance"])), schedule)
 
 
-Solution = Callable[[], NDArray[np.float64]]
-"""Gives the weights that are evaluated, when they are needed."""
+Traces = Trace | Iterable[Trace] | Mapping[str, Trace | Iterable[Trace]]
 
 
-class Recorder:
-    """Writes a trace while a run goes on; evaluates the objective in float64, apart from training."""
+def plot(traces: Traces, x: str = "bits", y: str = "suboptimality", ax: Axes | None = None, **style: Any) -> Axes:
+    """Draw y against x for one or many traces, in one call.
 
-    def __init__(self, run: Run, data: Dataset, test: Dataset | None) -> None:
-        """Prepare for a run; solves for the optimum if the run wants it."""
-        self._run, self._data, self._test = run, data, test
-        self._least = run.objective.optimum(data).value if run.optimum else np.nan
-        self._counted: list[NDArray[np.int64]] = []
-        self._times: list[tuple[float, ...]] = []
-        self._evaluations: dict[int, dict[str, float]] = {}
+    Parameters
+    ----------
+    traces : Trace, iterable of Trace, or mapping
+        A mapping gives a curve for each label, of a trace or of several seeds. Otherwise traces whose runs differ in
+        the seed alone make one curve, which is labelled by what else differs between the runs.
+    x, y : str
+        Quantities; see `Trace.axis`. Rounds at which one of them was not evaluated are left out. Suboptimality and
+        gradient norms are drawn on logarithmic scales.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw. By default a new figure in the style of qsim's own, which pyplot does not keep: the result's
+        `figure` is what a notebook shows, and what is saved.
+    style
+        Passed to matplotlib's `plot`.
 
-    def start(self, solution: Solution) -> bool:
-        """Record round 0; tells whether the run is over already."""
-        if self._run.network is not None:
-            self._times.append((0.0,) * (len(PARTS) + 1))
-        return self._add(0, np.zeros((1, len(CUMULATIVE)), np.int64), solution)
+    Returns
+    -------
+    matplotlib.axes.Axes
+        A curve of several seeds is their median, in a band from the least to the largest, over the rounds that all of
+        them have; x is the mean at these rounds.
 
-    def record(self, done: int, solution: Solution, counted: NDArray[np.int64], clock: Clock | None = None) -> bool:
-        """Record what was counted in the last rounds, `done` of them in all; tells whether the run's rule ends it here.
+    Raises
+    ------
+    ValueError
+        For a quantity that no round of a trace has, such as the suboptimality with optimum=False, and for no traces.
 
-        counted: a row a round: non-zeros, bits up, bits down, rows. Only the last can be one to evaluate. With a clock
-            it is a single round.
-        """
-        evaluate = done % self._run.evaluate_every == 0 or done == self._run.rounds
-        if clock is not None:
-            self._times.append((*clock.times.values(), clock.dropped))
-        return self._add(done, counted, solution if evaluate else None)
+    Examples
+    --------
+    >>> import qsim
+    >>> options = {"objective": qsim.LogisticRegression(l2=0.1), "method": qsim.GradientDescent(step=0.1), "rounds": 5}
+    >>> compressors = [qsim.QSGD(levels=1), qsim.TopK(2)]
+    >>> traces = [qsim.simulate("spark_sample", compressor=c, seed=s, **options) for c in compressors for s in (0, 1)]
+    >>> [text.get_text() for text in qsim.plot(traces).get_legend().get_texts()]
+    ['QSGD(levels=1)', 'TopK(k=2)']
 
-    def trace(self, solution: Solution, clock: Clock | None = None) -> Trace:
-        """Return what was recorded."""
-        *traffic, rows = np.concatenate(self._counted).T.copy()
-        columns: dict[str, NDArray[Any]] = {"round": np.arange(rows.size)}
-        columns |= dict(zip(TRAFFIC, traffic, strict=True))
-        columns |= {f"cumulative_{name}": np.cumsum(columns[name]) for name in TRAFFIC}
-        columns |= {"passes": rows / self._data.rows, "cumulative_passes": np.cumsum(rows) / self._data.rows}
-        if clock is not None:
-            *parts, dropped = np.array(self._times).T.copy()
-            total = np.sum(parts, axis=0)
-            columns |= dict(zip(TIME, (total, *parts), strict=True))
-            columns |= {"cumulative_seconds": np.cumsum(total), "dropped": dropped.astype(np.int64)}
-        for name in EVALUATION:
-            columns[name] = np.full(rows.size, np.nan)
-            columns[name][list(self._evaluations)] = [seen[name] for seen in self._evaluations.values()]
-        schedule = {} if clock is None else clock.timelines()
-        return Trace(columns, solution(), self._provenance(), schedule)
+    """
+    if ax is None:
+        with styled():
+            return plot(traces, x, y, new_figure(3.5, 2.6).add_subplot(), **style)
+    curves = _curves(traces)
+    for label, seeds in curves.items():
+        across, up = zip(*(_known(trace, x, y) for trace in seeds), strict=True)
+        rounds = min(map(len, up))
+        values = np.stack([part[:rounds] for part in up])
+        center = np.mean([part[:rounds] for part in across], axis=0)
+        named = {"label": label} if label else {}
+        (line,) = ax.plot(center, np.median(values, axis=0), **named | style)
+        if len(seeds) > 1:
+            ax.fill_between(center, values.min(axis=0), values.max(axis=0), color=line.get_color(), alpha=0.2, lw=0)
+    for quantity, scale, lines in ((x, ax.set_xscale, "get_xdata"), (y, ax.set_yscale, "get_ydata")):
+        if quantity in LOGARITHMIC and any((np.asarray(getattr(line, lines)()) > 0).any() for line in ax.lines):
+            scale("log")
+    ax.set_xlabel(LABELS.get(x, x))
+    ax.set_ylabel(LABELS.get(y, y))
+    if any(curves):
+        ax.legend()
+    return ax
 
-    def snapshot(self) -> Arrays:
-        """Return what was recorded, as arrays."""
-        evaluations = [[seen[name] for name in EVALUATION] for seen in self._evaluations.values()]
-        times = {"times": np.array(self._times)} if self._times else {}
-        return {
-            "counted": np.concatenate(self._counted),
-            "evaluated": np.array(list(self._evaluations)),
-            "evaluations": np.array(evaluations),
-        } | times
 
-    def restore(self, saved: Arrays) -> bool:
-        """Go back to what was recorded; tells whether the run's rule had ended it there."""
-        self._counted = [saved["counted"]]
-        self._times = [tuple(row) for row in saved.get("times", np.empty((0, 0))).tolist()]
-        rows = zip(saved["evaluated"].tolist(), saved["evaluations"].tolist(), strict=True)
-        self._evaluations = {done: dict(zip(EVALUATION, row, strict=True)) for done, row in rows}
-        last = max(self._evaluations)
-        here = last == len(saved["counted"]) - 1
-        return here and self._run.until is not None and self._run.until.reached(self._evaluations[last])
+def _known(trace: Trace, x: str, y: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return two quantities of a trace at the rounds that have both."""
+    across, up = trace.axis(x).astype(float), trace.axis(y).astype(float)
+    known = np.isfinite(across) & np.isfinite(up)
+    if not known.any():
+        raise ValueError(f"{unknown(y if np.isnan(up).all() else x)}, so there is nothing to plot")
+    return across[known], up[known]
 
-    def _add(self, done: int, counted: NDArray[np.int64], solution: Solution | None) -> bool:
-        self._counted.append(counted)
-        if solution is None:
-            return False
-        self._evaluations[done] = seen = self._evaluate(solution())
-        return self._run.until is not None and self._run.until.reached(seen)
 
-    def _evaluate(self, w: NDArray[np.float64]) -> dict[str, float]:
-        objective = self._run.objective
-        loss, gradient = objective.value_and_gradient(w, self._data)
-        return {
-            "loss": loss,
-            "suboptimality": loss - self._least,
-            "gradient_norm": math.sqrt(inner(gradient, gradient)),
-            "train_error": objective.error(w, self._data),
-            "test_error": np.nan if self._test is None else objective.error(w, self._test),
-        }
+def _curves(traces: Traces) -> dict[str, list[Trace]]:
+    """Return the traces of each curve, by label."""
+    if isinstance(traces, Trace):
+        return {"": [traces]}
+    if isinstance(traces, Mapping):
+        found = {str(label): [part] if isinstance(part, Trace) else list(part) for label, part in traces.items()}
+    else:
+        groups: dict[Any, list[Trace]] = {}
+        for trace in traces:
+            groups.setdefault(_without_seed(trace), []).append(trace)
+        found = dict(zip(_labels(list(groups)), groups.values(), strict=True))
+    if not all(found.values()) or not found:
+        raise ValueError("there are no traces to plot")
+    for part in (trace for several in found.values() for trace in several):
+        if not isinstance(part, Trace):
+            raise TypeError(f"traces must be what qsim.simulate returns, found {shown(part)}")
+    return found
 
-    def _provenance(self) -> dict[str, Any]:
-        described = {"data": self._data} if self._test is None else {"data": self._data, "test": self._test}
-        return {
-            "run": repr(self._run),
-            **{
-                name: {"name": data.name, "repr": repr(data), "digest": data.digest} for name, data in described.items()
-            },
-            **environment(),
-        }
+
+def _without_seed(trace: Trace) -> tuple[tuple[str, str], ...]:
+    """Return the arguments of a trace's run but for its seed, as code."""
+    if not isinstance(trace, Trace):
+        raise TypeError(f"traces must be what qsim.simulate returns, found {shown(trace)}")
+    arguments = trace.provenance.get("arguments", {})
+    return tuple((name, value) for name, value in arguments.items() if name != "seed")
+
+
+def _labels(runs: list[tuple[tuple[str, str], ...]]) -> list[str]:
+    """Return how to tell runs from each other, given their arguments: by those that differ."""
+    arguments = [dict(run) for run in runs]
+    names = dict.fromkeys(name for found in arguments for name in found)
+    differing = [name for name in names if len({found.get(name) for found in arguments}) > 1]
+    return [", ".join(_word(name, found[name]) for name in differing if name in found) for found in arguments]
+
+
+def _word(name: str, value: str) -> str:
+    """Return an argument of a run as a legend has it."""
+    value = re.sub(r"\bqsim\.(\w+\.)?", "", value)
+    return value if name in ("method", "compressor") else f"{name}={value}"
+
+
+__all__ = ["ACCURACY", "CUMULATIVE", "EVALUATION", "LABELS", "Trace", "plot"]
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -38,8 +38,8 @@ from qsim.compressors import (
     TopK,
     Wangni,
 )
-from qsim.loading import FILE_MODULE, NotFoundError, evaluate
 from qsim.methods import Method
+from qsim.object_loader import FILE_MODULE, NotFoundError, evaluate
 from qsim.objectives import Objective
 from qsim.testing import method, objective
 from qsim.testing.compressor import CHECKS, findings
@@ -239,6 +239,13 @@ def _whole(least: int) -> Callable[[str], int]:
 
     read.__name__ = "whole number"  # in argparse's own message
     return read
+
+
+__all__ = ["main"]
+
+
+def __dir__() -> list[str]:
+    return __all__
 
 
 if __name__ == "__main__":

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 import qsim
 from qsim.batch import Levels, Vectors
+from qsim.block import Block
 from qsim.codecs import RANS, Bitmap, Codec, Dense, Elias, EliasDense, FixedWidth, GolombRice, Varint
-from qsim.datasets.block import Block
-from qsim.references import entropy_bits, position_bits
+from qsim.entropy import entropy_bits, position_bits
 from qsim.study import (
     Cell,
     Comparison,
@@ -29,7 +29,7 @@ from qsim.study import (
     look,
     sheet,
 )
-from qsim.weights import Replica
+from qsim.workers.weights import Replica
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -9,7 +9,7 @@ import numpy as np
 
 import qsim
 from qsim.batch import Arrays, Memory, Vectors
-from qsim.datasets.block import Block
+from qsim.block import Block
 from qsim.engines import Engine, Processes, Serial, Session
 from qsim.keys import Purpose
 from qsim.methods import Task
@@ -28,7 +28,7 @@ from qsim.study import (
     sheet,
 )
 from qsim.study.statistics import band
-from qsim.worker import Job, Order, Reply
+from qsim.workers.tasks import Job, Order, Reply
 
 if TYPE_CHECKING:
     import pandas as pd

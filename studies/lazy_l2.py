@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 import qsim
-from qsim.datasets.block import Block
+from qsim.block import Block
 from qsim.keys import Key, Purpose
+from qsim.l2_decay import EveryStep, GlobalScale, JustInTime, Shrinkage
 from qsim.methods import LocalSGD
-from qsim.shrinkage import EveryStep, GlobalScale, JustInTime, Shrinkage
 from qsim.study import (
     Band,
     Cell,

@@ -141,7 +141,7 @@ def cells(settings: Settings) -> list[Cell]:
             rounds=LONGEST * settings.rounds,
             evaluate_every=EVERY,
             optimum=True,
-            until=qsim.until.Suboptimality(TARGET),
+            until=qsim.stopping.Suboptimality(TARGET),
         )
         return replace(found, method=qsim.GradientDescent(step=qsim.steps.Constant(safe_step(found))))
 

@@ -84,7 +84,7 @@ def cells(settings: Settings) -> list[Cell]:
             compressor=compressor,
             workers=settings.workers,
             rounds=rounds,
-            until=qsim.until.Suboptimality(TARGETS[-1] / 10),
+            until=qsim.stopping.Suboptimality(TARGETS[-1] / 10),
             seed=seed,
         )
 

@@ -95,7 +95,7 @@ def run(settings: Settings, case: Case, step: float, seed: int) -> qsim.Run:
         rounds=settings.rounds,
         seed=seed,
         evaluate_every=EVERY,
-        until=qsim.until.Suboptimality(TARGET),
+        until=qsim.stopping.Suboptimality(TARGET),
     )
 
 

@@ -262,7 +262,7 @@ def shown_run(settings: Settings, name: str, multiple: float, seed: int) -> qsim
 
 
 def cells(settings: Settings, choices: Mapping[str, Choice]) -> list[Cell]:
-    until = qsim.until.Suboptimality(TARGET)
+    until = qsim.stopping.Suboptimality(TARGET)
 
     def one(name: str, seed: int) -> qsim.Run:
         found = shown_run(settings, name, choices[name].value, seed)

@@ -11,16 +11,16 @@ import pytest
 
 import qsim
 from qsim.batch import Floats, Packets, Vectors
-from qsim.collectives import ParameterServer
 from qsim.compressors import Compressor
 from qsim.datasets import Contiguous
 from qsim.downlinks import DenseWeights, SparseSum
 from qsim.keys import Purpose
 from qsim.methods import Method, WithReplacement
-from qsim.worker import Reply
+from qsim.simulation.collectives import ParameterServer
+from qsim.workers.tasks import Reply
 
 N, WORKERS, ROUNDS, SEED, S = 4, 3, 3, 6, 2
-DATA = qsim.Dataset.from_scipy(np.eye(7, N) + 1, np.array([1, -1, 1, 1, -1, 1, -1]))  # shards of 2, 2 and 3 rows
+DATA = qsim.Dataset.from_arrays(np.eye(7, N) + 1, np.array([1, -1, 1, 1, -1, 1, -1]))  # shards of 2, 2 and 3 rows
 ROWS = [2 / 7, 2 / 7, 3 / 7]
 SENT = np.float32([[0, 3, -4, 0.5], [1, 0, 0, 0], [-2, 0.25, 0, 8]])  # what the three workers send, every time
 HEADER_UP = bytes([1, 6, 1, N, S, 0])
@@ -151,7 +151,7 @@ def test_every_stream_has_its_key(monkeypatch) -> None:
 
 def test_batches_differ_from_round_to_round() -> None:
     shards = Contiguous().split(DATA, 1, qsim.Key(0))
-    from qsim.datasets.block import Block
+    from qsim.block import Block
 
     block = Block(shards, 0, 1)
     drawn = [tuple(WithReplacement().draw(block, 20, t, {}, qsim.Key(1)).index) for t in range(10)]

@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 
 import qsim
-from qsim.checkpoint import Checkpoint, CheckpointError
 from qsim.engines import Processes, Serial
 from qsim.methods import Passes
+from qsim.simulation.checkpoint import Checkpoint, CheckpointError
 from qsim.storage import read_arrays
 
 PACKAGE = Path(qsim.__file__).parent
@@ -83,7 +83,7 @@ def test_engines_may_change_at_a_break(tmp_path, monkeypatch) -> None:
 
 def test_a_rule_that_ended_the_run_is_remembered(tmp_path) -> None:
     bound = float(qsim.simulate(RUN).frame["suboptimality"].dropna().iloc[3])
-    run = replace(RUN, until=qsim.until.Suboptimality(bound))
+    run = replace(RUN, until=qsim.stopping.Suboptimality(bound))
     first = qsim.simulate(run, checkpoint=tmp_path / "run.npz", every=2)
     assert len(first.frame) < 21
     assert same(first, qsim.simulate(run, checkpoint=tmp_path / "run.npz", every=2))
@@ -262,7 +262,7 @@ def stop(done):
         raise SystemExit("killed")
 try:
     print(qsim.simulate(run, checkpoint=sys.argv[1] + "/run.npz", every=2, after_round=stop))
-except qsim.checkpoint.CheckpointError as error:
+except qsim.simulation.checkpoint.CheckpointError as error:
     print(error)
 """
 

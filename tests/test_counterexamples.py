@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from qsim.compressors import ErrorFeedback, Identity, ScaledSign, Sign
-from qsim.loading import load_file
+from qsim.object_loader import load_file
 from qsim.study import catalog
 
 one_bit = load_file(catalog.folder() / "one_bit.py", "one_bit_under_test")

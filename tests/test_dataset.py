@@ -43,7 +43,7 @@ def some_labels(rows: int) -> np.ndarray:
 @given(dense=matrices)
 def test_round_trip_through_every_format(format: str, dense: np.ndarray) -> None:
     matrix = dense if format == "array" else sp.coo_array(dense).asformat(format)
-    data = Dataset.from_scipy(matrix, some_labels(len(dense)), empty="keep")
+    data = Dataset.from_arrays(matrix, some_labels(len(dense)), empty="keep")
     assert (data.to_scipy().toarray() == dense).all()
     assert data.indptr.dtype == np.int64
     assert data.indices.dtype == np.int32
@@ -62,7 +62,7 @@ def test_unsorted_rows_are_sorted_and_the_matrix_is_left_alone(dense: np.ndarray
     indptr = np.concatenate(([0], np.cumsum(np.bincount(coo.row, minlength=len(dense)))))
     matrix = sp.csr_array((coo.data[order], coo.col[order], indptr), shape=dense.shape)
     before = [array.copy() for array in (matrix.indptr, matrix.indices, matrix.data)]
-    data = Dataset.from_scipy(matrix, some_labels(len(dense)), empty="keep")
+    data = Dataset.from_arrays(matrix, some_labels(len(dense)), empty="keep")
     assert (data.to_scipy().toarray() == dense).all()
     for old, new in zip(before, (matrix.indptr, matrix.indices, matrix.data), strict=True):
         assert (old == new).all()
@@ -71,9 +71,9 @@ def test_unsorted_rows_are_sorted_and_the_matrix_is_left_alone(dense: np.ndarray
 
 def test_stored_zeros_stay_and_spare_room_is_ignored() -> None:
     matrix = sp.csr_array((np.array([0.0, 2.0]), np.array([0, 1]), np.array([0, 1, 2])))
-    assert Dataset.from_scipy(matrix, [0, 1]).values.tolist() == [0, 2]
+    assert Dataset.from_arrays(matrix, [0, 1]).values.tolist() == [0, 2]
     matrix.data, matrix.indices = np.append(matrix.data, 9.0), np.append(matrix.indices, 0)
-    assert Dataset.from_scipy(matrix, [0, 1]).nonzeros == 2
+    assert Dataset.from_arrays(matrix, [0, 1]).nonzeros == 2
 
 
 @pytest.mark.parametrize("format", ["csr", "csc", "coo"])
@@ -86,24 +86,24 @@ def test_duplicates_are_refused_in_every_format_that_can_hold_them(format: str) 
         coo = getattr(sp, f"{format}_array")((coo.data, minor, indptr), shape=coo.shape)
     assert coo.nnz == 3
     with pytest.raises(DataError, match=r"row 1 .*column 2 twice.*sum_duplicates"):
-        Dataset.from_scipy(coo, [0, 1], empty="keep")
+        Dataset.from_arrays(coo, [0, 1], empty="keep")
 
 
 def test_empty_rows_and_columns_are_refused_unless_meant() -> None:
     rows = sp.csr_array(np.array([[1.0, 1.0], [0.0, 0.0], [0.0, 0.0]]))
     with pytest.raises(DataError, match=r'2 rows.*: 1, 2;.*empty="keep"'):
-        Dataset.from_scipy(rows, [0, 1, 1])
+        Dataset.from_arrays(rows, [0, 1, 1])
     with pytest.raises(DataError, match=r"1 columns.*: 1;"):
-        Dataset.from_scipy(np.array([[1.0, 0.0]]), [1])
-    assert Dataset.from_scipy(rows, [0, 1, 1], empty="keep").rows == 3
+        Dataset.from_arrays(np.array([[1.0, 0.0]]), [1])
+    assert Dataset.from_arrays(rows, [0, 1, 1], empty="keep").rows == 3
     with pytest.raises(ValueError, match="kep"):
-        Dataset.from_scipy(rows, [0, 1, 1], empty="kep")  # type: ignore[arg-type]
+        Dataset.from_arrays(rows, [0, 1, 1], empty="kep")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("wrong", [[[1.0]], np.ones(3), np.ones((1, 1, 1)), sp.coo_array(np.ones(3)), "text"])
 def test_what_is_no_matrix_is_refused(wrong: Any) -> None:
     with pytest.raises(DataError, match=type(wrong).__name__):
-        Dataset.from_scipy(wrong, [1])
+        Dataset.from_arrays(wrong, [1])
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,7 @@ def test_what_is_no_matrix_is_refused(wrong: Any) -> None:
         ({"indices": [0.0, 2.0, 1.0]}, "indices.*float64"),
         ({"indices": [0, 3, 1]}, "column 3 in row 0"),
         ({"indices": [0, 2, -1]}, "column -1 in row 2"),
-        ({"indices": [2, 0, 1]}, "2 and then 0 in row 0.*from_scipy"),
+        ({"indices": [2, 0, 1]}, "2 and then 0 in row 0.*from_arrays"),
         ({"indices": [2, 2, 1]}, "row 0 holds column 2 twice.*sum_duplicates"),
         ({"values": [5, 6]}, r"values.*\(3,\).*\(2,\)"),
         ({"values": ["a", "b", "c"]}, "values.*<U1"),
@@ -230,7 +230,7 @@ def test_read_only_arrays_of_the_right_type_are_shared() -> None:
 
 @given(dense=matrices)
 def test_intercept_is_a_last_column_of_ones(dense: np.ndarray) -> None:
-    data = Dataset.from_scipy(dense, some_labels(len(dense)), empty="keep", name="named")
+    data = Dataset.from_arrays(dense, some_labels(len(dense)), empty="keep", name="named")
     more = data.with_intercept()
     assert (more.to_scipy().toarray() == np.column_stack([dense, np.ones(len(dense))])).all()
     assert (more.values is None) == (data.values is None)
@@ -243,7 +243,7 @@ def test_intercept_is_a_last_column_of_ones(dense: np.ndarray) -> None:
 @given(dense=matrices, numbers=st.lists(st.integers(0, 1000), min_size=1, max_size=8))
 def test_take_is_numpy_indexing(dense: np.ndarray, numbers: list[int]) -> None:
     rows = np.array(numbers) % len(dense)
-    data = Dataset.from_scipy(dense, some_labels(len(dense)), empty="keep", name="whole")
+    data = Dataset.from_arrays(dense, some_labels(len(dense)), empty="keep", name="whole")
     part = data.take(rows)
     assert (part.to_scipy().toarray() == dense[rows]).all()
     assert (part.labels == data.labels[rows]).all()
@@ -290,7 +290,7 @@ def test_masked_arrays_are_refused(name: str) -> None:
 
 def test_masked_matrices_rows_and_weights_are_refused() -> None:
     with pytest.raises(DataError, match="the matrix is a masked array"):
-        Dataset.from_scipy(np.ma.array(np.eye(2), mask=np.eye(2)), [0, 1])
+        Dataset.from_arrays(np.ma.array(np.eye(2), mask=np.eye(2)), [0, 1])
     with pytest.raises(DataError, match="rows is a masked array"):
         tiny().take(MASKED)
     for quantize in (lambda: qsim.QSGD(2).quantize(MASKED, qsim.Key(0)), lambda: qsim.batch.Vectors.dense(MASKED)):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import qsim
-from qsim.drawing import STYLE
+from qsim.plotting import STYLE
 from qsim.study import Band, legend_below, output, sheet
 from qsim.study.figures import draw_band
 

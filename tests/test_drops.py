@@ -44,8 +44,9 @@ from qsim.network import (
     WaitForAll,
 )
 from qsim.steps import Constant, InverseSqrt, InverseTime
-from qsim.weights import Replica
-from qsim.worker import Host, Job, Order
+from qsim.workers.weights import Replica
+from qsim.workers.group import WorkerGroup
+from qsim.workers.tasks import Job, Order
 
 L2 = 0.1
 DATA = Synthetic(rows=120, features=20, nonzeros_per_row=5, noise=0.2, seed=3)
@@ -220,8 +221,8 @@ def test_arrivals_and_memories_make_the_sum_of_updates(size: int) -> None:
     channel = qsim.Channel(ErrorFeedback(Scaled(qsim.QSGD(2))))
     method, objective = SGD(step=InverseTime(1.0), batch=3), qsim.LogisticRegression(0.0)
     key, w = qsim.Key(8), np.random.default_rng(1).standard_normal(30).astype(np.float32)
-    host = Host(Job(shards, objective, method, channel, key, drops=True), 0, 5, block=size)
-    block = qsim.datasets.block.Block(shards, 0, 5)
+    host = WorkerGroup(Job(shards, objective, method, channel, key, drops=True), 0, 5, block=size)
+    block = qsim.block.Block(shards, 0, 5)
     arrived, wanted = np.zeros((5, 30)), np.zeros((5, 30))
     for t in range(8):
         rows = method.sampling.draw(block, 3, t, {}, key.fold(2))
@@ -358,7 +359,7 @@ def test_the_way_down_of_the_sum_is_a_trip_of_its_own() -> None:
 @pytest.mark.parametrize("method", [GradientDescent(PLAIN), SGD(PLAIN, 7), LocalSGD(PLAIN, steps=2, batch=3)], ids=repr)
 def test_work_is_what_was_read(method) -> None:
     """Rows have 20 non-zeros each here: 20 times the rows of `passes`; entries are those of the update."""
-    data = qsim.Dataset.from_scipy(1.0 + np.eye(120, 20), DATA.load().labels)
+    data = qsim.Dataset.from_arrays(1.0 + np.eye(120, 20), DATA.load().labels)
     network = replace(RUN.network, rule=Network().rule, machines=Machines(per_nonzero=1e-3, encode_per_entry=1e-2))
     trace = qsim.simulate(replace(RUN, data=data, method=method, network=network, compressor=qsim.QSGD(2)))
     nonzeros = trace.schedule["nonzeros"].reshape(-1, 6).sum(axis=1)

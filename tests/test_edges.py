@@ -105,7 +105,7 @@ def test_header_numbers_are_below_2_to_the_63() -> None:
 
 def test_a_newton_step_is_halved_until_the_gradient_falls() -> None:
     """One weight, minimum at 0: from 1 along -7 the halves lead to -6, -2.5 and -0.75, the first that is nearer."""
-    data = qsim.Dataset.from_scipy(np.array([[1.0], [1.0]]), np.array([1, -1]))
+    data = qsim.Dataset.from_arrays(np.array([[1.0], [1.0]]), np.array([1, -1]))
     objective = qsim.LogisticRegression(0.1)
     here = Optimum(np.array([1.0]), *_value_and_norm(objective, 1.0, data))
     found = objective._line(here, np.array([-7.0]), data)

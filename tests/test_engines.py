@@ -21,7 +21,7 @@ import pytest
 import qsim
 from qsim.engines import EngineError, Processes, Serial
 from qsim.testing import check_engine
-from qsim.worker import Job
+from qsim.workers.tasks import Job
 
 PACKAGE = Path(qsim.__file__).parent
 DATA = qsim.datasets.synthetic(400, 500, 6, seed=5)
@@ -470,13 +470,13 @@ def test_many_processes_start_on_an_empty_cache(tmp_path: Path) -> None:
 @pytest.mark.parametrize("workers", [3, 100, 300])
 def test_blocks_fit_the_cache_and_feed_the_threads(workers: int) -> None:
     """What passes through the stages together stays near a megabyte, be it sparse or dense; each thread has work."""
-    from qsim.worker import Host
+    from qsim.workers.group import WorkerGroup
 
     def blocks(data, threads: int = 1, **options: object) -> list[int]:
         run = replace(RUN, data=data, compressor=qsim.QSGD(2), workers=workers, **options)
         shards = run.partition.split(data, workers, qsim.Key(0))
         job = Job(shards, run.objective, run.method, qsim.Channel(run.compressor, run.codec), qsim.Key(0))
-        host = Host(job, 0, workers, threads=threads)
+        host = WorkerGroup(job, 0, workers, threads=threads)
         host.close()
         return [part.block.workers for part in host._blocks]
 

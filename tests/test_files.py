@@ -143,7 +143,7 @@ def test_the_same_size_and_time_do_not_hide_a_change(
     monkeypatch.setattr(files, "_TICK", 0 if rested else 10**15)
     path, other = tmp_path / f"data.{suffix}", tmp_path / f"other.{suffix}"
     for place, value in ((path, 0.5), (other, 0.75)):
-        data = Dataset.from_scipy(np.diag([value, 1.0]), [0, 1])
+        data = Dataset.from_arrays(np.diag([value, 1.0]), [0, 1])
         written(place, b"0 1:%.2f\n1 2:1\n" % value) if suffix == "svm" else qsim.datasets.save_npz(place, data)
     source = LibSVM(path) if suffix == "svm" else qsim.datasets.Npz(path)
     before = source.load()
@@ -377,7 +377,7 @@ def test_npz_round_trip_is_mapped(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 def test_other_npz_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "data.npz"
-    advice = r"write it with qsim.datasets.save_npz\(path, qsim.Dataset.from_scipy\(matrix, labels\)\)"
+    advice = r"write it with qsim.datasets.save_npz\(path, qsim.Dataset.from_arrays\(matrix, labels\)\)"
     sp.save_npz(path, sp.csr_array(np.eye(2)))
     with pytest.raises(DataError, match=f"data.npz holds a matrix without the array 'labels'; {advice}"):
         Npz(path).load()

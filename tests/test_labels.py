@@ -27,9 +27,9 @@ from qsim.datasets import (
 from qsim.objectives import LeastSquares, LinearModel, MultinomialLogistic, NonconvexLogistic
 
 EYE = np.eye(4, 3) + np.eye(4, 3, -1)
-CLASSES = Dataset.from_scipy(EYE, [2, 0, 4, 0], kind="classes", classes=5)
-TARGETS = Dataset.from_scipy(EYE, [0.1, -7, 1e300, 0], kind="targets")
-SIGNS = Dataset.from_scipy(EYE, [1, 0, 1, 0])
+CLASSES = Dataset.from_arrays(EYE, [2, 0, 4, 0], kind="classes", classes=5)
+TARGETS = Dataset.from_arrays(EYE, [0.1, -7, 1e300, 0], kind="targets")
+SIGNS = Dataset.from_arrays(EYE, [1, 0, 1, 0])
 ALL = pytest.mark.parametrize("data", [SIGNS, CLASSES, TARGETS], ids=lambda data: data.kind)
 
 
@@ -45,7 +45,7 @@ ALL = pytest.mark.parametrize("data", [SIGNS, CLASSES, TARGETS], ids=lambda data
     ],
 )
 def test_labels_have_the_type_of_their_kind(kind: Any, labels: Any, dtype: type, kept: Any) -> None:
-    data = Dataset.from_scipy(EYE, labels, kind=kind)
+    data = Dataset.from_arrays(EYE, labels, kind=kind)
     assert data.kind == kind
     assert kind != "classes" or data.classes == max(kept) + 1
     assert data.labels.dtype == dtype
@@ -77,11 +77,11 @@ def test_labels_have_the_type_of_their_kind(kind: Any, labels: Any, dtype: type,
 )
 def test_other_labels_are_refused(kind: Any, labels: Any, told: str) -> None:
     with pytest.raises(ValueError, match=told):
-        Dataset.from_scipy(EYE, labels, kind=kind)
+        Dataset.from_arrays(EYE, labels, kind=kind)
 
 
 def test_the_content_is_told_apart_by_kind_and_printed() -> None:
-    ones = [Dataset.from_scipy(EYE, [1, 0, 1, 1], kind=kind) for kind in ("signs", "classes", "targets")]
+    ones = [Dataset.from_arrays(EYE, [1, 0, 1, 1], kind=kind) for kind in ("signs", "classes", "targets")]
     assert len({data.digest for data in ones}) == 3
     assert repr(CLASSES).endswith("6 non-zeros, 5 classes)")
     assert repr(TARGETS).endswith("6 non-zeros, targets from -7 to 1e+300)")
@@ -106,18 +106,18 @@ def test_they_stay_what_they_are(data: Dataset, tmp_path: Path) -> None:
 
 def test_classes_without_rows_are_told() -> None:
     """A test split may lack classes: then it says how many there are, and none moves."""
-    split = Dataset.from_scipy(EYE, [1, 3, 3, 1], kind="classes", classes=4)
+    split = Dataset.from_arrays(EYE, [1, 3, 3, 1], kind="classes", classes=4)
     assert (split.classes, split.labels.tolist()) == (4, [1, 3, 3, 1])
-    assert split.digest != Dataset.from_scipy(EYE, [1, 3, 3, 1], kind="classes", classes=5).digest
-    every = [Dataset.from_scipy(EYE, [0, 1, 2, 0], kind="classes", classes=classes) for classes in (None, 3)]
+    assert split.digest != Dataset.from_arrays(EYE, [1, 3, 3, 1], kind="classes", classes=5).digest
+    every = [Dataset.from_arrays(EYE, [0, 1, 2, 0], kind="classes", classes=classes) for classes in (None, 3)]
     assert every[0] == every[1]
     with pytest.raises(DataError, match="classes=3 are 0 to 2, found labels 1, 3"):
-        Dataset.from_scipy(EYE, [1, 3, 3, 1], kind="classes", classes=3)
+        Dataset.from_arrays(EYE, [1, 3, 3, 1], kind="classes", classes=3)
     with pytest.raises(DataError, match="only data of kind='classes'"):
-        Dataset.from_scipy(EYE, [1, 0, 0, 1], classes=2)
+        Dataset.from_arrays(EYE, [1, 0, 0, 1], classes=2)
     for wrong in (0, 2.0, True, "4"):
         with pytest.raises(ValueError, match="classes must be a whole number"):
-            Dataset.from_scipy(EYE, [1, 0, 0, 1], kind="classes", classes=wrong)
+            Dataset.from_arrays(EYE, [1, 0, 0, 1], kind="classes", classes=wrong)
 
 
 @ALL
@@ -208,7 +208,7 @@ def test_options_that_make_no_sense(options: dict[str, Any], error: type[Excepti
 
 def test_partitions_by_class() -> None:
     labels = np.random.default_rng(0).integers(0, 5, 400)
-    data = Dataset.from_scipy(np.ones((400, 1)), labels, kind="classes")
+    data = Dataset.from_arrays(np.ones((400, 1)), labels, kind="classes")
     sorted_ = ByLabel().split(data, 5, qsim.Key(0))
     assert (np.diff(labels[sorted_.order]) >= 0).all()
     skewed, even = (Dirichlet(alpha).split(data, 4, qsim.Key(1)) for alpha in (0.05, 1e6))
@@ -285,7 +285,7 @@ def test_test_data_of_another_kind_are_refused() -> None:
 
 
 def test_the_error_on_targets_is_the_mean_square() -> None:
-    data = Dataset.from_scipy(EYE, [1.0, 2.0, 3.0, 4.0], kind="targets")
+    data = Dataset.from_arrays(EYE, [1.0, 2.0, 3.0, 4.0], kind="targets")
     w = np.array([0.5, -1.0, 2.0])
     off = EYE @ w - [1, 2, 3, 4]
     assert LeastSquares(0.0).error(w, data) == pytest.approx(np.mean(off**2), rel=1e-14)

@@ -229,7 +229,7 @@ def complaint(line: str, format: LibSVM = FIELD) -> str:
     ("line", "column", "told"),
     [
         ("3:1 4:2", 1, r"no label in front of '3:1'; a line is label index:value"),
-        ("1,3 4:2", 1, r"'1,3' is a list, of labels or of a CSV file's columns, .* qsim.Dataset.from_scipy"),
+        ("1,3 4:2", 1, r"'1,3' is a list, of labels or of a CSV file's columns, .* qsim.Dataset.from_arrays"),
         ("  spam 4:2", 3, r"the label 'spam' is not a number"),
         ("nan 4:2", 1, r"the label 'nan' is not finite"),
         ("1 7:1 5:1", 7, r"the index 5 follows 7; sort the entries"),

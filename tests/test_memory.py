@@ -15,8 +15,9 @@ from qsim.compressors import Compressor, ErrorFeedback, Scaled
 from qsim.datasets import Dirichlet
 from qsim.downlinks import DenseWeights, SparseSum
 from qsim.kernels.vectors import add_on_support
-from qsim.weights import Replica, Weights
-from qsim.worker import Host, Job, Order
+from qsim.workers.weights import Replica, Weights
+from qsim.workers.group import WorkerGroup
+from qsim.workers.tasks import Job, Order
 
 Dense, SparseFloats, Varint = qsim.codecs.Dense, qsim.codecs.SparseFloats, qsim.codecs.Varint
 
@@ -224,8 +225,8 @@ def test_arrivals_and_memories_make_the_sum_of_updates(size: int) -> None:
     channel = qsim.Channel(ErrorFeedback(Scaled(qsim.QSGD(2))))
     method, objective = qsim.SGD(step=qsim.steps.InverseTime(1.0), batch=3), qsim.LogisticRegression(0.0)
     key, w = qsim.Key(8), np.random.default_rng(1).standard_normal(30).astype(np.float32)
-    host = Host(Job(shards, objective, method, channel, key), 0, 5, block=size)
-    block = qsim.datasets.block.Block(shards, 0, 5)
+    host = WorkerGroup(Job(shards, objective, method, channel, key), 0, 5, block=size)
+    block = qsim.block.Block(shards, 0, 5)
     arrived, wanted = np.zeros((5, 30)), np.zeros((5, 30))
     for t in range(8):
         rows = method.sampling.draw(block, 3, t, {}, key.fold(2))

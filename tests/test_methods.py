@@ -11,6 +11,7 @@ import qsim
 from qsim.compressors import Identity, RandK, ScaledSign, Sign, TopK
 from qsim.datasets import ByLabel, Synthetic
 from qsim.engines import Processes, Serial
+from qsim.l2_decay import EveryStep, GlobalScale, JustInTime, Shrinkage
 from qsim.methods import (
     DIANA,
     EF21,
@@ -28,7 +29,6 @@ from qsim.methods import (
     SignSGD,
 )
 from qsim.problem import TheoryError
-from qsim.shrinkage import EveryStep, GlobalScale, JustInTime, Shrinkage
 from qsim.steps import Constant, InverseSqrt, InverseTime, Noisy, Step
 
 DATA = Synthetic(rows=120, features=20, nonzeros_per_row=5, noise=0.2, seed=3)
@@ -83,7 +83,7 @@ def test_local_steps_are_those_of_a_loop(rule: Step, shrinkage: Shrinkage) -> No
     x, y = data.to_scipy().toarray().astype(float), data.labels.astype(float)
     key = qsim.Key(0)
     shards = RUN.partition.split(data, RUN.workers, key.fold(qsim.keys.Purpose.PARTITION))
-    block = qsim.datasets.block.Block(shards, 0, RUN.workers)
+    block = qsim.block.Block(shards, 0, RUN.workers)
     w = np.zeros(20)
     for t in range(3):
         total, still = np.zeros(20), w.copy()
@@ -124,7 +124,7 @@ def test_a_tie_is_a_tie_in_any_order(downlink) -> None:
     """Three workers against three: 1/6 + 1/6 + 1/6 - 1/6 - 1/6 - 1/6 is not zero in float64."""
     y = np.repeat([-1, 1], 60)
     for labels in (y, -y):
-        data = qsim.datasets.Dataset.from_scipy(np.ones((120, 2), np.float32), labels)
+        data = qsim.datasets.Dataset.from_arrays(np.ones((120, 2), np.float32), labels)
         case = replace(RUN, data=data, partition=qsim.datasets.Contiguous(), method=SignSGD(Constant(0.1)))
         w = qsim.simulate(replace(case, compressor=Sign(), downlink=downlink, rounds=1, optimum=False)).weights
         assert w.tolist() == ([0.0, 0.0] if downlink == qsim.downlinks.DenseWeights() else [-0.1, -0.1])
@@ -154,7 +154,7 @@ class FirstOfAll(qsim.methods.Sampling):
 
     def draw(self, block, batch, t, memory, key):
         first = block.order[block.offsets[:-1]] if self.own else np.zeros(block.workers, np.int64)
-        return qsim.datasets.block.Rows(np.repeat(first, batch), batch * np.arange(block.workers + 1))
+        return qsim.block.Rows(np.repeat(first, batch), batch * np.arange(block.workers + 1))
 
 
 @pytest.mark.parametrize("method", [SGD(PLAIN), DIANA(PLAIN, shift=0.5, batch=2), LocalSGD(PLAIN)], ids=repr)
@@ -177,7 +177,7 @@ def test_parts_of_ones_own_that_do_not_fit_the_run_are_told() -> None:
 
 def test_features_that_rows_lack_are_voted_down() -> None:
     """As the docstring says: 6 workers of one row, each with a feature of its own, whose gradient is negative."""
-    data = qsim.datasets.Dataset.from_scipy(np.eye(6, dtype=np.float32), np.ones(6))
+    data = qsim.datasets.Dataset.from_arrays(np.eye(6, dtype=np.float32), np.ones(6))
     case = replace(RUN, data=data, partition=qsim.datasets.Contiguous(), method=SignSGD(Constant(0.1)), rounds=10)
     w = qsim.simulate(replace(case, objective=qsim.LogisticRegression(0), compressor=Sign(), optimum=False)).weights
     np.testing.assert_allclose(w, -1.0)
@@ -298,8 +298,8 @@ def test_momentum_of_ef21_starts_at_the_first_gradient(tmp_path) -> None:
     method, clients = EF21(Constant(1e-9), momentum=1e-6), qsim.clients.SampledClients(2)
     qsim.simulate(replace(RUN, method=method, compressor=TopK(2), clients=clients, rounds=60), checkpoint=path)
     shards = RUN.problem().shards
-    block = qsim.datasets.block.Block(shards, 0, RUN.workers)
-    first = RUN.objective.update(block, block.all_rows(), qsim.weights.Replica(np.zeros(20)), 1.0)
+    block = qsim.block.Block(shards, 0, RUN.workers)
+    first = RUN.objective.update(block, block.all_rows(), qsim.workers.weights.Replica(np.zeros(20)), 1.0)
     with np.load(path) as saved:
         np.testing.assert_allclose(saved["workers/method/momentum"], first.value, rtol=1e-3, atol=1e-6)
 

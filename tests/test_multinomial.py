@@ -15,11 +15,12 @@ from scipy.optimize import minimize
 
 import qsim
 from qsim.batch import Memory
+from qsim.block import Block, Rows
 from qsim.datasets import Dataset, Dirichlet
-from qsim.datasets.block import Block, Rows
 from qsim.objectives import MultinomialLogistic, NoOptimumError
-from qsim.weights import Replica
-from qsim.worker import Host, Job
+from qsim.workers.weights import Replica
+from qsim.workers.group import WorkerGroup
+from qsim.workers.tasks import Job
 
 
 def made(rows: int, features: int, classes: int, seed: int, share: float = 0.4, ones: bool = False) -> Dataset:
@@ -29,7 +30,7 @@ def made(rows: int, features: int, classes: int, seed: int, share: float = 0.4, 
     matrix = (matrix != 0).astype(float) if ones else matrix
     margins = matrix @ random.standard_normal((features, classes)) * 2
     labels = np.argmax(margins + random.gumbel(size=margins.shape), axis=1)
-    return Dataset.from_scipy(matrix, labels, empty="keep", kind="classes", classes=classes)
+    return Dataset.from_arrays(matrix, labels, empty="keep", kind="classes", classes=classes)
 
 
 problems = st.builds(
@@ -77,7 +78,7 @@ def test_value_and_gradient_are_the_oracles(problem: tuple[Dataset, int], l2: fl
 
 @pytest.mark.parametrize("size", [1e4, 800.0])
 def test_stable_at_large_margins(size: float) -> None:
-    data = Dataset.from_scipy(np.ones((3, 1)), [0, 1, 2], kind="classes")
+    data = Dataset.from_arrays(np.ones((3, 1)), [0, 1, 2], kind="classes")
     value, gradient = MultinomialLogistic(0.0, 3).value_and_gradient(np.array([size, 0.0, -size]), data)
     assert value == pytest.approx(size, rel=1e-15)
     np.testing.assert_allclose(gradient, [2 / 3, -1 / 3, -1 / 3], atol=1e-15)
@@ -182,7 +183,7 @@ def test_smoothness_holds_and_is_attained() -> None:
     """At weights where two classes share the probability of all rows, the Hessian's largest eigenvalue is the bound."""
     exact = np.linalg.norm(DATA.to_scipy().toarray().astype(np.float64), 2) ** 2 / (2 * DATA.rows)
     assert OBJECTIVE.smoothness(DATA) == pytest.approx(0.01 + exact, rel=1e-6)
-    wide = Dataset.from_scipy(sp.hstack([DATA.to_scipy(), np.ones((300, 1))]), DATA.labels, kind="classes")
+    wide = Dataset.from_arrays(sp.hstack([DATA.to_scipy(), np.ones((300, 1))]), DATA.labels, kind="classes")
     random = np.random.default_rng(0)
     for scale in (0.1, 1.0, 10.0):
         w = scale * random.standard_normal(105)
@@ -239,7 +240,7 @@ def test_blocks_of_workers_are_as_small_as_their_weights_are_many() -> None:
         for codec in (None, qsim.codecs.Dense())
         for classes in (10, 100)
     ]
-    sizes = [Host(job, 0, 100)._blocks[0].block.workers for job in jobs]
+    sizes = [WorkerGroup(job, 0, 100)._blocks[0].block.workers for job in jobs]
     assert sizes[0] == pytest.approx(10 * sizes[1], abs=10)
     assert sizes[2] == pytest.approx(10 * sizes[3], abs=10)
     assert sizes[1] < sizes[0] < 100

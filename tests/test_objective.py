@@ -12,10 +12,10 @@ from scipy.optimize import check_grad
 
 import qsim
 from qsim.batch import Vectors
+from qsim.block import Block, Rows
 from qsim.datasets import Contiguous, Dirichlet
-from qsim.datasets.block import Block, Rows
 from qsim.objectives import NoOptimumError
-from qsim.weights import Replica
+from qsim.workers.weights import Replica
 
 LogisticRegression = qsim.LogisticRegression
 
@@ -30,7 +30,7 @@ def problems(draw: st.DrawFn) -> qsim.Dataset:
     if draw(st.booleans()):
         matrix = (matrix != 0).astype(float)
     labels = rng.choice([-1, 1], rows)
-    return qsim.Dataset.from_scipy(matrix, labels, empty="keep")
+    return qsim.Dataset.from_arrays(matrix, labels, empty="keep")
 
 
 def as_dicts(data: qsim.Dataset) -> list[dict[int, float]]:
@@ -58,7 +58,7 @@ def test_gradient_is_the_slope_of_the_value() -> None:
 
 @pytest.mark.parametrize("margin", [1e4, -1e4, 800.0, -800.0, 0.0])
 def test_stable_at_large_margins(margin: float) -> None:
-    data = qsim.Dataset.from_scipy(np.array([[1.0], [1.0]]), np.array([1, -1]))
+    data = qsim.Dataset.from_arrays(np.array([[1.0], [1.0]]), np.array([1, -1]))
     value, gradient = LogisticRegression(0.0).value_and_gradient(np.array([margin]), data)
     assert value == pytest.approx(abs(margin) / 2 if margin else np.log(2), rel=1e-15)
     assert gradient.tolist() == [pytest.approx(np.sign(margin) / 2, abs=1e-15)]
@@ -133,7 +133,7 @@ def test_smoothness_bounds_and_is_tight() -> None:
         smoothness = objective.smoothness(data)
         exact = 0.01 + np.linalg.norm(data.to_scipy().toarray().astype(np.float64), 2) ** 2 / (4 * data.rows)
         assert exact * (1 - 1e-9) <= smoothness <= exact * (1 + 1e-6)
-    tiny = qsim.Dataset.from_scipy(np.array([[3.0, 4.0]]), np.array([1]))
+    tiny = qsim.Dataset.from_arrays(np.array([[3.0, 4.0]]), np.array([1]))
     assert LogisticRegression(0.0).smoothness(tiny) == pytest.approx(25 / 4)
 
 
@@ -141,7 +141,7 @@ def test_smoothness_bounds_and_is_tight() -> None:
 def test_smoothness_when_the_top_eigenvector_is_orthogonal_to_ones(matrix: np.ndarray) -> None:
     matrix = np.hstack([matrix, -matrix])
     matrix[0, :2] = 100, -100
-    data = qsim.Dataset.from_scipy(matrix, np.arange(len(matrix)) % 2, empty="keep")
+    data = qsim.Dataset.from_arrays(matrix, np.arange(len(matrix)) % 2, empty="keep")
     exact = np.linalg.norm(data.to_scipy().toarray().astype(np.float64), 2) ** 2 / (4 * data.rows)
     assert exact * (1 - 1e-9) <= LogisticRegression(0.0).smoothness(data) <= exact * (1 + 1e-6)
 
@@ -153,16 +153,16 @@ def test_smoothness_of_zeros_is_l2() -> None:
 
 def test_error_rate_counts_zero_margins_as_half() -> None:
     """As of a tossed coin, and as ties count in the area under the ROC curve: at w = 0 the error is 1/2."""
-    data = qsim.Dataset.from_scipy(np.array([[1.0], [1.0], [-1.0]]), np.array([1, -1, -1]))
+    data = qsim.Dataset.from_arrays(np.array([[1.0], [1.0], [-1.0]]), np.array([1, -1, -1]))
     assert LogisticRegression(0.0).error(np.array([2.0]), data) == pytest.approx(1 / 3)
     assert LogisticRegression(0.0).error(np.array([0.0]), data) == 0.5
-    mixed = qsim.Dataset.from_scipy(np.array([[1.0], [0.0], [0.0], [1.0]]), np.array([1, -1, 1, -1]), empty="keep")
+    mixed = qsim.Dataset.from_arrays(np.array([[1.0], [0.0], [0.0], [1.0]]), np.array([1, -1, 1, -1]), empty="keep")
     assert LogisticRegression(0.0).error(np.array([1.0]), mixed) == (0 + 0.5 + 0.5 + 1) / 4
 
 
 def test_intercept_is_a_column_of_ones() -> None:
     data = qsim.datasets.load("spark_sample")
-    wide = qsim.Dataset.from_scipy(sp.hstack([data.to_scipy(), np.ones((data.rows, 1))]), data.labels)
+    wide = qsim.Dataset.from_arrays(sp.hstack([data.to_scipy(), np.ones((data.rows, 1))]), data.labels)
     w = np.random.default_rng(0).standard_normal(17)
     with_intercept, plain = LogisticRegression(0.1, intercept=True), LogisticRegression(0.1)
     assert with_intercept.value(w, data) == plain.value(w, wide)
@@ -201,7 +201,7 @@ def test_an_optimum_that_cannot_be_stored_is_returned_all_the_same(tmp_path, mon
 def test_no_optimum_on_separable_data_without_l2(tmp_path, monkeypatch) -> None:
     monkeypatch.setenv("QSIM_CACHE_DIR", str(tmp_path))
     for matrix in ([[1.0], [-1.0]], [[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, 1.0]]):  # the second but for two rows
-        data = qsim.Dataset.from_scipy(np.array(matrix), np.arange(len(matrix)) % 2 == 0)
+        data = qsim.Dataset.from_arrays(np.array(matrix), np.arange(len(matrix)) % 2 == 0)
         with pytest.raises(NoOptimumError, match="separates the classes"):
             LogisticRegression(0.0).optimum(data)
     assert not list(tmp_path.rglob("*.npz"))

@@ -15,7 +15,7 @@ import pytest
 import qsim
 from qsim.datasets import DataError, libsvm, load, npz
 from qsim.kernels._jit import cache_folder
-from qsim.loading import NotFoundError, evaluate
+from qsim.object_loader import NotFoundError, evaluate
 from qsim.study import cli
 
 PACKERS: dict[str, Callable[[bytes], bytes]] = {"gz": gzip.compress, "bz2": bz2.compress, "xz": lzma.compress}

@@ -1,8 +1,9 @@
-"""The house: imports point one way, `import qsim` is light, names exist, kernels recompile, the wheel is complete."""
+"""The package: imports point one way, `import qsim` is light, names exist, kernels recompile, the wheel is complete."""
 
 from __future__ import annotations
 
 import ast
+import inspect
 import os
 import re
 import shutil
@@ -11,41 +12,36 @@ import sys
 import zipfile
 from pathlib import Path
 from types import ModuleType
+from typing import get_overloads
 
 import pytest
 
 import qsim
+from qsim.options import code
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = Path(qsim.__file__).parent
 
-ROOMS = [  # each room may import those above it, and itself
-    {"options", "interrupts", "drawing", "commands"},
-    {"loading"},
+LAYERS = [  # each package may import those above it, and itself
+    {"_version", "options", "interrupts", "plotting", "commands", "notebooks"},
+    {"object_loader"},
     {"storage"},
     {"kernels"},
     {"keys"},
-    {"batch", "steps", "clients", "shrinkage"},
+    {"batch", "steps", "clients", "l2_decay", "stopping"},
     {"weights", "network"},
     {"datasets"},
-    {"identity"},
-    {"objectives", "compressors", "codecs", "starts", "until"},
-    {"channel", "references", "problem"},
+    {"block", "identity"},
+    {"objectives", "compressors", "codecs", "starts"},
+    {"channel", "entropy", "problem", "trace"},
     {"methods", "downlinks"},
-    {"worker"},
-    {"engines", "collectives", "streams"},
-    {"exchange", "solo"},
-    {"trace", "checkpoint"},
+    {"workers"},
+    {"engines"},
     {"simulation"},
     {"study", "testing", "calibrate"},
     {"verify"},
 ]
-EXCEPTIONS = {
-    ("kernels", "storage"),
-    ("kernels", "interrupts"),
-    ("trace", "simulation"),
-    ("checkpoint", "simulation"),
-}  # the latter two for a type only
+EXCEPTIONS = {("kernels", "storage"), ("kernels", "interrupts")}
 OUTSIDE = {"kernels": {"numpy", "numba", "llvmlite"}, "batch": {"numpy"}, "keys": {"numpy"}, "options": set()}
 
 
@@ -60,14 +56,14 @@ def imports(path: Path) -> set[str]:
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}: relative imports hide the room"
+            assert node.level == 0, f"{path}: relative imports hide the package"
             found.add(node.module or "")
             if node.module == "qsim":
                 found |= {f"qsim.{alias.name}" for alias in node.names}
     return found
 
 
-def room(path: Path) -> str:
+def package(path: Path) -> str:
     return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
@@ -75,11 +71,11 @@ def room(path: Path) -> str:
 def test_arrows_point_one_way(path: Path) -> None:
     if path in (PACKAGE / "__init__.py",):
         return
-    own = room(path)
+    own = package(path)
     if own == "studies":
         return
-    floors = {name: floor for floor, names in enumerate(ROOMS) for name in names}
-    assert own in floors, f"{own} is not in the plan of the house"
+    floors = {name: floor for floor, names in enumerate(LAYERS) for name in names}
+    assert own in floors, f"{own} is in no layer"
     for module in imports(path):
         parts = module.split(".")
         if parts[0] == "qsim" and len(parts) > 1:
@@ -108,6 +104,36 @@ def test_public_names_import() -> None:
         _ = qsim.qsdg
 
 
+def test_the_top_level_follows_its_rule() -> None:
+    """All compressors, methods and objectives that can be made are at the top level, and what `dir` shows is public."""
+    for module, base in (
+        (qsim.compressors, qsim.compressors.Compressor),
+        (qsim.methods, qsim.methods.Method),
+        (qsim.objectives, qsim.objectives.Objective),
+    ):
+        classes = [getattr(module, name) for name in module.__all__]
+        shipped = {cls for cls in classes if isinstance(cls, type) and issubclass(cls, base) and cls.__repr__ is code}
+        assert {cls.__name__ for cls in shipped} <= set(qsim.__all__)
+    assert dir(qsim) == sorted(qsim.__all__)
+
+
+@pytest.mark.parametrize("name", [name for name in qsim.__all__ if isinstance(getattr(qsim, name), ModuleType)])
+def test_modules_show_their_public_names(name: str) -> None:
+    module = getattr(qsim, name)
+    assert sorted(dir(module)) == sorted(module.__all__)
+
+
+def test_simulate_spells_out_the_fields_of_a_run() -> None:
+    """The overload for editors, and the signature for `help`, have the fields of `Run` with their defaults."""
+    run = inspect.signature(qsim.Run).parameters
+    (_, spelled) = get_overloads(qsim.simulate)
+    for signature in (inspect.signature(spelled), inspect.signature(qsim.simulate)):
+        found = signature.parameters
+        assert [name for name in found if name in run] == list(run)
+        assert {name: found[name].default for name in run} == {name: part.default for name, part in run.items()}
+        assert list(found)[len(run) :] == ["engine", "checkpoint", "every", "progress", "after_round"]
+
+
 def test_version_is_in_step() -> None:
     assert re.fullmatch(r"\d+\.\d+\.\d+(\.dev\d+)?", qsim.__version__)
     if (ROOT / "CITATION.cff").exists():
@@ -115,12 +141,12 @@ def test_version_is_in_step() -> None:
 
 
 @pytest.mark.skipif(not (ROOT / "CITATION.cff").exists(), reason="needs the checkout")
-@pytest.mark.parametrize("room", [qsim.compressors, qsim.methods, qsim.steps], ids=lambda room: room.__name__)
-def test_sources_can_be_cited(room: ModuleType) -> None:
+@pytest.mark.parametrize("module", [qsim.compressors, qsim.methods, qsim.steps], ids=lambda module: module.__name__)
+def test_sources_can_be_cited(module: ModuleType) -> None:
     """Who uses a method cites its paper: CITATION.cff names the first author of every source."""
     known = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
-    for name in getattr(room, "__all__", vars(room)):
-        text = getattr(room, name).__doc__ or ""
+    for name in getattr(module, "__all__", vars(module)):
+        text = getattr(module, name).__doc__ or ""
         (source,) = re.findall(r"Source(?: of step and floor)?: (.*?)\n\n", text, re.DOTALL) or [""]
         for author in re.findall(r"(?:^|[;:]\s+)(?:e[.]g[.] )?([A-Z][\w-]+)(?:,| and | et al[.])", source):
             assert f"family-names: {author}," in known, f"{name} cites {author}"

@@ -29,7 +29,7 @@ EVEN = (Contiguous(), Shuffled(), ByLabel())
 ALL = (*EVEN, Dirichlet(0.01), Dirichlet(1.0), Dirichlet(100.0))
 datasets = st.tuples(st.integers(1, 12), st.integers(1, 8)).flatmap(
     lambda shape: st.builds(
-        lambda dense, labels: Dataset.from_scipy(dense, labels, empty="keep"),
+        lambda dense, labels: Dataset.from_arrays(dense, labels, empty="keep"),
         arrays(np.float32, shape, elements=st.sampled_from([0, 0, 1, 2])),
         arrays(np.int8, shape[0], elements=st.sampled_from([0, 1])),
     )

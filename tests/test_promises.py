@@ -208,7 +208,7 @@ def test_noise_that_vanishes_at_the_minimum_is_noise_before_it() -> None:
     """Two valleys that cross, and a start on the bottom of F = 0.00125 w_1^2 + 0.5 w_2^2: all gradients are exactly
     zero at w* = 0, but before it Rand-1 throws the workers up the sides. F - F* rises by an eighth in the first round
     (by 1/4 or by nothing, as two coins agree; of 60 seeds), where the promise was that it falls from the start."""
-    data = qsim.datasets.Dataset.from_scipy(np.float32([[0.05, 1], [0.05, -1]]), [0.0, 0.0], kind="targets")
+    data = qsim.datasets.Dataset.from_arrays(np.float32([[0.05, 1], [0.05, -1]]), [0.0, 0.0], kind="targets")
     case = replace(RUN, data=data, objective=qsim.objectives.LeastSquares(l2=0), workers=2, start=OnTheBottom())
     case = replace(case, partition=Contiguous(), method=GradientDescent(), compressor=RandK(1), rounds=1)
     found = [qsim.simulate(replace(case, seed=seed)).frame["suboptimality"] for seed in range(60)]
@@ -225,7 +225,7 @@ def test_errors_of_shared_draws_do_not_average_out(method: Method) -> None:
     """In an all-reduce all workers keep the same coordinates, so that the error of 64 is as large as that of one. With
     omega/64 in the step, and one coordinate far steeper than the rest, the loss grew past 1e6 in 300 rounds."""
     x = np.diag(np.float32([3.0] + [0.1] * 49))
-    data = qsim.datasets.Dataset.from_scipy(np.tile(x, (64, 1)), np.ones(64 * 50), kind="targets")
+    data = qsim.datasets.Dataset.from_arrays(np.tile(x, (64, 1)), np.ones(64 * 50), kind="targets")
     case = replace(RUN, data=data, objective=qsim.objectives.LeastSquares(l2=0.01), workers=64, partition=Contiguous())
     ring, down = qsim.Network(qsim.network.Ring()), qsim.downlinks.Replicated()
     case = replace(case, method=method, compressor=RandK(1, "drawn"), network=ring, downlink=down, rounds=300)
@@ -239,7 +239,7 @@ def test_plain_means_of_unequal_shards_have_another_smoothness() -> None:
     """A worker of one long row and one of 99 short ones: with the L of the mean over rows the step was 50 times too
     long, and the loss grew to 1e66 in 20 rounds."""
     x = np.float32([[30, 0]] + [[0, 1]] * 99)
-    data = qsim.datasets.Dataset.from_scipy(x, np.ones(100), kind="targets")
+    data = qsim.datasets.Dataset.from_arrays(x, np.ones(100), kind="targets")
     case = replace(RUN, data=data, objective=qsim.objectives.LeastSquares(l2=0), workers=2, partition=OneAndTheRest())
     case = replace(case, weighting="workers", method=GradientDescent(), rounds=20, optimum=False)
     assert 450 <= case.problem().smoothness <= 450.5 * (1 + 1e-6)

@@ -114,7 +114,7 @@ def test_what_a_method_forgets_to_ask_for_is_found() -> None:
 
         def reads(self, task, block, memory):
             rows = block.all_rows()
-            return qsim.datasets.block.Rows(rows.index[:1], np.minimum(rows.offsets, 1))
+            return qsim.block.Rows(rows.index[:1], np.minimum(rows.offsets, 1))
 
         def work(self, task, objective, block, memory):
             return objective.update(block, block.all_rows(), task.weights, 0.5)

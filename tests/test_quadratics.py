@@ -87,7 +87,7 @@ def test_targets_travel_to_processes() -> None:
 def test_smallest_eigenvalues_are_for_few_columns() -> None:
     random = np.random.default_rng(0)
     for rows, features in ((30, 8), (8, 30)):
-        data = Dataset.from_scipy(
+        data = Dataset.from_arrays(
             random.standard_normal((rows, features)), random.standard_normal(rows), kind="targets"
         )
         least = np.linalg.eigvalsh(hessian(data))[0]
@@ -100,7 +100,7 @@ def test_smallest_eigenvalues_are_for_few_columns() -> None:
 def test_least_squares_against_dense_algebra() -> None:
     random = np.random.default_rng(1)
     matrix, y = random.standard_normal((60, 9)).astype(np.float32), 100 * random.standard_normal(60)
-    data, l2 = Dataset.from_scipy(matrix, y, kind="targets"), 0.3
+    data, l2 = Dataset.from_arrays(matrix, y, kind="targets"), 0.3
     x = matrix.astype(np.float64)
     best = np.linalg.solve(x.T @ x / 60 + l2 * np.eye(9), x.T @ y / 60)
     np.testing.assert_allclose(LeastSquares(l2).optimum(data).weights, best, rtol=1e-9)
@@ -125,7 +125,7 @@ def test_top_1_diverges_on_the_quadratics_that_are_known_for_it() -> None:
     Example 1; error feedback repairs it.
     """
     rows = [np.vstack([np.sqrt(2) * (2 - 5 * axis), np.eye(3) / np.sqrt(2)]) * 2 for axis in np.eye(3)]
-    data = Dataset.from_scipy(np.vstack(rows), np.zeros(12), kind="targets")
+    data = Dataset.from_arrays(np.vstack(rows), np.zeros(12), kind="targets")
     step = 0.02
     run = qsim.Run(
         data,

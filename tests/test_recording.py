@@ -85,13 +85,13 @@ def test_passes_count_the_rows_that_gradients_are_computed_of(weighting: str) ->
 
 
 def test_a_bound_that_is_met_exactly_is_met() -> None:
-    for rule, name in ((qsim.until.GradientNorm, "gradient_norm"), (qsim.until.Suboptimality, "suboptimality")):
+    for rule, name in ((qsim.stopping.GradientNorm, "gradient_norm"), (qsim.stopping.Suboptimality, "suboptimality")):
         assert rule(0.25).reached({name: 0.25})
         assert rule(0.25).reached({name: 0.0})
         assert not rule(0.25).reached({name: np.nextafter(0.25, 1)})
         assert not rule(0.25).reached({name: np.nan})
     reached = qsim.simulate(RUN).frame["gradient_norm"]
-    frame = qsim.simulate(replace(RUN, until=qsim.until.GradientNorm(float(reached.min())))).frame
+    frame = qsim.simulate(replace(RUN, until=qsim.stopping.GradientNorm(float(reached.min())))).frame
     assert len(frame) - 1 == reached.idxmin()
 
 

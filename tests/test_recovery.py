@@ -14,9 +14,9 @@ import pytest
 
 import qsim
 from qsim.batch import Vectors
-from qsim.checkpoint import CheckpointError
 from qsim.engines import Processes, Serial, processes
 from qsim.methods import Method, Passes
+from qsim.simulation.checkpoint import CheckpointError
 
 RUN = qsim.Run(
     qsim.datasets.synthetic(300, 400, 6, seed=5),
@@ -146,7 +146,7 @@ class Growing(Method):
 @pytest.mark.parametrize("block", [1, 2, None])
 def test_packets_of_any_size_come_back(block: int | None) -> None:
     """From a few bytes to 200,000 a process and round: the mail grows in the middle of a round, and between rounds."""
-    data = qsim.Dataset.from_scipy(np.eye(10, 12_000), np.array([1, -1] * 5), empty="keep")
+    data = qsim.Dataset.from_arrays(np.eye(10, 12_000), np.array([1, -1] * 5), empty="keep")
     run = replace(RUN, data=data, method=Growing(), compressor=qsim.Identity(), codec=qsim.codecs.SparseFloats())
     run = replace(run, rounds=6)
     trace = qsim.simulate(run, engine=Processes(2, block=block))
@@ -176,7 +176,7 @@ def ram_disk(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 @pytest.mark.skipif(not os.access("/dev/shm", os.W_OK), reason="there is no RAM disk")
 def test_a_small_ram_disk_is_left_for_the_temporary_folder(ram_disk: list[int], monkeypatch) -> None:
     """By packets that grow in the middle of a run, by snapshots of what workers keep, and by the job, large at once."""
-    data = qsim.Dataset.from_scipy(np.eye(10, 12_000), np.array([1, -1] * 5), empty="keep")
+    data = qsim.Dataset.from_arrays(np.eye(10, 12_000), np.array([1, -1] * 5), empty="keep")
     growing = replace(RUN, data=data, method=Growing(), compressor=qsim.Identity(), codec=qsim.codecs.SparseFloats())
     keeping = replace(RUN, data=qsim.datasets.synthetic(3000, 60_000, 60, seed=1), workers=4)
     monkeypatch.setattr(processes, "_LOG_ROUNDS", 2)

@@ -7,8 +7,8 @@ import oracles
 import pytest
 
 import qsim
+from qsim.block import Block
 from qsim.datasets import Contiguous, Dirichlet, Shuffled
-from qsim.datasets.block import Block
 from qsim.methods import Passes, WithReplacement
 
 DATA = qsim.datasets.synthetic(50, 20, 4, seed=2)

@@ -13,13 +13,13 @@ import pytest
 from scipy.optimize import minimize
 
 import qsim
+from qsim.block import Block
 from qsim.compressors import Identity, TopK
 from qsim.datasets import Dirichlet, Synthetic
-from qsim.datasets.block import Block
 from qsim.methods import LBFGS, GradientDescent, NewtonCG
 from qsim.objectives import LeastSquares, LinearModel, NonconvexLogistic, Objective
 from qsim.steps import Constant
-from qsim.weights import Replica
+from qsim.workers.weights import Replica
 
 SMALL = Synthetic(rows=150, features=30, nonzeros_per_row=6, noise=0.2, seed=1)
 SETS = [qsim.datasets.Builtin("adult"), SMALL, Synthetic(rows=400, features=80, nonzeros_per_row=8, values="tfidf")]
@@ -35,7 +35,7 @@ def test_they_reach_scipys_optimum(data: Any, method: qsim.methods.Method) -> No
         method=method,
         workers=4,
         rounds=200,
-        until=qsim.until.GradientNorm(1e-9),
+        until=qsim.stopping.GradientNorm(1e-9),
         optimum=False,
     )
     there = data.load()

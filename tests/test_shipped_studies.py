@@ -253,7 +253,7 @@ def test_the_study_of_encodings_counts_what_codecs_write(monkeypatch: pytest.Mon
     shown = table[(table["vectors"] == "Gaussian, n = 1000") & (table["s"] == 4)].set_index("code")["bits a coordinate"]
     for code, codec in (("rANS", qsim.codecs.RANS()), ("Elias omega, dense", qsim.codecs.EliasDense("omega"))):
         assert shown[code] == pytest.approx(codec.encode(message).bits / 2000)
-    entropy = qsim.references.entropy_bits(message)
+    entropy = qsim.entropy.entropy_bits(message)
     assert shown["entropy"] == pytest.approx((entropy.sum() + 64) / 2000)
     assert shown["enumerative positions"] < shown["entropy"] < shown[list(module.CODECS)].min()
 

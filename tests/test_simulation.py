@@ -221,15 +221,15 @@ def test_until_stops_when_reached_and_not_before() -> None:
     run = replace(BASE, compressor=qsim.Identity(), rounds=400, evaluate_every=7, optimum=True)
     middle = qsim.simulate(replace(run, rounds=100)).frame.iloc[-1]
     for rule, column in (
-        (qsim.until.GradientNorm(middle["gradient_norm"]), "gradient_norm"),
-        (qsim.until.Suboptimality(middle["suboptimality"]), "suboptimality"),
+        (qsim.stopping.GradientNorm(middle["gradient_norm"]), "gradient_norm"),
+        (qsim.stopping.Suboptimality(middle["suboptimality"]), "suboptimality"),
     ):
         frame = qsim.simulate(replace(run, until=rule)).frame
         last = len(frame) - 1
         assert last == 105
         known = frame[column].dropna()
         assert known.iloc[-1] <= rule.bound < known.iloc[-2]
-    assert len(qsim.simulate(replace(run, until=qsim.until.GradientNorm(1e9))).frame) == 1
+    assert len(qsim.simulate(replace(run, until=qsim.stopping.GradientNorm(1e9))).frame) == 1
 
 
 def test_evaluation_is_apart_from_training() -> None:
@@ -306,14 +306,19 @@ def test_divergence_is_an_error_that_says_where() -> None:
         ({"compressor": "qsgd"}, TypeError, "compressor must be"),
         ({"objective": None}, TypeError, "objective must be"),
         ({"method": "sgd"}, TypeError, "method must be"),
-        ({"data": "adult"}, TypeError, "qsim.datasets.load"),
+        ({"data": 3}, TypeError, "data must be a Dataset"),
+        ({"data": "adlut"}, DataError, "did you mean 'adult'"),
+        ({"data": (np.eye(3), [1, 0])}, DataError, "labels"),
         ({"start": np.zeros(3)}, TypeError, "start must be"),
         ({"until": 1e-3}, TypeError, "until must be"),
         ({"downlink": None}, TypeError, "downlink must be"),
-        ({"until": qsim.until.Suboptimality(0.1)}, ValueError, "needs the optimum"),
+        ({"until": qsim.stopping.Suboptimality(0.1)}, ValueError, "needs the optimum"),
         ({"optimum": "no"}, ValueError, "optimum must be True or False"),
         ({"partition": "iid"}, TypeError, "partition must be"),
-        ({"test": "adult"}, TypeError, "test must be"),
+        ({"test": 3}, TypeError, "test must be"),
+        ({"test": "adult"}, DataError, "must have the 400 features"),
+        ({"until": qsim.stopping.Seconds(1)}, ValueError, "virtual time"),
+        ({"until": qsim.stopping.any_of(qsim.stopping.Suboptimality(0.1))}, ValueError, "needs the optimum"),
     ],
 )
 def test_bad_arguments_are_refused(change: dict, error: type[Exception], words: str) -> None:
@@ -327,8 +332,8 @@ def test_test_data_of_another_width_are_refused() -> None:
 
 
 def test_bad_method_options_are_refused() -> None:
-    with pytest.raises(TypeError, match=r"steps.Constant\(0.5\)"):
-        qsim.GradientDescent(step=0.5)
+    with pytest.raises(TypeError, match="simulate needs objective= and method="):
+        qsim.simulate(SAMPLE)
     with pytest.raises(ValueError, match="batch"):
         qsim.SGD(step=Constant(0.5), batch=0)
     with pytest.raises(TypeError, match="sampling"):

@@ -14,7 +14,7 @@ import qsim
 from qsim.compressors import NotFiniteError
 from qsim.datasets import Dataset, Synthetic
 from qsim.methods import SGD, HeavyBall, Passes, WithReplacement
-from qsim.solo import Solo
+from qsim.simulation.solo import Solo
 from qsim.steps import Constant, InverseSqrt, InverseTime
 
 RUN = qsim.Run(
@@ -138,7 +138,7 @@ def stopped(done: int) -> None:
 def test_a_rule_ends_it_at_the_same_round() -> None:
     run = replace(RUN, evaluate_every=10)
     some = plain(run).frame["gradient_norm"].dropna().iloc[10]
-    run = replace(run, until=qsim.until.GradientNorm(float(some)))
+    run = replace(run, until=qsim.stopping.GradientNorm(float(some)))
     found = qsim.simulate(run)
     assert 0 < found.frame["round"].iloc[-1] < run.rounds
     agree(found, plain(run))

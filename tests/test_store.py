@@ -20,7 +20,7 @@ import pytest
 import qsim
 from qsim import identity
 from qsim.identity import UnknowableError, identify, rooms_digest
-from qsim.loading import load_file
+from qsim.object_loader import load_file
 from qsim.study.store import Store, StoreError
 
 RUN = qsim.Run(
@@ -92,7 +92,7 @@ def same(first: qsim.Trace, second: qsim.Trace) -> bool:
         {"weighting": "workers"},
         {"evaluate_every": 2},
         {"optimum": False},
-        {"until": qsim.until.GradientNorm(1e-3)},
+        {"until": qsim.stopping.GradientNorm(1e-3)},
         {"data": qsim.datasets.load("adult")},
         {"test": qsim.datasets.load("spark_sample")},
     ],

@@ -151,8 +151,8 @@ def test_references_by_hand() -> None:
     message = qsim.batch.Levels.join(
         [qsim.batch.Levels.single(row, scale=1.0, s=2) for row in ([0, 0, 1, -2], [0] * 4, [1] * 4)]
     )
-    assert qsim.references.entropy_bits(message).tolist() == [2 + 2 * 2, 0, 0]
-    assert qsim.references.position_bits(5, 2) == pytest.approx(np.log2(10))
-    assert qsim.references.position_bits(5, 5) == qsim.references.position_bits(5, 0) == 0
+    assert qsim.entropy.entropy_bits(message).tolist() == [2 + 2 * 2, 0, 0]
+    assert qsim.entropy.position_bits(5, 2) == pytest.approx(np.log2(10))
+    assert qsim.entropy.position_bits(5, 5) == qsim.entropy.position_bits(5, 0) == 0
     with pytest.raises(ValueError, match="from 0 to n = 5, found 6"):
-        qsim.references.position_bits(5, 6)
+        qsim.entropy.position_bits(5, 6)

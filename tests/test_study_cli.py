@@ -17,7 +17,7 @@ import pytest
 from test_store import same
 
 import qsim
-from qsim.loading import load_file
+from qsim.object_loader import load_file
 from qsim.study import catalog, cli, export, run_study
 from qsim.study.against import find
 from qsim.study.store import Store

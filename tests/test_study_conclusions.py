@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import qsim
-from qsim.shrinkage import EveryStep, GlobalScale
+from qsim.l2_decay import EveryStep, GlobalScale
 from qsim.study import Results, Settings, Study, catalog
 
 SMALL = Settings("spark_sample", 4, 2, 1)

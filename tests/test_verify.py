@@ -13,7 +13,7 @@ import pytest
 import qsim
 from qsim import verify
 from qsim.compressors import Compressor
-from qsim.loading import NotFoundError, evaluate, load_file
+from qsim.object_loader import NotFoundError, evaluate, load_file
 from qsim.testing import Finding, Report
 
 PAGE = Path(__file__).parents[1] / "docs" / "your-own-compressor.md"

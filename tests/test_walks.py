@@ -11,12 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import qsim
+from qsim.block import Block, Rows
 from qsim.datasets import Dataset, Shards
-from qsim.datasets.block import Block, Rows
+from qsim.l2_decay import EveryStep, GlobalScale, JustInTime, Shrinkage
 from qsim.methods import LocalSGD, Passes, WithReplacement
-from qsim.shrinkage import EveryStep, GlobalScale, JustInTime, Shrinkage
 from qsim.steps import Constant, InverseTime
-from qsim.weights import Replica, Weights
+from qsim.workers.weights import Replica, Weights
 
 WAYS = (GlobalScale(), JustInTime(), EveryStep())
 
@@ -132,7 +132,7 @@ def test_any_objective_walks(batch: int | None, shuffled: bool) -> None:
     found, right = qsim.simulate(run), qsim.simulate(replace(run, objective=qsim.LogisticRegression(0.05)))
     np.testing.assert_allclose(found.weights, right.weights, atol=2e-6)
     assert found.frame["passes"].tolist() == right.frame["passes"].tolist()
-    with pytest.raises(ValueError, match=r"Plain walks with shrinkage=qsim.shrinkage.GlobalScale\(\) only"):
+    with pytest.raises(ValueError, match=r"Plain walks with shrinkage=qsim.l2_decay.GlobalScale\(\) only"):
         qsim.simulate(replace(run, method=replace(method, shrinkage=JustInTime())))
 
 
@@ -178,5 +178,5 @@ def test_a_million_shrinkings_are_as_good_as_stated() -> None:
 
 
 def test_what_is_no_shrinkage_is_refused() -> None:
-    with pytest.raises(TypeError, match=r"shrinkage must be one of qsim.shrinkage.*found 'lazy'"):
+    with pytest.raises(TypeError, match=r"shrinkage must be one of qsim.l2_decay.*found 'lazy'"):
         LocalSGD(Constant(1.0), shrinkage="lazy")

@@ -18,7 +18,7 @@ import qsim
 from benchmarks.case import Case, Claim, Timed
 from qsim.batch import Levels, Vectors
 from qsim.codecs import RANS, Codec, Elias, FixedWidth, GolombRice, Varint
-from qsim.references import entropy_bits
+from qsim.entropy import entropy_bits
 
 CODECS: dict[str, Codec] = {
     "gamma": Elias("gamma"),

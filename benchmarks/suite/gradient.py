@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 import qsim
 from benchmarks.case import Case, Claim, Timed
 from qsim.batch import Vectors
-from qsim.datasets.block import Block
+from qsim.block import Block
 from qsim.kernels.vectors import add_rows
-from qsim.weights import Replica
+from qsim.workers.weights import Replica
 
 WORKERS = 8
 SHAPES = {

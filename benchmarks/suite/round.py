@@ -18,8 +18,8 @@ from scipy.sparse import csr_matrix
 
 import qsim
 from benchmarks.case import Case, Claim, Contestant, LongMinusShort, Timed
-from qsim.datasets.block import Block, Rows
-from qsim.weights import Replica
+from qsim.block import Block, Rows
+from qsim.workers.weights import Replica
 
 WORKERS, BATCH, S, STEP = 64, 32, 4, 0.5
 DOWNLINKS = {"weights down": qsim.downlinks.DenseWeights(), "sum down": qsim.downlinks.SparseSum()}

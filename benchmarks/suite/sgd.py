@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 import qsim
 from benchmarks.case import Case, Claim, Contestant, LongMinusShort, Published, Timed
-from qsim.datasets.block import Block
-from qsim.shrinkage import GlobalScale, JustInTime, Shrinkage
-from qsim.weights import Replica
+from qsim.block import Block
+from qsim.l2_decay import GlobalScale, JustInTime, Shrinkage
+from qsim.workers.weights import Replica
 
 L2, STEP = 1e-6, 0.05
 SHAPES = {  # and how often scikit-learn's speed is the target, with a global scale and just in time

@@ -24,3 +24,7 @@ __all__ = [
     "index_type",
     "inner",
 ]
+
+
+def __dir__() -> list[str]:
+    return __all__

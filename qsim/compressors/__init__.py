@@ -47,3 +47,7 @@ __all__ = [
     "UnsoundMessageError",
     "Wangni",
 ]
+
+
+def __dir__() -> list[str]:
+    return __all__

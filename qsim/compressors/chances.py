@@ -147,9 +147,9 @@ class Wangni(Sparsifier):
         k = kept_of(self.k, magnitude.size)
         if k >= np.count_nonzero(magnitude):
             return 0.0
-        rest = np.cumsum(magnitude[::-1])[::-1][: k]  # without the largest 0, 1, ..., k - 1
+        rest = np.cumsum(magnitude[::-1])[::-1][:k]  # without the largest 0, 1, ..., k - 1
         t = rest / (k - np.arange(k))
-        aside = int(np.argmax(magnitude[: k] < t)) if (magnitude[: k] < t).any() else k
+        aside = int(np.argmax(magnitude[:k] < t)) if (magnitude[:k] < t).any() else k
         if aside == k:
             return 0.0  # the others vanish in the sum
         below = magnitude[aside:]

@@ -39,7 +39,8 @@ class RandK(Sparsifier):
     >>> qsim.compressors.RandK(2, positions="drawn").quantize([1.0, 2.0, 3.0, 4.0], qsim.Key(1)).value
     array([4., 8.], dtype=float32)
 
-    Raises ValueError for a whole number k below 1, a fraction outside (0, 1), and for other words than "sent" and "drawn".
+    Raises ValueError for a whole number k below 1, for a fraction outside (0, 1), and for other words than "sent" and
+    "drawn".
     """
 
     k: int | float

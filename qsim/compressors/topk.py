@@ -21,7 +21,7 @@ class TopK(Sparsifier):
     A contraction: ||Q(v) - v||^2 <= (1 - k/n) ||v||^2, attained by vectors of one magnitude. Nothing is random. For
     k >= n, and for vectors with at most k non-zeros, everything is sent.
 
-    k: how many entries, or which fraction of the n coordinates: a float in (0, 1) stands for max(1, round(k n)) of them.
+    k: how many entries, or which fraction of the n coordinates: a float in (0, 1) stands for max(1, round(k n)).
 
     Sparse input stays sparse, and gives the same message as the same vector dense.
 

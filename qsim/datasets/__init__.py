@@ -12,11 +12,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from os import PathLike, fspath
-from typing import Literal
+from typing import Any, Literal
 
 from qsim.datasets.builtin import Builtin, names
-from qsim.datasets.dataset import DataError, Dataset
+from qsim.datasets.dataset import Dataset
 from qsim.datasets.download import Fetched, downloadable, fetch
+from qsim.datasets.errors import DataError
 from qsim.datasets.files import expanded
 from qsim.datasets.libsvm import LibSVM
 from qsim.datasets.npz import Npz, save_npz
@@ -24,12 +25,14 @@ from qsim.datasets.partition import ByLabel, Contiguous, Dirichlet, Partition, S
 from qsim.datasets.quadratics import Quadratics
 from qsim.datasets.sources import Source
 from qsim.datasets.synthetic import Synthetic
-from qsim.options import nearest
+from qsim.datasets.table import Table, table_suffix
+from qsim.options import nearest, shown
 
 __all__ = [
     "Builtin",
     "ByLabel",
     "Contiguous",
+    "Data",
     "DataError",
     "Dataset",
     "Dirichlet",
@@ -42,6 +45,7 @@ __all__ = [
     "Shuffled",
     "Source",
     "Synthetic",
+    "Table",
     "downloadable",
     "fetch",
     "load",
@@ -52,11 +56,35 @@ __all__ = [
 ]
 
 
+Data = Dataset | Source | str | PathLike[str] | tuple[Any, Any]
+"""What data can be given as: themselves, where they come from, what `load` takes, or features and labels, (X, y)."""
+
+
+def as_data(name: str, data: Any) -> Dataset | Source:
+    """Return the data set, or the source of one, that an argument stands for.
+
+    Raises TypeError for anything else, DataError for data that cannot be used.
+    """
+    if isinstance(data, Dataset):
+        return data if data.source is None else data.source  # so that it prints as code that loads it
+    if isinstance(data, Source):
+        return data
+    if isinstance(data, str | PathLike):
+        return _source(fspath(data), "train")
+    if isinstance(data, tuple) and len(data) == 2:
+        return Dataset.from_arrays(*data)
+    raise TypeError(
+        f'{name} must be a Dataset or a source of one, the name of one such as "adult", the path of a file, or a pair'
+        f" (X, y) of features and labels, found {shown(data)}"
+    )
+
+
 def load(name: str | PathLike[str], split: str = "train") -> Dataset:
     """Return a data set: a built-in one, the one in a file, or one that was downloaded.
 
-    name: a built-in name (`names()`); else the path of an .npz (see `Npz`) or of a LIBSVM file (see `LibSVM`); else a
-        name of `downloadable()` that `fetch` was called with. A file called like a built-in set is ./NAME.
+    name: a built-in name (`names()`); else the path of an .npz (see `Npz`), of a table (.csv, .tsv, .parquet, see
+        `Table`) or of a LIBSVM file (see `LibSVM`); else a name of `downloadable()` that `fetch` was called with. A
+        file called like a built-in set is ./NAME.
     split: "train" or "test"; a file has no others.
 
     Raises DataError for an unknown name or split, if there is no such file, and as the sources do.
@@ -78,6 +106,8 @@ def _source(name: str, split: str) -> Source:
     if here:
         if split != "train":
             raise DataError(f"a file has no split {split!r}; load the file of that split: {name!r} is one")
+        if table_suffix(name) is not None:
+            return Table(name)
         return Npz(name) if place.suffix == ".npz" else LibSVM(name)
     if name in downloadable():
         return Fetched(name, split)
@@ -114,6 +144,10 @@ def synthetic(
     """Return synthetic data; see `Synthetic`. Raises ValueError for parameters that make no sense.
 
     >>> synthetic(100, 9, 3).source
-    qsim.datasets.Synthetic(rows=100, features=9, nonzeros_per_row=3.0, exponent=1.1, noise=0.05, values='ones', seed=0)
+    qsim.datasets.Synthetic(rows=100, features=9, nonzeros_per_row=3.0)
     """
     return Synthetic(rows, features, nonzeros_per_row, exponent, noise, values, seed).load()
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -8,7 +8,8 @@ from typing import final
 
 import numpy as np
 
-from qsim.datasets.dataset import DataError, Dataset
+from qsim.datasets.dataset import Dataset
+from qsim.datasets.errors import DataError
 from qsim.datasets.sources import Source
 from qsim.options import nearest, option
 

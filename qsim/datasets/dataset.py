@@ -10,20 +10,16 @@ from typing import TYPE_CHECKING, Any, Literal, final
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from qsim.options import one_of, refuse_masked, whole
+from qsim.datasets.errors import DataError
+from qsim.datasets.frames import csr_parts, encoded, is_frame
+from qsim.datasets.labels import CODINGS, Kind, require_rows_of_all
+from qsim.notebooks import html_table
+from qsim.options import number, one_of, refuse_masked, whole
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
     from qsim.datasets.sources import Source
-
-
-Kind = Literal["signs", "classes", "targets"]
-"""What the labels of a data set are; see `Dataset`."""
-
-
-class DataError(ValueError):
-    """Data that cannot be used. The text says what was found, where, and what to write instead."""
 
 
 @final
@@ -76,7 +72,7 @@ class Dataset:
     ) -> None:
         if not isinstance(name, str):
             raise DataError(f"name must be a text, found {name!r}")
-        one_of("kind", kind, tuple(_LABELS))
+        one_of("kind", kind, tuple(CODINGS))
         if classes is not None:
             if kind != "classes":
                 raise DataError(f"only data of kind='classes' have a number of classes, found classes={classes!r}")
@@ -97,31 +93,50 @@ class Dataset:
         )
 
     @classmethod
-    def from_scipy(
+    def from_arrays(
         cls,
-        matrix: Any,
-        labels: ArrayLike,
+        X: Any,
+        y: ArrayLike,
         *,
         name: str = "unnamed",
         empty: Literal["refuse", "keep"] = "refuse",
         kind: Kind = "signs",
         classes: int | None = None,
+        hashed: int | None = None,
     ) -> Dataset:
-        """Make a data set of a SciPy sparse matrix or array of any format, or of a 2-d NumPy array.
+        """Make a data set of features X, shape (rows, features), and labels y, shape (rows,).
 
-        Stored zeros of a sparse matrix stay entries; zeros of a NumPy array are left out. The matrix is not changed.
-        Rows and columns without any entry are usually a slip, and refused; `empty="keep"` takes them.
+        X: a NumPy array, a SciPy sparse matrix or array of any format, or a frame of pandas or Polars. Zeros of arrays
+            and frames are left out; stored zeros of a sparse matrix stay entries. X is not changed, and nothing is
+            scaled.
+        y: -1 and 1, or 0 and 1, as numbers or truth values; with kind="classes" or "targets" what `Dataset` says.
+        empty: rows and columns without any entry are usually a slip, and refused; "keep" takes them.
+        hashed: categorical columns of a frame (text, `category`) are one-hot, a feature per value in sorted order,
+            the columns in their order; with `hashed` they share so many features behind the others, and a hash of
+            column and value says which.
 
-        Raises DataError as the constructor does, and for an entry that is stored twice.
+        Raises DataError as the constructor does, for an entry that is stored twice, and for missing values.
 
-        >>> Dataset.from_scipy(np.array([[0.5, 0.0], [0.0, 1.0]]), [True, False])
+        >>> Dataset.from_arrays(np.array([[0.5, 0.0], [0.0, 1.0]]), [True, False])
         Dataset('unnamed', 2 x 2, 2 non-zeros, 1 positive)
-        >>> Dataset.from_scipy(np.eye(3), [0, 1, 2], kind="classes")
+        >>> Dataset.from_arrays(np.eye(3), [0, 1, 2], kind="classes")
         Dataset('unnamed', 3 x 3, 3 non-zeros, 3 classes)
+        >>> import pandas as pd
+        >>> frame = pd.DataFrame({"age": [30, 40, 50], "job": ["nurse", "clerk", "nurse"]})
+        >>> Dataset.from_arrays(frame, [1, 0, 1]).to_scipy().toarray()
+        array([[30.,  0.,  1.],
+               [40.,  1.,  0.],
+               [50.,  0.,  1.]], dtype=float32)
         """
         one_of("empty", empty, ("refuse", "keep"))
-        indptr, indices, values = _csr(matrix)
-        dataset = cls(*_in_order(indptr, indices, values), labels, matrix.shape[1], name, None, kind, classes)
+        if is_frame(X):
+            X = encoded(X, hashed)
+        elif hashed is not None:
+            raise DataError(
+                f"hashed={hashed!r} is for the categorical columns of a frame, found {type(X).__qualname__}"
+            )
+        indptr, indices, values = csr_parts(X)
+        dataset = cls(*_in_order(indptr, indices, values), y, X.shape[1], name, None, kind, classes)
         if empty == "refuse":
             _refuse_empty(dataset)
         return dataset
@@ -161,6 +176,43 @@ class Dataset:
         values = None if self.values is None else self.values[entries]
         name = f"{chosen.size:,} row{'s' * (chosen.size != 1)} of {self.name}" if name is None else name
         return self._with(indptr, self.indices[entries], values, self.labels[chosen], self.features, name)
+
+    def split(self, test: float = 0.2, *, seed: int = 0) -> tuple[Dataset, Dataset]:
+        """Return training and test data: a share of all rows, drawn at random, for the test, and the others.
+
+        The rows keep their order. Each class keeps its rows' shares only on average.
+
+        Raises ValueError for a share that leaves either of them without rows.
+
+        >>> import qsim
+        >>> train, test = qsim.datasets.load("spark_sample").split(test=0.25)
+        >>> len(train), len(test)
+        (242, 80)
+        """
+        held_out = round(number("test", test, above=0) * self.rows)
+        if not 0 < held_out < self.rows:
+            raise ValueError(
+                f"test must be a share of the {self.rows:,} rows that leaves some for training and some for the test,"
+                f" found {test!r}"
+            )
+        drawn = np.random.default_rng(whole("seed", seed, least=0)).permutation(self.rows)
+        parts = np.sort(drawn[held_out:]), np.sort(drawn[:held_out])
+        return self.take(parts[0], f"{self.name}, training part"), self.take(parts[1], f"{self.name}, test part")
+
+    def __len__(self) -> int:
+        """Return how many rows there are."""
+        return self.rows
+
+    def __getitem__(self, rows: slice) -> Dataset:
+        """Return a slice of the rows, such as `data[:1000]`; for other choices there is `take`."""
+        if not isinstance(rows, slice):
+            raise TypeError(f"a data set is sliced, as in data[:1000], found {rows!r}; data.take takes row numbers")
+        return self.take(np.arange(self.rows)[rows])
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and features."""
+        return self.rows, self.features
 
     @property
     def rows(self) -> int:
@@ -242,10 +294,21 @@ class Dataset:
     def __hash__(self) -> int:
         return hash(self.digest)
 
+    def _repr_html_(self) -> str:
+        """Show the size and the labels, in a notebook."""
+        about = {"rows": f"{self.rows:,}", "features": f"{self.features:,}"}
+        about |= {"non-zeros": f"{self.nonzeros:,} ({self.density:.3%} of all entries)", "labels": self._labels_text}
+        return html_table(f"Dataset {self.name!r}", about)
+
     def __repr__(self) -> str:
+        shape = f"{self.rows:,} x {self.features:,}"
+        return f"Dataset({self.name!r}, {shape}, {self.nonzeros:,} non-zeros, {self._labels_text})"
+
+    @property
+    def _labels_text(self) -> str:
         labels = f"targets from {self.labels.min():g} to {self.labels.max():g}" if self.kind == "targets" else ""
         labels = labels or (f"{self.positives:,} positive" if self.kind == "signs" else f"{self.classes:,} classes")
-        return f"Dataset({self.name!r}, {self.rows:,} x {self.features:,}, {self.nonzeros:,} non-zeros, {labels})"
+        return labels
 
 
 def _array(name: str, given: ArrayLike) -> NDArray[Any]:
@@ -322,7 +385,7 @@ def _columns(columns: NDArray[Any], starts: NDArray[np.int64], features: int) ->
             )
         raise DataError(
             f"columns must increase inside a row, found {before} and then {after} in row {row};"
-            " sort them, or let Dataset.from_scipy do it"
+            " sort them, or let Dataset.from_arrays do it"
         )
     return _frozen(columns, _index_type(features))
 
@@ -360,86 +423,10 @@ def _labels(labels: ArrayLike, rows: int, kind: Kind, classes: int | None) -> ND
     given = _array("labels", labels)
     if given.shape != (rows,):
         raise DataError(f"labels must have shape ({rows},), one for each row, found shape {given.shape}")
-    found = _frozen(*_LABELS[kind](given))
+    found = _frozen(*CODINGS[kind](given))
     if kind == "classes":
-        _require_rows_of_all(found, classes)
+        require_rows_of_all(found, classes)
     return found
-
-
-def _require_rows_of_all(labels: NDArray[np.int32], classes: int | None) -> None:
-    """Refuse classes above a number that was told, or if none was, classes without rows."""
-    present = np.unique(labels)
-    shown = ", ".join(map(str, present[:5])) + (f" and {present.size - 5} more" if present.size > 5 else "")
-    if classes is not None and present[-1] >= classes:
-        raise DataError(f"classes={classes} are 0 to {classes - 1}, found labels {shown}")
-    if classes is None and present.size <= present[-1]:
-        missing = int(np.argmax(present != np.arange(present.size)))
-        raise DataError(
-            f"no row has class {missing}, found labels {shown}; classes count from 0, so number them as"
-            " np.searchsorted(names, y), with one sorted list of names for all splits, or, if they are numbered so"
-            f" and some have no rows here, say how many there are: classes={present[-1] + 1}"
-        )
-
-
-def _signs(given: NDArray[Any]) -> tuple[NDArray[Any], DTypeLike]:
-    if given.dtype.kind == "O":
-        row = next((row for row, label in enumerate(given) if not isinstance(label, int | float | str)), None)
-        if row is not None:
-            raise DataError(f"labels must be numbers, found {given[row]!r} in row {row}")
-    found = np.unique(given).tolist() if given.dtype.kind in "biuf" else sorted(set(given.tolist()), key=repr)
-    if not (set(found) <= {-1, 1} or set(found) <= {0, 1}):
-        row = next((row for row, label in enumerate(given.tolist()) if label not in (-1, 0, 1)), None)
-        where = "" if row is None else f" ({given[row]} in row {row})"
-        shown = ", ".join(map(repr, found[:5])) + (f" and {len(found) - 5} more" if len(found) > 5 else "")
-        raise DataError(
-            f"labels must be -1 and 1, or 0 and 1, found {shown}{where}; recode as np.where(y == positive, 1, -1), or"
-            ' say kind="classes" for whole numbers from 0 on, kind="targets" for any numbers'
-        )
-    return (given if found[0] == -1 else np.where(given == 1, 1, -1)), np.int8
-
-
-def _classes(given: NDArray[Any]) -> tuple[NDArray[Any], DTypeLike]:
-    if given.dtype.kind not in "biuf":
-        raise DataError(f"classes must be whole numbers, found {given.dtype}; number them as np.searchsorted(names, y)")
-    bad = np.flatnonzero((given < 0) | (given >= 2**31) | (given != np.floor(given)))
-    if bad.size:
-        raise DataError(
-            f"classes must be whole numbers from 0 on, found {given[bad[0]]} in row {bad[0]};"
-            " number them as np.searchsorted(names, y), with one sorted list of names for all splits"
-        )
-    return given, np.int32
-
-
-def _targets(given: NDArray[Any]) -> tuple[NDArray[Any], DTypeLike]:
-    if given.dtype.kind not in "biuf":
-        raise DataError(f"targets must be real numbers, found {given.dtype}; write y.astype(np.float64)")
-    bad = np.flatnonzero(~np.isfinite(given))
-    if bad.size:
-        raise DataError(f"targets must be finite, found {given[bad[0]]} in row {bad[0]}; leave the row out")
-    return given, np.float64
-
-
-_LABELS = {"signs": _signs, "classes": _classes, "targets": _targets}
-
-
-def _csr(matrix: Any) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
-    """Return indptr, indices and values of a matrix, row by row but in any order inside a row; duplicates stay."""
-    from scipy.sparse import issparse
-
-    sparse = bool(issparse(matrix))
-    if not (sparse or isinstance(matrix, np.ndarray)) or matrix.ndim != 2:
-        found = f"{type(matrix).__qualname__} of shape {getattr(matrix, 'shape', 'unknown')}"
-        raise DataError(f"the matrix must be a SciPy sparse one or a NumPy array, with two axes, found {found}")
-    if not sparse:
-        dense = _array("the matrix", matrix)
-        row, column = np.nonzero(dense)
-        return _offsets(np.bincount(row, minlength=dense.shape[0])), column, dense[row, column]
-    if matrix.format in ("csr", "csc"):
-        csr = matrix.tocsr()
-        return csr.indptr, csr.indices[: csr.nnz], csr.data[: csr.nnz]
-    coo = matrix.tocoo(copy=False)  # other formats' tocsr would add up duplicates without a word
-    order = np.argsort(coo.row, kind="stable")
-    return _offsets(np.bincount(coo.row, minlength=coo.shape[0])), coo.col[order], coo.data[order]
 
 
 def _in_order(

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import final
 
-from qsim.datasets.dataset import DataError, Dataset
+from qsim.datasets.dataset import Dataset
+from qsim.datasets.errors import DataError
 from qsim.datasets.files import File
 from qsim.datasets.libsvm import LibSVM, load_as
 from qsim.datasets.sources import Source

@@ -20,7 +20,8 @@ from uuid import uuid4
 
 import numpy as np
 
-from qsim.datasets.dataset import DataError, Dataset
+from qsim.datasets.dataset import Dataset
+from qsim.datasets.errors import DataError
 from qsim.datasets.sources import Source
 from qsim.storage import can_write, locked, user_cache
 
@@ -29,7 +30,7 @@ _TICK = 3 * 10**9  # nanoseconds: more than the coarsest clock of a file system,
 _PIECE = 1 << 16  # bytes decompressed at a time
 _ARRAYS = ("indptr", "indices", "values", "labels")
 _COMPRESSED = {b"\x1f\x8b": "gzip", b"BZh": "bz2", b"\xfd7zXZ\x00": "lzma"}
-_SUFFIXES = {".gz", ".bz2", ".xz", ".libsvm", ".svm", ".svmlight", ".txt", ".npz"}
+_SUFFIXES = {".gz", ".bz2", ".xz", ".libsvm", ".svm", ".svmlight", ".txt", ".npz", ".csv", ".tsv", ".parquet"}
 
 
 @dataclass(frozen=True)

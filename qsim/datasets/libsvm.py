@@ -13,8 +13,10 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
-from qsim.datasets.dataset import DataError, Dataset, Kind
+from qsim.datasets.dataset import Dataset
+from qsim.datasets.errors import DataError
 from qsim.datasets.files import File, kept, stem
+from qsim.datasets.labels import Kind
 from qsim.datasets.sources import Source
 from qsim.options import number, option, whole
 
@@ -231,7 +233,7 @@ def _about_label(token: str) -> str:
     if "," in token:
         return (
             f"{_shown(token)} is a list, of labels or of a CSV file's columns, and there must be one label; a line is"
-            " label index:value index:value ... (for arrays read from another format: qsim.Dataset.from_scipy)"
+            " label index:value index:value ... (for arrays read from another format: qsim.Dataset.from_arrays)"
         )
     return f"the label {_kind(token)}"
 

@@ -11,13 +11,14 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
-from qsim.datasets.dataset import DataError, Dataset
+from qsim.datasets.dataset import Dataset
+from qsim.datasets.errors import DataError
 from qsim.datasets.files import File, expanded, kept, stem
 from qsim.datasets.sources import Source
 from qsim.options import option
 from qsim.storage import replacing
 
-_ADVICE = "write it with qsim.datasets.save_npz(path, qsim.Dataset.from_scipy(matrix, labels))"
+_ADVICE = "write it with qsim.datasets.save_npz(path, qsim.Dataset.from_arrays(matrix, labels))"
 
 
 @final
@@ -32,13 +33,13 @@ class Npz(Source):
     A file is read once, and mapped from then on (`docs/data.md` says where); when it changes, it is read again.
 
     Raises DataError for a file that is not there or torn, that lacks the matrix or the labels, and as
-    `Dataset.from_scipy` does.
+    `Dataset.from_arrays` does.
 
     >>> import qsim
     >>> from tempfile import TemporaryDirectory
     >>> with TemporaryDirectory() as folder:
     ...     path = Path(folder) / "tiny.npz"
-    ...     save_npz(path, qsim.Dataset.from_scipy(np.array([[0.5, 0.0], [0.0, 1.0]]), [1, 0]))
+    ...     save_npz(path, qsim.Dataset.from_arrays(np.array([[0.5, 0.0], [0.0, 1.0]]), [1, 0]))
     ...     Npz(path).load()
     Dataset('tiny', 2 x 2, 2 non-zeros, 1 positive)
     """
@@ -84,7 +85,7 @@ def _load(source: Npz, file: File) -> Dataset:
     def make() -> Dataset:
         matrix, labels, kind, classes = _read(file)
         try:
-            data = Dataset.from_scipy(matrix, labels, empty="keep", kind=kind, classes=classes)
+            data = Dataset.from_arrays(matrix, labels, empty="keep", kind=kind, classes=classes)
         except ValueError as error:
             raise DataError(f"{file.path}: {error}") from None
         parts = (data.indptr, data.indices, data.values, data.labels, data.features)

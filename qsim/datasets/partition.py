@@ -10,7 +10,8 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
-from qsim.datasets.dataset import DataError, Dataset
+from qsim.datasets.dataset import Dataset
+from qsim.datasets.errors import DataError
 from qsim.keys import Key
 from qsim.options import number, option, whole
 

@@ -15,7 +15,7 @@ class Source(ABC):
     >>> import qsim
     >>> source = qsim.datasets.load("spark_sample").source
     >>> source
-    qsim.datasets.Builtin(name='spark_sample', split='train')
+    qsim.datasets.Builtin(name='spark_sample')
     >>> eval(repr(source)).load() is source.load()
     True
     """

@@ -5,3 +5,7 @@ from qsim.engines.processes import EngineError, Processes
 from qsim.engines.serial import Serial
 
 __all__ = ["Engine", "EngineError", "Processes", "Serial", "Session"]
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -10,15 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qsim.batch import Arrays
-from qsim.worker import Job, Order, Reply
+from qsim.workers.tasks import Instruction, Job, Reply
 
 
 class Session(AbstractContextManager["Session"]):
     """The workers of one run, alive until the session is closed (by leaving its `with` block)."""
 
     @abstractmethod
-    def round(self, order: Order) -> Iterator[Reply]:
-        """Have all workers carry out an order; yields their replies in the order of the workers.
+    def round(self, instruction: Instruction) -> Iterator[Reply]:
+        """Have all workers follow an instruction; yields their replies in the order of the workers.
 
         An exception in a worker is raised here, with its traceback and a note that names worker and round.
         """

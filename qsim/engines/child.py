@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 
 from qsim.engines.shared import NoRoomError, SharedFile, SharedPickle, receive, send
-from qsim.weights import Replica
-from qsim.worker import Host, Job, Order
+from qsim.workers.weights import Replica
+from qsim.workers.group import WorkerGroup
+from qsim.workers.tasks import Instruction, Job, Order
 
 
 def serve(
@@ -75,7 +76,7 @@ class _Members:
         self, job: Job, board: SharedFile, mail: SharedFile, low: int, high: int, block: int | None, threads: int
     ) -> None:
         self._job, self._low = job, low
-        self._host = Host(job, low, high, block, threads)
+        self._group = WorkerGroup(job, low, high, block, threads)
         self._board, self._features = board, job.shards.n
         self._mail = mail
         self.mail_end = 0
@@ -83,24 +84,24 @@ class _Members:
 
     def warm(self, _: None) -> None:
         """Run one worker once, on its own, so that all kernels are compiled and on disk for the other processes."""
-        host = Host(self._job, self._low, self._low + 1)
+        group = WorkerGroup(self._job, self._low, self._low + 1)
         nowhere = Replica(np.zeros(self._features, np.float32))
         with suppress(Exception, SystemExit):  # it will be said with the round in which it happens
-            list(host.run(Order(0, 0, "update", nowhere)))
+            list(group.run(Order(0, 0, "update", nowhere)))
             if self._job.drops:
-                host.settle(np.zeros(self._job.shards.workers, bool))
-        host.close()
+                group.settle(np.zeros(self._job.shards.workers, bool))
+        group.close()
 
     def stateful(self, _: None) -> bool:
-        return self._host.stateful
+        return self._group.stateful
 
-    def round(self, order: Order) -> list[tuple[int, bytes, Any, int, Any]]:
-        """Run the workers, at the weights on the board unless the order brings its own; put the packets in the mail."""
-        if not order.weights.vector.size:
-            vector = np.frombuffer(self._board.map, order.weights.vector.dtype)[: self._features]
-            order = replace(order, weights=Replica(vector, order.weights.scale))
+    def round(self, instruction: Instruction) -> list[tuple[int, bytes, Any, int, Any]]:
+        """Run the workers, at the weights on the board unless an order brings its own; put the packets in the mail."""
+        if isinstance(instruction, Order) and not instruction.weights.vector.size:
+            vector = np.frombuffer(self._board.map, instruction.weights.vector.dtype)[: self._features]
+            instruction = replace(instruction, weights=Replica(vector, instruction.weights.scale))
         shapes, end = [], 0
-        for reply in self._host.run(order):
+        for reply in self._group.run(instruction):
             data, offsets = reply.packets.data, reply.packets.offsets
             if end + data.size > len(self._mail.map):
                 self._mail.grow(end + data.size)
@@ -111,16 +112,16 @@ class _Members:
         return shapes
 
     def settle(self, delivered: Any) -> None:
-        self._host.settle(delivered)
+        self._group.settle(delivered)
 
     def snapshot(self, _: None) -> Any:
-        return self._host.snapshot()
+        return self._group.snapshot()
 
     def sizes(self, _: None) -> dict[str, int]:
-        return {name: array.size for name, array in self._host.snapshot().items()}
+        return {name: array.size for name, array in self._group.snapshot().items()}
 
     def restore(self, snapshot: Any) -> None:
-        self._host.restore(snapshot)
+        self._group.restore(snapshot)
 
 
 def end_with_parent(leftover: str | None = None) -> None:

@@ -22,8 +22,8 @@ from qsim.engines.child import Compiling, serve
 from qsim.engines.leftovers import socket_folder
 from qsim.engines.shared import NoRoomError, SharedFile, SharedPickle, receive, send
 from qsim.options import number, one_of, option, whole
-from qsim.weights import Replica
-from qsim.worker import Job, Order, Reply
+from qsim.workers.weights import Replica
+from qsim.workers.tasks import Instruction, Job, Order, Reply
 
 _STARTS = 3  # a process that ends this often in one round would end for ever
 _LOG_ROUNDS, _LOG_BYTES = 50, 64 << 20  # the orders kept for replay before a new snapshot is taken
@@ -108,20 +108,34 @@ class _ProcessSession(Session):
             self.__exit__(True)
             raise
 
-    def round(self, order: Order) -> Iterator[Reply]:
-        vector = order.weights.vector
-        np.frombuffer(self._board.map, vector.dtype)[: vector.size] = vector
-        on_board = replace(order, weights=Replica(vector[:0], order.weights.scale))
+    def round(self, instruction: Instruction) -> Iterator[Reply]:
+        posted = self._on_board(instruction)
         for child in self._children:
-            child.post("round", on_board)
+            child.post("round", posted)
         for child in self._children:
-            yield from self._replies(child, order)
+            yield from self._replies(child, instruction)
         if self._stateful:
-            vector = order.weights.vector.copy()
-            self._log.append(("round", replace(order, weights=Replica(vector, order.weights.scale))))
+            self._keep(instruction)
+
+    def _on_board(self, instruction: Instruction) -> Instruction:
+        """Write the weights of an order where all processes read them, instead of sending them to each."""
+        if not isinstance(instruction, Order):
+            return instruction
+        vector = instruction.weights.vector
+        np.frombuffer(self._board.map, vector.dtype)[: vector.size] = vector
+        return replace(instruction, weights=Replica(vector[:0], instruction.weights.scale))
+
+    def _keep(self, instruction: Instruction) -> None:
+        """Log an instruction for replay."""
+        settled = True
+        if isinstance(instruction, Order):
+            settled = instruction.exact is not None or not self._drops
+            vector = instruction.weights.vector.copy()  # it may be changed in place meanwhile
             self._log_bytes += vector.nbytes
-            if order.exact or not self._drops:
-                self._shorten()
+            instruction = replace(instruction, weights=Replica(vector, instruction.weights.scale))
+        self._log.append(("round", instruction))
+        if settled:
+            self._shorten()
 
     def settle(self, delivered: NDArray[np.bool_]) -> None:
         if not self._stateful:  # then there is nothing that could depend on it
@@ -163,9 +177,9 @@ class _ProcessSession(Session):
         self._job.close()
         self._board.close()
 
-    def _replies(self, child: _Child, order: Order) -> Iterator[Reply]:
-        """Return what a child replied to an order; revive it until it does."""
-        shapes = self._until_answered(child, "round", order)
+    def _replies(self, child: _Child, instruction: Instruction) -> Iterator[Reply]:
+        """Return what a child replied to an instruction; revive it until it does."""
+        shapes = self._until_answered(child, "round", instruction)
         if shapes and shapes[-1][2][-1] > len(child.mail.map):
             child.mail.grow(0)
         data = np.frombuffer(child.mail.map, np.uint8)

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from qsim.batch import Arrays
 from qsim.engines.base import Engine, Session
 from qsim.options import option, whole
-from qsim.worker import Host, Job, Order, Reply
+from qsim.workers.group import WorkerGroup
+from qsim.workers.tasks import Instruction, Job, Reply
 
 
 @final
@@ -34,24 +35,24 @@ class Serial(Engine):
         whole("threads", self.threads, least=1)
 
     def open(self, job: Job) -> Session:
-        return _SerialSession(Host(job, 0, job.shards.workers, self.block, self.threads))
+        return _SerialSession(WorkerGroup(job, 0, job.shards.workers, self.block, self.threads))
 
 
 class _SerialSession(Session):
-    def __init__(self, host: Host) -> None:
-        self._host = host
+    def __init__(self, group: WorkerGroup) -> None:
+        self._group = group
 
-    def round(self, order: Order) -> Iterator[Reply]:
-        return self._host.run(order)
+    def round(self, instruction: Instruction) -> Iterator[Reply]:
+        return self._group.run(instruction)
 
     def settle(self, delivered: NDArray[np.bool_]) -> None:
-        self._host.settle(delivered)
+        self._group.settle(delivered)
 
     def snapshot(self) -> Arrays:
-        return self._host.snapshot()
+        return self._group.snapshot()
 
     def restore(self, snapshot: Arrays) -> None:
-        self._host.restore(snapshot)
+        self._group.restore(snapshot)
 
     def __exit__(self, *problem: Any) -> None:
-        self._host.close()
+        self._group.close()

@@ -16,7 +16,7 @@ from shutil import disk_usage
 from tempfile import TemporaryFile, gettempdir
 from typing import Any
 
-from qsim.loading import INSTALLED
+from qsim.object_loader import INSTALLED
 
 _RAM_DISK = Path("/dev/shm")
 _ALIGNMENT = 64

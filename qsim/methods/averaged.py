@@ -9,13 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qsim.batch import Arrays, Memory, Support, Vectors
+from qsim.block import Block, Rows
 from qsim.datasets import Shards
-from qsim.datasets.block import Block, Rows
 from qsim.methods.base import Exchange, Method, Task
 from qsim.objectives import Objective
 from qsim.options import number, option
 from qsim.problem import Problem
-from qsim.weights import Weights
+from qsim.workers.weights import Weights
 
 _AVERAGE = "average"
 

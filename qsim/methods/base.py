@@ -11,15 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qsim.batch import Arrays, Memory, Support, Vectors
+from qsim.block import Block, Rows
 from qsim.clients import AllClients
 from qsim.compressors import Compressor, Sign
 from qsim.datasets import Shards
-from qsim.datasets.block import Block, Rows
 from qsim.keys import Key
 from qsim.objectives import Objective
 from qsim.problem import Problem, Promise
 from qsim.steps import Constant, Step
-from qsim.weights import Replica, Weights
+from qsim.workers.weights import Replica, Weights
 
 
 @dataclass(frozen=True)

@@ -10,15 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qsim.batch import Arrays, Memory, Support, Vectors
+from qsim.block import Block, Rows
 from qsim.datasets import Shards
-from qsim.datasets.block import Block, Rows
 from qsim.methods.base import Exchange, Method, Task, constant
 from qsim.methods.sampling import Sampling, WithReplacement, check_batch, drawn
 from qsim.objectives import Objective
 from qsim.options import number, option
 from qsim.problem import Problem, Promise
 from qsim.steps import Constant, Step, take_step
-from qsim.weights import Weights
+from qsim.workers.weights import Weights
 
 
 class Momentum(ABC):

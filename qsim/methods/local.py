@@ -9,16 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qsim.batch import Arrays, Memory, Support, Vectors
+from qsim.block import Block
 from qsim.datasets import Shards
-from qsim.datasets.block import Block
+from qsim.l2_decay import GlobalScale, Shrinkage
 from qsim.methods.base import Exchange, Method, Task
 from qsim.methods.sampling import Sampling, WithReplacement, check_batch, drawn
 from qsim.objectives import Objective
 from qsim.options import number, option, whole
 from qsim.problem import Problem, TheoryError
-from qsim.shrinkage import GlobalScale, Shrinkage
 from qsim.steps import InverseTime, Step, take_step
-from qsim.weights import Weights
+from qsim.workers.weights import Weights
 
 
 @final
@@ -44,7 +44,7 @@ class LocalSGD(Method):
     steps: with constant steps the limit is off by O(a (H - 1)) on skewed shards.
 
     batch: rows of each local step; None for all of them.
-    shrinkage: how the local steps apply l2 (`qsim.shrinkage`): it changes the rounding and the time, not the method.
+    shrinkage: how the local steps apply l2 (`qsim.l2_decay`): it changes the rounding and the time, not the method.
 
     Source: McMahan et al., "Communication-efficient learning of deep networks from decentralized data", AISTATS 2017;
     Stich, "Local SGD converges fast and communicates little", ICLR 2019, Theorem 2.2 (the step); Reisizadeh et al.,
@@ -71,7 +71,7 @@ class LocalSGD(Method):
         check_batch(self.batch, self.sampling)
         number("server_step", self.server_step, above=0)
         if not isinstance(self.shrinkage, Shrinkage):
-            raise TypeError(f"shrinkage must be one of qsim.shrinkage, such as GlobalScale(), found {self.shrinkage!r}")
+            raise TypeError(f"shrinkage must be one of qsim.l2_decay, such as GlobalScale(), found {self.shrinkage!r}")
 
     def memory(self, block: Block, support: Support) -> Memory:
         return Memory(support, self.sampling.memory(block) if self.batch else {})

@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qsim.batch import Arrays, Memory, Support, Vectors
-from qsim.datasets.block import Block
+from qsim.block import Block
 from qsim.methods.base import Exchange, Method, Task, constant, refuse_absences, refuse_unfit
 from qsim.objectives import Objective
 from qsim.options import number, option
 from qsim.problem import Problem, Promise
 from qsim.steps import Constant, Step, take_step
-from qsim.weights import Weights
+from qsim.workers.weights import Weights
 
 
 @final

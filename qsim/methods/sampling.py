@@ -9,8 +9,8 @@ from typing import final
 import numpy as np
 
 from qsim.batch import Arrays, Memory, Support
+from qsim.block import Block, Rows
 from qsim.datasets import Shards
-from qsim.datasets.block import Block, Rows
 from qsim.keys import Key
 from qsim.methods.base import Method, Task
 from qsim.options import option, whole

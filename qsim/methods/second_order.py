@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qsim.batch import Arrays, Memory, Vectors, inner
+from qsim.block import Block
 from qsim.compressors import Identity
-from qsim.datasets.block import Block
 from qsim.methods.base import Exchange, Method, Task, refuse_absences, refuse_unfit
 from qsim.objectives import Objective
 from qsim.options import number, one_of, option, whole
 from qsim.problem import Problem
-from qsim.weights import Weights
+from qsim.workers.weights import Weights
 
 _SUFFICIENT = 1e-4  # of the decrease that the slope promises, as usual
 _HALVINGS = 40
@@ -117,8 +117,8 @@ class LBFGS(_SecondOrder):
     1989.
 
     >>> import qsim
-    >>> qsim.methods.LBFGS(history=5)
-    qsim.methods.LBFGS(history=5, gradients='exact')
+    >>> qsim.LBFGS(history=5)
+    qsim.LBFGS(history=5)
 
     Raises ValueError for a history below 1.
     """
@@ -168,7 +168,7 @@ class NewtonCG(_SecondOrder):
 
     >>> import qsim
     >>> qsim.methods.NewtonCG()
-    qsim.methods.NewtonCG(accuracy=0.5, products=100, gradients='exact')
+    qsim.NewtonCG()
 
     Raises ValueError for an accuracy outside (0, 1) and products below 1.
     """

@@ -10,15 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qsim.batch import Arrays, Memory, Support, Vectors
+from qsim.block import Block
 from qsim.compressors import Scaled
-from qsim.datasets.block import Block
 from qsim.methods.base import Exchange, Task, constant, refuse_absences, refuse_unfit
 from qsim.methods.sampling import Batched, Sampling, WithReplacement, check_batch
 from qsim.objectives import Objective
 from qsim.options import number, one_of, option
 from qsim.problem import Problem, Promise
 from qsim.steps import Constant, Step, take_step
-from qsim.weights import Weights
+from qsim.workers.weights import Weights
 
 Shifts = Literal["zero", "gradient"]
 """Where shifts begin."""

@@ -9,16 +9,16 @@ from typing import Self, final
 import numpy as np
 
 from qsim.batch import Arrays, Memory, Vectors
+from qsim.block import Block
 from qsim.compressors import Sign
 from qsim.compressors.signs import TIE
-from qsim.datasets.block import Block
 from qsim.methods.base import Exchange, Task
 from qsim.methods.sampling import Batched, Sampling, WithReplacement, check_batch
 from qsim.objectives import Objective
 from qsim.options import option
 from qsim.problem import Problem
 from qsim.steps import InverseSqrt, Step, take_step
-from qsim.weights import Weights
+from qsim.workers.weights import Weights
 
 
 @final

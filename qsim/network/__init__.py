@@ -41,3 +41,7 @@ __all__ = [
     "WaitForAll",
     "rehearse",
 ]
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qsim.batch import Arrays
-from qsim.drawing import new_figure, styled
 from qsim.options import whole
+from qsim.plotting import new_figure, styled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

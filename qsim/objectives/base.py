@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qsim.batch import Memory, Vectors, inner
+from qsim.block import Block, Rows
 from qsim.datasets import DataError, Dataset, Shards
-from qsim.datasets.block import Block, Rows
-from qsim.datasets.dataset import Kind
-from qsim.shrinkage import GlobalScale, Shrinkage
-from qsim.weights import Replica, Weights
+from qsim.datasets.labels import Kind
+from qsim.l2_decay import GlobalScale, Shrinkage
+from qsim.workers.weights import Replica, Weights
 
 _KINDS: dict[Kind, str] = {
     "signs": "the signs -1 and +1",
@@ -27,7 +27,7 @@ _ADVICE: dict[Kind, str] = {
 }
 
 
-_SMALLEST = 2.0**-64  # as in `qsim/weights.py`: the scale is multiplied in below this
+_SMALLEST = 2.0**-64  # as in `qsim/workers/weights.py`: the scale is multiplied in below this
 
 
 class NoOptimumError(ValueError):
@@ -147,7 +147,7 @@ class Objective(ABC):
         Raises ValueError for a shrinkage other than `GlobalScale`, unless the objective has kernels for it.
         """
         if not isinstance(shrinkage, GlobalScale):
-            raise ValueError(f"{type(self).__name__} walks with shrinkage=qsim.shrinkage.GlobalScale() only")
+            raise ValueError(f"{type(self).__name__} walks with shrinkage=qsim.l2_decay.GlobalScale() only")
         moved, vector, scale = Memory.zeros(block.support, "moved"), weights.vector, weights.scale
         for h, step in enumerate(steps.tolist()):  # u_h = scale (vector - moved)
             if scale < _SMALLEST:

@@ -13,11 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qsim.batch import Vectors, inner
+from qsim.block import Block, Rows
 from qsim.datasets import Dataset, Shards
-from qsim.datasets.block import Block, Rows
 from qsim.objectives.base import NoOptimumError, Objective, Optimum
 from qsim.options import refuse_masked
-from qsim.weights import Replica
+from qsim.workers.weights import Replica
 
 _TOLERANCE = 1e-10
 _MANY = 2000  # columns: their smallest eigenvalue takes a second, and grows with the cube

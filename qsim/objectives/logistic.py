@@ -8,13 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qsim.batch import Vectors
+from qsim.block import Block, Rows
 from qsim.datasets import Dataset
-from qsim.datasets.block import Block, Rows
+from qsim.l2_decay import Shrinkage
 from qsim.objectives.base import NoOptimumError, Optimum
 from qsim.objectives.linear import LinearModel, Margins
 from qsim.options import number, option
-from qsim.shrinkage import Shrinkage
-from qsim.weights import Replica
+from qsim.workers.weights import Replica
 
 
 class Logistic(LinearModel):

@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qsim.batch import Vectors
+from qsim.block import Block, Rows
 from qsim.datasets import Dataset
-from qsim.datasets.block import Block, Rows
 from qsim.objectives.base import Objective
-from qsim.weights import Replica
+from qsim.workers.weights import Replica
 
 
 class MeanLoss(Objective):
@@ -34,7 +34,7 @@ class MeanLoss(Objective):
     ...         return np.mean(off**2) / 2, data.to_scipy().T @ (off / off.size) * 2 * w
     ...     def error(self, w, data):
     ...         return np.abs(data.to_scipy() @ w**2 - data.labels).max()
-    >>> data = qsim.Dataset.from_scipy(np.eye(2), [1.0, 1.0], kind="targets")
+    >>> data = qsim.Dataset.from_arrays(np.eye(2), [1.0, 1.0], kind="targets")
     >>> float(Squares().value(np.zeros(2), data))
     0.5
     """

@@ -29,7 +29,7 @@ class MultinomialLogistic(MarginModel):
     "Multinomial logistic regression algorithm", Annals of the Institute of Statistical Mathematics 44, 1992).
 
     >>> import numpy as np, qsim
-    >>> data = qsim.Dataset.from_scipy(np.eye(3), [0, 1, 2], kind="classes")
+    >>> data = qsim.Dataset.from_arrays(np.eye(3), [0, 1, 2], kind="classes")
     >>> round(qsim.objectives.MultinomialLogistic(l2=0.1, classes=3).value(np.zeros(9), data), 6)
     1.098612
 

@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qsim.batch import Vectors
+from qsim.block import Block, Rows
 from qsim.datasets import Dataset, Shards
-from qsim.datasets.block import Block, Rows
 from qsim.objectives.base import Objective, Optimum
 from qsim.options import option
-from qsim.weights import Replica, Weights
+from qsim.workers.weights import Replica, Weights
 
 
 @final

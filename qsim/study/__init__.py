@@ -1,6 +1,6 @@
 """Studies: many runs, questions asked of the numbers, and a figure. `python -m qsim.study` is the command line."""
 
-from qsim.drawing import STYLE
+from qsim.plotting import STYLE
 from qsim.study.comparisons import Comparison, compare
 from qsim.study.figures import (
     COLUMN_WIDTH,
@@ -87,3 +87,7 @@ __all__ = [
     "table",
     "unled",
 ]
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from qsim.drawing import legend_text, new_figure, styled
 from qsim.options import nearest
+from qsim.plotting import legend_text, new_figure, styled
 from qsim.study.catalog import RequestError
 from qsim.study.figures import TEXT_WIDTH, log_axes, look
-from qsim.study.statistics import LOGARITHMIC
-from qsim.trace import LABELS
+from qsim.trace import LABELS, LOGARITHMIC
 
 if TYPE_CHECKING:
     import pandas as pd

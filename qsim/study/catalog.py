@@ -6,7 +6,7 @@ from pathlib import Path
 from traceback import extract_tb
 
 import qsim
-from qsim.loading import load_file
+from qsim.object_loader import load_file
 from qsim.options import nearest
 from qsim.study.study import Study
 

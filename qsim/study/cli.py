@@ -11,7 +11,7 @@ import qsim
 from qsim.commands import command
 from qsim.compressors import NotFiniteError
 from qsim.datasets import DataError
-from qsim.loading import NotFoundError
+from qsim.object_loader import NotFoundError
 from qsim.objectives import NoOptimumError
 from qsim.options import nearest
 from qsim.study import verbs

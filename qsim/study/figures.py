@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from qsim.drawing import STYLE, legend_text, new_figure, styled
+from qsim.plotting import STYLE, legend_text, new_figure, styled
 from qsim.study.comparisons import Comparison
 from qsim.study.results import Results
-from qsim.study.statistics import LOGARITHMIC, Band
-from qsim.trace import LABELS, unknown
+from qsim.study.statistics import Band
+from qsim.trace import LABELS, LOGARITHMIC, unknown
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -6,10 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qsim.batch import Vectors
-from qsim.datasets.block import Block
+from qsim.block import Block
 from qsim.keys import Key, Purpose
 from qsim.simulation import Run
-from qsim.weights import Replica
+from qsim.workers.weights import Replica
 
 
 def worker_gradients(run: Run, weights: NDArray[np.float64]) -> Vectors:

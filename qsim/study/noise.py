@@ -9,12 +9,12 @@ from numpy.typing import NDArray
 
 import qsim
 from qsim.batch import Vectors
-from qsim.datasets.block import Block
+from qsim.block import Block
 from qsim.keys import Key, Purpose
 from qsim.objectives import LinearModel
 from qsim.objectives.linear import margins_of
 from qsim.simulation import Run
-from qsim.weights import Replica
+from qsim.workers.weights import Replica
 
 Array = NDArray[np.float64]
 

@@ -9,9 +9,9 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qsim.drawing import styled
 from qsim.identity import environment, identify
 from qsim.options import one_of
+from qsim.plotting import styled
 from qsim.simulation import Run
 from qsim.storage import replacing
 from qsim.study.results import Results

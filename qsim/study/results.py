@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from qsim.notebooks import html_table
 from qsim.problem import Promise
 from qsim.study.comparisons import Comparison, compare
-from qsim.study.statistics import LOGARITHMIC, Band, Reach, band, reach, resample
+from qsim.study.statistics import Band, Reach, band, reach, resample
 from qsim.study.study import Cell, Settings
-from qsim.trace import CUMULATIVE, EVALUATION, Trace
+from qsim.trace import CUMULATIVE, EVALUATION, LOGARITHMIC, Trace
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -62,6 +63,14 @@ class Results:
         self.traces: dict[str, list[Trace]] = {}
         for cell, trace in zip(cells, traces, strict=True):
             self.traces.setdefault(cell.curve, []).append(trace)
+
+    def _repr_html_(self) -> str:
+        """Show the curves, their seeds and where they end, in a notebook."""
+        rows = {
+            curve: f"{len(traces)} seeds, loss {np.mean([trace.axis('loss')[-1] for trace in traces]):.6g} at the end"
+            for curve, traces in self.traces.items()
+        }
+        return html_table(f"Results, {self.settings!r}", rows)
 
     @property
     def curves(self) -> list[str]:

@@ -14,9 +14,6 @@ from numpy.typing import NDArray
 from qsim.options import one_of, option, whole
 
 CONFIDENCE = 0.95
-LOGARITHMIC = ("suboptimality", "gradient_norm")
-"""Quantities that spread over orders of magnitude: their means over seeds are geometric, their bands those of the
-logarithms, their comparisons ratios. So a band never reaches below zero, and a factor counts the same at any height."""
 
 Array = NDArray[np.float64]
 

@@ -16,8 +16,8 @@ from typing import Any, TypeVar
 from qsim.compressors import Compressor
 from qsim.datasets import DataError
 from qsim.identity import UnknowableError
-from qsim.loading import evaluate, split
 from qsim.network import Network
+from qsim.object_loader import evaluate, split
 from qsim.options import nearest
 from qsim.storage import can_write
 from qsim.study import against, catalog, export, output, progress

@@ -7,3 +7,7 @@ from qsim.testing.objective import check_objective
 from qsim.testing.report import Finding, Report
 
 __all__ = ["Finding", "Report", "check_compressor", "check_engine", "check_method", "check_objective"]
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -10,14 +10,14 @@ from typing import Any, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from qsim.block import Block, Rows
 from qsim.datasets import DataError, Dataset, Shards
-from qsim.datasets.block import Block, Rows
-from qsim.datasets.dataset import Kind
+from qsim.datasets.labels import Kind
 from qsim.keys import Key
 from qsim.objectives import Objective
 from qsim.objectives.derivative import direction
 from qsim.testing.subject import BrokenError, refuse_unless
-from qsim.weights import Replica
+from qsim.workers.weights import Replica
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
 _ROWS, _FEATURES = 48, 20

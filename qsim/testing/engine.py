@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from qsim.batch import Arrays, Floats, Levels, Memory, Message, Vectors
+from qsim.block import Block
 from qsim.channel import Channel
 from qsim.compressors import QSGD, Compressor, ErrorFeedback, Identity, Scaled
 from qsim.datasets import Dirichlet, Synthetic
-from qsim.datasets.block import Block
 from qsim.engines import Engine, Serial, Session
 from qsim.keys import Key
 from qsim.methods import MARINA, SGD, Exchange, GradientDescent, Method, Passes, Task
@@ -24,8 +24,8 @@ from qsim.objectives import LogisticRegression, Objective
 from qsim.options import option
 from qsim.steps import Constant
 from qsim.testing.report import Finding, Report
-from qsim.weights import Replica, Weights
-from qsim.worker import Job, Order
+from qsim.workers.weights import Replica, Weights
+from qsim.workers.tasks import Job, Order
 
 _WORKERS, _FEATURES = 9, 60
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from qsim.notebooks import html_table
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -55,6 +57,12 @@ class Report:
         rows = [(name, f.kept, f.claimed, f.measured, f.seen) for name, f in self.findings.items()]
         frame = pd.DataFrame(rows, columns=["promise", "kept", "claimed", "measured", "seen"])
         return frame.astype({"kept": object, "claimed": float, "measured": float})
+
+    def _repr_html_(self) -> str:
+        """Show the report as a table, in a notebook."""
+        words = {True: "kept", False: "BROKEN", None: "not made"}
+        rows = {promise: f"{words[kept]} {seen}" for promise, kept, seen in self.lines}
+        return html_table(self.subject, rows)
 
     def __str__(self) -> str:
         """Show the report as text."""

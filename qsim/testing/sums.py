@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from qsim.datasets.block import Rows
+from qsim.block import Rows
+from qsim.l2_decay import GlobalScale
 from qsim.objectives import Objective
-from qsim.shrinkage import GlobalScale
 from qsim.testing.cases import Subject, Workers
 from qsim.testing.report import Finding
 from qsim.testing.subject import not_made, refuse_unless
-from qsim.weights import Replica
+from qsim.workers.weights import Replica
 
 _EXACT = 1e-10  # of the gradients of rows
 

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qsim.batch import Arrays, Memory, Support, Vectors
+from qsim.block import Block, Rows
 from qsim.compressors import QSGD, Compressor, Identity, Scaled, Sign, TopK
 from qsim.datasets import Dataset, Partition, Shards
-from qsim.datasets.block import Block, Rows
 from qsim.engines import Engine, Serial
 from qsim.keys import Key
 from qsim.methods import Exchange, Method, Task
@@ -22,7 +22,7 @@ from qsim.problem import Problem
 from qsim.simulation import Run, simulate
 from qsim.testing.parts import copied
 from qsim.testing.subject import BrokenError, refuse_unless
-from qsim.weights import Weights
+from qsim.workers.weights import Weights
 
 WORKERS, ROUNDS = 5, 8
 L2 = 0.05
@@ -52,7 +52,7 @@ def sparse(rows: int = 40, features: int = 18, seed: int = 0) -> Dataset:
 def alike(rows: int) -> Dataset:
     """Return rows that are all the same, so that every batch has the same gradient."""
     x = np.random.default_rng(1).standard_normal(6)
-    return Dataset.from_scipy(np.tile(x / np.linalg.norm(x), (rows, 1)), np.ones(rows), name="alike")
+    return Dataset.from_arrays(np.tile(x / np.linalg.norm(x), (rows, 1)), np.ones(rows), name="alike")
 
 
 @dataclass(frozen=True, eq=False)

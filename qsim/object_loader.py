@@ -45,7 +45,7 @@ def evaluate(text: str) -> Any:
     """Return what `module:expression` or `path.py:expression` stands for; the names are those of the module, and qsim.
 
     >>> evaluate("qsim.compressors:QSGD(levels=3)")
-    qsim.compressors.QSGD(levels=3, norm='l2')
+    qsim.QSGD(levels=3)
 
     Raises NotFoundError if the module, the file or a name is not there, or the expression cannot be evaluated.
     """

@@ -1,87 +1,30 @@
-"""The workers of one process: gradient, update and packets, a block of workers at a time."""
+"""A group of workers in one process: gradient, update and packets, a block of workers at a time."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from qsim.batch import Arrays, Packets, Support, Vectors, dense_offsets
-from qsim.channel import EXACT, Channel
+from qsim.block import Block
+from qsim.channel import EXACT
 from qsim.compressors import NotFiniteError
-from qsim.datasets import Shards
-from qsim.datasets.block import Block
-from qsim.keys import Key, Purpose
-from qsim.methods import Method, Task
-from qsim.objectives import Objective
-from qsim.weights import Replica
+from qsim.keys import Purpose
+from qsim.methods import Task
+from qsim.workers.weights import Replica
+from qsim.workers.tasks import CoordinateRequest, Instruction, Job, Order, Reply
 
+_NO_WEIGHTS = Replica(np.zeros(0, np.float32))
 _BLOCK_BYTES = 4 << 20  # what the vectors of a block may take: more leaves the cache, less is spent between kernels
 _ENTRY_BYTES = 20  # index and value of a vector's entry, index and level of its message's, and the packet
 
 
-@dataclass(frozen=True)
-class Job:
-    """All that a process must know to run its workers."""
-
-    shards: Shards
-    objective: Objective
-    method: Method
-    channel: Channel
-    key: Key
-    absences: bool = False
-    """Whether workers are left out of rounds: a block holds one worker then, so that the others cost nothing."""
-    timed: bool = False
-    """Whether replies say what the workers had to do."""
-    drops: bool = False
-    """Whether messages may be dropped: workers learn what was delivered by `Host.settle`, not at once."""
-
-
-@dataclass(frozen=True)
-class Order:
-    """What the workers shall do now."""
-
-    round: int
-    exchange: int
-    task: str
-    weights: Replica
-    vectors: Mapping[str, NDArray[Any]] = field(default_factory=dict)
-    exact: Literal["float32", "float64"] | None = None
-    """The format of an exchange that does without the compressor, or None."""
-    here: NDArray[np.bool_] | None = None
-    """Which of all workers take part; None: all of them."""
-    pull: Channel | None = None
-    """What to send the coordinates by at which the task will read weights, if that is all that is wanted."""
-    shared: bool = False
-    """Whether all quantize with the word of worker 0, so that messages can be added on their way."""
-
-    def key(self, root: Key) -> Key:
-        """Return the key of this exchange: worker i quantizes with its word i, and the receiver knows it too."""
-        key = root.fold(Purpose.QUANTIZE, self.round, self.exchange)
-        return key.shared if self.shared else key
-
-
-@dataclass(frozen=True)
-class Reply:
-    """What workers low, low + 1, ... answer: the header of their streams, a packet each, how many rows they read.
-
-    work: for a timed job, two numbers a worker: the non-zeros of those rows, and the entries of the vector behind its
-    packet.
-    """
-
-    low: int
-    header: bytes
-    packets: Packets
-    rows: int = 0
-    work: NDArray[np.int64] | None = None
-
-
-class Host:
+class WorkerGroup:
     """The workers low, ..., high - 1 of a job, in one process.
 
     They run in blocks, which bounds the memory in use, and blocks on threads (kernels release the GIL). The answers
@@ -89,7 +32,7 @@ class Host:
     """
 
     def __init__(self, job: Job, low: int, high: int, block: int | None = None, threads: int = 1) -> None:
-        size = 1 if job.absences else block or _block_size(job, high - low, threads)
+        size = 1 if job.sampled else block or _block_size(job, high - low, threads)
         self._job = job
         self._data_key = job.key.fold(Purpose.DATA)
         self._blocks = [_Workers(job, first, min(first + size, high)) for first in range(low, high, size)]
@@ -108,12 +51,16 @@ class Host:
         waiting = [part for part in self._blocks if part.unsettled is not None]
         list((self._pool.map if self._pool else map)(lambda part: self._settle(part, delivered), waiting))
 
-    def run(self, order: Order) -> Iterator[Reply]:
-        """Carry out an order; yields the replies of the blocks in the order of the workers."""
-        here = self._blocks if order.here is None else [p for p in self._blocks if order.here[p.block.low]]
+    def run(self, instruction: Instruction) -> Iterator[Reply]:
+        """Follow an instruction; yields the replies of the blocks in the order of the workers.
+
+        Without threads a block computes when its reply is asked for, so that no more than one reply is in memory.
+        """
+        who = instruction.participants
+        blocks = self._blocks if who is None else [part for part in self._blocks if who[part.block.low]]
         if self._pool is None:
-            return (self._work(part, order) for part in here)
-        return self._pool.map(lambda part: self._work(part, order), here)
+            return (self._reply(part, instruction) for part in blocks)
+        return self._pool.map(lambda part: self._reply(part, instruction), blocks)
 
     def snapshot(self) -> Arrays:
         """Return what the workers keep: each array for all workers in order, whatever the blocks."""
@@ -134,7 +81,25 @@ class Host:
         if self._pool is not None:
             self._pool.shutdown(cancel_futures=True)
 
-    def _work(self, part: _Workers, order: Order) -> Reply:
+    def _reply(self, part: _Workers, instruction: Instruction) -> Reply:
+        if isinstance(instruction, Order):
+            return self._compute(part, instruction)
+        assert isinstance(instruction, CoordinateRequest)
+        return self._coordinates(part, instruction)
+
+    def _coordinates(self, part: _Workers, request: CoordinateRequest) -> Reply:
+        """Return the coordinates at which the workers of a block will read the weights."""
+        job, block = self._job, part.block
+        if job.objective.keeps_support:
+            task = Task(request.task, request.round, _NO_WEIGHTS, self._data_key)
+            coordinates = block.ones(job.method.reads(task, block, part.kept))
+        else:
+            coordinates = Vectors.dense(np.ones((block.workers, block.n), np.float32))
+        keys = request.key(job.key).words(block.low, block.high)
+        return Reply(block.low, *request.channel.pack(coordinates, keys))
+
+    def _compute(self, part: _Workers, order: Order) -> Reply:
+        """Have the workers of a block do a task, and pack what they send."""
         job, block = self._job, part.block
         if job.timed:
             block.touched = np.zeros(block.workers, np.int64)
@@ -142,12 +107,7 @@ class Host:
         memory = None if order.exact else part.memory
         task = Task(order.task, order.round, order.weights, self._data_key, order.vectors)
         read = block.read
-        if order.pull is not None:
-            asked = Vectors.dense(np.ones((block.workers, block.n), np.float32))
-            if job.objective.keeps_support:
-                asked = block.ones(job.method.reads(task, block, part.kept))
-            return Reply(block.low, *order.pull.pack(asked, order.key(job.key).words(block.low, block.high)))
-        with _placed(block, order):
+        with _located(block, order):
             vectors = job.method.work(task, job.objective, block, part.kept)
             keys = order.key(job.key).words(block.low, block.high)
             header, packets = channel.pack(vectors, keys, memory)
@@ -169,7 +129,7 @@ class Host:
         part.unsettled = None
         order = sent.order
         channel = EXACT[order.exact] if order.exact else job.channel
-        with _placed(block, order):
+        with _located(block, order):
             keys = order.key(job.key).words(block.low, block.high)
             arrived, mine = channel.unpack(sent.header, sent.packets, keys), np.ones(block.workers, bool)
             if delivered is not None:
@@ -207,7 +167,7 @@ class _Workers:
 
 
 @contextmanager
-def _placed(block: Block, order: Order) -> Iterator[None]:
+def _located(block: Block, order: Order) -> Iterator[None]:
     """Have an exception say which worker it is of, and in which round."""
     try:
         yield

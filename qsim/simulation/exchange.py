@@ -10,16 +10,16 @@ from numpy.typing import NDArray
 
 from qsim.channel import EXACT, Channel
 from qsim.clients import Clients
-from qsim.collectives import ParameterServer, Received
 from qsim.downlinks import Broadcast, DenseWeights, Downlink, Sent, SparsePull, through
 from qsim.engines import Session
 from qsim.keys import Key, Purpose
 from qsim.methods import Sum
 from qsim.network import Clock, Load
 from qsim.objectives import Objective
-from qsim.streams import Held, Streams
-from qsim.weights import Replica, Weights
-from qsim.worker import Order, Reply
+from qsim.simulation.collectives import ParameterServer, Received
+from qsim.simulation.streams import Held, Streams
+from qsim.workers.weights import Replica, Weights
+from qsim.workers.tasks import CoordinateRequest, Order, Reply
 
 
 class WireExchange:
@@ -66,13 +66,13 @@ class WireExchange:
         self.round = t
         self.nonzeros = self.bits_up = self.bits_down = self.rows = 0
         self._exchanges = 0
-        here = self._here = self._clients.draw(self._root.fold(Purpose.CLIENTS, t), self._workers)
-        if here is not None and (here.shape != (self._workers,) or here.dtype != np.bool_):
+        drawn = self._participants = self._clients.draw(self._root.fold(Purpose.CLIENTS, t), self._workers)
+        if drawn is not None and (drawn.shape != (self._workers,) or drawn.dtype != np.bool_):
             raise ValueError(
                 f"{self._clients!r} must draw {self._workers} truth values, one a worker, or None: found"
-                f" {here.dtype} of shape {here.shape}"
+                f" {drawn.dtype} of shape {drawn.shape}"
             )
-        self._present = self._everyone if here is None else here
+        self._present = self._everyone if drawn is None else drawn
         if self.clock is not None:
             self.clock.begin(t)
 
@@ -94,7 +94,14 @@ class WireExchange:
         length = length or self._n
         replica, arrived = self._send(task, w, vectors, exact)
         order = Order(
-            self.round, self._exchanges, task, replica, arrived, exact, self._here, shared=self._sums_in_flight
+            self.round,
+            self._exchanges,
+            task,
+            replica,
+            arrived,
+            exact,
+            shared=self._sums_in_flight,
+            participants=self._participants,
         )
         received, bits = self._collect(order, length)
         total = received.vector
@@ -108,31 +115,37 @@ class WireExchange:
         return Sum(total, received.share)
 
     def _collect(self, order: Order, length: int) -> tuple[Received, int]:
-        """Have an order carried out; return the sum, and the bits that workers sent for it."""
-        channel, stream = EXACT[order.exact] if order.exact else self._channel, f"up, {order.exact}, {length}"
-        server, key, clock = self._server(length), order.key(self._root), self.clock
+        """Have the workers follow an order, and sum what they send; return the sum, and the bits sent for it.
+
+        Workers compute while the server takes in their replies, a block of them at a time, unless the network drops
+        messages: which ones is known when all have been sent.
+        """
+        channel = EXACT[order.exact] if order.exact else self._channel
+        stream, clock = f"up, {order.exact}, {length}", self.clock
+        server, key, participants = self._server(length), order.key(self._root), order.participants
         replies = self._session.round(order)
         if clock is None:
-            received = server.reduce(replies, channel, key, self._here)
+            received = server.reduce(replies, channel, key, participants)
             self.streams.require_same(stream, received.header)
             new = self.streams.open(stream, self._present)
             return received, received.bits + 8 * len(received.header) * int(np.count_nonzero(new))
-        seen = _Seen()
-        if order.exact or not clock.network.rule.drops:
-            received = server.reduce(seen.passing(replies), channel, key, self._here)
-            load = seen.load(self.streams.unopened(stream))
-            found = clock.up(self._exchanges, load, order.exact is not None)
-        else:
-            waiting = list(seen.passing(replies))
+        seen, in_time = _Seen(), None
+        replies = seen.passing(replies)
+        if clock.network.rule.drops and order.exact is None:
+            replies = iter(list(replies))
             load = seen.load(self.streams.unopened(stream))
             found = clock.up(self._exchanges, load)
             in_time = np.zeros(self._workers, bool)
             in_time[load.who] = found
-            received = server.reduce(waiting, channel, key, self._here, in_time)
+        received = server.reduce(replies, channel, key, participants, in_time)
+        if in_time is None:
+            load = seen.load(self.streams.unopened(stream))
+            found = clock.up(self._exchanges, load, order.exact is not None)
+        else:
             self._session.settle(in_time)
         self.streams.require_same(stream, received.header)
         topology, sizes, sent = clock.network.topology, np.zeros(self._workers), np.zeros(self._workers, bool)
-        sent[load.who] = True if topology.has_server else found  # who is late for a collective sends nothing
+        sent[load.who] = True if topology.has_server else found  # a message that is late for a collective is not sent
         sizes[load.who] = load.sizes
         self.streams.open(stream, self._everyone if topology.sums_in_flight and sent.any() else sent)
         return received, 8 * round(topology.sent(np.where(sent, sizes, 0.0)))
@@ -145,14 +158,14 @@ class WireExchange:
         exact: Literal["float32", "float64"] | None,
     ) -> tuple[Replica, dict[str, NDArray[np.floating]]]:
         """Send weights and vectors down to those who take part; return what arrives."""
-        downlink, here, held = self._downlink, self._present, self.held
-        lacking = here & ~held.by(w, "float64" if exact == "float64" else "float32")
+        downlink, present, held = self._downlink, self._present, self.held
+        lacking = present & ~held.by(w, "float64" if exact == "float64" else "float32")
         sizes = np.zeros(self._workers, np.int64)
         if exact == "float64":
             vector, sent = through(exact, w.dense())
             replica = Replica(vector)
             sizes += self._trip("weights, float64", sent, lacking)
-            held.learn(w, exact, vector, here)
+            held.learn(w, exact, vector, present)
         elif not lacking.any():
             replica = Replica(w.dense().astype(np.float32))
         elif isinstance(downlink, SparsePull):
@@ -162,27 +175,27 @@ class WireExchange:
             replica, sent = downlink.weights(w, self.shared, self._key_down(0))
             if isinstance(downlink, DenseWeights):
                 sizes += self._trip(f"weights, {downlink.dtype}", sent, lacking)
-                held.learn(w, "float32", replica.vector, here)
+                held.learn(w, "float32", replica.vector, present)
             else:
-                sizes += self._trip("weights", sent, self._everyone if downlink.to_all else here)
+                sizes += self._trip("weights", sent, self._everyone if downlink.to_all else present)
         arrived = {}
         for name, vector in vectors.items():
             dtype = exact or "float32"
             arrived[name], sent = through(dtype, vector)
-            sizes += self._trip(f"{name}, {dtype}", sent, here)
+            sizes += self._trip(f"{name}, {dtype}", sent, present)
         self._deliver(sizes)
         return replica, arrived
 
     def _pull(self, task: str, w: Weights, downlink: SparsePull) -> Replica:
         """Have the workers ask for weights, and send each what it asked for.
 
-        Weights that nobody asked for are not a number, so that one that is read all the same cannot go unnoticed.
+        Unrequested weights are NaN, so that an accidental read is detected.
         """
         requests = downlink.requests
-        order = Order(self.round, self._exchanges, task, Replica(self._unknown[:0]), here=self._here, pull=requests)
-        key, header = order.key(self._root), b""
+        request = CoordinateRequest(self.round, self._exchanges, task, requests, participants=self._participants)
+        key, header = request.key(self._root), b""
         index, counts, asked = [self._known[:0]], np.zeros(self._workers, np.int64), np.zeros(self._workers, np.int64)
-        for reply in self._session.round(order):
+        for reply in self._session.round(request):
             low, high = reply.low, reply.low + len(reply.packets)
             wants = requests.unpack(reply.header, reply.packets, key.words(low, high))
             index.append(np.asarray(wants.index))

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from qsim.batch import Vectors, index_type
 from qsim.channel import Channel
 from qsim.keys import Key
-from qsim.worker import Reply
+from qsim.workers.tasks import Reply
 
 
 @dataclass(frozen=True)
@@ -45,17 +45,17 @@ class ParameterServer:
         replies: Iterable[Reply],
         channel: Channel,
         key: Key,
-        here: NDArray[np.bool_] | None = None,
+        participants: NDArray[np.bool_] | None = None,
         in_time: NDArray[np.bool_] | None = None,
     ) -> Received:
         """Sum what the workers sent, worker i with `key.fold(i)`. The result is sparse if all messages were.
 
-        here: which workers take part; None: all of them. in_time: whose messages are summed, of those; None: all. What
-        is not summed counts as sent. Of nothing the sum is zero, with share 0.
+        participants: which workers take part; None: all of them. in_time: whose messages are summed, of those; None:
+            all. What is not summed counts as sent. If no message arrives, the sum is zero, and so is the share.
         """
         from qsim.kernels.vectors import add_rows
 
-        summed = here if in_time is None else in_time
+        summed = participants if in_time is None else in_time
         if summed is not None and summed.all():  # weights of all sum to 1 but for a rounding
             summed = None
         share = 1.0 if summed is None else float(self._weights[summed].sum())
@@ -63,7 +63,9 @@ class ParameterServer:
         entries = nonzeros = bits = rows = low = 0
         dense, header = False, b""
         for reply in replies:
-            assert reply.low == low or (here is not None and reply.low > low), "replies come in order of the workers"
+            assert reply.low == low or (participants is not None and reply.low > low), (
+                "replies come in order of the workers"
+            )
             low = reply.low + len(reply.packets)
             vectors = channel.unpack(reply.header, reply.packets, key.words(reply.low, low))
             if vectors.n != self._n:

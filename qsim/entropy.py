@@ -41,3 +41,10 @@ def position_bits(n: int, k: int) -> float:
     if not 0 <= k <= n:
         raise ValueError(f"k must be from 0 to n = {n}, found {k}")
     return max(0.0, (lgamma(n + 1) - lgamma(k + 1) - lgamma(n - k + 1)) / log(2))
+
+
+__all__ = ["entropy_bits", "position_bits"]
+
+
+def __dir__() -> list[str]:
+    return __all__

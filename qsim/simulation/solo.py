@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+from types import NoneType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from qsim.channel import Channel
-from qsim.clients import AllClients, Clients
+from qsim.clients import AllClients
 from qsim.codecs import GolombRice, Varint
 from qsim.compressors import QSGD
 from qsim.datasets import Shards
-from qsim.downlinks import DenseWeights, Downlink
+from qsim.downlinks import DenseWeights
 from qsim.keys import Key, Purpose
 from qsim.methods import SGD, Method, Passes, WithReplacement
-from qsim.objectives import LogisticRegression, Objective
-from qsim.weights import Weights
+from qsim.objectives import LogisticRegression
+from qsim.simulation.run import Run
+from qsim.stopping import GradientNorm, Suboptimality
+from qsim.workers.weights import Weights
 
 
 class Solo:
@@ -27,20 +30,11 @@ class Solo:
     """
 
     @classmethod
-    def of(
-        cls,
-        objective: Objective,
-        method: Method,
-        channel: Channel,
-        downlink: Downlink,
-        clients: Clients,
-        shards: Shards,
-        key: Key,
-    ) -> Solo | None:
-        """Return what does these rounds; None if they need more than it can."""
+    def of(cls, run: Run, method: Method, channel: Channel, shards: Shards, key: Key) -> Solo | None:
+        """Return what does the rounds of a run, whose method is resolved; None if they need more than it can."""
         able = (
             shards.workers == 1
-            and type(objective) is LogisticRegression
+            and type(run.objective) is LogisticRegression
             and type(method) is SGD
             and method.batch == 1
             and method.momentum is None
@@ -48,10 +42,12 @@ class Solo:
             and type(channel.compressor) is QSGD
             and channel.compressor.norm in ("l2", "max")
             and type(channel.codec) in (GolombRice, Varint)
-            and type(downlink) is DenseWeights
-            and type(clients) is AllClients
+            and type(run.downlink) is DenseWeights
+            and type(run.clients) is AllClients
+            and run.network is None
+            and type(run.until) in (NoneType, GradientNorm, Suboptimality)  # which look at evaluated rounds only
         )
-        return cls(objective, method, channel, downlink, shards, key) if able else None
+        return cls(run.objective, method, channel, run.downlink, shards, key) if able else None
 
     def __init__(self, objective: Any, method: Any, channel: Channel, downlink: Any, shards: Shards, key: Key) -> None:
         """Take what `of` has looked at."""

@@ -30,7 +30,7 @@ class GlobalScale(Shrinkage):
 
     >>> import qsim
     >>> qsim.methods.LocalSGD(qsim.steps.Constant(0.1), steps=100).shrinkage
-    qsim.shrinkage.GlobalScale()
+    qsim.l2_decay.GlobalScale()
     """
 
     @property
@@ -53,7 +53,7 @@ class JustInTime(Shrinkage):
     Source: Lipton, Elkan, "Efficient elastic net regularization for sparse linear models", 2015 (varying steps).
 
     >>> import qsim
-    >>> qsim.methods.LocalSGD(qsim.steps.Constant(0.1), shrinkage=qsim.shrinkage.JustInTime()).steps
+    >>> qsim.methods.LocalSGD(qsim.steps.Constant(0.1), shrinkage=qsim.l2_decay.JustInTime()).steps
     8
     """
 
@@ -72,7 +72,7 @@ class EveryStep(Shrinkage):
     In float32, so a l2 below 3e-8 does nothing.
 
     >>> import qsim
-    >>> qsim.methods.LocalSGD(qsim.steps.Constant(0.1), shrinkage=qsim.shrinkage.EveryStep()).steps
+    >>> qsim.methods.LocalSGD(qsim.steps.Constant(0.1), shrinkage=qsim.l2_decay.EveryStep()).steps
     8
     """
 
@@ -81,3 +81,10 @@ class EveryStep(Shrinkage):
         from qsim.kernels.walks import walk_densely
 
         return walk_densely
+
+
+__all__ = ["EveryStep", "GlobalScale", "JustInTime", "Shrinkage"]
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,7 +1,7 @@
 """When to stop before the last round: at a target that the run has reached, or at a budget that it has spent.
 
 >>> import qsim
->>> rule = qsim.until.any_of(qsim.until.Suboptimality(1e-3), qsim.until.Bits(50_000))
+>>> rule = qsim.stopping.any_of(qsim.stopping.Suboptimality(1e-3), qsim.stopping.Bits(50_000))
 >>> trace = qsim.simulate(
 ...     "spark_sample",
 ...     objective=qsim.LogisticRegression(l2=0.1),
@@ -18,13 +18,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from math import inf
 from typing import Literal, final
 
 from qsim.options import number, one_of, option, shown
 
 
-class Until(ABC):
+class StoppingRule(ABC):
     """A rule that ends a run early."""
 
     @abstractmethod
@@ -32,12 +31,12 @@ class Until(ABC):
         """Tell whether the run ends here.
 
         seen: after every round what has been spent so far: `round`, `bits_up`, `bits_down`, `bits` (both), `passes`
-            over the data, `seconds` of virtual time (of runs with a network); and where the run was evaluated, which
-            is every `evaluate_every` rounds, `loss`, `suboptimality`, `gradient_norm`, `train_error` and `test_error`.
+            over the data, `seconds` of virtual time (of runs with a network); and `loss`, `suboptimality`,
+            `gradient_norm`, `train_error` and `test_error`, NaN after rounds that are not evaluated.
         """
 
 
-class _Target(Until):
+class _Target(StoppingRule):
     """A bound on something that is evaluated."""
 
     bound: float
@@ -54,7 +53,7 @@ class GradientNorm(_Target):
     bound: float
 
     def reached(self, seen: Mapping[str, float]) -> bool:
-        return seen.get("gradient_norm", inf) <= self.bound
+        return seen["gradient_norm"] <= self.bound
 
 
 @final
@@ -65,10 +64,10 @@ class Suboptimality(_Target):
     bound: float
 
     def reached(self, seen: Mapping[str, float]) -> bool:
-        return seen.get("suboptimality", inf) <= self.bound
+        return seen["suboptimality"] <= self.bound
 
 
-class _Budget(Until):
+class _Budget(StoppingRule):
     """A limit of something that every round adds to."""
 
     budget: float
@@ -85,7 +84,7 @@ class Bits(_Budget):
     direction: "both", "up" (from workers to the server) or "down".
 
     >>> import qsim
-    >>> qsim.until.Bits(1e6).reached({"bits": 1_000_001.0})
+    >>> qsim.stopping.Bits(1e6).reached({"bits": 1_000_001.0})
     True
     """
 
@@ -124,38 +123,38 @@ class Passes(_Budget):
 
 @final
 @option
-class AnyOf(Until):
+class AnyOf(StoppingRule):
     """Stop as soon as one of several rules says so; see `any_of`."""
 
-    rules: tuple[Until, ...]
+    rules: tuple[StoppingRule, ...]
 
     def __post_init__(self) -> None:
         rules = self.rules
-        if not isinstance(rules, tuple) or not rules or not all(isinstance(rule, Until) for rule in rules):
+        if not isinstance(rules, tuple) or not rules or not all(isinstance(rule, StoppingRule) for rule in rules):
             raise TypeError(
-                f"rules must be a tuple of rules such as (qsim.until.Bits(1e9), qsim.until.Passes(10)), found"
+                f"rules must be a tuple of rules such as (qsim.stopping.Bits(1e9), qsim.stopping.Passes(10)), found"
                 f" {shown(rules)}"
             )
+
+        parts = [rule.rules if isinstance(rule, AnyOf) else (rule,) for rule in rules]
+        object.__setattr__(self, "rules", tuple(part for several in parts for part in several))
 
     def reached(self, seen: Mapping[str, float]) -> bool:
         return any(rule.reached(seen) for rule in self.rules)
 
 
-def any_of(*rules: Until) -> AnyOf:
+def any_of(*rules: StoppingRule) -> AnyOf:
     """Return the rule that ends a run as soon as one of several does.
 
     >>> import qsim
-    >>> qsim.until.any_of(qsim.until.Bits(1e9), qsim.until.Passes(10)).reached({"bits": 0.0, "passes": 10.0})
+    >>> qsim.stopping.any_of(qsim.stopping.Bits(1e9), qsim.stopping.Passes(10)).reached({"bits": 0.0, "passes": 10.0})
     True
     """
     return AnyOf(rules)
 
 
-def rules_of(until: Until | None) -> tuple[Until, ...]:
-    """Return the single rules that a rule is made of."""
-    if isinstance(until, AnyOf):
-        return tuple(part for rule in until.rules for part in rules_of(rule))
-    return () if until is None else (until,)
+__all__ = ["AnyOf", "Bits", "GradientNorm", "Passes", "Seconds", "StoppingRule", "Suboptimality", "any_of"]
 
 
-__all__ = ["AnyOf", "Bits", "GradientNorm", "Passes", "Seconds", "Suboptimality", "Until", "any_of"]
+def __dir__() -> list[str]:
+    return __all__

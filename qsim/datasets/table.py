@@ -1,0 +1,118 @@
+"""Tables in files: CSV, TSV and Parquet."""
+
+from __future__ import annotations
+
+from dataclasses import field
+from functools import lru_cache
+from os import PathLike, fspath
+from pathlib import Path
+from typing import Any, Literal, final
+
+from qsim.datasets.dataset import Dataset
+from qsim.datasets.errors import DataError
+from qsim.datasets.files import File, kept, stem
+from qsim.datasets.sources import Source
+from qsim.options import nearest, one_of, option, whole
+
+TABLES = (".csv", ".tsv", ".parquet")
+_LABELS = ("label", "target", "y")
+
+
+@final
+@option
+class Table(Source):
+    r"""A table with named columns: .csv or .tsv, with a header line, also compressed (.gz, .bz2, .xz), or .parquet.
+
+    label: the column that holds the labels; by default the one that is called "label", "target" or "y".
+    hashed, kind: see `Dataset.from_arrays`, which the other columns go through. Rows may be without entries.
+
+    A file is read once, and mapped from then on (`docs/data.md` says where); when it changes, it is read again. Parquet
+    files need the package pyarrow.
+
+    Raises DataError for a file that is not there or cannot be read, for a label column that is not there, and as
+    `Dataset.from_arrays` does.
+
+    >>> import qsim
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     path = Path(folder) / "people.csv"
+    ...     _ = path.write_text("age,job,income\n30,nurse,1\n40,clerk,0\n50,nurse,1\n")
+    ...     Table(path, label="income").load()
+    Dataset('people', 3 x 3, 6 non-zeros, 2 positive)
+    """
+
+    path: str | PathLike[str]
+    label: str | None = None
+    hashed: int | None = None
+    kind: Literal["signs", "classes", "targets"] = "signs"
+    name: str = field(init=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "path", fspath(self.path))
+        object.__setattr__(self, "name", stem(fspath(self.path)))
+        if self.hashed is not None:
+            whole("hashed", self.hashed, least=1, most=2**31 - 1)
+        one_of("kind", self.kind, ("signs", "classes", "targets"))
+        if table_suffix(fspath(self.path)) is None:
+            raise DataError(f"a table is a file that ends in {', '.join(TABLES)} (or .csv.gz), found {self.path!r}")
+
+    def load(self) -> Dataset:
+        return _load(self, File.at(fspath(self.path)))
+
+
+def table_suffix(path: str) -> str | None:
+    """Return which of the endings of tables a path has, before those of compression; None if it has none."""
+    suffixes = [suffix for suffix in Path(path).suffixes if suffix not in (".gz", ".bz2", ".xz")]
+    return suffixes[-1] if suffixes and suffixes[-1] in TABLES else None
+
+
+@lru_cache(maxsize=8)
+def _load(source: Table, file: File) -> Dataset:
+    def make() -> Dataset:
+        frame = _read(file)
+        label = _label(source, [str(column) for column in frame.columns])
+        try:
+            return Dataset.from_arrays(
+                frame.drop(columns=label),
+                frame[label],
+                name=source.name,
+                empty="keep",
+                kind=source.kind,
+                hashed=source.hashed,
+            )
+        except ValueError as error:
+            raise DataError(f"{file.path}: {error}") from None
+
+    return kept(file, f"table {source.label!r} {source.hashed} {source.kind}", source, source.name, make)
+
+
+def _read(file: File) -> Any:
+    import pandas as pd
+
+    suffix = table_suffix(file.path)
+    try:
+        if suffix == ".parquet":
+            return pd.read_parquet(file.path)
+        with file.open() as stream:
+            return pd.read_csv(stream, sep="\t" if suffix == ".tsv" else ",")
+    except ImportError as error:
+        raise DataError(f"{file.path}: a Parquet file needs the package pyarrow: pip install pyarrow") from error
+    except (ValueError, OSError) as error:  # of pandas and of pyarrow, all of them
+        raise DataError(f"{file.path} is no table that can be read: {error}") from error
+
+
+def _label(source: Table, columns: list[str]) -> str:
+    if source.label is not None:
+        if source.label not in columns:
+            raise DataError(
+                f"{source.path} has no column {source.label!r}{nearest(source.label, columns)} (it has"
+                f" {', '.join(columns)})"
+            )
+        return source.label
+    found = [name for name in _LABELS if name in columns]
+    if len(found) != 1:
+        raise DataError(
+            f"{source.path}: which column holds the labels? Write qsim.datasets.Table({source.path!r}, label=...) with"
+            f" one of {', '.join(columns)}"
+        )
+    return found[0]

@@ -1,0 +1,132 @@
+"""The recorder: writes a trace while a run goes on, and knows when the run's rule ends it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import fields
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qsim.batch import Arrays, inner
+from qsim.identity import environment
+from qsim.network import PARTS, Clock
+from qsim.simulation.run import Run
+from qsim.trace import CUMULATIVE, EVALUATION, TIME, TRAFFIC, Trace
+
+Solution = Callable[[], NDArray[np.float64]]
+"""Gives the weights that are evaluated, when they are needed."""
+_UNKNOWN = dict.fromkeys(EVALUATION, np.nan)
+
+
+class Recorder:
+    """Writes a trace while a run goes on; evaluates the objective in float64, apart from training."""
+
+    def __init__(self, run: Run) -> None:
+        """Prepare for a run; solves for the optimum if the run wants it."""
+        self._run, self._data, self._test = run, run.load(), run.load_test()
+        self._minimum = run.objective.optimum(self._data).value if run.optimum else np.nan
+        self._counted: list[NDArray[np.int64]] = []
+        self._times: list[tuple[float, ...]] = []
+        self._evaluations: dict[int, dict[str, float]] = {}
+        self._spent = np.zeros(len(CUMULATIVE), np.int64)
+        self._seconds = 0.0
+
+    def start(self, solution: Solution) -> bool:
+        """Record round 0; tells whether the run is over already."""
+        if self._run.network is not None:
+            self._times.append((0.0,) * (len(PARTS) + 1))
+        self._counted.append(np.zeros((1, len(CUMULATIVE)), np.int64))
+        return self._over(0, solution, evaluate=True)
+
+    def record(self, done: int, solution: Solution, counted: NDArray[np.int64], clock: Clock | None = None) -> bool:
+        """Record what was counted in the last rounds, `done` of them in all; tells whether the run's rule ends it here.
+
+        counted: a row per round: non-zeros, bits up, bits down, rows. Only the last can be one to evaluate, or one that
+            ends the run. With a clock it is a single round.
+        """
+        if clock is not None:
+            times = clock.times
+            self._times.append((*times.values(), clock.dropped))
+            self._seconds += sum(times.values())
+        self._counted.append(counted)
+        self._spent += counted.sum(axis=0)
+        return self._over(done, solution, evaluate=done % self._run.evaluate_every == 0 or done == self._run.rounds)
+
+    def trace(self, solution: Solution, clock: Clock | None = None) -> Trace:
+        """Return what was recorded."""
+        *traffic, rows = np.concatenate(self._counted).T.copy()
+        columns: dict[str, NDArray[Any]] = {"round": np.arange(rows.size)}
+        columns |= dict(zip(TRAFFIC, traffic, strict=True))
+        columns |= {f"cumulative_{name}": np.cumsum(columns[name]) for name in TRAFFIC}
+        columns |= {"passes": rows / self._data.rows, "cumulative_passes": np.cumsum(rows) / self._data.rows}
+        if clock is not None:
+            *parts, dropped = np.array(self._times).T.copy()
+            total = np.sum(parts, axis=0)
+            columns |= dict(zip(TIME, (total, *parts), strict=True))
+            columns |= {"cumulative_seconds": np.cumsum(total), "dropped": dropped.astype(np.int64)}
+        for name in EVALUATION:
+            columns[name] = np.full(rows.size, np.nan)
+            columns[name][list(self._evaluations)] = [seen[name] for seen in self._evaluations.values()]
+        schedule = {} if clock is None else clock.timelines()
+        return Trace(columns, solution(), self._provenance(), schedule)
+
+    def snapshot(self) -> Arrays:
+        """Return what was recorded, as arrays."""
+        evaluations = [[seen[name] for name in EVALUATION] for seen in self._evaluations.values()]
+        times = {"times": np.array(self._times)} if self._times else {}
+        return {
+            "counted": np.concatenate(self._counted),
+            "evaluated": np.array(list(self._evaluations)),
+            "evaluations": np.array(evaluations),
+        } | times
+
+    def restore(self, saved: Arrays) -> bool:
+        """Go back to what was recorded; tells whether the run's rule had ended it there."""
+        self._counted = [saved["counted"]]
+        self._times = [tuple(row) for row in saved.get("times", np.empty((0, 0))).tolist()]
+        self._spent = saved["counted"].sum(axis=0)
+        self._seconds = sum(sum(parts) for *parts, _ in self._times)
+        rows = zip(saved["evaluated"].tolist(), saved["evaluations"].tolist(), strict=True)
+        self._evaluations = {done: dict(zip(EVALUATION, row, strict=True)) for done, row in rows}
+        done = len(saved["counted"]) - 1
+        return self._reached(done, self._evaluations.get(done, _UNKNOWN))
+
+    def _over(self, done: int, solution: Solution, evaluate: bool) -> bool:
+        """Evaluate where that is due, or the run ends; tells whether its rule ends it."""
+        if evaluate:
+            self._evaluations[done] = self._evaluate(solution())
+        over = self._reached(done, self._evaluations.get(done, _UNKNOWN))
+        if over and not evaluate:
+            self._evaluations[done] = self._evaluate(solution())
+        return over
+
+    def _reached(self, done: int, evaluation: dict[str, float]) -> bool:
+        if self._run.until is None:
+            return False
+        _, up, down, rows = self._spent.tolist()
+        spent = {"round": done, "bits_up": up, "bits_down": down, "bits": up + down, "passes": rows / self._data.rows}
+        time = {} if self._run.network is None else {"seconds": self._seconds}
+        return self._run.until.reached(spent | time | evaluation)
+
+    def _evaluate(self, w: NDArray[np.float64]) -> dict[str, float]:
+        objective = self._run.objective
+        loss, gradient = objective.value_and_gradient(w, self._data)
+        return {
+            "loss": loss,
+            "suboptimality": loss - self._minimum,
+            "gradient_norm": math.sqrt(inner(gradient, gradient)),
+            "train_error": objective.error(w, self._data),
+            "test_error": np.nan if self._test is None else objective.error(w, self._test),
+        }
+
+    def _provenance(self) -> dict[str, Any]:
+        used = {"data": self._data} if self._test is None else {"data": self._data, "test": self._test}
+        described = {
+            name: {"name": data.name, "repr": repr(data), "digest": data.digest, "kind": data.kind}
+            for name, data in used.items()
+        }
+        arguments = {field.name: repr(getattr(self._run, field.name)) for field in fields(self._run)}
+        return {"run": repr(self._run), "arguments": arguments, **described, **environment()}

@@ -1,0 +1,212 @@
+"""Runs: what is simulated."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qsim.channel import Channel
+from qsim.clients import AllClients, Clients
+from qsim.codecs import Codec
+from qsim.compressors import Compressor, Identity
+from qsim.datasets import Data, DataError, Dataset, Partition, Shuffled, Source, as_data
+from qsim.downlinks import CompressedWeights, DenseWeights, Downlink, SignSum
+from qsim.keys import Key, Purpose
+from qsim.methods import Averaged, Method, SignSGD
+from qsim.network import Network
+from qsim.notebooks import html_table
+from qsim.objectives import NoOptimumError, Objective
+from qsim.options import one_of, option, refuse_masked, shown, whole
+from qsim.problem import Problem, Promise, TheoryError
+from qsim.starts import Start, Zeros
+from qsim.stopping import AnyOf, Seconds, StoppingRule, Suboptimality
+
+
+@option
+class Run:
+    """Everything that decides the answer of a simulation. `eval(repr(run)) == run` when its data have a source.
+
+    data: the training data: a `Dataset` or a source of one; a name or a path (see `qsim.datasets.load`); or (X, y) (see
+        `Dataset.from_arrays`).
+    objective, method: what is minimised, and how.
+    compressor, codec: the way up; without a codec, the compressor's usual one.
+    downlink: what the server sends to each worker, counted in `bits_down`.
+    workers, partition: how many workers, and which rows each of them holds.
+    clients: which of them take part in a round: all, or some that are drawn.
+    network: the cluster whose virtual time is told, and whose rule may drop late messages; None: no time is.
+    weighting: "rows" weights worker i's message by n_i/n, so that the sum estimates the gradient over all rows, also
+        for unequal shards; "workers" takes the plain mean.
+    rounds, until: how many rounds, unless a rule ends the run before.
+    start, seed: the first weights; the seed of all randomness. Runs that differ only in the compressor, the codec or
+        the downlink see the same partition, start and batches.
+    evaluate_every: the driver evaluates the objective in float64 at the start, every so many rounds, and at the end.
+        That costs no bits.
+    optimum: also solve for the minimum (cached on disk), so that suboptimality is known.
+    test: data whose error is evaluated too.
+    """
+
+    data: Data
+    objective: Objective
+    method: Method
+    compressor: Compressor = Identity()
+    codec: Codec | None = None
+    downlink: Downlink = DenseWeights()
+    workers: int = 8
+    partition: Partition = Shuffled()
+    clients: Clients = AllClients()
+    network: Network | None = None
+    weighting: Literal["rows", "workers"] = "rows"
+    rounds: int = 100
+    until: StoppingRule | None = None
+    start: Start = Zeros()
+    seed: int = 0
+    evaluate_every: int = 1
+    optimum: bool = True
+    test: Data | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "data", as_data("data", self.data))
+        if self.test is not None:
+            object.__setattr__(self, "test", as_data("test", self.test))
+        for name, kind, example in _KINDS:
+            if not isinstance(getattr(self, name), kind):
+                raise TypeError(f"{name} must be {example}, found {getattr(self, name)!r}")
+        whole("workers", self.workers, least=1)
+        one_of("weighting", self.weighting, ("rows", "workers"))
+        whole("rounds", self.rounds, least=0)
+        whole("seed", self.seed, least=0, most=2**64 - 1)
+        whole("evaluate_every", self.evaluate_every, least=1)
+        for rule in self.until.rules if isinstance(self.until, AnyOf) else (self.until,):
+            if isinstance(rule, Suboptimality) and not self.optimum:
+                raise ValueError(f"until={self.until!r} needs the optimum: leave optimum=True")
+            if isinstance(rule, Seconds) and self.network is None:
+                raise ValueError(f"until={self.until!r} needs virtual time: give the run network=qsim.Network()")
+        channel = Channel(self.compressor, self.codec)  # refuses what does not fit
+        inner = self.method.method if isinstance(self.method, Averaged) else self.method
+        if isinstance(self.downlink, SignSum) and not isinstance(inner, SignSGD):
+            raise ValueError(
+                f"SignSum sends the vote of SignSGD, found method={self.method!r}: take qsim.downlinks.SparseSum()"
+            )
+        if self.network is not None:
+            _require_carried(self.network, channel, self.downlink, self.workers)
+        elif self.downlink.replicated:
+            raise ValueError(f"{self.downlink!r} needs a network without a server, such as {_SERVERLESS}")
+
+    def _repr_html_(self) -> str:
+        """Show the fields that are not their defaults, in a notebook."""
+        changed = {field.name: getattr(self, field.name) for field in fields(self)}
+        defaults = {field.name: field.default for field in fields(self)}
+        return html_table("Run", {name: value for name, value in changed.items() if value != defaults[name]})
+
+    def load(self) -> Dataset:
+        """Return the training data."""
+        return _load(self.data)
+
+    def load_test(self) -> Dataset | None:
+        """Return the test data, if any. Raises DataError if they do not have the features of the training data."""
+        if self.test is None:
+            return None
+        data, test = self.load(), _load(self.test)
+        if test.features != data.features:
+            raise DataError(f"test data must have the {data.features} features of {data!r}, found {test!r}")
+        return test
+
+    def problem(self) -> Problem:
+        """Return the problem that is solved, with the constants of theory (L, L_i, mu, omega, ...).
+
+        >>> import qsim
+        >>> method = qsim.GradientDescent(step=qsim.steps.Constant(0.1))
+        >>> run = qsim.Run(qsim.datasets.Builtin("spark_sample"), qsim.LogisticRegression(l2=0.1), method, workers=4)
+        >>> problem = run.problem()
+        >>> problem.workers, problem.omega, problem.strong_convexity
+        (4, 0.0, 0.1)
+        """
+        data, key = self.load(), Key(self.seed)
+        design = self.objective.design(data)
+        shards = self.partition.split(design, self.workers, key.fold(Purpose.PARTITION)).of_width(self.objective.width)
+        if shards.workers != self.workers:
+            raise ValueError(f"{self.partition!r} made {shards.workers} shards for {self.workers} workers")
+        start = _first_weights(self.start, shards.n, key.fold(Purpose.START))
+        weights = shards.weights if self.weighting == "rows" else np.full(self.workers, 1.0 / self.workers)
+        shared = self.network is not None and self.network.topology.sums_in_flight
+        return Problem(self.objective, data, shards, self.compressor, weights, start, self.clients, shared)
+
+    def promise(self) -> Promise | None:
+        """Return the bound that theory gives for the expected suboptimality, round by round; None if it gives none.
+
+        It does for steps that are constant and no longer than the theorem of the method allows (without a step, the
+        method takes the longest), and mu > 0. None also if the server's way down is lossy, if the network drops
+        messages, if workers are not weighted by their rows, or if some of them are drawn whose shards are unequal (but
+        for `EF21`, which has no ratio to take): then the theorem is not about this run. The docstrings of methods say
+        what it is.
+
+        >>> import qsim
+        >>> run = qsim.Run(qsim.datasets.Builtin("spark_sample"), qsim.LogisticRegression(l2=0.1), qsim.methods.EF21(),
+        ...     compressor=qsim.compressors.TopK(4))
+        >>> promise = run.promise()
+        >>> promise.falls, promise.floor
+        ('F(w) - F* + c mean of ||h_i - g_i(w)||^2', 0.0)
+        >>> promise([0, 1000]).round(3).tolist()
+        [0.055, 0.009]
+        """
+        problem = self.problem()
+        if isinstance(self.downlink, CompressedWeights) or (self.network is not None and self.network.rule.drops):
+            return None
+        if not np.array_equal(problem.weights, problem.shards.weights):
+            return None
+        method = self.method.resolved(problem)
+        try:
+            return method.promise(problem)
+        except (TheoryError, NoOptimumError):  # of clients or an objective of one's own
+            return None
+
+
+_KINDS: tuple[tuple[str, Any, str], ...] = (
+    ("objective", Objective, "an objective such as qsim.LogisticRegression(l2=1e-4)"),
+    ("method", Method, "a method such as qsim.GradientDescent(step=qsim.steps.Constant(0.5))"),
+    ("downlink", Downlink, "a downlink such as qsim.downlinks.DenseWeights()"),
+    ("partition", Partition, "a partition such as qsim.datasets.Shuffled()"),
+    ("until", (StoppingRule, type(None)), "None or a rule such as qsim.stopping.GradientNorm(1e-6)"),
+    ("clients", Clients, "who takes part, such as qsim.clients.SampledClients(8)"),
+    ("network", (Network, type(None)), "None or a network such as qsim.Network(rule=qsim.network.Timeout(0.5))"),
+    ("start", Start, "a start such as qsim.starts.Zeros()"),
+)
+
+
+_SERVERLESS = "qsim.Network(qsim.network.AllGather())"
+
+
+def _require_carried(network: Network, channel: Channel, downlink: Downlink, workers: int) -> None:
+    """Refuse a network that cannot work with the rest of a run."""
+    topology = network.topology
+    if topology.sums_in_flight and not channel.sums_in_flight:
+        raise ValueError(
+            f"{topology!r} adds messages on their way, but those of {channel.compressor!r} by {channel.codec!r} have no"
+            " sum as short as they are; take qsim.network.AllGather() or qsim.network.ParameterServer(), or a"
+            ' compressor such as qsim.Identity() or qsim.RandK(k, "drawn")'
+        )
+    if topology.has_server and downlink.replicated:
+        raise ValueError(f"{topology!r} has a server that sends down: take another downlink than {downlink!r}")
+    if not topology.has_server and not downlink.replicated:
+        raise ValueError(
+            f"{topology!r} has no server that could send down {downlink!r}: take downlink=qsim.downlinks.Replicated()"
+        )
+    network.rule.require(workers)
+
+
+def _first_weights(start: Start, n: int, key: Key) -> NDArray[np.float64]:
+    """Return the weights that a start gives, which may be a user's own."""
+    found = start.weights(n, key)
+    refuse_masked(f"what {start!r} returns", found)
+    weights = np.asarray(found)
+    if weights.shape != (n,) or weights.dtype.kind not in "fiu" or not np.isfinite(weights).all():
+        raise ValueError(f"{start!r} must return {n} finite numbers, found {shown(found)}")
+    return weights.astype(np.float64)
+
+
+def _load(data: Data) -> Dataset:
+    assert isinstance(data, Dataset | Source)
+    return data if isinstance(data, Dataset) else data.load()

@@ -1,0 +1,95 @@
+"""What goes between the exchange and the workers: a job for a whole run, instructions in it, and replies to them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qsim.batch import Packets
+from qsim.channel import Channel
+from qsim.datasets import Shards
+from qsim.keys import Key, Purpose
+from qsim.methods import Method
+from qsim.objectives import Objective
+from qsim.workers.weights import Replica
+
+
+@dataclass(frozen=True)
+class Job:
+    """All that a process must know to run its workers.
+
+    sampled: whether some workers sit out rounds: a block holds one worker then, so that the others cost nothing.
+    timed: whether replies say how much the workers had to do.
+    drops: whether messages may be dropped: workers learn what was delivered by `WorkerGroup.settle`, not at once.
+    """
+
+    shards: Shards
+    objective: Objective
+    method: Method
+    channel: Channel
+    key: Key
+    sampled: bool = False
+    timed: bool = False
+    drops: bool = False
+
+
+@dataclass(frozen=True)
+class Instruction:
+    """What all instructions say: for which exchange of which round, about which task, and to whom.
+
+    participants: which of all workers take part, shape (workers,); None: all of them.
+    """
+
+    round: int
+    exchange: int
+    task: str
+    participants: NDArray[np.bool_] | None = field(default=None, kw_only=True)
+
+    def key(self, root: Key) -> Key:
+        """Return the key of this exchange: worker i quantizes with its word i, and the receiver knows it too."""
+        return root.fold(Purpose.QUANTIZE, self.round, self.exchange)
+
+
+@dataclass(frozen=True)
+class Order(Instruction):
+    """Do a task at these weights, and send the result.
+
+    vectors: what else came down, by name.
+    exact: the format of an exchange that does without the compressor, or None.
+    shared: whether all quantize with the word of worker 0, so that messages can be added on their way.
+    """
+
+    weights: Replica
+    vectors: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    exact: Literal["float32", "float64"] | None = None
+    shared: bool = False
+
+    def key(self, root: Key) -> Key:
+        key = super().key(root)
+        return key.shared if self.shared else key
+
+
+@dataclass(frozen=True)
+class CoordinateRequest(Instruction):
+    """Send the coordinates at which a task will read the weights, by a channel; nothing is computed yet."""
+
+    channel: Channel
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What workers low, low + 1, ... answer: the header of their streams, a packet each, how many rows they read.
+
+    work: for a timed job, two numbers a worker: the non-zeros of those rows, and the entries of the vector behind its
+    packet.
+    """
+
+    low: int
+    header: bytes
+    packets: Packets
+    rows: int = 0
+    work: NDArray[np.int64] | None = None
