@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from qsim.batch import Support, Vectors, index_type
 from qsim.datasets.dataset import Dataset
 from qsim.datasets.partition import Shards
-from qsim.workers.weights import Replica
+from qsim.weights import Replica
 
 _THREAD = local()
 

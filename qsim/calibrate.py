@@ -20,7 +20,7 @@ from qsim.network import Machines
 from qsim.object_loader import NotFoundError, evaluate
 from qsim.objectives import LogisticRegression
 from qsim.options import number
-from qsim.workers.weights import Replica
+from qsim.weights import Replica
 
 _MOST = 10**7  # non-zeros: more than a cache holds, as a run's
 _WORKERS = 64  # in one call, as in a simulation, whose cost is then the work's

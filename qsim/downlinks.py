@@ -16,7 +16,7 @@ from qsim.compressors import Compressor, Identity, Sign
 from qsim.compressors.signs import TIE
 from qsim.keys import Key
 from qsim.options import one_of, option
-from qsim.workers.weights import Replica, Weights
+from qsim.weights import Replica, Weights
 
 _NO_KEY = Key(0)  # the identity draws nothing
 

@@ -15,7 +15,7 @@ from qsim.compressors import Compressor
 from qsim.datasets import Dataset, Shards
 from qsim.objectives import Objective
 from qsim.options import refuse_masked
-from qsim.workers.weights import Replica
+from qsim.weights import Replica
 
 _BLOCK = 64  # workers whose gradients are held at once
 

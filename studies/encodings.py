@@ -29,7 +29,7 @@ from qsim.study import (
     look,
     sheet,
 )
-from qsim.workers.weights import Replica
+from qsim.weights import Replica
 
 if TYPE_CHECKING:
     import pandas as pd

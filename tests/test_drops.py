@@ -44,7 +44,7 @@ from qsim.network import (
     WaitForAll,
 )
 from qsim.steps import Constant, InverseSqrt, InverseTime
-from qsim.workers.weights import Replica
+from qsim.weights import Replica
 from qsim.workers.group import WorkerGroup
 from qsim.workers.tasks import Job, Order
 

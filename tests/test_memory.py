@@ -15,7 +15,7 @@ from qsim.compressors import Compressor, ErrorFeedback, Scaled
 from qsim.datasets import Dirichlet
 from qsim.downlinks import DenseWeights, SparseSum
 from qsim.kernels.vectors import add_on_support
-from qsim.workers.weights import Replica, Weights
+from qsim.weights import Replica, Weights
 from qsim.workers.group import WorkerGroup
 from qsim.workers.tasks import Job, Order
 

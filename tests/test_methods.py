@@ -299,7 +299,7 @@ def test_momentum_of_ef21_starts_at_the_first_gradient(tmp_path) -> None:
     qsim.simulate(replace(RUN, method=method, compressor=TopK(2), clients=clients, rounds=60), checkpoint=path)
     shards = RUN.problem().shards
     block = qsim.block.Block(shards, 0, RUN.workers)
-    first = RUN.objective.update(block, block.all_rows(), qsim.workers.weights.Replica(np.zeros(20)), 1.0)
+    first = RUN.objective.update(block, block.all_rows(), qsim.weights.Replica(np.zeros(20)), 1.0)
     with np.load(path) as saved:
         np.testing.assert_allclose(saved["workers/method/momentum"], first.value, rtol=1e-3, atol=1e-6)
 

@@ -18,7 +18,7 @@ from qsim.batch import Memory
 from qsim.block import Block, Rows
 from qsim.datasets import Dataset, Dirichlet
 from qsim.objectives import MultinomialLogistic, NoOptimumError
-from qsim.workers.weights import Replica
+from qsim.weights import Replica
 from qsim.workers.group import WorkerGroup
 from qsim.workers.tasks import Job
 

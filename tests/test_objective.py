@@ -15,7 +15,7 @@ from qsim.batch import Vectors
 from qsim.block import Block, Rows
 from qsim.datasets import Contiguous, Dirichlet
 from qsim.objectives import NoOptimumError
-from qsim.workers.weights import Replica
+from qsim.weights import Replica
 
 LogisticRegression = qsim.LogisticRegression
 

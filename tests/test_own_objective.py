@@ -16,7 +16,7 @@ import qsim
 from qsim.block import Block, Rows
 from qsim.datasets import Dataset, Dirichlet
 from qsim.objectives import MarginModel, MeanLoss, NoOptimumError
-from qsim.workers.weights import Replica
+from qsim.weights import Replica
 
 PAGE = Path(__file__).parents[1] / "docs" / "your-own-objective.md"
 DATA = qsim.datasets.synthetic(60, 40, 4, seed=3)

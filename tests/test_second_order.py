@@ -19,7 +19,7 @@ from qsim.datasets import Dirichlet, Synthetic
 from qsim.methods import LBFGS, GradientDescent, NewtonCG
 from qsim.objectives import LeastSquares, LinearModel, NonconvexLogistic, Objective
 from qsim.steps import Constant
-from qsim.workers.weights import Replica
+from qsim.weights import Replica
 
 SMALL = Synthetic(rows=150, features=30, nonzeros_per_row=6, noise=0.2, seed=1)
 SETS = [qsim.datasets.Builtin("adult"), SMALL, Synthetic(rows=400, features=80, nonzeros_per_row=8, values="tfidf")]

@@ -16,7 +16,7 @@ from qsim.datasets import Dataset, Shards
 from qsim.l2_decay import EveryStep, GlobalScale, JustInTime, Shrinkage
 from qsim.methods import LocalSGD, Passes, WithReplacement
 from qsim.steps import Constant, InverseTime
-from qsim.workers.weights import Replica, Weights
+from qsim.weights import Replica, Weights
 
 WAYS = (GlobalScale(), JustInTime(), EveryStep())
 

@@ -14,7 +14,7 @@ from benchmarks.case import Case, Claim, Timed
 from qsim.batch import Vectors
 from qsim.block import Block
 from qsim.kernels.vectors import add_rows
-from qsim.workers.weights import Replica
+from qsim.weights import Replica
 
 WORKERS = 8
 SHAPES = {

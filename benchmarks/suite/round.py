@@ -19,7 +19,7 @@ from scipy.sparse import csr_matrix
 import qsim
 from benchmarks.case import Case, Claim, Contestant, LongMinusShort, Timed
 from qsim.block import Block, Rows
-from qsim.workers.weights import Replica
+from qsim.weights import Replica
 
 WORKERS, BATCH, S, STEP = 64, 32, 4, 0.5
 DOWNLINKS = {"weights down": qsim.downlinks.DenseWeights(), "sum down": qsim.downlinks.SparseSum()}

@@ -13,7 +13,7 @@ import qsim
 from benchmarks.case import Case, Claim, Contestant, LongMinusShort, Published, Timed
 from qsim.block import Block
 from qsim.l2_decay import GlobalScale, JustInTime, Shrinkage
-from qsim.workers.weights import Replica
+from qsim.weights import Replica
 
 L2, STEP = 1e-6, 0.05
 SHAPES = {  # and how often scikit-learn's speed is the target, with a global scale and just in time

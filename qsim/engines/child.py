@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from qsim.engines.shared import NoRoomError, SharedFile, SharedPickle, receive, send
-from qsim.workers.weights import Replica
+from qsim.weights import Replica
 from qsim.workers.group import WorkerGroup
 from qsim.workers.tasks import Instruction, Job, Order
 

@@ -22,7 +22,7 @@ from qsim.engines.child import Compiling, serve
 from qsim.engines.leftovers import socket_folder
 from qsim.engines.shared import NoRoomError, SharedFile, SharedPickle, receive, send
 from qsim.options import number, one_of, option, whole
-from qsim.workers.weights import Replica
+from qsim.weights import Replica
 from qsim.workers.tasks import Instruction, Job, Order, Reply
 
 _STARTS = 3  # a process that ends this often in one round would end for ever

@@ -28,7 +28,7 @@ _ENCODE_RICE_ONES, _, _DECODE_RICE_ONES = BITCODES[RICE][SIGNS]
 _ENCODE_RICE, _, _DECODE_RICE = BITCODES[RICE][LEVELS]
 _FRONT = 4  # the bytes of a packet's scale
 _MOST = 20  # the bytes of an entry's number and its slack, at most
-_SMALLEST = 2.0**-64  # as in `qsim/workers/weights.py`
+_SMALLEST = 2.0**-64  # as in `qsim/weights.py`
 
 
 @kernel

@@ -15,7 +15,7 @@ from qsim.methods.base import Exchange, Method, Task
 from qsim.objectives import Objective
 from qsim.options import number, option
 from qsim.problem import Problem
-from qsim.workers.weights import Weights
+from qsim.weights import Weights
 
 _AVERAGE = "average"
 

@@ -19,7 +19,7 @@ from qsim.keys import Key
 from qsim.objectives import Objective
 from qsim.problem import Problem, Promise
 from qsim.steps import Constant, Step
-from qsim.workers.weights import Replica, Weights
+from qsim.weights import Replica, Weights
 
 
 @dataclass(frozen=True)

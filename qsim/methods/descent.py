@@ -18,7 +18,7 @@ from qsim.objectives import Objective
 from qsim.options import number, option
 from qsim.problem import Problem, Promise
 from qsim.steps import Constant, Step, take_step
-from qsim.workers.weights import Weights
+from qsim.weights import Weights
 
 
 class Momentum(ABC):

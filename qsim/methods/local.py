@@ -18,7 +18,7 @@ from qsim.objectives import Objective
 from qsim.options import number, option, whole
 from qsim.problem import Problem, TheoryError
 from qsim.steps import InverseTime, Step, take_step
-from qsim.workers.weights import Weights
+from qsim.weights import Weights
 
 
 @final

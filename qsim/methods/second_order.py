@@ -16,7 +16,7 @@ from qsim.methods.base import Exchange, Method, Task, refuse_absences, refuse_un
 from qsim.objectives import Objective
 from qsim.options import number, one_of, option, whole
 from qsim.problem import Problem
-from qsim.workers.weights import Weights
+from qsim.weights import Weights
 
 _SUFFICIENT = 1e-4  # of the decrease that the slope promises, as usual
 _HALVINGS = 40

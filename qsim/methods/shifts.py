@@ -18,7 +18,7 @@ from qsim.objectives import Objective
 from qsim.options import number, one_of, option
 from qsim.problem import Problem, Promise
 from qsim.steps import Constant, Step, take_step
-from qsim.workers.weights import Weights
+from qsim.weights import Weights
 
 Shifts = Literal["zero", "gradient"]
 """Where shifts begin."""

@@ -18,7 +18,7 @@ from qsim.objectives import Objective
 from qsim.options import option
 from qsim.problem import Problem
 from qsim.steps import InverseSqrt, Step, take_step
-from qsim.workers.weights import Weights
+from qsim.weights import Weights
 
 
 @final

@@ -13,7 +13,7 @@ from qsim.block import Block, Rows
 from qsim.datasets import DataError, Dataset, Shards
 from qsim.datasets.labels import Kind
 from qsim.l2_decay import GlobalScale, Shrinkage
-from qsim.workers.weights import Replica, Weights
+from qsim.weights import Replica, Weights
 
 _KINDS: dict[Kind, str] = {
     "signs": "the signs -1 and +1",
@@ -27,7 +27,7 @@ _ADVICE: dict[Kind, str] = {
 }
 
 
-_SMALLEST = 2.0**-64  # as in `qsim/workers/weights.py`: the scale is multiplied in below this
+_SMALLEST = 2.0**-64  # as in `qsim/weights.py`: the scale is multiplied in below this
 
 
 class NoOptimumError(ValueError):

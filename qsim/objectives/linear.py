@@ -17,7 +17,7 @@ from qsim.block import Block, Rows
 from qsim.datasets import Dataset, Shards
 from qsim.objectives.base import NoOptimumError, Objective, Optimum
 from qsim.options import refuse_masked
-from qsim.workers.weights import Replica
+from qsim.weights import Replica
 
 _TOLERANCE = 1e-10
 _MANY = 2000  # columns: their smallest eigenvalue takes a second, and grows with the cube

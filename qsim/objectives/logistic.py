@@ -14,7 +14,7 @@ from qsim.l2_decay import Shrinkage
 from qsim.objectives.base import NoOptimumError, Optimum
 from qsim.objectives.linear import LinearModel, Margins
 from qsim.options import number, option
-from qsim.workers.weights import Replica
+from qsim.weights import Replica
 
 
 class Logistic(LinearModel):

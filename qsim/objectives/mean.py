@@ -11,7 +11,7 @@ from qsim.batch import Vectors
 from qsim.block import Block, Rows
 from qsim.datasets import Dataset
 from qsim.objectives.base import Objective
-from qsim.workers.weights import Replica
+from qsim.weights import Replica
 
 
 class MeanLoss(Objective):

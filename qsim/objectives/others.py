@@ -12,7 +12,7 @@ from qsim.objectives.base import NoOptimumError, Optimum
 from qsim.objectives.linear import LinearModel, Margins, smallest_eigenvalue
 from qsim.objectives.logistic import Logistic
 from qsim.options import number, option
-from qsim.workers.weights import Weights
+from qsim.weights import Weights
 
 
 @final

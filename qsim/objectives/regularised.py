@@ -12,7 +12,7 @@ from qsim.block import Block, Rows
 from qsim.datasets import Dataset, Shards
 from qsim.objectives.base import Objective, Optimum
 from qsim.options import option
-from qsim.workers.weights import Replica, Weights
+from qsim.weights import Replica, Weights
 
 
 @final

@@ -18,7 +18,7 @@ from qsim.network import Clock, Load
 from qsim.objectives import Objective
 from qsim.simulation.collectives import ParameterServer, Received
 from qsim.simulation.streams import Held, Streams
-from qsim.workers.weights import Replica, Weights
+from qsim.weights import Replica, Weights
 from qsim.workers.tasks import CoordinateRequest, Order, Reply
 
 

@@ -19,7 +19,7 @@ from qsim.methods import SGD, Method, Passes, WithReplacement
 from qsim.objectives import LogisticRegression
 from qsim.simulation.run import Run
 from qsim.stopping import GradientNorm, Suboptimality
-from qsim.workers.weights import Weights
+from qsim.weights import Weights
 
 
 class Solo:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qsim.batch import Arrays
-from qsim.workers.weights import Weights
+from qsim.weights import Weights
 
 
 class Streams:

@@ -23,7 +23,7 @@ from qsim.simulation.recorder import Recorder
 from qsim.simulation.run import Run
 from qsim.simulation.solo import Solo
 from qsim.trace import Trace
-from qsim.workers.weights import Weights
+from qsim.weights import Weights
 from qsim.workers.tasks import Job
 
 

@@ -9,7 +9,7 @@ from qsim.batch import Vectors
 from qsim.block import Block
 from qsim.keys import Key, Purpose
 from qsim.simulation import Run
-from qsim.workers.weights import Replica
+from qsim.weights import Replica
 
 
 def worker_gradients(run: Run, weights: NDArray[np.float64]) -> Vectors:

@@ -14,7 +14,7 @@ from qsim.keys import Key, Purpose
 from qsim.objectives import LinearModel
 from qsim.objectives.linear import margins_of
 from qsim.simulation import Run
-from qsim.workers.weights import Replica
+from qsim.weights import Replica
 
 Array = NDArray[np.float64]
 

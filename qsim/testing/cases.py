@@ -17,7 +17,7 @@ from qsim.keys import Key
 from qsim.objectives import Objective
 from qsim.objectives.derivative import direction
 from qsim.testing.subject import BrokenError, refuse_unless
-from qsim.workers.weights import Replica
+from qsim.weights import Replica
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
 _ROWS, _FEATURES = 48, 20

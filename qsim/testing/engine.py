@@ -24,7 +24,7 @@ from qsim.objectives import LogisticRegression, Objective
 from qsim.options import option
 from qsim.steps import Constant
 from qsim.testing.report import Finding, Report
-from qsim.workers.weights import Replica, Weights
+from qsim.weights import Replica, Weights
 from qsim.workers.tasks import Job, Order
 
 _WORKERS, _FEATURES = 9, 60

@@ -20,7 +20,7 @@ from qsim.testing.elsewhere import elsewhere
 from qsim.testing.parts import copied
 from qsim.testing.report import Finding
 from qsim.testing.subject import not_made, refuse_unless
-from qsim.workers.weights import Replica, Weights
+from qsim.weights import Replica, Weights
 
 SCALES = (0.1, 1.0, 10.0, 1000.0)
 """Sizes of margins at which derivatives are checked."""

@@ -11,7 +11,7 @@ from qsim.objectives import Objective
 from qsim.testing.cases import Subject, Workers
 from qsim.testing.report import Finding
 from qsim.testing.subject import not_made, refuse_unless
-from qsim.workers.weights import Replica
+from qsim.weights import Replica
 
 _EXACT = 1e-10  # of the gradients of rows
 

@@ -22,7 +22,7 @@ from qsim.problem import Problem
 from qsim.simulation import Run, simulate
 from qsim.testing.parts import copied
 from qsim.testing.subject import BrokenError, refuse_unless
-from qsim.workers.weights import Weights
+from qsim.weights import Weights
 
 WORKERS, ROUNDS = 5, 8
 L2 = 0.05

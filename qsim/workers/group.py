@@ -16,7 +16,7 @@ from qsim.channel import EXACT
 from qsim.compressors import NotFiniteError
 from qsim.keys import Purpose
 from qsim.methods import Task
-from qsim.workers.weights import Replica
+from qsim.weights import Replica
 from qsim.workers.tasks import CoordinateRequest, Instruction, Job, Order, Reply
 
 _NO_WEIGHTS = Replica(np.zeros(0, np.float32))

@@ -15,7 +15,7 @@ from qsim.datasets import Shards
 from qsim.keys import Key, Purpose
 from qsim.methods import Method
 from qsim.objectives import Objective
-from qsim.workers.weights import Replica
+from qsim.weights import Replica
 
 
 @dataclass(frozen=True)
