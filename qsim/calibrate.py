@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from argparse import ArgumentParser
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from time import perf_counter
 
 import numpy as np
@@ -80,11 +82,10 @@ def _rounded(value: float) -> float:
     return float(f"{value:.1e}")
 
 
-@command
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Print the machines of this computer, as the expression that makes them."""
+def parser() -> ArgumentParser:
+    """Return what reads the command line."""
     parser = ArgumentParser(
-        prog="python -m qsim.calibrate",
+        prog="qsim calibrate",
         description="Measure what a gradient, encoding and decoding take on one core of this machine, and print them as"
         " qsim.network.Machines. Run it while nothing else runs.",
     )
@@ -92,15 +93,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "compressor", nargs="?", metavar="MODULE:EXPRESSION", help="such as 'qsim:TopK(100)'; without: QSGD(4)"
     )
     parser.add_argument("--data", default="adult", help="what qsim.datasets.load takes; default: adult")
-    given = parser.parse_args(arguments)
+    parser.add_argument("--json", action="store_true", help="print the numbers as JSON")
+    return parser
+
+
+@command
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print the machines of this computer, as the expression that makes them."""
+    reader = parser()
+    given = reader.parse_args(arguments)
     try:
         compressor = evaluate(given.compressor) if given.compressor else QSGD(4)
         data = load(given.data)
     except (NotFoundError, DataError) as error:
-        parser.error(str(error))
+        reader.error(str(error))
     if not isinstance(compressor, Compressor):
-        parser.error(f"{given.compressor} is not a compressor, found {compressor!r}")
-    print(calibrate(data, compressor))
+        reader.error(f"{given.compressor} is not a compressor, found {compressor!r}")
+    machines = calibrate(data, compressor)
+    print(json.dumps(asdict(machines), default=repr) if given.json else machines)
     return 0
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from argparse import ArgumentParser, ArgumentTypeError, RawDescriptionHelpFormatter
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
+from dataclasses import asdict
 from math import isnan
 
 import pandas as pd
@@ -92,10 +94,10 @@ Part = Compressor | Objective | Method
 """What can be checked here."""
 
 _HELP = """examples:
-  python -m qsim.verify
-  python -m qsim.verify "mine.py:MyLoss(l2=1e-3)"
-  python -m qsim.verify "mine.py:Ternary()" "package.module:Rounding(step=0.5)"
-  python -m qsim.verify --full "qsim.compressors:QSGD(levels=3)"
+  qsim verify
+  qsim verify "mine.py:MyLoss(l2=1e-3)"
+  qsim verify "mine.py:Ternary()" "package.module:Rounding(step=0.5)"
+  qsim verify --full "qsim.compressors:QSGD(levels=3)"
 
 The exit code is 0 if every promise is kept, 1 if one is broken, 2 for a wrong request.
 """
@@ -104,7 +106,7 @@ The exit code is 0 if every promise is kept, 1 if one is broken, 2 for a wrong r
 @command
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns its exit code: 0, 1 for a broken promise, 2 for a wrong request, 130 for Ctrl-C."""
-    options = _parser().parse_args(arguments)
+    options = parser().parse_args(arguments)
     try:
         parts = [_find(text) for text in options.what] or list(EXAMPLES)
     except NotFoundError as error:
@@ -115,6 +117,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         reports.extend(_check(parts, options.seed, options.effort))
     except KeyboardInterrupt:
         print("\nstopped; what was checked before follows", file=sys.stderr)
+    if options.json:
+        print(json.dumps([{"part": one.subject, "good": one.good, "findings": _plain(one)} for one in reports]))
+        return 130 if len(reports) < len(parts) else int(any(not one.good for one in reports))
     compressors = sum(isinstance(part, Compressor) for part in parts)
     if reports:
         print(as_text(table(reports)))
@@ -145,6 +150,11 @@ def table(reports: Iterable[Report]) -> pd.DataFrame:
         row["verdict"] = f"BROKEN: {', '.join(report.broken)}" if report.broken else "good"
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def _plain(report: Report) -> dict[str, object]:
+    """Return what was found about each promise, as plain values."""
+    return {promise: asdict(finding) for promise, finding in report.findings.items()}
 
 
 def as_text(frame: pd.DataFrame) -> str:
@@ -201,9 +211,10 @@ def _checks(part: Part) -> Sized:
     return objective.CHECKS if isinstance(part, Objective) else method.CHECKS
 
 
-def _parser() -> ArgumentParser:
+def parser() -> ArgumentParser:
+    """Return what reads the command line."""
     parser = ArgumentParser(
-        prog="python -m qsim.verify",
+        prog="qsim verify",
         description="Check that compressors, objectives and methods keep what they promise: no bias, bounds, one"
         " message whatever the batch; the gradient that of the loss, smoothness, ..."
         " The table has the bound on the relative squared error that is claimed (variance: omega,"
@@ -218,6 +229,7 @@ def _parser() -> ArgumentParser:
         metavar="MODULE:EXPRESSION",
         help="parts of your own; without: all compressors of qsim",
     )
+    parser.add_argument("--json", action="store_true", help="print every finding as JSON, and nothing else")
     parser.add_argument("--full", action="store_true", help="show every promise, not only those of broken ones")
     parser.add_argument(
         "--seed", type=_whole(0), default=0, metavar="N", help="the keys and vectors that are used; default: 0"

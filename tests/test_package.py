@@ -40,6 +40,8 @@ LAYERS = [  # each package may import those above it, and itself
     {"simulation"},
     {"study", "testing", "calibrate"},
     {"verify"},
+    {"cli"},
+    {"__main__"},
 ]
 EXCEPTIONS = {("kernels", "storage"), ("kernels", "interrupts")}
 OUTSIDE = {"kernels": {"numpy", "numba", "llvmlite"}, "batch": {"numpy"}, "keys": {"numpy"}, "options": set()}

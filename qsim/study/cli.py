@@ -86,6 +86,11 @@ def _parse(arguments: list[str]) -> Namespace:
     return options
 
 
+def parser() -> ArgumentParser:
+    """Return what reads the command line."""
+    return _parsers()[0]
+
+
 def _parsers() -> tuple[ArgumentParser, dict[str, ArgumentParser]]:
     parser = ArgumentParser(
         prog="python -m qsim.study",
@@ -114,10 +119,12 @@ def _parsers() -> tuple[ArgumentParser, dict[str, ArgumentParser]]:
     )
     run.add_argument("--format", action="append", choices=["svg"], help="also write the figure as SVG")
     run.add_argument("--out", type=Path, default=Path("paper_figures"), metavar="DIR", help="default: paper_figures")
-    verb("list", verbs.list_studies, "List the studies.", "*", "(none)")
+    listing = verb("list", verbs.list_studies, "List the studies.", "*", "(none)")
     show = verb("show", verbs.show, "Show what a study asks and runs.", "*", one)
     _add_settings(show)
     status = verb("status", verbs.status, "Say how many cells are stored.", "*", "names or paths; without: all")
+    for each in (listing, status):
+        each.add_argument("--json", action="store_true", help="print JSON")
     _add_settings(status)
     clean = verb(
         "clean",

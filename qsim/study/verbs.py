@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import sys
 import time
@@ -38,9 +39,13 @@ def list_studies(options: Namespace) -> int:
     """Print the names and titles of the shipped studies."""
     if options.names:
         raise RequestError(f"list takes no names, found {' '.join(options.names)}")
-    width = max(map(len, catalog.names()))
-    for name in catalog.names():
-        print(f"{name:{width}}  {catalog.find(name)[1].title}")
+    titles = {name: catalog.find(name)[1].title for name in catalog.names()}
+    if options.json:
+        print(json.dumps(titles))
+        return 0
+    width = max(map(len, titles))
+    for name, title in titles.items():
+        print(f"{name:{width}}  {title}")
     return 0
 
 
@@ -81,10 +86,15 @@ def run(options: Namespace) -> int:
 def status(options: Namespace) -> int:
     """Print how many cells of studies are stored, and how large the store is."""
     store, names = Store(), options.names or catalog.names()
-    width = max(map(len, names))
-    for name in names:
-        print(f"{name:{width}}  {_stored(catalog.find(name)[1], options, store)}")
+    stored = {name: _stored(catalog.find(name)[1], options, store) for name in names}
     cells, stale = store.cells(), store.stale()
+    if options.json:
+        folder = {"folder": str(store.folder), "cells": len(cells), "stale": len(stale), "bytes": store.size()}
+        print(json.dumps({"studies": stored, "store": folder}))
+        return 0
+    width = max(map(len, names))
+    for name, text in stored.items():
+        print(f"{name:{width}}  {text}")
     print(f"\n{store.folder}: {len(cells):,} cells, {store.size() / 1e6:,.1f} MB")
     if stale:
         print(f"{len(stale):,} of them are of other versions or sources: python -m qsim.study clean")

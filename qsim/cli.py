@@ -1,0 +1,178 @@
+"""The command `qsim` (also `python -m qsim`): studies, checks, data, this machine's speed, benchmarks."""
+
+from __future__ import annotations
+
+import json
+import sys
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any
+
+from qsim._version import __version__
+from qsim.commands import command
+from qsim.options import nearest
+
+_HELP = """commands:
+  study       run studies, and look after what they have stored
+  verify      check that compressors, objectives and methods keep what they promise
+  data        list data sets, show one, download one
+  calibrate   measure what work takes on this machine, for virtual time
+  bench       compare qsim's speed with its peers' (in a checkout of the repository)
+  completion  print what makes a shell complete these commands
+
+Each has its own help: qsim COMMAND --help.
+
+examples:
+  qsim study s_sweep
+  qsim study status --json
+  qsim verify "mine.py:Ternary()"
+  qsim data show adult
+  qsim completion bash > ~/.local/share/bash-completion/completions/qsim
+
+exit codes:
+  0  good
+  1  something failed: a promise is broken, a cell failed, a file cannot be used
+  2  a wrong request
+  130  stopped by Ctrl-C
+"""
+
+
+@command
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns its exit code."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if not given or given[0] in ("-h", "--help"):
+        _parser().print_help()
+        return 0 if given else 2
+    if given[0] == "--version":
+        print(f"qsim {__version__}")
+        return 0
+    name, *rest = given
+    if name not in _COMMANDS:
+        print(f"error: there is no command {name!r}{nearest(name, _COMMANDS)} (qsim --help)", file=sys.stderr)
+        return 2
+    return _COMMANDS[name](rest)
+
+
+def _of(module: str) -> Callable[[Sequence[str]], int]:
+    """Return the command of a module, which is imported when it is run."""
+
+    def run(arguments: Sequence[str]) -> int:
+        code: int = import_module(module).main(arguments)
+        return code
+
+    return run
+
+
+def _bench(arguments: Sequence[str]) -> int:
+    if find_spec("benchmarks") is None or find_spec("benchmarks.runner") is None:
+        print(
+            "error: the benchmarks are in the repository, not in the package: run this in the folder of a checkout",
+            file=sys.stderr,
+        )
+        return 2
+    return _of("benchmarks.__main__")(arguments)
+
+
+def _completion(arguments: Sequence[str]) -> int:
+    parser = ArgumentParser(
+        prog="qsim completion", description="Print the script that makes a shell complete qsim's commands and options."
+    )
+    parser.add_argument("shell", choices=["bash", "zsh", "tcsh"])
+    shell = parser.parse_args(arguments).shell
+    try:
+        import shtab
+    except ImportError:
+        print("error: this needs the package shtab: pip install 'qsim[shell]'", file=sys.stderr)
+        return 2
+    print(shtab.complete(_tree(), shell))
+    return 0
+
+
+def _data(arguments: Sequence[str]) -> int:
+    from qsim.datasets import DataError, downloadable, fetch, load, names
+
+    options = _data_parser().parse_args(arguments)
+    try:
+        if options.verb == "list":
+            _print({"built in": names(), "to download": downloadable()}, options.json)
+            return 0
+        found = (fetch if options.verb == "fetch" else load)(options.name, options.split)
+    except DataError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    about = {"name": found.name, "rows": found.rows, "features": found.features, "nonzeros": found.nonzeros}
+    about |= {"density": found.density, "kind": found.kind, "digest": found.digest, "source": repr(found.source)}
+    _print(about, options.json)
+    return 0
+
+
+def _data_parser() -> ArgumentParser:
+    parser = ArgumentParser(prog="qsim data", description="Look at data sets.")
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    for verb, text in (
+        ("list", "list the data sets that are built in, and those that can be downloaded"),
+        ("show", "load a data set, by name or path, and say what it is"),
+        ("fetch", "download a data set, once, and say what it is"),
+    ):
+        one = verbs.add_parser(verb, help=text, description=text.capitalize() + ".")
+        if verb != "list":
+            one.add_argument("name", help="a name, or the path of a file")
+            one.add_argument("--split", default="train", choices=["train", "test"])
+        one.add_argument("--json", action="store_true", help="print JSON")
+    return parser
+
+
+def _print(about: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(about))
+        return
+    width = max(map(len, about))
+    for name, value in about.items():
+        text = ", ".join(value) if isinstance(value, list) else f"{value:,}" if isinstance(value, int) else value
+        print(f"{name:{width}}  {text}")
+
+
+def _parser() -> ArgumentParser:
+    return ArgumentParser(
+        prog="qsim",
+        usage="qsim COMMAND ...",
+        description="Simulate training with quantized gradients: real workers, real encoded bytes, real figures.",
+        epilog=_HELP,
+        formatter_class=RawDescriptionHelpFormatter,
+    )
+
+
+def _tree() -> ArgumentParser:
+    """Return all commands with their options, for completion."""
+    from qsim import calibrate, verify
+    from qsim.study import cli as study
+
+    parser = _parser()
+    group = parser.add_subparsers()
+    parts = {
+        "study": study.parser(),
+        "verify": verify.parser(),
+        "data": _data_parser(),
+        "calibrate": calibrate.parser(),
+    }
+    for name, part in parts.items():
+        group.add_parser(name, parents=[part], add_help=False, conflict_handler="resolve")
+    group.add_parser("bench", add_help=False)
+    group.add_parser("completion").add_argument("shell", choices=["bash", "zsh", "tcsh"])
+    return parser
+
+
+_COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
+    "study": _of("qsim.study.cli"),
+    "verify": _of("qsim.verify"),
+    "data": _data,
+    "calibrate": _of("qsim.calibrate"),
+    "bench": _bench,
+    "completion": _completion,
+}
+
+if __name__ == "__main__":
+    sys.exit(main())

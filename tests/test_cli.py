@@ -1,0 +1,83 @@
+"""The command `qsim`: its commands, exit codes, JSON, completion."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+import qsim
+from qsim.cli import main
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    code = main(arguments)
+    said = capsys.readouterr()
+    return code, said.out, said.err
+
+
+def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, "--help")
+    assert code == 0
+    for name in ("study", "verify", "data", "calibrate", "bench", "completion"):
+        assert f"\n  {name} " in out
+    assert run(capsys)[0] == 2
+    assert run(capsys, "--version")[:2] == (0, f"qsim {qsim.__version__}\n")
+    for name in ("study", "verify", "data", "calibrate", "completion"):
+        with pytest.raises(SystemExit, match="0"):
+            main([name, "--help"])
+        assert "usage: " in capsys.readouterr().out
+
+
+def test_a_wrong_command_is_told_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(capsys, "stduy")[::2] == (2, "error: there is no command 'stduy'; did you mean 'study'? (qsim --help)\n")
+
+
+def test_data(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    code, out, _ = run(capsys, "data", "list", "--json")
+    assert code == 0
+    assert json.loads(out)["built in"] == ["adult", "spark_sample"]
+    code, out, _ = run(capsys, "data", "show", "adult", "--split", "test", "--json")
+    about = json.loads(out)
+    assert (about["rows"], about["features"]) == (16_281, 121)
+    assert about["digest"] == qsim.datasets.load("adult", "test").digest
+    path = tmp_path / "tiny.csv"
+    path.write_text("a,b,label\n1,x,0\n2,y,1\n")
+    code, out, _ = run(capsys, "data", "show", str(path))
+    assert code == 0
+    assert "2" in out
+    code, _, err = run(capsys, "data", "show", "adlut")
+    assert code == 2
+    assert "did you mean 'adult'" in err
+
+
+def test_verify_and_studies_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, "verify", "qsim:Identity()", "--json")
+    (report,) = json.loads(out)
+    assert (code, report["part"], report["good"]) == (0, "qsim.Identity()", True)
+    code, out, _ = run(capsys, "study", "list", "--json")
+    assert json.loads(out)["s_sweep"]
+    code, out, _ = run(capsys, "study", "status", "s_sweep", "--json")
+    assert set(json.loads(out)) == {"studies", "store"}
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh"])
+def test_completion(capsys: pytest.CaptureFixture[str], shell: str) -> None:
+    code, out, err = run(capsys, "completion", shell)
+    if find_spec("shtab") is None:
+        assert (code, err) == (2, "error: this needs the package shtab: pip install 'qsim[shell]'\n")
+        return
+    assert code == 0
+    for word in ("study", "calibrate", "--no-cache", "--effort", "--split"):
+        assert word in out
+    if shell == "bash":
+        subprocess.run(["bash", "-n"], input=out, text=True, check=True)
+
+
+def test_it_is_a_module_too() -> None:
+    done = subprocess.run([sys.executable, "-m", "qsim", "data", "list"], capture_output=True, text=True, check=True)
+    assert "adult" in done.stdout
