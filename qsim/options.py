@@ -72,7 +72,8 @@ def code(self: Any) -> str:
 
 def _same(value: Any, default: Any) -> bool:
     """Tell whether a field holds its default."""
-    return type(value) is type(default) and bool(value == default)
+    numbers = type(value) is float and type(default) is int  # 0 for 0.0
+    return (numbers or type(value) is type(default)) and bool(value == default)
 
 
 def _written(cls: type, field: Field[Any], value: Any) -> str:

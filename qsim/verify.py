@@ -14,80 +14,16 @@ from tqdm import tqdm
 
 import qsim
 from qsim.commands import command
-from qsim.compressors import (
-    DRIVE,
-    EDEN,
-    NUQSGD,
-    QSGD,
-    Bernoulli,
-    Bucketed,
-    Compressor,
-    ErrorFeedback,
-    HardThreshold,
-    Identity,
-    NaturalCompression,
-    NaturalDithering,
-    OneBit,
-    Philox,
-    RandK,
-    RoundedFloats,
-    Scaled,
-    ScaledSign,
-    Sign,
-    SubtractiveDither,
-    TernGrad,
-    Then,
-    TopK,
-    Wangni,
-)
+from qsim.compressors import Compressor
 from qsim.methods import Method
 from qsim.object_loader import FILE_MODULE, NotFoundError, evaluate
 from qsim.objectives import Objective
 from qsim.testing import method, objective
 from qsim.testing.compressor import CHECKS, findings
 from qsim.testing.report import Finding, Report
+from qsim.testing.shipped import shipped
 
-EXAMPLES: tuple[Compressor, ...] = (
-    Identity(),
-    QSGD(levels=1),
-    QSGD(levels=4),
-    QSGD(levels=255),
-    QSGD(levels=4, norm="max"),
-    QSGD(levels=4, norm=1),
-    QSGD(levels=4, norm=3),
-    TernGrad(),
-    NaturalCompression(),
-    NaturalDithering(levels=4),
-    NaturalDithering(levels=4, norm="max"),
-    NUQSGD(levels=3),
-    SubtractiveDither(levels=4),
-    RoundedFloats("float16"),
-    RoundedFloats("bfloat16"),
-    RoundedFloats("bfloat16", rounding="nearest"),
-    Bucketed(QSGD(levels=4), size=16),
-    RandK(k=10),
-    RandK(k=10, positions="drawn"),
-    Bernoulli(p=0.25),
-    Wangni(k=10),
-    TopK(k=10),
-    HardThreshold(threshold=0.5),
-    ScaledSign(),
-    Sign(),
-    OneBit(),
-    OneBit(support_only=True),
-    DRIVE(),
-    EDEN(bits=2),
-    EDEN(bits=4),
-    Then(RandK(k=10), QSGD(levels=4)),
-    Then(TopK(k=10), Scaled(QSGD(levels=4))),
-    Scaled(QSGD(levels=1)),
-    Philox(QSGD(levels=4)),
-    Philox(Bernoulli(p=0.25)),
-    ErrorFeedback(Scaled(QSGD(levels=4))),
-    ErrorFeedback(TopK(k=10)),
-    ErrorFeedback(ScaledSign()),
-    ErrorFeedback(OneBit(support_only=True)),
-)
+EXAMPLES: tuple[Compressor, ...] = tuple(shipped(qsim.compressors, Compressor))
 """What is checked when nothing is named: every shipped compressor, with usual parameters."""
 
 Part = Compressor | Objective | Method

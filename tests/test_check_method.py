@@ -12,46 +12,23 @@ from planted_methods import PLANTED, Plain, Shifted
 
 import qsim
 from qsim.methods import (
-    DIANA,
-    EF21,
-    LBFGS,
-    MARINA,
-    SGD,
-    Averaged,
     GradientDescent,
-    LocalSGD,
     Method,
-    Nesterov,
-    NewtonCG,
-    Passes,
-    SignSGD,
 )
-from qsim.steps import Constant, InverseSqrt
+from qsim.steps import Constant
 from qsim.testing import check_method
 from qsim.testing import method as checks
+from qsim.testing.shipped import shipped
 
 PAGE = Path(__file__).parents[1] / "docs" / "your-own-method.md"
 HALF = Constant(0.5)
-SHIPPED = [
-    GradientDescent(),
-    GradientDescent(HALF, momentum=Nesterov(0.5)),
-    SGD(HALF, batch=2),
-    DIANA(),
-    EF21(HALF, momentum=0.5, batch=2, sampling=Passes()),
-    MARINA(HALF, p=0.4),
-    LocalSGD(HALF, steps=3, batch=2, sampling=Passes()),
-    SignSGD(InverseSqrt(0.1), batch=3),
-    Averaged(SGD(HALF, batch=2)),
-    LBFGS(history=3),
-    LBFGS(gradients="compressed"),
-    NewtonCG(),
-]
+SHIPPED = list(shipped(qsim.methods, Method))
 
 
 @pytest.mark.parametrize("method", [*SHIPPED, Plain(), Shifted()], ids=lambda method: repr(method)[:60])
 def test_what_is_right_passes(method: Method, monkeypatch) -> None:
     """Bounds of shipped methods are held to in `test_promises`; processes are started for few."""
-    if method not in (SHIPPED[0], Shifted()):
+    if method not in (GradientDescent(), Shifted()):
         monkeypatch.setattr(checks, "Processes", lambda count: qsim.engines.Serial(block=count))
     monkeypatch.setattr(checks, "_SEEDS", 3)
     report = check_method(method)

@@ -20,19 +20,12 @@ from planted_objectives import (
 )
 
 import qsim
-from qsim.objectives import LeastSquares, MultinomialLogistic, NonconvexLogistic, Objective
+from qsim.objectives import LeastSquares, Objective
 from qsim.testing import check_objective
 from qsim.testing import objective as checks
+from qsim.testing.shipped import shipped
 
-SHIPPED = [
-    qsim.LogisticRegression(l2=1e-3),
-    qsim.LogisticRegression(l2=0.1, intercept=True),
-    NonconvexLogistic(weight=0.1),
-    LeastSquares(l2=0.0),
-    MultinomialLogistic(l2=0.01, classes=4),
-    MultinomialLogistic(l2=0.1, classes=2, intercept=True),
-    MultinomialLogistic(l2=0.0, classes=3),
-]
+SHIPPED = list(shipped(qsim.objectives, Objective))
 
 
 @pytest.mark.parametrize("objective", [*SHIPPED, *HONEST], ids=repr)

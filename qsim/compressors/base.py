@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import wraps
 from threading import local
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -126,6 +126,11 @@ class Compressor:
         for name, door in (("compress", _at_the_door), ("decompress", _read_at_the_door)):
             if name in vars(cls):
                 setattr(cls, name, door(vars(cls)[name]))
+
+    @classmethod
+    def examples(cls) -> tuple[Self, ...]:
+        """Return instances with usual parameters, which are checked with every shipped compressor; none by default."""
+        return ()
 
     @property
     def asymptotic(self) -> bool:

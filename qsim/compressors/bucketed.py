@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, final
+from typing import Any, Self, final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -165,3 +165,9 @@ class Bucketed(Compressor):
             return error
         row, bucket = divmod(error.row, buckets)
         return NotFiniteError(f"row {row} of the batch, bucket {bucket}, taken as a row of its own: {error}", row)
+
+    @classmethod
+    def examples(cls) -> tuple[Self, ...]:
+        from qsim.compressors.qsgd import QSGD
+
+        return (cls(QSGD(levels=4), size=16),)

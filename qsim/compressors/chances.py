@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import final
+from typing import Self, final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -77,6 +77,10 @@ class Bernoulli(Sparsifier):
     @property
     def _steps(self) -> int:
         return round(self.p * 2**24)
+
+    @classmethod
+    def examples(cls) -> tuple[Self, ...]:
+        return (cls(p=0.25),)
 
 
 @final
@@ -154,3 +158,7 @@ class Wangni(Sparsifier):
             return 0.0  # the others vanish in the sum
         below = magnitude[aside:]
         return float((below * (t[aside] - below)).sum())
+
+    @classmethod
+    def examples(cls) -> tuple[Self, ...]:
+        return (cls(k=10),)

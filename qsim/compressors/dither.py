@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import final
+from typing import Self, final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -92,3 +92,7 @@ class SubtractiveDither(Compressor):
     def exact_variance(self, v: ArrayLike) -> float:
         """Return E ||Q(v) - v||^2 = n D^2 / 12."""
         return float(np.size(v)) * (exact_norm(v, self.norm) / self.levels) ** 2 / 12
+
+    @classmethod
+    def examples(cls) -> tuple[Self, ...]:
+        return (cls(levels=4),)

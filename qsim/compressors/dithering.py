@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from math import sqrt
-from typing import final
+from typing import Self, final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -95,6 +95,10 @@ class NaturalDithering(Compressor):
         size: NDArray[np.float64] = np.abs(np.asarray(v, np.float64))
         return np.minimum(size / norm, 1.0) if norm > 0 else size
 
+    @classmethod
+    def examples(cls) -> tuple[Self, ...]:
+        return (cls(levels=4), cls(levels=4, norm="max"))
+
 
 @final
 @option
@@ -122,3 +126,7 @@ class NUQSGD(Named):
     @property
     def same_as(self) -> Compressor:
         return NaturalDithering(self.levels + 1, "l2")
+
+    @classmethod
+    def examples(cls) -> tuple[Self, ...]:
+        return (cls(levels=3),)

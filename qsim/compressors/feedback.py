@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, final
+from typing import Literal, Self, final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -104,6 +104,15 @@ class ErrorFeedback(Compressor):
     def exact_variance(self, v: ArrayLike) -> float | None:
         """Return that of the compressor: for a bare vector, without a memory."""
         return self.compressor.exact_variance(v)
+
+    @classmethod
+    def examples(cls) -> tuple[Self, ...]:
+        from qsim.compressors.qsgd import QSGD
+        from qsim.compressors.scaled import Scaled
+        from qsim.compressors.signs import OneBit, ScaledSign
+        from qsim.compressors.topk import TopK
+
+        return (cls(Scaled(QSGD(levels=4))), cls(TopK(k=10)), cls(ScaledSign()), cls(OneBit(support_only=True)))
 
 
 def _advice(compressor: Compressor) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import final
+from typing import Self, final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -49,3 +49,7 @@ class Identity(Compressor):
     def exact_variance(self, v: ArrayLike) -> float:
         """Return 0."""
         return 0.0
+
+    @classmethod
+    def examples(cls) -> tuple[Self, ...]:
+        return (cls(),)

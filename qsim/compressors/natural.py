@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import final
+from typing import Self, final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -74,6 +74,10 @@ class NaturalCompression(Compressor):
     def exact_variance(self, v: ArrayLike) -> float:
         """Return E ||Q(v) - v||^2 = sum_i (|v_i| - 2^e) (2^(e+1) - |v_i|), and |v_i| (2^-126 - |v_i|) below 2^-126."""
         return variance_between_powers(np.abs(np.asarray(v, np.float64)), 2.0**-126)
+
+    @classmethod
+    def examples(cls) -> tuple[Self, ...]:
+        return (cls(),)
 
 
 def powers_of_two(message: Levels, top: int) -> Vectors:

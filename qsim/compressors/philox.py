@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import final
+from typing import Self, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,6 +54,13 @@ class Philox(Named):
 
     def decompress(self, message: Message, keys: NDArray[np.uint64]) -> Vectors:
         return self.compressor.decompress(message, _signed(keys))
+
+    @classmethod
+    def examples(cls) -> tuple[Self, ...]:
+        from qsim.compressors.chances import Bernoulli
+        from qsim.compressors.qsgd import QSGD
+
+        return (cls(QSGD(levels=4)), cls(Bernoulli(p=0.25)))
 
 
 def _signed(keys: NDArray[np.uint64]) -> NDArray[np.uint64]:

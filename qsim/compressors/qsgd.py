@@ -113,3 +113,14 @@ class QSGD(Compressor):
         norm = exact_norm(v, self.norm)
         magnitude: NDArray[np.float64] = np.abs(np.asarray(v, np.float64))
         return magnitude / norm * self.levels if norm > 0 else magnitude
+
+    @classmethod
+    def examples(cls) -> tuple[Self, ...]:
+        return (
+            cls(levels=1),
+            cls(levels=4),
+            cls(levels=255),
+            cls(levels=4, norm="max"),
+            cls(levels=4, norm=1),
+            cls(levels=4, norm=3),
+        )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, final
+from typing import Any, Literal, Self, final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -110,6 +110,10 @@ class RandK(Sparsifier):
         positions = np.empty(keys.size * k, index_type(n))
         draw_positions(keys, n, k, positions)
         return positions
+
+    @classmethod
+    def examples(cls) -> tuple[Self, ...]:
+        return (cls(k=10), cls(k=10, positions="drawn"))
 
 
 def _placed(drawn: Drawn, positions: NDArray[Any]) -> Vectors:

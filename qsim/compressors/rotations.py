@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import final
+from typing import Self, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -174,6 +174,10 @@ class DRIVE(_Rotated):
     def _centroids(self) -> NDArray[np.float32]:
         return np.ones(1, np.float32)
 
+    @classmethod
+    def examples(cls) -> tuple[Self, ...]:
+        return (cls(),)
+
 
 @final
 @option
@@ -219,3 +223,7 @@ class EDEN(_Rotated):
     @property
     def _centroids(self) -> NDArray[np.float32]:
         return np.array(CENTROIDS[self.bits], np.float32)
+
+    @classmethod
+    def examples(cls) -> tuple[Self, ...]:
+        return (cls(bits=2), cls(bits=4))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, final
+from typing import Literal, Self, final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -105,3 +105,7 @@ class RoundedFloats(Compressor):
     @property
     def _step(self) -> float:
         return 2.0 ** -_KEPT[self.format]
+
+    @classmethod
+    def examples(cls) -> tuple[Self, ...]:
+        return (cls("float16"), cls("bfloat16"), cls("bfloat16", rounding="nearest"))

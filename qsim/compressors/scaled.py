@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import final
+from typing import Self, final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -84,3 +84,9 @@ class Scaled(Compressor):
         """Return E ||factor Q(v) - v||^2, if a closed form is known."""
         variance, vector = self.compressor.exact_variance(v), np.asarray(v, np.float64)
         return None if variance is None else factor**2 * variance + (1 - factor) ** 2 * float(vector @ vector)
+
+    @classmethod
+    def examples(cls) -> tuple[Self, ...]:
+        from qsim.compressors.qsgd import QSGD
+
+        return (cls(QSGD(levels=1)),)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import final
+from typing import Self, final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -64,6 +64,10 @@ class ScaledSign(Compressor):
         """Return n, or 0 for the zero vector."""
         return float(np.size(v) if np.any(np.asarray(v)) else 0)
 
+    @classmethod
+    def examples(cls) -> tuple[Self, ...]:
+        return (cls(),)
+
 
 @final
 @option
@@ -104,6 +108,10 @@ class Sign(Compressor):
     def expected_nonzeros(self, v: ArrayLike) -> float:
         """Return n."""
         return float(np.size(v))
+
+    @classmethod
+    def examples(cls) -> tuple[Self, ...]:
+        return (cls(),)
 
 
 @final
@@ -177,6 +185,10 @@ class OneBit(Compressor):
         if self.support_only:
             vector = vector[vector != 0]
         return [side for side in (vector[vector < 0], vector[vector >= 0]) if side.size]
+
+    @classmethod
+    def examples(cls) -> tuple[Self, ...]:
+        return (cls(), cls(support_only=True))
 
 
 def filled(v: Vectors) -> Vectors:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import final
+from typing import Self, final
 
 from qsim.compressors.base import Compressor
 from qsim.compressors.named import Named
@@ -30,3 +30,7 @@ class TernGrad(Named):
     @property
     def same_as(self) -> Compressor:
         return QSGD(1, "max")
+
+    @classmethod
+    def examples(cls) -> tuple[Self, ...]:
+        return (cls(),)

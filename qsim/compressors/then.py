@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import final
+from typing import Self, final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -136,3 +136,12 @@ class Then(Compressor):
         """Return the length of vectors whose certificate of `second` counts."""
         inner = self.second.compressor if isinstance(self.second, Scaled) else self.second
         return self.first.most_kept(n) if inner.ignores_zeros and isinstance(self.first, Sparsifier) else n
+
+    @classmethod
+    def examples(cls) -> tuple[Self, ...]:
+        from qsim.compressors.qsgd import QSGD
+        from qsim.compressors.randk import RandK
+        from qsim.compressors.scaled import Scaled
+        from qsim.compressors.topk import TopK
+
+        return (cls(RandK(k=10), QSGD(levels=4)), cls(TopK(k=10), Scaled(QSGD(levels=4))))

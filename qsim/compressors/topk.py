@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import final
+from typing import Self, final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -78,6 +78,10 @@ class TopK(Sparsifier):
         squares = np.sort(np.asarray(v, np.float64) ** 2)
         return float(squares[: squares.size - kept_of(self.k, squares.size)].sum())
 
+    @classmethod
+    def examples(cls) -> tuple[Self, ...]:
+        return (cls(k=10),)
+
 
 @final
 @option
@@ -130,3 +134,7 @@ class HardThreshold(Sparsifier):
         """Return ||Q(v) - v||^2: the sum of the squares below the threshold."""
         magnitude = np.abs(np.asarray(v, np.float64))
         return float((magnitude[magnitude < self.threshold] ** 2).sum())
+
+    @classmethod
+    def examples(cls) -> tuple[Self, ...]:
+        return (cls(threshold=0.5),)

@@ -83,3 +83,9 @@ class Averaged(Method):
 
     def rows_per_round(self, shards: Shards) -> float:
         return self.method.rows_per_round(shards)
+
+    @classmethod
+    def examples(cls) -> tuple[Self, ...]:
+        from qsim.methods.descent import SGD
+
+        return (cls(SGD(0.5, batch=2)),)

@@ -79,6 +79,11 @@ class Exchange(Protocol):
 class Method(ABC):
     """A way of training. The server's state is a dict of arrays, and so is what workers keep in their memory."""
 
+    @classmethod
+    def examples(cls) -> tuple[Self, ...]:
+        """Return instances with usual parameters, which are checked with every shipped method; none by default."""
+        return ()
+
     def resolved(self, problem: Problem) -> Self:
         """Return the method with what it leaves to theory filled in: steps from the constants of a problem.
 

@@ -168,6 +168,10 @@ class GradientDescent(_Descent):
         take_step(self)
         _check_momentum(self.momentum)
 
+    @classmethod
+    def examples(cls) -> tuple[Self, ...]:
+        return cls(), cls(0.5, momentum=Nesterov(0.5))
+
 
 @final
 @option
@@ -220,6 +224,10 @@ class SGD(_Descent):
 
     def reads(self, task: Task, block: Block, memory: Memory) -> Rows:
         return drawn(self.sampling, block, self.batch, task, memory)
+
+    @classmethod
+    def examples(cls) -> tuple[Self, ...]:
+        return (cls(0.5, batch=2),)
 
 
 def _check_momentum(momentum: object) -> None:

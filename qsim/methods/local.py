@@ -13,7 +13,7 @@ from qsim.block import Block
 from qsim.datasets import Shards
 from qsim.l2_decay import GlobalScale, Shrinkage
 from qsim.methods.base import Exchange, Method, Task
-from qsim.methods.sampling import Sampling, WithReplacement, check_batch, drawn
+from qsim.methods.sampling import Passes, Sampling, WithReplacement, check_batch, drawn
 from qsim.objectives import Objective
 from qsim.options import number, option, whole
 from qsim.problem import Problem, TheoryError
@@ -121,3 +121,7 @@ class LocalSGD(Method):
             worst = steps.max() * objective.l2
             raise ValueError(f"step * l2 = {worst:g}: it must stay below 1; take a smaller step")
         return steps, float(np.prod(shrink))
+
+    @classmethod
+    def examples(cls) -> tuple[Self, ...]:
+        return (cls(0.5, steps=3, batch=2, sampling=Passes()),)

@@ -117,3 +117,7 @@ class MARINA(Method):
             received.vector.add_to(estimate, received.share)
         exchange.objective.regularise(w, step)
         w.move(-step * estimate)
+
+    @classmethod
+    def examples(cls) -> tuple[Self, ...]:
+        return (cls(0.5, p=0.4),)

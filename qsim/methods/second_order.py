@@ -156,6 +156,10 @@ class LBFGS(_SecondOrder):
     def _forget(self, state: Arrays) -> None:
         state["steps"], state["changes"] = state["steps"][:0], state["changes"][:0]
 
+    @classmethod
+    def examples(cls) -> tuple[Self, ...]:
+        return cls(history=3), cls(gradients="compressed")
+
 
 @final
 @option
@@ -205,3 +209,7 @@ class NewtonCG(_SecondOrder):
             before, squares = squares, inner(residual, residual)
             search = squares / before * search - residual
         return direction
+
+    @classmethod
+    def examples(cls) -> tuple[Self, ...]:
+        return (cls(),)

@@ -13,7 +13,7 @@ from qsim.batch import Arrays, Memory, Support, Vectors
 from qsim.block import Block
 from qsim.compressors import Scaled
 from qsim.methods.base import Exchange, Task, constant, refuse_absences, refuse_unfit
-from qsim.methods.sampling import Batched, Sampling, WithReplacement, check_batch
+from qsim.methods.sampling import Batched, Passes, Sampling, WithReplacement, check_batch
 from qsim.objectives import Objective
 from qsim.options import number, one_of, option
 from qsim.problem import Problem, Promise
@@ -160,6 +160,10 @@ class DIANA(_Shifted):
         w.subtract(received.vector.scaled(step))
         received.vector.add_to(shift, self.shift * received.share)
 
+    @classmethod
+    def examples(cls) -> tuple[Self, ...]:
+        return (cls(),)
+
 
 @final
 @option
@@ -279,3 +283,7 @@ class EF21(_Shifted):
         received.vector.add_to(shift, received.share)
         exchange.objective.regularise(w, step)
         w.move(-step * shift)
+
+    @classmethod
+    def examples(cls) -> tuple[Self, ...]:
+        return (cls(0.5, momentum=0.5, batch=2, sampling=Passes()),)

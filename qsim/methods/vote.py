@@ -77,3 +77,7 @@ class SignSGD(Batched):
         vote = np.where(np.abs(total) > TIE, np.sign(total), 0.0)
         exchange.objective.regularise(w, step)
         w.move(-step * vote)
+
+    @classmethod
+    def examples(cls) -> tuple[Self, ...]:
+        return (cls(InverseSqrt(0.1), batch=3),)

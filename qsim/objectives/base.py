@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,6 +60,11 @@ class Objective(ABC):
 
     keeps_support: bool = True
     """Whether a worker's gradients are zero for features that its rows lack."""
+
+    @classmethod
+    def examples(cls) -> tuple[Self, ...]:
+        """Return instances with usual parameters, which are checked with every shipped objective; none by default."""
+        return ()
 
     @property
     def width(self) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, final
+from typing import Any, Self, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -99,6 +99,10 @@ class LogisticRegression(Logistic):
                 " that ever larger weights are ever better. Use l2 > 0, or run without: simulate(..., optimum=False)"
             )
         return super()._solve(data)
+
+    @classmethod
+    def examples(cls) -> tuple[Self, ...]:
+        return cls(l2=1e-3), cls(l2=0.1, intercept=True)
 
 
 def _separable(matrix: Any, labels: NDArray[np.int8]) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, final
+from typing import Any, Self, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -99,6 +99,14 @@ class MultinomialLogistic(MarginModel):
                 " run without: simulate(..., optimum=False)"
             )
         return super()._solve(data)
+
+    @classmethod
+    def examples(cls) -> tuple[Self, ...]:
+        return (
+            cls(l2=0.01, classes=4),
+            cls(l2=0.1, classes=2, intercept=True),
+            cls(l2=0.0, classes=3),
+        )
 
 
 def _softmax(margins: Margins) -> Margins:

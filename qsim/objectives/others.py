@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, final
+from typing import Any, Self, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,6 +55,10 @@ class LeastSquares(LinearModel):
         """Return mu = l2 + lambda_min(X^T X) / n, to rounding; l2 for more than 2,000 features."""
         data = self.design(data)
         return self.l2 + smallest_eigenvalue(data.to_scipy()) / data.rows
+
+    @classmethod
+    def examples(cls) -> tuple[Self, ...]:
+        return (cls(l2=0.0),)
 
 
 @final
@@ -112,3 +116,7 @@ class NonconvexLogistic(Logistic):
     def optimum(self, data: Dataset) -> Optimum:
         """Raise NoOptimumError."""
         raise NoOptimumError(f"{self!r} is not convex, so no minimum is known: run with simulate(..., optimum=False)")
+
+    @classmethod
+    def examples(cls) -> tuple[Self, ...]:
+        return (cls(weight=0.1),)
