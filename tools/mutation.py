@@ -9,8 +9,8 @@ planted in a copy of the checkout and given to the tests that `tools/mutation.to
 if one of them fails, crashes, or takes many times its usual time. Survivors are either equivalent, which
 `tools/survivors.toml` says with a reason, or a hole in the tests.
 
-Results are appended to `--out` as they come, in random order, and a run that was stopped goes on from there. The
-seconds of the tests are kept beside it (`.json`): the fastest run first. The same `--seed` and sources give the same
+Results are appended to `--out` as they come, kernels last, and a run that was stopped goes on from there. The seconds
+of the tests are kept beside it (`.json`): the fastest run first. The same `--seed` and sources give the same
 sample.
 """
 
@@ -395,6 +395,7 @@ def run(wanted: list[Mutant], table: dict[str, list[str]], out: Path, jobs: int)
     """Judge mutants on as many benches as there are jobs; appends each outcome to a file."""
     known = {outcome.mutant: outcome for outcome in earlier(out)}
     waiting = [mutant for mutant in wanted if mutant not in known]
+    waiting.sort(key=lambda mutant: mutant.path.startswith(KERNELS))  # what must be compiled is slow, and comes last
     times, new = out.with_suffix(".json"), not out.exists()
     with tempfile.TemporaryDirectory(prefix="mutation-") as folder, out.open("a", newline="") as file:
         writer = csv.writer(file)
