@@ -115,6 +115,8 @@ def extreme_messages() -> Iterator[Message]:
             ends = np.tile(np.array([0, n - 1], index_type(n)), rows)
             words = np.tile(np.array([1, -LARGEST], np.int32), rows)
             yield Levels(n, np.arange(rows + 1) * 2, ends, words, np.ones(rows, np.float32), LARGEST)
+            alone = (np.arange(rows + 1), ends[1::2], words[1::2])
+            yield Levels(n, *alone, np.ones(rows, np.float32), LARGEST)
 
 
 def carried(codec: EntryCodec) -> Iterator[tuple[Message, Entries, Packets]]:
