@@ -204,7 +204,7 @@ class WireExchange:
 
     def _trip(self, stream: str, sent: Sent, who: NDArray[np.bool_]) -> NDArray[np.int64]:
         """Return the bytes that go down to each worker if one packet goes to some of them, headers where they must."""
-        if not sent.bits + sent.header:
+        if sent == Sent():
             return np.zeros(self._workers, np.int64)
         return (sent.bits * who + sent.header * self.streams.open(stream, who)) // 8
 
