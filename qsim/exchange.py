@@ -17,6 +17,7 @@ from qsim.keys import Key, Purpose
 from qsim.methods import Sum
 from qsim.network import Clock, Load
 from qsim.objectives import Objective
+from qsim.options import truths
 from qsim.streams import Held, Streams
 from qsim.weights import Replica, Weights
 from qsim.worker import Order, Reply
@@ -66,12 +67,10 @@ class WireExchange:
         self.round = t
         self.nonzeros = self.bits_up = self.bits_down = self.rows = 0
         self._exchanges = 0
-        here = self._here = self._clients.draw(self._root.fold(Purpose.CLIENTS, t), self._workers)
-        if here is not None and (here.shape != (self._workers,) or here.dtype != np.bool_):
-            raise ValueError(
-                f"{self._clients!r} must draw {self._workers} truth values, one a worker, or None: found"
-                f" {here.dtype} of shape {here.shape}"
-            )
+        here = self._clients.draw(self._root.fold(Purpose.CLIENTS, t), self._workers)
+        if here is not None:
+            here = truths(f"who takes part by {self._clients!r}, unless it is None,", here, (self._workers,))
+        self._here = here
         self._present = self._everyone if here is None else here
         if self.clock is not None:
             self.clock.begin(t)
@@ -248,5 +247,6 @@ class _Seen:
 
     def load(self, unopened: NDArray[np.bool_]) -> Load:
         """Return what was seen; the streams of some workers have not been opened, so that their headers go ahead."""
-        who, nonzeros, entries, sizes = (np.concatenate(column) for column in zip(*self._parts, strict=True))
+        none = (np.empty(0, np.int64),) * 4  # where nobody takes part
+        who, nonzeros, entries, sizes = (np.concatenate(column) for column in zip(none, *self._parts, strict=True))
         return Load(who, nonzeros, entries, sizes + len(self._header) * unopened[who])

@@ -19,7 +19,7 @@ from qsim.clients import AllClients, Clients
 from qsim.codecs import Codec
 from qsim.compressors import Compressor, Identity
 from qsim.datasets import DataError, Dataset, Partition, Shuffled, Source
-from qsim.downlinks import CompressedWeights, DenseWeights, Downlink, SignSum
+from qsim.downlinks import Broadcast, CompressedWeights, DenseWeights, Downlink, SignSum, SparsePull
 from qsim.engines import Engine, Serial, Session
 from qsim.exchange import WireExchange
 from qsim.keys import Key, Purpose
@@ -27,7 +27,7 @@ from qsim.methods import Averaged, Method, SignSGD
 from qsim.network import Clock, Network
 from qsim.objectives import NoOptimumError, Objective
 from qsim.objectives.derivative import refuse_wrong_gradient
-from qsim.options import flag, nearest, one_of, option, refuse_masked, shown, whole
+from qsim.options import flag, nearest, number, one_of, option, refuse_masked, shown, whole
 from qsim.problem import Problem, Promise, TheoryError
 from qsim.solo import Solo
 from qsim.starts import Start, Zeros
@@ -35,6 +35,8 @@ from qsim.trace import Recorder, Trace
 from qsim.until import Suboptimality, Until
 from qsim.weights import Weights
 from qsim.worker import Job
+
+_NEVER = 2**62  # the round to go on with when a run is over
 
 
 @option
@@ -88,7 +90,9 @@ class Run:
                 object.__setattr__(self, name, data.source)
         whole("workers", self.workers, least=1)
         one_of("weighting", self.weighting, ("rows", "workers"))
-        whole("rounds", self.rounds, least=0)
+        whole("rounds", self.rounds, least=0, most=_NEVER - 1)
+        number(f"l2 of {self.objective!r}", getattr(self.objective, "l2", 0.0), least=0)
+        whole(f"width of {self.objective!r}", self.objective.width, least=1)
         whole("seed", self.seed, least=0, most=2**64 - 1)
         whole("evaluate_every", self.evaluate_every, least=1)
         if isinstance(self.until, Suboptimality) and not self.optimum:
@@ -121,8 +125,6 @@ class Run:
         data, key = self.load(), Key(self.seed)
         design = self.objective.design(data)
         shards = self.partition.split(design, self.workers, key.fold(Purpose.PARTITION)).of_width(self.objective.width)
-        if shards.workers != self.workers:
-            raise ValueError(f"{self.partition!r} made {shards.workers} shards for {self.workers} workers")
         start = _first_weights(self.start, shards.n, key.fold(Purpose.START))
         weights = shards.weights if self.weighting == "rows" else np.full(self.workers, 1.0 / self.workers)
         shared = self.network is not None and self.network.topology.sums_in_flight
@@ -162,7 +164,7 @@ _KINDS: tuple[tuple[str, Any, str], ...] = (
     ("data", (Dataset, Source), 'a Dataset or a source of one, such as qsim.datasets.load("adult")'),
     ("objective", Objective, "an objective such as qsim.LogisticRegression(l2=1e-4)"),
     ("method", Method, "a method such as qsim.GradientDescent(step=qsim.steps.Constant(0.5))"),
-    ("downlink", Downlink, "a downlink such as qsim.downlinks.DenseWeights()"),
+    ("downlink", (Broadcast, SparsePull), "a downlink such as qsim.downlinks.DenseWeights()"),
     ("partition", Partition, "a partition such as qsim.datasets.Shuffled()"),
     ("until", (Until, type(None)), "None or a rule such as qsim.until.GradientNorm(1e-6)"),
     ("clients", Clients, "who takes part, such as qsim.clients.SampledClients(8)"),
@@ -320,7 +322,6 @@ class Training:
         return _NEVER if self.recorder.restore(_part(saved, "recorder/")) else int(saved["done"])
 
 
-_NEVER = 2**62  # the round to go on with when a run is over
 _SOLO = 10_000  # rounds that are done at once at most, a part of a second
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from functools import cached_property
 from io import BytesIO
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from qsim.datasets import Dataset
 from qsim.drawing import new_figure, styled
 from qsim.identity import environment
 from qsim.network import PARTS, Clock
+from qsim.options import flag
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -244,14 +246,21 @@ class Recorder:
         self._evaluations = {done: dict(zip(EVALUATION, row, strict=True)) for done, row in rows}
         last = max(self._evaluations)
         here = last == len(saved["counted"]) - 1
-        return here and self._run.until is not None and self._run.until.reached(self._evaluations[last])
+        return here and self._reached(self._evaluations[last])
+
+    def _reached(self, seen: dict[str, float]) -> bool:
+        """Tell whether the run's rule ends it at an evaluation, which the rule cannot change."""
+        until = self._run.until
+        if until is None:
+            return False
+        return flag(f"what reached of {until!r} returns", until.reached(MappingProxyType(seen)))
 
     def _add(self, done: int, counted: NDArray[np.int64], solution: Solution | None) -> bool:
         self._counted.append(counted)
         if solution is None:
             return False
         self._evaluations[done] = seen = self._evaluate(solution())
-        return self._run.until is not None and self._run.until.reached(seen)
+        return self._reached(seen)
 
     def _evaluate(self, w: NDArray[np.float64]) -> dict[str, float]:
         objective = self._run.objective

@@ -330,8 +330,8 @@ class Broken(Delay):
     [
         (Broken(np.array([0.0, -1.0, 2.0])), "found -1.0"),
         (Broken(np.array([0.0, np.nan, 2.0])), "found nan"),
-        (Broken(np.ones(2)), r"an array of shape \(3,\), found array\(\[1., 1.\]\)"),
-        (Broken(1.0), r"an array of shape \(3,\), found 1.0"),
+        (Broken(np.ones(2)), r"an array of real numbers of shape \(3,\), found float64 of shape \(2,\)"),
+        (Broken(1.0), r"an array of real numbers of shape \(3,\), found 1.0"),
         (Pareto(1.0, 1e-3), "found inf"),
     ],
 )

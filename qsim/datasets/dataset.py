@@ -81,7 +81,7 @@ class Dataset:
             if kind != "classes":
                 raise DataError(f"only data of kind='classes' have a number of classes, found classes={classes!r}")
             classes = whole("classes", classes, least=1, most=2**31)
-        columns = _array("indices", indices)
+        columns = as_array("indices", indices)
         starts = _starts(indptr, columns.size)
         features = _feature_count(features)
         self.__dict__.update(
@@ -225,10 +225,10 @@ class Dataset:
         return Dataset(indptr, indices, values, labels, features, name, None, self.kind, classes)
 
     def _row_numbers(self, rows: ArrayLike) -> NDArray[np.int64]:
-        chosen = _array("rows", rows)
+        chosen = as_array("rows", rows)
         if chosen.dtype.kind == "b":
             raise DataError("rows must be row numbers, found a mask of booleans; write np.flatnonzero(mask)")
-        chosen = _whole("rows", chosen)
+        chosen = whole_numbers("rows", chosen)
         bad = np.flatnonzero((chosen < 0) | (chosen >= self.rows))
         if bad.size:
             raise DataError(f"rows must be from 0 to {self.rows - 1}, found {chosen[bad[0]]} at place {bad[0]}")
@@ -248,7 +248,7 @@ class Dataset:
         return f"Dataset({self.name!r}, {self.rows:,} x {self.features:,}, {self.nonzeros:,} non-zeros, {labels})"
 
 
-def _array(name: str, given: ArrayLike) -> NDArray[Any]:
+def as_array(name: str, given: ArrayLike) -> NDArray[Any]:
     """Return what was given as an array."""
     refuse_masked(name, given, DataError)
     return np.asarray(given)
@@ -272,23 +272,25 @@ def _frozen(array: NDArray[Any], dtype: DTypeLike) -> NDArray[Any]:
     return copy
 
 
-def _whole(name: str, array: NDArray[Any]) -> NDArray[Any]:
+def whole_numbers(name: str, array: NDArray[Any]) -> NDArray[Any]:
     """Return an array of whole numbers of one axis; an empty one may have any type."""
     if array.ndim != 1:
         raise DataError(f"{name} must be an array of one axis, found shape {array.shape}")
     if array.dtype.kind not in "iu" and array.size:
-        raise DataError(f"{name} must be whole numbers, found {array.dtype}; write {name}.astype(np.int64)")
+        advice = f"; write {name}.astype(np.int64)" if name.isidentifier() else ""
+        raise DataError(f"{name} must be whole numbers, found {array.dtype}{advice}")
     return array
 
 
 def _feature_count(features: Any) -> int:
-    if isinstance(features, bool) or not hasattr(features, "__index__") or features < 1:
-        raise DataError(f"features must be a whole number of at least 1, found {features!r}")
-    return int(features)
+    try:
+        return whole("features", features, least=1, most=2**62)
+    except ValueError as error:
+        raise DataError(str(error)) from None
 
 
 def _starts(indptr: ArrayLike, nonzeros: int) -> NDArray[np.int64]:
-    starts = _whole("indptr", _array("indptr", indptr))
+    starts = whole_numbers("indptr", as_array("indptr", indptr))
     if starts.size < 2:
         raise DataError(f"there must be at least one row, so two entries in indptr, found {starts.size}")
     if starts[0] != 0 or starts[-1] != nonzeros:
@@ -305,7 +307,7 @@ def _row_of(entry: int, starts: NDArray[np.int64]) -> int:
 
 
 def _columns(columns: NDArray[Any], starts: NDArray[np.int64], features: int) -> NDArray[np.signedinteger[Any]]:
-    _whole("indices", columns)
+    whole_numbers("indices", columns)
     bad = np.flatnonzero((columns < 0) | (columns >= features))
     if bad.size:
         entry = bad[0]
@@ -338,7 +340,7 @@ def _not_rising(columns: NDArray[Any], starts: NDArray[np.int64]) -> NDArray[np.
 def _values(values: ArrayLike | None, starts: NDArray[np.int64], columns: NDArray[Any]) -> NDArray[np.float32] | None:
     if values is None:
         return None
-    given = _array("values", values)
+    given = as_array("values", values)
     if given.shape != columns.shape:
         raise DataError(f"values must have shape {columns.shape}, as indices has, found shape {given.shape}")
     if given.dtype.kind not in "biuf":
@@ -357,7 +359,7 @@ def _values(values: ArrayLike | None, starts: NDArray[np.int64], columns: NDArra
 
 
 def _labels(labels: ArrayLike, rows: int, kind: Kind, classes: int | None) -> NDArray[Any]:
-    given = _array("labels", labels)
+    given = as_array("labels", labels)
     if given.shape != (rows,):
         raise DataError(f"labels must have shape ({rows},), one for each row, found shape {given.shape}")
     found = _frozen(*_LABELS[kind](given))
@@ -431,13 +433,21 @@ def _csr(matrix: Any) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
         found = f"{type(matrix).__qualname__} of shape {getattr(matrix, 'shape', 'unknown')}"
         raise DataError(f"the matrix must be a SciPy sparse one or a NumPy array, with two axes, found {found}")
     if not sparse:
-        dense = _array("the matrix", matrix)
+        dense = as_array("the matrix", matrix)
         row, column = np.nonzero(dense)
         return _offsets(np.bincount(row, minlength=dense.shape[0])), column, dense[row, column]
+    if matrix.format in ("csc", "bsr"):  # what SciPy changes the format of, it takes as it is
+        try:
+            matrix.check_format(full_check=True)
+        except ValueError as error:
+            raise DataError(f"the matrix is not sound: {error}") from None
     if matrix.format in ("csr", "csc"):
         csr = matrix.tocsr()
         return csr.indptr, csr.indices[: csr.nnz], csr.data[: csr.nnz]
     coo = matrix.tocoo(copy=False)  # other formats' tocsr would add up duplicates without a word
+    for name, places, most in (("rows", coo.row, coo.shape[0]), ("columns", coo.col, coo.shape[1])):
+        if places.size and not 0 <= places.min() <= places.max() < most:
+            raise DataError(f"{name} must be from 0 to {most - 1}, found {places.min()} to {places.max()}")
     order = np.argsort(coo.row, kind="stable")
     return _offsets(np.bincount(coo.row, minlength=coo.shape[0])), coo.col[order], coo.data[order]
 
