@@ -89,13 +89,16 @@ class Identity:
         if self.key == other.key:
             return []
         none = ("nothing", "")
+        edited = sorted({name for name, _ in set(_sources(self.modules)) ^ set(_sources(other.modules))})
+        parts = {
+            name: (self.parts.get(name, none), other.parts.get(name, none)) for name in {**self.parts, **other.parts}
+        }
         found = [
-            _difference(name, self.parts.get(name, none), other.parts.get(name, none))
-            for name in {**self.parts, **other.parts}
-            if self.parts.get(name, none)[1] != other.parts.get(name, none)[1]
+            _difference(name, mine, others)
+            for name, (mine, others) in parts.items()
+            if mine[1] != others[1] and not (edited and mine[0] == others[0])  # the source says it
         ]
-        mine, others = _sources(self.modules), _sources(other.modules)
-        found += [f"the source {name} was edited" for name in sorted({name for name, _ in set(mine) ^ set(others)})]
+        found += [f"the source {name} was edited" for name in edited]
         found += [
             f"{name} was {self.place.get(name)}, now {other.place.get(name)}"
             for name in {**self.place, **other.place}

@@ -78,11 +78,14 @@ def _read_at_the_door(decompress: Callable[..., Vectors]) -> Callable[..., Vecto
     return checked
 
 
-def _vector_at_the_door(law: Callable[..., Any]) -> Callable[..., Any]:
+_Law = Callable[[Any, ArrayLike], float | None]
+
+
+def _vector_at_the_door(law: _Law) -> _Law:
     """Check the vector that a law of a compressor's messages is asked of."""
 
     @wraps(law)
-    def checked(self: Compressor, v: ArrayLike) -> Any:
+    def checked(self: Any, v: ArrayLike) -> float | None:
         return law(self, _one_vector(law.__name__, v))
 
     return checked
