@@ -77,9 +77,9 @@ class Mutant:
         return "".join(lines)
 
     @property
-    def place(self) -> tuple[str, str, str, str]:
-        """What a survivor is known by."""
-        return self.path, self.text, self.old, self.new
+    def place(self) -> tuple[str, str, str]:
+        """What a survivor is known by: its file, the line, and the line with the fault."""
+        return self.path, self.text, self.planted((ROOT / self.path).read_text()).splitlines()[self.line - 1].strip()
 
 
 @dataclass(frozen=True)
@@ -365,11 +365,11 @@ def sample(paths: list[str], count: int, seed: int) -> list[Mutant]:
     return chosen
 
 
-def survivors() -> dict[tuple[str, str, str, str], str]:
+def survivors() -> dict[tuple[str, str, str], str]:
     """Return the reasons why known survivors are equivalent."""
     path = ROOT / "tools/survivors.toml"
     listed = tomllib.loads(path.read_text())["survivor"] if path.exists() else []
-    return {(entry["path"], entry["text"], entry["old"], entry["new"]): entry["why"] for entry in listed}
+    return {(entry["path"], entry["text"], entry["planted"]): entry["why"] for entry in listed}
 
 
 _COLUMNS = [*(field.name for field in fields(Mutant)), "noticed", "how", "seconds"]
