@@ -6,9 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qsim.batch import Drawn, Floats, Memory, Packets, Vectors
+from qsim.batch.checks import require_message
 from qsim.codecs import Auto, Codec, Dense, FixedWidth, GolombRice, SparseFloats
 from qsim.compressors import Compressor, Identity
-from qsim.options import option
+from qsim.options import is_shipped, option, shown
 
 
 def default_codec(compressor: Compressor) -> Codec:
@@ -67,7 +68,15 @@ class Channel:
         message = self.compressor.compress(v, keys, memory)
         if not self._native:
             message = Floats.of(self.compressor.decompress(message, keys))
-        return self._codec.header(message), self._codec.encode(message)
+        header, packets = self._codec.header(message), self._codec.encode(message)
+        if not is_shipped(self.codec):
+            if not isinstance(header, bytes):
+                raise TypeError(f"the header of {self.codec!r} must be bytes, found {shown(header)}")
+            if not isinstance(packets, Packets) or len(packets) != message.rows:
+                raise TypeError(
+                    f"{self.codec!r} must encode {message.rows} rows as so many Packets, found {shown(packets)}"
+                )
+        return header, packets
 
     def unpack(self, header: bytes, packets: Packets, keys: NDArray[np.uint64]) -> Vectors:
         """Return the vectors that packets stand for, packed with the same keys.
@@ -75,6 +84,9 @@ class Channel:
         Raises DecodeError for bytes that `pack` cannot have made.
         """
         message = self._codec.decode(packets, header)
+        if not is_shipped(self.codec):
+            kind = self.compressor.emits if self._native else Floats
+            require_message(f"what {self.codec!r} reads", message, kind, getattr(message, "n", 0), len(packets))
         return self.compressor.decompress(message, keys) if self._native else message.vectors()
 
     @property

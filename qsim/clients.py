@@ -8,7 +8,7 @@ from typing import final
 import numpy as np
 from numpy.typing import NDArray
 
-from qsim.keys import Key
+from qsim.keys import Key, require_key
 from qsim.options import option, whole
 
 
@@ -52,6 +52,8 @@ class SampledClients(Clients):
         whole("count", self.count, least=1)
 
     def draw(self, key: Key, workers: int) -> NDArray[np.bool_]:
+        require_key(key)
+        workers = whole("workers", workers, least=1)
         if self.count > workers:
             raise ValueError(f"{self.count} clients cannot be drawn of {workers} workers")
         here = np.zeros(workers, bool)

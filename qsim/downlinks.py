@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, Literal, final
+from functools import wraps
+from typing import Any, ClassVar, Literal, final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from qsim.batch import Arrays, Levels, Memory, Vectors, index_type
+from qsim.batch.checks import require_rows
 from qsim.channel import Channel
 from qsim.codecs import Codec, Dense, SparseFloats, Varint
 from qsim.compressors import Compressor, Identity, Sign
 from qsim.compressors.signs import TIE
 from qsim.keys import Key
-from qsim.options import one_of, option
+from qsim.options import one_of, option, real, reals, shown, whole
 from qsim.weights import Replica, Weights
 
 _NO_KEY = Key(0)  # the identity draws nothing
@@ -28,6 +31,62 @@ class Sent:
     bits: int = 0
     header: int = 0
 
+    def __post_init__(self) -> None:
+        for name in ("bits", "header"):
+            object.__setattr__(self, name, whole(f"the {name} that are sent down", getattr(self, name), least=0))
+            if getattr(self, name) % 8:
+                raise ValueError(f"whole bytes are sent, found {getattr(self, name)} bits")
+
+
+def _arrays_at_the_door(start: Callable[..., Any]) -> Callable[..., Arrays]:
+    """Check that what both ends keep by a user's own downlink can be kept."""
+
+    @wraps(start)
+    def checked(self: Downlink, w: Weights) -> Arrays:
+        found = start(self, w)
+        if not isinstance(found, dict) or not all(
+            isinstance(name, str) and isinstance(array, np.ndarray) and not array.dtype.hasobject
+            for name, array in found.items()
+        ):
+            raise TypeError(f"what start of {self!r} returns must be arrays by name, found {shown(found)}")
+        return found
+
+    return checked
+
+
+def _weights_at_the_door(weights: Callable[..., Any]) -> Callable[..., tuple[Replica, Sent]]:
+    """Check the weights that workers get by a user's own downlink."""
+
+    @wraps(weights)
+    def checked(self: Broadcast, w: Weights, state: Arrays, key: Key) -> tuple[Replica, Sent]:
+        name = f"what weights of {self!r} returns"
+        replica, sent = _pair(name, weights(self, w, state, key), Replica)
+        vector = reals(f"the vector of {name}", replica.vector, w.vector.shape)
+        return Replica(vector, real(f"the scale of {name}", replica.scale)), sent
+
+    return checked
+
+
+def _sum_at_the_door(aggregate: Callable[..., Any]) -> Callable[..., tuple[Vectors, Sent]]:
+    """Check the sum that both ends apply by a user's own downlink."""
+
+    @wraps(aggregate)
+    def checked(self: Downlink, total: Vectors, state: Arrays, key: Key) -> tuple[Vectors, Sent]:
+        name = f"what aggregate of {self!r} returns"
+        found, sent = _pair(name, aggregate(self, total, state, key), Vectors)
+        require_rows(name, found, 1, total.n)
+        if not np.isfinite(found.value).all():
+            raise ValueError(f"the values of {name} must be finite")
+        return found, sent
+
+    return checked
+
+
+def _pair(name: str, found: Any, kind: type[Any]) -> Any:
+    if not (isinstance(found, tuple) and len(found) == 2 and isinstance(found[0], kind) and isinstance(found[1], Sent)):
+        raise TypeError(f"{name} must be a {kind.__name__} and what is Sent for it, found {shown(found)}")
+    return found
+
 
 class Downlink:
     """A choice of what the server sends. Its methods return what the workers now know, and what they receive.
@@ -37,6 +96,17 @@ class Downlink:
 
     replicated: ClassVar[bool] = False
     """Whether every worker does itself what the server does, so that nothing is sent down."""
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Have what the methods of a user's own return checked, before a kernel takes it."""
+        super().__init_subclass__(**options)
+        for name, door in (
+            ("start", _arrays_at_the_door),
+            ("weights", _weights_at_the_door),
+            ("aggregate", _sum_at_the_door),
+        ):
+            if cls.__module__.partition(".")[0] != "qsim" and name in vars(cls):
+                setattr(cls, name, door(vars(cls)[name]))
 
     def start(self, w: Weights) -> Arrays:
         """Return what both ends keep, before the first round: arrays, none here."""

@@ -6,18 +6,21 @@ Whatever is taken up again is found by it: checkpoints, cells of studies, optima
 from __future__ import annotations
 
 import ast
+import dis
 import json
 import os
 import platform
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from enum import Enum
 from functools import cache, cached_property, lru_cache, partial
 from hashlib import sha256
 from importlib.metadata import version
+from inspect import unwrap
 from pathlib import Path
-from types import BuiltinFunctionType, FunctionType, MethodType
+from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 import numpy as np
@@ -27,9 +30,9 @@ from qsim.datasets import Dataset, Source
 from qsim.object_loader import INSTALLED
 from qsim.options import shown
 
-_FORMAT = 2  # of the text below: another number makes all cells new
+_FORMAT = 3  # of the text below: another number makes all cells new
 _PACKAGE = Path(__file__).parent
-_NO_PART = ("study", "studies", "testing", "verify.py", "entropy.py", "notebooks.py")
+_NO_PART = ("study", "studies", "testing", "verify.py", "entropy.py", "notebooks.py", "cli.py", "__main__.py")
 """What no run's numbers depend on."""
 _LONGEST = 5000  # characters of a parameter that are kept to name differences
 _VERSIONED = frozenset({"qsim", "numpy", "numba", "scipy", *sys.stdlib_module_names})
@@ -86,13 +89,16 @@ class Identity:
         if self.key == other.key:
             return []
         none = ("nothing", "")
+        edited = sorted({name for name, _ in set(_sources(self.modules)) ^ set(_sources(other.modules))})
+        parts = {
+            name: (self.parts.get(name, none), other.parts.get(name, none)) for name in {**self.parts, **other.parts}
+        }
         found = [
-            _difference(name, self.parts.get(name, none), other.parts.get(name, none))
-            for name in {**self.parts, **other.parts}
-            if self.parts.get(name, none)[1] != other.parts.get(name, none)[1]
+            _difference(name, mine, others)
+            for name, (mine, others) in parts.items()
+            if mine[1] != others[1] and not (edited and mine[0] == others[0])  # the source says it
         ]
-        mine, others = _sources(self.modules), _sources(other.modules)
-        found += [f"the source {name} was edited" for name in sorted({name for name, _ in set(mine) ^ set(others)})]
+        found += [f"the source {name} was edited" for name in edited]
         found += [
             f"{name} was {self.place.get(name)}, now {other.place.get(name)}"
             for name in {**self.place, **other.place}
@@ -119,7 +125,7 @@ def identify(run: Any) -> Identity:
     whole = json.dumps([_FORMAT, text, rooms_digest(), place(), _sources(modules)], sort_keys=True)
     held = {field.name: getattr(run, field.name) for field in fields(run)} if is_dataclass(run) else {}
     parts = {
-        name: (_printed(value), sha256(reader.text(value).encode()).hexdigest()[:16]) for name, value in held.items()
+        name: (_printed(value), sha256(_Reader().text(value).encode()).hexdigest()[:16]) for name, value in held.items()
     }
     return Identity(sha256(whole.encode()).hexdigest(), rooms_digest(), place(), modules, parts)
 
@@ -202,13 +208,14 @@ class _Reader:
     def __init__(self) -> None:
         self.files: dict[Path, str] = {}
         self._inside: list[int] = []
+        self._told: list[Any] = []  # functions and classes, which may refer to each other
 
     def text(self, thing: Any) -> str:
         """Return the content of an object as text."""
         if thing is None or type(thing) in (bool, int, float, complex, str, bytes):
             return repr(thing)
         if isinstance(thing, np.generic):
-            return f"{thing.dtype.str} {thing.item()!r}"
+            return f"{_type_of(thing)} {thing.item()!r}"
         if id(thing) in self._inside:
             raise UnknowableError(f"an object of {_called(type(thing))} refers to itself")
         self._inside.append(id(thing))
@@ -220,9 +227,11 @@ class _Reader:
     def _composed(self, thing: Any) -> str:
         if isinstance(thing, type):
             return self._class(thing)
-        if isinstance(thing, np.ndarray) and thing.dtype.kind != "O":
+        if type(thing) in (np.ndarray, np.memmap) and not thing.dtype.hasobject:
             content = sha256(np.ascontiguousarray(thing).tobytes()).hexdigest()
-            return f"array({thing.dtype.str}, {thing.shape}, {content})"
+            return f"array({_type_of(thing)}, {thing.shape}, {content})"
+        if isinstance(thing, np.ma.MaskedArray):  # pickle tells when its fill value was first looked at
+            return f"masked({self.text((thing.data, np.ma.getmaskarray(thing), thing.fill_value))})"
         if type(thing) in (list, tuple):
             return f"{type(thing).__name__}({', '.join(map(self.text, thing))})"
         if type(thing) in (set, frozenset):
@@ -233,8 +242,12 @@ class _Reader:
             return f"data({thing.name!r}, {thing.digest})"
         if isinstance(thing, Enum):
             return f"{self._class(type(thing))}.{thing.name}"
+        if isinstance(thing, np.ufunc) and thing.types == [f"{'O' * thing.nin}->{'O' * thing.nout}"]:
+            raise UnknowableError(f"what {thing!r} does cannot be told, as it is made of a function")
         if isinstance(thing, BuiltinFunctionType | np.ufunc):
-            return f"built-in {getattr(thing, '__module__', '')} {thing.__name__}"
+            of = getattr(thing, "__self__", None)  # whose method it is
+            name = f"built-in {getattr(thing, '__module__', '')} {thing.__name__}"
+            return name if of is None or isinstance(of, ModuleType) else f"{name} of {self.text(of)}"
         if isinstance(thing, FunctionType):
             return self._function(thing)
         if isinstance(thing, MethodType):
@@ -252,9 +265,12 @@ class _Reader:
                 state |= {name: value for name, value in vars(thing).items() if not _is_cached(cls, name)}
         else:
             try:
-                make, given, kept, *items = (*thing.__reduce_ex__(2), None, None)[:5]
+                reduced = thing.__reduce_ex__(2)
             except TypeError as error:
                 raise UnknowableError(f"what an object of {_called(cls)} holds cannot be told: {error}") from None
+            if isinstance(reduced, str):  # it is known by a name, as a function with a memo is
+                return f"{self._class(cls)}({reduced}, {self.text(getattr(thing, '__wrapped__', None))})"
+            make, given, kept, *items = (*reduced, None, None)[:5]
             if isinstance(kept, dict):
                 kept = {name: value for name, value in kept.items() if not _is_cached(cls, name)}
             state = {"make": make, "of": given, "state": kept, "items": [list(part or ()) for part in items]}
@@ -269,16 +285,64 @@ class _Reader:
                 names.append(f"{part.__module__}.{part.__qualname__}")
             else:  # told by the content of its file, wherever that lies and whatever it was imported as
                 self._note(part)
-                names.append(part.__qualname__)
+                names.append(part.__qualname__ + self._once(part, self._body))
         return f"class({', '.join(names)})"
 
+    def _once(self, defined: Any, content: Callable[[Any], str]) -> str:
+        """Return the content of a user's class or function the first time that it is met."""
+        place = next((at for at, told in enumerate(self._told) if told is defined), None)
+        if place is not None:
+            return f" {place}"
+        self._told.append(defined)
+        return content(defined)
+
+    def _body(self, cls: type) -> str:
+        """Return what a class has now that its file need not say: plain attributes, and the functions in it."""
+        parts = []
+        functions = {name: found for name, part in vars(cls).items() if (found := _function_in(part)) is not None}
+        codes = [_does(function.__code__) for function in functions.values()]
+        written, changes = {name for code in codes for name in code.written}, any(code.changes for code in codes)
+        for name, value in vars(cls).items():
+            if name in functions and (not name.startswith("__") or name == "__call__"):
+                with suppress(UnknowableError):  # its file is known all the same
+                    parts.append(f"{name}={self.text(functions[name])}")
+            elif not name.startswith("__") and name not in written and _is_plain(value, changes):
+                parts.append(f"{name}={self.text(value)}")
+        return f"{{{', '.join(parts)}}}"
+
     def _function(self, function: FunctionType) -> str:
-        code = function.__code__
-        if not _is_versioned(function):
-            self._note(function)
+        if _is_versioned(function):
+            return f"function({function.__qualname__}{self._once(function, self._made)})"
+        self._note(function)
+        code, read = function.__code__, lambda _: self._read(function)
+        return f"function({function.__qualname__}{self._once(function, self._made)}{self._once(code, read)})"
+
+    def _made(self, function: FunctionType) -> str:
+        """Return what a function was made of."""
         held = [part.cell_contents for part in function.__closure__ or ()]
-        inside = self.text((function.__defaults__, function.__kwdefaults__, held))
-        return f"function({function.__qualname__}, {code.co_code.hex()}, {code.co_names}, {inside})"
+        inside = (function.__defaults__, function.__kwdefaults__, held, dict(vars(function)))
+        return f", {self._code(function.__code__)}, {self.text(inside)}"
+
+    def _code(self, code: CodeType) -> str:
+        consts = [self._code(part) if isinstance(part, CodeType) else self.text(part) for part in code.co_consts]
+        return f"code({code.co_code.hex()}, {code.co_names}, {', '.join(consts)})"
+
+    def _read(self, function: FunctionType) -> str:
+        """Return the plain values now of the globals that a function reads, and of those that it calls."""
+        code, found = _does(function.__code__), []
+        for name in sorted(code.names - code.written):
+            value = function.__globals__.get(name)
+            if isinstance(value, ModuleType) and _is_own(value):
+                values = {f"{name}.{part}": vars(value).get(part) for part in sorted(code.names - code.written)}
+            else:
+                values = {name: value}
+            for called, held in values.items():
+                if held is not None and _is_plain(held, code.changes):
+                    found.append(f"{called}={self.text(held)}")
+                elif isinstance(held, FunctionType | type) and _is_own(held):
+                    with suppress(UnknowableError):
+                        found.append(f"{called}={self.text(held)}")
+        return f", {', '.join(found)}"
 
     def _note(self, defined: Any) -> None:
         """Note the file that a class or function comes from, and what that imports."""
@@ -299,6 +363,68 @@ class _Reader:
             self.files[path] = digest
             for imported in _imports(path, digest):
                 self._note_file(imported)
+
+
+class _Code:
+    """What a code does with names, nested codes included.
+
+    names: of globals and attributes. written: those that it binds anew, as a counter. changes: whether it may change a
+    list or a dict.
+    """
+
+    def __init__(self, code: CodeType) -> None:
+        self.names, self.written, self.changes = set(code.co_names), set[str](), False
+        for step in dis.get_instructions(code):
+            if step.opname in ("STORE_GLOBAL", "STORE_ATTR"):
+                self.written.add(step.argval)
+            self.changes |= step.opname in ("STORE_SUBSCR", "DELETE_SUBSCR")
+        self.changes |= not self.names.isdisjoint(_CHANGE)
+        for part in code.co_consts:
+            if isinstance(part, CodeType):
+                inner = _does(part)
+                self.names |= inner.names
+                self.written |= inner.written
+                self.changes |= inner.changes
+
+
+@lru_cache(maxsize=1024)
+def _does(code: CodeType) -> _Code:
+    return _Code(code)
+
+
+def _is_own(held: Any) -> bool:
+    """Tell whether a module, or the one that a class or function is of, is a user's file, not of a package."""
+    module = held if isinstance(held, ModuleType) else sys.modules.get(held.__module__)
+    file = _file(module)
+    if module is None or file is None or module.__name__.partition(".")[0] in _VERSIONED:
+        return False
+    return _is_users(Path(file).resolve())
+
+
+_CHANGE = ("add", "append", "clear", "extend", "insert", "pop", "remove", "setdefault", "update")
+
+
+def _is_plain(value: Any, changes: bool = False) -> bool:
+    """Tell whether a value is a number, a text, an array or a collection of them; of none that a code `changes`."""
+    if value is None or type(value) in (bool, int, float, complex, str, bytes) or isinstance(value, np.generic):
+        return True
+    if type(value) is np.ndarray:
+        return not (changes or value.dtype.hasobject)
+    if type(value) in (tuple, frozenset) or (type(value) in (list, set) and not changes):
+        return all(_is_plain(part, changes) for part in value)
+    return type(value) is dict and not changes and all(_is_plain(part) for pair in value.items() for part in pair)
+
+
+def _function_in(part: Any) -> FunctionType | None:
+    """Return the function of a method, a property and the like."""
+    for name in ("__func__", "fget", "func"):
+        part = getattr(part, name, part) if not isinstance(part, FunctionType | partial) else part
+    part = unwrap(part) if isinstance(part, FunctionType) else None
+    return part if isinstance(part, FunctionType) else None
+
+
+def _type_of(array: Any) -> str:
+    return array.dtype.str if array.dtype.names is None else repr(array.dtype)
 
 
 def _is_versioned(defined: Any) -> bool:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import TYPE_CHECKING, SupportsIndex
 
-from qsim.options import whole
+from qsim.options import shown, whole
 
 if TYPE_CHECKING:
     import numpy as np
@@ -109,6 +109,13 @@ class _Shared(Key):
 
     def words(self, low: int, high: int) -> NDArray[np.uint64]:
         return super().words(0, 1).repeat(high - low)
+
+
+def require_key(key: object) -> None:
+    """Raise TypeError for what is no key, such as a seed."""
+    if not isinstance(key, Key):
+        made = f"qsim.Key({key})" if isinstance(key, int) and not isinstance(key, bool) else "qsim.Key(0)"
+        raise TypeError(f"key must be a key such as {made}, found {shown(key)}")
 
 
 def of_word(word: int, kind: type[Key] = Key) -> Key:

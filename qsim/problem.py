@@ -14,7 +14,7 @@ from qsim.clients import AllClients, Clients, SampledClients
 from qsim.compressors import Compressor
 from qsim.datasets import Dataset, Shards
 from qsim.objectives import Objective
-from qsim.options import refuse_masked
+from qsim.options import number, refuse_masked
 from qsim.weights import Replica
 
 _BLOCK = 64  # workers whose gradients are held at once
@@ -115,12 +115,12 @@ class Problem:
     @cached_property
     def row_smoothness(self) -> float:
         """The largest L of the loss of one row, with r: what SGD meets."""
-        return float(self.objective.row_smoothness(self.shards))
+        return self._above_zero("the largest L of a row", self.objective.row_smoothness(self.shards))
 
     @cached_property
     def strong_convexity(self) -> float:
         """The mu of the objective."""
-        return float(self.objective.strong_convexity(self.data))
+        return number(f"the mu of {self.objective!r}", self.objective.strong_convexity(self.data), least=0)
 
     @property
     def omega(self) -> float:

@@ -8,7 +8,7 @@ from typing import final
 import numpy as np
 from numpy.typing import NDArray
 
-from qsim.keys import Key
+from qsim.keys import Key, require_key
 from qsim.options import number, option
 
 
@@ -61,6 +61,7 @@ class Uniform(Start):
         number("radius", self.radius, above=0)
 
     def weights(self, n: int, key: Key) -> NDArray[np.float64]:
+        require_key(key)
         return key.generator().uniform(-self.radius, self.radius, n)
 
 

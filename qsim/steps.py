@@ -6,17 +6,49 @@ Wherever a method takes a rule, a number stands for a constant step.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
+from functools import wraps
 from math import sqrt
 from typing import Any, final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from qsim.options import number, option, shown
+from qsim.options import number, option, reals, shown
+
+
+def _at_the_door(step: Callable[[Any, int], Any]) -> Callable[[Any, int], float]:
+    """Check the steps of a rule of one's own."""
+
+    @wraps(step)
+    def checked(self: Step, t: int) -> float:
+        return number(f"the step of round {t} by {self!r}", step(self, t), least=0)
+
+    return checked
+
+
+def _many_at_the_door(many: Callable[[Any, int, int], Any]) -> Callable[[Any, int, int], NDArray[np.float64]]:
+    @wraps(many)
+    def checked(self: Step, first: int, count: int) -> NDArray[np.float64]:
+        name = f"the steps from round {first} on by {self!r}"
+        steps = reals(name, many(self, first, count), (count,)).astype(np.float64, copy=False)
+        for step in steps[~((steps >= 0) & (steps < np.inf))].tolist():
+            raise ValueError(f"{name} must be finite numbers of at least 0, found {step}")
+        return steps
+
+    return checked
 
 
 class Step(ABC):
     """A rule for the step size."""
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Have the steps of a user's own rule checked."""
+        super().__init_subclass__(**options)
+        if cls.__module__.partition(".")[0] != "qsim":
+            for name, door in (("__call__", _at_the_door), ("many", _many_at_the_door)):
+                if name in vars(cls):
+                    setattr(cls, name, door(vars(cls)[name]))
 
     @abstractmethod
     def __call__(self, t: int) -> float:

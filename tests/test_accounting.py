@@ -111,6 +111,28 @@ def test_identity_bits() -> None:
     assert frame["nonzeros"].tolist() == [0, 14, 14, 14]
 
 
+def test_headers_open_streams_of_those_who_take_part_for_the_first_time() -> None:
+    """One worker a round, drawn by the key of the clients: up and down, what it has not had before goes ahead."""
+    clients = qsim.clients.SampledClients(1)
+    link = qsim.network.Link(bandwidth=1e6, latency=0.5)
+    network = qsim.Network(qsim.network.ParameterServer(servers=WORKERS), link)
+    run = replace(RUN, method=Toy(1), compressor=qsim.Identity(), codec=qsim.codecs.SparseFloats(), clients=clients)
+    run = replace(run, rounds=8)
+    key, known, up, down = qsim.Key(SEED), set(), [0], [0]
+    for t in range(run.rounds):
+        (worker,) = np.flatnonzero(clients.draw(key.fold(Purpose.CLIENTS, t), WORKERS))
+        new = worker not in known
+        known.add(worker)
+        up.append(8 * (5 * np.count_nonzero(SENT[worker]) + len(HEADER_SPARSE) * new))
+        down.append(8 * (4 * N + len(HEADER_DENSE) * new))
+    assert len(known) > 1
+    for case in (run, replace(run, network=network)):
+        frame = qsim.simulate(case).frame
+        assert frame["bits_up"].tolist() == up
+        assert frame["bits_down"].tolist() == down
+    np.testing.assert_allclose(frame["seconds_downlink"][1:], 0.5 + np.array(down[1:]) / 1e6)  # of one worker's link
+
+
 def test_purposes_are_apart() -> None:
     assert [int(purpose) for purpose in Purpose] == list(range(len(Purpose)))
     assert (Purpose.PARTITION, Purpose.START, Purpose.DATA, Purpose.QUANTIZE) == (0, 1, 2, 3)
@@ -147,6 +169,25 @@ def test_every_stream_has_its_key(monkeypatch) -> None:
     assert seen["start"] == [key.fold(1)]
     assert set(seen["data"]) == {key.fold(2)}
     assert seen["quantize"] == [key.fold(3, t, 0, worker) for t in range(ROUNDS) for worker in range(WORKERS)]
+
+
+def test_weights_and_sums_on_the_way_down_have_their_keys() -> None:
+    """Folds of the seed by purpose, round, exchange, and trip: 0 for weights, 1 for the sum."""
+    seen = []
+
+    @qsim.option
+    class Listening(qsim.downlinks.Broadcast):
+        def weights(self, w, state, key):
+            seen.append(key)
+            return DenseWeights().weights(w, state, key)
+
+        def aggregate(self, total, state, key):
+            seen.append(key)
+            return total, qsim.downlinks.Sent()
+
+    qsim.simulate(replace(RUN, downlink=Listening()))
+    trips = [(t, exchange, trip) for t in range(ROUNDS) for exchange in range(2) for trip in range(2)]
+    assert seen == [qsim.Key(SEED).fold(Purpose.DOWN, *trip) for trip in trips]
 
 
 def test_batches_differ_from_round_to_round() -> None:

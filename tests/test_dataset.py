@@ -298,3 +298,19 @@ def test_masked_matrices_rows_and_weights_are_refused() -> None:
             quantize()
     with pytest.raises(ValueError, match="w is a masked array"):
         qsim.LogisticRegression(0.1).value(np.ma.array(np.zeros(tiny().features), mask=True), tiny())
+
+
+@pytest.mark.parametrize("kind", ["csc", "bsr", "coo"])
+@pytest.mark.parametrize("place", [-5, 10**8])
+def test_broken_matrices_are_refused(kind: str, place: int) -> None:
+    """SciPy changes their format without a look at them, and ended the process."""
+    matrix = sp.csr_array(np.ones((4, 3))).asformat(kind)
+    (matrix.coords[0] if kind == "coo" else matrix.indices)[0] = place
+    with pytest.raises(DataError, match="the matrix is not sound|rows must be from 0 to 3"):
+        Dataset.from_arrays(matrix, [1, 0, 1, 0])
+
+
+@pytest.mark.parametrize("features", [10**30, 2**63, np.array([3]), np.array([3, 3])], ids=str)
+def test_more_features_than_can_be_counted(features: object) -> None:
+    with pytest.raises(DataError, match="features must be a whole number"):
+        Dataset([0, 1], [0], None, [1], features)  # type: ignore[arg-type]

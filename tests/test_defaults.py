@@ -100,6 +100,19 @@ def test_few_levels_do_without_trying_all_codes() -> None:
         assert default_codec(filled) == FixedWidth()
 
 
+def test_where_few_levels_end() -> None:
+    """Up to 8 equal steps, or powers of two down to 1/8, of an l_p norm with p <= 2; one level of any norm."""
+    few = {
+        **{QSGD(s, norm): s <= 8 for s in (1, 2, 8, 9) for norm in (1.0, 2.0, "l2")},
+        **{QSGD(s, norm): s == 1 for s in (1, 2) for norm in (2.5, "max")},
+        **{SubtractiveDither(s): s <= 8 for s in (1, 8, 9)},
+        **{SubtractiveDither(s, "max"): s == 1 for s in (1, 2)},
+        **{NaturalDithering(levels): levels <= 4 for levels in (1, 3, 4, 5)},
+        NaturalDithering(3, "max"): False,
+    }
+    assert {compressor: compressor.few_levels for compressor in few} == few
+
+
 # What never varies.
 
 CONSTANT = {

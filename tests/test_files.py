@@ -250,7 +250,8 @@ def test_processes_that_load_at_once_parse_once(tmp_path: Path, cache: Path) -> 
         ("0 1", [-1, 1]),
         ("2 1", [1, -1]),
         ("1.0 -1.0", [1, -1]),
-        ("1 1", [1, 1]),
+        ("0 0", [-1, -1]),
+        ("-1 -1", [-1, -1]),
         ("0 -0", [-1, -1]),
         ("2 2", [1, 1]),
     ],
@@ -258,6 +259,18 @@ def test_processes_that_load_at_once_parse_once(tmp_path: Path, cache: Path) -> 
 def test_labels_of_the_field(tmp_path: Path, labels: str, signs: list[int]) -> None:
     path = written(tmp_path / "data", "".join(f"{label} 1:1\n" for label in labels.split()).encode())
     assert LibSVM(path).load().labels.tolist() == signs
+
+
+def test_a_file_of_one_label(tmp_path: Path) -> None:
+    """A part of a file with labels 1 and 2 in which all are 1 is negative, one of -1 and 1 positive."""
+    ones, zeros, fives = (written(tmp_path / name, f"{name} 1:1\n".encode() * 2) for name in "105")
+    with pytest.raises(DataError, match=r"all labels of .* are 1, which .* positive=1 or positive=2"):
+        LibSVM(ones).load()
+    for path, positive, sign in ((ones, 1, 1), (ones, 2, -1), (zeros, 1, -1), (zeros, 0, 1), (fives, 5, 1)):
+        assert LibSVM(path, positive=positive).load().labels.tolist() == [sign] * 2
+    for path, positive in ((ones, 3), (zeros, 2), (fives, 1)):
+        with pytest.raises(DataError, match=f"has no label {positive}"):
+            LibSVM(path, positive=positive).load()
 
 
 def test_other_labels_are_refused_until_one_is_named(tmp_path: Path) -> None:

@@ -316,3 +316,27 @@ def test_natural_dithering_nearly_attains_its_bound_below() -> None:
         omega = compressor.variance(v.size)
         assert math.sqrt(v.size) * least < 2.25
         assert 0.93 * omega <= compressor.exact_variance(v) / float(v @ v) <= omega
+
+
+@pytest.mark.parametrize("largest", [1.0, 3.0, 0.7, 1e-30, 1e30])
+@pytest.mark.parametrize("s", [1, 7, 1000])
+def test_the_least_number_that_dither_raises_is_not_missed(s: int, largest: float) -> None:
+    """One in a strip of zeros, where draws are compared with a bound in float32 before levels are computed."""
+    word, n = 5, 64 * 200
+    key = np.array([word], np.uint64)
+    for sign in (1, -1):
+        v = np.zeros((2, n), np.float32)
+        v[:, 0] = largest
+        expected: list[dict[int, int]] = [{0: s}, {0: s}]
+        for c in range(64, n, 64):
+            u = oracles.uniform24(c, word)
+            x = np.float32(sign * float(v[0, 0]) / s * (2**24 - u - 0.5 if sign > 0 else u + 0.5) / 2**24)
+            x = np.float32(x * np.float32(1 - 2.0**-20))
+            while specified.dither_level(float(x), float(v[0, 0]), s, u) == 0:
+                x = np.nextafter(x, np.float32(sign * np.inf))
+            v[0, c], v[1, c] = x, np.nextafter(x, np.float32(0))
+            expected[0][c] = sign
+        found = SubtractiveDither(s, "max").compress(Vectors.dense(v), np.repeat(key, 2))
+        for row in range(2):
+            at = slice(*found.offsets[row : row + 2])
+            assert dict(zip(found.index[at].tolist(), found.level[at].tolist(), strict=True)) == expected[row]

@@ -221,6 +221,31 @@ def computed(clock: Clock) -> list[float]:
     return (rows[:, 7] - rows[:, 6]).tolist()
 
 
+@pytest.mark.parametrize(
+    ("topology", "sizes", "decoded"),
+    [
+        (ParameterServer(), [5.0, 1.0, 3.0], 9.0),
+        (ParameterServer(servers=3), [5.0, 1.0, 3.0], 3.0),
+        (AllGather(), [5.0, 1.0, 3.0], 8.0),  # all but its own message, by who sent the shortest
+        (Ring(), [5.0, 1.0, 3.0], 5 * 2 / 3),
+        (Tree(), [5.0, 1.0, 3.0], 2 * 5.0),
+        (Tree(), [5.0] * 9, 4 * 5.0),
+        (HalvingDoubling(), [5.0] * 8, 5 * 7 / 8),
+        (HalvingDoubling(), [5.0] * 6, 5 * 3 / 4 + 5),  # two of six fold their messages into others' first
+    ],
+    ids=repr,
+)
+def test_bytes_that_the_busiest_node_decodes(topology, sizes: list[float], decoded: float) -> None:
+    assert topology.decoded(np.array(sizes)) == pytest.approx(decoded)
+
+
+def test_a_share_of_slow_workers_is_rounded_to_the_nearest_number() -> None:
+    for workers in range(1, 40):
+        for share in (0.0, 0.07, 0.3, 0.55, 1.0):
+            slow = Slow(share, 5.0).factors(workers, KEY) == 5.0
+            assert abs(slow.sum() - share * workers) <= 0.5 + 1e-9
+
+
 def test_slow_machines_stay_slow() -> None:
     factors = Slow(0.3, 5.0).factors(10, KEY)
     assert sorted(factors) == [1.0] * 7 + [5.0] * 3
@@ -305,8 +330,8 @@ class Broken(Delay):
     [
         (Broken(np.array([0.0, -1.0, 2.0])), "found -1.0"),
         (Broken(np.array([0.0, np.nan, 2.0])), "found nan"),
-        (Broken(np.ones(2)), r"an array of shape \(3,\), found array\(\[1., 1.\]\)"),
-        (Broken(1.0), r"an array of shape \(3,\), found 1.0"),
+        (Broken(np.ones(2)), r"an array of real numbers of shape \(3,\), found float64 of shape \(2,\)"),
+        (Broken(1.0), r"an array of real numbers of shape \(3,\), found 1.0"),
         (Pareto(1.0, 1e-3), "found inf"),
     ],
 )
@@ -366,7 +391,9 @@ def test_a_round_by_hand() -> None:
     assert rows["encoded"] == pytest.approx([4.7, 5.0, 9.5])
     assert rows["came"] == pytest.approx([6.2, 7.2, np.inf])
     assert rows["end"] == pytest.approx([9.2] * 3)
-    assert clock.up(1, load(np.arange(3)), exact=True).all()  # the third takes 4 s and is waited for
+    assert clock.up(1, load(np.arange(3), entries=50), exact=True).all()  # the third takes 4 s and is waited for
+    rows = clock.timelines()
+    assert (rows["encoded"] == rows["computed"])[3:].all()  # vectors as they are: nothing is encoded
 
 
 def test_a_collective_begins_when_the_last_is_ready() -> None:

@@ -472,3 +472,13 @@ MASKED_BITS = np.ma.array([1, 0], mask=[True, False])
 def test_arguments_of_functions_are_refused_by_name(call: Any, told: str) -> None:
     with pytest.raises((ValueError, TypeError), match=told):
         call()
+
+
+@pytest.mark.parametrize("compressor", CERTIFIED, ids=repr)
+def test_laws_are_asked_of_one_vector(compressor: qsim.compressors.Compressor) -> None:
+    """The mask of a masked array was lost, and rows of a matrix were taken together."""
+    for law in (compressor.exact_variance, compressor.expected_nonzeros):
+        for wrong in (np.ma.array([1.0, 2.0], mask=[1, 0]), np.ones((2, 4)), 1.0, "abc", np.ones(3) * 1j):
+            with pytest.raises(ValueError, match="v is a masked array|takes (one vector|real numbers), found an array"):
+                law(wrong)
+        assert law([1, 2, 0, 3]) == law(np.array([1.0, 2.0, 0.0, 3.0]))

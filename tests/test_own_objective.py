@@ -192,7 +192,7 @@ def test_a_shape_that_is_wrong_is_told(which: str, shape: tuple[int, ...] | None
         "curvature": [lambda: broken.curved(block, rows, here, w)],
     }
     for use in uses[which]:
-        with pytest.raises(ValueError, match=rf"^{which} of .*Misshapen.* return an array of shape \(60,\), found"):
+        with pytest.raises(ValueError, match=rf"^what {which} of .*Misshapen.* of shape \(60,\), found"):
             use()
 
 

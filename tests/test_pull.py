@@ -58,6 +58,18 @@ def test_every_bit_by_hand() -> None:
 KEYS = Key(0).words(0, 1)
 
 
+def test_who_asks_for_nothing_gets_no_header() -> None:
+    @qsim.option
+    class AllToTheSecond(qsim.datasets.Partition):
+        def split(self, data, workers, key):
+            return qsim.datasets.Shards(data, np.arange(data.rows), np.array([0, 0, *[data.rows] * (workers - 1)]))
+
+    frame = qsim.simulate(replace(RUN, method=GradientDescent(Constant(0.5)), partition=AllToTheSecond())).frame
+    asked = 32 * np.unique(RUN.load().indices).size
+    header = 8 * len(qsim.channel.EXACT["float32"].pack(qsim.batch.Vectors.dense(np.ones(4)), KEYS)[0])
+    assert frame["bits_down"].tolist() == [0, asked + header, *[asked] * (RUN.rounds - 1)]
+
+
 @pytest.mark.parametrize(
     ("method", "compressor"),
     [

@@ -73,6 +73,29 @@ def test_long_gaps_and_long_levels_at_every_bit(code: str, tail: int) -> None:
 
 
 @pytest.mark.parametrize("code", CODES)
+def test_the_longest_levels_behind_gaps_of_every_length_at_every_bit(code: str) -> None:
+    """Of every s that is 2^b - 1: what a decoder still takes from the window behind a gap depends on s."""
+    codec, rng = CODES[code], random.Random(0)
+    for n, s in product((2**12, 2**27, N), (2**bits - 1 for bits in range(1, 32))):
+        index, level, ends = [], [], [0]
+        for gap_bits, before in product(range((n - 1).bit_length() - 2), range(8)):
+            gap = 2**gap_bits + rng.randrange(2**gap_bits)
+            places = accumulate([*(1 + (k % 3 == 2) for k in range(before)), gap, 1])
+            row = [place - 1 for place in places if place <= n]
+            index += row
+            level += ([1] * before + [rng.choice([-1, 1]) * s, 1])[: len(row)]
+            ends.append(len(index))
+        rows = len(ends) - 1
+        arrays = np.array(ends), np.array(index, index_type(n)), np.array(level, np.int32)
+        message = Levels(n, *arrays, np.ones(rows, np.float32), s)
+        packets = codec.encode(message)
+        assert codec.decode(packets, codec.header(message)) == message
+        row = rng.randrange(rows)
+        at = slice(*ends[row : row + 2])
+        assert packets[row] == oracles.bit_packet(code, n, [1.0], dict(zip(index[at], level[at], strict=True)), s)
+
+
+@pytest.mark.parametrize("code", CODES)
 def test_long_gaps_at_every_bit_before_signs_and_floats(code: str) -> None:
     """The last bit of every float is one, so that none is lost unseen."""
     codec, rng = CODES[code], np.random.default_rng(0)
@@ -115,6 +138,8 @@ def extreme_messages() -> Iterator[Message]:
             ends = np.tile(np.array([0, n - 1], index_type(n)), rows)
             words = np.tile(np.array([1, -LARGEST], np.int32), rows)
             yield Levels(n, np.arange(rows + 1) * 2, ends, words, np.ones(rows, np.float32), LARGEST)
+            alone = (np.arange(rows + 1), ends[1::2], words[1::2])
+            yield Levels(n, *alone, np.ones(rows, np.float32), LARGEST)
 
 
 def carried(codec: EntryCodec) -> Iterator[tuple[Message, Entries, Packets]]:
@@ -132,11 +157,15 @@ def carried(codec: EntryCodec) -> Iterator[tuple[Message, Entries, Packets]]:
 
 @pytest.mark.parametrize("codec", [*SPARSE, *DENSE], ids=repr)
 def test_arrays_hold_the_longest_packets_and_the_most_entries(codec: EntryCodec) -> None:
-    """An encoder writes, and a decoder fills, arrays of a size that is told beforehand: it must be enough."""
+    """An encoder writes, and a decoder fills, arrays of a size that is told beforehand: enough, and not far too large.
+
+    Room are 24 bytes an entry and 128 a row, and where every coordinate has its bits, 5 bytes for each.
+    """
     for message, entries, packets in carried(codec):
         front = 4 * entries.stream.floats
         bodies = np.diff(packets.offsets) - front
-        assert codec._most_bytes(entries) >= bodies.sum(), message
+        room = 24 * entries.index.size + 128 * entries.rows + 5 * message.n * entries.rows * (codec in DENSE)
+        assert bodies.sum() <= codec._most_bytes(entries) <= room, message
         most = codec._most_entries(packets, front, message.n, entries.s)
         assert most >= entries.index.size, message
         assert codec.decode(packets, codec.header(message)) == message

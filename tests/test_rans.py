@@ -74,7 +74,7 @@ STREAMS: dict[str, Callable[[], Levels | Signs]] = {
 
 @pytest.mark.parametrize("name", STREAMS)
 def test_payloads_are_within_two_percent_of_the_entropy(name: str) -> None:
-    """The issue's claim, for payloads of 50 kbit and more: QSGD levels of Gaussian vectors, and streams less smooth."""
+    """Of the order-0 entropy, for payloads of 50 kbit and more: QSGD levels of Gaussian vectors, rougher streams."""
     message = STREAMS[name]()
     packets = CODEC.encode(message)
     assert CODEC.decode(packets, CODEC.header(message)) == message

@@ -355,3 +355,34 @@ def test_the_page_on_statistics_runs(capsys: pytest.CaptureFixture[str]) -> None
     for program in programs:
         exec(compile(program, PAGE.name, "exec"), {"__name__": "page"})
     assert "For every curve the step over 0.05" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("bands", [StudentT(), Bootstrap(resamples=100)], ids=repr)
+def test_intervals_of_what_there_is_none(bands: StudentT | Bootstrap) -> None:
+    """A confidence of 1 was an infinite interval, or none where samples are equal; one seed was NaN."""
+    samples = np.array([[1.0, 2.0], [1.0, 3.0], [1.0, 5.0]])
+    for confidence in (0, 1, 1.5, -0.5, np.nan, "0.9", None, True):
+        with pytest.raises(ValueError, match="confidence must be"):
+            bands.interval(samples, confidence)
+    for wrong in (samples[:1], samples[:0], 1.0, np.ma.array(samples, mask=samples > 4), samples + 1j, [["a"], ["b"]]):
+        with pytest.raises(ValueError, match="no interval of less than two seeds|samples (is a masked|must be an arr)"):
+            bands.interval(wrong)
+    usual, other = bands.interval(samples), bands.interval(samples.astype(int).tolist())
+    assert np.array_equal(usual, other)
+
+
+def test_curves_that_are_none() -> None:
+    axis, up = np.array([0.0, 10.0]), np.array([3.0, 2.0])
+    hidden = np.ma.array(up, mask=[0, 1])
+    for x, y, told in (
+        (axis, hidden, "is a masked"),
+        (hidden, up, "is a masked"),
+        (axis, 2.0, "one y"),
+        (axis, up[:1], "one y"),
+    ):
+        for call in (lambda x=x, y=y: resample([(x, y)]), lambda x=x, y=y: reach([x], [y], 1.0)):
+            with pytest.raises(ValueError, match=told):
+                call()
+    for target in (np.nan, None, "1", True):
+        with pytest.raises(ValueError, match="target must be a finite number"):
+            reach([axis], [up], target)  # type: ignore[arg-type]

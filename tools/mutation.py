@@ -9,8 +9,8 @@ planted in a copy of the checkout and given to the tests that `tools/mutation.to
 if one of them fails, crashes, or takes many times its usual time. Survivors are either equivalent, which
 `tools/survivors.toml` says with a reason, or a hole in the tests.
 
-Results are appended to `--out` as they come, in random order, and a run that was stopped goes on from there. The
-seconds of the tests are kept beside it (`.json`): the fastest run first. The same `--seed` and sources give the same
+Results are appended to `--out` as they come, kernels last, and a run that was stopped goes on from there. The seconds
+of the tests are kept beside it (`.json`): the fastest run first. The same `--seed` and sources give the same
 sample.
 """
 
@@ -77,9 +77,9 @@ class Mutant:
         return "".join(lines)
 
     @property
-    def place(self) -> tuple[str, str, str, str]:
-        """What a survivor is known by."""
-        return self.path, self.text, self.old, self.new
+    def place(self) -> tuple[str, str, str]:
+        """What a survivor is known by: its file, the line, and the line with the fault."""
+        return self.path, self.text, self.planted((ROOT / self.path).read_text()).splitlines()[self.line - 1].strip()
 
 
 @dataclass(frozen=True)
@@ -365,11 +365,11 @@ def sample(paths: list[str], count: int, seed: int) -> list[Mutant]:
     return chosen
 
 
-def survivors() -> dict[tuple[str, str, str, str], str]:
+def survivors() -> dict[tuple[str, str, str], str]:
     """Return the reasons why known survivors are equivalent."""
     path = ROOT / "tools/survivors.toml"
     listed = tomllib.loads(path.read_text())["survivor"] if path.exists() else []
-    return {(entry["path"], entry["text"], entry["old"], entry["new"]): entry["why"] for entry in listed}
+    return {(entry["path"], entry["text"], entry["planted"]): entry["why"] for entry in listed}
 
 
 _COLUMNS = [*(field.name for field in fields(Mutant)), "noticed", "how", "seconds"]
@@ -395,6 +395,7 @@ def run(wanted: list[Mutant], table: dict[str, list[str]], out: Path, jobs: int)
     """Judge mutants on as many benches as there are jobs; appends each outcome to a file."""
     known = {outcome.mutant: outcome for outcome in earlier(out)}
     waiting = [mutant for mutant in wanted if mutant not in known]
+    waiting.sort(key=lambda mutant: mutant.path.startswith(KERNELS))  # what must be compiled is slow, and comes last
     times, new = out.with_suffix(".json"), not out.exists()
     with tempfile.TemporaryDirectory(prefix="mutation-") as folder, out.open("a", newline="") as file:
         writer = csv.writer(file)

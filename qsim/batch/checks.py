@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from qsim.batch.messages import Drawn, Floats, Levels, Message, Signs
 from qsim.batch.vectors import Batch, Memory, Support, Vectors
+from qsim.options import refuse_masked
 
 
 def require_vectors(name: str, v: Any) -> None:
@@ -22,6 +23,15 @@ def require_vectors(name: str, v: Any) -> None:
         )
     _require_array(f"the values of {name}", v.value, "fiub")
     _require_entries(name, v, v.value.size, v.index, v.n if v.index is None else None)
+
+
+def require_rows(name: str, v: Any, rows: int, n: int) -> None:
+    """Refuse what is no sound batch of so many vectors of length n, of float32 or float64."""
+    require_vectors(name, v)
+    if (v.rows, v.n) != (rows, n):
+        raise ValueError(f"{name} must be {rows} vectors of length {n}, found {v.rows} of {v.n}")
+    if v.value.dtype not in (np.float32, np.float64):
+        raise ValueError(f"the values of {name} must be float32 or float64, found {v.value.dtype}")
 
 
 def require_message(name: str, message: Any, kind: type[Message], n: int, rows: int) -> None:
@@ -117,6 +127,7 @@ def _require_entries(name: str, batch: Batch, size: int, index: NDArray[Any] | N
 
 
 def _require_array(name: str, array: Any, kinds: str, dtype: type[np.generic] | None = None) -> None:
+    refuse_masked(name, array)
     good = isinstance(array, np.ndarray) and array.ndim == 1 and array.flags.c_contiguous
     if not good or array.dtype.kind not in kinds or (dtype is not None and array.dtype != dtype):
         wanted = (

@@ -160,6 +160,11 @@ class Memory:
         from qsim.kernels.vectors import add_on_support
 
         of, index, rows = self.support.offsets, self.support.index, self.arrays[name]
+        if v.rows != of.size - 1 or v.n != self.support.n:
+            raise ValueError(
+                f"the memory is of {of.size - 1} workers with vectors of length {self.support.n}, found {v.rows}"
+                f" vectors of length {v.n}"
+            )
         matched = add_on_support(of, index, v.offsets, v.index, v.value, rows.dtype.type(sign), rows)
         if matched != v.nonzeros:
             raise ValueError(f"{v.nonzeros - matched} non-zeros are off the supports of their workers")

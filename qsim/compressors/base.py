@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from qsim.batch import Memory, Message, Support, Vectors
 from qsim.batch.checks import require_keys, require_memory, require_message, require_vectors
-from qsim.keys import Key, of_word
+from qsim.keys import Key, of_word, require_key
 from qsim.options import refuse_masked
 
 INFINITE = np.int32(0x7F800000)
@@ -78,6 +78,31 @@ def _read_at_the_door(decompress: Callable[..., Vectors]) -> Callable[..., Vecto
     return checked
 
 
+_Law = Callable[[Any, ArrayLike], float | None]
+
+
+def _vector_at_the_door(law: _Law) -> _Law:
+    """Check the vector that a law of a compressor's messages is asked of."""
+
+    @wraps(law)
+    def checked(self: Any, v: ArrayLike) -> float | None:
+        return law(self, _one_vector(law.__name__, v))
+
+    return checked
+
+
+def _one_vector(name: str, v: ArrayLike) -> NDArray[Any]:
+    """Return one vector of real numbers as an array."""
+    refuse_masked("v", v)
+    vector = np.asarray(v)
+    if vector.dtype.kind not in "fiubO":
+        raise ValueError(f"{name} takes real numbers, found an array of {vector.dtype}")
+    if vector.ndim != 1:
+        advice = "; use compress for batches" if name == "quantize" else ""
+        raise ValueError(f"{name} takes one vector, found an array of shape {vector.shape}{advice}")
+    return vector
+
+
 def _is_shipped(compressor: Compressor) -> bool:
     return type(compressor).__module__.startswith("qsim.")
 
@@ -123,7 +148,9 @@ class Compressor:
     def __init_subclass__(cls, **options: Any) -> None:
         """Have what goes into and comes out of a compressor checked, also where users write their own."""
         super().__init_subclass__(**options)
-        for name, door in (("compress", _at_the_door), ("decompress", _read_at_the_door)):
+        doors: dict[str, Callable[..., Any]] = {"compress": _at_the_door, "decompress": _read_at_the_door}
+        doors |= dict.fromkeys(("expected_nonzeros", "exact_variance"), _vector_at_the_door)
+        for name, door in doors.items():
             if name in vars(cls):
                 setattr(cls, name, door(vars(cls)[name]))
 
@@ -194,17 +221,8 @@ class Compressor:
             raise TypeError(
                 f"{type(self).__name__} must define quantize(self, v, key), or compress(self, v, keys, memory)"
             )
-        if not isinstance(key, Key):
-            raise TypeError(f"key must be a key such as qsim.Key(0), found {key!r}")
-        refuse_masked("v", v)
-        vector = np.asarray(v)
-        if vector.dtype.kind not in "fiubO":
-            raise ValueError(f"quantize takes real numbers, found an array of {vector.dtype}")
-        if vector.ndim != 1:
-            raise ValueError(
-                f"quantize takes one vector, found an array of shape {vector.shape}; use compress for batches"
-            )
-        return self.compress(as_float32(Vectors.dense(vector)), np.array([key.word], np.uint64))
+        require_key(key)
+        return self.compress(as_float32(Vectors.dense(_one_vector("quantize", v))), np.array([key.word], np.uint64))
 
     @_at_the_door
     def compress(self, v: Vectors, keys: NDArray[np.uint64], memory: Memory | None = None) -> Message:
@@ -228,10 +246,12 @@ class Compressor:
         """Return omega with E Q(v) = v and E ||Q(v) - v||^2 <= omega ||v||^2 for all v of length n; None: not known."""
         return None
 
+    @_vector_at_the_door
     def expected_nonzeros(self, v: ArrayLike) -> float | None:
         """Return E nnz Q(v) for a vector, in exact arithmetic; None: no closed form is known."""
         return None
 
+    @_vector_at_the_door
     def exact_variance(self, v: ArrayLike) -> float | None:
         """Return E ||Q(v) - v||^2 for a vector, in exact arithmetic; None: no closed form is known."""
         return None

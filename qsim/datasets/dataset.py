@@ -77,7 +77,7 @@ class Dataset:
             if kind != "classes":
                 raise DataError(f"only data of kind='classes' have a number of classes, found classes={classes!r}")
             classes = whole("classes", classes, least=1, most=2**31)
-        columns = _array("indices", indices)
+        columns = as_array("indices", indices)
         starts = _starts(indptr, columns.size)
         features = _feature_count(features)
         self.__dict__.update(
@@ -277,10 +277,10 @@ class Dataset:
         return Dataset(indptr, indices, values, labels, features, name, None, self.kind, classes)
 
     def _row_numbers(self, rows: ArrayLike) -> NDArray[np.int64]:
-        chosen = _array("rows", rows)
+        chosen = as_array("rows", rows)
         if chosen.dtype.kind == "b":
             raise DataError("rows must be row numbers, found a mask of booleans; write np.flatnonzero(mask)")
-        chosen = _whole("rows", chosen)
+        chosen = whole_numbers("rows", chosen)
         bad = np.flatnonzero((chosen < 0) | (chosen >= self.rows))
         if bad.size:
             raise DataError(f"rows must be from 0 to {self.rows - 1}, found {chosen[bad[0]]} at place {bad[0]}")
@@ -311,7 +311,7 @@ class Dataset:
         return labels
 
 
-def _array(name: str, given: ArrayLike) -> NDArray[Any]:
+def as_array(name: str, given: ArrayLike) -> NDArray[Any]:
     """Return what was given as an array."""
     refuse_masked(name, given, DataError)
     return np.asarray(given)
@@ -335,23 +335,25 @@ def _frozen(array: NDArray[Any], dtype: DTypeLike) -> NDArray[Any]:
     return copy
 
 
-def _whole(name: str, array: NDArray[Any]) -> NDArray[Any]:
+def whole_numbers(name: str, array: NDArray[Any]) -> NDArray[Any]:
     """Return an array of whole numbers of one axis; an empty one may have any type."""
     if array.ndim != 1:
         raise DataError(f"{name} must be an array of one axis, found shape {array.shape}")
     if array.dtype.kind not in "iu" and array.size:
-        raise DataError(f"{name} must be whole numbers, found {array.dtype}; write {name}.astype(np.int64)")
+        advice = f"; write {name}.astype(np.int64)" if name.isidentifier() else ""
+        raise DataError(f"{name} must be whole numbers, found {array.dtype}{advice}")
     return array
 
 
 def _feature_count(features: Any) -> int:
-    if isinstance(features, bool) or not hasattr(features, "__index__") or features < 1:
-        raise DataError(f"features must be a whole number of at least 1, found {features!r}")
-    return int(features)
+    try:
+        return whole("features", features, least=1, most=2**62)
+    except ValueError as error:
+        raise DataError(str(error)) from None
 
 
 def _starts(indptr: ArrayLike, nonzeros: int) -> NDArray[np.int64]:
-    starts = _whole("indptr", _array("indptr", indptr))
+    starts = whole_numbers("indptr", as_array("indptr", indptr))
     if starts.size < 2:
         raise DataError(f"there must be at least one row, so two entries in indptr, found {starts.size}")
     if starts[0] != 0 or starts[-1] != nonzeros:
@@ -368,7 +370,7 @@ def _row_of(entry: int, starts: NDArray[np.int64]) -> int:
 
 
 def _columns(columns: NDArray[Any], starts: NDArray[np.int64], features: int) -> NDArray[np.signedinteger[Any]]:
-    _whole("indices", columns)
+    whole_numbers("indices", columns)
     bad = np.flatnonzero((columns < 0) | (columns >= features))
     if bad.size:
         entry = bad[0]
@@ -401,7 +403,7 @@ def _not_rising(columns: NDArray[Any], starts: NDArray[np.int64]) -> NDArray[np.
 def _values(values: ArrayLike | None, starts: NDArray[np.int64], columns: NDArray[Any]) -> NDArray[np.float32] | None:
     if values is None:
         return None
-    given = _array("values", values)
+    given = as_array("values", values)
     if given.shape != columns.shape:
         raise DataError(f"values must have shape {columns.shape}, as indices has, found shape {given.shape}")
     if given.dtype.kind not in "biuf":
@@ -420,7 +422,7 @@ def _values(values: ArrayLike | None, starts: NDArray[np.int64], columns: NDArra
 
 
 def _labels(labels: ArrayLike, rows: int, kind: Kind, classes: int | None) -> NDArray[Any]:
-    given = _array("labels", labels)
+    given = as_array("labels", labels)
     if given.shape != (rows,):
         raise DataError(f"labels must have shape ({rows},), one for each row, found shape {given.shape}")
     found = _frozen(*CODINGS[kind](given))

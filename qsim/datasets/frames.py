@@ -77,10 +77,18 @@ def csr_parts(matrix: Any) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
         dense = np.asarray(matrix)
         row, column = np.nonzero(dense)
         return _offsets(np.bincount(row, minlength=dense.shape[0])), column, dense[row, column]
+    if matrix.format in ("csc", "bsr"):  # what SciPy changes the format of, it takes as it is
+        try:
+            matrix.check_format(full_check=True)
+        except ValueError as error:
+            raise DataError(f"the matrix is not sound: {error}") from None
     if matrix.format in ("csr", "csc"):
         csr = matrix.tocsr()
         return csr.indptr, csr.indices[: csr.nnz], csr.data[: csr.nnz]
     coo = matrix.tocoo(copy=False)  # other formats' tocsr would add up duplicates without a word
+    for name, places, most in (("rows", coo.row, coo.shape[0]), ("columns", coo.col, coo.shape[1])):
+        if places.size and not 0 <= places.min() <= places.max() < most:
+            raise DataError(f"{name} must be from 0 to {most - 1}, found {places.min()} to {places.max()}")
     order = np.argsort(coo.row, kind="stable")
     return _offsets(np.bincount(coo.row, minlength=coo.shape[0])), coo.col[order], coo.data[order]
 

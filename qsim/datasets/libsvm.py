@@ -313,10 +313,15 @@ def _signs(labels: NDArray[np.float64], format: LibSVM, file: File) -> NDArray[n
     """Return -1 or +1 for each label."""
     if format.positive is not None:
         positive = labels == format.positive
-        if not positive.any():
+        if not positive.any() and {*np.unique(labels).tolist(), format.positive} not in _PAIRS:  # a split may lack it
             raise DataError(f"{format.path} has no label {format.positive:g}; it has {_listed(labels)}")
     else:
         low, high = labels.min(), labels.max()
+        if low == high == 1:
+            raise DataError(
+                f"all labels of {format.path} are 1, which is +1 beside -1 or 0, and -1 beside 2: say which is to"
+                " be +1, positive=1 or positive=2"
+            )
         third = np.flatnonzero((labels != low) & (labels != high))
         if third.size or not any({low, high} <= pair for pair in _PAIRS):
             where = f" ({labels[third[0]]:g} in line {_line_of(third[0], file):,})" if third.size else ""

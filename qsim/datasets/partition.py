@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, wraps
 from typing import Any, final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from qsim.datasets.dataset import Dataset
+from qsim.datasets.dataset import Dataset, as_array, whole_numbers
 from qsim.datasets.errors import DataError
-from qsim.keys import Key
-from qsim.options import number, option, whole
+from qsim.keys import Key, require_key
+from qsim.options import number, option, shown, whole
 
 
 @final
@@ -41,8 +42,12 @@ class Shards:
     width: int = 1
 
     def __post_init__(self) -> None:
+        if not isinstance(self.dataset, Dataset):
+            raise TypeError(f"shards are of a Dataset, found {self.dataset!r}")
+        whole("width", self.width, least=1)
         for name in ("order", "offsets"):
-            object.__setattr__(self, name, np.ascontiguousarray(getattr(self, name), np.int64))
+            numbers = whole_numbers(name, as_array(name, getattr(self, name)))
+            object.__setattr__(self, name, np.ascontiguousarray(numbers, np.int64))
         rows = self.dataset.rows
         if self.order.shape != (rows,) or not np.array_equal(np.sort(self.order), np.arange(rows)):
             missing = np.setdiff1d(np.arange(rows), self.order)
@@ -115,8 +120,34 @@ class Shards:
         )
 
 
+def _at_the_door(split: Callable[..., Shards]) -> Callable[..., Shards]:
+    """Check what a partition's `split` is given, and what it makes."""
+
+    @wraps(split)
+    def checked(self: Partition, dataset: Dataset, workers: int, key: Key) -> Shards:
+        if not isinstance(dataset, Dataset):
+            raise TypeError(f"a partition splits a Dataset, found {type(dataset).__name__}")
+        require_key(key)
+        shards = split(self, dataset, _require_rows(dataset, workers), key)
+        if not isinstance(shards, Shards):
+            raise TypeError(f"{self!r} must return Shards(dataset, order, offsets), found {shown(shards)}")
+        if shards.dataset is not dataset and shards.dataset != dataset:
+            raise ValueError(f"{self!r} must share out the rows that it is given, {dataset!r}, found {shards!r}")
+        if shards.workers != workers:
+            raise ValueError(f"{self!r} made {shards.workers} shards for {workers} workers")
+        return shards
+
+    return checked
+
+
 class Partition(ABC):
     """A rule by which rows are shared out to workers. A subclass is an `@option` with one method."""
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Have what `split` takes checked, and what a user's own returns."""
+        super().__init_subclass__(**options)
+        if "split" in vars(cls):
+            cls.split = _at_the_door(vars(cls)["split"])  # type: ignore[method-assign]
 
     @abstractmethod
     def split(self, dataset: Dataset, workers: int, key: Key) -> Shards:
@@ -200,7 +231,6 @@ class Dirichlet(Partition):
             raise ValueError(f"alpha must be at most 1e12, found {self.alpha!r}; for equal shares write Shuffled()")
 
     def split(self, dataset: Dataset, workers: int, key: Key) -> Shards:
-        workers = _require_rows(dataset, workers)
         _require_classes(dataset, self)
         generator = key.generator()
         owner = np.empty(dataset.rows, np.int64)
@@ -213,7 +243,6 @@ class Dirichlet(Partition):
 
 
 def _evenly(dataset: Dataset, order: NDArray[np.int64], workers: int) -> Shards:
-    workers = _require_rows(dataset, workers)
     return Shards(dataset, order, np.arange(workers + 1) * dataset.rows // workers)
 
 

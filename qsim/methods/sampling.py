@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from itertools import pairwise
-from typing import final
+from typing import Any, final
 
 import numpy as np
 
 from qsim.batch import Arrays, Memory, Support
 from qsim.block import Block, Rows
 from qsim.datasets import Shards
+from qsim.datasets.dataset import as_array, whole_numbers
 from qsim.keys import Key
 from qsim.methods.base import Method, Task
-from qsim.options import option, whole
+from qsim.options import is_shipped, option, shown, whole
 
 
 class Sampling(ABC):
@@ -72,11 +73,28 @@ def drawn(sampling: Sampling, block: Block, batch: int, task: Task, memory: Memo
     Raises ValueError where a rule of one's own draws rows that are not the worker's: kernels take them as they are.
     """
     rows = sampling.draw(block, batch, task.round, memory.arrays, task.key)
-    if not type(sampling).__module__.startswith("qsim."):
-        spans = zip(pairwise(rows.offsets), pairwise(block.offsets), strict=True)
-        if not all(np.isin(rows.index[a:b], block.order[c:d]).all() for (a, b), (c, d) in spans):
-            raise ValueError(f"{sampling!r} drew rows that are not those of their worker: take them from block.order")
-    return rows
+    return rows if is_shipped(sampling) else _sound(rows, sampling, block)
+
+
+def _sound(rows: Any, sampling: Sampling, block: Block) -> Rows:
+    """Return rows that a rule of one's own drew, for kernels that take them as they are."""
+    if not isinstance(rows, Rows):
+        raise TypeError(f"{sampling!r} must draw Rows(index, offsets), found {shown(rows)}")
+    names = (f"the index of what {sampling!r} drew", f"the offsets of what {sampling!r} drew")
+    index, offsets = (
+        np.ascontiguousarray(whole_numbers(name, as_array(name, part)), np.int64)
+        for name, part in zip(names, (rows.index, rows.offsets), strict=True)
+    )
+    rise = offsets.size == block.workers + 1 and offsets[0] == 0 and offsets[-1] == index.size
+    if not rise or (np.diff(offsets) < 0).any():
+        raise ValueError(
+            f"{names[1]} must rise from 0 to the {index.size} rows drawn in {block.workers} steps, one a worker, found"
+            f" {np.array2string(offsets, threshold=8)}"
+        )
+    spans = zip(pairwise(offsets), pairwise(block.offsets), strict=True)
+    if not all(np.isin(index[a:b], block.order[c:d]).all() for (a, b), (c, d) in spans):
+        raise ValueError(f"{sampling!r} drew rows that are not those of their worker: take them from block.order")
+    return Rows(index, offsets)
 
 
 class Batched(Method):

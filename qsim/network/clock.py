@@ -13,6 +13,7 @@ from qsim.keys import Key, Purpose
 from qsim.network.delays import NoDelay, uniforms
 from qsim.network.network import Network
 from qsim.network.rules import WaitForAll
+from qsim.options import is_shipped, number, reals, truths
 
 PARTS = ("downlink", "compute", "encode", "uplink", "decode", "wait")
 """What the time of a round is split into; the parts sum to it.
@@ -55,7 +56,12 @@ class Clock:
         """Be the clock of a run with a key."""
         self.network = network
         self._key = key.fold(Purpose.DELAY)
-        self._factors = network.machines.speeds.factors(workers, key.fold(Purpose.MACHINES))
+        speeds = network.machines.speeds
+        self._factors = _times(
+            f"the factors of {speeds!r}", speeds.factors(workers, key.fold(Purpose.MACHINES)), workers
+        )
+        if not self._factors.all():
+            raise ValueError(f"the factors of {speeds!r} must be above 0, found 0")
         self.schedule: list[NDArray[np.float64]] = []
         self.begin(0)
 
@@ -112,7 +118,13 @@ class Clock:
         ready = compute + encode
         ties = self._key.fold(self._round, exchange, self._factors.size)  # where one more worker's stream would be
         arrivals = topology.arrivals(ready, sizes, link, ties)
-        on_time, close = (WaitForAll() if exact else self.network.rule).close(arrivals, ties)
+        rule = WaitForAll() if exact or not arrivals.size else self.network.rule
+        on_time, close = rule.close(arrivals, ties)
+        if not is_shipped(rule):
+            on_time = truths(f"what is on time by {rule!r}", on_time, arrivals.shape)
+            close = number(f"when the waiting ends by {rule!r}", close, least=0)
+            if not (on_time.all() or rule.drops):
+                raise ValueError(f"{rule!r} drops messages, so its class must say drops = True")
         self.dropped += int(on_time.size - on_time.sum())
 
         began, times = self.now, self.times
@@ -147,13 +159,7 @@ class Clock:
             return 0.0
         u = uniforms(self._key.fold(self._round, exchange), self._factors.size)
         found = delay.quantile(u[who] if who.size < u.size else u)
-        if not isinstance(found, np.ndarray) or found.shape != who.shape:
-            raise ValueError(f"the delays of {delay!r} must be an array of shape {who.shape}, found {found!r}")
-        least, most = float(found.min()), float(found.max())
-        if not (least >= 0 and most < np.inf):
-            wrong = least if most < np.inf else most
-            raise ValueError(f"the delays of {delay!r} must be finite numbers of at least 0, found {wrong}")
-        return found
+        return _times(f"the delays of {delay!r}", found, who.size)
 
     def _keep(self, exchange: int, load: Load, times: list[Any]) -> None:
         """Keep the timeline of an exchange."""
@@ -162,3 +168,12 @@ class Clock:
         for place, column in enumerate(columns):
             rows[:, place] = column
         self.schedule.append(rows)
+
+
+def _times(name: str, found: Any, count: int) -> NDArray[np.float64]:
+    """Return numbers of a law that may be a user's own: finite ones of at least 0, one a worker."""
+    times = reals(name, found, (count,)).astype(np.float64, copy=False)
+    if not (times.min(initial=0.0) >= 0 and times.max(initial=0.0) < np.inf):
+        wrong = times[~((times >= 0) & (times < np.inf))]
+        raise ValueError(f"{name} must be finite numbers of at least 0, found {wrong[0]}")
+    return times

@@ -8,7 +8,7 @@ from typing import final
 import numpy as np
 from numpy.typing import NDArray
 
-from qsim.keys import Key
+from qsim.keys import Key, require_key
 from qsim.network.delays import Delay, NoDelay
 from qsim.options import number, option
 
@@ -52,6 +52,7 @@ class Slow(Speeds):
         number("factor", self.factor, above=0)
 
     def factors(self, workers: int, key: Key) -> NDArray[np.float64]:
+        require_key(key)
         found = np.ones(workers)
         slow = np.argsort(key.words(0, workers), kind="stable")[: round(self.share * workers)]
         found[slow] = self.factor

@@ -45,7 +45,7 @@ class WaitForAll(Rule):
     drops = False
 
     def close(self, arrivals: NDArray[np.float64], ties: Key) -> tuple[NDArray[np.bool_], float]:
-        return np.ones(arrivals.size, bool), float(arrivals.max())
+        return np.ones(arrivals.size, bool), float(arrivals.max(initial=0.0))
 
 
 @final

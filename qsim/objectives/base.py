@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Self
+from functools import wraps
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from qsim.batch import Memory, Vectors, inner
+from qsim.batch.checks import require_rows
 from qsim.block import Block, Rows
 from qsim.datasets import DataError, Dataset, Shards
 from qsim.datasets.labels import Kind
 from qsim.l2_decay import GlobalScale, Shrinkage
+from qsim.options import real, reals, shown
 from qsim.weights import Replica, Weights
 
 _KINDS: dict[Kind, str] = {
@@ -44,6 +48,48 @@ class Optimum:
     gradient_norm: float
 
 
+def _vectors_at_the_door(name: str, found: Callable[..., Vectors]) -> Callable[..., Vectors]:
+    """Check the vectors that a user's own objective makes for the workers of a block."""
+
+    @wraps(found)
+    def checked(self: Objective, block: Block, *args: Any, **options: Any) -> Vectors:
+        vectors = found(self, block, *args, **options)
+        length = 1 if name == "losses" else block.n
+        require_rows(f"what {name} of {self!r} returns", vectors, block.workers, length)
+        return vectors
+
+    return checked
+
+
+def _numbers_at_the_door(name: str, found: Callable[..., Any]) -> Callable[..., Any]:
+    """Check the numbers that a user's own objective states."""
+
+    @wraps(found)
+    def checked(self: Objective, *args: Any, **options: Any) -> Any:
+        what = f"what {name} of {self!r} returns"
+        numbers = found(self, *args, **options)
+        if name == "smoothnesses":
+            return reals(what, numbers)
+        if name != "value_and_gradient":
+            return real(what, numbers)
+        if not isinstance(numbers, tuple) or len(numbers) != 2:
+            raise ValueError(f"{what} must be the value and the gradient, found {shown(numbers)}")
+        return real(f"the value that {name} of {self!r} returns", numbers[0]), reals(
+            f"the gradient that {name} of {self!r} returns", numbers[1], np.shape(args[0] if args else options["w"])
+        )
+
+    return checked
+
+
+_AT_THE_DOOR: dict[str, Callable[..., Any]] = dict.fromkeys(
+    ("update", "losses", "curved", "walk"), _vectors_at_the_door
+) | dict.fromkeys(
+    ("value_and_gradient", "error", "smoothness", "smoothnesses", "row_smoothness", "strong_convexity", "most_curved"),
+    _numbers_at_the_door,
+)
+"""The methods of an objective of one's own whose results are looked at before anything is done with them."""
+
+
 class Objective(ABC):
     """F(w) = (1/n) sum_i loss_i(w) + r(w) over the n rows of a data set, r the regulariser: (l2/2) ||w||^2 here.
 
@@ -65,6 +111,15 @@ class Objective(ABC):
     def examples(cls) -> tuple[Self, ...]:
         """Return instances with usual parameters, which are checked with every shipped objective; none by default."""
         return ()
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Have what the methods of a user's own return checked, before a kernel takes it."""
+        super().__init_subclass__(**options)
+        if cls.__module__.partition(".")[0] != "qsim":
+            for name, door in _AT_THE_DOOR.items():
+                owner = next((base for base in cls.__mro__ if name in vars(base)), Objective)
+                if owner is cls or not issubclass(owner, Objective):  # as a mixin is not
+                    setattr(cls, name, door(name, vars(owner)[name]))
 
     @property
     def width(self) -> int:

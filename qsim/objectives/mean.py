@@ -11,6 +11,7 @@ from qsim.batch import Vectors
 from qsim.block import Block, Rows
 from qsim.datasets import Dataset
 from qsim.objectives.base import Objective
+from qsim.options import real, reals
 from qsim.weights import Replica
 
 
@@ -89,10 +90,11 @@ class MeanLoss(Objective):
         w = w.view()
         w.flags.writeable = False
         loss, gradient = self.loss_and_gradient(w, data)
-        gradient = np.asarray(gradient)
+        of = f"loss_and_gradient of {self!r}"
+        gradient = reals(f"the gradient that {of} returns", gradient)
         if gradient.shape != w.shape or np.ndim(loss) != 0:
             raise ValueError(
-                f"loss_and_gradient of {self!r} must return a number and an array of shape {w.shape}, found shapes"
+                f"{of} must return a number and an array of shape {w.shape}, found shapes"
                 f" {np.shape(loss)} and {gradient.shape}"
             )
         if np.isnan(w).any() and (np.isnan(loss) or np.isnan(gradient).any()):
@@ -100,4 +102,4 @@ class MeanLoss(Objective):
                 f"{self!r} reads weights of features that the rows lack, which SparsePull did not ask for: take"
                 " downlink=qsim.downlinks.DenseWeights(), or read only what the rows hold, as data.to_scipy() @ w does"
             )
-        return float(loss), gradient
+        return real(f"the loss that {of} returns", loss), gradient

@@ -16,6 +16,7 @@ from qsim.keys import Key, Purpose
 from qsim.methods import Sum
 from qsim.network import Clock, Load
 from qsim.objectives import Objective
+from qsim.options import truths
 from qsim.simulation.collectives import ParameterServer, Received
 from qsim.simulation.streams import Held, Streams
 from qsim.weights import Replica, Weights
@@ -66,12 +67,10 @@ class WireExchange:
         self.round = t
         self.nonzeros = self.bits_up = self.bits_down = self.rows = 0
         self._exchanges = 0
-        drawn = self._participants = self._clients.draw(self._root.fold(Purpose.CLIENTS, t), self._workers)
-        if drawn is not None and (drawn.shape != (self._workers,) or drawn.dtype != np.bool_):
-            raise ValueError(
-                f"{self._clients!r} must draw {self._workers} truth values, one a worker, or None: found"
-                f" {drawn.dtype} of shape {drawn.shape}"
-            )
+        drawn = self._clients.draw(self._root.fold(Purpose.CLIENTS, t), self._workers)
+        if drawn is not None:
+            drawn = truths(f"who takes part by {self._clients!r}, unless it is None,", drawn, (self._workers,))
+        self._participants = drawn
         self._present = self._everyone if drawn is None else drawn
         if self.clock is not None:
             self.clock.begin(t)
@@ -217,7 +216,7 @@ class WireExchange:
 
     def _trip(self, stream: str, sent: Sent, who: NDArray[np.bool_]) -> NDArray[np.int64]:
         """Return the bytes that go down to each worker if one packet goes to some of them, headers where they must."""
-        if not sent.bits + sent.header:
+        if sent == Sent():
             return np.zeros(self._workers, np.int64)
         return (sent.bits * who + sent.header * self.streams.open(stream, who)) // 8
 
@@ -261,5 +260,6 @@ class _Seen:
 
     def load(self, unopened: NDArray[np.bool_]) -> Load:
         """Return what was seen; the streams of some workers have not been opened, so that their headers go ahead."""
-        who, nonzeros, entries, sizes = (np.concatenate(column) for column in zip(*self._parts, strict=True))
+        none = (np.empty(0, np.int64),) * 4  # where nobody takes part
+        who, nonzeros, entries, sizes = (np.concatenate(column) for column in zip(none, *self._parts, strict=True))
         return Load(who, nonzeros, entries, sizes + len(self._header) * unopened[who])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import fields
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from qsim.batch import Arrays, inner
 from qsim.identity import environment
 from qsim.network import PARTS, Clock
+from qsim.options import flag
 from qsim.simulation.run import Run
 from qsim.trace import CUMULATIVE, EVALUATION, TIME, TRAFFIC, Trace
 
@@ -109,7 +111,8 @@ class Recorder:
         _, up, down, rows = self._spent.tolist()
         spent = {"round": done, "bits_up": up, "bits_down": down, "bits": up + down, "passes": rows / self._data.rows}
         time = {} if self._run.network is None else {"seconds": self._seconds}
-        return self._run.until.reached(spent | time | evaluation)
+        seen = MappingProxyType(spent | time | evaluation)  # which a user's rule cannot change
+        return flag(f"what reached of {self._run.until!r} returns", self._run.until.reached(seen))
 
     def _evaluate(self, w: NDArray[np.float64]) -> dict[str, float]:
         objective = self._run.objective

@@ -13,13 +13,13 @@ from qsim.clients import AllClients, Clients
 from qsim.codecs import Codec
 from qsim.compressors import Compressor, Identity
 from qsim.datasets import Data, DataError, Dataset, Partition, Shuffled, Source, as_data
-from qsim.downlinks import CompressedWeights, DenseWeights, Downlink, SignSum
+from qsim.downlinks import Broadcast, CompressedWeights, DenseWeights, Downlink, SignSum, SparsePull
 from qsim.keys import Key, Purpose
 from qsim.methods import Averaged, Method, SignSGD
 from qsim.network import Network
 from qsim.notebooks import html_table
 from qsim.objectives import NoOptimumError, Objective
-from qsim.options import one_of, option, refuse_masked, shown, whole
+from qsim.options import number, one_of, option, refuse_masked, shown, whole
 from qsim.problem import Problem, Promise, TheoryError
 from qsim.starts import Start, Zeros
 from qsim.stopping import AnyOf, Seconds, StoppingRule, Suboptimality
@@ -76,7 +76,9 @@ class Run:
                 raise TypeError(f"{name} must be {example}, found {getattr(self, name)!r}")
         whole("workers", self.workers, least=1)
         one_of("weighting", self.weighting, ("rows", "workers"))
-        whole("rounds", self.rounds, least=0)
+        whole("rounds", self.rounds, least=0, most=2**62)
+        number(f"l2 of {self.objective!r}", getattr(self.objective, "l2", 0.0), least=0)
+        whole(f"width of {self.objective!r}", self.objective.width, least=1)
         whole("seed", self.seed, least=0, most=2**64 - 1)
         whole("evaluate_every", self.evaluate_every, least=1)
         for rule in self.until.rules if isinstance(self.until, AnyOf) else (self.until,):
@@ -127,8 +129,6 @@ class Run:
         data, key = self.load(), Key(self.seed)
         design = self.objective.design(data)
         shards = self.partition.split(design, self.workers, key.fold(Purpose.PARTITION)).of_width(self.objective.width)
-        if shards.workers != self.workers:
-            raise ValueError(f"{self.partition!r} made {shards.workers} shards for {self.workers} workers")
         start = _first_weights(self.start, shards.n, key.fold(Purpose.START))
         weights = shards.weights if self.weighting == "rows" else np.full(self.workers, 1.0 / self.workers)
         shared = self.network is not None and self.network.topology.sums_in_flight
@@ -167,7 +167,7 @@ class Run:
 _KINDS: tuple[tuple[str, Any, str], ...] = (
     ("objective", Objective, "an objective such as qsim.LogisticRegression(l2=1e-4)"),
     ("method", Method, "a method such as qsim.GradientDescent(step=qsim.steps.Constant(0.5))"),
-    ("downlink", Downlink, "a downlink such as qsim.downlinks.DenseWeights()"),
+    ("downlink", (Broadcast, SparsePull), "a downlink such as qsim.downlinks.DenseWeights()"),
     ("partition", Partition, "a partition such as qsim.datasets.Shuffled()"),
     ("until", (StoppingRule, type(None)), "None or a rule such as qsim.stopping.GradientNorm(1e-6)"),
     ("clients", Clients, "who takes part, such as qsim.clients.SampledClients(8)"),

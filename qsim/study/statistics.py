@@ -6,12 +6,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, Context
-from typing import Literal, final
+from typing import Any, Literal, final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from qsim.options import one_of, option, whole
+from qsim.options import number, one_of, option, reals, whole
 
 CONFIDENCE = 0.95
 
@@ -55,6 +55,7 @@ class StudentT(Bands):
     def interval(self, samples: Array, confidence: float = CONFIDENCE) -> tuple[Array, Array]:
         from scipy.special import stdtrit
 
+        samples = _sound(samples, confidence)
         seeds, mean = len(samples), samples.mean(axis=0)
         half = stdtrit(seeds - 1, (1 + confidence) / 2) * samples.std(axis=0, ddof=1) / np.sqrt(seeds)
         return mean - half, mean + half
@@ -95,6 +96,7 @@ class Bootstrap(Bands):
     def interval(self, samples: Array, confidence: float = CONFIDENCE) -> tuple[Array, Array]:
         from scipy.stats import bootstrap
 
+        samples = _sound(samples, confidence)
         low, high = samples.mean(axis=0), samples.mean(axis=0)
         spread = np.flatnonzero(np.ptp(samples, axis=0) > 0)  # without spread there is nothing to draw again; NaN stays
         if spread.size:
@@ -109,6 +111,16 @@ class Bootstrap(Bands):
             ).confidence_interval
             low[spread], high[spread] = found.low, found.high
         return low, high
+
+
+def _sound(samples: Any, confidence: float) -> NDArray[Any]:
+    """Return samples of two seeds or more, of which there is an interval of a confidence between 0 and 1."""
+    if number("confidence", confidence, above=0) >= 1:
+        raise ValueError(f"confidence must be below 1, found {confidence!r}")
+    found = reals("samples", samples)
+    if len(found.shape) < 1 or len(found) < 2:
+        raise ValueError(f"there is no interval of less than two seeds, found samples of shape {found.shape}")
+    return found
 
 
 @dataclass(frozen=True)
@@ -191,7 +203,8 @@ def reach(across: Sequence[Array], up: Sequence[Array], target: float, bands: Ba
     >>> print(reach(axis, [np.array([9.0, 4.0, 1.0]), np.array([9.0, 4.0, 3.0])], target=2.0))
     1 of 2 seeds (20), the other not within 24
     """
-    curves = [(np.asarray(x, float), np.asarray(y, float) <= target) for x, y in zip(across, up, strict=True)]
+    target = number("target", target)
+    curves = [(x, y <= target) for x, y in (_curve(*curve) for curve in zip(across, up, strict=True))]
     costs = np.array([x[there.argmax()] if there.any() else np.inf for x, there in curves])
     spent = np.array([x[-1] for x, _ in curves])
     if not np.isfinite(costs).all() or not costs.all():
@@ -247,9 +260,17 @@ def resample(seeds: Sequence[tuple[Array, Array]], *, log_x: bool = False, log_y
     return grid, np.stack(rows)
 
 
+def _curve(at: Any, up: Any) -> tuple[Array, Array]:
+    """Return positions on an axis, and y there, as arrays of one length."""
+    at, up = reals("positions on an axis", at).astype(float), reals("the y of a curve", up).astype(float)
+    if at.ndim != 1 or at.shape != up.shape:
+        raise ValueError(f"a curve has one y at each position, found shapes {at.shape} and {up.shape}")
+    return at, up
+
+
 def _single(at: Array, up: Array, positive: bool) -> tuple[Array, Array]:
     """Return a curve with one y for each position, the last; only positions above zero if they shall be positive."""
-    at, up = np.asarray(at, float), np.asarray(up, float)
+    at, up = _curve(at, up)
     known = ~(np.isnan(at) | np.isnan(up))
     at, up = at[known], up[known]
     if (np.diff(at) < 0).any():

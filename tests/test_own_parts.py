@@ -1,0 +1,681 @@
+"""What a user's own parts return: taken if it is sound, else refused by name before anything is done with it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+import qsim
+from qsim.batch import Floats, Memory, Support, Vectors
+from qsim.block import Block, Rows
+from qsim.clients import Clients, SampledClients
+from qsim.datasets import ByLabel, Contiguous, DataError, Dataset, Dirichlet, Partition, Shards, Shuffled
+from qsim.downlinks import Sent
+from qsim.methods import DIANA, EF21, LBFGS, MARINA, SGD, GradientDescent, LocalSGD, NewtonCG, SignSGD
+from qsim.network import Delay, Machines, Rule, Slow, Speeds
+from qsim.objectives import LeastSquares, LinearModel, MeanLoss
+from qsim.starts import Uniform
+from qsim.steps import Constant, Step
+from qsim.stopping import Until
+from qsim.weights import Replica
+
+DATA = qsim.datasets.synthetic(60, 40, 4, seed=3)
+STEP = Constant(0.05)
+
+
+def trained(**options: Any) -> qsim.Trace:
+    usual = {"objective": LeastSquares(0.1), "method": SGD(batch=2, step=STEP), "workers": 3, "rounds": 2}
+    return qsim.simulate(DATA, **(usual | {"optimum": False} | options))
+
+
+class Squares(LinearModel):
+    """Least squares, not even an option."""
+
+    l2 = 0.1
+    kept = np.ones(1)
+
+    def loss(self, margins, labels):
+        return 0.5 * (margins - labels) ** 2
+
+    def slope(self, margins, labels):
+        return margins - labels
+
+    def curvature(self, margins, labels):
+        return np.ones_like(margins)
+
+    def most_curved(self):
+        return 1.0
+
+
+def changed(name: str, how: Callable[[Any], Any]) -> Squares:
+    """Squares, one method of which returns something else."""
+    usual = getattr(Squares, name)
+    return type("Changed", (Squares,), {name: lambda self, *given: how(usual(self, *given))})()
+
+
+def masked(array: Any) -> Any:
+    return np.ma.array(array, mask=np.arange(array.size) % 2 == 0)
+
+
+def read_only(array: Any) -> Any:
+    copy = array.copy()
+    copy.flags.writeable = False
+    return copy
+
+
+NO_NUMBERS: dict[str, Callable[[Any], Any]] = {
+    "none": lambda a: None,
+    "a mask": masked,
+    "objects": lambda a: a.astype(object),
+    "complex": lambda a: a + 0j,
+    "texts": lambda a: a.astype(str),
+    "a column": lambda a: a[:, None],
+    "one less": lambda a: a[:-1],
+    "a number": lambda a: 1.0,
+    "a generator": lambda a: (x for x in a),
+    "ragged": lambda a: [[1.0], [1.0, 2.0]],
+}
+SAME_NUMBERS: dict[str, Callable[[Any], Any]] = {
+    "a list": list,
+    "read only": read_only,
+    "every other": lambda a: np.repeat(a, 2)[::2],
+    "long doubles": lambda a: a.astype(np.longdouble),
+}
+
+
+@pytest.mark.parametrize("how", NO_NUMBERS)
+@pytest.mark.parametrize("name", ["loss", "slope", "curvature"])
+def test_what_the_functions_of_margins_return(name: str, how: str) -> None:
+    objective = changed(name, NO_NUMBERS[how])
+    with pytest.raises(
+        ValueError, match=rf"what {name} of <.*Changed object at .*> returns (must be an array|is a mask)"
+    ):
+        trained(objective=objective, method=NewtonCG())
+
+
+@pytest.mark.parametrize("how", SAME_NUMBERS)
+@pytest.mark.parametrize("name", ["loss", "slope", "curvature"])
+def test_margins_in_another_form(name: str, how: str) -> None:
+    usual, other = (
+        trained(objective=each, method=NewtonCG()) for each in (Squares(), changed(name, SAME_NUMBERS[how]))
+    )
+    assert np.allclose(usual.weights, other.weights, rtol=1e-5, atol=1e-7)
+
+
+def test_what_an_objective_keeps_is_not_written_to() -> None:
+    """Slopes are scaled in place: not in an array that the objective gives out again and again."""
+
+    class Constantly(Squares):
+        slopes = np.full(60, -1.0, np.float32)
+
+        def loss(self, margins, labels):
+            return -margins
+
+        def slope(self, margins, labels):
+            return self.slopes[: margins.size]
+
+    trained(objective=Constantly(), method=GradientDescent(step=STEP))
+    assert (Constantly.slopes == -1).all()
+
+
+BATCHES: dict[str, Callable[[Vectors], Any]] = {
+    "none": lambda v: None,
+    "an array": lambda v: v.to_dense(),
+    "longer": lambda v: Vectors(v.n + 900, v.offsets, v.index, v.value),
+    "a row less": lambda v: Vectors.dense(v.to_dense()[1:]),
+    "more rows": lambda v: Vectors.dense(np.tile(v.to_dense(), (3, 1))),
+    "unsigned": lambda v: replace(v, index=v.index.astype(np.uint32)),
+    "past the end": lambda v: replace(v, index=v.index + 10**6),
+    "negative": lambda v: replace(v, index=v.index - 10**6),
+    "a value less": lambda v: replace(v, value=v.value[:-1]),
+    "offsets beyond": lambda v: replace(v, offsets=v.offsets * 1000),
+    "whole numbers": lambda v: replace(v, value=np.ones(v.value.size, np.int64)),
+    "halves": lambda v: replace(v, value=v.value.astype(np.float16)),
+    "objects": lambda v: replace(v, value=v.value.astype(object)),
+    "a mask": lambda v: replace(v, value=masked(v.value)),
+}
+METHODS: dict[str, tuple[Any, Any]] = {
+    "SGD": (SGD(batch=2, step=STEP), qsim.QSGD(4)),
+    "memory": (SGD(batch=2, step=STEP), qsim.ErrorFeedback(qsim.TopK(3))),
+    "DIANA": (DIANA(step=STEP), qsim.QSGD(4)),
+    "EF21": (EF21(step=STEP), qsim.TopK(3)),
+    "MARINA": (MARINA(step=STEP), qsim.RandK(3)),
+    "LocalSGD": (LocalSGD(batch=2, steps=2, step=STEP), qsim.QSGD(4)),
+    "SignSGD": (SignSGD(step=STEP), qsim.compressors.Sign()),
+    "LBFGS": (LBFGS(), qsim.Identity()),
+}
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("what", BATCHES)
+def test_the_updates_of_an_objective(what: str, method: str) -> None:
+    how, compressor = METHODS[method]
+    with pytest.raises((TypeError, ValueError), match=r"what update of <.*Changed object at .*> returns"):
+        trained(objective=changed("update", BATCHES[what]), method=how, compressor=compressor)
+
+
+@pytest.mark.parametrize("what", BATCHES)
+def test_other_vectors_of_an_objective(what: str) -> None:
+    for name in ("losses", "curved"):
+        if name == "losses" and what in ("unsigned", "past the end", "negative"):
+            continue  # there are no coordinates
+        with pytest.raises((TypeError, ValueError), match=rf"what {name} of <.*Changed object at .*> returns"):
+            trained(objective=changed(name, BATCHES[what]), method=NewtonCG())
+
+
+def test_a_mixin_is_looked_at_too() -> None:
+    class Mixin:
+        def update(self, block, rows, weights, step):
+            return None
+
+    class Mixed(Mixin, Squares):
+        pass
+
+    with pytest.raises(TypeError, match="what update of .* returns must be a batch"):
+        trained(objective=Mixed())
+
+
+def test_the_doors_of_objectives_are_those_of_users() -> None:
+    assert not hasattr(LeastSquares.value_and_gradient, "__wrapped__")
+    assert not hasattr(LeastSquares.update, "__wrapped__")
+
+
+QUANTITY = {"most_curved": "smoothness"}
+
+
+@pytest.mark.parametrize("value", [None, "1", True, np.ones(2), 1j, np.ma.masked], ids=repr)
+def test_numbers_that_an_objective_states(value: Any) -> None:
+    for name in ("smoothness", "strong_convexity", "error", "row_smoothness", "most_curved"):
+        objective = changed(name, lambda _: value)
+        problem = qsim.Run(DATA, objective, GradientDescent(), workers=3).problem()
+        with pytest.raises(ValueError, match=rf"what {name} of .* returns must be a number, found"):
+            trained(objective=objective) if name == "error" else getattr(problem, QUANTITY.get(name, name))
+    for name in ("l2", "width"):
+        with pytest.raises(ValueError, match=rf"{name} of .* must be a "):
+            trained(objective=type("Changed", (Squares,), {name: value})())
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        *(None, 1.0, (1.0,), (1.0, np.zeros(40), 1), ("1", np.zeros(40)), (1.0, np.zeros(39))),
+        *((1.0, np.zeros((40, 1))), (np.ones(1), np.zeros(40)), (1.0, masked(np.zeros(40)))),
+        (1.0, np.zeros(40, object)),
+    ],
+)
+def test_what_value_and_gradient_returns(found: Any) -> None:
+    objective = changed("value_and_gradient", lambda _: found)
+    with pytest.raises(ValueError, match=r"value_and_gradient of .* (must be|is a masked)"):
+        trained(objective=objective)
+
+
+@pytest.mark.parametrize("mu", [-0.1, np.nan, np.inf])
+def test_mu_is_a_number_of_at_least_zero(mu: float) -> None:
+    objective = changed("strong_convexity", lambda _: mu)
+    with pytest.raises(ValueError, match=r"the mu of .* must be a finite number of at least 0, found"):
+        qsim.Run(DATA, objective, GradientDescent(), workers=3).promise()
+
+
+@pytest.mark.parametrize("loss", ["1", True, 1j, np.ma.masked], ids=repr)
+def test_the_loss_of_some_rows(loss: Any) -> None:
+    class Flat(MeanLoss):
+        l2 = 0.1
+        gradient = np.zeros(40)
+
+        def loss_and_gradient(self, w, data):
+            return loss, self.gradient
+
+        def error(self, w, data):
+            return 0.0
+
+    with pytest.raises(ValueError, match=r"the loss that loss_and_gradient of .* returns must be a number"):
+        trained(objective=Flat())
+    other = type("Masked", (Flat,), {"gradient": masked(np.zeros(40))})()
+    with pytest.raises(ValueError, match=r"the gradient that loss_and_gradient of .* returns is a masked array"):
+        trained(objective=other)
+
+
+def test_a_memory_takes_vectors_of_its_own_kind() -> None:
+    """More rows than workers went past the end of its arrays."""
+    support = Support(6, np.array([0, 3]), np.array([1, 2, 5], np.int32))
+    memory = Memory.zeros(support, "h")
+    for v in (np.ones((2, 6)), np.ones((1, 5)), np.ones((0, 6))):
+        for call in (memory.add, memory.plus):
+            with pytest.raises(ValueError, match="the memory is of 1 workers with vectors of length 6, found"):
+                call("h", Vectors.dense(v))
+    assert not memory.arrays["h"].any()
+
+
+# Who holds which rows.
+
+
+@qsim.option
+class Splits(Partition):
+    how: Any
+
+    def split(self, dataset, workers, key):
+        return self.how(dataset, workers)
+
+
+def contiguous(dataset: Dataset, workers: int) -> Shards:
+    return Contiguous().split(dataset, workers, qsim.Key(0))
+
+
+@pytest.mark.parametrize(
+    ("how", "told"),
+    [
+        (lambda d, w: None, r"must return Shards\(dataset, order, offsets\), found None"),
+        (lambda d, w: (np.arange(d.rows), [0, d.rows]), "must return Shards"),
+        (lambda d, w: contiguous(d, w - 1), "made 2 shards for 3 workers"),
+        (lambda d, w: contiguous(d.take(np.arange(9)), w), "must share out the rows that it is given"),
+        (lambda d, w: contiguous(Dataset.from_arrays(-d.to_scipy(), d.labels, empty="keep"), w), "must share out"),
+        (lambda d, w: contiguous(d.with_intercept(), w), "must share out the rows that it is given"),
+        (lambda d, w: Shards(d, np.arange(d.rows) + 0.5, [0, 1, 2, d.rows]), "order must be whole numbers"),
+        (lambda d, w: Shards(d, np.arange(d.rows), [0, 1.9, 2, d.rows]), "offsets must be whole numbers"),
+        (lambda d, w: Shards(d, np.arange(d.rows), [0, np.nan, 2, d.rows]), "offsets must be whole numbers"),
+        (lambda d, w: Shards(d, ["a"] * d.rows, [0, 1, 2, d.rows]), "order must be whole numbers"),
+        (lambda d, w: Shards(d, masked(np.arange(d.rows)), [0, 1, 2, d.rows]), "order is a masked array"),
+        (lambda d, w: Shards(d, np.arange(d.rows), [0, 1, 2, d.rows], -1), "width must be a whole number"),
+        (lambda d, w: Shards(None, np.arange(3), [0, 3]), "shards are of a Dataset, found None"),
+    ],
+)  # fmt: skip
+def test_what_a_partition_makes(how: Any, told: str) -> None:
+    """Shards of another data set were trained on without a word."""
+    for call in (
+        lambda: trained(partition=Splits(how)),
+        lambda: Splits(how).split(DATA, 3, qsim.Key(0)),
+    ):
+        with pytest.raises((TypeError, ValueError), match=told):
+            call()
+
+
+def test_a_copy_of_the_rows_is_the_same_rows() -> None:
+    usual, other = (
+        trained(partition=Splits(how))
+        for how in (contiguous, lambda d, w: contiguous(Dataset.from_arrays(d.to_scipy(), d.labels, empty="keep"), w))
+    )
+    assert usual.weights.tolist() == other.weights.tolist()
+
+
+@pytest.mark.parametrize("key", [0, np.int64(3), None, "a", qsim.Key(0).words(0, 1), qsim.Key(0).word, True], ids=repr)
+def test_a_seed_is_no_key(key: Any) -> None:
+    for call in (
+        *(lambda p=p: p.split(DATA, 3, key) for p in (Contiguous(), Shuffled(), ByLabel(), Dirichlet(1.0))),
+        lambda: Splits(contiguous).split(DATA, 3, key),
+        lambda: SampledClients(2).draw(key, 4),
+        lambda: Slow(0.5, 2.0).factors(4, key),
+        lambda: Uniform().weights(4, key),
+        lambda: qsim.QSGD(4).quantize(np.ones(4), key),
+    ):  # fmt: skip
+        with pytest.raises(TypeError, match=r"^key must be a key such as qsim\.Key\(\d+\), found"):
+            call()
+    for other in (None, np.eye(3), qsim.datasets.Builtin("spark_sample")):
+        with pytest.raises(TypeError, match="a partition splits a Dataset, found"):
+            Shuffled().split(other, 3, qsim.Key(0))
+
+
+# Who takes part, and with which rows.
+
+
+@qsim.option
+class Invites(Clients):
+    what: Any
+
+    def draw(self, key, workers):
+        return self.what
+
+
+ALL_BUT_ONE = np.array([True, False, True])
+
+
+@pytest.mark.parametrize(
+    "what",
+    [
+        *("all", [True, False, True], (True,), np.ones(3), np.ones(3, object), np.ones(4, bool)),
+        *(np.ones((3, 1), bool), np.ma.array(ALL_BUT_ONE, mask=[1, 0, 0]), np.array(True), 1),
+    ],
+    ids=str,
+)
+def test_who_takes_part(what: Any) -> None:
+    for network in (None, qsim.Network()):
+        with pytest.raises(
+            ValueError, match=r"(?s)who takes part by .*Invites\(.*\), unless it is None, (must be|is a mask)"
+        ):
+            trained(clients=Invites(what), network=network)
+
+
+def test_views_of_truth_values_are_as_good() -> None:
+    usual, other = (trained(clients=Invites(what)) for what in (ALL_BUT_ONE, np.repeat(ALL_BUT_ONE, 2)[::2]))
+    assert usual.weights.tolist() == other.weights.tolist()
+
+
+@pytest.mark.parametrize("topology", ["ParameterServer", "AllGather", "Ring", "Tree", "HalvingDoubling"])
+@pytest.mark.parametrize(
+    "rule", [qsim.network.WaitForAll(), qsim.network.Timeout(1.0), qsim.network.Fastest(2)], ids=repr
+)
+def test_rounds_in_which_nobody_takes_part_take_no_time(topology: str, rule: Rule) -> None:
+    made = getattr(qsim.network, topology)()
+    downlink = qsim.downlinks.DenseWeights() if made.has_server else qsim.downlinks.Replicated()
+    clients, network = Invites(np.zeros(3, bool)), qsim.Network(made, rule=rule)
+    trace = trained(clients=clients, network=network, downlink=downlink)
+    assert trace.frame[["seconds", "bits_up", "dropped"]].to_numpy().tolist() == [[0, 0, 0]] * 3
+    assert trace.frame.loss.nunique() == 1
+
+
+@qsim.option
+class Draws(qsim.methods.Sampling):
+    how: Any
+
+    def draw(self, block, batch, t, memory, key):
+        return self.how(block)
+
+
+def firsts(block: Block) -> Rows:
+    return Rows(block.order[block.offsets[:-1]], np.arange(block.workers + 1))
+
+
+@pytest.mark.parametrize(
+    ("how", "told"),
+    [
+        (lambda b: None, r"must draw Rows\(index, offsets\), found None"),
+        (lambda b: replace(firsts(b), index=firsts(b).index.astype(float)), "index of .* must be whole numbers"),
+        (lambda b: replace(firsts(b), index=firsts(b).index.astype(object)), "index of .* must be whole numbers"),
+        (lambda b: replace(firsts(b), index=masked(firsts(b).index)), "index of .* is a masked array"),
+        (lambda b: replace(firsts(b), offsets=firsts(b).offsets.astype(float)), "offsets of .* must be whole"),
+        (lambda b: replace(firsts(b), offsets=firsts(b).offsets[:-1]), "must rise from 0 to the 3 rows"),
+        (lambda b: replace(firsts(b), offsets=firsts(b).offsets + 1), "must rise from 0 to the 3 rows"),
+        (lambda b: replace(firsts(b), offsets=firsts(b).offsets * 50), "must rise from 0 to the 3 rows"),
+        (lambda b: replace(firsts(b), offsets=np.array([0, 2, 1, 3])), "must rise from 0 to the 3 rows"),
+        (lambda b: replace(firsts(b), index=firsts(b).index[::-1]), "drew rows that are not those of their worker"),
+    ],
+)
+@pytest.mark.parametrize(
+    "method", [SGD(batch=2, step=STEP), DIANA(batch=2, step=STEP), LocalSGD(batch=2, steps=2, step=STEP)]
+)
+def test_which_rows_are_drawn(method: Any, how: Any, told: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=told):
+        trained(method=replace(method, sampling=Draws(how)))
+
+
+def test_rows_in_another_form() -> None:
+    def all_of_them(block: Block) -> Rows:
+        return replace(
+            firsts(block), index=read_only(np.repeat(firsts(block).index, 2))[::2].astype(np.uint16), all=True
+        )
+
+    usual, other = (trained(method=SGD(batch=2, step=STEP, sampling=Draws(how))) for how in (firsts, all_of_them))
+    assert usual.weights.tolist() == other.weights.tolist()
+
+
+# How long it takes.
+
+
+@qsim.option
+class Delays(Delay):
+    what: Any
+    mean = 1.0  # type: ignore[assignment]
+
+    def quantile(self, u):
+        return self.what
+
+
+@qsim.option
+class Factors(Speeds):
+    what: Any
+
+    def factors(self, workers, key):
+        return self.what
+
+
+NO_TIMES = [None, 1.0, "abc", np.ones(2), np.ones(4), np.ones((3, 1)), np.ones(3, object), np.ones(3) + 1j]
+NO_TIMES += [masked(np.ones(3)), -np.ones(3), np.full(3, np.nan), np.full(3, np.inf), np.array(["a"] * 3)]
+
+
+@pytest.mark.parametrize("what", NO_TIMES, ids=str)
+def test_times_of_machines(what: Any) -> None:
+    """Factors were not looked at: negative ones and NaN went into the seconds."""
+    for machines, told in ((Machines(delay=Delays(what)), "delays"), (Machines(1.0, speeds=Factors(what)), "factors")):
+        network = qsim.Network(machines=machines)
+        with pytest.raises(ValueError, match=f"(?s)the {told} of .*(must be|is a masked)"):
+            trained(network=network)
+        with pytest.raises(ValueError, match=f"(?s)the {told} of .*(must be|is a masked)"):
+            qsim.network.rehearse(network, sizes=[1.0], workers=3, rounds=2)
+    with pytest.raises(ValueError, match="must be above 0"):
+        trained(network=qsim.Network(machines=Machines(speeds=Factors(np.zeros(3)))))
+
+
+def test_times_in_another_form() -> None:
+    for made in (lambda t: Machines(1.0, speeds=Factors(t)), lambda t: Machines(1.0, delay=Delays(t))):
+        traces = [
+            trained(network=qsim.Network(machines=made(np_times)))
+            for np_times in (np.array([1.0, 2.0, 3.0]), [1, 2, 3], np.array([1, 2, 3], np.uint8), np.float32([1, 2, 3]))
+        ]
+        assert len({tuple(trace.frame.seconds) for trace in traces}) == 1
+
+
+@qsim.option
+class Closes(Rule):
+    how: Any
+
+    def close(self, arrivals, ties):
+        return self.how(arrivals)
+
+
+@pytest.mark.parametrize(
+    ("how", "told"),
+    [
+        (lambda a: (a > 0, "1"), "when the waiting ends by .* must be a finite number"),
+        (lambda a: (a > 0, np.nan), "when the waiting ends by .* must be a finite number"),
+        (lambda a: (np.ones(a.size), 1.0), "what is on time by .* must be an array of truth values"),
+        (lambda a: (np.ones(a.size + 1, bool), 1.0), "what is on time by .* must be an array of truth values"),
+        (lambda a: ([0], 1.0), "what is on time by .* must be an array of truth values"),
+    ],
+)
+def test_rules_of_ones_own(how: Any, told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        trained(network=qsim.Network(rule=Closes(how)))
+
+
+# How far, and how long.
+
+
+@qsim.option
+class Steps(Step):
+    what: Any
+
+    def __call__(self, t):
+        return self.what
+
+
+NO_STEPS = [None, "0.1", -0.1, np.nan, np.inf, 0.1j, True, np.array([0.1]), np.full(40, 0.1), np.ma.masked]
+
+
+@pytest.mark.parametrize("what", NO_STEPS, ids=str)
+@pytest.mark.parametrize("method", [SGD, GradientDescent, DIANA, MARINA, EF21, LocalSGD, SignSGD])
+def test_steps_of_ones_own(method: Any, what: Any) -> None:
+    """A step of NaN, or a text in LocalSGD, was taken; a negative one climbs."""
+    compressor = qsim.compressors.Sign() if method is SignSGD else qsim.Identity()
+    more = {"steps": 2} if method is LocalSGD else {}
+    more |= {"batch": 2} if method in (SGD, LocalSGD) else {}
+    with pytest.raises(
+        ValueError, match=r"(?s)the step of round 0 by .*Steps\(.*\) must be a finite number of at least 0"
+    ):
+        trained(method=method(step=Steps(what), **more), compressor=compressor)
+
+
+def test_many_steps_of_ones_own() -> None:
+    class Many(Steps):
+        def many(self, first, count):
+            return self.what
+
+    for what in (None, np.ones(3), [0.1, -0.1], [0.1, np.nan], masked(np.ones(2))):
+        with pytest.raises(ValueError, match=r"(?s)the steps from round 0 on by .* (must be|is a masked)"):
+            trained(method=LocalSGD(batch=2, steps=2, step=Many(what)))
+    usual, other = (trained(method=LocalSGD(batch=2, steps=2, step=s)) for s in (Many([0, 1]), Many(np.arange(2))))
+    assert usual.weights.tolist() == other.weights.tolist()
+    assert Steps(np.float32(0.5))(3) == 0.5
+
+
+@qsim.option
+class Ends(Until):
+    how: Any
+
+    def reached(self, evaluation):
+        return self.how(evaluation)
+
+
+@pytest.mark.parametrize("what", [None, "no", 0, np.nan, np.ones(2, bool), np.array([]), np.ma.masked], ids=repr)
+def test_conditions_say_true_or_false(what: Any) -> None:
+    with pytest.raises(ValueError, match=r"what reached of .*Ends\(.*\) returns must be True or False, found"):
+        trained(until=Ends(lambda seen: what))
+
+
+def test_conditions_change_nothing() -> None:
+    assert trained(until=Ends(lambda seen: np.True_)).frame.shape[0] == 1
+    assert trained(until=Ends(lambda seen: np.array(False))).frame.shape[0] == 3
+    with pytest.raises(AttributeError, match="mappingproxy"):
+        trained(until=Ends(lambda seen: seen.update(loss=0.0)))
+
+
+def test_more_rounds_than_can_be_counted() -> None:
+    with pytest.raises(ValueError, match=r"rounds must be a whole number from 0 to \d+, found 18446744073709551616"):
+        trained(rounds=2**64)
+
+
+def test_data_errors_are_of_data() -> None:
+    with pytest.raises(DataError, match="order must be whole numbers, found float64; write order.astype"):
+        Shards(DATA, np.arange(60.0), np.array([0, 60]))
+
+
+# What goes over the wire.
+
+
+@qsim.option
+class Sends(qsim.downlinks.Broadcast):
+    how: Any = None
+    sums: Any = None
+    keeps: Any = None
+
+    def start(self, w):
+        return self.keeps(w) if self.keeps else {}
+
+    def weights(self, w, state, key):
+        whole = Replica(w.dense().astype(np.float32)), Sent(32 * w.vector.size)
+        return self.how(*whole) if self.how else whole
+
+    def aggregate(self, total, state, key):
+        return self.sums(total) if self.sums else (total, Sent())
+
+
+@pytest.mark.parametrize(
+    ("how", "told"),
+    [
+        (lambda r, s: None, "what weights of .* must be a Replica and what is Sent"),
+        (lambda r, s: (r.vector, s), "what weights of .* must be a Replica and what is Sent"),
+        (lambda r, s: (r, s.bits), "what weights of .* must be a Replica and what is Sent"),
+        (lambda r, s: (Replica(r.vector[:-1]), s), "the vector of what weights of .* of shape"),
+        (lambda r, s: (Replica(r.vector.astype(object)), s), "the vector of what weights of .* of shape"),
+        (lambda r, s: (Replica(masked(r.vector)), s), "the vector of what weights of .* is a masked array"),
+        (lambda r, s: (Replica(r.vector, "1"), s), "the scale of what weights of .* must be a number"),
+        (lambda r, s: (r, Sent(-8)), "the bits that are sent down must be a whole number of at least 0, found -8"),
+        (lambda r, s: (r, Sent(8.0)), r"the bits that are sent down must be a whole number .* found 8\.0"),
+        (lambda r, s: (r, Sent(8, -8)), "the header that are sent down must be a whole number"),
+        (lambda r, s: (r, Sent(7)), "whole bytes are sent, found 7 bits"),
+    ],
+)
+def test_weights_that_are_sent_down(how: Any, told: str) -> None:
+    """Negative bits were counted, and the last part of a byte was not."""
+    for network in (None, qsim.Network()):
+        with pytest.raises((TypeError, ValueError), match=f"(?s){told}"):
+            trained(downlink=Sends(how), network=network)
+
+
+SUMS: dict[str, Callable[[Vectors], Any]] = {
+    "none": lambda v: None,
+    "an array": lambda v: (v.to_dense(), Sent()),
+    "bits": lambda v: (v, 8),
+    "longer": lambda v: (Vectors.dense(np.ones((1, 400))), Sent()),
+    "three rows": lambda v: (Vectors.dense(np.ones((3, v.n))), Sent()),
+    "far out": lambda v: (Vectors(v.n, np.array([0, 1]), np.array([10**6]), np.ones(1)), Sent()),
+    "whole numbers": lambda v: (Vectors.dense(np.ones((1, v.n), int)), Sent()),
+    "no numbers": lambda v: (Vectors.dense(np.full((1, v.n), np.nan)), Sent()),
+}
+
+
+@pytest.mark.parametrize("what", SUMS)
+@pytest.mark.parametrize("method", [GradientDescent(step=STEP), DIANA(step=STEP), EF21(step=STEP), SignSGD(step=STEP)])
+def test_sums_that_are_sent_down(what: str, method: Any) -> None:
+    """Coordinates past the end were written to."""
+    compressor = qsim.compressors.Sign() if isinstance(method, SignSGD) else qsim.Identity()
+    with pytest.raises((TypeError, ValueError), match="what aggregate of .*Sends"):
+        trained(downlink=Sends(sums=SUMS[what]), method=method, compressor=compressor)
+
+
+def test_what_a_downlink_keeps() -> None:
+    for keeps in (lambda w: None, lambda w: [1], lambda w: {"a": 1.0}, lambda w: {"a": np.array([{}])}):
+        with pytest.raises(TypeError, match="what start of .* returns must be arrays by name"):
+            trained(downlink=Sends(keeps=keeps))
+
+    class Neither(qsim.downlinks.Downlink):
+        pass
+
+    with pytest.raises(TypeError, match="downlink must be"):
+        trained(downlink=Neither())
+    usual, other = (trained(downlink=downlink) for downlink in (qsim.downlinks.DenseWeights(), Sends()))
+    assert usual.weights.tolist() == other.weights.tolist()
+
+
+@qsim.option
+class Writes(qsim.codecs.Codec):
+    encodes: Any = None
+    decodes: Any = None
+    heads: Any = None
+
+    carries = (Floats,)
+    number = 200  # type: ignore[assignment]
+
+    def header(self, message):
+        return self.heads if self.heads is not None else PLAIN.header(message)
+
+    def encode(self, message):
+        return self.encodes(message) if self.encodes else PLAIN.encode(message)
+
+    def decode(self, packets, header):
+        found = PLAIN.decode(packets, header)
+        return self.decodes(found) if self.decodes else found
+
+    def size(self, message):
+        return PLAIN.size(message)
+
+
+PLAIN = qsim.codecs.Dense()
+CODECS: dict[str, Writes] = {
+    "no packets": Writes(encodes=lambda m: None),
+    "bytes": Writes(encodes=lambda m: [b"a"] * m.rows),
+    "packets for two": Writes(encodes=lambda m: PLAIN.encode(Floats.join([m, m]))),
+    "a text": Writes(heads="abc"),
+    "nothing": Writes(decodes=lambda m: None),
+    "vectors": Writes(decodes=lambda m: m.vectors()),
+    "signs": Writes(decodes=lambda m: qsim.batch.Signs.single([True] * m.n, low=0, high=1)),
+    "more rows": Writes(decodes=lambda m: Floats.join([m] * 3)),
+    "past the end": Writes(
+        decodes=lambda m: Floats(m.n, np.arange(m.rows + 1), np.full(m.rows, 999), m.value[: m.rows])
+    ),
+    "offsets beyond": Writes(decodes=lambda m: replace(m, offsets=m.offsets * 1000)),
+    "no numbers": Writes(decodes=lambda m: replace(m, value=m.value * np.nan)),
+}
+
+
+@pytest.mark.parametrize("method", [GradientDescent(step=STEP), DIANA(step=STEP)], ids=["GradientDescent", "DIANA"])
+@pytest.mark.parametrize("compressor", [qsim.Identity(), qsim.QSGD(4)], ids=repr)
+@pytest.mark.parametrize("what", CODECS)
+def test_what_a_codec_writes_and_reads(what: str, compressor: Any, method: Any) -> None:
+    """The server read beyond the packets' weights."""
+    told = r"must encode 3 rows|the header of .* must be bytes|what .*Writes.* reads"
+    with pytest.raises((TypeError, ValueError), match=f"(?s){told}"):
+        trained(codec=CODECS[what], method=method, compressor=compressor)
+    assert trained(codec=Writes(), compressor=compressor).weights.tolist()

@@ -1,0 +1,183 @@
+"""Steps and promises that follow from theorems: the formulas of the papers, at constants that are all different."""
+
+from __future__ import annotations
+
+from math import sqrt
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+import qsim
+from qsim.clients import AllClients
+from qsim.compressors import Identity, RandK, Sign, TopK
+from qsim.methods import DIANA, EF21, MARINA, SGD, GradientDescent, LocalSGD, Method, Nesterov, SignSGD
+from qsim.problem import Problem
+from qsim.steps import Constant
+
+N, L, MOST, MEAN, ROW, S, SHARE, MU = 20, 2.0, 3.0, 2.5, 7.0, 0.75, 0.25, 0.125
+BEHIND, DISTANCE, SENT, NOISE, GRADIENT, CHANGE, ROUNDING = 5.0, 11.0, 13.0, 17.0, 19.0, 23.0, 2.0**-20
+
+
+def problem(compressor: qsim.compressors.Compressor, **changes: Any) -> Problem:
+    """A problem with the constants above: what a method may ask for, and nothing else."""
+    constants: dict[str, Any] = {
+        "n": N,
+        "smoothness": L,
+        "largest_smoothness": MOST,
+        "mean_square_smoothness": MEAN,
+        "row_smoothness": ROW,
+        "spread": S,
+        "omega": compressor.variance(N),
+        "delta": compressor.contraction(N),
+        "participation": 1.0,
+        "largest_share": SHARE,
+        "strong_convexity": MU,
+        "unbiased_mean": True,
+        "suboptimality": BEHIND,
+        "square_distance": DISTANCE,
+        "sent_at_optimum": SENT,
+        "row_noise": lambda w: NOISE,
+        "mean_square_gradient": lambda w: GRADIENT,
+        "mean_square_change": lambda: CHANGE,
+        "rounding": ROUNDING,
+        "optimum": None,
+        "start": None,
+        "clients": AllClients(),
+        "objective": qsim.LogisticRegression(l2=MU),
+        "compressor": compressor,
+    }
+    found: Any = SimpleNamespace(**(constants | changes))
+    return found
+
+
+GD_STEP = 1 / (L + 2 * S * MOST)
+SGD_STEP = 1 / (L + 2 * S * MOST + 2 * (S + SHARE) * ROW / 3)
+SGD_FLOOR = SGD_STEP / MU * (2 * S * SENT + 2 * (S + SHARE) * NOISE / 3)
+DIANA_STEP = 1 / ((1 + 6 * S) * MOST)
+OMEGA = N / 4 - 1  # of RandK(4)
+DIANA_SHIFT = 1 / (1 + OMEGA)
+MARINA_STEP = 1 / (L + MEAN * sqrt(2 * 0.5 * S / 0.5))
+THETA, RATIO = 1 - sqrt(1 - 0.2), 0.8 / (1 - sqrt(0.8)) ** 2  # of TopK(4): delta = 1/5
+EF21_STEP = 1 / (L + MEAN * sqrt(2 * RATIO))
+HALF_THETA = 1 - sqrt(1 - 0.1)  # where half of the workers take part
+
+STEPS: list[tuple[Method, qsim.compressors.Compressor, dict[str, Any], float]] = [
+    (GradientDescent(), Identity(), {"spread": 0.0}, 1 / L),
+    (GradientDescent(), RandK(4), {}, GD_STEP),
+    (GradientDescent(momentum=Nesterov(0.5)), RandK(4), {}, GD_STEP),
+    (SGD(batch=3), RandK(4), {}, SGD_STEP),
+    (SGD(batch=1), Identity(), {"spread": 0.0}, 1 / (L + 2 * SHARE * ROW)),
+    (DIANA(), RandK(4), {}, DIANA_STEP),
+    (DIANA(batch=3), RandK(4), {}, 1 / ((1 + 6 * S) * MOST + 2 * (S + SHARE) * ROW / 3)),
+    (MARINA(p=0.5), RandK(4), {}, MARINA_STEP),
+    (MARINA(p=0.5), RandK(4), {"strong_convexity": 0.0}, 1 / (L + MEAN * sqrt(0.5 * S / 0.5))),
+    (MARINA(p=0.5), RandK(4), {"strong_convexity": 2.0}, 0.5 / (2 * 2.0)),
+    (MARINA(), RandK(4), {}, 1 / (L + MEAN * sqrt(2 * (1 - 0.2) * S / 0.2))),
+    (EF21(), TopK(4), {}, EF21_STEP),
+    (EF21(), TopK(4), {"strong_convexity": 0.0}, 1 / (L + MEAN * sqrt(RATIO))),
+    (EF21(), TopK(4), {"strong_convexity": 2.0}, THETA / (2 * 2.0)),
+    (EF21(), TopK(4), {"participation": 0.5}, 1 / (L + MEAN * sqrt(2 * 0.9 / HALF_THETA**2))),
+    (EF21(momentum=0.9), TopK(4), {}, 0.2 / (20 * MEAN)),
+    (EF21(momentum=0.03), TopK(4), {}, 0.03 / (7 * L)),
+    (EF21(momentum=1.0), TopK(4), {}, EF21_STEP),
+    (LocalSGD(steps=8), Identity(), {}, 4 / (MU * (16 * ROW / MU + 1))),
+    (LocalSGD(steps=8, batch=None), Identity(), {}, 4 / (MU * (16 * MOST / MU + 1))),
+    (LocalSGD(steps=2000), Identity(), {}, 4 / (MU * (2000 + 1))),
+    (SignSGD(), Sign(), {}, 1 / sqrt(N * L)),
+]
+
+
+@pytest.mark.parametrize(("method", "compressor", "changes", "step"), STEPS, ids=lambda x: repr(x)[:70])
+def test_steps(method, compressor, changes, step) -> None:
+    resolved: Any = method.resolved(problem(compressor, **changes))
+    assert resolved.step(0) == pytest.approx(step, rel=1e-12)
+    assert isinstance(resolved.step, Constant) or isinstance(method, (LocalSGD, SignSGD))
+    given: Any = type(method)(step=Constant(0.01)).resolved(problem(compressor, **changes))
+    assert given.step(0) == 0.01
+
+
+def test_shares_and_steps_that_fall() -> None:
+    assert DIANA().resolved(problem(RandK(4))).shift == pytest.approx(1 / (1 + OMEGA))
+    assert DIANA(shift=0.1).resolved(problem(RandK(4))).shift == 0.1
+    assert MARINA().resolved(problem(RandK(4))).p == pytest.approx(1 / (1 + OMEGA))
+    assert MARINA(p=0.75).resolved(problem(RandK(4))).p == 0.75
+    local, signs = LocalSGD(steps=8).resolved(problem(Identity())), SignSGD().resolved(problem(Sign()))
+    for k in (1, 10, 1000):
+        assert local.step(k) == pytest.approx(4 / (MU * (16 * ROW / MU + 1 + k)), rel=1e-12)
+        assert signs.step(k) == pytest.approx(1 / sqrt(N * L * (1 + k)), rel=1e-12)
+
+
+def below(start: float, step: float) -> tuple[float, float, float]:
+    """A factor of 1 - step mu, and no floor."""
+    return 1 - step * MU, start, 0.0
+
+
+PROMISES: list[tuple[Method, qsim.compressors.Compressor, dict[str, Any], tuple[float, float, float]]] = [
+    (GradientDescent(), Identity(), {"spread": 0.0}, below(BEHIND, 1 / L)),
+    (GradientDescent(Constant(0.1)), Identity(), {"spread": 0.0}, below(BEHIND, 0.1)),
+    (
+        GradientDescent(),
+        RandK(4),
+        {},
+        (1 - GD_STEP * MU, L / 2 * DISTANCE, L / 2 * 2 * S * SENT * GD_STEP / MU),
+    ),
+    (SGD(batch=3), RandK(4), {}, (1 - SGD_STEP * MU, L / 2 * DISTANCE, L / 2 * SGD_FLOOR)),
+    (DIANA(), RandK(4), {}, below(L / 2 * (DISTANCE + 4 * S * DIANA_STEP**2 / DIANA_SHIFT * SENT), DIANA_STEP)),
+    (
+        DIANA(shifts="gradient"),
+        RandK(4),
+        {},
+        below(L / 2 * (DISTANCE + 4 * S * DIANA_STEP**2 / DIANA_SHIFT * CHANGE), DIANA_STEP),
+    ),
+    (
+        DIANA(shift=0.01),
+        RandK(4),
+        {"participation": 0.5},
+        (1 - 0.01 * 0.5 / 2, L / 2 * (DISTANCE + 4 * S * DIANA_STEP**2 / 0.005 * SENT), 0.0),
+    ),
+    (MARINA(p=0.5), RandK(4), {}, below(BEHIND, MARINA_STEP)),
+    (EF21(), TopK(4), {}, below(BEHIND + EF21_STEP / THETA * 0.8 * GRADIENT, EF21_STEP)),
+    (EF21(shifts="gradient"), TopK(4), {}, below(BEHIND, EF21_STEP)),
+    (EF21(Constant(0.01)), TopK(4), {"participation": 0.5}, below(BEHIND + 0.01 / HALF_THETA * 0.9 * GRADIENT, 0.01)),
+]
+
+
+@pytest.mark.parametrize(("method", "compressor", "changes", "expected"), PROMISES, ids=lambda x: repr(x)[:70])
+def test_promises(method, compressor, changes, expected) -> None:
+    case = problem(compressor, **changes)
+    promise = method.resolved(case).promise(case)
+    assert promise is not None
+    assert (promise.factor, promise.start, promise.floor) == pytest.approx(expected, rel=1e-12)
+    rounding = ROUNDING * (1 + S / method.p) if isinstance(method, MARINA) else ROUNDING
+    assert promise.rounding == pytest.approx(rounding, rel=1e-12)
+
+
+@pytest.mark.parametrize("method", [GradientDescent, DIANA, MARINA, EF21])
+def test_nothing_is_promised_of_steps_that_are_too_long_or_without_convexity(method) -> None:
+    case = problem(TopK(4) if method is EF21 else RandK(4))
+    longest = method().resolved(case)
+    kept = {"p": longest.p} if method is MARINA else {}
+    assert longest.promise(case) is not None
+    assert method(Constant(longest.step(0) * 1.001), **kept).resolved(case).promise(case) is None
+    flat = problem(case.compressor, strong_convexity=0.0)
+    assert method().resolved(flat).promise(flat) is None
+
+
+@pytest.mark.parametrize(
+    ("method", "compressor", "changes"),
+    [
+        (GradientDescent(momentum=Nesterov(0.5)), RandK(4), {}),
+        (GradientDescent(Constant(0.01)), RandK(4), {"unbiased_mean": False}),
+        (GradientDescent(Constant(0.01)), TopK(4), {}),
+        (DIANA(batch=3), RandK(4), {}),
+        (DIANA(), RandK(4), {"unbiased_mean": False}),
+        (DIANA(shift=0.21), RandK(4), {}),
+        (EF21(batch=3), TopK(4), {}),
+        (EF21(momentum=0.9), TopK(4), {}),
+    ],
+    ids=lambda x: repr(x)[:70],
+)
+def test_nothing_is_promised_where_a_theorem_does_not_hold(method, compressor, changes) -> None:
+    case = problem(compressor, **changes)
+    assert method.resolved(case).promise(case) is None
