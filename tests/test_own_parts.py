@@ -20,7 +20,7 @@ from qsim.network import Delay, Machines, Rule, Slow, Speeds
 from qsim.objectives import LeastSquares, LinearModel, MeanLoss
 from qsim.starts import Uniform
 from qsim.steps import Constant, Step
-from qsim.stopping import Until
+from qsim.stopping import StoppingRule
 from qsim.weights import Replica
 
 DATA = qsim.datasets.synthetic(60, 40, 4, seed=3)
@@ -521,7 +521,7 @@ def test_many_steps_of_ones_own() -> None:
 
 
 @qsim.option
-class Ends(Until):
+class Ends(StoppingRule):
     how: Any
 
     def reached(self, evaluation):
