@@ -167,15 +167,14 @@ def draw(results: Results, panel: Panel, ax: Axes, labels: Sequence[str]) -> Non
     known = []
     for curve in _curves(results, panel):
         place = labels.index(panel.label(curve))
+        style = look(place) if panel.style is None else panel.style(curve)
         if curve == panel.minus:
-            style = look(place) if panel.style is None else panel.style(curve)
             ax.plot([], [], label=legend_text(panel.label(curve)), **style)  # for the legend
             continue
         found = results.band(curve, panel.y, panel.minus, axis=panel.x, log=panel.x_scale == "log")
         known.append(not np.isnan(found.mean).all())
         shown = found.mean > (0 if panel.y_scale == "log" else -np.inf)  # NaN is not shown either
         across = Band(found.at[shown] / panel.per, found.mean[shown], found.low[shown], found.high[shown])
-        style = None if panel.style is None else panel.style(curve)
         draw_band(ax, across, place, panel.label(curve), log=panel.x_scale == "log", style=style)
     if known and not any(known):
         raise ValueError(f"{unknown(panel.y)}, so there is nothing to draw")
