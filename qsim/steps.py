@@ -11,7 +11,8 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
-from qsim.options import number, option, reals
+from qsim.arrays import reals
+from qsim.options import number, option
 
 
 def _at_the_door(step: Callable[[Any, int], Any]) -> Callable[[Any, int], float]:

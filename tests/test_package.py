@@ -21,7 +21,7 @@ PACKAGE = Path(qsim.__file__).parent
 
 ROOMS = [  # each room may import those above it, and itself
     {"options", "interrupts", "drawing", "commands"},
-    {"loading"},
+    {"loading", "arrays"},
     {"storage"},
     {"kernels"},
     {"keys"},
@@ -46,7 +46,13 @@ EXCEPTIONS = {
     ("trace", "simulation"),
     ("checkpoint", "simulation"),
 }  # the latter two for a type only
-OUTSIDE = {"kernels": {"numpy", "numba", "llvmlite"}, "batch": {"numpy"}, "keys": {"numpy"}, "options": set()}
+OUTSIDE = {
+    "kernels": {"numpy", "numba", "llvmlite"},
+    "batch": {"numpy"},
+    "keys": {"numpy"},
+    "arrays": {"numpy"},
+    "options": set(),
+}
 
 
 def sources() -> list[Path]:

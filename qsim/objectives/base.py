@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from qsim.arrays import reals
 from qsim.batch import Memory, Vectors, inner
 from qsim.batch.checks import require_rows
 from qsim.datasets import DataError, Dataset, Shards
 from qsim.datasets.block import Block, Rows
 from qsim.datasets.dataset import Kind
-from qsim.options import real, reals, shown
+from qsim.options import real, shown
 from qsim.shrinkage import GlobalScale, Shrinkage
 from qsim.weights import Replica, Weights
 
