@@ -63,20 +63,6 @@ class LongMinusShort:
 
 
 @dataclass(frozen=True)
-class Published:
-    """A figure from elsewhere, which is not measured here."""
-
-    name: str
-    figure: float
-
-    def result(self) -> None:
-        return None
-
-    def seconds(self) -> float:
-        return self.figure
-
-
-@dataclass(frozen=True)
 class Claim:
     """That `fast` takes at most 1/target of the time of `slow`. Without a target the ratio is only reported."""
 

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Literal, final
 import numpy as np
 from numpy.typing import NDArray
 
+from qsim.arrays import reals
 from qsim.batch import Arrays, Levels, Memory, Vectors, index_type
 from qsim.batch.checks import require_rows
 from qsim.channel import Channel
@@ -18,7 +19,7 @@ from qsim.codecs import Codec, Dense, SparseFloats, Varint
 from qsim.compressors import Compressor, Identity, Sign
 from qsim.compressors.signs import TIE
 from qsim.keys import Key
-from qsim.options import one_of, option, real, reals, shown, whole
+from qsim.options import one_of, option, real, shown, whole
 from qsim.weights import Replica, Weights
 
 _NO_KEY = Key(0)  # the identity draws nothing

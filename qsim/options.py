@@ -11,10 +11,7 @@ from inspect import get_annotations
 from math import isfinite
 from numbers import Integral, Real
 from types import NoneType, UnionType
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, Union, dataclass_transform, get_args, get_origin
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
+from typing import Annotated, Any, Literal, TypeVar, Union, dataclass_transform, get_args, get_origin
 
 _T = TypeVar("_T")
 _Plan = tuple[str, frozenset[type], tuple[Any, ...]]
@@ -142,17 +139,6 @@ def flag(name: str, value: Any) -> bool:
     return found
 
 
-def truths(name: str, found: Any, shape: tuple[int, ...]) -> NDArray[Any]:
-    """Return truth values that a user's code made as an array of bools; refuse any other, 0 and 1 among them."""
-    import numpy as np
-
-    refuse_masked(name, found)
-    if not isinstance(found, np.ndarray) or found.dtype != np.bool_ or found.shape != shape:
-        what = f"{found.dtype} of shape {found.shape}" if isinstance(found, np.ndarray) else shown(found)
-        raise ValueError(f"{name} must be an array of truth values of shape {shape}, found {what}")
-    return found.copy()
-
-
 def refuse_masked(name: str, array: Any, error: type[Exception] = ValueError) -> None:
     """Refuse a masked array of NumPy: as a plain one it would lose its mask without a word."""
     if hasattr(array, "mask") and hasattr(array, "filled"):
@@ -160,29 +146,6 @@ def refuse_masked(name: str, array: Any, error: type[Exception] = ValueError) ->
             f"{name} is a masked array, whose mask would be lost; leave the masked entries out, or say what they are:"
             " array.filled(0)"
         )
-
-
-def reals(
-    name: str,
-    found: Any,
-    shape: tuple[int, ...] | None = None,
-) -> NDArray[Any]:
-    """Return real numbers that a user's code made as an array of float32 or float64 that is nobody else's.
-
-    shape: theirs; None: any. NaN and infinity pass.
-    """
-    import numpy as np
-
-    refuse_masked(name, found)
-    try:
-        array = np.asarray(found)
-    except ValueError:  # rows of several lengths
-        array = np.empty((), object)
-    if (shape is not None and array.shape != shape) or array.dtype.kind not in "fiub":
-        of = "" if shape is None else f" of shape {shape}"
-        what = shown(found) if array.ndim == 0 else f"{array.dtype} of shape {array.shape}"
-        raise ValueError(f"{name} must be an array of real numbers{of}, found {what}")
-    return np.array(array, array.dtype if array.dtype in (np.float32, np.float64) else np.float64)
 
 
 def real(name: str, found: Any) -> float:

@@ -14,7 +14,8 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
-from qsim.options import number, option, reals, shown
+from qsim.arrays import reals
+from qsim.options import number, option, shown
 
 
 def _at_the_door(step: Callable[[Any, int], Any]) -> Callable[[Any, int], float]:

@@ -178,11 +178,17 @@ def _limit(here: pd.DataFrame) -> str:
         )
     ]
     first = next((int(n) for n in here["n"] if not over[here["n"] >= n].any()), None)
-    holds = "at none of these lengths" if first is None else f"from n = {first:,} on"
-    return (
-        f"{here['curve'].iloc[0]} keeps it within five standard errors {holds}; worst measured over claim (the largest"
-        f" of some 50 noisy means, so a little above by chance too):{listed(said)}"
-    )
+    beyond = ", ".join(f"{n:,}" for n in here.loc[over, "n"])
+    exceeded = f"is exceeded by more than five standard errors at n = {beyond}" if beyond else "is not exceeded"
+    within = ""
+    if first is not None:
+        above = 100 * (ratio[here["n"] >= first] - 1)
+        within = (
+            f"; from n = {first:,} on the largest of some 50 noisy means is {above.min():.1f}% to {above.max():.1f}%"
+            " from"
+            " it, within five standard errors, as chance alone may give"
+        )
+    return f"The claim of {here['curve'].iloc[0]} {exceeded}{within}. Worst measured over claim:{listed(said)}"
 
 
 def draw(results: Results) -> Figure:
@@ -211,7 +217,7 @@ def draw(results: Results) -> Figure:
         axes[2, 1].set_yticks([0.2, 0.5, 1], labels=["0.2", "0.5", "1"])
         axes[2, 1].yaxis.set_minor_formatter("")
         axes[2, 2].set(ylabel="1 - delta", yscale="linear")
-        letters(axes.flat, (*WITH_LEVELS, f"n = {FIXED_N}", "unbiased", "rotations", "biased"))
+        letters(axes.flat, (*WITH_LEVELS, f"over s, n = {FIXED_N}", "other unbiased", "rotations", "biased"))
         legend_below(figure, axes.flat)
     return figure
 

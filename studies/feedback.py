@@ -234,7 +234,10 @@ def _promises(results: Results) -> str:
             above = int((seen > bound).sum())
             kept = "never above it" if not above else f"above it at {above} of {seen.size} evaluations"
             lines.append(f"{curve(shards, name)}: {kept}; at the end {seen[-1]:.2g}, promised {bound[-1]:.2g}")
-    return f"The mean over seeds against its bound:{listed(lines)}"
+    return (
+        "The bound is on the expectation, so the arithmetic mean over seeds stands against it (the tables above have"
+        f" geometric means, which are lower):{listed(lines)}"
+    )
 
 
 def _top_one(results: Results) -> str:
@@ -275,10 +278,10 @@ def figure(results: Results) -> Figure:
         letters(
             axes.flat,
             (
-                "iid shards: by bits",
-                "shards by label: by bits",
-                "one worker: by passes",
-                "one worker: by bits",
+                "shuffled shards: against bits",
+                "shards sorted by label: against bits",
+                "one worker: against passes",
+                "one worker: against bits",
             ),
         )
     return found

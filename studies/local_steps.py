@@ -155,38 +155,41 @@ def answers(results: Results) -> list[str]:
 
 def _fall(results: Results) -> str:
     """Say by how much the most local steps cut the rounds."""
-    words = []
+    best, ratios = {}, {}
     for shards in SHARDS:
-        spent = {h: reached(results, (shards, "exact", h), "round").mean for h in LOCAL_STEPS}
-        spent = {h: rounds for h, rounds in spent.items() if rounds > 0}
-        if LOCAL_STEPS[0] in spent and len(spent) > 1:
-            best = min(spent, key=lambda h: spent[h])
-            words.append(f"{shards} {spent[LOCAL_STEPS[0]] / spent[best]:.3g} times fewer with H = {best}")
+        found = {h: reached(results, (shards, "exact", h), "round") for h in LOCAL_STEPS}
+        costs = {h: reach.costs for h, reach in found.items() if reach.mean > 0}
+        if LOCAL_STEPS[0] in costs and len(costs) > 1:
+            best[shards] = min(costs, key=lambda h: found[h].mean)
+            ratios[shards] = costs[LOCAL_STEPS[0]] / costs[best[shards]]
+    gains = compare(ratios, np.ones(results.settings.seeds), results.settings.bands, ratio=True) if ratios else {}
+    words = [f"{shards} fewer with H = {best[shards]} by {gain}" for shards, gain in gains.items()]
     return f"Rounds with exact differences, against H = {LOCAL_STEPS[0]}: {'; '.join(words)}. " if words else ""
 
 
 def _save(results: Results) -> str:
     """Say which way takes the fewest bits."""
-    words = []
+    words, ratios = {}, {}
+    first = ("exact", LOCAL_STEPS[0])
     for shards in SHARDS:
         spent = {(c, h): reached(results, (shards, c, h), "bits").mean for c in CODES for h in LOCAL_STEPS}
         spent = {way: bits for way, bits in spent.items() if bits > 0}
         if spent:
             best = min(spent, key=lambda way: spent[way])
-            first = ("exact", LOCAL_STEPS[0])
-            fewer = ""
-            if first in spent:
-                up = [reached(results, (shards, *way), "bits_up").mean for way in (first, best)]
-                fewer = f", {spent[first] / spent[best]:.3g} times fewer than exact, H = 1 (uplink alone"
-                fewer += f" {up[0] / up[1]:.3g} times; rounds {_rounds(results, shards, first, best):.3g} times fewer)"
-            words.append(f"{shards}: {best[0]} with H = {best[1]}{fewer}")
-    return f"The fewest bits both ways: {'; '.join(words)}. " if words else ""
-
-
-def _rounds(results: Results, shards: str, first: tuple[str, int], best: tuple[str, int]) -> float:
-    """Return how many times fewer rounds one way takes than another."""
-    rounds = [reached(results, (shards, *way), "round").mean for way in (first, best)]
-    return rounds[0] / rounds[1]
+            words[shards] = f"{shards}: {best[0]} with H = {best[1]}"
+            if first in spent and best != first:
+                for axis, unit in (("bits", "bits both ways"), ("bits_up", "uplink bits"), ("round", "rounds")):
+                    costs = [reached(results, (shards, *way), axis).costs for way in (first, best)]
+                    ratios[f"{shards}, {unit}"] = costs[0] / costs[1]
+    if not words:
+        return ""
+    said = f"The fewest bits both ways: {'; '.join(words.values())}."
+    if ratios:
+        gains = compare(ratios, np.ones(results.settings.seeds), results.settings.bands, ratio=True)
+        said += (
+            f" How many times fewer than exact, H = 1:{listed(f'{name}: {gain}' for name, gain in gains.items())}\n\n"
+        )
+    return said
 
 
 def figure(results: Results) -> Figure:
@@ -205,13 +208,13 @@ def figure(results: Results) -> Figure:
         first = reached(results, ("iid", "exact", LOCAL_STEPS[0]), "round").mean
         steps = np.array(LOCAL_STEPS, float)
         axes[0, 0].plot(steps, first * steps[0] / steps, color="0.5", linewidth=0.8, linestyle="--", label="1/H")
-        labels = ("rounds to the target", "bits both ways to it", f"suboptimality, round {results.settings.rounds}")
+        labels = ("rounds", "bits, uplink + downlink", f"suboptimality, round {results.settings.rounds}")
         for ax, words in zip(axes[0], labels, strict=True):
             ax.set(xlabel="local steps H", ylabel=words)
             log_axes(ax, "x", "y")
             ax.set_xticks(LOCAL_STEPS, labels=[str(h) for h in LOCAL_STEPS])
             ax.xaxis.set_minor_locator(NullLocator())
-        letters(axes[0], ("rounds", "bits, both ways", "where runs end"))
+        letters(axes[0], ("rounds to the target", "bits to the target", "where runs end"))
         legend_below(found, axes[0])
     return found
 

@@ -220,7 +220,7 @@ def answers(results: Results) -> list[str]:
             if here:
                 best = min(here.values(), key=lambda point: point.error)
                 others = {key: point.errors for key, point in here.items() if point is not best}
-                lead = leads(_name(best), compare(others, best.errors, ratio=True))
+                lead = leads(_name(best), compare(others, best.errors, ratio=True)).replace("seed noise", "noise")
                 least.append(f"{name}, at most {budget} bits: error {best.error:.3g} at {best.bits:.2f} bits, {lead}")
     noise = max(float(point.errors.std(ddof=1) / point.error) for point in found["Gaussian"]) / np.sqrt(
         found["Gaussian"][0].errors.size
@@ -286,7 +286,7 @@ def draw(results: Results) -> Figure:
 
 
 study = Study(
-    title="Mean estimation: normalised error against bits a coordinate, with the distortion limits",
+    title="Mean estimation: normalised error against bits per coordinate, with the distortion limits",
     questions=(
         "How far is each from the limit on Gaussian vectors?",
         "What has the least error at 1, 2 and 4 bits?",

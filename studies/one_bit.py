@@ -1,8 +1,9 @@
-"""The lecture's story of one bit: biased compressors stall, error feedback mends them, and two counterexamples."""
+"""One bit per coordinate: biased compressors stall, error feedback mends them; two counterexamples of sign descent."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from qsim.downlinks import Downlink
 from qsim.study import (
     Band,
     Cell,
+    Comparison,
     On,
     Panel,
     Results,
@@ -29,12 +31,13 @@ from qsim.study import (
     legend_below,
     letters,
     listed,
+    log_axes,
     look,
-    note_coinciding,
     reach_table,
     sheet,
+    table,
 )
-from qsim.study.downlinks import DOWNLINKS, savings
+from qsim.study.downlinks import DOWNLINKS, by_downlink, savings
 from qsim.study.noise import excess, hessian, noise
 from qsim.study.statistics import band
 
@@ -61,6 +64,8 @@ SIGNS: dict[str, Compressor] = {
 DOWN_TOO = ("uncompressed", "1-bit, EF", "QSGD, s = 1")
 """Which of the curves are also run with a compressed downlink; the sum of 1-bit messages is not sparse."""
 DOWN = "; Top-6 weights"
+BIASED = ("1-bit", "Top-6")
+UNBIASED = "QSGD, s = 1"
 TAIL = 100  # the last steps, over which f is averaged: it goes up and down around the minimum
 STEPS, EPSILON, GAMMA = 1000, 0.5, 0.01
 THIN = 10  # of the paths every so many steps are drawn and written
@@ -111,12 +116,12 @@ def setting(settings: Settings) -> str:
         " with a"
         f" memory of its own. {settings.statistics} A seed sets partition and quantization; (b, c) put every seed on"
         f" the"
-        " same numbers of bits, by linear interpolation in logarithms. (d) What the compressor alone does to the mean"
-        " message at the minimum, where the gradients of the workers cancel and nothing should be left: the norm of its"
-        f" bias E Q(v) - v, and its standard deviation, measured over {DRAWS} draws for the first seed's partition."
-        " (e, f) Counterexamples of Karimireddy et al. 2019: (e) f(x) = x/4 on [-1, 1] from 0, gradient 4 with"
-        f" probability 1/4, else -1, step {GAMMA:g} (in one dimension scaled sign is exact, and so plain SGD), the same"
-        f" gradients for all, a path for each seed;"
+        " same numbers of bits, by linear interpolation in logarithms. (d) At the last weights of each"
+        " seed's run: the norm of the bias E Q(v) - v of the mean message, of the compressor alone (of EF: without its"
+        " memory), against the norm of the gradient; on the line the two are equal."
+        " (e, f) Counterexamples of Karimireddy et al. 2019: (e) f(x) = x/4 on [-1, 1]"
+        f" from 0, gradient 4 with probability 1/4, else -1, step {GAMMA:g} (in one dimension scaled sign is"
+        " exact, and so plain SGD), the same gradients for all, a path for each seed;"
         f" (f) f = eps |x1 + x2| + |x1 - x2|, eps = {EPSILON:g}, from (1, 1), subgradient with sign(0) = +1, step"
         f" {GAMMA:g}, without randomness. Sign compresses the gradient and is then multiplied by the step. Drawn every"
         f" {THIN} steps."
@@ -186,16 +191,21 @@ def numbers(results: Results) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
+def mended(results: Results) -> dict[str, Comparison]:
+    """Compare where biased compressors end with where they end with error feedback."""
+    ends = {
+        name: [results.samples(f"{name}{ending}", "suboptimality")[:, -1] for ending in ("", ", EF")] for name in BIASED
+    }
+    ratios = {name: alone / memory for name, (alone, memory) in ends.items()}  # one list
+    return compare(ratios, np.ones(results.settings.seeds), results.settings.bands, ratio=True)
+
+
 def answers(results: Results) -> list[str]:
     settings = results.settings
     others = [name for name in dense(results) if name != "uncompressed"]
     ratios = results.compare(others, "uncompressed", "suboptimality")
     fewer = results.compare(others, "uncompressed", "bits_up")
-    alone = {name: results.samples(name, "suboptimality")[:, -1] for name in ("1-bit", "Top-6")}
-    mended = {
-        name: ends / results.samples(f"{name}, EF", "suboptimality")[:, -1] for name, ends in alone.items()
-    }  # as ratios to 1, so that both are one list
-    gains = compare(mended, np.ones(settings.seeds), settings.bands, ratio=True)
+    gains = mended(results)
     return [
         "Without error feedback the suboptimality at the end is, against the same compressor with it: "
         + "; ".join(f"{name} {gain}" for name, gain in gains.items())
@@ -214,43 +224,56 @@ def answers(results: Results) -> list[str]:
     ]
 
 
-def floors(results: Results) -> dict[str, tuple[float, float, float]]:
-    """Return for each compressor, without memory, at the minimum: bias, deviation, and the loss of the variance."""
-    settings, runs = results.settings, {cell.curve: cell.run for cell in reversed(results.cells)}
-    best = OBJECTIVE.optimum(settings.load()).weights
-    curvature, found = hessian(runs["uncompressed"], best), {}
-    for name in dense(results):
-        if not isinstance(runs[name].compressor, ErrorFeedback):
-            seen = noise(runs[name], best, draws=DRAWS)
-            added = excess(curvature, seen.variance, step(settings), settings.rounds)
-            found[name] = float(np.linalg.norm(seen.bias)), float(np.sqrt(seen.variance.sum())), added
+def floors(results: Results) -> dict[str, NDArray[np.float64]]:
+    """Return for each biased compressor, with and without memory, the bias's norm at each seed's last weights."""
+    found = {}
+    for name in (*BIASED, *(f"{name}, EF" for name in BIASED)):
+        runs = [cell.run for cell in results.cells if cell.curve == name]
+        alone = [replace(run, compressor=WAYS[name.removesuffix(", EF")]) for run in runs]
+        pairs = zip(alone, results.traces[name], strict=True)
+        found[name] = np.array([np.linalg.norm(noise(run, trace.weights, draws=1).bias) for run, trace in pairs])
     return found
+
+
+def added(results: Results) -> NDArray[np.float64]:
+    """Return the loss that the variance of QSGD adds by prediction, for each seed's partition, at the minimum."""
+    settings, best = results.settings, OBJECTIVE.optimum(results.settings.load()).weights
+    runs = [cell.run for cell in results.cells if cell.curve == UNBIASED]
+    curvature = hessian(runs[0], best)
+    variances = [noise(run, best, draws=DRAWS).variance for run in runs]
+    return np.array([excess(curvature, variance, step(settings), settings.rounds) for variance in variances])
 
 
 def explained(results: Results) -> str:
     """Say where a compressor without memory stalls, and by what."""
-    found = results.once(floors)
-    _, deviation, added = found["QSGD, s = 1"]
-    plain, end = (results.final(name, "suboptimality") for name in ("uncompressed", "QSGD, s = 1"))
-    stuck = "; ".join(
-        f"{name} {found[name][0]:.2g} (gradient norm at the end {results.final(name, 'gradient_norm'):.2g})"
-        for name in ("1-bit", "Top-6")
-    )
+    bands, rows = results.settings.bands, {}
+    for name, biases in results.once(floors).items():
+        slopes = results.samples(name, "gradient_norm")[:, -1]
+        rows[name] = [_each(biases), _each(slopes), str(compare({"": slopes}, biases, bands, ratio=True)[""])]
+    more, plain = results.once(added), results.samples("uncompressed", "suboptimality")[:, -1]
+    expected, seen = plain + more, results.samples(UNBIASED, "suboptimality")[:, -1]
+    means = [float(np.exp(np.log(each).mean())) for each in (expected, seen)]
     return (
-        "Biased compressors stop where the compressed messages cancel, not where the gradients do: at the minimum the"
-        f" mean message is off by a bias E Q(v) - v of norm {stuck}; a run ends near where the bias cancels the"
-        f" gradient."
-        f" QSGD is unbiased (measured {found['QSGD, s = 1'][0]:.2g}, of {DRAWS} draws), but its variance does not"
-        f" vanish,"
-        f" since the workers' gradients do not: the mean message has a standard deviation of {deviation:.2g}. On a"
-        f" quadratic"
-        f" that adds tr(H S)/2 = {added:.2g} to the loss in {results.settings.rounds} iterations (derived in"
-        f" `qsim.study.noise`); with the {plain:.2g} of the uncompressed run that makes {plain + added:.2g}, and"
-        f" {end:.2g} is"
-        " measured (a geometric mean; the prediction is for the first seed's partition). A memory takes the bias away"
-        " since"
-        " what is left out is sent later; the variance falls with a smaller step, more workers or more levels."
+        "Biased compressors (both deterministic) stop where what they send cancels, and there the gradient is the bias"
+        " E Q(v) - v with the other sign: that both norms nearly agree, for each seed, says that a run stands still,"
+        " and"
+        " nothing more. That the bias holds it there is what error feedback tests, which leaves the compressor as it is"
+        " and sends later what it left out. Of the suboptimality without it against that with it (first answer):"
+        f" {beyond(mended(results))} With it the gradient at the end does not follow the bias that the compressor alone"
+        " has at the same weights. For each seed:"
+        + table(("norm of the bias", "norm of the gradient", "gradient over bias"), rows)
+        + "\n\nQSGD is unbiased, but its variance does not vanish, since the workers' gradients do not. On a quadratic"
+        f" with the variance V at the minimum that adds tr(H S)/2 to the loss in {results.settings.rounds} iterations"
+        f" (derived in `qsim.study.noise`; V over {DRAWS} draws, for each seed's partition): {_each(more)}. With the"
+        f" {plain.mean():.2g} of the uncompressed run that makes {means[0]:.3g}, and {means[1]:.3g} is measured"
+        f" (geometric means; measured over predicted: {compare({'': seen}, expected, bands, ratio=True)['']}). The"
+        " seeds differ by so much because their partitions do. The prediction falls with a smaller step, more workers"
+        " or more levels; of these, nothing is varied here."
     )
+
+
+def _each(values: NDArray[np.float64]) -> str:
+    return ", ".join(f"{value:.2g}" for value in values)
 
 
 def tails(problem: str, settings: Settings) -> str:
@@ -267,32 +290,34 @@ def figure(results: Results) -> Figure:
     shown = dense(results)
     with sheet(2, 3, height=4.9) as (found, axes):
         show = partial(draw, results, labels=results.curves)
+        style = by_downlink(results.curves)
         show(Panel("round", "suboptimality", y_scale="log", curves=shown), axes[0, 0])
         show(Panel("bits_up", "suboptimality", x_scale="log", y_scale="log", curves=shown), axes[0, 1])
-        show(Panel("bits", "suboptimality", x_scale="log", y_scale="log"), axes[0, 2])
+        show(Panel("bits", "suboptimality", x_scale="log", y_scale="log", style=style), axes[0, 2])
         _floors(results, axes[1, 0])
         for ax, solved in zip(axes[1, 1:], paths(results.settings).values(), strict=True):
             for place, (name, f) in enumerate(solved.items()):
                 draw_band(ax, thinned(f, results.settings), place, name)
             ax.set(xlabel="iteration", ylabel="f(x)")
-            note_coinciding(ax)
-        axes[1, 1].legend(loc="center left", bbox_to_anchor=(0.0, 0.62))
-        titles = ("suboptimality", "against uplink bits", "against bits", "mean message at minimum")
-        letters(axes.flat, (*titles, "f = x/4, noisy", "f = ridge"))
+        axes[1, 1].legend(loc="upper right", bbox_to_anchor=(1.0, 0.9))
+        titles = ("against iterations", "against uplink bits", "against bits both ways")
+        functions = ("f = x/4, noisy gradients", "f = |$x_1$+$x_2$|/2 + |$x_1$-$x_2$|")
+        letters(axes.flat, (*titles, "where runs end", *functions))
         legend_below(found, axes[0])
     return found
 
 
 def _floors(results: Results, ax: Axes) -> None:
-    """Draw bias and deviation of the mean message at the minimum as bars."""
-    found = {name: values for name, values in results.once(floors).items() if name != "uncompressed"}
-    colours = [look(results.curves.index(name))["color"] for name in found]
-    for side, hatch in enumerate(("", "////")):
-        heights = [values[side] for values in found.values()]
-        at = np.arange(len(found)) + 0.4 * side - 0.2
-        ax.bar(at, heights, 0.38, color=colours, hatch=hatch, edgecolor="white")
-    ax.set_xticks(range(len(found)), labels=list(found))
-    ax.set_ylabel("bias (plain), deviation (hatched)")
+    """Draw the norm of the gradient over that of the bias at the end of each seed's run."""
+    ends: list[float] = []
+    for name, biases in results.once(floors).items():
+        slopes = results.samples(name, "gradient_norm")[:, -1]
+        ax.plot(biases, slopes, **look(results.curves.index(name)) | {"linestyle": ""})
+        ends += [*biases, *slopes]
+    known = [end for end in ends if end > 0]
+    ax.plot([min(known), max(known)], [min(known), max(known)], color="black", linewidth=0.8, zorder=0)
+    ax.set(xlabel="norm of the bias, memory left out", ylabel="norm of the gradient")
+    log_axes(ax, "x", "y")
 
 
 study = Study(

@@ -1,9 +1,9 @@
-"""Seminar, item 2: how the number of quantization levels s changes loss, non-zeros and bits, and why."""
+"""How the number of quantization levels s changes loss, non-zeros and bits, and why."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from itertools import pairwise
+from collections.abc import Callable, Mapping
+from itertools import combinations, pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -31,7 +31,7 @@ from qsim.study import (
     table,
     unled,
 )
-from qsim.study.downlinks import DOWNLINKS, EXPLAINED, savings
+from qsim.study.downlinks import DOWNLINKS, EXPLAINED, by_downlink, effect_of_downlink, savings
 from qsim.study.noise import excess, hessian, noise
 
 if TYPE_CHECKING:
@@ -109,9 +109,9 @@ def setting(settings: Settings) -> str:
         f" {settings.workers} workers. (a, b) are cut above. (c) The final loss minus that of the uncompressed run of"
         f" the"
         f" same setting: {dots}; crosses are what the variance of the quantizer predicts (see the"
-        f" second answer). (d-f) The setting of (b). Bits are those of all workers. {EXPLAINED} {settings.statistics}"
-        f" (e, f)"
-        " put every seed on the same numbers of bits, by linear interpolation in logarithms."
+        f" second answer); the axis is linear within 10^-4 of 0. (d-f) The setting of (b). Bits are those of all"
+        f" workers. {EXPLAINED} {settings.statistics} (e, f) put every seed on the same numbers of bits, by linear"
+        " interpolation in logarithms."
     )
 
 
@@ -157,6 +157,19 @@ def differences(results: Results, suffix: str) -> dict[str, qsim.study.Compariso
     return results.compare(others, dense, "loss")
 
 
+def _order(losses: Mapping[str, qsim.study.Comparison]) -> str:
+    """Say, where a finer quantizer is beyond the noise and a coarser one is not, what this does not show."""
+    odd = [
+        (short(coarse), short(fine))
+        for (coarse, first), (fine, second) in combinations(losses.items(), 2)
+        if first.kind == "not found" and second.kind == "beyond" and first.mean > second.mean
+    ]
+    if not odd:
+        return ""
+    pairs = "; ".join(f"{coarse} has the larger mean difference, and {fine} is found" for coarse, fine in odd)
+    return f" ({pairs}: the differences of the coarser one spread more over seeds. It says nothing of their order.)"
+
+
 def short(curve: str) -> str:
     return curve.split("; ")[0]
 
@@ -172,7 +185,7 @@ def answers(results: Results) -> list[str]:
         losses = differences(results, suffix)
         told.append(
             f"Rows {words[suffix]}: the uncompressed run ends at {results.final(UNCOMPRESSED + suffix, 'loss'):.5f}."
-            f" {beyond({short(name): c for name, c in losses.items()})}"
+            f" {beyond({short(name): c for name, c in losses.items()})}{_order(losses)}"
         )
         for name, compared in losses.items():
             cause = found[name]
@@ -187,7 +200,7 @@ def answers(results: Results) -> list[str]:
             )
     sharp, mild = found[coarse + SORTED], found[coarse]
     why = (
-        f" Why: the messages are unbiased, so on a quadratic the quantizer adds at most step/2 V to the loss, V the"
+        f" The messages are unbiased, so on a quadratic the quantizer adds at most step/2 V to the loss, V the"
         f" variance"
         f" of the mean message, which is at most omega/W times the mean of ||g_i||^2 over workers (the bound below, at"
         f" the end); omega = sqrt(n)/s - 1 (n/(4 s^2)"
@@ -235,7 +248,8 @@ def answers(results: Results) -> list[str]:
         f" But dense weights down cost {results.final(UNCOMPRESSED, 'bits_down'):,.0f} bits whatever s is, so counted"
         f" in both"
         f" directions {coarse} saves {gains[coarse]:.3g} times, and {fine} {gains[fine]:.3g} times.{sent}",
-        f"Against uncompressed updates with dense weights:{savings(results, list(gains), UNCOMPRESSED)}",
+        f"Against uncompressed updates with dense weights:{savings(results, list(gains), UNCOMPRESSED)}\n\n"
+        + effect_of_downlink(results, UNCOMPRESSED, coarse),
         f"{' '.join(winners)} Bits of both directions to the first evaluated iteration (every {EVERY}) with a"
         f" suboptimality"
         f" at or below the target, geometric means with intervals:{reach_table(results, shown, TARGETS)}",
@@ -255,16 +269,17 @@ def figure(results: Results) -> Figure:
             ax.set_ylim(min(finals) - 0.03 * (first - min(finals)), min(finals) + 0.4 * (first - min(finals)))
         _differences(results, axes[0, 2], labels)
         draw(results, Panel("round", "nonzeros", y_scale="log", curves=main), axes[1, 0], labels)
-        both = Panel("bits", "suboptimality", x_scale="log", y_scale="log", curves=[*down, *own])
+        style = by_downlink(main)
+        both = Panel("bits", "suboptimality", x_scale="log", y_scale="log", curves=[*down, *own], style=style)
         draw(results, both, axes[1, 1], labels)
         draw(results, Panel("bits_up", "suboptimality", x_scale="log", y_scale="log", curves=main), axes[1, 2], labels)
         titles = (
-            f"sorted by label, W = {few(results.settings)}",
-            f"shuffled, W = {results.settings.workers}",
+            f"sorted by label, {few(results.settings)} workers",
+            f"shuffled, {results.settings.workers} workers",
             "loss minus uncompressed",
             "non-zeros sent",
             "suboptimality against bits",
-            "against uplink bits alone",
+            "against uplink bits",
         )
         letters(axes.flat, titles)
         legend_below(found, axes.flat, labels)
@@ -273,6 +288,8 @@ def figure(results: Results) -> Figure:
 
 def _differences(results: Results, ax: Axes, labels: list[str]) -> None:
     """Draw measured differences with intervals, and what is predicted, both settings below each other."""
+    from matplotlib.ticker import FixedLocator
+
     settings: dict[str, Callable[[str], str]] = {SORTED: lambda s: f"sorted, {s}", "": lambda s: f"shuffled, {s}"}
     shown, places, predicted = {}, {}, []
     for suffix, name in settings.items():
@@ -290,7 +307,9 @@ def _differences(results: Results, ax: Axes, labels: list[str]) -> None:
         label="predicted by variance",
     )
     ax.set_xscale("symlog", linthresh=1e-4)
-    ax.set_xticks([-1e-2, -1e-3, 0, 1e-3, 1e-2], labels=["$-10^{-2}$", "", "0", "", "$10^{-2}$"])
+    powers = [10.0**exponent for exponent in range(-3, 2)]
+    ax.xaxis.set_major_locator(FixedLocator([*(-power for power in powers), 0, *powers]))
+    ax.xaxis.set_major_formatter(lambda x, _: f"${'-' if x < 0 else ''}10^{{{round(np.log10(abs(x)))}}}$" if x else "0")
     ax.minorticks_off()
     ax.tick_params(axis="y", labelsize=6)
     ax.set_xlabel("difference of training losses")

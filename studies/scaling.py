@@ -31,6 +31,7 @@ from qsim.study import (
     Results,
     Settings,
     Study,
+    compare,
     each_seed,
     leads,
     legend_below,
@@ -186,16 +187,9 @@ def setting(settings: Settings) -> str:
         f" there is something to share). Encoding {ENCODE:g} s an entry, decoding {decode} s a byte (32 bit, QSGD,"
         " Rand-k), rounded from `python -m qsim.calibrate` on one core. QSGD has 4 levels (varint; to the server and,"
         f" scaled, back); Rand-k keeps {max(1, n // 10)} coordinates that both ends draw, and can be summed on its way,"
-        f" as floats can; the all-reduces (ring, tree, halving-doubling) carry nothing else. {_seeds(settings)}"
-    )
-
-
-def _seeds(settings: Settings) -> str:
-    if settings.seeds == 1:
-        return "One seed, so no bands."
-    return (
-        f"Means of {settings.seeds} seeds, which set partition, batches, quantization, resampling and delays; bands"
-        f" (mostly thinner than the lines) are {settings.bands.words}."
+        f" as floats can; the all-reduces (ring, tree, halving-doubling) carry nothing else. {settings.statistics} A"
+        " seed sets partition, batches,"
+        " quantization, resampling and delays."
     )
 
 
@@ -343,7 +337,7 @@ def answers(results: Results) -> list[str]:
         for scaling in (STRONG, DELAYED):
             here = shown[(shown["way"] == name) & (shown["scaling"] == scaling)]
             best = here.loc[here["speed-up"].idxmax()]
-            cellsof.append(f"{best['speed-up']:.3g} at W = {best['workers']:,}")
+            cellsof.append(_with_interval(best, "speed-up", f" at W = {best['workers']:,}"))
         here = shown[(shown["way"] == name) & (shown["scaling"] == STRONG)]
         best = here.loc[here["speed-up"].idxmax()]
         shares = " + ".join(
@@ -360,17 +354,21 @@ def answers(results: Results) -> list[str]:
         last = here.iloc[-1]
         weak[name] = [
             f"{half.max():,}" if len(half) else "none",
-            f"{last['speed-up']:.3g} (efficiency {last['efficiency']:.3g})",
+            _with_interval(last, "speed-up"),
+            _with_interval(last, "efficiency"),
         ]
-    loss = [
-        f"{name}: {_at(shown, STRONG, name) / _at(shown, DELAYED, name):.3g} times"
-        for name in dict.fromkeys(shown["way"])
-    ]
+    best = {(name, s): _best(results, name, s) for name in dict.fromkeys(shown["way"]) for s in (STRONG, DELAYED)}
+    ratios = {name: best[name, STRONG] / best[name, DELAYED] for name in dict.fromkeys(shown["way"])}
+    losses = compare(ratios, np.ones(results.settings.seeds), results.settings.bands, ratio=True)
+    loss = [f"{name}: {lost}" for name, lost in losses.items()]
     return [
         f"The largest speed-up among the W shown (of one machine's {alone(results)[STRONG].mean():.3g} s a round);"
         f" W above {ran:,} is rehearsed:{strong}",
         f"Each worker computes {1000 * alone(results)[WEAK].mean():.3g} ms a round:"
-        + table(["largest W with an efficiency of at least 1/2", f"speed-up at W = {COUNTS[-1]:,}"], weak),
+        + table(
+            ["largest W with an efficiency of at least 1/2", f"speed-up at W = {COUNTS[-1]:,}", "efficiency there"],
+            weak,
+        ),
         f"The optimum's speed-up is lowered by delays of {1000 * DELAY.mean:g} ms on average:{listed(loss)}",
         _to_target(results),
         f"At W = {ran:,}, where both are known, a rehearsal differs from the run by at most {checked(results):.2g} of"
@@ -412,8 +410,15 @@ def _to_target(results: Results) -> str:
     )
 
 
-def _at(shown: pd.DataFrame, scaling: str, name: str) -> float:
-    return float(shown.loc[(shown["scaling"] == scaling) & (shown["way"] == name), "speed-up"].max())
+def _best(results: Results, name: str, scaling: str) -> NDArray[np.float64]:
+    """Return the speed-ups of each seed at the W with the largest mean of them."""
+    points = [p for p in results.once(measured) if p.way == name and p.scaling == scaling]
+    return max((speedups(results, point) for point in points), key=lambda each: float(each.mean()))
+
+
+def _with_interval(row: pd.Series[Any], quantity: str, at: str = "") -> str:
+    low, high = row[f"{quantity}_low"], row[f"{quantity}_high"]
+    return f"{row[quantity]:.3g}{at}" + (f" ({low:.3g} to {high:.3g})" if f"{low:.3g}" != f"{high:.3g}" else "")
 
 
 def figure(results: Results) -> Figure:
@@ -448,10 +453,10 @@ def figure(results: Results) -> Figure:
             log_axes(ax, "x", "y")
         titles = [
             f"{scaling}: {quantity}"
-            for scaling in ("strong scaling", "weak scaling", "strong, exponential delays")
+            for scaling in ("strong scaling", "weak scaling", "strong scaling with delays")
             for quantity in ("speed-up", "efficiency")
         ]
-        letters(axes.flat, [*titles, f"time to suboptimality {TARGET:g}", "rounds to it"])
+        letters(axes.flat, [*titles, f"time to suboptimality {TARGET:g}", f"rounds to suboptimality {TARGET:g}"])
         for label, filled in (("real runs", True), ("rehearsed", False)):
             style: dict[str, Any] = {"color": "0.4", "marker": "o", "linestyle": "-" if filled else "--"}
             axes[0, 0].plot([], [], label=label, **style | ({} if filled else {"markerfacecolor": "white"}))

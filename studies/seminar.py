@@ -1,4 +1,4 @@
-"""The published classroom setting, to the letter: 16 features, 32 workers, one sample a worker and step."""
+"""Quantized SGD on 16 features: 32 workers, one sample a worker and step, no regulariser."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import qsim
 from qsim.compressors import Compressor
 from qsim.downlinks import Downlink
 from qsim.study import Cell, Panel, Results, Settings, Study, beyond, each_seed, listed, panels, table
-from qsim.study.downlinks import DOWNLINKS, EXPLAINED, savings
+from qsim.study.downlinks import DOWNLINKS, EXPLAINED, TOP, by_downlink, effect_of_downlink, savings
 from qsim.study.noise import excess, hessian, noise
 
 if TYPE_CHECKING:
@@ -50,6 +50,7 @@ def cells(settings: Settings) -> list[Cell]:
 
     ways = {name: (compressor, DOWNLINKS[""]) for name, compressor in COMPRESSORS.items()}
     ways |= {DOWN_TOO + suffix: (COMPRESSORS[DOWN_TOO], downlink) for suffix, downlink in DOWNLINKS.items()}
+    ways[UNCOMPRESSED + TOP] = (COMPRESSORS[UNCOMPRESSED], DOWNLINKS[TOP])
     return each_seed(settings, ways, run)
 
 
@@ -126,7 +127,8 @@ def answers(results: Results) -> list[str]:
         ),
         against("train_error"),
         f"{sent[UNCOMPRESSED]:,.0f} uncompressed; of these {shares}. Against uncompressed: {beyond(fewer)}",
-        f"Against uncompressed updates with dense weights:{savings(results, dense(results), UNCOMPRESSED)}",
+        f"Against uncompressed updates with dense weights:{savings(results, dense(results), UNCOMPRESSED)}\n\n"
+        + effect_of_downlink(results, UNCOMPRESSED, DOWN_TOO),
     ]
 
 
@@ -140,14 +142,14 @@ def draw(results: Results) -> Figure:
         Panel("round", "train_error", "training error", curves=shown),
         Panel("round", "nonzeros", "non-zeros sent", curves=shown),
         Panel("bits_up", "loss", "loss against uplink bits", x_scale="log", curves=shown),
-        Panel("bits", "loss", "loss against bits", x_scale="log", curves=both),
+        Panel("bits", "loss", "loss against bits both ways", x_scale="log", curves=both, style=by_downlink(shown)),
         columns=3,
         height=2.2,
     )
 
 
 study = Study(
-    title="The seminar's experiment: quantized SGD",
+    title="Quantized SGD on few features: one sample per worker and step",
     questions=(
         "How does the final loss change with s, and is the change beyond the seed noise?",
         "Why?",

@@ -1,4 +1,4 @@
-"""Seminar, item 1: training without and with the simple quantizer."""
+"""The simple quantizer (QSGD with one level): training without and with the simple quantizer."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import qsim
 from qsim.compressors import Compressor
 from qsim.downlinks import Downlink
 from qsim.study import Cell, Panel, Results, Settings, Study, each_seed, listed, panels
-from qsim.study.downlinks import DOWNLINKS, EXPLAINED, savings
+from qsim.study.downlinks import DOWNLINKS, EXPLAINED, TOP, by_downlink, effect_of_downlink, savings
 from qsim.study.noise import excess, hessian, noise
 
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ def cells(settings: Settings) -> list[Cell]:
 
     ways = {name: (compressor, DOWNLINKS[""]) for name, compressor in COMPRESSORS.items()}
     ways |= {SIMPLE + suffix: (COMPRESSORS[SIMPLE], downlink) for suffix, downlink in DOWNLINKS.items()}
+    ways[UNCOMPRESSED + TOP] = (COMPRESSORS[UNCOMPRESSED], DOWNLINKS[TOP])
     return each_seed(settings, ways, run)
 
 
@@ -105,18 +106,28 @@ def answers(results: Results) -> list[str]:
             f" {sent[UNCOMPRESSED] / max(sent[curve], 1):.1f} times fewer ({fewer[curve].verdict})"
             for curve in others
         ),
-        f"Against updates {UNCOMPRESSED} and dense weights:{savings(results, dense(results), UNCOMPRESSED)}",
+        f"Against updates {UNCOMPRESSED} and dense weights:{savings(results, dense(results), UNCOMPRESSED)}\n\n"
+        + effect_of_downlink(results, UNCOMPRESSED, SIMPLE),
     ]
 
 
 def draw(results: Results) -> Figure:
+    shown = dense(results)
+    style = by_downlink(shown)
     return panels(
         results,
-        Panel("round", "loss", "training loss"),
-        Panel("round", "loss", "with minus without", minus=UNCOMPRESSED, y_scale="symlog"),
-        Panel("round", "nonzeros", "non-zeros sent", y_scale="log", curves=dense(results)),
-        Panel("bits_up", "suboptimality", "against uplink bits", x_scale="log", y_scale="log", curves=dense(results)),
-        Panel("bits", "suboptimality", "suboptimality against bits", x_scale="log", y_scale="log"),
+        Panel("round", "loss", "training loss", style=style),
+        Panel("round", "loss", "loss with minus without", minus=UNCOMPRESSED, y_scale="symlog", style=style),
+        Panel("round", "nonzeros", "non-zeros sent", y_scale="log", curves=shown),
+        Panel(
+            "bits_up",
+            "suboptimality",
+            "suboptimality against uplink",
+            x_scale="log",
+            y_scale="log",
+            curves=dense(results),
+        ),
+        Panel("bits", "suboptimality", "against bits both ways", x_scale="log", y_scale="log", style=style),
         columns=3,
         height=2.2,
     )

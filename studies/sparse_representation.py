@@ -1,4 +1,4 @@
-"""Seminar, item 3: what a sparse representation of quantized gradients saves, by all codes on the same trajectories."""
+"""What a sparse representation of quantized gradients saves, by all codes on the same trajectories."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ from qsim.study import (
     Study,
     each_seed,
     leads,
+    legend_below,
     letters,
+    log_axes,
     look,
     sheet,
     table,
@@ -45,7 +47,7 @@ CODECS: dict[str, Codec] = {
     "rANS": qsim.codecs.RANS(),
     "auto": qsim.codecs.Auto(),
 }
-OVER_TIME = ("float32 for non-zeros", "bitmap", "varint", "Elias omega", "Golomb-Rice", "auto")
+OVER_TIME = ("float32 for non-zeros", "bitmap", "varint", "Elias gamma", "Golomb-Rice", "auto")
 """The codes whose bits are drawn for every iteration."""
 
 
@@ -96,7 +98,7 @@ def setting(settings: Settings) -> str:
         f" sends dense float32 weights back, 32 bits for a coordinate and worker, but for the last answer. {EXPLAINED}"
         f" For"
         " one s all codecs carry the same values, so the trajectories are"
-        f" the same. {settings.statistics}"
+        f" the same. (c) By the {DOWN_BY} code. {settings.statistics}"
     )
 
 
@@ -131,32 +133,32 @@ def answers(results: Results) -> list[str]:
         "Dense weights down cost as much as dense floats up, so counted in both directions no code saves more than 2"
         f" times; the downlink has to be compressed too. With the {DOWN_BY} code, against dense floats with dense"
         f" weights:"
-        f"{savings(results, [curve(levels, DOWN_BY) for levels in LEVELS], curve(LEVELS[0], dense))}",
+        f"{savings(results, [curve(levels, DOWN_BY) for levels in LEVELS], curve(LEVELS[0], dense))}\n\nThat losses are"
+        " lower with Top-6 weights is the downlink's effect: so they are without a quantizer (study s_sweep).",
     ]
 
 
 def draw(results: Results) -> Figure:
     packets = results.settings.workers * results.settings.rounds
-    with sheet(1, 3, height=2.9, width_ratios=(4, 3, 3)) as (figure, axes):
+    with sheet(1, 3, height=3.3, width_ratios=(3, 3, 3)) as (figure, axes):
         dots, lines, both = axes[0]
         for place, levels in enumerate(LEVELS):
             bits = [results.final(curve(levels, name), "bits_up") / packets for name in CODECS]
             style = look(place) | {"linestyle": "", "markersize": 4.5}
-            dots.plot(bits, range(len(CODECS)), label=f"s = {levels}", **style)
+            dots.plot(bits, range(len(CODECS)), label=f"s = {levels}, in (a)", **style)
         dots.set(xscale="log", xlabel="bits per message")
         dots.set_yticks(range(len(CODECS)), labels=list(CODECS))
+        dots.tick_params(axis="y", labelsize=6)
         dots.invert_yaxis()
-        dots.legend(loc="lower right", frameon=True, framealpha=0.8)
         middle = LEVELS[1]
-        for place, name in enumerate(OVER_TIME):
+        for place, name in enumerate(OVER_TIME, len(LEVELS)):
             sent = np.diff(results.band(curve(middle, name), "bits_up").mean) / np.diff(results.rounds)
             lines.plot(results.rounds[1:], sent / results.settings.workers, label=name, **look(place))
-        lines.set(xlabel="iteration", ylabel="bits per message", yscale="log")
-        lines.yaxis.set_major_formatter("{x:.0f}")
-        lines.yaxis.set_minor_formatter(lambda value, _: f"{value:.0f}" if f"{value:g}"[0] in "235" else "")
-        lines.legend(loc="upper center", bbox_to_anchor=(0.45, -0.22), ncols=2, columnspacing=0.8)
+        lines.set(xlabel="iteration", ylabel="bits per message")
+        log_axes(lines, "y")
         _both_ways(results, both)
-        letters(axes[0], ("uplink, all codes", f"uplink in training, s = {middle}", f"{DOWN_BY}, by downlink"))
+        letters(axes[0], ("uplink bits", f"in training, s = {middle}", "uplink + downlink"))
+        legend_below(figure, axes[0])
     return figure
 
 
@@ -167,14 +169,13 @@ def _both_ways(results: Results, ax: Axes) -> None:
         for suffix in DOWNLINKS:
             name = curve(levels, DOWN_BY) + suffix
             up, down = (results.final(name, quantity) / packets for quantity in ("bits_up", "bits_down"))
-            ax.barh(len(rows), up, color=look(0)["color"], label=None if rows else "uplink")
-            ax.barh(len(rows), down, left=up, color=look(2)["color"], label=None if rows else "downlink")
-            rows.append(f"s = {levels}, {suffix.removeprefix('; ') or 'dense weights'}")
+            ax.barh(len(rows), up, color="0.25", label=None if rows else "uplink, in (c)")
+            ax.barh(len(rows), down, left=up, color="0.75", label=None if rows else "downlink, in (c)")
+            rows.append(f"s = {levels}, {suffix.removeprefix('; ') or 'dense'}")
     ax.set_yticks(range(len(rows)), labels=rows)
     ax.tick_params(axis="y", labelsize=6)
     ax.invert_yaxis()
-    ax.set_xlabel("bits per worker and iteration")
-    ax.legend(loc="upper center", bbox_to_anchor=(0.4, -0.22), ncols=2)
+    ax.set_xlabel("bits per worker, iteration")
 
 
 study = Study(

@@ -116,13 +116,15 @@ def setting(settings: Settings) -> str:
         f" an exponential delay of mean {DELAY:g} s, both {SLOWER:g} times as long on the last {slow}; links of"
         f" {LINK.bandwidth / 1e6:g} Mbit/s and {1e3 * LINK.latency:g} ms, one parameter server. Data alike: shuffled;"
         f" by label: sorted, so that the slow machines hold labels of one kind. Timeout after {TIMEOUT:g} s; fastest:"
-        " so large a share of the messages is waited for (3/4: as with"
-        f" {settings.workers - max(1, 3 * settings.workers // 4)} backup workers); the mean is over those that came."
-        " Memory: error feedback without compression, so that a worker adds to its next message what was dropped; as"
-        " that comes on top of a mean over those that came, it works like a longer step, so waiting with a step of"
-        " workers/(those waited for) times 1/L is shown beside it. Last kept: the server goes on with the last"
-        " gradient that came of each worker (EF21 without compression). (d) is the mean time of a round; compute is"
-        f" that of the mean worker that came. {settings.statistics} A seed sets the delays, and the partition where it"
+        " the server waits for this share of the messages (3/4: as with"
+        f" {settings.workers - max(1, 3 * settings.workers // 4)} backup workers); the mean is over the messages"
+        " that arrived."
+        " Memory: error feedback without compression, so that a worker adds to its next message what was dropped. Since"
+        " this comes on top of a mean over the messages that arrived, it acts like a longer step; waiting with the step"
+        " (workers/messages waited for)/L is shown for comparison. Last kept: the server keeps using the last gradient"
+        " that arrived from each worker (EF21 without compression). (d) is the mean time of a round; compute is"
+        f" the mean over the workers whose messages arrived. {settings.statistics} A seed sets the delays, and the"
+        " partition where it"
         " is shuffled."
     )
 
@@ -187,8 +189,9 @@ def _memory(results: Results) -> str:
     """Say how much of what memory gains is its longer step."""
     found = results.compare([f"alike: {MEMORY}"], f"alike: {LONGER}", "suboptimality")[f"alike: {MEMORY}"]
     return (
-        "Memory, over waiting with the longer step that it amounts to, which tells how much of its lead is the step:"
-        f" {found}. "
+        "How much of the lead of memory is its longer step: the suboptimality with memory, as a ratio to that of"
+        " waiting"
+        f" with this step, is {found}. "
     )
 
 
@@ -220,7 +223,7 @@ def figure(results: Results) -> Figure:
         bars(axes[1, 1], results)
         letters(
             axes.flat,
-            ("data alike: over time", "data by label: over time", "data by label: by rounds", "the time of a round"),
+            ("shuffled: against time", "by label: against time", "by label: against rounds", "the time of a round"),
         )
         legend_below(found, axes.flat[:3], names)
     return found
@@ -230,9 +233,9 @@ study = Study(
     title="Stragglers: what waiting costs in time, and dropping in loss",
     questions=(
         "How long is a round, and how much of it is waiting?",
-        "What does dropping cost where all machines hold alike data?",
+        "What does dropping cost where all machines hold similar data?",
         "And where the slow machines hold other data?",
-        "Who is first at a target?",
+        "Which rule reaches a target first?",
     ),
     defaults=Settings(data="adult", workers=16, rounds=300, seeds=5),
     cells=cells,

@@ -42,7 +42,7 @@ def topologies(p: int) -> dict[str, Topology]:
     """Return the topologies; the sharded server has as many servers as workers."""
     return {
         "one server": ParameterServer(),
-        "a server a worker": ParameterServer(p),
+        "a server per worker": ParameterServer(p),
         **REDUCES,
         "all-gather": AllGather(),
     }
@@ -63,7 +63,7 @@ def setting(settings: Settings) -> str:
         "Seconds until all of p workers have the sum of their messages, on links of"
         f" {LINK.bandwidth / 1e9:g} Gbit/s each way and a latency of {1e6 * LINK.latency:g} us; nothing is computed,"
         " encoded or waited for. Servers get the messages and send the sum, as many bytes as a message, to each worker;"
-        f" a server a worker means p more machines. (a) p = {settings.workers}; (b) messages of {4 * N / 1e6:g} MB,"
+        f" a server per worker means p more machines. (a) p = {settings.workers}; (b) messages of {4 * N / 1e6:g} MB,"
         " float32 numbers; (c) the fastest of one server and the all-reduces, for p a power of two, or half-way between"
         f" two. (d) n = {N:,} Gaussian numbers, the mean over {settings.seeds} draws of the real packets' bytes,"
         " headers left out. Messages that can be added (numbers at drawn positions, and uncompressed) go by the fastest"
@@ -113,7 +113,7 @@ def fastest(p: int, size: float) -> str:
     found = {
         name: seconds(topology, p, size)
         for name, topology in topologies(p).items()
-        if name not in ("all-gather", "a server a worker")
+        if name not in ("all-gather", "a server per worker")
     }
     return min(found, key=lambda name: found[name])
 
@@ -163,7 +163,7 @@ def answers(results: Results) -> list[str]:
             cross = crossing(size, whole)
             until = f"at any p below {MOST:,}" if cross is None else f"up to p = {cross - 1:,}"
             if cross is not None and (again := later(size, whole, cross)):
-                until += f", and at {len(again)} of those above, up to p = {again[-1]:,}, no power of two"
+                until += f", and at {len(again)} larger p, none of them a power of two, the largest {again[-1]:,}"
             crossings.append(f"{name} ({size:,.0f} bytes, {whole / size:.3g} times fewer): {until}")
     shown = (4, 16, 64, 256)
     times = table(
@@ -172,20 +172,21 @@ def answers(results: Results) -> list[str]:
     )
     ratios = {
         name: [seconds(topologies(q)[name], q, whole) / reduced(q, whole) for q in (16, 1024)]
-        for name in ("one server", "a server a worker")
+        for name in ("one server", "a server per worker")
     }
     return [
         f"Of one server and the all-reduces, over the {len(best):,} sizes and p of (c): {', '.join(shares)}."
-        " Where p is no power of two, halving-doubling sends whole messages to and from those above it, and the ring is"
-        " ahead for long messages. Of the tree there is nothing to see: halving-doubling has its latencies, and fewer"
-        " bytes.",
+        " Where p is not a power of two, halving-doubling sends whole messages to and from the machines in excess,"
+        " and the"
+        " ring is ahead for long messages. The tree is never the fastest: halving-doubling has the same latencies and"
+        " sends fewer bytes.",
         f"All-gather of compressed messages of {N:,} numbers is faster than the fastest all-reduce of"
         f" {whole / 1e6:g} MB:{listed(crossings)}\n\nAn exchange takes:{times}",
         "For small messages, whose cost is the latency. One server is the fastest up to, in steps of a quarter of a"
         f" power of ten, {'; '.join(f'{size:,.0f} bytes at p = {q:,}' for q, size in up_to.items())}. For"
         f" {whole / 1e6:g} MB it takes {ratios['one server'][0]:.3g} times as long as the fastest all-reduce at p = 16,"
-        f" and {ratios['one server'][1]:.3g} times at 1,024: its link carries p messages each way. A server a worker"
-        f" takes {ratios['a server a worker'][0]:.3g} and {ratios['a server a worker'][1]:.3g} times as long.",
+        f" and {ratios['one server'][1]:.3g} times at 1,024: its link carries p messages each way. A server per worker"
+        f" takes {ratios['a server per worker'][0]:.3g} and {ratios['a server per worker'][1]:.3g} times as long.",
     ]
 
 
@@ -221,9 +222,9 @@ def figure(results: Results) -> Figure:
         letters(
             axes.flat,
             (
-                f"time over size, p = {results.settings.workers}",
-                "time over p, messages of 4 MB",
-                "which is the fastest",
+                f"time against size, {results.settings.workers} workers",
+                "time against workers, 4 MB",
+                "the fastest topology",
                 "compressed messages",
             ),
         )

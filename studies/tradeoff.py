@@ -1,4 +1,4 @@
-"""The trade-off between iterations and communication: what of it is the step rule, and what the quantizer's noise."""
+"""Iterations against communication: how much is due to the step rule, and how much to the quantizer's noise."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from qsim.downlinks import DenseWeights, SparseSum
 from qsim.study import (
     Cell,
     Choice,
+    Comparison,
     FewestRounds,
     Results,
     Settings,
@@ -46,6 +47,7 @@ OBJECTIVE = qsim.LogisticRegression(l2=1e-3)
 THEORY, TUNED = "theory's step", "tuned step"
 EVERY = 2  # iterations between two looks at the loss
 STEPS = (THEORY, TUNED)
+DASHES = {THEORY: "--", TUNED: "-"}
 EXACT = ", no quantizer"
 """The same step without a quantizer: gradient descent, which has no noise, so one seed says it all."""
 Case = tuple[int, int]
@@ -125,7 +127,7 @@ def setting(settings: Settings) -> str:
         f"Logistic regression (l2 = {OBJECTIVE.l2:g}) on {settings.dataset}, shuffled over W workers; full-batch"
         " updates quantized by QSGD with the l2 norm and s levels in the varint code; the server sends the sum back as"
         f" sparse floats, which loses nothing. Iterations to the first evaluated one (every {EVERY},"
-        " so that ratios are known to as many) with a loss within {TARGET:g} of its minimum; a run that"
+        f" so that ratios are known to as many) with a loss within {TARGET:g} of its minimum; a run that"
         " needs more than"
         f' {settings.rounds:,} does not reach it. "{THEORY.capitalize()}" is 1/(L (1 + omega/W)), omega the variance'
         f' bound of QSGD; the "{TUNED}" is a multiple m of 1/L, chosen for each s and W with the same budget (last'
@@ -221,50 +223,91 @@ def answers(results: Results) -> list[str]:
 
 def _iterations(results: Results) -> str:
     """Say for each W, s and step how the iterations come about."""
-    rows, costs = {}, {}
+    costs: dict[str, dict[str, NDArray[np.float64]]] = {step: {} for step in STEPS}
+    steps: dict[tuple[str, str], float] = {}
     for workers in fleets(results.settings):
-        best = results.reach(curve(0, workers, TUNED), TARGET, axis="round")
-        rows[name(0, workers)] = [results.reach(curve(0, workers, THEORY), TARGET, axis="round"), "", "", best, "", ""]
+        for levels in LEVELS:
+            case = name(levels, workers)
+            for step in STEPS:
+                steps[step, case] = rule(results, levels, workers, step)
+                samples = noise(results, levels, workers, step)
+                if np.isfinite(samples).all():
+                    costs[step][case] = samples
+    ones, bands = np.ones(results.settings.seeds), results.settings.bands
+    found = {step: compare(mine, ones, bands, ratio=True) for step, mine in costs.items()}
+    rows: dict[str, list[object]] = {}
+    for workers in fleets(results.settings):
+        theirs, best = (results.reach(curve(0, workers, step), TARGET, axis="round") for step in STEPS)
+        rows[name(0, workers)] = [theirs, "", "", best, "", ""]
         for levels in LEVELS:
             row: list[object] = []
             for step in STEPS:
-                factor = over_seeds(results, noise(results, levels, workers, step))
-                of_step = rule(results, levels, workers, step)
+                case = name(levels, workers)
+                of_step = steps[step, case]
                 row += [
                     results.reach(curve(levels, workers, step), TARGET, axis="round"),
                     f"{of_step:.3g}" if np.isfinite(of_step) else "not reached",
-                    _factor(factor),
+                    _factor(found[step].get(case)),
                 ]
             rows[name(levels, workers)] = row
-            for step in STEPS:
-                samples = noise(results, levels, workers, step)
-                if np.isfinite(samples).all():
-                    costs[step, name(levels, workers)] = samples
-    said = []
-    for step in STEPS:
-        mine = {case: samples for (rule_of, case), samples in costs.items() if rule_of == step}
-        if not mine:
-            continue
-        found = compare(mine, np.ones(results.settings.seeds), results.settings.bands, ratio=True)
-        ratios = [comparison.mean for comparison in found.values()]
-        more = [case for case, comparison in found.items() if comparison.beyond_noise and comparison.mean > 1]
-        said.append(
-            f"With {'the ' if step == TUNED else ''}{step} the quantizer's noise multiplies the iterations by"
-            f" {min(ratios):.3g} to {max(ratios):.3g}; beyond the seed noise there are more than without a quantizer at"
-            f" {'; '.join(more) if more else 'none'}."
-        )
+    said = [_noise_of(results, step, found[step]) for step in STEPS if found[step]]
     columns = [f"{step}: {what}" for step in STEPS for what in ("iterations", "step factor", "noise factor")]
+    longer = [f"{case} ({of_step:.3g})" for (step, case), of_step in steps.items() if step == TUNED and of_step > 1]
+    own = (
+        f" A step factor above 1 at the {TUNED} means that another step was chosen with the quantizer than is the best"
+        f" without one: {'; '.join(longer)}. There the noise factor is against gradient descent at that step, not at"
+        " its best."
+        if longer
+        else ""
+    )
     return (
         "Iterations = those of gradient descent with its own best step x step factor (what gradient descent pays for"
-        f" the step) x noise factor (what the quantizer adds at that step). {' '.join(said)}{table(columns, rows)}"
+        f" the step) x noise factor (what the quantizer adds at that step; joint intervals of a column)."
+        f" {' '.join(said)}{own}{table(columns, rows)}"
     )
 
 
-def _factor(found: Band) -> str:
-    mean, low, high = found.mean[0], found.low[0], found.high[0]
-    if not np.isfinite(mean):
+def _noise_of(results: Results, step: str, found: dict[str, Comparison]) -> str:
+    """Say what the noise does to the iterations with a step, in both directions, and what would have been found."""
+    ratios = [comparison.mean for comparison in found.values()]
+    beyond_it = {case: comparison for case, comparison in found.items() if comparison.beyond_noise}
+    fine = {case: EVERY / exact for case, exact in _without(results, step).items()}
+    told = []
+    for words, sign in (("more", 1), ("fewer", -1)):
+        cases_ = [case for case, c in beyond_it.items() if sign * (c.mean - 1) > 0]
+        near = [case for case in cases_ if abs(found[case].mean - 1) <= fine[case]]
+        far = [case for case in cases_ if case not in near]
+        text = f"{words} than without a quantizer at {'; '.join(far) if far else 'none'}"
+        told.append(text + (f" (and by less than the {EVERY} between two looks at {'; '.join(near)})" if near else ""))
+    sizes = [c.detectable for c in found.values() if c.kind == "not found"]
+    share = [f"{100 * each:.2g}%" for each in (min(fine.values()), max(fine.values()))]
+    grid = f"; {EVERY} iterations, the grid of looks, are {share[0]} to {share[1]}"
+    left = (
+        f"; elsewhere no difference is found, one of {min(sizes):.3g} to {max(sizes):.3g} times would have been"
+        if sizes
+        else ""
+    )
+    return (
+        f"With {'the ' if step == TUNED else ''}{step} the quantizer's noise multiplies the iterations by"
+        f" {min(ratios):.3g} to {max(ratios):.3g}; beyond the seed noise there are {', and '.join(told)}{left}{grid}."
+    )
+
+
+def _without(results: Results, step: str) -> dict[str, float]:
+    """Return the iterations of gradient descent at the step of each case."""
+    return {
+        name(levels, workers): float(spent(results, curve(levels, workers, step) + EXACT, "round")[0])
+        for workers in fleets(results.settings)
+        for levels in LEVELS
+    }
+
+
+def _factor(found: Comparison | None) -> str:
+    if found is None:
         return "not known"
-    return f"{mean:.3g} ({low:.3g} to {high:.3g})" if high > low else f"{mean:.3g} (all seeds)"
+    if found.kind in ("deterministic", "one seed"):
+        return f"{found.mean:.3g} ({'one seed' if found.kind == 'one seed' else 'all seeds'})"
+    return f"{found.mean:.3g} ({found.low:.3g} to {found.high:.3g})"
 
 
 def _theory(results: Results) -> str:
@@ -356,50 +399,59 @@ def draw(results: Results) -> Figure:
     theory = {workers: np.array([predicted(results, workers, s) for s in LEVELS]).T for workers in fleet}
     with sheet(2, 3, height=4.9) as (figure, axes):
         for place, workers in enumerate(fleet):
-            exact = [spent(results, curve(s, workers, THEORY) + EXACT, "round")[0] for s in LEVELS]
-            for ax, step, dash in ((axes[0, 0], THEORY, "-"), (axes[0, 1], TUNED, "-")):
-                _line(results, ax, [spent(results, curve(s, workers, step), "round") for s in LEVELS], place, dash)
-                if step == TUNED:
-                    exact = [spent(results, curve(s, workers, step) + EXACT, "round")[0] for s in LEVELS]
+            here = f"W = {workers}"
+            for ax, step in ((axes[0, 0], THEORY), (axes[0, 1], TUNED)):
+                _line(results, ax, [spent(results, curve(s, workers, step), "round") for s in LEVELS], place, "-", here)
+                exact = [spent(results, curve(s, workers, step) + EXACT, "round")[0] for s in LEVELS]
                 ax.plot(at, _finite(exact), color=look(place)["color"], marker="x", linestyle="", markersize=5)
             axes[0, 0].plot(at, theory[workers][0], color=look(place)["color"], linestyle=":")
-            _line(results, axes[0, 2], [noise(results, s, workers, THEORY) for s in LEVELS], place, "--")
-            _line(results, axes[0, 2], [noise(results, s, workers, TUNED) for s in LEVELS], place, "-")
-            sizes = [bits_per_iteration(results, s, workers, THEORY) for s in LEVELS]
-            axes[1, 0].plot(at, sizes, **look(place) | {"linestyle": "-"})
-            for ax, axis in ((axes[1, 1], "bits_up"), (axes[1, 2], "bits")):
-                for step, dash in ((THEORY, "--"), (TUNED, "-")):
+            for step, dash in DASHES.items():
+                _line(
+                    results,
+                    axes[0, 2],
+                    [noise(results, s, workers, step) for s in LEVELS],
+                    place,
+                    dash,
+                    f"{here}, {step}",
+                )
+                for ax, axis in ((axes[1, 1], "bits_up"), (axes[1, 2], "bits")):
                     costs = [spent(results, curve(s, workers, step), axis, workers) for s in LEVELS]
-                    _line(results, ax, costs, place, dash)
+                    _line(results, ax, costs, place, dash, f"{here}, {step}")
+            sizes = [bits_per_iteration(results, s, workers, THEORY) for s in LEVELS]
+            axes[1, 0].plot(at, sizes, **look(place) | {"linestyle": "-"}, label=here)
             axes[1, 1].plot(at, theory[workers][0] * theory[workers][1], color=look(place)["color"], linestyle=":")
-            axes[0, 0].plot([], [], **look(place) | {"linestyle": "-"}, label=f"W = {workers}")
         axes[1, 0].plot(at, theory[fleet[0]][1], color="0.4", linestyle=":")
         up = [bits_per_iteration(results, s, fleet[-1], THEORY, "bits_up") for s in LEVELS]
-        axes[1, 0].plot(at, up, color="0.4", linestyle="-.", label="uplink alone, in (d)")
+        axes[1, 0].plot(at, up, color="0.4", linestyle="-.")
         axes[0, 2].axhline(1, color="black", linewidth=0.8)
         grey: dict[str, Any] = {"color": "0.4"}
-        axes[0, 0].plot([], [], linestyle="", marker="x", label="same step, no quantizer", **grey)
-        axes[0, 0].plot([], [], linestyle=":", label="theory", **grey)
-        axes[0, 0].plot([], [], linestyle="--", label=f"{THEORY}, in (c, e, f)", **grey)
-        axes[0, 0].plot([], [], linestyle="-", label=f"{TUNED}, in (c, e, f)", **grey)
-        words = ("iterations", "iterations", "times the iterations", "bits", "bits", "bits")
+        keys = {
+            "same step, no quantizer": {"linestyle": "", "marker": "x"},
+            "theory": {"linestyle": ":"},
+            "theory's step, in (c, e, f)": {"linestyle": "--"},
+            "tuned step, in (c, e, f)": {"linestyle": "-"},
+            "uplink alone, in (d)": {"linestyle": "-."},
+        }
+        for label, style in keys.items():
+            axes[0, 0].plot([], [], label=label, **grey | style)
+        words = ("iterations", "iterations", "times the iterations", *["bits per worker"] * 3)
         for ax, label in zip(axes.flat, words, strict=True):
             ax.set(xlabel="levels s", ylabel=label)
-            log_axes(ax, "x", "y")
+            log_axes(ax, *("x" if ax is axes[0, 2] else "xy"))
             ax.set_xticks(LEVELS, labels=[str(s) for s in LEVELS])
             ax.xaxis.set_minor_locator(_nowhere())
         letters(
             axes.flat,
             (
-                "to the target, theory's step",
-                "to the target, tuned step",
+                "iterations, theory's step",
+                "iterations, tuned step",
                 "what the noise costs",
-                "both ways, per iteration",
-                "uplink to the target",
-                "both ways to the target",
+                "bits of an iteration",
+                "uplink bits to the target",
+                "bits both ways to the target",
             ),
         )
-        legend_below(figure, axes.flat)
+        legend_below(figure, axes[0, :1], [*(f"W = {workers}" for workers in fleet), *keys])
     return figure
 
 
@@ -414,18 +466,18 @@ def _finite(values: list[float]) -> NDArray[np.float64]:
     return np.where(np.isfinite(found), found, np.nan)
 
 
-def _line(results: Results, ax: Axes, samples: list[NDArray[np.float64]], place: int, dash: str) -> None:
-    """Draw geometric means over seeds, with their intervals, over s."""
+def _line(results: Results, ax: Axes, samples: list[NDArray[np.float64]], place: int, dash: str, label: str) -> None:
+    """Draw geometric means over seeds, with their intervals, over s; label: for curves that coincide."""
     found = [over_seeds(results, each) for each in samples]
     mean, low, high = (np.array([getattr(one, end)[0] for one in found]) for end in ("mean", "low", "high"))
     ax.fill_between(LEVELS, low, high, color=look(place)["color"], alpha=0.2, linewidth=0)
-    ax.plot(LEVELS, mean, **look(place) | {"linestyle": dash})
+    ax.plot(LEVELS, mean, **look(place) | {"linestyle": dash}, label=label)
 
 
 study = Study(
-    title="The trade-off: iterations and bits over the levels, and what is due to the step, what to the noise",
+    title="Iterations and bits against the number of levels: the share of the step and that of the noise",
     questions=(
-        "What of the iterations is due to the step, and what to the quantizer's noise?",
+        "How many of the iterations are due to the step, and how many to the quantizer's noise?",
         "Does theory's curve fit, and what does that show?",
         "How many bits does it take?",
         "Which s needs the fewest bits in all, by theory and with tuned steps?",

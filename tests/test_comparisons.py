@@ -148,6 +148,11 @@ def test_verdicts() -> None:
     assert shift["b"].beyond_noise
     assert shift["c"] == compare({"c": seeds + np.array([1, -1, 1, -1.0])}, seeds)["c"]  # what has no noise is no test
     assert str(compare({"b": 3 * seeds}, seeds, ratio=True)["b"]) == "deterministic: 3 times (same for all seeds)"
+    tiny = np.array([0.0, 4e-8, -3e-8, 1e-8])  # as float32 rounds
+    for ratio, made, said in ((True, seeds * (0.55 + tiny), "0.55 times"), (False, seeds + 20 + 20 * tiny, "+20")):
+        assert str(compare({"b": made}, seeds, ratio=ratio)["b"]) == f"deterministic: {said} (same for all seeds)"
+    assert compare({"b": seeds * (1 + tiny)}, seeds, ratio=True)["b"].verdict == "equal for all seeds"
+    assert compare({"b": seeds * (0.55 + 100 * tiny)}, seeds, ratio=True)["b"].kind == "beyond"
     one = compare({"b": np.array([2.0])}, np.array([1.0]))["b"]
     assert not one.beyond_noise
     assert str(one) == "+1 (one seed: the noise is not known)"

@@ -26,7 +26,6 @@ from qsim.study import (
     letters,
     log_axes,
     look,
-    note_coinciding,
     output,
     panels,
     sheet,
@@ -196,18 +195,28 @@ def test_labels_of_a_log_axis_do_not_overlap_and_there_are_some(ends: tuple[floa
 
 
 def test_curves_that_hide_each_other_are_named(results: Results) -> None:
-    """Exactly equal or a hair apart; what is a line's width apart is seen, and nothing is said."""
+    """Exactly equal or less than a line's width apart, on every sheet; what is further apart is seen."""
     x = np.linspace(0, 1, 9)
     for others, said in (
-        ({"b": x, "c": x + 1e-4}, "all 3 curves coincide"),
+        ({"b": x, "c": x + 0.01}, "all 3 curves coincide"),
         ({"b": x, "c": x + 0.05}, "coincide:\na\nb"),
         ({"b": x + 0.05, "c": x + 0.1}, ""),
     ):
         with sheet(height=2.0) as (_, axes):
             for name, y in ({"a": x} | others).items():
                 axes[0, 0].plot(x, y, label=name)
-            note_coinciding(axes[0, 0])
         assert "".join(text.get_text() for text in axes[0, 0].texts) == said
+
+
+def test_what_is_said_of_curves_stands_beside_them() -> None:
+    """Two points make a diagonal: the corners that it crosses between its points are taken, another is free."""
+    with sheet(height=2.0) as (_, axes):
+        for name in "ab":
+            axes[0, 0].plot([0, 1], [0, 1], label=name)
+        for name in "cd":
+            axes[0, 0].plot([0, 0.1, 0.11, 1], [0, 0, 1, 1], label=name)
+    (text,) = axes[0, 0].texts
+    assert text.get_position() == (0.98, 0.02)
 
 
 def test_a_promise_is_drawn_where_the_theorem_has_it(results: Results) -> None:

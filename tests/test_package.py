@@ -24,7 +24,7 @@ PACKAGE = Path(qsim.__file__).parent
 
 LAYERS = [  # each package may import those above it, and itself
     {"_version", "options", "interrupts", "plotting", "commands", "notebooks"},
-    {"object_loader"},
+    {"object_loader", "arrays"},
     {"storage"},
     {"kernels"},
     {"keys"},
@@ -44,7 +44,13 @@ LAYERS = [  # each package may import those above it, and itself
     {"__main__"},
 ]
 EXCEPTIONS = {("kernels", "storage"), ("kernels", "interrupts")}
-OUTSIDE = {"kernels": {"numpy", "numba", "llvmlite"}, "batch": {"numpy"}, "keys": {"numpy"}, "options": set()}
+OUTSIDE = {
+    "kernels": {"numpy", "numba", "llvmlite"},
+    "batch": {"numpy"},
+    "keys": {"numpy"},
+    "arrays": {"numpy"},
+    "options": set(),
+}
 
 
 def sources() -> list[Path]:

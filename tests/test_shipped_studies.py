@@ -64,7 +64,7 @@ def test_every_study_from_end_to_end(
     for question in study.questions:
         (answer,) = re.findall(rf"\*\*{re.escape(question)}\*\* (.*)", findings)
         assert len(answer) > 10
-    assert not re.search(r"\b(nan|inf)\b", findings)
+    assert not re.search(r"\b(nan|inf)\b|[{}]", findings)
     assert ("**What was tuned?**" in findings) == (study.tuning is not None)
     table = pd.read_csv(tmp_path / f"{name}.csv")
     assert len(table)
@@ -159,6 +159,12 @@ def test_committed_provenance_is_that_of_the_default_command(name: str) -> None:
         tried = provenance["tuning"]["curves"]
         candidates = {(c.curve, f"{c.choice:g}"): repr(c.run) for c in reversed(study.tuning.candidates(settings))}
         assert candidates == {(curve, choice): tried[curve]["tried"][choice]["run"] for curve, choice in candidates}
+
+
+@needs_committed
+@pytest.mark.parametrize("name", catalog.names())
+def test_committed_findings_have_no_unfilled_places(name: str) -> None:
+    assert not re.search("[{}]", (COMMITTED / f"{name}.md").read_text())
 
 
 WITH_ROUNDS = (

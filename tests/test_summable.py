@@ -113,3 +113,13 @@ def test_what_cannot_be_added_is_refused() -> None:
         drawn.plus(Drawn(8, np.array([0, 2]), 2, np.ones(2, np.float32)))
     with pytest.raises(ValueError, match="only messages that are alike can be added"):
         Floats.single([1.0, 2.0]).plus(levels)
+
+
+def test_packets_that_are_added_on_their_way() -> None:
+    """Wide floats of all coordinates, whatever compressor they are values of, or at places that all workers draw."""
+    dense, half = qsim.codecs.Dense(), qsim.codecs.Dense("float16")
+    added = [qsim.Channel(compressor, dense) for compressor in (Identity(), QSGD(4), Scaled(QSGD(4)), Sign(), RandK(5))]
+    added += [qsim.Channel(Identity(), qsim.codecs.Dense("float64")), qsim.Channel(RandK(5, "drawn"))]
+    assert all(channel.sums_in_flight for channel in added)
+    others = [qsim.Channel(Sign()), qsim.Channel(RandK(5)), qsim.Channel(QSGD(4)), qsim.Channel(Identity(), half)]
+    assert not any(channel.sums_in_flight for channel in others)

@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from qsim.arrays import reals, truths
 from qsim.batch import Arrays
 from qsim.keys import Key, Purpose
 from qsim.network.delays import NoDelay, uniforms
 from qsim.network.network import Network
 from qsim.network.rules import WaitForAll
-from qsim.options import is_shipped, number, reals, truths
+from qsim.options import is_shipped, number
 
 PARTS = ("downlink", "compute", "encode", "uplink", "decode", "wait")
 """What the time of a round is split into; the parts sum to it.

@@ -11,13 +11,14 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from qsim.arrays import reals
 from qsim.batch import Memory, Vectors, inner
 from qsim.batch.checks import require_rows
 from qsim.block import Block, Rows
 from qsim.datasets import DataError, Dataset, Shards
 from qsim.datasets.labels import Kind
 from qsim.l2_decay import GlobalScale, Shrinkage
-from qsim.options import real, reals, shown
+from qsim.options import real, shown
 from qsim.weights import Replica, Weights
 
 _KINDS: dict[Kind, str] = {

@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from qsim.arrays import reals
 from qsim.batch import Vectors, inner
 from qsim.block import Block, Rows
 from qsim.datasets import Dataset, Shards
 from qsim.objectives.base import NoOptimumError, Objective, Optimum
-from qsim.options import is_shipped, reals, refuse_masked
+from qsim.options import is_shipped, refuse_masked
 from qsim.weights import Replica
 
 _TOLERANCE = 1e-10

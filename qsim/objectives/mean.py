@@ -7,11 +7,12 @@ from abc import abstractmethod
 import numpy as np
 from numpy.typing import NDArray
 
+from qsim.arrays import reals
 from qsim.batch import Vectors
 from qsim.block import Block, Rows
 from qsim.datasets import Dataset
 from qsim.objectives.base import Objective
-from qsim.options import real, reals
+from qsim.options import real
 from qsim.weights import Replica
 
 

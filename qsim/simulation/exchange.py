@@ -8,6 +8,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from qsim.arrays import truths
 from qsim.channel import EXACT, Channel
 from qsim.clients import Clients
 from qsim.downlinks import Broadcast, DenseWeights, Downlink, Sent, SparsePull, through
@@ -16,7 +17,6 @@ from qsim.keys import Key, Purpose
 from qsim.methods import Sum
 from qsim.network import Clock, Load
 from qsim.objectives import Objective
-from qsim.options import truths
 from qsim.simulation.collectives import ParameterServer, Received
 from qsim.simulation.streams import Held, Streams
 from qsim.weights import Replica, Weights

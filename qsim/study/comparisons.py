@@ -13,6 +13,8 @@ from qsim.study.statistics import CONFIDENCE, Array, Bands, StudentT, logarithms
 LEVEL = 1 - CONFIDENCE
 POWER = 0.8
 """With about this chance the difference that is called detectable would have been found."""
+ALIKE = 1e-6
+"""Seeds whose differences are alike to this share of them differ by the same: float32 rounds in less than that."""
 
 Kind = Literal["one seed", "not defined", "deterministic", "beyond", "not found"]
 
@@ -26,7 +28,7 @@ class Comparison:
         excludes "no difference"; NaN for one seed, for intervals that no test belongs to, and where it is not defined.
     ratio: ratios were compared, so "no difference" is 1 instead of 0.
     detectable: the size of the difference (the factor, at least 1) that would be found with a chance of about 80%.
-    deterministic: all seeds have the same difference, to the last digits of a float64: there is no noise.
+    deterministic: all seeds have the same difference, to one part in a million: there is no noise but of roundings.
     """
 
     mean: float
@@ -108,7 +110,7 @@ def compare(
 
     The k comparisons that have noise are one list: each interval is at 1 - 5%/k (Bonferroni), so they hold together
     with 95%, and a difference is beyond the seed noise if and only if its interval excludes "none". Where all seeds
-    differ by the same there is nothing to test.
+    differ by the same, to one part in a million, there is nothing to test.
 
     >>> seeds = np.array([1.0, 5.0, 9.0, 2.0])
     >>> shifted = seeds + np.array([0.1, 0.12, 0.09, 0.11])
@@ -127,6 +129,8 @@ def compare(
     found = {}
     for name, values in paired.items():
         mean, p, detectable = float(values.mean()), float("nan"), float("nan")
+        if same[name] and ratio and abs(mean) <= ALIKE:
+            mean = 0.0
         low = high = mean
         if name in noisy and values.size > 1:
             low, high = (float(end[0]) for end in bands.interval(values[:, None], 1 - LEVEL / len(noisy)))
@@ -143,11 +147,12 @@ def compare(
 
 
 def _same(values: Array, other: Array, ratio: bool) -> bool:
-    """Tell whether all seeds differ by the same, but for the last digits of what was subtracted."""
+    """Tell whether all seeds differ by the same: to a millionth, or to the last digits of what was subtracted."""
     if values.size == 1 or not np.isfinite(values).all():
         return False
     size = np.abs(logarithms(other) if ratio else other).max() + np.abs(values).max()
-    return bool(np.ptp(values) <= 8 * np.finfo(float).eps * size)
+    alike = ALIKE * (1.0 if ratio else np.abs(values.mean()))  # a logarithm's spread is that of the ratio, as a share
+    return bool(np.ptp(values) <= max(alike, 8 * np.finfo(float).eps * size))
 
 
 def _quantile(values: Array) -> float:

@@ -40,7 +40,7 @@ _DASHES: tuple[Any, ...] = (
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 
 
-PROMISED = "promised (bound on the mean)"
+PROMISED = "theory's bound on the mean"
 """What the legend calls what `draw_promise` draws."""
 
 
@@ -64,6 +64,8 @@ class Panel:
     """Draw the paired difference (of suboptimality and gradient norms: the ratio) to this curve, seed by seed."""
     label: Callable[[str], str] = str
     """What the legend calls a curve; curves of the same label are drawn alike."""
+    style: Callable[[str], dict[str, Any]] | None = None
+    """How curves are drawn; None: each label in the look of its place in the legend."""
     per: float = 1.0
     """Divide x by this, the number of workers say."""
     x_label: str | None = None
@@ -75,7 +77,8 @@ def sheet(
 ) -> Iterator[tuple[Figure, NDArray[Any]]]:
     """Open a figure in the style of all figures: yields it and its axes, an array of shape (rows, columns).
 
-    height, width: in inches. grid: goes to matplotlib's `Figure.subplots`.
+    When all is drawn, axes say which of their curves coincide (`note_coinciding`). height, width: in inches. grid: goes
+    to matplotlib's `Figure.subplots`.
 
     >>> with sheet(1, 2, height=2.0, width=COLUMN_WIDTH) as (figure, axes):
     ...     line = axes[0, 1].plot([1, 2], [3, 4], **look(0))
@@ -84,7 +87,10 @@ def sheet(
     """
     with styled():
         figure = new_figure(width, height)
-        yield figure, figure.subplots(rows, columns, squeeze=False, **grid)
+        axes = figure.subplots(rows, columns, squeeze=False, **grid)
+        yield figure, axes
+        for ax in axes.flat:
+            note_coinciding(ax)
 
 
 def panels(
@@ -161,14 +167,15 @@ def draw(results: Results, panel: Panel, ax: Axes, labels: Sequence[str]) -> Non
     known = []
     for curve in _curves(results, panel):
         place = labels.index(panel.label(curve))
+        style = look(place) if panel.style is None else panel.style(curve)
         if curve == panel.minus:
-            ax.plot([], [], label=legend_text(panel.label(curve)), **look(place))  # for the legend
+            ax.plot([], [], label=legend_text(panel.label(curve)), **style)  # for the legend
             continue
         found = results.band(curve, panel.y, panel.minus, axis=panel.x, log=panel.x_scale == "log")
         known.append(not np.isnan(found.mean).all())
         shown = found.mean > (0 if panel.y_scale == "log" else -np.inf)  # NaN is not shown either
         across = Band(found.at[shown] / panel.per, found.mean[shown], found.low[shown], found.high[shown])
-        draw_band(ax, across, place, panel.label(curve), log=panel.x_scale == "log")
+        draw_band(ax, across, place, panel.label(curve), log=panel.x_scale == "log", style=style)
     if known and not any(known):
         raise ValueError(f"{unknown(panel.y)}, so there is nothing to draw")
     log_axes(ax, *(name for name in "xy" if getattr(panel, f"{name}_scale") == "log"))
@@ -179,71 +186,113 @@ def draw(results: Results, panel: Panel, ax: Axes, labels: Sequence[str]) -> Non
     ax.set_xlabel(panel.x_label or LABELS.get(panel.x, panel.x))
     y = LABELS.get(panel.y, panel.y)
     ax.set_ylabel(y if panel.minus is None else f"{y}, {'ratio' if ratio else 'difference'}")
-    note_coinciding(ax)
 
 
 def note_coinciding(ax: Axes) -> None:
-    """Say in the corner of axes which of the curves lie on each other, so that the last one hides the others."""
+    """Say where axes have room which of their curves lie on each other, so that the last one hides the others."""
     lines = [line for line in ax.lines if not str(line.get_label()).startswith("_") and np.size(line.get_xdata()) > 1]
+    lines = [line for line in lines if line.get_linestyle() != "None"]
     groups: list[list[Any]] = []
     for line in lines:
         found = next((group for group in groups if _coincide(ax, group[0], line)), None)
         groups.append([line]) if found is None else found.append(line)
-    hidden = [[str(line.get_label()) for line in group] for group in groups if len(group) > 1]
+    hidden = [list(dict.fromkeys(str(line.get_label()) for line in group)) for group in groups if len(group) > 1]
     if len(hidden) == 1 and len(hidden[0]) == len(lines) > 2:
         text = f"all {len(lines)} curves coincide"
     else:
-        text = "\n".join("coincide:\n" + "\n".join(names[:3]) + "\n..." * (len(names) > 3) for names in hidden)
+        text = "\n".join("coincide:\n" + "\n".join(_some(names)) for names in hidden)
     if text:
-        ends: Any = {"left": 0.02, "right": 0.98, "bottom": 0.02, "top": 0.98}
-        crowds = {
-            (x, y): _points_near(ax, lines, ends[x], ends[y]) for y in ("top", "bottom") for x in ("right", "left")
-        }
-        x, y = min(crowds, key=crowds.__getitem__)
-        style: Any = {"ha": x, "va": y, "fontsize": 6, "color": "0.3"}
-        ax.text(ends[x], ends[y], text, transform=ax.transAxes, **style).set_in_layout(False)
+        places = [(x, y) for y in (0.98, 0.02, 0.5) for x in (0.98, 0.02, 0.5)]
+        x, y = min(places, key=lambda place: _points_near(ax, lines, *place))
+        ends = {0.02: ("left", "bottom"), 0.5: ("center", "center"), 0.98: ("right", "top")}
+        style: Any = {"ha": ends[x][0], "va": ends[y][1], "fontsize": 6, "color": "0.3"}
+        ax.text(x, y, text, transform=ax.transAxes, **style).set_in_layout(False)
+
+
+def _some(names: Sequence[str]) -> list[str]:
+    """Return names, of many the first three and how many more there are."""
+    return [*names] if len(names) <= 4 else [*names[:3], f"and {len(names) - 3} more"]
 
 
 def _points_near(ax: Axes, lines: Sequence[Any], x: float, y: float) -> int:
-    """Return how many points of curves are near a place of axes, in shares of their width and height."""
+    """Return how much of curves is near a place of axes, in shares of their width and height."""
     to_axes = ax.transData + ax.transAxes.inverted()
-    places = np.concatenate([to_axes.transform(line.get_xydata()) for line in lines])
-    return int((np.abs(places - (x, y)) < (0.5, 0.3)).all(axis=1).sum())
+    low = np.array([0.0 if x < 0.5 else 0.5 if x > 0.5 else 0.25, 0.0 if y < 0.5 else 0.7 if y > 0.5 else 0.35])
+    high = low + np.array([0.5, 0.3])
+    crowd = 0
+    for line in lines:
+        points = to_axes.transform(line.get_xydata())
+        points = points[np.isfinite(points).all(axis=1)]
+        if len(points):
+            along = np.linspace(0, len(points) - 1, 200)
+            between = [np.interp(along, np.arange(len(points)), points[:, side]) for side in (0, 1)]
+            inside = np.array(between).T
+            crowd += int(((inside >= low) & (inside <= high)).all(axis=1).sum())
+    return crowd
 
 
 def _coincide(ax: Axes, first: Any, second: Any) -> bool:
-    """Tell whether two curves are less than half a percent of the height of their axes apart wherever both are."""
-    (x, y), (other_x, other_y) = (ax.transData.transform(line.get_xydata()).T for line in (first, second))
+    """Tell whether two curves are less than a line's width (1.5% of the axes' height) apart wherever both are."""
+    curves = [ax.transData.transform(line.get_xydata()) for line in (first, second)]
+    curves = [points[np.isfinite(points).all(axis=1)] for points in curves]
+    if not all(len(points) for points in curves):
+        return False
+    (x, y), (other_x, other_y) = (points.T for points in curves)
     low, high = max(x[0], other_x[0]), min(x[-1], other_x[-1])
     if not 2 * (high - low) > max(x[-1] - x[0], other_x[-1] - other_x[0]):
         return False
     at = np.linspace(low, high, 50)
     apart = np.abs(np.interp(at, x, y) - np.interp(at, other_x, other_y)).max()
-    return bool(apart < 0.005 * ax.bbox.height)
+    return bool(apart < 0.015 * ax.bbox.height)
 
 
 def log_axes(ax: Axes, *names: str) -> None:
-    """Make axes ("x", "y") logarithmic, when all is drawn; one on which nothing is above zero stays as it is."""
+    """Make axes ("x", "y") logarithmic, when all is drawn; one on which nothing is above zero stays as it is.
+
+    Where few powers of ten are in sight, numbers between them are labelled too.
+    """
     for name in names:
         if np.isfinite(getattr(ax.dataLim, f"minpos{name}")):
             ax.set(**{f"{name}scale": "log"})
-            if name == "x":
-                ax.xaxis.set_minor_formatter(partial(_between_decades, ax))
+            axis = getattr(ax, f"{name}axis")
+            axis.set_major_formatter(partial(_power, ax, name))
+            axis.set_minor_formatter(partial(_between_decades, ax, name))
 
 
-def _between_decades(ax: Axes, x: float, _: object) -> str:
+_FEW = {"x": 1.6, "y": 2.0}
+"""On so many powers of ten there is room for labels between them."""
+
+
+def _decades(ax: Axes, name: str) -> float:
+    low, high = getattr(ax, f"get_{name}lim")()
+    return float(np.log10(high / low))
+
+
+def _power(ax: Axes, name: str, value: float, _: object) -> str:
+    """Label a power of ten: as a number where the axis has few, and it is short."""
+    exponent = round(np.log10(value))
+    return f"{value:g}" if _decades(ax, name) <= _FEW[name] and -2 <= exponent <= 3 else f"$10^{{{exponent}}}$"
+
+
+def _between_decades(ax: Axes, name: str, value: float, _: object) -> str:
     """Label 2 and 5 times a power of ten where the axis has few powers, 3 and 7 times too where it has none, or one."""
-    low, high = ax.get_xlim()
-    exponent = int(np.floor(np.log10(x) + 1e-9))
-    leading, decades = round(x / 10.0**exponent), np.log10(high / low)
-    if decades > 1.6 or leading not in ((2, 5) if decades > 0.6 else (2, 3, 5, 7)):
+    exponent = int(np.floor(np.log10(value) + 1e-9))
+    leading, decades = round(value / 10.0**exponent), _decades(ax, name)
+    if decades > _FEW[name] or leading not in (
+        (2, 5) if decades > 0.6 else (2, 3, 5, 7) if decades > 0.35 else range(2, 10)
+    ):
         return ""
-    return rf"${leading} \times 10^{{{exponent}}}$"
+    return f"{value:g}" if -2 <= exponent <= 3 else rf"${leading} \times 10^{{{exponent}}}$"
 
 
-def draw_band(ax: Axes, band: Band, place: int, label: str, *, log: bool = False) -> None:
-    """Draw a mean with its band in the look of a place; log: markers are spread evenly over a logarithmic axis."""
-    style = look(place)
+def draw_band(
+    ax: Axes, band: Band, place: int, label: str, *, log: bool = False, style: dict[str, Any] | None = None
+) -> None:
+    """Draw a mean with its band in the look of a place, or in a style.
+
+    log: markers are spread evenly over a logarithmic axis.
+    """
+    style = look(place) if style is None else style
     ax.plot(band.at, band.mean, label=legend_text(label), markevery=_marks(band.at, place, log), **style)
     ax.fill_between(band.at, band.low, band.high, alpha=0.2, linewidth=0, color=style["color"])
 

@@ -11,7 +11,8 @@ from typing import Any, Literal, final
 import numpy as np
 from numpy.typing import NDArray
 
-from qsim.options import number, one_of, option, reals, whole
+from qsim.arrays import reals
+from qsim.options import number, one_of, option, whole
 
 CONFIDENCE = 0.95
 

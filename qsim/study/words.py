@@ -97,16 +97,17 @@ def reach_table(
     *,
     axis: str = "bits",
     per: float = 1.0,
+    unit: str | None = None,
 ) -> str:
     """Return a Markdown table of what each curve takes on an axis, over `per`, to come to each target.
 
-    The axis is what is sent in both directions, unless another is named. Cells are geometric means over seeds with 95%
-    intervals, to the first evaluated round at or below the target; where not all seeds come there, it says how many,
-    and no mean is given.
+    unit: what the axis is called. The axis is what is sent in both directions, unless another is named. Cells are
+    geometric means over seeds with 95% intervals, to the first evaluated round at or below the target; where not all
+    seeds come there, it says how many, and no mean is given.
     """
     columns = [f"{LABELS.get(quantity, quantity)} <= {target:g}" for target in targets]
     return table(
         columns,
         {curve: [results.reach(curve, target, quantity, axis=axis, per=per) for target in targets] for curve in curves},
-        LABELS.get(axis, axis),
+        unit or LABELS.get(axis, axis),
     )
