@@ -227,5 +227,5 @@ def test_the_documented_example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     Path("page.py").write_text("\n".join(blocks))
     load_file(Path("page.py"), "page")
     Path("mine.py").write_text(blocks[0])
-    (argument,) = re.findall(r'python -m qsim\.verify "(.*)"', text)
+    (argument,) = re.findall(r'qsim verify "(.*)"', text)
     assert verify.main([argument]) == 0
