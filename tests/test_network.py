@@ -237,6 +237,8 @@ def computed(clock: Clock) -> list[float]:
 )
 def test_bytes_that_the_busiest_node_decodes(topology, sizes: list[float], decoded: float) -> None:
     assert topology.decoded(np.array(sizes)) == pytest.approx(decoded)
+    if not topology.has_server:
+        assert topology.broadcast(9.0, 27.0, LINK) == 0.0  # nothing goes down
 
 
 def test_a_share_of_slow_workers_is_rounded_to_the_nearest_number() -> None:
