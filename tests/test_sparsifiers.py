@@ -112,7 +112,7 @@ def test_hard_threshold_is_the_oracles(v: np.ndarray, threshold: float) -> None:
     assert entries(compressor.quantize(v, qsim.Key(0))) == expected
     assert compressor.expected_nonzeros(v) == len(expected)
     assert compressor.exact_variance(v) <= threshold**2 * v.size
-    assert HardThreshold(2.0).exact_variance([2.0, -2.0, 1.0]) == 1.0
+    assert HardThreshold(2.0).exact_variance([2.0, -2.0, 1.5, -0.5]) == 2.5
     assert compressor.contraction(v.size) is None
 
 
@@ -477,3 +477,13 @@ def test_more_is_kept_of_the_large(v: np.ndarray, k: int, more: int) -> None:
 @pytest.mark.parametrize("compressor", EVERY, ids=repr)
 def test_they_print_as_what_makes_them(compressor) -> None:
     assert eval(repr(compressor)) == compressor
+
+
+def test_a_sum_of_magnitudes_up_to_the_largest_float32_can_be_sent() -> None:
+    """2^127 and what is left to float32's largest number: whichever is kept is sent as their sum, but for rounding."""
+    largest = float(np.finfo(np.float32).max)
+    v = np.float32([2.0**127, largest - 2.0**127])
+    for seed in range(20):
+        value = Wangni(1).quantize(v, qsim.Key(seed)).value
+        assert np.isfinite(value).all()
+        assert value == pytest.approx(largest, rel=2.0**-22)

@@ -386,3 +386,14 @@ def test_curves_that_are_none() -> None:
     for target in (np.nan, None, "1", True):
         with pytest.raises(ValueError, match="target must be a finite number"):
             reach([axis], [up], target)  # type: ignore[arg-type]
+
+
+def test_curves_that_have_one_position_in_common() -> None:
+    """The last of one is the first of another, and lies between two of the third."""
+    seeds = [
+        (np.array(at, float), np.array(up, float))
+        for at, up in (([0, 10], [1, 2]), ([10, 20], [5, 6]), ([5, 15], [0, 4]))
+    ]
+    grid, up = resample(seeds)
+    assert grid.tolist() == [10.0]
+    assert up.tolist() == [[2.0], [5.0], [2.0]]

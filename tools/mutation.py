@@ -353,15 +353,17 @@ def _dependents(kernels: Path, changed: str) -> set[str]:
 
 
 def sample(paths: list[str], count: int, seed: int) -> list[Mutant]:
-    """Return `count` mutants: every file has a share that grows with the square root of its mutants."""
-    drawn = random.Random(seed)
+    """Return about `count` mutants: every file has a share that grows with the square root of its mutants.
+
+    They are drawn file by file, so that an edit of one file leaves those of the others as they are.
+    """
     each = {path: found for path in paths if (found := list(mutants(path)))}
     weight = sum(len(found) ** 0.5 for found in each.values())
     chosen = []
-    for found in each.values():
-        share = max(2, round(count * len(found) ** 0.5 / weight))
-        chosen += drawn.sample(found, min(share, len(found)))
-    drawn.shuffle(chosen)
+    for path, found in each.items():
+        random.Random(f"{seed} {path}").shuffle(found)
+        chosen += found[: max(2, round(count * len(found) ** 0.5 / weight))]
+    random.Random(seed).shuffle(chosen)
     return chosen
 
 
