@@ -44,7 +44,6 @@ from .compressors import ScaledSign as ScaledSign
 from .compressors import Sign as Sign
 from .compressors import SubtractiveDither as SubtractiveDither
 from .compressors import TernGrad as TernGrad
-from .compressors import Then as Then
 from .compressors import TopK as TopK
 from .compressors import Wangni as Wangni
 from .datasets import Dataset as Dataset

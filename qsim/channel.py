@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from qsim.batch import Drawn, Floats, Memory, Packets, Vectors
+from qsim.batch import Floats, Memory, Packets, SharedSupport, Vectors
 from qsim.batch.checks import require_message
 from qsim.codecs import Auto, Codec, Dense, FixedWidth, GolombRice, SparseFloats
 from qsim.compressors import Compressor, Identity
@@ -19,7 +19,7 @@ def default_codec(compressor: Compressor) -> Codec:
     as signs, in fields of fixed width; few levels in Golomb-Rice code, which takes no more time than any other. All
     else, of which little is known, goes by whichever code is shortest, which takes the time to try them.
     """
-    if compressor.emits is Drawn or (compressor.emits is Floats and compressor.dense):
+    if compressor.emits is SharedSupport or (compressor.emits is Floats and compressor.dense):
         return Dense(compressor.dtype)
     if compressor.emits is Floats:
         return SparseFloats()
@@ -101,7 +101,7 @@ class Channel:
         So it is for floats of all coordinates, or of places that a key shared by all workers decides, of 32 bits or
         more. (Sums of `Sign` need more bits than signs do.)
         """
-        drawn = self.compressor.emits is Drawn
+        drawn = self.compressor.emits is SharedSupport
         wide = isinstance(self.codec, Dense) and self.codec.dtype in ("float32", "float64")
         return wide and (self.compressor.summable if drawn else True)
 

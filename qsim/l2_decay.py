@@ -8,7 +8,7 @@ from typing import Any, final
 from qsim.options import option
 
 
-class Shrinkage(ABC):
+class L2Decay(ABC):
     """A way to do u <- (1 - a l2) u - a g over many steps, where g has few coordinates. All agree to rounding."""
 
     @property
@@ -19,7 +19,7 @@ class Shrinkage(ABC):
 
 @final
 @option
-class GlobalScale(Shrinkage):
+class GlobalScale(L2Decay):
     """u = c v: a step multiplies c, and changes v where its rows are, divided by c. O(non-zeros of the rows) a step.
 
     Before c leaves [2^-32, 1] it is multiplied into v, which is O(support), once in 22 / (a l2) steps. c is a product
@@ -29,7 +29,7 @@ class GlobalScale(Shrinkage):
     Source: Bottou, "Stochastic gradient descent tricks", 2012, section 5.1.
 
     >>> import qsim
-    >>> qsim.methods.LocalSGD(qsim.steps.Constant(0.1), steps=100).shrinkage
+    >>> qsim.methods.LocalSGD(qsim.steps.Constant(0.1), steps=100).decay
     qsim.l2_decay.GlobalScale()
     """
 
@@ -42,7 +42,7 @@ class GlobalScale(Shrinkage):
 
 @final
 @option
-class JustInTime(Shrinkage):
+class JustInTime(L2Decay):
     """A weight that was left alone for K steps is multiplied by their (1 - a l2)^K when a row next reads it.
 
     O(non-zeros of the rows) a step, and O(support) once at the end, when all catch up. The factor is a quotient of two
@@ -53,7 +53,7 @@ class JustInTime(Shrinkage):
     Source: Lipton, Elkan, "Efficient elastic net regularization for sparse linear models", 2015 (varying steps).
 
     >>> import qsim
-    >>> qsim.methods.LocalSGD(qsim.steps.Constant(0.1), shrinkage=qsim.l2_decay.JustInTime()).steps
+    >>> qsim.methods.LocalSGD(qsim.steps.Constant(0.1), decay=qsim.l2_decay.JustInTime()).steps
     8
     """
 
@@ -66,13 +66,13 @@ class JustInTime(Shrinkage):
 
 @final
 @option
-class EveryStep(Shrinkage):
+class EveryStep(L2Decay):
     """All weights of the support are multiplied in every step: O(support) a step, as the formula says it.
 
     In float32, so a l2 below 3e-8 does nothing.
 
     >>> import qsim
-    >>> qsim.methods.LocalSGD(qsim.steps.Constant(0.1), shrinkage=qsim.l2_decay.EveryStep()).steps
+    >>> qsim.methods.LocalSGD(qsim.steps.Constant(0.1), decay=qsim.l2_decay.EveryStep()).steps
     8
     """
 
@@ -83,7 +83,7 @@ class EveryStep(Shrinkage):
         return walk_densely
 
 
-__all__ = ["EveryStep", "GlobalScale", "JustInTime", "Shrinkage"]
+__all__ = ["EveryStep", "GlobalScale", "JustInTime", "L2Decay"]
 
 
 def __dir__() -> list[str]:

@@ -25,23 +25,23 @@ class TheoryError(ValueError):
 
 
 @dataclass(frozen=True)
-class Promise:
+class Bound:
     """What theory says of a run: E F(w_t) - F* <= start factor^t + floor + rounding after t rounds.
 
     factor: by which `falls` shrinks each round, in expectation, but for the noise.
     start: the bound on F(w_0) - F* that follows from where `falls` begins; equal to it where `falls` is F(w) - F*.
     floor: where the theorem's bound ends, because of noise that does not vanish; 0 without.
-    falls: what the theorem is about: "F(w) - F*", or a sum of an error and of that of memories.
+    quantity: what the theorem is about: "F(w) - F*", or a sum of an error and of that of memories.
     rounding: what float32 gradients and weights leave, which the theorem knows nothing of (`Problem.rounding`).
 
-    >>> Promise(0.5, 8.0, 1.0, "F(w) - F*")([0, 1, 2]).tolist()
+    >>> Bound(0.5, 8.0, 1.0, "F(w) - F*")([0, 1, 2]).tolist()
     [9.0, 5.0, 3.0]
     """
 
     factor: float
     start: float
     floor: float
-    falls: str
+    quantity: str
     rounding: float = 0.0
 
     def __call__(self, rounds: ArrayLike) -> NDArray[np.float64]:
@@ -89,13 +89,13 @@ class Problem:
         Raises TheoryError if it is zero, as it is for data without an entry that is not zero and no regulariser.
         """
         if not np.array_equal(self.weights, self.shards.weights):
-            return self._above_zero("L", float(self.weights @ self.smoothnesses))
+            return self._above_zero("L", float(self.weights @ self.worker_smoothness))
         return self._above_zero("L", self.objective.smoothness(self.data))
 
     @cached_property
-    def smoothnesses(self) -> NDArray[np.float64]:
+    def worker_smoothness(self) -> NDArray[np.float64]:
         """L_i of every worker's f_i."""
-        found = np.asarray(self.objective.smoothnesses(self.shards), np.float64)
+        found = np.asarray(self.objective.worker_smoothness(self.shards), np.float64)
         if found.shape != (self.workers,):
             raise TheoryError(
                 f"{self.objective!r} must state L_i for {self.workers} workers, found shape {found.shape}"
@@ -105,12 +105,12 @@ class Problem:
     @property
     def largest_smoothness(self) -> float:
         """The largest L_i. Raises TheoryError if it is zero."""
-        return self._above_zero("the largest L_i", self.smoothnesses.max())
+        return self._above_zero("the largest L_i", self.worker_smoothness.max())
 
     @property
     def mean_square_smoothness(self) -> float:
         """Lt, the root of the mean of L_i^2, with the weights of the workers."""
-        return float(np.sqrt(self.weights @ self.smoothnesses**2))
+        return float(np.sqrt(self.weights @ self.worker_smoothness**2))
 
     @cached_property
     def row_smoothness(self) -> float:
@@ -267,7 +267,7 @@ def _squares(v: Vectors) -> NDArray[np.float64]:
     return np.asarray(squares, np.float64)
 
 
-__all__ = ["Problem", "Promise", "TheoryError"]
+__all__ = ["Bound", "Problem", "TheoryError"]
 
 
 def __dir__() -> list[str]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 import qsim
 from qsim.batch import Vectors
 from qsim.compressors import Compressor
-from qsim.study import Cell, Results, Settings, Study, legend_below, letters, listed, look, sheet
+from qsim.study import Cell, Results, Settings, Study, figure_grid, legend_below, listed, look, panel_letters
 from qsim.testing.gallery import gallery
 
 if TYPE_CHECKING:
@@ -196,7 +196,7 @@ def draw(results: Results) -> Figure:
     others = tuple(OTHERS)
     groups = (others[:4], others[4:6], others[6:])
     named = [*WITH_LEVELS, *OTHERS]
-    with sheet(3, 3, height=6.8) as (figure, axes):
+    with figure_grid(3, 3, height=6.8) as (figure, axes):
         for ax, curve in zip(axes.flat, WITH_LEVELS, strict=False):
             here = table[table["curve"] == curve]
             for place, s in enumerate(FIXED_S):
@@ -217,7 +217,7 @@ def draw(results: Results) -> Figure:
         axes[2, 1].set_yticks([0.2, 0.5, 1], labels=["0.2", "0.5", "1"])
         axes[2, 1].yaxis.set_minor_formatter("")
         axes[2, 2].set(ylabel="1 - delta", yscale="linear")
-        letters(axes.flat, (*WITH_LEVELS, f"over s, n = {FIXED_N}", "other unbiased", "rotations", "biased"))
+        panel_letters(axes.flat, (*WITH_LEVELS, f"over s, n = {FIXED_N}", "other unbiased", "rotations", "biased"))
         legend_below(figure, axes.flat)
     return figure
 

@@ -23,11 +23,11 @@ from qsim.study import (
     Settings,
     Study,
     compare,
+    figure_grid,
     legend_below,
-    letters,
     listed,
     look,
-    sheet,
+    panel_letters,
 )
 from qsim.weights import Replica
 
@@ -282,11 +282,11 @@ def draw(results: Results) -> Figure:
         (gaussian[gaussian["s"] == FEW], "n", "bits a non-zero", f"Gaussian, s = {FEW}"),
         (root, "n", "bits a coordinate", "Gaussian, s = $\\sqrt{n}$"),
     )
-    with sheet(2, 3, height=4.9) as (figure, axes):
+    with figure_grid(2, 3, height=4.9) as (figure, axes):
         for ax, (part, x, y, _) in zip(axes.flat, shown, strict=True):
             _lines(ax, part, x, y)
         axes[1, 2].axhline(2.8, color="0.6", linewidth=0.8, linestyle="--")
-        letters(axes.flat, [title for *_, title in shown])
+        panel_letters(axes.flat, [title for *_, title in shown])
         legend_below(figure, axes.flat)
     return figure
 

@@ -22,10 +22,10 @@ from qsim.study import (
     Study,
     compare,
     draw_band,
+    figure_grid,
     legend_below,
-    letters,
     listed,
-    sheet,
+    panel_letters,
 )
 from qsim.study.statistics import band
 from qsim.workers.tasks import Job, Order, Reply
@@ -195,14 +195,14 @@ def answers(results: Results) -> list[str]:
 
 def draw(results: Results) -> Figure:
     shown = list(sources(results.settings))
-    with sheet(1, len(shown), height=2.6, width=COLUMN_WIDTH, sharey=True) as (figure, axes):
+    with figure_grid(1, len(shown), height=2.6, width=COLUMN_WIDTH, sharey=True) as (figure, axes):
         for d, ax in zip(shown, axes[0], strict=True):
             for place, name in enumerate(engines()):
                 parts = [timed(results, name, d, workers) for workers in grid(results.settings)]
                 joined = (np.concatenate([getattr(p, end) for p in parts]) for end in ("at", "mean", "low", "high"))
                 draw_band(ax, Band(*joined), place, name, log=True)
             ax.set(xscale="log", yscale="log", xlabel="workers")
-        letters(axes[0], [f"SGD, d = {d:,}" for d in shown])
+        panel_letters(axes[0], [f"SGD, d = {d:,}" for d in shown])
         axes[0, 0].set_ylabel("milliseconds per round")
         legend_below(figure, axes[0])
     return figure

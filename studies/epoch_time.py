@@ -13,8 +13,8 @@ import qsim
 from qsim.batch import Vectors
 from qsim.codecs import Codec, FixedWidth
 from qsim.compressors import QSGD, Bucketed, Compressor, Identity
-from qsim.network import Link, Machines, ParameterServer, rehearse
-from qsim.study import Cell, Results, Settings, Study, legend_below, letters, listed, sheet, table
+from qsim.network import Link, Machines, ParameterServer, simulate_timing
+from qsim.study import Cell, Results, Settings, Study, figure_grid, legend_below, listed, panel_letters, table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -116,7 +116,7 @@ def epoch(deep: Deep, gpus: int, way: str, constants: Constants) -> dict[str, fl
     size = message(deep, way) * kept
     machines = Machines(base=deep.batch / gpus / deep.rate)
     network = qsim.Network(ParameterServer(servers=gpus), constants.link, machines)
-    (row,) = rehearse(network, sizes=[size], down=size, workers=gpus, rounds=1).to_dict("records")
+    (row,) = simulate_timing(network, sizes=[size], down=size, workers=gpus, rounds=1).to_dict("records")
     hours = deep.iterations / 3600
     return {
         "compute": float(row["compute"]) * hours,
@@ -326,11 +326,13 @@ def _sources() -> list[str]:
 
 def figure(results: Results) -> Figure:
     shown = results.once(numbers)
-    with sheet(4, 2, height=8.4) as (found, axes):
+    with figure_grid(4, 2, height=8.4) as (found, axes):
         for ax, name in zip(axes.flat, DEEP, strict=False):
             _bars(ax, shown[shown["network"] == name], name)
         _gains(axes[3, 1], results.once(compared))
-        letters(axes.flat, [*(f"{name}: time of an epoch" for name in DEEP), "speed-ups of the paper and the model"])
+        panel_letters(
+            axes.flat, [*(f"{name}: time of an epoch" for name in DEEP), "speed-ups of the paper and the model"]
+        )
         legend_below(found, axes.flat)
     return found
 

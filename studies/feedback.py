@@ -15,21 +15,21 @@ from qsim.downlinks import DenseWeights, Downlink, SparseSum
 from qsim.methods import DIANA, EF21, MARINA, SGD, Averaged, GradientDescent, Method
 from qsim.steps import InverseTime
 from qsim.study import (
+    AxisSpec,
     Cell,
-    On,
     Panel,
     Results,
     Settings,
     Study,
     compare,
     draw,
-    draw_promise,
+    draw_bound,
     each_seed,
+    figure_grid,
     legend_beside,
-    letters,
     listed,
+    panel_letters,
     reach_table,
-    sheet,
     table,
 )
 
@@ -225,7 +225,7 @@ def _promises(results: Results) -> str:
     lines = []
     for shards in SHARDS:
         for name in ways(results.settings):
-            promised = results.promise(curve(shards, name))
+            promised = results.bound(curve(shards, name))
             if promised is None:
                 continue
             traces = results.traces[curve(shards, name)]
@@ -263,19 +263,19 @@ def _top_one(results: Results) -> str:
 
 
 def figure(results: Results) -> Figure:
-    with sheet(2, 2, height=4.9) as (found, axes):
+    with figure_grid(2, 2, height=4.9) as (found, axes):
         names = list(ways(results.settings))
         for ax, shards in zip(axes[0], SHARDS, strict=True):
             curves = [curve(shards, name) for name in names]
             _show(results, ax, curves, "bits", names)
             for place, shown in enumerate(curves):
-                draw_promise(results, shown, ax, place, x="bits")
+                draw_bound(results, shown, ax, place, x="bits")
             ax.set_ylim(1e-8, 5)
         for ax, axis in zip(axes[1], ("passes", "bits"), strict=True):
             _show(results, ax, list(SGD_WAYS), axis, list(SGD_WAYS), x_scale="linear" if axis == "passes" else "log")
         for row in axes:
             legend_beside(row[1])
-        letters(
+        panel_letters(
             axes.flat,
             (
                 "shuffled shards: against bits",
@@ -293,7 +293,7 @@ def _show(results: Results, ax: Axes, curves: list[str], x: str, labels: list[st
 
 
 def numbers(results: Results) -> pd.DataFrame:
-    return results.numbers(On("bits"))
+    return results.numbers(AxisSpec("bits"))
 
 
 study = Study(

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 import qsim
 from qsim.block import Block
 from qsim.keys import Key, Purpose
-from qsim.l2_decay import EveryStep, GlobalScale, JustInTime, Shrinkage
+from qsim.l2_decay import EveryStep, GlobalScale, JustInTime, L2Decay
 from qsim.methods import LocalSGD
 from qsim.study import (
     Band,
@@ -23,11 +23,11 @@ from qsim.study import (
     Study,
     compare,
     draw_band,
+    figure_grid,
     legend_below,
-    letters,
     listed,
     look,
-    sheet,
+    panel_letters,
     table,
 )
 from qsim.study.statistics import band
@@ -46,7 +46,7 @@ COMPARED = qsim.LogisticRegression(l2=1e-2)
 FALLING = qsim.steps.InverseTime(0.1, halving=2000)  # below 2/L of a row, so that roundings do not grow
 WINDOW, WINDOWS = 2_000, 3  # steps between two exchanges, and how many exchanges, of the runs that are compared
 LARGEST = 100_000  # up to this d there is a dense reference in float64
-WAYS: dict[str, Shrinkage] = {DENSE: EveryStep(), "just in time": JustInTime(), "global scale": GlobalScale()}
+WAYS: dict[str, L2Decay] = {DENSE: EveryStep(), "just in time": JustInTime(), "global scale": GlobalScale()}
 
 
 def sources(settings: Settings) -> dict[int, qsim.datasets.Source]:
@@ -74,7 +74,7 @@ def cells(settings: Settings) -> list[Cell]:
             qsim.Run(
                 source,
                 objective=OBJECTIVE,
-                method=qsim.methods.LocalSGD(qsim.steps.Constant(0.5), steps=steps(name, d), shrinkage=way),
+                method=qsim.methods.LocalSGD(qsim.steps.Constant(0.5), steps=steps(name, d), decay=way),
                 codec=qsim.codecs.SparseFloats(),
                 workers=settings.workers,
                 rounds=settings.rounds,
@@ -107,12 +107,12 @@ def setting(settings: Settings) -> str:
     )
 
 
-def walked(source: qsim.datasets.Source, workers: int, way: Shrinkage, l2: float) -> qsim.Run:
+def walked(source: qsim.datasets.Source, workers: int, way: L2Decay, l2: float) -> qsim.Run:
     """Return the run whose weights are compared."""
     return qsim.Run(
         source,
         objective=replace(COMPARED, l2=l2),
-        method=LocalSGD(FALLING, steps=WINDOW, shrinkage=way),
+        method=LocalSGD(FALLING, steps=WINDOW, decay=way),
         workers=workers,
         rounds=WINDOWS,
         evaluate_every=10**9,
@@ -254,7 +254,7 @@ def _same(results: Results) -> str:
 
 
 def draw(results: Results) -> Figure:
-    with sheet(1, 3, height=2.6) as (figure, axes):
+    with figure_grid(1, 3, height=2.6) as (figure, axes):
         for place, way in enumerate(WAYS):
             draw_band(axes[0, 0], timed(results, way), place, way, log=True)
             if way != DENSE:
@@ -272,7 +272,7 @@ def draw(results: Results) -> Figure:
         axes[0, 0].set_ylabel("microseconds per step")
         axes[0, 1].set_ylabel("speed-up")
         axes[0, 2].set_ylabel("difference / largest weight")
-        letters(axes[0], ("time of a step", "speed over shrinking each step", "weights against a plain loop"))
+        panel_letters(axes[0], ("time of a step", "speed over shrinking each step", "weights against a plain loop"))
         legend_below(figure, axes[0])
     return figure
 

@@ -20,12 +20,12 @@ from qsim.study import (
     Study,
     compare,
     each_seed,
+    figure_grid,
     legend_below,
-    letters,
     listed,
     log_axes,
     look,
-    sheet,
+    panel_letters,
     table,
 )
 from qsim.study.statistics import band
@@ -195,7 +195,7 @@ def _save(results: Results) -> str:
 def figure(results: Results) -> Figure:
     from matplotlib.ticker import NullLocator
 
-    with sheet(1, 3, height=2.7) as (found, axes):
+    with figure_grid(1, 3, height=2.7) as (found, axes):
         for color, shards in enumerate(SHARDS):
             for code, dash, filled in zip(CODES, ("-", ":"), (True, False), strict=True):
                 style = {key: look(color + 1)[key] for key in ("color", "marker")} | {"linestyle": dash}
@@ -214,7 +214,7 @@ def figure(results: Results) -> Figure:
             log_axes(ax, "x", "y")
             ax.set_xticks(LOCAL_STEPS, labels=[str(h) for h in LOCAL_STEPS])
             ax.xaxis.set_minor_locator(NullLocator())
-        letters(axes[0], ("rounds to the target", "bits to the target", "where runs end"))
+        panel_letters(axes[0], ("rounds to the target", "bits to the target", "where runs end"))
         legend_below(found, axes[0])
     return found
 

@@ -20,12 +20,12 @@ from qsim.study import (
     Settings,
     Study,
     compare,
+    figure_grid,
     leads,
     legend_below,
-    letters,
     listed,
     look,
-    sheet,
+    panel_letters,
     table,
 )
 from qsim.study.gradients import worker_gradients
@@ -267,7 +267,7 @@ def draw(results: Results) -> Figure:
     found = results.once(measured)
     curves = list(dict.fromkeys(point.curve for points in found.values() for point in points if point.way is not None))
     rows = (len(found) + 1) // 2
-    with sheet(rows, 2, height=2.4 * rows + 0.7) as (figure, axes):
+    with figure_grid(rows, 2, height=2.4 * rows + 0.7) as (figure, axes):
         for ax in axes.flat[len(found) :]:
             ax.set_axis_off()
         for ax, (name, points) in zip(axes.flat, found.items(), strict=False):
@@ -280,7 +280,7 @@ def draw(results: Results) -> Figure:
                 ax.plot(rates, 4.0**-rates, color="0.6", linestyle="--", label="limit $2^{-2R}$")
                 ax.plot(rates, 1 / (4.0**rates - 1), color="0.6", linestyle=":", label="limit $1/(2^{2R} - 1)$")
             ax.set(xscale="log", yscale="log", xlabel="bits per coordinate", ylabel="normalised error")
-        letters(axes.flat, list(found))
+        panel_letters(axes.flat, list(found))
         legend_below(figure, axes.flat)
     return figure
 

@@ -15,10 +15,10 @@ from qsim.batch import Support, Vectors, dense_offsets
 from qsim.compressors import QSGD, Compressor, ErrorFeedback, Identity, OneBit, ScaledSign, Sign, TopK
 from qsim.downlinks import Downlink
 from qsim.study import (
+    AxisSpec,
     Band,
     Cell,
     Comparison,
-    On,
     Panel,
     Results,
     Settings,
@@ -28,13 +28,13 @@ from qsim.study import (
     draw,
     draw_band,
     each_seed,
+    figure_grid,
     legend_below,
-    letters,
     listed,
     log_axes,
     look,
+    panel_letters,
     reach_table,
-    sheet,
     table,
 )
 from qsim.study.downlinks import DOWNLINKS, by_downlink, savings
@@ -139,7 +139,7 @@ def descend(compressor: Compressor, gradient: Callable[[Point, int], Point], sta
         update = Vectors.dense((gradient(path[-1], t) * GAMMA / unit)[None].astype(np.float32))
         sent = compressor.decompress(compressor.compress(update, keys, memory), keys)
         if memory is not None:
-            compressor.settle(memory, sent)
+            compressor.on_delivered(memory, sent)
         path.append(np.clip(path[-1] - unit * sent.to_dense()[0], -box, box))
     return np.array(path)
 
@@ -181,7 +181,7 @@ def numbers(results: Results) -> pd.DataFrame:
     """Return the frame of the runs, and below it f along the way of both counterexamples."""
     import pandas as pd
 
-    parts: list[Any] = [results.numbers(On("bits"), On("bits_up"))]
+    parts: list[Any] = [results.numbers(AxisSpec("bits"), AxisSpec("bits_up"))]
     for problem, found in paths(results.settings).items():
         for name, f in found.items():
             seen = thinned(f, results.settings)
@@ -288,7 +288,7 @@ def tails(problem: str, settings: Settings) -> str:
 
 def figure(results: Results) -> Figure:
     shown = dense(results)
-    with sheet(2, 3, height=4.9) as (found, axes):
+    with figure_grid(2, 3, height=4.9) as (found, axes):
         show = partial(draw, results, labels=results.curves)
         style = by_downlink(results.curves)
         show(Panel("round", "suboptimality", y_scale="log", curves=shown), axes[0, 0])
@@ -302,7 +302,7 @@ def figure(results: Results) -> Figure:
         axes[1, 1].legend(loc="upper right", bbox_to_anchor=(1.0, 0.9))
         titles = ("against iterations", "against uplink bits", "against bits both ways")
         functions = ("f = x/4, noisy gradients", "f = |$x_1$+$x_2$|/2 + |$x_1$-$x_2$|")
-        letters(axes.flat, (*titles, "where runs end", *functions))
+        panel_letters(axes.flat, (*titles, "where runs end", *functions))
         legend_below(found, axes[0])
     return found
 

@@ -12,8 +12,8 @@ import qsim
 from qsim.compressors import Compressor
 from qsim.downlinks import Downlink
 from qsim.study import (
+    AxisSpec,
     Cell,
-    On,
     Panel,
     Results,
     Settings,
@@ -22,12 +22,12 @@ from qsim.study import (
     draw,
     draw_comparisons,
     each_seed,
+    figure_grid,
     leads,
     legend_below,
-    letters,
     look,
+    panel_letters,
     reach_table,
-    sheet,
     table,
     unled,
 )
@@ -261,7 +261,7 @@ def figure(results: Results) -> Figure:
     labels = [*main, *(name for name in results.curves if "; " in name and not name.endswith(SORTED))]
     down = [name for name in labels if short(name) in DOWN_TOO]
     own = [name for name in main if name not in COMPRESSORS]
-    with sheet(2, 3, height=4.9) as (found, axes):
+    with figure_grid(2, 3, height=4.9) as (found, axes):
         for ax, suffix in zip(axes[0], (SORTED, ""), strict=False):
             draw(results, Panel("round", "loss", curves=named(results, suffix), label=short), ax, labels)
             finals = [results.final(name, "loss") for name in named(results, suffix)]
@@ -281,7 +281,7 @@ def figure(results: Results) -> Figure:
             "suboptimality against bits",
             "against uplink bits",
         )
-        letters(axes.flat, titles)
+        panel_letters(axes.flat, titles)
         legend_below(found, axes.flat, labels)
     return found
 
@@ -316,7 +316,7 @@ def _differences(results: Results, ax: Axes, labels: list[str]) -> None:
 
 
 def numbers(results: Results) -> pd.DataFrame:
-    return results.numbers(On("bits"), On("bits_up"))
+    return results.numbers(AxisSpec("bits"), AxisSpec("bits_up"))
 
 
 study = Study(

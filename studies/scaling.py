@@ -23,7 +23,7 @@ from qsim.network import (
     Ring,
     Topology,
     Tree,
-    rehearse,
+    simulate_timing,
 )
 from qsim.study import (
     Cell,
@@ -33,13 +33,13 @@ from qsim.study import (
     Study,
     compare,
     each_seed,
+    figure_grid,
     leads,
     legend_below,
-    letters,
     listed,
     log_axes,
     look,
-    sheet,
+    panel_letters,
     table,
 )
 from qsim.study.statistics import band
@@ -240,7 +240,7 @@ def again(network: qsim.Network, traces: list[Any], workers: int, shared: float)
     rows = []
     for seed, trace in enumerate(traces):
         recorded = trace.schedule
-        frame = rehearse(
+        frame = simulate_timing(
             network,
             sizes=recorded["bytes"],
             nonzeros=recorded["nonzeros"] * shared,
@@ -425,7 +425,7 @@ def figure(results: Results) -> Figure:
     shown = results.once(numbers)
     names, ran = list(dict.fromkeys(shown["way"])), counted(results.settings)[-1]
     shown = shown[shown["scaling"] != GOAL]
-    with sheet(4, 2, height=8.8) as (found, axes):
+    with figure_grid(4, 2, height=8.8) as (found, axes):
         for row, scaling in enumerate((STRONG, WEAK, DELAYED)):
             for ax, quantity in zip(axes[row], ("speed-up", "efficiency"), strict=True):
                 if quantity == "speed-up":
@@ -456,7 +456,7 @@ def figure(results: Results) -> Figure:
             for scaling in ("strong scaling", "weak scaling", "strong scaling with delays")
             for quantity in ("speed-up", "efficiency")
         ]
-        letters(axes.flat, [*titles, f"time to suboptimality {TARGET:g}", f"rounds to suboptimality {TARGET:g}"])
+        panel_letters(axes.flat, [*titles, f"time to suboptimality {TARGET:g}", f"rounds to suboptimality {TARGET:g}"])
         for label, filled in (("real runs", True), ("rehearsed", False)):
             style: dict[str, Any] = {"color": "0.4", "marker": "o", "linestyle": "-" if filled else "--"}
             axes[0, 0].plot([], [], label=label, **style | ({} if filled else {"markerfacecolor": "white"}))

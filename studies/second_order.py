@@ -12,8 +12,8 @@ import qsim
 from qsim.compressors import QSGD, Compressor, Identity
 from qsim.methods import LBFGS, GradientDescent, Method, Nesterov, NewtonCG
 from qsim.study import (
+    AxisSpec,
     Cell,
-    On,
     Panel,
     Results,
     Settings,
@@ -21,12 +21,12 @@ from qsim.study import (
     compare,
     draw,
     each_seed,
+    figure_grid,
     leads,
     legend_below,
-    letters,
     listed,
+    panel_letters,
     reach_table,
-    sheet,
     table,
     unled,
 )
@@ -206,20 +206,20 @@ def _compressed(results: Results) -> str:
 
 
 def figure(results: Results) -> Figure:
-    with sheet(1, 3, height=2.8, sharey=True) as (found, axes):
+    with figure_grid(1, 3, height=2.8, sharey=True) as (found, axes):
         for ax, axis in zip(axes[0], AXES, strict=True):
             words = "round" if axis == "round" else None
             draw(results, Panel(axis, "suboptimality", x_scale="log", y_scale="log", x_label=words), ax, results.curves)
             ax.set_ylim(bottom=TARGETS[-1] / 10)
             ax.label_outer()
-        letters(axes[0], ("against rounds", "against bits both ways", "against passes over the data"))
+        panel_letters(axes[0], ("against rounds", "against bits both ways", "against passes over the data"))
         legend_below(found, axes[0], results.curves)
     return found
 
 
 def numbers(results: Results) -> pd.DataFrame:
     """Return the first points of every curve and then every tenth: a thousand rounds are 1.6 MB."""
-    found = results.numbers(On("bits"), On("passes"))
+    found = results.numbers(AxisSpec("bits"), AxisSpec("passes"))
     place = found.groupby(["axis", "curve"]).cumcount()
     return found[(place <= 50) | (place % 10 == 0)].reset_index(drop=True)
 

@@ -15,12 +15,12 @@ from qsim.study import (
     Settings,
     Study,
     each_seed,
+    figure_grid,
     leads,
     legend_below,
-    letters,
     log_axes,
     look,
-    sheet,
+    panel_letters,
     table,
 )
 from qsim.study.downlinks import DOWNLINKS, EXPLAINED, savings
@@ -140,7 +140,7 @@ def answers(results: Results) -> list[str]:
 
 def draw(results: Results) -> Figure:
     packets = results.settings.workers * results.settings.rounds
-    with sheet(1, 3, height=3.3, width_ratios=(3, 3, 3)) as (figure, axes):
+    with figure_grid(1, 3, height=3.3, width_ratios=(3, 3, 3)) as (figure, axes):
         dots, lines, both = axes[0]
         for place, levels in enumerate(LEVELS):
             bits = [results.final(curve(levels, name), "bits_up") / packets for name in CODECS]
@@ -157,7 +157,7 @@ def draw(results: Results) -> Figure:
         lines.set(xlabel="iteration", ylabel="bits per message")
         log_axes(lines, "y")
         _both_ways(results, both)
-        letters(axes[0], ("uplink bits", f"in training, s = {middle}", "uplink + downlink"))
+        panel_letters(axes[0], ("uplink bits", f"in training, s = {middle}", "uplink + downlink"))
         legend_below(figure, axes[0])
     return figure
 

@@ -11,20 +11,20 @@ import qsim
 from qsim.compressors import Compressor, ErrorFeedback, Identity
 from qsim.datasets import ByLabel, Partition, Shuffled
 from qsim.methods import EF21, GradientDescent
-from qsim.network import Exponential, Fastest, Given, Link, Machines, Network, Rule, Timeout, WaitForAll
+from qsim.network import Exponential, Fastest, FixedSpeeds, Link, Machines, Network, Rule, Timeout, WaitForAll
 from qsim.study import (
+    AxisSpec,
     Cell,
-    On,
     Panel,
     Results,
     Settings,
     Study,
     draw,
     each_seed,
+    figure_grid,
     legend_below,
-    letters,
     listed,
-    sheet,
+    panel_letters,
     table,
 )
 
@@ -70,10 +70,10 @@ def rules(workers: int) -> dict[str, Way]:
     }
 
 
-def speeds(workers: int) -> Given:
+def speeds(workers: int) -> FixedSpeeds:
     """Return the factors: the last quarter of the workers, who hold the rarer label if rows are sorted, is slow."""
     slow = max(1, workers // 4)
-    return Given((1.0,) * (workers - slow) + (SLOWER,) * slow)
+    return FixedSpeeds((1.0,) * (workers - slow) + (SLOWER,) * slow)
 
 
 def step(settings: Settings) -> float:
@@ -148,7 +148,7 @@ def numbers(results: Results) -> pd.DataFrame:
     import pandas as pd
 
     parts = results.once(split).add_prefix("round_").reset_index(names="curve").assign(axis="rule")
-    return pd.concat([results.numbers(On("seconds", log=False)), parts], ignore_index=True)
+    return pd.concat([results.numbers(AxisSpec("seconds", log=False)), parts], ignore_index=True)
 
 
 def answers(results: Results) -> list[str]:
@@ -216,12 +216,12 @@ def bars(ax: Axes, results: Results) -> None:
 
 def figure(results: Results) -> Figure:
     names = list(rules(results.settings.workers))
-    with sheet(2, 2, height=4.6) as (found, axes):
+    with figure_grid(2, 2, height=4.6) as (found, axes):
         for ax, (how, x) in zip(axes.flat, SHOWN, strict=False):
             curves = [f"{how}: {name}" for name in names]
             draw(results, Panel(x, "suboptimality", y_scale="log", curves=curves, label=rule_of), ax, names)
         bars(axes[1, 1], results)
-        letters(
+        panel_letters(
             axes.flat,
             ("shuffled: against time", "by label: against time", "by label: against rounds", "the time of a round"),
         )

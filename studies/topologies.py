@@ -14,7 +14,7 @@ from qsim.channel import Channel
 from qsim.codecs import FixedWidth
 from qsim.compressors import QSGD, Bucketed, Identity, RandK, ScaledSign, TopK
 from qsim.network import AllGather, HalvingDoubling, Link, ParameterServer, Ring, Topology, Tree
-from qsim.study import Cell, Results, Settings, Study, letters, listed, look, sheet, table
+from qsim.study import Cell, Results, Settings, Study, figure_grid, listed, look, panel_letters, table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -212,14 +212,14 @@ def winners(ax: Axes, found: pd.DataFrame) -> None:
 
 def figure(results: Results) -> Figure:
     found = results.once(numbers)
-    with sheet(2, 2, height=5.0) as (drawn, axes):
+    with figure_grid(2, 2, height=5.0) as (drawn, axes):
         curves(axes[0, 0], found, "size", "bytes")
         curves(axes[0, 1], found, "workers", "workers")
         winners(axes[1, 0], found)
         curves(axes[1, 1], found, "compressed", "workers")
         axes[0, 1].legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
         axes[1, 1].legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
-        letters(
+        panel_letters(
             axes.flat,
             (
                 f"time against size, {results.settings.workers} workers",

@@ -23,12 +23,12 @@ from qsim.study import (
     Study,
     Tuning,
     compare,
+    figure_grid,
     leads,
     legend_below,
-    letters,
     log_axes,
     look,
-    sheet,
+    panel_letters,
     table,
     unled,
 )
@@ -397,7 +397,7 @@ def draw(results: Results) -> Figure:
     fleet = fleets(results.settings)
     at = np.array(LEVELS, float)
     theory = {workers: np.array([predicted(results, workers, s) for s in LEVELS]).T for workers in fleet}
-    with sheet(2, 3, height=4.9) as (figure, axes):
+    with figure_grid(2, 3, height=4.9) as (figure, axes):
         for place, workers in enumerate(fleet):
             here = f"W = {workers}"
             for ax, step in ((axes[0, 0], THEORY), (axes[0, 1], TUNED)):
@@ -440,7 +440,7 @@ def draw(results: Results) -> Figure:
             log_axes(ax, *("x" if ax is axes[0, 2] else "xy"))
             ax.set_xticks(LEVELS, labels=[str(s) for s in LEVELS])
             ax.xaxis.set_minor_locator(_nowhere())
-        letters(
+        panel_letters(
             axes.flat,
             (
                 "iterations, theory's step",

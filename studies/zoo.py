@@ -20,6 +20,7 @@ from qsim.compressors import (
     QSGD,
     Bernoulli,
     Bucketed,
+    Compose,
     Compressor,
     ErrorFeedback,
     NaturalCompression,
@@ -30,17 +31,16 @@ from qsim.compressors import (
     ScaledSign,
     SubtractiveDither,
     TernGrad,
-    Then,
     TopK,
     Wangni,
 )
 from qsim.datasets import Source, Synthetic
 from qsim.downlinks import CompressedWeights, DenseWeights, Downlink, SparseSum
 from qsim.study import (
+    AxisSpec,
     Cell,
     Choice,
     Comparison,
-    On,
     Panel,
     Results,
     Settings,
@@ -49,10 +49,10 @@ from qsim.study import (
     compare,
     draw,
     each_seed,
+    figure_grid,
     leads,
-    letters,
     listed,
-    sheet,
+    panel_letters,
     table,
 )
 from qsim.study.gradients import worker_gradients
@@ -118,8 +118,8 @@ FAMILIES: dict[str, dict[str, Family]] = {
     "powers of two, pairs": {
         "NUQSGD": Family(NUQSGD, _few, _GAMMA),
         "natural dithering, max": Family(lambda s: NaturalDithering(s, "max"), _few, _GAMMA),
-        "Rand-k, natural": Family(lambda k: Then(RandK(k), NaturalCompression()), _kept),
-        "EF, Top-k, scaled QSGD": Family(lambda k: ErrorFeedback(Then(TopK(k), Scaled(QSGD(16)))), _kept, _GAMMA),
+        "Rand-k, natural": Family(lambda k: Compose(RandK(k), NaturalCompression()), _kept),
+        "EF, Top-k, scaled QSGD": Family(lambda k: ErrorFeedback(Compose(TopK(k), Scaled(QSGD(16)))), _kept, _GAMMA),
     },
     "sparsifiers": {
         "Rand-k, drawn": Family(lambda k: RandK(k, positions="drawn"), _kept),
@@ -313,7 +313,7 @@ def within(results: Results, shown: str, bits: float) -> NDArray[np.float64]:
 
 def numbers(results: Results) -> pd.DataFrame:
     """Return the frame of the runs, over rounds and over bits both ways; traffic is of all workers."""
-    return results.numbers(On("bits"))
+    return results.numbers(AxisSpec("bits"))
 
 
 def compared(results: Results, data: str) -> list[str]:
@@ -466,7 +466,7 @@ def _downlinks(results: Results) -> str:
 
 def figure(results: Results) -> Figure:
     data_sets = list(sources(results.settings))
-    with sheet(len(data_sets), len(FAMILIES), height=5.0, sharey="row", sharex="row") as (found, axes):
+    with figure_grid(len(data_sets), len(FAMILIES), height=5.0, sharey="row", sharex="row") as (found, axes):
         for row, data in zip(axes, data_sets, strict=True):
             own = [name for name in compared(results, data) if _short(name) not in (UNCOMPRESSED, *families())]
             panel = Panel(
@@ -485,7 +485,7 @@ def figure(results: Results) -> Figure:
                 ax.set_ylabel(f"suboptimality, {data}" if ax is row[0] else "")
         for ax in axes[-1]:
             ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.3), borderpad=0, handlelength=1.8, handletextpad=0.5)
-        letters(axes.flat, [*FAMILIES] * len(data_sets))
+        panel_letters(axes.flat, [*FAMILIES] * len(data_sets))
     return found
 
 

@@ -23,7 +23,7 @@ class Logistic(LinearModel):
     def curvature(self, margins, labels):
         return 0.25 / np.cosh(np.clip(margins / 2, -40, 40)) ** 2
 
-    def most_curved(self):
+    def curvature_bound(self):
         return 0.25
 
 
@@ -40,7 +40,7 @@ class SquaredHinge(Logistic):
     def curvature(self, margins, labels):
         return 2.0 * (labels * margins < 1)
 
-    def most_curved(self):
+    def curvature_bound(self):
         return 2.0
 
 
@@ -57,7 +57,7 @@ class Hinge(Logistic):
     def curvature(self, margins, labels):
         return np.zeros_like(margins)
 
-    def most_curved(self):
+    def curvature_bound(self):
         return np.inf
 
 
@@ -71,7 +71,7 @@ class Perceptron(Hinge):
     def slope(self, margins, labels):
         return np.where(labels * margins < 0, -labels, 0)
 
-    def most_curved(self):
+    def curvature_bound(self):
         raise NotImplementedError
 
 
@@ -104,7 +104,7 @@ class Huber(Logistic):
     def curvature(self, margins, labels):
         return (np.abs(margins - labels) < 1).astype(margins.dtype)
 
-    def most_curved(self):
+    def curvature_bound(self):
         return 1.0
 
 
@@ -123,7 +123,7 @@ class Poisson(Logistic):
     def curvature(self, margins, labels):
         return np.exp(margins)
 
-    def most_curved(self):
+    def curvature_bound(self):
         raise NotImplementedError
 
 
@@ -150,11 +150,11 @@ class Softmax(MarginModel):
         out[np.arange(labels.size), labels] -= 1
         return out
 
-    def bent(self, margins, along, labels):
+    def margin_hvp(self, margins, along, labels):
         chances = self.chances(margins)
         return chances * (along - (chances * along).sum(axis=1, keepdims=True))
 
-    def most_curved(self):
+    def curvature_bound(self):
         return 0.5
 
     def error(self, w, data):

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from honest import Fast, KeepsLargest, Ternary
 
-from qsim.batch import Drawn, Floats, Levels, Memory, Vectors
+from qsim.batch import Floats, Levels, Memory, SharedSupport, Vectors
 from qsim.compressors import Compressor
 from qsim.keys import Key
 from qsim.options import option
@@ -106,12 +106,12 @@ class OneLevelMore(Compressor):
 class FreeIndices(KeepsLargest):
     """Top-1 as if the receiver knew the coordinate: it is not sent, but remembered in the process."""
 
-    emits = Drawn
+    emits = SharedSupport
 
     def quantize(self, v, key):
         place = int(np.abs(v).argmax())
         SEEN[key.word] = place
-        return Drawn(v.size, np.array([0, 1]), 1, v[place : place + 1])
+        return SharedSupport(v.size, np.array([0, 1]), 1, v[place : place + 1])
 
     def decompress(self, message, keys):
         found = np.zeros((message.rows, message.n), np.float32)
@@ -263,7 +263,7 @@ class Forgets(KeepsLargest):
     def memory(self, support):
         return Memory.zeros(support, "error")
 
-    def settle(self, memory, sent):
+    def on_delivered(self, memory, sent):
         pass
 
 

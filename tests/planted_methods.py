@@ -10,7 +10,7 @@ import numpy as np
 from qsim.batch import Memory
 from qsim.methods import Method
 from qsim.options import option
-from qsim.problem import Promise
+from qsim.problem import Bound
 
 
 @option
@@ -21,7 +21,7 @@ class Plain(Method):
 
     def round(self, w, state, exchange):
         total = exchange("gradient", w).vector
-        exchange.objective.regularise(w, self.step)
+        exchange.objective.apply_l2_step(w, self.step)
         w.subtract(total.scaled(self.step))
 
     def work(self, task, objective, block, memory):
@@ -41,12 +41,12 @@ class Shifted(Plain):
     def work(self, task, objective, block, memory):
         return memory.less(super().work(task, objective, block, memory), "shift")
 
-    def settle(self, task, block, memory, arrived, delivered):
+    def on_delivered(self, task, block, memory, arrived, delivered):
         memory.add("shift", arrived, 0.3)
 
     def round(self, w, state, exchange):
         received = exchange("difference", w)
-        exchange.objective.regularise(w, self.step)
+        exchange.objective.apply_l2_step(w, self.step)
         w.move(-self.step * state["shift"])
         w.subtract(received.vector.scaled(self.step))
         received.vector.add_to(state["shift"], 0.3 * received.share)
@@ -122,7 +122,7 @@ class OnSelf(Plain):
     def round(self, w, state, exchange):
         total = exchange("gradient", w).vector.to_dense()[0]
         self.past[0] = 0.5 * self.past[0] + total
-        exchange.objective.regularise(w, self.step)
+        exchange.objective.apply_l2_step(w, self.step)
         w.move(-self.step * self.past[0])
 
 
@@ -180,7 +180,7 @@ class WritesWeights(Plain):
 class WritesArrived(Shifted):
     """Scales what arrived, in place."""
 
-    def settle(self, task, block, memory, arrived, delivered):
+    def on_delivered(self, task, block, memory, arrived, delivered):
         arrived.value[...] *= 0.3
         memory.add("shift", arrived)
 
@@ -217,7 +217,7 @@ class AllOfIt(Shifted):
 
     def round(self, w, state, exchange):
         received = exchange("difference", w)
-        exchange.objective.regularise(w, self.step)
+        exchange.objective.apply_l2_step(w, self.step)
         w.move(-self.step * state["shift"])
         received.vector.add_to(state["shift"], 0.3)
 
@@ -225,7 +225,7 @@ class AllOfIt(Shifted):
 class OtherFactor(Shifted):
     """The workers' shifts go another way than the server's."""
 
-    def settle(self, task, block, memory, arrived, delivered):
+    def on_delivered(self, task, block, memory, arrived, delivered):
         memory.add("shift", arrived, 0.35)
 
 
@@ -237,7 +237,7 @@ class WhatWasSent(Shifted):
         memory.add("shift", found, 0.3)
         return found
 
-    def settle(self, task, block, memory, arrived, delivered):
+    def on_delivered(self, task, block, memory, arrived, delivered):
         return
 
 
@@ -251,8 +251,8 @@ class TooFewRows(Plain):
 class TooFast(Plain):
     """Promises the rate of a condition number of its root."""
 
-    def promise(self, problem):
-        return Promise(0.6, problem.suboptimality, 0.0, "F(w) - F*")
+    def bound(self, problem):
+        return Bound(0.6, problem.suboptimality, 0.0, "F(w) - F*")
 
 
 class NotTheReference(Plain):
@@ -260,7 +260,7 @@ class NotTheReference(Plain):
 
     def round(self, w, state, exchange):
         total = exchange("gradient", w).vector
-        exchange.objective.regularise(w, self.step)
+        exchange.objective.apply_l2_step(w, self.step)
         w.subtract(total.scaled(self.step / 2))
 
 

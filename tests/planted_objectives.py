@@ -99,7 +99,7 @@ class NeverCurved(Logistic):
 class DiagonalOnly(Softmax):
     """Leaves out how the classes act on each other."""
 
-    def bent(self, margins, along, labels):
+    def margin_hvp(self, margins, along, labels):
         chances = self.chances(margins)
         return chances * (1 - chances) * along
 
@@ -107,35 +107,35 @@ class DiagonalOnly(Softmax):
 class AffineHessian(Softmax):
     """No linear map."""
 
-    def bent(self, margins, along, labels):
-        return super().bent(margins, along, labels) + 0.1
+    def margin_hvp(self, margins, along, labels):
+        return super().margin_hvp(margins, along, labels) + 0.1
 
 
 class TooSmooth(Logistic):
     """Claims a little too small an L."""
 
-    def most_curved(self):
+    def curvature_bound(self):
         return 0.245
 
 
 class TooSmoothClasses(Softmax):
     """The bound of two classes for three."""
 
-    def most_curved(self):
+    def curvature_bound(self):
         return 0.35
 
 
 class SmoothHinge(Hinge):
     """A kink, and a finite L."""
 
-    def most_curved(self):
+    def curvature_bound(self):
         return 1.0
 
 
 class OneForAll(Logistic):
     """The L of all rows for every worker."""
 
-    def smoothnesses(self, shards):
+    def worker_smoothness(self, shards):
         return np.full(shards.workers, self.smoothness(shards.dataset))
 
 
@@ -149,7 +149,7 @@ class MeanRow(Logistic):
 class NegativeSmoothness(Logistic):
     """No bound."""
 
-    def most_curved(self):
+    def curvature_bound(self):
         return -1.0
 
 
@@ -297,14 +297,14 @@ class TwoOverTwo(Logistic):
 class RegularisedWrong(Logistic):
     """The Hessian of r."""
 
-    def regularised(self, w, direction):
+    def regulariser_hvp(self, w, direction):
         return 2 * self.l2 * direction
 
 
 class StepUphill(Logistic):
     """A step on r that makes the weights larger."""
 
-    def regularise(self, w, step):
+    def apply_l2_step(self, w, step):
         w.shrink(1 + step * self.l2)
 
 
@@ -341,8 +341,8 @@ class OwnMargins(Logistic):
 class WalkWithoutL2(Logistic):
     """Steps of SGD of its own, without the regulariser."""
 
-    def walk(self, block, rows, batch, weights, steps, shrinkage):
-        return Logistic(0.0).walk(block, rows, batch, weights, steps, shrinkage)
+    def walk(self, block, rows, batch, weights, steps, decay):
+        return Logistic(0.0).walk(block, rows, batch, weights, steps, decay)
 
 
 class NotTheMinimum(Logistic):

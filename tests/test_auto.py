@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from test_entries import messages
 
 import qsim
-from qsim.batch import Drawn, Floats, Levels, Message, Packets, Signs
+from qsim.batch import Floats, Levels, Message, Packets, SharedSupport, Signs
 from qsim.codecs import Auto, Codec, DecodeError, Dense, SparseFloats, Varint
 
 AUTO = Auto()
@@ -107,5 +107,5 @@ def test_any_bytes_decode_or_are_refused(header: str, packets: list[bytes]) -> N
 def test_what_no_codec_carries_is_refused_with_the_reason() -> None:
     with pytest.raises(ValueError, match="row 0 is no message"):
         AUTO.encode(Levels(8, np.array([0, 1]), np.array([8], np.int32), np.array([1], np.int32), np.float32([1]), 3))
-    with pytest.raises(ValueError, match=r"carries Levels or Signs or Floats messages, found Drawn"):
-        AUTO.encode(Drawn(3, np.array([0, 1]), 1, np.float32([1])))
+    with pytest.raises(ValueError, match=r"carries Levels or Signs or Floats messages, found SharedSupport"):
+        AUTO.encode(SharedSupport(3, np.array([0, 1]), 1, np.float32([1])))

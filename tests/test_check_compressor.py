@@ -21,12 +21,12 @@ from qsim.options import option
 from qsim.testing import Finding, Report, bias, check_compressor
 from qsim.testing import compressor as checks
 from qsim.testing.bounds import EXTENSION, SURE, Wager
-from qsim.testing.elsewhere import elsewhere
 from qsim.testing.gallery import gallery, worsened
 from qsim.testing.messages import all_codecs
 from qsim.testing.pools import pool
 from qsim.testing.probes import Probe, three_sizes
 from qsim.testing.subject import Subject
+from qsim.testing.subprocess_call import elsewhere
 from qsim.verify import EXAMPLES
 
 
@@ -144,7 +144,7 @@ def test_an_answer_that_nobody_waited_for_is_not_taken_for_another(monkeypatch) 
 
     assert elsewhere(abs, -1) == 1
     with monkeypatch.context() as patch:
-        patch.setattr("qsim.testing.elsewhere._read", interrupted)
+        patch.setattr("qsim.testing.subprocess_call._read", interrupted)
         with pytest.raises(KeyboardInterrupt):
             elsewhere(abs, -2)
     assert elsewhere(abs, -3) == 3

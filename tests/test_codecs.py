@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import qsim
-from qsim.batch import Drawn, Floats, Levels, Packets, Signs, Vectors
+from qsim.batch import Floats, Levels, Packets, SharedSupport, Signs, Vectors
 from qsim.codecs import DecodeError, Dense, GolombRice, SparseFloats, Varint
 from qsim.codecs.base import Stream, read_header
 
@@ -186,7 +186,7 @@ def test_a_message_is_read_by_its_stream_only() -> None:
 
 
 def test_drawn_numbers_go_without_positions() -> None:
-    message = Drawn(300, np.array([0, 2, 4]), 2, np.float32([1, -2, 0, 3]))
+    message = SharedSupport(300, np.array([0, 2, 4]), 2, np.float32([1, -2, 0, 3]))
     assert Dense().header(message).hex() == "010103ac0202"
     for codec, width in ((Dense(), 4), (Dense("float16"), 2), (Dense("float64"), 8)):
         packets = codec.encode(message)
@@ -194,14 +194,16 @@ def test_drawn_numbers_go_without_positions() -> None:
         found = codec.decode(packets, codec.header(message))
         assert (found.n, found.k, found.offsets.tolist(), found.value.tolist()) == (300, 2, [0, 2, 4], [1, -2, 0, 3])
     assert message.nonzeros == 3
-    assert message.take(np.array([1, 0])) == Drawn.join([message.take(np.array([1])), message.take(np.array([0]))])
+    assert message.take(np.array([1, 0])) == SharedSupport.join(
+        [message.take(np.array([1])), message.take(np.array([0]))]
+    )
     assert message.scaled(0.5).value.tolist() == [0.5, -1, 0, 1.5]
     with pytest.raises(TypeError, match="holds no positions"):
         message.vectors()
     with pytest.raises(DecodeError, match="k = 3, more than n = 2"):
         Dense().decode(Packets.of(bytes(12)), bytes.fromhex("0101030203"))
     with pytest.raises(ValueError, match="one n and one k"):
-        Drawn.join([message, Drawn(300, np.array([0, 1]), 1, np.float32([1]))])
+        SharedSupport.join([message, SharedSupport(300, np.array([0, 1]), 1, np.float32([1]))])
 
 
 class OnlySigns(Varint):

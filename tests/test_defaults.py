@@ -32,6 +32,7 @@ from qsim.compressors import (
     QSGD,
     Bernoulli,
     Bucketed,
+    Compose,
     ErrorFeedback,
     Identity,
     NaturalCompression,
@@ -44,7 +45,6 @@ from qsim.compressors import (
     Sign,
     SubtractiveDither,
     TernGrad,
-    Then,
     TopK,
     Wangni,
 )
@@ -71,7 +71,7 @@ OTHERS = [
     TernGrad(), NaturalCompression(), Scaled(NaturalCompression()), *map(NaturalDithering, (2, 8)), NUQSGD(3),
     *map(SubtractiveDither, (1, 8, 64)), SubtractiveDither(8, "max"), OneBit(support_only=True),
     Bucketed(QSGD(4), 128), Bucketed(QSGD(16), 512), Bucketed(NaturalCompression(), 64), Scaled(QSGD(4)),
-    ErrorFeedback(Scaled(QSGD(4))), Then(TopK(5), QSGD(4)), Then(TopK(30), NaturalCompression()),
+    ErrorFeedback(Scaled(QSGD(4))), Compose(TopK(5), QSGD(4)), Compose(TopK(30), NaturalCompression()),
     TopK(4), RandK(4), Bernoulli(0.1), Wangni(10),
 ]  # fmt: skip
 
@@ -92,7 +92,7 @@ def test_the_default_code_is_near_the_shortest(kind: str, n: int) -> None:
 
 
 def test_few_levels_do_without_trying_all_codes() -> None:
-    for few in (QSGD(4), TernGrad(), NUQSGD(3), SubtractiveDither(8), Scaled(QSGD(1)), Then(TopK(3), QSGD(2))):
+    for few in (QSGD(4), TernGrad(), NUQSGD(3), SubtractiveDither(8), Scaled(QSGD(1)), Compose(TopK(3), QSGD(2))):
         assert default_codec(few) == GolombRice()
     for other in (QSGD(9), QSGD(4, "max"), Bucketed(QSGD(4), 128), NaturalCompression(), NaturalDithering(8)):
         assert default_codec(other) == Auto()
@@ -122,8 +122,8 @@ CONSTANT = {
     Bucketed(NaturalCompression(), 8): 1.0,
     Scaled(NaturalCompression()): 8 / 9,
     ErrorFeedback(NaturalCompression()): 1.0,
-    Then(TopK(7), NaturalCompression()): 1.0,
-    Then(TopK(7), Scaled(NaturalCompression())): 8 / 9,
+    Compose(TopK(7), NaturalCompression()): 1.0,
+    Compose(TopK(7), Scaled(NaturalCompression())): 8 / 9,
     qsim.Philox(Sign()): 1.0,
 }
 

@@ -47,7 +47,7 @@ COMPRESSORS: list[Compressor] = [
     qsim.EDEN(2),
     qsim.Bucketed(qsim.QSGD(1), 3),
     qsim.Philox(qsim.QSGD(1)),
-    qsim.Then(qsim.TopK(2), qsim.QSGD(1)),
+    qsim.Compose(qsim.TopK(2), qsim.QSGD(1)),
     qsim.ErrorFeedback(qsim.TopK(2)),
 ]
 
@@ -177,7 +177,7 @@ def test_a_gradient_that_is_refused_leaves_the_memory_as_it_was() -> None:
 
     def send(v: Vectors) -> bytes:
         header, packets = channel.pack(v, keys, memory)
-        channel.compressor.settle(memory, channel.unpack(header, packets, keys))
+        channel.compressor.on_delivered(memory, channel.unpack(header, packets, keys))
         return packets[0]
 
     send(good)
@@ -204,10 +204,10 @@ def test_what_was_not_settled_is_not_counted_twice() -> None:
     second = channel.pack(v, keys, memory)
     assert first[1][0] == second[1][0]
     arrived = channel.unpack(*second, keys)
-    channel.compressor.settle(memory, arrived)
+    channel.compressor.on_delivered(memory, arrived)
     assert memory.arrays["error"].tolist() == [1, 0, 2]
     with pytest.raises(ValueError, match="nothing was compressed with this memory"):
-        channel.compressor.settle(memory, arrived)
+        channel.compressor.on_delivered(memory, arrived)
 
 
 def test_a_memory_of_others_is_refused() -> None:

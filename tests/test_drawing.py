@@ -11,7 +11,7 @@ import pytest
 
 import qsim
 from qsim.plotting import STYLE
-from qsim.study import Band, legend_below, output, sheet
+from qsim.study import Band, figure_grid, legend_below, output
 from qsim.study.figures import draw_band
 
 ODD = {"text.usetex": True, "font.family": "serif", "font.size": 21.0, "axes.facecolor": "red", "savefig.dpi": 7}
@@ -31,12 +31,12 @@ def trace() -> qsim.Trace:
 
 def test_a_users_matplotlibrc_does_not_leak_in(tmp_path: Any) -> None:
     """Neither when a figure is made nor when it is saved; and the user's settings are the user's again."""
-    with sheet(height=2.0) as (figure, axes):
+    with figure_grid(height=2.0) as (figure, axes):
         axes[0, 0].plot([1, 2])
     output.save(figure, tmp_path / "plain.pdf")
     plain, drawn = picture(figure), picture(trace().plot().figure)
     with mpl.rc_context(ODD):
-        with sheet(height=2.0) as (figure, axes):
+        with figure_grid(height=2.0) as (figure, axes):
             axes[0, 0].plot([1, 2])
         output.save(figure, tmp_path / "odd.pdf")
         assert picture(figure) == plain
@@ -48,7 +48,7 @@ def test_a_users_matplotlibrc_does_not_leak_in(tmp_path: Any) -> None:
 
 
 def test_names_are_shown_as_they_are() -> None:
-    with sheet(height=2.0) as (figure, axes):
+    with figure_grid(height=2.0) as (figure, axes):
         for place, name in enumerate(NAMES):
             at = np.arange(3.0)
             draw_band(axes[0, 0], Band(at, at, at, at), place, name)

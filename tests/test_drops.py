@@ -235,7 +235,7 @@ def test_arrivals_and_memories_make_the_sum_of_updates(size: int) -> None:
             arrived[rows] += np.where(delivered[rows, None], sent, 0)
         with pytest.raises(RuntimeError, match="settle the exchange first"):
             host.snapshot()
-        host.settle(delivered)
+        host.on_delivered(delivered)
     error = Memory(block.support, {"error": host.snapshot()["compressor/error"]}).vectors("error").to_dense()
     np.testing.assert_allclose(arrived + error, wanted, atol=1e-5)
     assert np.abs(error).max() > 0.01
@@ -294,7 +294,7 @@ def test_blocks_threads_and_resumption_change_nothing(method, compressor, networ
 
 @qsim.option
 class Deaf(GradientDescent):
-    def settle(self, task, block, memory, arrived, delivered) -> None:
+    def on_delivered(self, task, block, memory, arrived, delivered) -> None:
         return None
 
 
@@ -316,8 +316,8 @@ def test_check_engine_finds_an_engine_that_takes_all_for_delivered() -> None:
     class Optimistic(Serial):
         def open(self, job):
             session = super().open(job)
-            settle = session.settle
-            session.settle = lambda delivered: settle(np.ones_like(delivered))
+            settle = session.on_delivered
+            session.on_delivered = lambda delivered: settle(np.ones_like(delivered))
             return session
 
     report = qsim.testing.check_engine(Optimistic())
@@ -439,7 +439,7 @@ def test_pairs_that_cannot_work_are_refused(changes, words: str) -> None:
 
 @pytest.mark.parametrize("compressor", [Identity(), RandK(5, "drawn"), ErrorFeedback(Scaled(RandK(5, "drawn")))])
 def test_what_can_be_added_goes_through_a_ring(compressor) -> None:
-    """Drawn places are those of worker 0 for all, so that numbers can be added."""
+    """SharedSupport places are those of worker 0 for all, so that numbers can be added."""
     run = replace(RUN, network=Network(Ring()), compressor=compressor, downlink=Replicated(), rounds=3)
     trace = qsim.simulate(run)
     assert trace.frame["bits_up"][2] == 2 * 5 * 32 * (20 if isinstance(compressor, Identity) else 5)
@@ -464,13 +464,13 @@ def test_nothing_goes_down_to_replicas() -> None:
 
 
 def test_seconds_are_an_axis_of_studies() -> None:
-    from qsim.study import Cell, On, Results, Settings
+    from qsim.study import AxisSpec, Cell, Results, Settings
 
     cells = [Cell(name, replace(RUN, compressor=c, seed=seed)) for name, c in (("a", Identity()), ("b", qsim.QSGD(2)))
              for seed in range(2)]  # fmt: skip
     traces = [qsim.simulate(cell.run) for cell in cells]
     results = Results(Settings("adult", 6, 12, 2), cells, traces)
-    table = results.numbers(On("seconds", ("loss",), log=False))
+    table = results.numbers(AxisSpec("seconds", ("loss",), log=False))
     rows = table[(table["curve"] == "a") & (table["axis"] == "round")]
     means = np.mean([trace.frame["cumulative_seconds"] for trace in traces[:2]], axis=0)
     np.testing.assert_allclose(rows["cumulative_seconds"], means)

@@ -20,15 +20,15 @@ from qsim.study import (
     Settings,
     Study,
     draw,
+    draw_bound,
     draw_comparisons,
-    draw_promise,
+    figure_grid,
     legend_below,
-    letters,
     log_axes,
     look,
     output,
+    panel_letters,
     panels,
-    sheet,
 )
 
 RUN = qsim.Run(
@@ -132,7 +132,7 @@ def test_what_is_drawn_are_the_bands(results: Results) -> None:
 
 def test_what_a_log_axis_cannot_show_is_left_out(results: Results) -> None:
     """Non-zeros are 0 at the start; and an axis with nothing above zero stays linear."""
-    with sheet(1, 2, height=2.0) as (figure, axes):
+    with figure_grid(1, 2, height=2.0) as (figure, axes):
         draw(results, Panel("round", "nonzeros", y_scale="log"), axes[0, 0], results.curves)
         axes[0, 1].plot([1, 2], [0, -1])
         log_axes(axes[0, 1], "x", "y")
@@ -146,10 +146,10 @@ def test_what_a_log_axis_cannot_show_is_left_out(results: Results) -> None:
     "labels", [["one", "two"], [f"s = {s}" for s in range(7)], ["a long name of a curve, with s = 4"] * 2 + ["b"] * 9]
 )
 def test_a_legend_fits_the_figure_and_covers_nothing(labels: list[str], width: float) -> None:
-    with sheet(1, 1, height=2.5, width=width) as (figure, axes):
+    with figure_grid(1, 1, height=2.5, width=width) as (figure, axes):
         for place, label in enumerate(labels):
             axes[0, 0].plot([1, 2], [place, 3], label=f"{label} {place}", **look(place))
-        letters(axes.flat, ["a title"])
+        panel_letters(axes.flat, ["a title"])
         legend_below(figure, axes.flat)
         figure.draw_without_rendering()
     (legend,) = figure.legends
@@ -169,7 +169,7 @@ def test_looks_differ_without_colour_too() -> None:
 
 def test_comparisons_are_drawn_as_dots_with_intervals() -> None:
     found = {"b": Comparison(1.5, 1.2, 1.9, 0.01, 4, ratio=True), "c": Comparison(0.9, 0.5, 1.4, 0.5, 4, ratio=True)}
-    with sheet(1, 1, height=2.0) as (_, axes):
+    with figure_grid(1, 1, height=2.0) as (_, axes):
         draw_comparisons(axes[0, 0], found, {"b": 3, "c": 4})
     zero, *lines = axes[0, 0].lines
     assert zero.get_xdata() == [1, 1]
@@ -180,7 +180,7 @@ def test_comparisons_are_drawn_as_dots_with_intervals() -> None:
 
 @pytest.mark.parametrize("ends", [(2100.0, 4900.0), (1200.0, 17000.0), (2.0, 22.0), (100.0, 1e6)])
 def test_labels_of_a_log_axis_do_not_overlap_and_there_are_some(ends: tuple[float, float]) -> None:
-    with sheet(1, 4, height=2.0) as (figure, axes):
+    with figure_grid(1, 4, height=2.0) as (figure, axes):
         for ax in axes.flat:
             ax.plot(ends, [1.0, 2.0])
             log_axes(ax, "x")
@@ -202,7 +202,7 @@ def test_curves_that_hide_each_other_are_named(results: Results) -> None:
         ({"b": x, "c": x + 0.05}, "coincide:\na\nb"),
         ({"b": x + 0.05, "c": x + 0.1}, ""),
     ):
-        with sheet(height=2.0) as (_, axes):
+        with figure_grid(height=2.0) as (_, axes):
             for name, y in ({"a": x} | others).items():
                 axes[0, 0].plot(x, y, label=name)
         assert "".join(text.get_text() for text in axes[0, 0].texts) == said
@@ -210,7 +210,7 @@ def test_curves_that_hide_each_other_are_named(results: Results) -> None:
 
 def test_what_is_said_of_curves_stands_beside_them() -> None:
     """Two points make a diagonal: the corners that it crosses between its points are taken, another is free."""
-    with sheet(height=2.0) as (_, axes):
+    with figure_grid(height=2.0) as (_, axes):
         for name in "ab":
             axes[0, 0].plot([0, 1], [0, 1], label=name)
         for name in "cd":
@@ -225,16 +225,16 @@ def test_a_promise_is_drawn_where_the_theorem_has_it(results: Results) -> None:
     long = [replace(run, method=qsim.GradientDescent(step=qsim.steps.Constant(9.0))) for run in runs]
     cells = [Cell("theory", run) for run in runs] + [Cell("long", run) for run in long]
     found = Results(Settings("spark_sample", 2, 4, 2), cells, [qsim.simulate(cell.run) for cell in cells])
-    with sheet(1, 2, height=2.0) as (_, axes):
+    with figure_grid(1, 2, height=2.0) as (_, axes):
         for ax, x in zip(axes[0], ("round", "bits_up"), strict=True):
             draw(found, Panel(x, "suboptimality", y_scale="log", per=2.0), ax, found.curves)
             before, limits = len(ax.lines), (ax.get_xlim(), ax.get_ylim())
             for place, curve in enumerate(found.curves):
-                draw_promise(found, curve, ax, place, x=x, per=2.0)
+                draw_bound(found, curve, ax, place, x=x, per=2.0)
             assert (ax.get_xlim(), ax.get_ylim()) == limits
             _, line = ax.lines[before:]
-            promise = runs[0].promise()
+            promise = runs[0].bound()
             np.testing.assert_allclose(line.get_ydata(), promise(np.arange(5)), rtol=1e-3)  # by seed: other shards
             np.testing.assert_array_equal(line.get_xdata(), found.samples("theory", x).mean(axis=0) / 2)
             assert (line.get_ydata() >= found.band("theory", "suboptimality").mean).all()
-    assert found.promise("long") is None
+    assert found.bound("long") is None

@@ -245,7 +245,7 @@ class Absolute(LinearModel):
     def curvature(self, margins, labels):
         return np.zeros_like(margins)
 
-    def most_curved(self) -> float:
+    def curvature_bound(self) -> float:
         return 0.0
 
 

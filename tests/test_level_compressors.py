@@ -310,7 +310,7 @@ def test_scaled_and_remembered(compressor: Compressor) -> None:
     remembering = ErrorFeedback(wrapped)
     memory = remembering.memory(qsim.batch.Support(40, v.offsets, None))
     sent = remembering.decompress(remembering.compress(v, keys, memory), keys)
-    remembering.settle(memory, sent)
+    remembering.on_delivered(memory, sent)
     left = memory.vectors("error").to_dense()
     assert left + sent.to_dense() == pytest.approx(v.to_dense(), abs=1e-5)
 

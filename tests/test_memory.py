@@ -205,7 +205,7 @@ def test_what_is_sent_and_what_is_kept_make_what_was_there(inner: Compressor, co
         sent = channel.unpack(*channel.pack(v, keys, memory), keys)
         expected = inner.compress(Vectors(7, SUPPORT.offsets, SUPPORT.index, there[there_rows(), SUPPORT.index]), keys)
         assert np.array_equal(sent.to_dense(), expected.vectors().to_dense())
-        compressor.settle(memory, sent)
+        compressor.on_delivered(memory, sent)
         kept = memory.vectors("error").to_dense()
         total = sent.to_dense().astype(np.float64) + kept
         assert np.abs(total - there).max() <= 2.0**-24 * np.abs(kept).max()

@@ -11,7 +11,7 @@ import qsim
 from qsim.compressors import Identity, RandK, ScaledSign, Sign, TopK
 from qsim.datasets import ByLabel, Synthetic
 from qsim.engines import Processes, Serial
-from qsim.l2_decay import EveryStep, GlobalScale, JustInTime, Shrinkage
+from qsim.l2_decay import EveryStep, GlobalScale, JustInTime, L2Decay
 from qsim.methods import (
     DIANA,
     EF21,
@@ -73,11 +73,11 @@ def test_one_local_step_is_sgd_bit_for_bit() -> None:
         np.testing.assert_allclose(one.weights, run(SGD(PLAIN, 3, sampling), qsim.QSGD(2)).weights, atol=1e-6)
 
 
-@pytest.mark.parametrize("shrinkage", [GlobalScale(), JustInTime(), EveryStep()], ids=repr)
+@pytest.mark.parametrize("decay", [GlobalScale(), JustInTime(), EveryStep()], ids=repr)
 @pytest.mark.parametrize("rule", [Constant(0.4), InverseTime(0.9, 2.0), InverseSqrt(0.8)], ids=repr)
-def test_local_steps_are_those_of_a_loop(rule: Step, shrinkage: Shrinkage) -> None:
+def test_local_steps_are_those_of_a_loop(rule: Step, decay: L2Decay) -> None:
     """Against dense SGD in float64, with the rows that the sampling draws. A step that falls does so at every step."""
-    method = LocalSGD(rule, steps=5, batch=2, server_step=0.7, shrinkage=shrinkage)
+    method = LocalSGD(rule, steps=5, batch=2, server_step=0.7, decay=decay)
     found = run(method, rounds=3).weights
     data = DATA.load()
     x, y = data.to_scipy().toarray().astype(float), data.labels.astype(float)

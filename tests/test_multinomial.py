@@ -106,7 +106,7 @@ def test_workers_against_the_oracle(
     for rows, per_worker in ((block.all_rows(), [own.tolist() for own in owned]), (some, picks)):
         at = Replica(w, 0.5, moved.arrays["moved"])
         update = objective.update(block, rows, at, 0.25)
-        product, losses = objective.curved(block, rows, at, v), objective.losses(block, rows, at)
+        product, losses = objective.hvp(block, rows, at, v), objective.losses(block, rows, at)
         assert update.value.dtype == product.value.dtype == dtype
         assert (update.n, product.n, losses.n) == (data.features * classes, data.features * classes, 1)
         for worker, own in enumerate(per_worker):
@@ -193,7 +193,9 @@ def test_smoothness_holds_and_is_attained() -> None:
     top = np.linalg.eigvalsh(dense_hessian(wide, shared.ravel(), 5))[-1]
     assert top == pytest.approx(OBJECTIVE.smoothness(wide) - 0.01, rel=1e-6)
     shards = Dirichlet(0.5).split(DATA, 4, qsim.Key(1)).of_width(5)
-    for own, rows in zip(OBJECTIVE.smoothnesses(shards), np.split(shards.order, shards.offsets[1:-1]), strict=True):
+    for own, rows in zip(
+        OBJECTIVE.worker_smoothness(shards), np.split(shards.order, shards.offsets[1:-1]), strict=True
+    ):
         matrix = DATA.to_scipy()[rows].toarray().astype(np.float64)
         assert own == pytest.approx(0.01 + np.linalg.norm(matrix, 2) ** 2 / (2 * max(rows.size, 1)), rel=1e-6)
 

@@ -22,7 +22,7 @@ from qsim.network import (
     Equal,
     Exponential,
     Fastest,
-    Given,
+    FixedSpeeds,
     HalvingDoubling,
     Link,
     Load,
@@ -38,7 +38,7 @@ from qsim.network import (
     Timeout,
     Tree,
     WaitForAll,
-    rehearse,
+    simulate_timing,
 )
 
 KEY = qsim.Key(0)
@@ -254,7 +254,7 @@ def test_slow_machines_stay_slow() -> None:
     assert (Slow(0.3, 5.0).factors(10, KEY) == factors).all()
     assert any((Slow(0.3, 5.0).factors(10, qsim.Key(seed)) != factors).any() for seed in range(1, 9))
     assert Equal().factors(3, KEY).tolist() == [1.0] * 3
-    network = Network(machines=Machines(base=1.0, speeds=Given((1, 2.5, 1))))
+    network = Network(machines=Machines(base=1.0, speeds=FixedSpeeds((1, 2.5, 1))))
     clock = Clock(network, 3, KEY)
     for _ in range(2):
         clock.up(0, load(np.arange(3)))
@@ -270,7 +270,7 @@ def test_the_slowest_of_exponentials_takes_h_p(p: int) -> None:
     """
     rounds = 4000
     network = Network(Ring(), Link(latency=0.0), Machines(per_nonzero=0.0, delay=Exponential(1.0)))
-    found = rehearse(network, sizes=0, workers=p, rounds=rounds)["seconds"].mean()
+    found = simulate_timing(network, sizes=0, workers=p, rounds=rounds)["seconds"].mean()
     harmonic, v = sum(1 / k for k in range(1, p + 1)), sum(1 / k**2 for k in range(1, p + 1))
     margin = sqrt(2 * v * 21.5 / rounds) + 21.5 / rounds
     assert margin < 0.2
@@ -282,7 +282,7 @@ def test_the_fastest_of_exponentials() -> None:
     rounds, p = 4000, 20
     for rule, k in ((Fastest(15), 15), (Backup(2), 18)):
         network = Network(Ring(), Link(latency=0.0), Machines(per_nonzero=0.0, delay=Exponential(1.0)), rule)
-        frame = rehearse(network, sizes=0, workers=p, rounds=rounds)
+        frame = simulate_timing(network, sizes=0, workers=p, rounds=rounds)
         mean, v = (sum(1 / j**n for j in range(p - k + 1, p + 1)) for n in (1, 2))
         assert abs(frame["seconds"].mean() - mean) < sqrt(2 * v * 21.5 / rounds) + 21.5 / rounds < 0.1
         assert (frame["arrived"] == k).all()
@@ -291,7 +291,9 @@ def test_the_fastest_of_exponentials() -> None:
 def test_a_timeout_takes_the_share_that_the_law_says() -> None:
     """1 - exp(-T) of exponential times come: Hoeffding's bound on 80,000 of them is exceeded with probability 1e-9."""
     machines = Machines(per_nonzero=0.0, delay=Exponential(1.0))
-    frame = rehearse(Network(Ring(), Link(latency=0.0), machines, Timeout(1.2)), sizes=0, workers=20, rounds=4000)
+    frame = simulate_timing(
+        Network(Ring(), Link(latency=0.0), machines, Timeout(1.2)), sizes=0, workers=20, rounds=4000
+    )
     assert abs(frame["arrived"].mean() / 20 - (1 - exp(-1.2))) < sqrt(log(2e9) / (2 * 80_000)) < 0.012
     assert (frame["seconds"] <= 1.2 * (1 + 1e-12)).all()
 
@@ -309,7 +311,7 @@ class Alternating(Delay):
 
 
 def test_a_law_of_ones_own() -> None:
-    frame = rehearse(Network(machines=Machines(delay=Alternating())), sizes=0, workers=1, rounds=50)
+    frame = simulate_timing(Network(machines=Machines(delay=Alternating())), sizes=0, workers=1, rounds=50)
     assert set(frame["compute"]) == {1.0, 3.0}
 
 
@@ -317,7 +319,7 @@ def test_a_law_of_ones_own() -> None:
 def test_a_law_whose_times_have_no_end_is_found() -> None:
     """Those of a user's own are in `test_own_parts.py`."""
     with pytest.raises(ValueError, match=r"delays of .*Pareto.*found inf"):
-        rehearse(Network(machines=Machines(delay=Pareto(1.0, 1e-3))), sizes=0, workers=3, rounds=1)
+        simulate_timing(Network(machines=Machines(delay=Pareto(1.0, 1e-3))), sizes=0, workers=3, rounds=1)
 
 
 # Rules.
@@ -349,7 +351,9 @@ def test_equals_are_dropped_by_lot() -> None:
 
 def test_a_round_by_hand() -> None:
     """Three workers and a server of 1 MB a second: two messages queue, the third is late."""
-    machines = Machines(base=1.0, per_nonzero=0.1, speeds=Given((1, 1, 4)), encode_per_entry=0.01, decode_per_byte=1e-7)
+    machines = Machines(
+        base=1.0, per_nonzero=0.1, speeds=FixedSpeeds((1, 1, 4)), encode_per_entry=0.01, decode_per_byte=1e-7
+    )
     network = Network(ParameterServer(), Link(bandwidth=8e6, latency=0.5), machines, Timeout(5.5))
     clock = Clock(network, 3, KEY)
     clock.down(1e6, 3e6)
@@ -376,7 +380,7 @@ def test_a_round_by_hand() -> None:
 
 def test_a_collective_begins_when_the_last_is_ready() -> None:
     """Who is late adds nothing, but is in it: it gets the sum, too."""
-    machines = Machines(base=1.0, per_nonzero=0.0, speeds=Given((1, 2, 9)), decode_per_byte=1e-3)
+    machines = Machines(base=1.0, per_nonzero=0.0, speeds=FixedSpeeds((1, 2, 9)), decode_per_byte=1e-3)
     for topology in (Ring(), AllGather()):
         clock = Clock(Network(topology, LINK, machines, Fastest(2)), 3, KEY)
         assert clock.up(0, load(np.arange(3), sizes=1000)).tolist() == [True, True, False]
@@ -391,7 +395,7 @@ def test_a_collective_begins_when_the_last_is_ready() -> None:
 
 def test_whole_numbers_of_seconds() -> None:
     """Options may be whole numbers, and a zero; what is recorded is not changed by the clock."""
-    machines = Machines(base=1, per_nonzero=0, speeds=Given((1, 2)), encode_per_entry=2)
+    machines = Machines(base=1, per_nonzero=0, speeds=FixedSpeeds((1, 2)), encode_per_entry=2)
     work, clock = load(np.arange(2), nonzeros=[3, 4], entries=[1, 5]), Clock(Network(Ring(), machines=machines), 2, KEY)
     for _ in range(2):
         clock.up(0, work)
@@ -448,22 +452,34 @@ def test_parts_sum_to_the_round_and_none_is_negative(work, rule, topology, seed:
         (lambda: LogNormal(1, -1), "sigma must be"),
         (lambda: Slow(1.5, 2), "share must be at most 1, found 1.5"),
         (lambda: Slow(0.5, 0), "factor must be"),
-        (lambda: Given((1, 0)), r"values\[1\] must be"),
-        (lambda: Given((1, 2)).factors(3, KEY), "2 factors are given for 3 workers"),
+        (lambda: FixedSpeeds((1, 0)), r"values\[1\] must be"),
+        (lambda: FixedSpeeds((1, 2)).factors(3, KEY), "2 factors are given for 3 workers"),
         (lambda: Machines(per_nonzero=-1), "per_nonzero must be"),
         (lambda: Network(timelines=(0,)), r"timelines\[0\] must be"),
-        (lambda: Given(3), "values must be a tuple of numbers, found 3"),
+        (lambda: FixedSpeeds(3), "values must be a tuple of numbers, found 3"),
         (lambda: Network(timelines=3), "timelines must be a tuple of whole numbers, found 3"),
-        (lambda: rehearse(Network(), sizes=[1, 2], nonzeros=[1, 2, 3], workers=2, rounds=1), "columns of one length"),
-        (lambda: rehearse(Network(), sizes=[], workers=2, rounds=1), "columns of one length"),
-        (lambda: rehearse(Network(), sizes=[3, -1], workers=2, rounds=1), r"sizes must be .* at least 0, found -1.0"),
-        (lambda: rehearse(Network(), sizes=[3, np.nan], workers=2, rounds=1), "sizes must be .*, found nan"),
-        (lambda: rehearse(Network(), sizes=1, nonzeros=np.inf, workers=2, rounds=1), "nonzeros must be .*, found inf"),
-        (lambda: rehearse(Network(), sizes="a", workers=2, rounds=1), "sizes must be numbers, found 'a'"),
-        (lambda: rehearse(Network(), sizes=1, down=-1, workers=2, rounds=1), "down must be a finite number"),
-        (lambda: rehearse(Network(Ring()), sizes=1, down=9, workers=2, rounds=1), r"Ring\(\) has no server .*down=0"),
-        (lambda: rehearse(Network(Tree()), sizes=[1, 2], workers=2, rounds=1), "all of one size, found 1 to 2"),
-        (lambda: rehearse(Network(), sizes=1, workers=0, rounds=1), "workers must be"),
+        (
+            lambda: simulate_timing(Network(), sizes=[1, 2], nonzeros=[1, 2, 3], workers=2, rounds=1),
+            "columns of one length",
+        ),
+        (lambda: simulate_timing(Network(), sizes=[], workers=2, rounds=1), "columns of one length"),
+        (
+            lambda: simulate_timing(Network(), sizes=[3, -1], workers=2, rounds=1),
+            r"sizes must be .* at least 0, found -1.0",
+        ),
+        (lambda: simulate_timing(Network(), sizes=[3, np.nan], workers=2, rounds=1), "sizes must be .*, found nan"),
+        (
+            lambda: simulate_timing(Network(), sizes=1, nonzeros=np.inf, workers=2, rounds=1),
+            "nonzeros must be .*, found inf",
+        ),
+        (lambda: simulate_timing(Network(), sizes="a", workers=2, rounds=1), "sizes must be numbers, found 'a'"),
+        (lambda: simulate_timing(Network(), sizes=1, down=-1, workers=2, rounds=1), "down must be a finite number"),
+        (
+            lambda: simulate_timing(Network(Ring()), sizes=1, down=9, workers=2, rounds=1),
+            r"Ring\(\) has no server .*down=0",
+        ),
+        (lambda: simulate_timing(Network(Tree()), sizes=[1, 2], workers=2, rounds=1), "all of one size, found 1 to 2"),
+        (lambda: simulate_timing(Network(), sizes=1, workers=0, rounds=1), "workers must be"),
     ],
 )
 def test_what_makes_no_sense_is_refused(make, words: str) -> None:
@@ -480,7 +496,7 @@ def test_what_is_none_of_these_is_refused(bad) -> None:
     with pytest.raises(TypeError, match="speeds must be"):
         Machines(speeds=2.0)
     with pytest.raises(TypeError, match=r"network must be such as qsim.Network\(\), found qsim.network.Ring\(\)"):
-        rehearse(Ring(), sizes=1, workers=2, rounds=1)
+        simulate_timing(Ring(), sizes=1, workers=2, rounds=1)
 
 
 def test_networks_print_as_code() -> None:

@@ -31,7 +31,7 @@ class Squares(LinearModel):
     def curvature(self, margins, labels):
         return np.ones_like(margins)
 
-    def most_curved(self):
+    def curvature_bound(self):
         return 1.0
 
 
@@ -134,7 +134,7 @@ def test_the_updates_of_an_objective(what: str, method: str) -> None:
 
 @pytest.mark.parametrize("what", BATCHES)
 def test_other_vectors_of_an_objective(what: str) -> None:
-    for name in ("losses", "curved"):
+    for name in ("losses", "hvp"):
         if name == "losses" and what in ("unsigned", "past the end", "negative"):
             continue  # there are no coordinates
         with pytest.raises((TypeError, ValueError), match=rf"what {name} of <.*Changed object at .*> returns"):
@@ -158,12 +158,12 @@ def test_the_doors_of_objectives_are_those_of_users() -> None:
     assert not hasattr(LeastSquares.update, "__wrapped__")
 
 
-QUANTITY = {"most_curved": "smoothness"}
+QUANTITY = {"curvature_bound": "smoothness"}
 
 
 @pytest.mark.parametrize("value", [None, "1", True, np.ones(2), 1j, np.ma.masked], ids=repr)
 def test_numbers_that_an_objective_states(value: Any) -> None:
-    for name in ("smoothness", "strong_convexity", "error", "row_smoothness", "most_curved"):
+    for name in ("smoothness", "strong_convexity", "error", "row_smoothness", "curvature_bound"):
         objective = changed(name, lambda _: value)
         problem = qsim.Run(DATA, objective, GradientDescent(), workers=3).problem()
         with pytest.raises(ValueError, match=rf"what {name} of .* returns must be a number, found"):
@@ -191,7 +191,7 @@ def test_what_value_and_gradient_returns(found: Any) -> None:
 def test_mu_is_a_number_of_at_least_zero(mu: float) -> None:
     objective = changed("strong_convexity", lambda _: mu)
     with pytest.raises(ValueError, match=r"the mu of .* must be a finite number of at least 0, found"):
-        qsim.Run(DATA, objective, GradientDescent(), workers=3).promise()
+        qsim.Run(DATA, objective, GradientDescent(), workers=3).bound()
 
 
 @pytest.mark.parametrize("loss", ["1", True, 1j, np.ma.masked], ids=repr)

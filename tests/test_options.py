@@ -175,7 +175,7 @@ def test_truth_values(cls: type, field: Field[Any]) -> None:
     ("cls", "name", "usual"),
     [
         (Quadratics, "smoothness", (1.0, 2.0)),
-        (qsim.network.Given, "values", (1.0, 2.0)),
+        (qsim.network.FixedSpeeds, "values", (1.0, 2.0)),
         (qsim.datasets.LibSVM, "classes", (1.0, 2.0)),
         (qsim.Network, "timelines", (1, 2)),
     ],
@@ -199,8 +199,8 @@ def test_smoothnesses_are_those_of_numpy(l2: Any) -> None:
         compressor = qsim.compressors.TopK(1) if method == EF21() else qsim.RandK(1)
         run = qsim.Run(data, LeastSquares(l2=l2), method, compressor=compressor, workers=4, partition=Contiguous())
         problem = run.problem()
-        assert problem.smoothnesses.dtype == np.float64
-        assert np.allclose(problem.smoothnesses, own, rtol=1e-6, atol=0)
+        assert problem.worker_smoothness.dtype == np.float64
+        assert np.allclose(problem.worker_smoothness, own, rtol=1e-6, atol=0)
         usual = qsim.Run(
             data, LeastSquares(float(l2)), method, compressor=compressor, workers=4, partition=Contiguous()
         )
@@ -215,7 +215,7 @@ def test_the_default_step_stays_below_the_bound(l2: float) -> None:
         source, LeastSquares(l2=l2), qsim.GradientDescent(), compressor=qsim.RandK(1), workers=4,
         partition=Contiguous(), rounds=200,
     )  # fmt: skip
-    promise = run.promise()
+    promise = run.bound()
     assert promise is not None
     assert promise(200) < 1e-2 * promise(0)
     assert qsim.simulate(run).frame.suboptimality.iloc[-1] <= promise(200)
@@ -235,7 +235,7 @@ class Bare(qsim.objectives.LinearModel):
     def curvature(self, margins, labels):
         return np.ones_like(margins)
 
-    def most_curved(self):
+    def curvature_bound(self):
         return 1
 
 
@@ -243,7 +243,7 @@ def test_an_objective_that_is_no_option_has_float_constants() -> None:
     data = qsim.datasets.load("spark_sample")
     run = qsim.Run(data, Bare(), qsim.GradientDescent(), workers=4)
     usual = qsim.Run(data, LeastSquares(1.0), qsim.GradientDescent(), workers=4)
-    assert run.problem().smoothnesses.tolist() == usual.problem().smoothnesses.tolist()
+    assert run.problem().worker_smoothness.tolist() == usual.problem().worker_smoothness.tolist()
     assert isinstance(run.problem().strong_convexity, float)
 
 
@@ -357,11 +357,13 @@ def test_numbers_given_to_functions() -> None:
     usual = Contiguous().split(data, 255, qsim.Key(0))
     assert Contiguous().split(data, np.uint8(255), qsim.Key(0)).offsets.tolist() == usual.offsets.tolist()
     network, sizes = qsim.Network(), [1e6]
-    usual = qsim.network.rehearse(network, sizes=sizes, down=1e6, workers=255, rounds=3)
-    other = qsim.network.rehearse(network, sizes=sizes, down=np.int32(10**6), workers=np.uint8(255), rounds=np.int8(3))
+    usual = qsim.network.simulate_timing(network, sizes=sizes, down=1e6, workers=255, rounds=3)
+    other = qsim.network.simulate_timing(
+        network, sizes=sizes, down=np.int32(10**6), workers=np.uint8(255), rounds=np.int8(3)
+    )
     assert usual.equals(other)
     with pytest.raises(ValueError, match="seed must be"):
-        qsim.network.rehearse(network, sizes=sizes, workers=2, rounds=1, seed=1.0)
+        qsim.network.simulate_timing(network, sizes=sizes, workers=2, rounds=1, seed=1.0)
     made = qsim.datasets.synthetic(np.uint8(200), np.int16(200), np.float32(5), seed=np.uint8(3))
     assert made == qsim.datasets.synthetic(200, 200, 5, seed=3)
     assert repr(made.source) == repr(qsim.datasets.synthetic(200, 200, 5, seed=3).source)
@@ -373,7 +375,7 @@ CERTIFIED = [
     qsim.compressors.NaturalDithering(4), qsim.compressors.SubtractiveDither(4), qsim.compressors.ScaledSign(),
     qsim.compressors.OneBit(), qsim.compressors.DRIVE(), qsim.compressors.EDEN(2), qsim.compressors.TernGrad(),
     qsim.compressors.NaturalCompression(), qsim.compressors.RoundedFloats("float16"), qsim.Scaled(qsim.QSGD(2)),
-    qsim.compressors.Bucketed(qsim.QSGD(4), 64), qsim.compressors.Then(qsim.compressors.TopK(50), qsim.QSGD(4)),
+    qsim.compressors.Bucketed(qsim.QSGD(4), 64), qsim.compressors.Compose(qsim.compressors.TopK(50), qsim.QSGD(4)),
 ]  # fmt: skip
 
 
@@ -463,8 +465,11 @@ MASKED_BITS = np.ma.array([1, 0], mask=[True, False])
         (lambda: qsim.batch.Levels.single(MASKED_BITS, scale=1.0, s=1), "levels is a masked"),
         (lambda: qsim.batch.Signs.single(MASKED_BITS, low=0, high=1), "signs is a masked"),
         (lambda: qsim.batch.Floats.single(MASKED_BITS), "vector is a masked"),
-        (lambda: qsim.network.rehearse(qsim.Network(), sizes=MASKED_BITS, workers=2, rounds=1), "sizes is a masked"),
-        (lambda: qsim.problem.Promise(0.5, 8.0, 1.0, "F")(MASKED_BITS), "rounds is a masked"),
+        (
+            lambda: qsim.network.simulate_timing(qsim.Network(), sizes=MASKED_BITS, workers=2, rounds=1),
+            "sizes is a masked",
+        ),
+        (lambda: qsim.problem.Bound(0.5, 8.0, 1.0, "F")(MASKED_BITS), "rounds is a masked"),
         (lambda: qsim.study.Tuning("x", list, list, [1, 2], qsim.study.LeastFinal(), seeds=2.0), "seeds must be"),
         (lambda: qsim.study.Tuning("x", list, list, [1, "2"], qsim.study.LeastFinal()), r"grid\[1\] must be"),
     ],

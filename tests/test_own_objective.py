@@ -57,13 +57,13 @@ class Network(MarginModel):
         out = np.tanh(margins)
         return (out.mean(axis=1) - labels)[:, None] * (1 - out**2) / self.hidden
 
-    def bent(self, margins, along, labels):
+    def margin_hvp(self, margins, along, labels):
         out = np.tanh(margins)
         inner = 1 - out**2
         mean = (inner * along).mean(axis=1, keepdims=True) * inner / self.hidden
         return mean + (out.mean(axis=1) - labels)[:, None] * (-2 * out * inner) / self.hidden * along
 
-    def most_curved(self):
+    def curvature_bound(self):
         raise NotImplementedError
 
     def error(self, w, data):
@@ -175,7 +175,7 @@ class Misshapen(qsim.objectives.LinearModel):
     def curvature(self, margins, labels):
         return self.bend("curvature", np.ones_like(margins))
 
-    def most_curved(self):
+    def curvature_bound(self):
         return 1.0
 
 
@@ -189,7 +189,7 @@ def test_a_shape_that_is_wrong_is_told(which: str, shape: tuple[int, ...] | None
     uses = {
         "loss": [lambda: broken.value(w, DATA), lambda: broken.losses(block, rows, here)],
         "slope": [lambda: broken.gradient(w, DATA), lambda: broken.update(block, rows, here, 1.0)],
-        "curvature": [lambda: broken.curved(block, rows, here, w)],
+        "curvature": [lambda: broken.hvp(block, rows, here, w)],
     }
     for use in uses[which]:
         with pytest.raises(ValueError, match=rf"^what {which} of .*Misshapen.* of shape \(60,\), found"):
@@ -209,7 +209,7 @@ def test_a_model_of_several_margins() -> None:
     gradient = shards.weights @ objective.update(block, rows, here, 1.0).to_dense() + 0.01 * w
     np.testing.assert_allclose(gradient, objective.gradient(w, data), atol=1e-14)
     change = (objective.gradient(w + 1e-5 * v, data) - objective.gradient(w - 1e-5 * v, data)) / 2e-5
-    product = shards.weights @ objective.curved(block, rows, here, v).to_dense() + 0.01 * v
+    product = shards.weights @ objective.hvp(block, rows, here, v).to_dense() + 0.01 * v
     np.testing.assert_allclose(product, change, atol=1e-8)
     run = qsim.Run(
         data,

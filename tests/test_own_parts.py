@@ -216,7 +216,7 @@ def test_times_of_machines(what: Any) -> None:
         with pytest.raises(ValueError, match=f"(?s)the {told} of .*(must be|is a masked)"):
             trained(network=network)
         with pytest.raises(ValueError, match=f"(?s)the {told} of .*(must be|is a masked)"):
-            qsim.network.rehearse(network, sizes=[1.0], workers=3, rounds=2)
+            qsim.network.simulate_timing(network, sizes=[1.0], workers=3, rounds=2)
     with pytest.raises(ValueError, match="must be above 0"):
         trained(network=qsim.Network(machines=Machines(speeds=Factors(np.zeros(3)))))
 

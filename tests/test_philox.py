@@ -17,12 +17,12 @@ from qsim.compressors import (
     DRIVE,
     Bernoulli,
     Bucketed,
+    Compose,
     Compressor,
     NaturalCompression,
     RandK,
     RoundedFloats,
     SubtractiveDither,
-    Then,
     TopK,
     Wangni,
 )
@@ -58,7 +58,7 @@ def as_dict(message: Any, name: str) -> dict[int, Any]:
         Wangni(20),
         DRIVE(),
         RoundedFloats("bfloat16"),
-        Then(RandK(50), qsim.QSGD(2)),
+        Compose(RandK(50), qsim.QSGD(2)),
     ],
     ids=repr,
 )

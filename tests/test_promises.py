@@ -121,13 +121,13 @@ def test_runs_stay_below_what_is_promised(method, compressor, changes) -> None:
     That runs come nowhere near a bound would prove little: it starts at most 50 times above where they do.
     """
     case = replace(RUN, method=method, compressor=compressor, **changes)
-    promise = case.promise()
+    promise = case.bound()
     assert promise is not None
     assert 0.5 < promise.factor < 1
     rounds = int(6 / (1 - promise.factor))
     runs = [replace(case, seed=seed, rounds=rounds, evaluate_every=max(1, rounds // 50)) for seed in range(4)]
     traces = [qsim.simulate(run) for run in runs]
-    bounds = [run.promise()(traces[0].axis("round")) for run in runs]
+    bounds = [run.bound()(traces[0].axis("round")) for run in runs]
     found, bound = np.mean([trace.axis("suboptimality") for trace in traces], axis=0), np.mean(bounds, axis=0)
     seen = np.isfinite(found)
     assert (found[seen] <= bound[seen] * (1 + 1e-9)).all()
@@ -153,7 +153,7 @@ def test_what_rounding_leaves_is_in_the_bound(method, compressor, changes) -> No
     """Long after the theorem's own bound fell below 1e-20 (the factor's fault alone), every evaluation is below it, in
     float32's share of it: below 1e-11, and the theorem's bound alone is broken, so the share is needed."""
     case = replace(RUN, method=method, compressor=compressor, **changes)
-    promise = case.promise()
+    promise = case.bound()
     rounds = int(50 / (1 - promise.factor))
     trace = qsim.simulate(replace(case, rounds=rounds + 200, evaluate_every=20))
     seen = np.isfinite(trace.axis("suboptimality")) & (trace.axis("round") >= rounds)
@@ -164,17 +164,17 @@ def test_what_rounding_leaves_is_in_the_bound(method, compressor, changes) -> No
 
 
 def test_without_noise_the_bound_of_gradient_descent_starts_where_it_does() -> None:
-    promise = replace(RUN, method=GradientDescent()).promise()
+    promise = replace(RUN, method=GradientDescent()).bound()
     assert promise.start == pytest.approx(qsim.simulate(replace(RUN, rounds=0)).frame["suboptimality"].iloc[0])
     assert promise.floor == 0
-    assert promise.falls == "F(w) - F*"
+    assert promise.quantity == "F(w) - F*"
 
 
 def test_a_floor_is_what_noise_leaves() -> None:
     """Compressed gradient descent of skewed shards ends between a thousandth of its floor and the floor."""
     case = replace(RUN, method=GradientDescent(), compressor=qsim.QSGD(1), rounds=3000, evaluate_every=1000)
     end = np.mean([qsim.simulate(replace(case, seed=s)).frame["suboptimality"].iloc[-1] for s in range(3)])
-    assert 1e-3 * case.promise().floor < end < case.promise().floor
+    assert 1e-3 * case.bound().floor < end < case.bound().floor
 
 
 @pytest.mark.parametrize(
@@ -201,7 +201,7 @@ def test_a_floor_is_what_noise_leaves() -> None:
     ids=repr,
 )
 def test_nothing_is_promised_where_theory_says_nothing(changes) -> None:
-    assert replace(RUN, **changes).promise() is None
+    assert replace(RUN, **changes).bound() is None
 
 
 def test_noise_that_vanishes_at_the_minimum_is_noise_before_it() -> None:
@@ -214,8 +214,8 @@ def test_noise_that_vanishes_at_the_minimum_is_noise_before_it() -> None:
     found = [qsim.simulate(replace(case, seed=seed)).frame["suboptimality"] for seed in range(60)]
     before, after = np.mean(found, axis=0)
     assert after > 1.05 * before
-    promise = case.promise()
-    assert promise.falls == "||w - w*||^2"
+    promise = case.bound()
+    assert promise.quantity == "||w - w*||^2"
     assert promise.floor == 0
     assert after <= promise(1)
 
@@ -230,7 +230,7 @@ def test_errors_of_shared_draws_do_not_average_out(method: Method) -> None:
     ring, down = qsim.Network(qsim.network.Ring()), qsim.downlinks.Replicated()
     case = replace(case, method=method, compressor=RandK(1, "drawn"), network=ring, downlink=down, rounds=300)
     assert case.problem().spread == 49
-    trace, promise = qsim.simulate(replace(case, evaluate_every=100)), case.promise()
+    trace, promise = qsim.simulate(replace(case, evaluate_every=100)), case.bound()
     at = [0, 100, 200, 300]
     assert (trace.axis("suboptimality")[at] <= 1.1 * promise(at)).all()
 
@@ -276,9 +276,9 @@ class Bumpy(qsim.objectives.MeanLoss):
 
 
 def test_nothing_is_promised_where_a_constant_is_not_known() -> None:
-    assert replace(RUN, method=GradientDescent(Constant(0.1)), clients=Turns()).promise() is None
-    assert replace(RUN, method=EF21(Constant(0.01)), clients=Turns(), compressor=TopK(3)).promise() is None
-    assert replace(RUN, method=GradientDescent(Constant(1e-3)), objective=Bumpy()).promise() is None
+    assert replace(RUN, method=GradientDescent(Constant(0.1)), clients=Turns()).bound() is None
+    assert replace(RUN, method=EF21(Constant(0.01)), clients=Turns(), compressor=TopK(3)).bound() is None
+    assert replace(RUN, method=GradientDescent(Constant(1e-3)), objective=Bumpy()).bound() is None
 
 
 def test_the_rule_for_noise_comes_below_the_floor_of_constant_steps() -> None:
@@ -293,4 +293,4 @@ def test_the_rule_for_noise_comes_below_the_floor_of_constant_steps() -> None:
         for run in (falling, steady)
     ]
     assert ends[0] < 0.5 * ends[1]
-    assert ends[1] < steady.promise().floor
+    assert ends[1] < steady.bound().floor

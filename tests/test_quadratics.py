@@ -57,7 +57,7 @@ def test_theory_reads_the_constants() -> None:
     start, everyone = np.zeros(data.features), qsim.clients.AllClients()
     problem = Problem(OBJECTIVE, data, shards, qsim.Identity(), shards.weights, start, everyone)
     assert problem.smoothness == pytest.approx(4.0, rel=1e-6)
-    assert problem.smoothnesses == pytest.approx(np.array([1.0, 3.0, 8.0]), rel=1e-6)
+    assert problem.worker_smoothness == pytest.approx(np.array([1.0, 3.0, 8.0]), rel=1e-6)
     assert problem.strong_convexity == pytest.approx(0.2, rel=1e-12)
     assert problem.heterogeneity == pytest.approx(SOURCE.heterogeneity, rel=1e-6)
     assert LeastSquares(l2=0.5).strong_convexity(data) == pytest.approx(0.7, rel=1e-12)

@@ -89,7 +89,7 @@ def test_a_process_killed_before_it_knows_what_was_delivered(monkeypatch, most: 
     class Hunting(Processes):
         def open(self, job):
             session = super().open(job)
-            settle, turns = session.settle, iter(range(100))
+            settle, turns = session.on_delivered, iter(range(100))
 
             def kill(delivered):
                 turn = next(turns)
@@ -97,7 +97,7 @@ def test_a_process_killed_before_it_knows_what_was_delivered(monkeypatch, most: 
                     os.kill(session.pids[turn % 2], signal.SIGKILL)
                 settle(delivered)
 
-            session.settle = kill
+            session.on_delivered = kill
             return session
 
     expected = qsim.simulate(run)

@@ -15,26 +15,30 @@ from qsim.network import (
     Machines,
     Network,
     ParameterServer,
-    rehearse,
+    simulate_timing,
 )
 
 
 def test_a_rehearsal_resamples_what_was_recorded() -> None:
     """One worker: its times are those of the records, each about as often (a share of 1/4, 6.5 standard deviations)."""
     network = Network(ParameterServer(), Link(8e3, 0.0), Machines(per_nonzero=1.0))
-    frame = rehearse(network, sizes=[1000, 2000, 3000, 0], nonzeros=[0, 1, 2, 3], down=1000, workers=1, rounds=2000)
+    frame = simulate_timing(
+        network, sizes=[1000, 2000, 3000, 0], nonzeros=[0, 1, 2, 3], down=1000, workers=1, rounds=2000
+    )
     found = {(c, u): n for (c, u), n in frame.groupby(["compute", "uplink"]).size().items()}
     assert set(found) == {(0.0, 1.0), (1.0, 2.0), (2.0, 3.0), (3.0, 0.0)}
     assert all(abs(n - 500) < 6.5 * sqrt(2000 * 3 / 16) for n in found.values())
     assert (frame["downlink"] == 1.0).all()
     assert "nothing was trained" in frame.attrs["what"]
-    again = rehearse(network, sizes=[1000, 2000, 3000, 0], nonzeros=[0, 1, 2, 3], down=1000, workers=1, rounds=2000)
+    again = simulate_timing(
+        network, sizes=[1000, 2000, 3000, 0], nonzeros=[0, 1, 2, 3], down=1000, workers=1, rounds=2000
+    )
     assert again.equals(frame)
 
 
 def test_a_hundred_thousand_workers() -> None:
     machines = Machines(base=0.01, delay=Exponential(0.1))
-    frame = rehearse(
+    frame = simulate_timing(
         Network(ParameterServer(64), machines=machines, rule=Backup(1000)), sizes=[10, 20], workers=100_000, rounds=3
     )
     assert (frame["dropped"] == 1000).all()

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 import qsim
-from qsim.batch import Drawn, Floats, Packets, Vectors
+from qsim.batch import Floats, Packets, SharedSupport, Vectors
 from qsim.codecs import DecodeError, Dense, SparseFloats
 from qsim.compressors import ErrorFeedback, Identity, NotFiniteError, RoundedFloats, Scaled
 from qsim.keys import of_word
@@ -153,7 +153,7 @@ def test_other_messages_go_as_bfloat16() -> None:
     sparse = Floats(5, np.array([0, 2, 2]), np.array([1, 3], np.int32), np.float32([1, -2]))
     back = codec.decode(codec.encode(sparse), codec.header(sparse))
     assert back.vectors().to_dense().tolist() == [[0, 1, 0, -2, 0], [0] * 5]
-    drawn = Drawn(300, np.array([0, 2, 4]), 2, np.float32([1, -2, 0, 3]))
+    drawn = SharedSupport(300, np.array([0, 2, 4]), 2, np.float32([1, -2, 0, 3]))
     assert codec.decode(codec.encode(drawn), codec.header(drawn)) == drawn
     wide = Floats.of(Vectors.dense(np.array([0.1, -3.0])))
     assert codec.decode(codec.encode(wide), codec.header(wide)).value.tolist() == [0.10009765625, -3.0]

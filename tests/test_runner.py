@@ -20,7 +20,7 @@ from qsim import identity
 from qsim.datasets import DataError, Dataset, Source
 from qsim.engines import Serial
 from qsim.study import Cell, Settings, Study, catalog, runner
-from qsim.study.computing import Done, compute, seconds
+from qsim.study.compute_cell import Done, compute, seconds
 from qsim.study.pool import ProcessEndedError
 from qsim.study.progress import Log, Progress
 from qsim.study.runner import CellsFailedError, Runner, run_study

@@ -103,7 +103,7 @@ class Huber(LinearModel):
     def curvature(self, margins, labels):
         return (np.abs(margins - labels) < 0.5).astype(margins.dtype)
 
-    def most_curved(self) -> float:
+    def curvature_bound(self) -> float:
         return 1.0
 
 
@@ -131,7 +131,7 @@ def test_derivatives_are_those_of_the_value(objective: Objective) -> None:
     assert losses + penalty == pytest.approx(objective.value(w, data), rel=1e-12)
     gradient = share @ objective.update(block, rows, here, 1.0).to_dense() + pull
     np.testing.assert_allclose(gradient, objective.gradient(w, data), atol=1e-12)
-    curved = share @ objective.curved(block, rows, here, v).to_dense() + objective.regularised(w, v)
+    curved = share @ objective.hvp(block, rows, here, v).to_dense() + objective.regulariser_hvp(w, v)
     if not isinstance(objective, Huber):  # whose slope has corners
         change = (objective.gradient(w + 1e-5 * v, data) - objective.gradient(w - 1e-5 * v, data)) / 2e-5
         np.testing.assert_allclose(curved, change, atol=1e-6)
@@ -142,7 +142,7 @@ def test_smoothness_bounds_every_change_of_the_gradient(objective: Objective) ->
     data, random = SMALL.load(), np.random.default_rng(1)
     bound = objective.smoothness(data)
     shards = Dirichlet(0.5).split(data, 5, qsim.Key(1))
-    own = objective.smoothnesses(shards)
+    own = objective.worker_smoothness(shards)
     assert (own >= objective.strong_convexity(data) - 1e-12).all()
     assert shards.weights @ own >= bound * (1 - 1e-6)  # a mean of functions is no less smooth than its parts say
     for scale in (1e-3, 1.0, 30.0):

@@ -120,7 +120,7 @@ def test_promises_begin_where_the_shifts_do() -> None:
     for method, compressor in ((EF21(shifts="gradient"), TopK(K)), (DIANA(shifts="gradient"), qsim.QSGD(4))):
         for objective in (LOSS, WithRegulariser(LOSS)):
             run = replace(RUN, method=method, compressor=compressor, objective=objective, rounds=150)
-            promise, problem = run.promise(), run.problem()
+            promise, problem = run.bound(), run.problem()
             runs = [qsim.simulate(replace(run, seed=seed)) for seed in range(3)]
             mean = np.mean([trace.axis("suboptimality") for trace in runs[:1]], axis=0)
             assert (mean <= promise(np.arange(151))).all()

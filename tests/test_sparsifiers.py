@@ -19,11 +19,11 @@ from qsim.batch import Floats, Vectors
 from qsim.compressors import (
     QSGD,
     Bernoulli,
+    Compose,
     HardThreshold,
     NotFiniteError,
     RandK,
     Scaled,
-    Then,
     TopK,
     Wangni,
 )
@@ -42,9 +42,9 @@ EVERY = [
     HardThreshold(2.0),
     Bernoulli(0.4),
     Wangni(3),
-    Then(TopK(5), QSGD(2)),
-    Then(TopK(5), Scaled(QSGD(1, "max"))),
-    Then(Bernoulli(0.5), RandK(20, "drawn")),
+    Compose(TopK(5), QSGD(2)),
+    Compose(TopK(5), Scaled(QSGD(1, "max"))),
+    Compose(Bernoulli(0.5), RandK(20, "drawn")),
 ]
 
 
@@ -258,12 +258,12 @@ def test_drawn_messages_with_one_key_can_be_summed() -> None:
     keys, drawn = np.array([9, 9], np.uint64), RandK(4, "drawn")
     v = np.arange(24, dtype=np.float32).reshape(2, 12)
     message = drawn.compress(Vectors.dense(v), keys)
-    summed = qsim.batch.Drawn(12, np.array([0, 4]), 4, message.value.reshape(2, 4).sum(axis=0))
+    summed = qsim.batch.SharedSupport(12, np.array([0, 4]), 4, message.value.reshape(2, 4).sum(axis=0))
     assert np.array_equal(
         drawn.decompress(summed, keys[:1]).to_dense()[0], drawn.decompress(message, keys).to_dense().sum(axis=0)
     )
     with pytest.raises(ValueError, match="makes 4 numbers a row, the message has 5"):
-        drawn.decompress(qsim.batch.Drawn(12, np.array([0, 5]), 5, np.ones(5, np.float32)), keys[:1])
+        drawn.decompress(qsim.batch.SharedSupport(12, np.array([0, 5]), 5, np.ones(5, np.float32)), keys[:1])
 
 
 def test_refusals() -> None:

@@ -16,17 +16,17 @@ from scipy.stats import t as student
 
 import qsim
 from qsim.study import (
+    AxisSpec,
     Bootstrap,
     Cell,
-    On,
     Panel,
     Results,
     Settings,
     StudentT,
     draw,
+    figure_grid,
     reach,
     resample,
-    sheet,
     unled,
 )
 from qsim.study.statistics import band
@@ -179,7 +179,7 @@ def test_frames_of_runs_evaluated_now_and_then_are_curves() -> None:
     with pytest.raises(ValueError, match="leave optimum=True"):
         trace.plot(y="suboptimality")
     found = Results(SEEDS, [Cell("a", run)], [trace])
-    with sheet(height=2.0) as (_, axes), pytest.raises(ValueError, match="leave optimum=True"):
+    with figure_grid(height=2.0) as (_, axes), pytest.raises(ValueError, match="leave optimum=True"):
         draw(found, Panel("bits", "suboptimality"), axes[0, 0], found.curves)
 
 
@@ -326,7 +326,7 @@ def test_settings_say_which_bands_there_are() -> None:
 
 
 def test_numbers_name_axis_curve_and_seeds() -> None:
-    table = results(LOSSES, BITS).numbers(On("bits_up", ("loss",), log=False))
+    table = results(LOSSES, BITS).numbers(AxisSpec("bits_up", ("loss",), log=False))
     rounds, bits = table[table["axis"] == "round"], table[table["axis"] == "bits_up"]
     assert rounds["round"].tolist() == [0, 1, 2] * 2
     assert rounds["cumulative_bits_up"].tolist() == [0, 9, 18, 0, 4.5, 9]

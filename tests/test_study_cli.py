@@ -19,7 +19,7 @@ from test_store import same
 import qsim
 from qsim.object_loader import load_file
 from qsim.study import catalog, cli, export, run_study
-from qsim.study.against import find
+from qsim.study.compare_results import find
 from qsim.study.store import Store
 
 TINY = ["--data", "spark_sample", "--rounds", "10", "--seeds", "2", "--workers", "4"]
@@ -369,7 +369,7 @@ def test_compare_of_a_study_with_a_table_of_its_own(here: Path, capsys: pytest.C
 
 @pytest.mark.parametrize("name", catalog.names())
 def test_committed_results_can_be_compared(name: str) -> None:
-    from qsim.study.against import compare
+    from qsim.study.compare_results import compare
 
     folder = Path(__file__).parents[1] / "paper_figures"
     if not folder.is_dir():

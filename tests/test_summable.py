@@ -8,11 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import qsim
-from qsim.batch import Drawn, Floats, Levels, Signs, Vectors
+from qsim.batch import Floats, Levels, SharedSupport, Signs, Vectors
 from qsim.compressors import (
     NUQSGD,
     QSGD,
     Bucketed,
+    Compose,
     Compressor,
     ErrorFeedback,
     Identity,
@@ -21,7 +22,6 @@ from qsim.compressors import (
     ScaledSign,
     Sign,
     SubtractiveDither,
-    Then,
     TopK,
 )
 from qsim.compressors.named import Named
@@ -34,8 +34,8 @@ CAN: list[Compressor] = [
     Scaled(RandK(5, "drawn")),
     ErrorFeedback(Scaled(RandK(5, "drawn"))),
     ErrorFeedback(Identity()),
-    Then(TopK(9), RandK(20, "drawn")),
-    Then(TopK(9), Scaled(RandK(20, "drawn"))),
+    Compose(TopK(9), RandK(20, "drawn")),
+    Compose(TopK(9), Scaled(RandK(20, "drawn"))),
     Bucketed(Sign(), 7),
 ]
 CANNOT: list[Compressor] = [
@@ -43,7 +43,7 @@ CANNOT: list[Compressor] = [
     Scaled(QSGD(4)),
     ErrorFeedback(TopK(3)),
     ErrorFeedback(ScaledSign()),
-    Then(RandK(5), QSGD(4)),
+    Compose(RandK(5), QSGD(4)),
     Bucketed(QSGD(4), 7),
     NUQSGD(4),
     SubtractiveDither(4),
@@ -108,9 +108,11 @@ def test_what_cannot_be_added_is_refused() -> None:
         Floats.single([1.0, 2.0, 3.0]).plus(sparse)
     with pytest.raises(ValueError, match="Signs cannot be added as they are"):
         Signs.single([True], low=-1, high=1).plus(Signs.single([True], low=-1, high=1))
-    drawn = Drawn(9, np.array([0, 2]), 2, np.ones(2, np.float32))
-    with pytest.raises(ValueError, match=r"kind, rows, n, k are .*\('Drawn', 1, 9, 2\) and \('Drawn', 1, 8, 2\)"):
-        drawn.plus(Drawn(8, np.array([0, 2]), 2, np.ones(2, np.float32)))
+    drawn = SharedSupport(9, np.array([0, 2]), 2, np.ones(2, np.float32))
+    with pytest.raises(
+        ValueError, match=r"kind, rows, n, k are .*\('SharedSupport', 1, 9, 2\) and \('SharedSupport', 1, 8, 2\)"
+    ):
+        drawn.plus(SharedSupport(8, np.array([0, 2]), 2, np.ones(2, np.float32)))
     with pytest.raises(ValueError, match="only messages that are alike can be added"):
         Floats.single([1.0, 2.0]).plus(levels)
 

@@ -146,7 +146,7 @@ PROMISES: list[tuple[Method, qsim.compressors.Compressor, dict[str, Any], tuple[
 @pytest.mark.parametrize(("method", "compressor", "changes", "expected"), PROMISES, ids=lambda x: repr(x)[:70])
 def test_promises(method, compressor, changes, expected) -> None:
     case = problem(compressor, **changes)
-    promise = method.resolved(case).promise(case)
+    promise = method.resolved(case).bound(case)
     assert promise is not None
     assert (promise.factor, promise.start, promise.floor) == pytest.approx(expected, rel=1e-12)
     rounding = ROUNDING * (1 + S / method.p) if isinstance(method, MARINA) else ROUNDING
@@ -158,10 +158,10 @@ def test_nothing_is_promised_of_steps_that_are_too_long_or_without_convexity(met
     case = problem(TopK(4) if method is EF21 else RandK(4))
     longest = method().resolved(case)
     kept = {"p": longest.p} if method is MARINA else {}
-    assert longest.promise(case) is not None
-    assert method(Constant(longest.step(0) * 1.001), **kept).resolved(case).promise(case) is None
+    assert longest.bound(case) is not None
+    assert method(Constant(longest.step(0) * 1.001), **kept).resolved(case).bound(case) is None
     flat = problem(case.compressor, strong_convexity=0.0)
-    assert method().resolved(flat).promise(flat) is None
+    assert method().resolved(flat).bound(flat) is None
 
 
 @pytest.mark.parametrize(
@@ -180,4 +180,4 @@ def test_nothing_is_promised_of_steps_that_are_too_long_or_without_convexity(met
 )
 def test_nothing_is_promised_where_a_theorem_does_not_hold(method, compressor, changes) -> None:
     case = problem(compressor, **changes)
-    assert method.resolved(case).promise(case) is None
+    assert method.resolved(case).bound(case) is None

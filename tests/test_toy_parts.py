@@ -91,7 +91,7 @@ class Halved(Method):
 
     def round(self, w: Weights, state: Arrays, exchange: Exchange) -> None:
         total = exchange("update", w).vector
-        exchange.objective.regularise(w, self.step / 2)
+        exchange.objective.apply_l2_step(w, self.step / 2)
         w.subtract(total)
 
     def work(self, task: Task, objective: Objective, block: Block, memory: Memory) -> Vectors:

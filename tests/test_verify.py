@@ -86,7 +86,7 @@ class Mine(qsim.objectives.LinearModel):
     def curvature(self, margins, labels):
         return 0.25 / np.cosh(np.clip(margins / 2, -40, 40)) ** 2
 
-    def most_curved(self):
+    def curvature_bound(self):
         return 0.25
 """
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 import qsim
 from qsim.block import Block, Rows
 from qsim.datasets import Dataset, Shards
-from qsim.l2_decay import EveryStep, GlobalScale, JustInTime, Shrinkage
+from qsim.l2_decay import EveryStep, GlobalScale, JustInTime, L2Decay
 from qsim.methods import LocalSGD, Passes, WithReplacement
 from qsim.steps import Constant, InverseTime
 from qsim.weights import Replica, Weights
@@ -39,7 +39,7 @@ def walked(shards: Shards, rows: Rows, batch: int | None, w: np.ndarray, steps: 
     return out
 
 
-def walk(shards: Shards, rows: Rows, batch: int | None, w: Replica, steps: np.ndarray, l2: float, way: Shrinkage):
+def walk(shards: Shards, rows: Rows, batch: int | None, w: Replica, steps: np.ndarray, l2: float, way: L2Decay):
     block = Block(shards, 0, shards.workers)
     return qsim.LogisticRegression(l2=l2).walk(block, rows, batch, w, steps, way)
 
@@ -91,7 +91,7 @@ def test_all_ways_walk_as_it_is_written(problem) -> None:
     [np.full(3000, 1.8), np.geomspace(1.9, 1e-3, 3000), np.repeat([1.8, 1e-5], [271, 2729])],
     ids=["constant", "falling", "nothing is left, then it stays"],
 )
-def test_long_walks_neither_underflow_nor_drift(way: Shrinkage, steps: np.ndarray) -> None:
+def test_long_walks_neither_underflow_nor_drift(way: L2Decay, steps: np.ndarray) -> None:
     """With a l2 of up to 0.95 the product of all shrinkings is far below 1e-300."""
     data = Dataset([0, 1, 2, 3], [0, 2, 3], np.float32([0.5, 1.0, 2.0]), [1, 0, 1], features=4)
     shards = Shards(data, np.array([0, 1, 2]), np.array([0, 3]))
@@ -123,7 +123,7 @@ def test_any_objective_walks(batch: int | None, shuffled: bool) -> None:
         def curvature(self, margins, labels):
             return np.exp(-abs(margins)) / (1 + np.exp(-abs(margins))) ** 2
 
-        def most_curved(self):
+        def curvature_bound(self):
             return 0.25
 
     data = qsim.datasets.Synthetic(rows=40, features=12, nonzeros_per_row=3, seed=2).load()
@@ -132,8 +132,8 @@ def test_any_objective_walks(batch: int | None, shuffled: bool) -> None:
     found, right = qsim.simulate(run), qsim.simulate(replace(run, objective=qsim.LogisticRegression(0.05)))
     np.testing.assert_allclose(found.weights, right.weights, atol=2e-6)
     assert found.frame["passes"].tolist() == right.frame["passes"].tolist()
-    with pytest.raises(ValueError, match=r"Plain walks with shrinkage=qsim.l2_decay.GlobalScale\(\) only"):
-        qsim.simulate(replace(run, method=replace(method, shrinkage=JustInTime())))
+    with pytest.raises(ValueError, match=r"Plain walks with decay=qsim.l2_decay.GlobalScale\(\) only"):
+        qsim.simulate(replace(run, method=replace(method, decay=JustInTime())))
 
 
 def test_long_walks_of_any_objective_do_not_underflow() -> None:
@@ -157,7 +157,7 @@ def test_ways_are_one_method() -> None:
     data = qsim.datasets.Synthetic(rows=60, features=300, nonzeros_per_row=5, seed=4).load()
     method = LocalSGD(InverseTime(2.0, 250.0), steps=50)
     run = qsim.Run(data, qsim.LogisticRegression(l2=1e-2), method, workers=4, rounds=20)
-    scaled, late, dense = (qsim.simulate(replace(run, method=replace(method, shrinkage=way))).weights for way in WAYS)
+    scaled, late, dense = (qsim.simulate(replace(run, method=replace(method, decay=way))).weights for way in WAYS)
     np.testing.assert_allclose(scaled, dense, atol=4e-6)  # 1,000 steps, each to a rounding of 6e-8
     np.testing.assert_allclose(late, dense, atol=4e-6)
     assert np.abs(dense).max() > 0.5
@@ -178,5 +178,5 @@ def test_a_million_shrinkings_are_as_good_as_stated() -> None:
 
 
 def test_what_is_no_shrinkage_is_refused() -> None:
-    with pytest.raises(TypeError, match=r"shrinkage must be one of qsim.l2_decay.*found 'lazy'"):
-        LocalSGD(Constant(1.0), shrinkage="lazy")
+    with pytest.raises(TypeError, match=r"decay must be one of qsim.l2_decay.*found 'lazy'"):
+        LocalSGD(Constant(1.0), decay="lazy")

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 import qsim
 from benchmarks.case import Case, Claim, Contestant, LongMinusShort, Timed
 from qsim.block import Block
-from qsim.l2_decay import GlobalScale, JustInTime, Shrinkage
+from qsim.l2_decay import GlobalScale, JustInTime, L2Decay
 from qsim.weights import Replica
 
 L2, STEP = 1e-6, 0.05
@@ -38,7 +38,7 @@ def _passes(title: str, data: qsim.Dataset, scaled: float, lazy: float) -> Case:
     block, objective = Block(shards, 0, 1), qsim.LogisticRegression(l2=L2)
     nothing, steps = Replica(np.zeros(data.features, np.float32)), np.full(data.rows, STEP)
 
-    def walk(way: Shrinkage) -> NDArray[np.float32]:
+    def walk(way: L2Decay) -> NDArray[np.float32]:
         return -objective.walk(block, block.all_rows(), 1, nothing, steps, way).row(0)
 
     contestants: list[Contestant] = [

@@ -4,19 +4,19 @@ Everything is a batch of rows, one row a worker; a single vector is a batch of o
 at `offsets[b]` to `offsets[b + 1]`. With `index` they are sparse (coordinates rising inside a row), without it dense.
 """
 
-from qsim.batch.messages import Drawn, Floats, Levels, Message, Signs
+from qsim.batch.messages import Floats, Levels, Message, SharedSupport, Signs
 from qsim.batch.packets import Packets
 from qsim.batch.vectors import Arrays, Batch, Memory, Support, Vectors, dense_offsets, index_type, inner
 
 __all__ = [
     "Arrays",
     "Batch",
-    "Drawn",
     "Floats",
     "Levels",
     "Memory",
     "Message",
     "Packets",
+    "SharedSupport",
     "Signs",
     "Support",
     "Vectors",

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from qsim.batch.messages import Drawn, Floats, Levels, Message, Signs
+from qsim.batch.messages import Floats, Levels, Message, SharedSupport, Signs
 from qsim.batch.vectors import Batch, Memory, Support, Vectors
 from qsim.options import refuse_masked
 
@@ -59,7 +59,7 @@ def require_message(name: str, message: Any, kind: type[Message], n: int, rows: 
         _require_array(f"the values of {name}", message.value, "f")
         each = n if message.index is None else None
         _require_entries(name, message, message.value.size, message.index, each)
-    elif isinstance(message, Drawn):
+    elif isinstance(message, SharedSupport):
         _require_array(f"the values of {name}", message.value, "f")
         _require_entries(name, message, message.value.size, None, message.k)
     _require_numbers(name, message)

@@ -281,7 +281,7 @@ class Signs(Message):
 
 
 @dataclass(frozen=True, eq=False)
-class Drawn(Message):
+class SharedSupport(Message):
     """k numbers a row, at coordinates that both ends draw from the row's key: no position is on the wire.
 
     Which coordinates, only the compressor knows that made it: `Compressor.decompress(message, keys)` reads it.
@@ -295,7 +295,9 @@ class Drawn(Message):
         return int(np.count_nonzero(self.value))
 
     def vectors(self) -> Vectors:
-        raise TypeError("a Drawn message holds no positions: read it with its compressor's decompress(message, keys)")
+        raise TypeError(
+            "a SharedSupport message holds no positions: read it with its compressor's decompress(message, keys)"
+        )
 
     def scaled(self, factor: float) -> Self:
         return replace(self, value=self.value * self.value.dtype.type(factor))

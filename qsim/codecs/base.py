@@ -12,7 +12,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from qsim.batch import Drawn, Floats, Levels, Message, Packets, Signs
+from qsim.batch import Floats, Levels, Message, Packets, SharedSupport, Signs
 
 VERSION = 1
 """The format's version, the first byte of every stream header."""
@@ -21,7 +21,7 @@ KINDS: dict[type[Message], tuple[str, ...]] = {
     Floats: ("n",),
     Levels: ("n", "s", "bucket"),
     Signs: ("n",),
-    Drawn: ("n", "k"),
+    SharedSupport: ("n", "k"),
 }
 """The kinds of messages, and what the stream header says of them; it holds the place of its kind in this order."""
 _FIXED = len(KINDS)

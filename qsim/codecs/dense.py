@@ -7,7 +7,7 @@ from typing import ClassVar, Literal, final
 import numpy as np
 from numpy.typing import NDArray
 
-from qsim.batch import Drawn, Floats, Message, Packets, dense_offsets
+from qsim.batch import Floats, Message, Packets, SharedSupport, dense_offsets
 from qsim.codecs.base import Codec, DecodeError, read_header
 from qsim.options import one_of, option
 
@@ -38,7 +38,7 @@ class Dense(Codec):
 
     dtype: Literal["float64", "float32", "float16", "bfloat16"] = "float32"
 
-    carries: ClassVar[tuple[type[Message], ...]] = (Floats, Drawn)
+    carries: ClassVar[tuple[type[Message], ...]] = (Floats, SharedSupport)
 
     def __post_init__(self) -> None:
         one_of("dtype", self.dtype, tuple(_WIDTHS))
@@ -57,11 +57,11 @@ class Dense(Codec):
         written = np.array(self._to_wire(values.reshape(-1)))  # a copy: packets outlive the message's own arrays
         return Packets(written.view(np.uint8), dense_offsets(message.rows, values.shape[1] * self._width))
 
-    def decode(self, packets: Packets, header: bytes) -> Floats | Drawn:
+    def decode(self, packets: Packets, header: bytes) -> Floats | SharedSupport:
         from qsim.kernels.vectors import first_not_finite
 
         stream = read_header(header, self)
-        count = stream.k if stream.kind is Drawn else stream.n
+        count = stream.k if stream.kind is SharedSupport else stream.n
         offsets, size = packets.offsets, count * self._width
         wrong = np.flatnonzero(np.diff(offsets) != size)
         if wrong.size:
@@ -72,19 +72,23 @@ class Dense(Codec):
         if place >= 0:
             raise DecodeError(f" holds {value[place]} as number {place % count}", place // count)
         rows = dense_offsets(len(packets), count)
-        return Drawn(stream.n, rows, count, value) if stream.kind is Drawn else Floats(stream.n, rows, None, value)
+        return (
+            SharedSupport(stream.n, rows, count, value)
+            if stream.kind is SharedSupport
+            else Floats(stream.n, rows, None, value)
+        )
 
     def size(self, message: Message) -> NDArray[np.int64]:
         self._require_good(message)
-        count = message.k if isinstance(message, Drawn) else message.n
+        count = message.k if isinstance(message, SharedSupport) else message.n
         return np.full(message.rows, 8 * self._width * count)
 
     def _require_good(self, message: Message) -> None:
         from qsim.kernels.vectors import first_above, first_unordered
 
         self.require(message)
-        assert isinstance(message, (Floats, Drawn))
-        offsets, index = message.offsets, None if isinstance(message, Drawn) else message.index
+        assert isinstance(message, (Floats, SharedSupport))
+        offsets, index = message.offsets, None if isinstance(message, SharedSupport) else message.index
         row = -1 if index is None else first_unordered(offsets, index, message.n)
         if row >= 0:
             raise ValueError(f"row {row} is no message: its coordinates must rise and stay below n = {message.n}")
@@ -121,6 +125,6 @@ class Dense(Codec):
 
 def _numbers(message: Message) -> NDArray[np.floating]:
     """Return the numbers to write, an array a row."""
-    if isinstance(message, Drawn):
+    if isinstance(message, SharedSupport):
         return message.value.reshape(message.rows, message.k)
     return message.vectors().to_dense()

@@ -3,6 +3,7 @@
 from qsim.compressors.base import Compressor, NotFiniteError, UnsoundMessageError
 from qsim.compressors.bucketed import Bucketed
 from qsim.compressors.chances import Bernoulli, Wangni
+from qsim.compressors.compose import Compose
 from qsim.compressors.dither import SubtractiveDither
 from qsim.compressors.dithering import NUQSGD, NaturalDithering
 from qsim.compressors.feedback import ErrorFeedback
@@ -16,7 +17,6 @@ from qsim.compressors.rounded import RoundedFloats
 from qsim.compressors.scaled import Scaled
 from qsim.compressors.signs import OneBit, ScaledSign, Sign
 from qsim.compressors.terngrad import TernGrad
-from qsim.compressors.then import Then
 from qsim.compressors.topk import HardThreshold, TopK
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "QSGD",
     "Bernoulli",
     "Bucketed",
+    "Compose",
     "Compressor",
     "ErrorFeedback",
     "HardThreshold",
@@ -42,7 +43,6 @@ __all__ = [
     "Sign",
     "SubtractiveDither",
     "TernGrad",
-    "Then",
     "TopK",
     "UnsoundMessageError",
     "Wangni",

@@ -260,7 +260,7 @@ class Compressor:
         """Return what the workers of a block keep, as it is before the first round; None for a compressor without."""
         return None
 
-    def settle(self, memory: Memory, sent: Vectors) -> None:
+    def on_delivered(self, memory: Memory, sent: Vectors) -> None:
         """Learn what was delivered of the vectors last compressed, decoded from the packets."""
         raise NotImplementedError(f"{type(self).__name__} has a memory, so it must define settle(self, memory, sent)")
 

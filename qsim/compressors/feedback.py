@@ -9,8 +9,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from qsim.batch import Memory, Message, Support, Vectors, dense_offsets
 from qsim.compressors.base import Compressor, require_compressor, require_finite
+from qsim.compressors.compose import Compose
 from qsim.compressors.scaled import Scaled
-from qsim.compressors.then import Then
 from qsim.options import option
 
 
@@ -84,7 +84,7 @@ class ErrorFeedback(Compressor):
             support = Support(support.n, dense_offsets(support.offsets.size - 1, support.n), None)
         return Memory.zeros(support, "error")
 
-    def settle(self, memory: Memory, sent: Vectors) -> None:
+    def on_delivered(self, memory: Memory, sent: Vectors) -> None:
         if "error" not in memory.pending:
             raise ValueError("nothing was compressed with this memory since it was last settled")
         memory.arrays["error"][:] = memory.pending.pop("error")
@@ -119,6 +119,6 @@ def _advice(compressor: Compressor) -> str:
     """Say how a compressor becomes a contraction."""
     if compressor.variance(1) is not None:
         return f"; an unbiased compressor becomes one as {Scaled(compressor)!r}"
-    if isinstance(compressor, Then) and compressor.second.variance(1) is not None:
-        return f"; it becomes one as {Then(compressor.first, Scaled(compressor.second))!r}"
+    if isinstance(compressor, Compose) and compressor.second.variance(1) is not None:
+        return f"; it becomes one as {Compose(compressor.first, Scaled(compressor.second))!r}"
     return ""

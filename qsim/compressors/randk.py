@@ -7,7 +7,7 @@ from typing import Any, Literal, Self, final
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from qsim.batch import Drawn, Floats, Memory, Message, Vectors, dense_offsets, index_type
+from qsim.batch import Floats, Memory, Message, SharedSupport, Vectors, dense_offsets, index_type
 from qsim.compressors.base import as_float32
 from qsim.compressors.sparsifier import Sparsifier, kept_of, require_scalable, take_kept
 from qsim.options import one_of, option
@@ -52,14 +52,14 @@ class RandK(Sparsifier):
 
     @property
     def emits(self) -> type[Message]:
-        return Floats if self.positions == "sent" else Drawn
+        return Floats if self.positions == "sent" else SharedSupport
 
     @property
     def summable(self) -> bool:
         """Whether messages made with one key can be summed in flight: drawn ones can."""
         return self.positions == "drawn"
 
-    def compress(self, v: Vectors, keys: NDArray[np.uint64], memory: Memory | None = None) -> Floats | Drawn:
+    def compress(self, v: Vectors, keys: NDArray[np.uint64], memory: Memory | None = None) -> Floats | SharedSupport:
         """Draw from a batch. Raises NotFiniteError for NaN, infinity, and numbers too large to be scaled by n/k."""
         from qsim.kernels.select import take_positions
 
@@ -69,12 +69,12 @@ class RandK(Sparsifier):
         positions = self._draw(v.n, keys)
         value = np.empty(positions.size, np.float32)
         take_positions(v.offsets, v.index, v.value, positions, factor, value)
-        drawn = Drawn(v.n, dense_offsets(v.rows, k), k, value)
+        drawn = SharedSupport(v.n, dense_offsets(v.rows, k), k, value)
         return drawn if self.positions == "drawn" else Floats.of(_placed(drawn, positions))
 
     def decompress(self, message: Message, keys: NDArray[np.uint64]) -> Vectors:
         """Return the vectors of a message made with these keys; the positions of a drawn one are drawn again."""
-        if not isinstance(message, Drawn):
+        if not isinstance(message, SharedSupport):
             return message.vectors()
         if message.k != self.most_kept(message.n):
             raise ValueError(f"{self!r} makes {self.most_kept(message.n)} numbers a row, the message has {message.k}")
@@ -116,7 +116,7 @@ class RandK(Sparsifier):
         return (cls(k=10), cls(k=10, positions="drawn"))
 
 
-def _placed(drawn: Drawn, positions: NDArray[Any]) -> Vectors:
+def _placed(drawn: SharedSupport, positions: NDArray[Any]) -> Vectors:
     """Return the vectors of numbers at positions, which are lost. Zeros are left out."""
     from qsim.kernels.select import without_zeros
 

@@ -23,12 +23,14 @@ class Session(AbstractContextManager["Session"]):
         An exception in a worker is raised here, with its traceback and a note that names worker and round.
         """
 
-    def settle(self, delivered: NDArray[np.bool_]) -> None:
+    def on_delivered(self, delivered: NDArray[np.bool_]) -> None:
         """Tell the workers whose messages of the last order were delivered, one truth a worker, before the next order.
 
         Only where the job may drop messages (`Job.drops`), and not after an exact exchange.
         """
-        raise NotImplementedError(f"{type(self).__name__} cannot drop messages: it must define settle(self, delivered)")
+        raise NotImplementedError(
+            f"{type(self).__name__} cannot drop messages: it must define on_delivered(self, delivered)"
+        )
 
     @abstractmethod
     def snapshot(self) -> Arrays:

@@ -89,7 +89,7 @@ class _Members:
         with suppress(Exception, SystemExit):  # it will be said with the round in which it happens
             list(group.run(Order(0, 0, "update", nowhere)))
             if self._job.drops:
-                group.settle(np.zeros(self._job.shards.workers, bool))
+                group.on_delivered(np.zeros(self._job.shards.workers, bool))
         group.close()
 
     def stateful(self, _: None) -> bool:
@@ -111,8 +111,8 @@ class _Members:
         self.mail_end = end
         return shapes
 
-    def settle(self, delivered: Any) -> None:
-        self._group.settle(delivered)
+    def on_delivered(self, delivered: Any) -> None:
+        self._group.on_delivered(delivered)
 
     def snapshot(self, _: None) -> Any:
         return self._group.snapshot()

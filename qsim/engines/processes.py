@@ -137,14 +137,14 @@ class _ProcessSession(Session):
         if settled:
             self._shorten()
 
-    def settle(self, delivered: NDArray[np.bool_]) -> None:
+    def on_delivered(self, delivered: NDArray[np.bool_]) -> None:
         if not self._stateful:  # then there is nothing that could depend on it
             return
         for child in self._children:
-            child.post("settle", delivered)
+            child.post("on_delivered", delivered)
         for child in self._children:
-            self._until_answered(child, "settle", delivered)
-        self._log.append(("settle", delivered))
+            self._until_answered(child, "on_delivered", delivered)
+        self._log.append(("on_delivered", delivered))
         self._shorten()
 
     def snapshot(self) -> Arrays:

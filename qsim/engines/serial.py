@@ -45,8 +45,8 @@ class _SerialSession(Session):
     def round(self, instruction: Instruction) -> Iterator[Reply]:
         return self._group.run(instruction)
 
-    def settle(self, delivered: NDArray[np.bool_]) -> None:
-        self._group.settle(delivered)
+    def on_delivered(self, delivered: NDArray[np.bool_]) -> None:
+        self._group.on_delivered(delivered)
 
     def snapshot(self) -> Arrays:
         return self._group.snapshot()

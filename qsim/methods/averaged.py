@@ -75,11 +75,13 @@ class Averaged(Method):
         return self.method.memory(block, support)
 
     @property
-    def settles(self) -> bool:
-        return self.method.settles
+    def learns_delivery(self) -> bool:
+        return self.method.learns_delivery
 
-    def settle(self, task: Task, block: Block, memory: Memory, arrived: Vectors, delivered: NDArray[np.bool_]) -> None:
-        self.method.settle(task, block, memory, arrived, delivered)
+    def on_delivered(
+        self, task: Task, block: Block, memory: Memory, arrived: Vectors, delivered: NDArray[np.bool_]
+    ) -> None:
+        self.method.on_delivered(task, block, memory, arrived, delivered)
 
     def rows_per_round(self, shards: Shards) -> float:
         return self.method.rows_per_round(shards)

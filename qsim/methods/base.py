@@ -17,7 +17,7 @@ from qsim.compressors import Compressor, Sign
 from qsim.datasets import Shards
 from qsim.keys import Key
 from qsim.objectives import Objective
-from qsim.problem import Problem, Promise
+from qsim.problem import Bound, Problem
 from qsim.steps import Constant, Step
 from qsim.weights import Replica, Weights
 
@@ -92,7 +92,7 @@ class Method(ABC):
         """
         return self
 
-    def promise(self, problem: Problem) -> Promise | None:
+    def bound(self, problem: Problem) -> Bound | None:
         """Return what theory says of a run by the method, once it is resolved; None: it says nothing that is linear.
 
         That is so for steps that are not constant, or longer than the theorem allows, and for mu = 0.
@@ -127,11 +127,13 @@ class Method(ABC):
         return Memory(support, {})
 
     @property
-    def settles(self) -> bool:
+    def learns_delivery(self) -> bool:
         """Whether workers learn what arrived of their messages."""
-        return type(self).settle is not Method.settle
+        return type(self).on_delivered is not Method.on_delivered
 
-    def settle(self, task: Task, block: Block, memory: Memory, arrived: Vectors, delivered: NDArray[np.bool_]) -> None:
+    def on_delivered(
+        self, task: Task, block: Block, memory: Memory, arrived: Vectors, delivered: NDArray[np.bool_]
+    ) -> None:
         """Learn what the server got of the messages just sent. Nothing is learnt here.
 
         arrived: the vectors as it decoded them, zero where it got none. delivered: whose messages it got.

@@ -16,7 +16,7 @@ from qsim.methods.base import Exchange, Method, Task, constant
 from qsim.methods.sampling import Sampling, WithReplacement, check_batch, drawn
 from qsim.objectives import Objective
 from qsim.options import number, option
-from qsim.problem import Problem, Promise
+from qsim.problem import Bound, Problem
 from qsim.steps import Constant, Step, take_step
 from qsim.weights import Weights
 
@@ -88,7 +88,7 @@ class _Descent(Method):
             return self
         return replace(self, step=Constant(1 / self._roughness(problem)))  # type: ignore[type-var]
 
-    def promise(self, problem: Problem) -> Promise | None:
+    def bound(self, problem: Problem) -> Bound | None:
         mu = problem.strong_convexity
         if self.momentum is not None or not mu or not self._unbiased(problem):
             return None
@@ -97,9 +97,9 @@ class _Descent(Method):
         if step is None:
             return None
         if roughness == problem.smoothness:  # what arrives is the gradient itself
-            return Promise(1 - step * mu, problem.suboptimality, 0.0, "F(w) - F*", problem.rounding)
+            return Bound(1 - step * mu, problem.suboptimality, 0.0, "F(w) - F*", problem.rounding)
         half, floor = problem.smoothness / 2, step * self._noise(problem) / mu
-        return Promise(1 - step * mu, half * problem.square_distance, half * floor, "||w - w*||^2", problem.rounding)
+        return Bound(1 - step * mu, half * problem.square_distance, half * floor, "||w - w*||^2", problem.rounding)
 
     def _unbiased(self, problem: Problem) -> bool:
         """Tell whether the sum of what arrives is an unbiased estimate of the gradient, as the theorem has it."""
@@ -122,7 +122,7 @@ class _Descent(Method):
         step = self.step(exchange.round)
         total = exchange("update", w).vector
         if self.momentum is None:
-            exchange.objective.regularise(w, step)
+            exchange.objective.apply_l2_step(w, step)
             w.subtract(total)
             return
         plain = step * exchange.objective.regulariser(w.dense())[1]
@@ -205,8 +205,8 @@ class SGD(_Descent):
             raise ValueError("batch must be a whole number of at least 1, found None: GradientDescent takes all rows")
         _check_momentum(self.momentum)
 
-    def promise(self, problem: Problem) -> Promise | None:
-        return super().promise(problem) if isinstance(self.sampling, WithReplacement) else None
+    def bound(self, problem: Problem) -> Bound | None:
+        return super().bound(problem) if isinstance(self.sampling, WithReplacement) else None
 
     def _roughness(self, problem: Problem) -> float:
         share = problem.spread + problem.largest_share

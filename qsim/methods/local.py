@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from qsim.batch import Arrays, Memory, Support, Vectors
 from qsim.block import Block
 from qsim.datasets import Shards
-from qsim.l2_decay import GlobalScale, Shrinkage
+from qsim.l2_decay import GlobalScale, L2Decay
 from qsim.methods.base import Exchange, Method, Task
 from qsim.methods.sampling import Passes, Sampling, WithReplacement, check_batch, drawn
 from qsim.objectives import Objective
@@ -44,7 +44,7 @@ class LocalSGD(Method):
     steps: with constant steps the limit is off by O(a (H - 1)) on skewed shards.
 
     batch: rows of each local step; None for all of them.
-    shrinkage: how the local steps apply l2 (`qsim.l2_decay`): it changes the rounding and the time, not the method.
+    decay: how the local steps apply l2 (`qsim.l2_decay`): it changes the rounding and the time, not the method.
 
     Source: McMahan et al., "Communication-efficient learning of deep networks from decentralized data", AISTATS 2017;
     Stich, "Local SGD converges fast and communicates little", ICLR 2019, Theorem 2.2 (the step); Reisizadeh et al.,
@@ -63,15 +63,15 @@ class LocalSGD(Method):
     batch: int | None = 1
     sampling: Sampling = WithReplacement()
     server_step: float = 1.0
-    shrinkage: Shrinkage = GlobalScale()
+    decay: L2Decay = GlobalScale()
 
     def __post_init__(self) -> None:
         take_step(self)
         whole("steps", self.steps, least=1)
         check_batch(self.batch, self.sampling)
         number("server_step", self.server_step, above=0)
-        if not isinstance(self.shrinkage, Shrinkage):
-            raise TypeError(f"shrinkage must be one of qsim.l2_decay, such as GlobalScale(), found {self.shrinkage!r}")
+        if not isinstance(self.decay, L2Decay):
+            raise TypeError(f"decay must be one of qsim.l2_decay, such as GlobalScale(), found {self.decay!r}")
 
     def memory(self, block: Block, support: Support) -> Memory:
         return Memory(support, self.sampling.memory(block) if self.batch else {})
@@ -80,7 +80,7 @@ class LocalSGD(Method):
         return self.steps * (self.batch or super().rows_per_round(shards))
 
     def resolved(self, problem: Problem) -> Self:
-        if type(problem.objective).regularise is not Objective.regularise:
+        if type(problem.objective).apply_l2_step is not Objective.apply_l2_step:
             raise ValueError(
                 f"LocalSGD leaves out of its messages what l2 alone does to the weights, but {problem.objective!r} has"
                 " a regulariser of its own"
@@ -103,7 +103,7 @@ class LocalSGD(Method):
         rows = block.all_rows()
         if self.batch is not None:
             rows = drawn(self.sampling, block, self.steps * self.batch, task, memory)
-        return objective.walk(block, rows, self.batch, task.weights, steps, self.shrinkage)
+        return objective.walk(block, rows, self.batch, task.weights, steps, self.decay)
 
     def round(self, w: Weights, state: Arrays, exchange: Exchange) -> None:
         _, shrink = self._steps(exchange.round, exchange.objective)

@@ -14,7 +14,7 @@ from qsim.block import Block
 from qsim.methods.base import Exchange, Method, Task, constant, refuse_absences, refuse_unfit
 from qsim.objectives import Objective
 from qsim.options import number, option
-from qsim.problem import Problem, Promise
+from qsim.problem import Bound, Problem
 from qsim.steps import Constant, Step, take_step
 from qsim.weights import Weights
 
@@ -72,7 +72,7 @@ class MARINA(Method):
         p = 1 / (1 + problem.omega) if self.p is None else self.p
         return replace(self, p=p, step=self.step or Constant(self._longest(problem, p)))
 
-    def promise(self, problem: Problem) -> Promise | None:
+    def bound(self, problem: Problem) -> Bound | None:
         mu = problem.strong_convexity
         if not mu or self.p is None or problem.compressor.variance(problem.n) is None:
             return None
@@ -80,7 +80,7 @@ class MARINA(Method):
         if step is None:
             return None
         rounding = problem.rounding * (1 + problem.spread / self.p)  # compressed too, and summed over 1/p rounds
-        return Promise(1 - step * mu, problem.suboptimality, 0.0, "F(w) - F* + c ||g - grad F(w)||^2", rounding)
+        return Bound(1 - step * mu, problem.suboptimality, 0.0, "F(w) - F* + c ||g - grad F(w)||^2", rounding)
 
     def _longest(self, problem: Problem, p: float) -> float:
         """Return the longest step that the theorem allows."""
@@ -101,7 +101,9 @@ class MARINA(Method):
         memory.add("newest", gradient)
         return sent
 
-    def settle(self, task: Task, block: Block, memory: Memory, arrived: Vectors, delivered: NDArray[np.bool_]) -> None:
+    def on_delivered(
+        self, task: Task, block: Block, memory: Memory, arrived: Vectors, delivered: NDArray[np.bool_]
+    ) -> None:
         known = np.repeat(delivered, np.diff(memory.support.offsets))
         np.copyto(memory.arrays["gradient"], memory.arrays["newest"], where=known)
 
@@ -115,7 +117,7 @@ class MARINA(Method):
         else:
             received = exchange("difference", w)
             received.vector.add_to(estimate, received.share)
-        exchange.objective.regularise(w, step)
+        exchange.objective.apply_l2_step(w, step)
         w.move(-step * estimate)
 
     @classmethod

@@ -78,7 +78,7 @@ class _SecondOrder(Method):
             return objective.losses(block, rows, task.weights)
         if task.name == "gradient":
             return objective.update(block, rows, task.weights, 1.0)
-        return objective.curved(block, rows, task.weights, task.vectors["direction"])
+        return objective.hvp(block, rows, task.weights, task.vectors["direction"])
 
     @abstractmethod
     def _direction(self, w: Weights, state: Arrays, exchange: Exchange) -> NDArray[np.float64]:
@@ -198,7 +198,7 @@ class NewtonCG(_SecondOrder):
         for _ in range(self.products):
             if squares**0.5 <= enough:
                 break
-            product = exchange.objective.regularised(here, search)
+            product = exchange.objective.regulariser_hvp(here, search)
             exchange("curvature", w, exact=self._exact, direction=search).vector.add_to(product)
             curvature = inner(search, product)
             if curvature <= 0:

@@ -16,7 +16,7 @@ from qsim.methods.base import Exchange, Task, constant, refuse_absences, refuse_
 from qsim.methods.sampling import Batched, Passes, Sampling, WithReplacement, check_batch
 from qsim.objectives import Objective
 from qsim.options import number, one_of, option
-from qsim.problem import Problem, Promise
+from qsim.problem import Bound, Problem
 from qsim.steps import Constant, Step, take_step
 from qsim.weights import Weights
 
@@ -47,7 +47,7 @@ class _Shifted(Batched):
         if self.shifts == "zero" or exchange.round:
             return False
         exchange("begin", w, exact="float32").vector.add_to(shift)
-        exchange.objective.regularise(w, step)
+        exchange.objective.apply_l2_step(w, step)
         w.move(-step * shift)
         return True
 
@@ -115,7 +115,7 @@ class DIANA(_Shifted):
         shift = 1 / (1 + problem.omega) if self.shift is None else self.shift
         return replace(self, step=self.step or Constant(1 / self._roughness(problem)), shift=shift)
 
-    def promise(self, problem: Problem) -> Promise | None:
+    def bound(self, problem: Problem) -> Bound | None:
         mu, omega = problem.strong_convexity, problem.compressor.variance(problem.n)
         if self.batch is not None or not mu or omega is None or not problem.unbiased_mean:
             return None
@@ -127,7 +127,7 @@ class DIANA(_Shifted):
         shift = self.shift * problem.participation
         begin = problem.sent_at_optimum if self.shifts == "zero" else problem.mean_square_change()
         error = 4 * problem.spread * step**2 / shift * begin
-        return Promise(
+        return Bound(
             max(1 - step * mu, 1 - shift / 2),
             problem.smoothness / 2 * (problem.square_distance + error),
             0.0,
@@ -144,7 +144,9 @@ class DIANA(_Shifted):
     def work(self, task: Task, objective: Objective, block: Block, memory: Memory) -> Vectors:
         return memory.less(self._gradient(task, objective, block, memory), "shift")
 
-    def settle(self, task: Task, block: Block, memory: Memory, arrived: Vectors, delivered: NDArray[np.bool_]) -> None:
+    def on_delivered(
+        self, task: Task, block: Block, memory: Memory, arrived: Vectors, delivered: NDArray[np.bool_]
+    ) -> None:
         assert self.shift is not None
         memory.add("shift", arrived, 1.0 if task.name == "begin" else self.shift)
 
@@ -155,7 +157,7 @@ class DIANA(_Shifted):
         if self._begin(w, shift, step, exchange):
             return
         received = exchange("difference", w)
-        exchange.objective.regularise(w, step)
+        exchange.objective.apply_l2_step(w, step)
         w.move(-step * shift)
         w.subtract(received.vector.scaled(step))
         received.vector.add_to(shift, self.shift * received.share)
@@ -224,7 +226,7 @@ class EF21(_Shifted):
             )
         return self if self.step is not None else replace(self, step=Constant(self._longest(problem)))
 
-    def promise(self, problem: Problem) -> Promise | None:
+    def bound(self, problem: Problem) -> Bound | None:
         mu, delta = problem.strong_convexity, problem.compressor.contraction(problem.n)
         if self.batch is not None or self._averages or not mu or delta is None:
             return None
@@ -236,7 +238,7 @@ class EF21(_Shifted):
         if self.shifts == "zero":
             error = (1 - delta) * problem.mean_square_gradient(problem.start)
         start = problem.suboptimality + step / (1 - sqrt(1 - delta)) * error
-        return Promise(1 - step * mu, start, 0.0, "F(w) - F* + c mean of ||h_i - g_i(w)||^2", problem.rounding)
+        return Bound(1 - step * mu, start, 0.0, "F(w) - F* + c mean of ||h_i - g_i(w)||^2", problem.rounding)
 
     @property
     def _averages(self) -> bool:
@@ -271,7 +273,9 @@ class EF21(_Shifted):
         memory.arrays["started"][:] = True
         return memory.less(memory.vectors("momentum"), "shift")
 
-    def settle(self, task: Task, block: Block, memory: Memory, arrived: Vectors, delivered: NDArray[np.bool_]) -> None:
+    def on_delivered(
+        self, task: Task, block: Block, memory: Memory, arrived: Vectors, delivered: NDArray[np.bool_]
+    ) -> None:
         memory.add("shift", arrived)
 
     def round(self, w: Weights, state: Arrays, exchange: Exchange) -> None:
@@ -281,7 +285,7 @@ class EF21(_Shifted):
             return
         received = exchange("difference", w)
         received.vector.add_to(shift, received.share)
-        exchange.objective.regularise(w, step)
+        exchange.objective.apply_l2_step(w, step)
         w.move(-step * shift)
 
     @classmethod

@@ -75,7 +75,7 @@ class SignSGD(Batched):
         step = self.step(exchange.round)
         total = exchange("gradient", w).vector.to_dense()[0]
         vote = np.where(np.abs(total) > TIE, np.sign(total), 0.0)
-        exchange.objective.regularise(w, step)
+        exchange.objective.apply_l2_step(w, step)
         w.move(-step * vote)
 
     @classmethod

@@ -2,10 +2,10 @@
 
 from qsim.network.clock import PARTS, SCHEDULE, Clock, Load
 from qsim.network.delays import Delay, Exponential, LogNormal, NoDelay, Pareto, ShiftedExponential
-from qsim.network.machines import Equal, Given, Machines, Slow, Speeds
+from qsim.network.machines import Equal, FixedSpeeds, Machines, Slow, Speeds
 from qsim.network.network import Network
-from qsim.network.rehearsal import rehearse
 from qsim.network.rules import Backup, Fastest, Rule, Timeout, WaitForAll
+from qsim.network.simulate_timing import simulate_timing
 from qsim.network.topologies import AllGather, HalvingDoubling, ParameterServer, Ring, Topology, Tree
 from qsim.network.traffic import Link, Stage
 
@@ -19,7 +19,7 @@ __all__ = [
     "Equal",
     "Exponential",
     "Fastest",
-    "Given",
+    "FixedSpeeds",
     "HalvingDoubling",
     "Link",
     "Load",
@@ -39,7 +39,7 @@ __all__ = [
     "Topology",
     "Tree",
     "WaitForAll",
-    "rehearse",
+    "simulate_timing",
 ]
 
 

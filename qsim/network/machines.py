@@ -61,7 +61,7 @@ class Slow(Speeds):
 
 @final
 @option
-class Given(Speeds):
+class FixedSpeeds(Speeds):
     """A factor for each worker, as many as there are.
 
     Raises ValueError for a factor that is not above 0, and in a run for another number of them than of workers.

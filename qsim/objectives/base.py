@@ -17,7 +17,7 @@ from qsim.batch.checks import require_rows
 from qsim.block import Block, Rows
 from qsim.datasets import DataError, Dataset, Shards
 from qsim.datasets.labels import Kind
-from qsim.l2_decay import GlobalScale, Shrinkage
+from qsim.l2_decay import GlobalScale, L2Decay
 from qsim.options import real, shown
 from qsim.weights import Replica, Weights
 
@@ -69,7 +69,7 @@ def _numbers_at_the_door(name: str, found: Callable[..., Any]) -> Callable[..., 
     def checked(self: Objective, *args: Any, **options: Any) -> Any:
         what = f"what {name} of {self!r} returns"
         numbers = found(self, *args, **options)
-        if name == "smoothnesses":
+        if name == "worker_smoothness":
             return reals(what, numbers)
         if name != "value_and_gradient":
             return real(what, numbers)
@@ -83,9 +83,17 @@ def _numbers_at_the_door(name: str, found: Callable[..., Any]) -> Callable[..., 
 
 
 _AT_THE_DOOR: dict[str, Callable[..., Any]] = dict.fromkeys(
-    ("update", "losses", "curved", "walk"), _vectors_at_the_door
+    ("update", "losses", "hvp", "walk"), _vectors_at_the_door
 ) | dict.fromkeys(
-    ("value_and_gradient", "error", "smoothness", "smoothnesses", "row_smoothness", "strong_convexity", "most_curved"),
+    (
+        "value_and_gradient",
+        "error",
+        "smoothness",
+        "worker_smoothness",
+        "row_smoothness",
+        "strong_convexity",
+        "curvature_bound",
+    ),
     _numbers_at_the_door,
 )
 """The methods of an objective of one's own whose results are looked at before anything is done with them."""
@@ -157,14 +165,14 @@ class Objective(ABC):
         """Return L, with ||grad F(u) - grad F(w)|| <= L ||u - w||. Raises ValueError if none is stated."""
         raise ValueError(f"{self!r} states no smoothness L, so no step follows from theory: give the step")
 
-    def smoothnesses(self, shards: Shards) -> NDArray[np.float64]:
+    def worker_smoothness(self, shards: Shards) -> NDArray[np.float64]:
         """Return L_i for every worker: as `smoothness`, of its own rows. A worker without rows has that of r alone."""
         raise ValueError(f"{self!r} states no smoothness L_i of workers, so no step follows from theory: give the step")
 
     def row_smoothness(self, shards: Shards) -> float:
         """Return the largest L of the loss of a single row, with r: at least every L_i, as those are means of rows."""
         rows = replace(shards, offsets=np.arange(shards.dataset.rows + 1))  # a worker for every row
-        return float(self.smoothnesses(rows).max())
+        return float(self.worker_smoothness(rows).max())
 
     def strong_convexity(self, data: Dataset) -> float:
         """Return mu >= 0, with F(u) >= F(w) + <grad F(w), u - w> + (mu/2) ||u - w||^2.
@@ -188,7 +196,7 @@ class Objective(ABC):
     def losses(self, block: Block, rows: Rows, weights: Replica) -> Vectors:
         """Return for each worker the mean loss of its rows, as a vector of length 1; 0 for a worker without rows."""
 
-    def curved(self, block: Block, rows: Rows, weights: Replica, direction: NDArray[np.floating]) -> Vectors:
+    def hvp(self, block: Block, rows: Rows, weights: Replica, direction: NDArray[np.floating]) -> Vectors:
         """Return for each worker the mean Hessian of the loss over its rows (without r) times a direction."""
         raise NotImplementedError(f"{self!r} has no product with its Hessian, so NewtonCG cannot be used; LBFGS can")
 
@@ -199,17 +207,17 @@ class Objective(ABC):
         batch: int | None,
         weights: Replica,
         steps: NDArray[np.float64],
-        shrinkage: Shrinkage,
+        decay: L2Decay,
     ) -> Vectors:
         """Have every worker do steps of SGD of its own; return what its rows did to its weights, on its support.
 
         u_0 = w, u_{h+1} = (1 - a_h l2) u_h - a_h g(u_h), with a_h = steps[h] and g the mean gradient over the worker's
         next `batch` rows (None: all its rows, in every step). Returned is prod_h (1 - a_h l2) w - u_H.
 
-        Raises ValueError for a shrinkage other than `GlobalScale`, unless the objective has kernels for it.
+        Raises ValueError for a decay other than `GlobalScale`, unless the objective has kernels for it.
         """
-        if not isinstance(shrinkage, GlobalScale):
-            raise ValueError(f"{type(self).__name__} walks with shrinkage=qsim.l2_decay.GlobalScale() only")
+        if not isinstance(decay, GlobalScale):
+            raise ValueError(f"{type(self).__name__} walks with decay=qsim.l2_decay.GlobalScale() only")
         moved, vector, scale = Memory.zeros(block.support, "moved"), weights.vector, weights.scale
         for h, step in enumerate(steps.tolist()):  # u_h = scale (vector - moved)
             if scale < _SMALLEST:
@@ -234,11 +242,11 @@ class Objective(ABC):
         """Return r(w) and its gradient."""
         return 0.5 * self.l2 * inner(w, w), self.l2 * w
 
-    def regularised(self, w: NDArray[np.float64], direction: NDArray[np.float64]) -> NDArray[np.float64]:
+    def regulariser_hvp(self, w: NDArray[np.float64], direction: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the Hessian of r at w times a direction."""
         return self.l2 * direction
 
-    def regularise(self, w: Weights, step: float) -> None:
+    def apply_l2_step(self, w: Weights, step: float) -> None:
         """Do a step on r alone: w <- w - step grad r(w). For l2 it is one multiplication, whatever the length of w.
 
         Raises ValueError for step * l2 >= 1, which would throw the weights past zero.

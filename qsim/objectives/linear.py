@@ -41,11 +41,11 @@ class MarginModel(Objective):
         """Return the derivative of the loss in the margins, of every row."""
 
     @abstractmethod
-    def bent(self, margins: Margins, along: Margins, labels: NDArray[Any]) -> Margins:
+    def margin_hvp(self, margins: Margins, along: Margins, labels: NDArray[Any]) -> Margins:
         """Return the second derivative of the loss in the margins times a change of them, of every row."""
 
     @abstractmethod
-    def most_curved(self) -> float:
+    def curvature_bound(self) -> float:
         """Return a bound on the largest eigenvalue of the second derivative, whatever the margins."""
 
     def value_and_gradient(self, w: NDArray[np.float64], data: Dataset) -> tuple[float, NDArray[np.float64]]:
@@ -55,24 +55,26 @@ class MarginModel(Objective):
         penalty, slope = self.regulariser(np.asarray(w, np.float64))
         value = float(self._each("loss", self.loss(margin, data.labels), (data.rows,)).sum()) / data.rows + penalty
         slopes = self._each("slope", self.slope(margin, data.labels), margin.shape)
-        return value, back(data, slopes / data.rows) + slope
+        return value, rmatvec(data, slopes / data.rows) + slope
 
     def smoothness(self, data: Dataset) -> float:
-        """Return L = l2 + most_curved lambda_max(X^T X) / n, an upper bound to within 1e-6 relative."""
+        """Return L = l2 + curvature_bound lambda_max(X^T X) / n, an upper bound to within 1e-6 relative."""
         data = self.design(data)
-        return self.l2 + self.most_curved() * _largest_eigenvalue(data.to_scipy()) / data.rows
+        return self.l2 + self.curvature_bound() * _largest_eigenvalue(data.to_scipy()) / data.rows
 
-    def smoothnesses(self, shards: Shards) -> NDArray[np.float64]:
+    def worker_smoothness(self, shards: Shards) -> NDArray[np.float64]:
         matrix, bound = shards.dataset.to_scipy(), np.full(shards.workers, self.l2, np.float64)
         for worker, (low, high) in enumerate(zip(shards.offsets[:-1], shards.offsets[1:], strict=True)):
             if low < high:
-                bound[worker] += self.most_curved() * _largest_eigenvalue(matrix[shards.order[low:high]]) / (high - low)
+                bound[worker] += (
+                    self.curvature_bound() * _largest_eigenvalue(matrix[shards.order[low:high]]) / (high - low)
+                )
         return bound
 
     def row_smoothness(self, shards: Shards) -> float:
-        """Return l2 + most_curved max ||x||^2 over the rows x."""
+        """Return l2 + curvature_bound max ||x||^2 over the rows x."""
         rows = shards.dataset.to_scipy().astype(np.float64)
-        return self.l2 + self.most_curved() * float(rows.multiply(rows).sum(axis=1).max())
+        return self.l2 + self.curvature_bound() * float(rows.multiply(rows).sum(axis=1).max())
 
     def update(self, block: Block, rows: Rows, weights: Replica, step: float) -> Vectors:
         return block.spread(rows, self._mean(self._slopes(block, rows, weights), rows, step))
@@ -85,10 +87,10 @@ class MarginModel(Objective):
         value = sums(rows.offsets, self._mean(losses, rows, 1.0).astype(np.float64, copy=False))
         return Vectors(1, np.arange(block.workers + 1), None, value)
 
-    def curved(self, block: Block, rows: Rows, weights: Replica, direction: NDArray[np.floating]) -> Vectors:
+    def hvp(self, block: Block, rows: Rows, weights: Replica, direction: NDArray[np.floating]) -> Vectors:
         here, along = block.margins(rows, weights), block.margins(rows, Replica(direction))
-        bent = self._each("bent", self.bent(here, along, block.labels[rows.index]), along.shape)
-        return block.spread(rows, self._mean(np.ascontiguousarray(bent, along.dtype), rows, 1.0))
+        margin_hvp = self._each("margin_hvp", self.margin_hvp(here, along, block.labels[rows.index]), along.shape)
+        return block.spread(rows, self._mean(np.ascontiguousarray(margin_hvp, along.dtype), rows, 1.0))
 
     def optimum(self, data: Dataset) -> Optimum:
         """Return the minimiser to ||grad F|| <= 1e-10, cached on disk under the identity of objective and data.
@@ -113,7 +115,7 @@ class MarginModel(Objective):
         return found
 
     def _each(self, name: str, found: Any, shape: tuple[int, ...]) -> NDArray[Any]:
-        """Return what `loss`, `slope` or `bent` found: for kernels, so a user's own is looked at."""
+        """Return what `loss`, `slope` or `margin_hvp` found: for kernels, so a user's own is looked at."""
         if is_shipped(self):
             return np.asarray(found)
         return reals(f"what {name} of {self!r} returns", found, shape)
@@ -196,8 +198,8 @@ class MarginModel(Objective):
 
         def product(v: NDArray[np.float64]) -> Any:
             along = margins_of(design, v.ravel(), self.width)
-            bent = self._each("bent", self.bent(here, along, design.labels), along.shape)
-            return back(design, bent / design.rows) + self.regularised(w, v.ravel())
+            margin_hvp = self._each("margin_hvp", self.margin_hvp(here, along, design.labels), along.shape)
+            return rmatvec(design, margin_hvp / design.rows) + self.regulariser_hvp(w, v.ravel())
 
         return LinearOperator((w.size,) * 2, matvec=product, dtype=np.float64)
 
@@ -225,7 +227,7 @@ class LinearModel(MarginModel):
     ...         return -labels * np.maximum(0, 1 - labels * margins)
     ...     def curvature(self, margins, labels):
     ...         return (labels * margins < 1).astype(margins.dtype)
-    ...     def most_curved(self):
+    ...     def curvature_bound(self):
     ...         return 1.0
     >>> data = qsim.datasets.load("spark_sample")
     >>> float(SquaredHinge(l2=0.1).value(np.zeros(16), data))
@@ -238,7 +240,7 @@ class LinearModel(MarginModel):
     def curvature(self, margins: Margins, labels: NDArray[Any]) -> Margins:
         """Return the second derivative of the loss in the margin, of every row."""
 
-    def bent(self, margins: Margins, along: Margins, labels: NDArray[Any]) -> Margins:
+    def margin_hvp(self, margins: Margins, along: Margins, labels: NDArray[Any]) -> Margins:
         curvature: Margins = self._each("curvature", self.curvature(margins, labels), along.shape)
         return along * curvature
 
@@ -278,7 +280,7 @@ def margins_of(data: Dataset, w: Any, width: int = 1) -> NDArray[np.float64]:
     return out
 
 
-def back(data: Dataset, slopes: NDArray[np.float64]) -> NDArray[np.float64]:
+def rmatvec(data: Dataset, slopes: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return X^T slopes, in float64, for slopes of the shape of margins: one number for each weight."""
     columns = data.indices.view(f"u{data.indices.itemsize}")
     out = np.zeros(data.features * (slopes.size // data.rows))

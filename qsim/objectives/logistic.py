@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from qsim.batch import Vectors
 from qsim.block import Block, Rows
 from qsim.datasets import Dataset
-from qsim.l2_decay import Shrinkage
+from qsim.l2_decay import L2Decay
 from qsim.objectives.base import NoOptimumError, Optimum
 from qsim.objectives.linear import LinearModel, Margins
 from qsim.options import number, option
@@ -41,7 +41,7 @@ class Logistic(LinearModel):
         logistic_curvatures(out)
         return out
 
-    def most_curved(self) -> float:
+    def curvature_bound(self) -> float:
         """Return 1/4, the curvature at a margin of zero."""
         return 0.25
 
@@ -52,10 +52,10 @@ class Logistic(LinearModel):
         batch: int | None,
         weights: Replica,
         steps: NDArray[np.float64],
-        shrinkage: Shrinkage,
+        decay: L2Decay,
     ) -> Vectors:
         """Have every worker do steps of SGD, all in one kernel."""
-        return block.walk(rows, batch, weights, steps, self.l2, shrinkage.kernel)
+        return block.walk(rows, batch, weights, steps, self.l2, decay.kernel)
 
     def _slopes(self, block: Block, rows: Rows, weights: Replica) -> Margins:
         from qsim.kernels.csr import logistic_slopes

@@ -22,8 +22,9 @@ class MeanLoss(Objective):
     For what is not a function of the margins <x_i, w>, which `LinearModel` takes with less work. A subclass is an
     `@option` that says `l2`, and has two methods in NumPy, `loss_and_gradient` and `error`. Each worker calls the first
     with its own rows, so it costs what you write: a copy of the rows, and dense vectors of n weights a worker. Further
-    methods, if you know them: `smoothness` and `smoothnesses` (steps of theory), `strong_convexity` (promises; 0 here),
-    `optimum` (suboptimality), `curved` (NewtonCG), `regulariser`, `regularised` and `regularise` (another r than l2).
+    methods, if you know them: `smoothness` and `worker_smoothness` (steps of theory), `strong_convexity` (bounds; 0
+    here), `optimum` (suboptimality), `hvp` (NewtonCG), `regulariser`, `regulariser_hvp` and `apply_l2_step` (another r
+    than l2).
     `width` says how many weights a feature has, `takes` which labels there may be.
 
     >>> import numpy as np, qsim

@@ -70,14 +70,14 @@ class MultinomialLogistic(MarginModel):
         chance[np.arange(labels.size), labels] -= 1
         return chance
 
-    def bent(self, margins: Margins, along: Margins, labels: NDArray[Any]) -> Margins:
+    def margin_hvp(self, margins: Margins, along: Margins, labels: NDArray[Any]) -> Margins:
         from qsim.kernels.wide import softmax_curved
 
         out = along.copy()
         softmax_curved(_softmax(margins), out)
         return out
 
-    def most_curved(self) -> float:
+    def curvature_bound(self) -> float:
         """Return 1/2, of two classes that share all the probability."""
         return 0.5
 

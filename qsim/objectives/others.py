@@ -47,7 +47,7 @@ class LeastSquares(LinearModel):
     def curvature(self, margins: Margins, labels: NDArray[Any]) -> Margins:
         return np.ones_like(margins)
 
-    def most_curved(self) -> float:
+    def curvature_bound(self) -> float:
         """Return 1."""
         return 1.0
 
@@ -92,19 +92,19 @@ class NonconvexLogistic(Logistic):
         square = w * w
         return self.weight * float((square / (1 + square)).sum()), self.weight * 2 * w / (1 + square) ** 2
 
-    def regularised(self, w: NDArray[np.float64], direction: NDArray[np.float64]) -> NDArray[np.float64]:
+    def regulariser_hvp(self, w: NDArray[np.float64], direction: NDArray[np.float64]) -> NDArray[np.float64]:
         square = w * w
         return self.weight * 2 * (1 - 3 * square) / (1 + square) ** 3 * direction
 
-    def regularise(self, w: Weights, step: float) -> None:
+    def apply_l2_step(self, w: Weights, step: float) -> None:
         w.move(-step * self.regulariser(w.dense())[1])
 
     def smoothness(self, data: Dataset) -> float:
         """Return L = 2 weight + lambda_max(X^T X) / (4 n)."""
         return super().smoothness(data) + 2 * self.weight
 
-    def smoothnesses(self, shards: Any) -> NDArray[np.float64]:
-        return super().smoothnesses(shards) + 2 * self.weight
+    def worker_smoothness(self, shards: Any) -> NDArray[np.float64]:
+        return super().worker_smoothness(shards) + 2 * self.weight
 
     def row_smoothness(self, shards: Any) -> float:
         return super().row_smoothness(shards) + 2 * self.weight

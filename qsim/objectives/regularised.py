@@ -60,8 +60,8 @@ class WithRegulariser(Objective):
     def smoothness(self, data: Dataset) -> float:
         return self.objective.smoothness(data)
 
-    def smoothnesses(self, shards: Shards) -> NDArray[np.float64]:
-        return self.objective.smoothnesses(shards)
+    def worker_smoothness(self, shards: Shards) -> NDArray[np.float64]:
+        return self.objective.worker_smoothness(shards)
 
     def row_smoothness(self, shards: Shards) -> float:
         return self.objective.row_smoothness(shards)
@@ -80,18 +80,18 @@ class WithRegulariser(Objective):
         penalty = self.objective.regulariser(_held(weights))[0]
         return _plus(self.objective.losses(block, rows, weights), penalty)
 
-    def curved(self, block: Block, rows: Rows, weights: Replica, direction: NDArray[np.floating]) -> Vectors:
-        bent = self.objective.regularised(_held(weights), direction.astype(np.float64))
-        return _plus(self.objective.curved(block, rows, weights, direction), bent)
+    def hvp(self, block: Block, rows: Rows, weights: Replica, direction: NDArray[np.floating]) -> Vectors:
+        margin_hvp = self.objective.regulariser_hvp(_held(weights), direction.astype(np.float64))
+        return _plus(self.objective.hvp(block, rows, weights, direction), margin_hvp)
 
     def regulariser(self, w: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         """Return zeros: nothing is left for the server."""
         return 0.0, np.zeros_like(w)
 
-    def regularised(self, w: NDArray[np.float64], direction: NDArray[np.float64]) -> NDArray[np.float64]:
+    def regulariser_hvp(self, w: NDArray[np.float64], direction: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.zeros_like(direction)
 
-    def regularise(self, w: Weights, step: float) -> None:
+    def apply_l2_step(self, w: Weights, step: float) -> None:
         return None
 
 

@@ -141,7 +141,7 @@ class WireExchange:
             load = seen.load(self.streams.unopened(stream))
             found = clock.up(self._exchanges, load, order.exact is not None)
         else:
-            self._session.settle(in_time)
+            self._session.on_delivered(in_time)
         self.streams.require_same(stream, received.header)
         topology, sizes, sent = clock.network.topology, np.zeros(self._workers), np.zeros(self._workers, bool)
         sent[load.who] = True if topology.has_server else found  # a message that is late for a collective is not sent

@@ -20,7 +20,7 @@ from qsim.network import Network
 from qsim.notebooks import html_table
 from qsim.objectives import NoOptimumError, Objective
 from qsim.options import number, one_of, option, refuse_masked, shown, whole
-from qsim.problem import Problem, Promise, TheoryError
+from qsim.problem import Bound, Problem, TheoryError
 from qsim.starts import Start, Zeros
 from qsim.stopping import AnyOf, Seconds, StoppingRule, Suboptimality
 
@@ -134,7 +134,7 @@ class Run:
         shared = self.network is not None and self.network.topology.sums_in_flight
         return Problem(self.objective, data, shards, self.compressor, weights, start, self.clients, shared)
 
-    def promise(self) -> Promise | None:
+    def bound(self) -> Bound | None:
         """Return the bound that theory gives for the expected suboptimality, round by round; None if it gives none.
 
         It does for steps that are constant and no longer than the theorem of the method allows (without a step, the
@@ -146,8 +146,8 @@ class Run:
         >>> import qsim
         >>> run = qsim.Run(qsim.datasets.Builtin("spark_sample"), qsim.LogisticRegression(l2=0.1), qsim.methods.EF21(),
         ...     compressor=qsim.compressors.TopK(4))
-        >>> promise = run.promise()
-        >>> promise.falls, promise.floor
+        >>> promise = run.bound()
+        >>> promise.quantity, promise.floor
         ('F(w) - F* + c mean of ||h_i - g_i(w)||^2', 0.0)
         >>> promise([0, 1000]).round(3).tolist()
         [0.055, 0.009]
@@ -159,7 +159,7 @@ class Run:
             return None
         method = self.method.resolved(problem)
         try:
-            return method.promise(problem)
+            return method.bound(problem)
         except (TheoryError, NoOptimumError):  # of clients or an objective of one's own
             return None
 

@@ -9,18 +9,19 @@ from qsim.study.figures import (
     Panel,
     draw,
     draw_band,
+    draw_bound,
     draw_comparisons,
-    draw_promise,
+    figure_grid,
     legend_below,
     legend_beside,
-    letters,
     log_axes,
     look,
     note_coinciding,
+    panel_letters,
     panels,
-    sheet,
 )
-from qsim.study.results import On, Results
+from qsim.study.report_text import beyond, leads, listed, reach_table, table, unled
+from qsim.study.results import AxisSpec, Results
 from qsim.study.runner import CellsFailedError, run_study
 from qsim.study.statistics import (
     Band,
@@ -34,13 +35,13 @@ from qsim.study.statistics import (
 from qsim.study.store import Store, StoreError
 from qsim.study.study import Cell, Settings, Study, each_seed
 from qsim.study.tuning import Candidate, Choice, FewestRounds, LeastFinal, Rule, Tuned, Tuning
-from qsim.study.words import beyond, leads, listed, reach_table, table, unled
 
 __all__ = [
     "COLUMN_WIDTH",
     "PROMISED",
     "STYLE",
     "TEXT_WIDTH",
+    "AxisSpec",
     "Band",
     "Bands",
     "Bootstrap",
@@ -51,7 +52,6 @@ __all__ = [
     "Comparison",
     "FewestRounds",
     "LeastFinal",
-    "On",
     "Panel",
     "Reach",
     "Results",
@@ -67,23 +67,23 @@ __all__ = [
     "compare",
     "draw",
     "draw_band",
+    "draw_bound",
     "draw_comparisons",
-    "draw_promise",
     "each_seed",
+    "figure_grid",
     "leads",
     "legend_below",
     "legend_beside",
-    "letters",
     "listed",
     "log_axes",
     "look",
     "note_coinciding",
+    "panel_letters",
     "panels",
     "reach",
     "reach_table",
     "resample",
     "run_study",
-    "sheet",
     "table",
     "unled",
 ]

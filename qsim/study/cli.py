@@ -14,7 +14,7 @@ from qsim.datasets import DataError
 from qsim.object_loader import NotFoundError
 from qsim.objectives import NoOptimumError
 from qsim.options import nearest
-from qsim.study import verbs
+from qsim.study import commands
 from qsim.study.catalog import RequestError
 from qsim.study.store import StoreError
 
@@ -111,7 +111,7 @@ def _parsers() -> tuple[ArgumentParser, dict[str, ArgumentParser]]:
         return known[name]
 
     one = "the name of a study, or the path of its file"
-    run = verb("run", verbs.run, "Run studies.", "+", "names of studies, paths of files, or all")
+    run = verb("run", commands.run, "Run studies.", "+", "names of studies, paths of files, or all")
     _add_settings(run)
     _add_running(run)
     run.add_argument(
@@ -119,16 +119,16 @@ def _parsers() -> tuple[ArgumentParser, dict[str, ArgumentParser]]:
     )
     run.add_argument("--format", action="append", choices=["svg"], help="also write the figure as SVG")
     run.add_argument("--out", type=Path, default=Path("paper_figures"), metavar="DIR", help="default: paper_figures")
-    listing = verb("list", verbs.list_studies, "List the studies.", "*", "(none)")
-    show = verb("show", verbs.show, "Show what a study asks and runs.", "*", one)
+    listing = verb("list", commands.list_studies, "List the studies.", "*", "(none)")
+    show = verb("show", commands.show, "Show what a study asks and runs.", "*", one)
     _add_settings(show)
-    status = verb("status", verbs.status, "Say how many cells are stored.", "*", "names or paths; without: all")
+    status = verb("status", commands.status, "Say how many cells are stored.", "*", "names or paths; without: all")
     for each in (listing, status):
         each.add_argument("--json", action="store_true", help="print JSON")
     _add_settings(status)
     clean = verb(
         "clean",
-        verbs.clean,
+        commands.clean,
         "Remove stored cells that are of other sources of qsim, of another version of NumPy, Numba, SciPy or Python, of"
         " another kind of machine, or of a user's file that has changed since; what killed processes left; and logs"
         " older than 30 days. It asks nothing, and says what it removed.",
@@ -136,14 +136,14 @@ def _parsers() -> tuple[ArgumentParser, dict[str, ArgumentParser]]:
         "",
     )
     clean.add_argument("--all", action="store_true", help="remove all stored cells and logs")
-    export = verb("export", verbs.export_cells, "Write all cells of a study as one table.", "+", one)
+    export = verb("export", commands.export_cells, "Write all cells of a study as one table.", "+", one)
     _add_settings(export)
     _add_running(export)
     export.add_argument("--format", choices=["csv", "parquet"], default="csv", help="default: csv")
     export.add_argument("--out", type=Path, default=Path(), metavar="DIR", help="default: this folder")
     compare = verb(
         "compare",
-        verbs.compare,
+        commands.compare,
         "Draw results B against results A, and print how their final values differ.",
         "+",
         "two files (.csv or .json) that a study wrote; or two folders and the name of the study",

@@ -11,8 +11,8 @@ from qsim.compressors import TopK
 from qsim.downlinks import CompressedWeights, DenseWeights, Downlink, SparseSum
 from qsim.study.comparisons import compare
 from qsim.study.figures import look
+from qsim.study.report_text import listed, table
 from qsim.study.results import Results
-from qsim.study.words import listed, table
 
 SPARSE, TOP = "; sparse sum", "; Top-6 weights"
 DOWNLINKS: Mapping[str, Downlink] = {

@@ -41,7 +41,7 @@ _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 
 
 PROMISED = "theory's bound on the mean"
-"""What the legend calls what `draw_promise` draws."""
+"""What the legend calls what `draw_bound` draws."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class Panel:
 
 
 @contextmanager
-def sheet(
+def figure_grid(
     rows: int = 1, columns: int = 1, *, height: float, width: float = TEXT_WIDTH, **grid: Any
 ) -> Iterator[tuple[Figure, NDArray[Any]]]:
     """Open a figure in the style of all figures: yields it and its axes, an array of shape (rows, columns).
@@ -80,7 +80,7 @@ def sheet(
     When all is drawn, axes say which of their curves coincide (`note_coinciding`). height, width: in inches. grid: goes
     to matplotlib's `Figure.subplots`.
 
-    >>> with sheet(1, 2, height=2.0, width=COLUMN_WIDTH) as (figure, axes):
+    >>> with figure_grid(1, 2, height=2.0, width=COLUMN_WIDTH) as (figure, axes):
     ...     line = axes[0, 1].plot([1, 2], [3, 4], **look(0))
     >>> figure.get_size_inches().tolist(), axes.shape
     ([3.5, 2.0], (1, 2))
@@ -107,7 +107,7 @@ def panels(
     """
     columns = columns or len(shown)
     rows = -(-len(shown) // columns)
-    with sheet(rows, columns, height=height * rows, width=width, sharey=share_y) as (figure, axes):
+    with figure_grid(rows, columns, height=height * rows, width=width, sharey=share_y) as (figure, axes):
         labels = list(dict.fromkeys(panel.label(c) for panel in shown for c in _curves(results, panel)))
         for panel, ax in zip(shown, axes.flat, strict=False):
             draw(results, panel, ax, labels)
@@ -115,12 +115,12 @@ def panels(
                 ax.label_outer()
         for ax in axes.flat[len(shown) :]:
             ax.set_axis_off()
-        letters(axes.flat, [panel.title for panel in shown])
+        panel_letters(axes.flat, [panel.title for panel in shown])
         legend_below(figure, axes.flat, labels)
     return figure
 
 
-def letters(axes: Any, titles: Sequence[str]) -> None:
+def panel_letters(axes: Any, titles: Sequence[str]) -> None:
     """Set the titles of axes: "(a) first", "(b) second", ..."""
     for letter, ax, title in zip(ascii_lowercase, axes, titles, strict=False):
         ax.set_title(legend_text(f"({letter}) {title}".rstrip()), loc="left")
@@ -297,14 +297,14 @@ def draw_band(
     ax.fill_between(band.at, band.low, band.high, alpha=0.2, linewidth=0, color=style["color"])
 
 
-def draw_promise(results: Results, curve: str, ax: Axes, place: int, *, x: str = "round", per: float = 1.0) -> None:
+def draw_bound(results: Results, curve: str, ax: Axes, place: int, *, x: str = "round", per: float = 1.0) -> None:
     """Draw what theory promises for the suboptimality of a curve, thin and dashed in the colour of a place, if it does.
 
-    It is the bound on the expected suboptimality (`Results.promise`): it starts where the theorem's quantity does, at
+    It is the bound on the expected suboptimality (`Results.bound`): it starts where the theorem's quantity does, at
     the start of the run or above. On another axis than the rounds it is drawn over what the runs have spent by then, in
     the mean. Call it when the curves are drawn: the limits of the axes stay theirs.
     """
-    promised = results.promise(curve, x)
+    promised = results.bound(curve, x)
     if promised is None:
         return
     limits = ax.get_xlim(), ax.get_ylim()

@@ -78,10 +78,10 @@ def hessian(run: Run, weights: Array) -> Array:
     if not isinstance(objective, LinearModel):
         raise TypeError(f"the Hessian is known for linear models, found {objective!r}")
     data = objective.design(run.load())
-    bent = objective.curvature(margins_of(data, weights), data.labels)
+    margin_hvp = objective.curvature(margins_of(data, weights), data.labels)
     matrix = data.to_scipy().astype(np.float64)
-    found = (matrix.T @ matrix.multiply(bent[:, None] / data.rows)).toarray()
-    return np.asarray(found + objective.regularised(weights, np.eye(weights.size)))
+    found = (matrix.T @ matrix.multiply(margin_hvp[:, None] / data.rows)).toarray()
+    return np.asarray(found + objective.regulariser_hvp(weights, np.eye(weights.size)))
 
 
 def excess(curvature: Array, variance: Array, step: float, rounds: int) -> float:

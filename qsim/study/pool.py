@@ -20,7 +20,7 @@ from qsim.engines.child import end_with_parent, portable
 from qsim.engines.processes import without_main
 from qsim.engines.shared import SharedPickle
 from qsim.simulation import Run
-from qsim.study.computing import Done, Task, compute
+from qsim.study.compute_cell import Done, Task, compute
 from qsim.study.store import Store
 
 _REPORT = 0.2  # seconds between two reports of a process

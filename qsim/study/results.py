@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qsim.notebooks import html_table
-from qsim.problem import Promise
+from qsim.problem import Bound
 from qsim.study.comparisons import Comparison, compare
 from qsim.study.statistics import Band, Reach, band, reach, resample
 from qsim.study.study import Cell, Settings
@@ -27,7 +27,7 @@ _T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
-class On:
+class AxisSpec:
     """Which quantities `Results.numbers` shall give on another axis than the rounds; log: it is logarithmic."""
 
     axis: str
@@ -59,7 +59,7 @@ class Results:
         self.seconds = seconds
         self.tuned = tuned
         self._computed: dict[Any, Any] = {}
-        self._promises: dict[str, list[Promise] | None] = {}
+        self._bounds: dict[str, list[Bound] | None] = {}
         self.traces: dict[str, list[Trace]] = {}
         for cell, trace in zip(cells, traces, strict=True):
             self.traces.setdefault(cell.curve, []).append(trace)
@@ -117,17 +117,17 @@ class Results:
             samples = samples / up[len(seeds) :] if logarithmic else samples - up[len(seeds) :]
         return band(at, samples, self.settings.bands, logarithmic=logarithmic)
 
-    def promise(self, curve: str, axis: str = "round") -> tuple[Array, Array] | None:
-        """Return what theory promises for the mean suboptimality of a curve (see `Run.promise`); None: nothing.
+    def bound(self, curve: str, axis: str = "round") -> tuple[Array, Array] | None:
+        """Return what theory promises for the mean suboptimality of a curve (see `Run.bound`); None: nothing.
 
         At the evaluated rounds that all seeds have: the mean over seeds of what was spent on an axis by then, and of
         the bounds, each for the partition and start of its seed.
         """
-        if curve not in self._promises:
-            found = [cell.run.promise() for cell in self.cells if cell.curve == curve]
+        if curve not in self._bounds:
+            found = [cell.run.bound() for cell in self.cells if cell.curve == curve]
             known = [promise for promise in found if promise is not None]
-            self._promises[curve] = known if len(known) == len(found) else None
-        promises, points = self._promises[curve], self._points(curve, "round", axis)
+            self._bounds[curve] = known if len(known) == len(found) else None
+        promises, points = self._bounds[curve], self._points(curve, "round", axis)
         if promises is None:
             return None
         length = min(rounds.size for rounds, _ in points)
@@ -179,7 +179,7 @@ class Results:
         pairs = zip(self.cells, self.seconds, strict=True)
         return np.array([float(np.median(took[1:] or took)) for cell, took in pairs if cell.curve == curve])
 
-    def numbers(self, *others: On) -> pd.DataFrame:
+    def numbers(self, *others: AxisSpec) -> pd.DataFrame:
         """Return what figures draw: for each curve and evaluated round the mean, low and high of each quantity.
 
         others: rows on other axes come below; the column `axis` says on which one a row's means over seeds were taken.
@@ -190,7 +190,7 @@ class Results:
         for curve in self.curves:
             timed = all("seconds" in trace.columns for trace in self.traces[curve])
             quantities = (*CUMULATIVE, *(("seconds",) if timed else ()), *EVALUATION)
-            for on in (On("round", quantities, log=False), *others):
+            for on in (AxisSpec("round", quantities, log=False), *others):
                 columns: dict[str, Any] = {"curve": curve, "axis": on.axis, "seeds": len(self.traces[curve])}
                 columns["round"] = self.band(curve, "round", axis=on.axis, log=on.log).mean
                 if on.axis != "round":

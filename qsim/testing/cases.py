@@ -106,10 +106,10 @@ class Workers:
         with np.errstate(all="ignore"):
             return self.objective.losses(self.block, self.block.all_rows(), at).to_dense()[:, 0]
 
-    def curved(self, at: Replica, along: NDArray[Any]) -> NDArray[Any]:
+    def hvp(self, at: Replica, along: NDArray[Any]) -> NDArray[Any]:
         """Return the product with the Hessian of every worker's loss, a dense row each."""
         with np.errstate(all="ignore"):
-            return self.objective.curved(self.block, self.block.all_rows(), at, along).to_dense()
+            return self.objective.hvp(self.block, self.block.all_rows(), at, along).to_dense()
 
 
 @dataclass(frozen=True, eq=False)

@@ -28,7 +28,7 @@ CHECKS: dict[str, Callable[[Subject], Finding]] = {
     "expected non-zeros": certificates.expected_nonzeros,
     "codecs give the message back": messages.through_codecs,
     "messages can be summed": messages.summed,
-    "error feedback adds up": messages.settles,
+    "error feedback adds up": messages.learns_delivery,
     "pickling": messages.pickles,
     "prints as the code that makes it": lambda subject: prints_as_code(subject.compressor),
 }

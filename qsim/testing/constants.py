@@ -64,14 +64,16 @@ def _whole(case: Case) -> Iterator[_Bound]:
 def _of_workers(case: Case) -> Iterator[_Bound]:
     """Yield the L_i of three workers, of which the second has no rows."""
     first = case.design.rows // 3
-    claimed = np.asarray(case.objective.smoothnesses(case.shards(first, first)), np.float64)
-    refuse_unless(claimed.shape == (3,), f"smoothnesses must return a number for each worker, found {claimed.shape}")
+    claimed = np.asarray(case.objective.worker_smoothness(case.shards(first, first)), np.float64)
+    refuse_unless(
+        claimed.shape == (3,), f"worker_smoothness must return a number for each worker, found {claimed.shape}"
+    )
     rows = np.arange(case.design.rows)
     for worker, part in ((0, rows[:first]), (2, rows[first:])):
         yield _Bound(f"L_i of a worker ({case})", float(claimed[worker]), _steepest(case.of(part)))
     w, v = case.point(1.0), case.direction(1)
-    bent = np.linalg.norm(case.objective.regularised(w, v)) / np.linalg.norm(v)
-    yield _Bound("L_i of a worker without rows", float(claimed[1]), float(bent))
+    margin_hvp = np.linalg.norm(case.objective.regulariser_hvp(w, v)) / np.linalg.norm(v)
+    yield _Bound("L_i of a worker without rows", float(claimed[1]), float(margin_hvp))
 
 
 def _of_rows(case: Case) -> Iterator[_Bound]:
@@ -99,13 +101,13 @@ def _of_margins(case: Case) -> Iterator[_Bound]:
         z[::4, 1] = z[::4, 0]
     along, most = random.standard_normal(shape), 0.0
     for _ in range(30 if width > 1 else 1):
-        bent = np.asarray(objective.bent(z.copy(), along.copy(), labels), np.float64)
-        sizes = [np.sqrt((a.reshape(labels.size, -1) ** 2).sum(axis=1)) for a in (bent, along)]
+        margin_hvp = np.asarray(objective.margin_hvp(z.copy(), along.copy(), labels), np.float64)
+        sizes = [np.sqrt((a.reshape(labels.size, -1) ** 2).sum(axis=1)) for a in (margin_hvp, along)]
         quotients = sizes[0] / sizes[1]
         most = max(most, float(quotients[np.isfinite(quotients)].max(initial=0)))
         good = (sizes[0] > 0) & np.isfinite(sizes[0])
-        along[good] = bent[good] / sizes[0][good].reshape(-1, *[1] * (len(shape) - 1))
-    yield _Bound("most_curved", float(objective.most_curved()), most)
+        along[good] = margin_hvp[good] / sizes[0][good].reshape(-1, *[1] * (len(shape) - 1))
+    yield _Bound("curvature_bound", float(objective.curvature_bound()), most)
 
 
 def _quotient(case: Case, w: NDArray[np.float64], step: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:

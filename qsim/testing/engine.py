@@ -144,7 +144,7 @@ def _run(session: Session, rounds: range, job: Job) -> list[list[bytes]]:
             packets += [reply.header + reply.packets[row] + work[row] for row in range(len(reply.packets))]
         out.append(packets)
         if job.drops:
-            session.settle(_key().fold(t).generator().random(_WORKERS) < 0.6)
+            session.on_delivered(_key().fold(t).generator().random(_WORKERS) < 0.6)
     return out
 
 

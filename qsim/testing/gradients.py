@@ -16,10 +16,10 @@ from qsim.objectives import MarginModel, NoOptimumError, Objective
 from qsim.objectives.derivative import Comparison, compared, where
 from qsim.objectives.linear import margins_of
 from qsim.testing.cases import KINDS, Case, Subject, Workers, made
-from qsim.testing.elsewhere import elsewhere
 from qsim.testing.parts import copied
 from qsim.testing.report import Finding
 from qsim.testing.subject import not_made, refuse_unless
+from qsim.testing.subprocess_call import elsewhere
 from qsim.weights import Replica, Weights
 
 SCALES = (0.1, 1.0, 10.0, 1000.0)
@@ -106,8 +106,8 @@ def pure(subject: Subject) -> Finding:
 
 def _leave_margins(objective: MarginModel, case: Case) -> None:
     z = margins_of(case.design, case.point(1.0), objective.width)
-    for name in ("loss", "slope", "bent"):
-        given = (z.copy(), *([z.copy()] if name == "bent" else []), case.design.labels.copy())
+    for name in ("loss", "slope", "margin_hvp"):
+        given = (z.copy(), *([z.copy()] if name == "margin_hvp" else []), case.design.labels.copy())
         before = [array.copy() for array in given]
         try:
             getattr(objective, name)(*given)
@@ -190,8 +190,8 @@ def hessian(subject: Subject) -> Finding:
             w, u, v = case.point(scale), case.direction(4, 0), case.direction(4, 1)
 
             def product(along: NDArray[np.float64], w: Any = w, of: Workers = workers) -> NDArray[np.float64]:
-                found = of.curved(Replica(w), along)[0]
-                return np.asarray(found + subject.objective.regularised(w, along), np.float64)
+                found = of.hvp(Replica(w), along)[0]
+                return np.asarray(found + subject.objective.regulariser_hvp(w, along), np.float64)
 
             try:
                 mine = product(v)
@@ -207,7 +207,7 @@ def hessian(subject: Subject) -> Finding:
             if seen.off >= most:
                 sizes = f"length {size:.6g} where differences of gradients have {np.linalg.norm(seen.found):.6g}"
                 most, text = seen.off, f"off by {seen.off:.1g} at margins of about {scale:g} ({case}); {sizes}"
-            rounded = workers.curved(_single(w), v.astype(np.float32))[0] + subject.objective.regularised(w, v)
+            rounded = workers.hvp(_single(w), v.astype(np.float32))[0] + subject.objective.regulariser_hvp(w, v)
             off = np.linalg.norm(rounded - mine)
             refuse_unless(off <= 1e-3 * (size + case.size_of_rows(w)), f"in float32 it is off by {off:.2g} ({case})")
     return Finding(most <= 10 * _ALLOWED, text, 10 * _ALLOWED, most)
@@ -222,12 +222,16 @@ def regulariser(subject: Subject) -> Finding:
     refuse_unless(pull.shape == w.shape, f"the gradient of r must have shape {w.shape}, found {pull.shape}")
     first = compared(_line(lambda x: objective.regulariser(x)[0], w, v), inner(pull, v))
     refuse_unless(first.off <= _ALLOWED, f"the gradient of r is {first}")
-    second = compared(_line(lambda x: objective.regulariser(x)[1], w, v), objective.regularised(w, v))
-    refuse_unless(second.off <= _ALLOWED, f"`regularised` is off by {second.off:.2g} from differences of r's gradient")
+    second = compared(_line(lambda x: objective.regulariser(x)[1], w, v), objective.regulariser_hvp(w, v))
+    refuse_unless(
+        second.off <= _ALLOWED, f"`regulariser_hvp` is off by {second.off:.2g} from differences of r's gradient"
+    )
     step, moved = 0.1 / max(1.0, objective.l2), Weights(w)
-    objective.regularise(moved, step)
+    objective.apply_l2_step(moved, step)
     off = np.linalg.norm(moved.dense() - (w - step * pull))
-    refuse_unless(off <= 1e-12 * np.linalg.norm(w), f"`regularise` is off by {off:.2g} from w - step * gradient of r")
+    refuse_unless(
+        off <= 1e-12 * np.linalg.norm(w), f"`apply_l2_step` is off by {off:.2g} from w - step * gradient of r"
+    )
     own = type(objective).regulariser is not Objective.regulariser
     names = {name for name, field in getattr(objective, "__dataclass_fields__", {}).items() if field.init}
     if own or "l2" not in names:

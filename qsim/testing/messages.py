@@ -16,11 +16,11 @@ from qsim.channel import Channel, default_codec
 from qsim.codecs import Codec
 from qsim.compressors import Compressor, ErrorFeedback, Scaled, UnsoundMessageError
 from qsim.keys import Key, Purpose, of_word
-from qsim.testing.elsewhere import elsewhere
 from qsim.testing.gallery import gallery
 from qsim.testing.parts import copied
 from qsim.testing.report import Finding
 from qsim.testing.subject import Subject, not_made, refuse_unless
+from qsim.testing.subprocess_call import elsewhere
 
 # Each part of the check has its own keys.
 _PURE, _GROUPS, _BATCH, _SPARSE, _EDGES, _CODECS, _MEMORY, _SUMS = range(20, 28)
@@ -348,7 +348,7 @@ def _carried(subject: Subject, message: Message) -> Message:
 # Memory.
 
 
-def settles(subject: Subject) -> Finding:
+def learns_delivery(subject: Subject) -> Finding:
     """Check sent + new memory = old memory + v, to rounding, for rounds that arrive and rounds that are lost.
 
     For the compressor itself if it keeps an "error", else for error feedback around it, on dense and sparse supports.
@@ -389,7 +389,7 @@ def _drift(subject: Subject, compressor: Compressor, support: Support) -> float:
         arrived = channel.unpack(header, Packets(packets.data.copy(), packets.offsets), keys)
         if t == 3:
             arrived = Vectors.dense(np.zeros_like(before, dtype=np.float32))  # lost
-        compressor.settle(memory, arrived)
+        compressor.on_delivered(memory, arrived)
         terms = [arrived.to_dense(), _error(memory), before, v.to_dense()]
         off = terms[0].astype(np.float64) + terms[1] - terms[2] - terms[3]
         worst = max(worst, float(np.abs(off).max() / max(np.abs(term).max() for term in terms)))

@@ -21,10 +21,10 @@ from qsim.network import Fastest, Network
 from qsim.objectives import LeastSquares, LogisticRegression, NonconvexLogistic
 from qsim.simulation import Run, simulate
 from qsim.storage import read_arrays
-from qsim.testing.elsewhere import elsewhere
 from qsim.testing.parts import carried_out, prints_as_code
 from qsim.testing.report import Finding, Report
 from qsim.testing.subject import not_made, refuse_unless
+from qsim.testing.subprocess_call import elsewhere
 from qsim.testing.training import L2, ROUNDS, WORKERS, Sizes, Subject, alike, interrupted, sparse, watched
 
 _NEAR = 2e-4  # of the length of the weights: rounding of float32 over a few rounds
@@ -43,7 +43,7 @@ def keeps_arrays(subject: Subject) -> Finding:
         spy = watched(run.method)
         subject.train(replace(run, method=spy))
         done += spy.seen
-    counts = ", ".join(f"{done.count(name)} times {name}" for name in ("round", "work", "settle"))
+    counts = ", ".join(f"{done.count(name)} times {name}" for name in ("round", "work", "on_delivered"))
     return Finding(True, f"{counts}, with {len(subject.compressors)} compressors")
 
 
@@ -148,7 +148,7 @@ def regularised(subject: Subject) -> Finding:
             with_it, without = (subject.train(run) for run in runs)
             refuse_unless(
                 not np.array_equal(with_it, without),
-                f"weights are the same with and without {name}: use exchange.objective.regularise(w, step)",
+                f"weights are the same with and without {name}: use exchange.objective.apply_l2_step(w, step)",
             )
     return Finding(True, "weights depend on it")
 
@@ -224,7 +224,7 @@ def promised(subject: Subject) -> Finding:
             rounds=60,
             evaluate_every=10,
         )
-        if not subject.takes(run) or (bound := run.promise()) is None:
+        if not subject.takes(run) or (bound := run.bound()) is None:
             continue
         least = np.full(7, np.inf)
         for seed in range(subject.seed, subject.seed + _SEEDS):

@@ -165,15 +165,17 @@ class _Watched(Method):
         return found
 
     @property
-    def settles(self) -> bool:
-        return self.inner.settles
+    def learns_delivery(self) -> bool:
+        return self.inner.learns_delivery
 
-    def settle(self, task: Task, block: Block, memory: Memory, arrived: Vectors, delivered: NDArray[np.bool_]) -> None:
+    def on_delivered(
+        self, task: Task, block: Block, memory: Memory, arrived: Vectors, delivered: NDArray[np.bool_]
+    ) -> None:
         kept = arrived.value.copy()
-        self.inner.settle(task, block, memory, arrived, delivered)
+        self.inner.on_delivered(task, block, memory, arrived, delivered)
         refuse_unless(np.array_equal(kept, arrived.value, True), "settle writes to what arrived")
-        _plain(memory.arrays, "settle")
-        self.seen.append("settle")
+        _plain(memory.arrays, "on_delivered")
+        self.seen.append("on_delivered")
 
     def solution(self, w: Weights, state: Arrays) -> NDArray[np.float64]:
         found = self.inner.solution(w, state)

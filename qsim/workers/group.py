@@ -43,7 +43,7 @@ class WorkerGroup:
         """Whether the workers keep anything from round to round."""
         return any(part.arrays for part in self._blocks)
 
-    def settle(self, delivered: NDArray[np.bool_]) -> None:
+    def on_delivered(self, delivered: NDArray[np.bool_]) -> None:
         """Tell the workers whose messages of the last order were delivered, where a job may drop some.
 
         delivered: one truth for each of all workers; those that took no part are not looked at.
@@ -111,7 +111,7 @@ class WorkerGroup:
             vectors = job.method.work(task, job.objective, block, part.kept)
             keys = order.key(job.key).words(block.low, block.high)
             header, packets = channel.pack(vectors, keys, memory)
-            if memory is not None or job.method.settles:
+            if memory is not None or job.method.learns_delivery:
                 part.unsettled = _Unsettled(order, task, header, packets)
         if part.unsettled is not None and (order.exact or not job.drops):
             self._settle(part, None)
@@ -136,8 +136,8 @@ class WorkerGroup:
                 mine = delivered[block.low : block.high]
                 arrived = arrived if mine.all() else arrived.only(mine)
             if part.memory is not None and not order.exact:
-                channel.compressor.settle(part.memory, arrived)
-            job.method.settle(sent.task, block, part.kept, arrived, mine)
+                channel.compressor.on_delivered(part.memory, arrived)
+            job.method.on_delivered(sent.task, block, part.kept, arrived, mine)
 
 
 @dataclass(frozen=True)

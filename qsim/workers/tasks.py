@@ -24,7 +24,7 @@ class Job:
 
     sampled: whether some workers sit out rounds: a block holds one worker then, so that the others cost nothing.
     timed: whether replies say how much the workers had to do.
-    drops: whether messages may be dropped: workers learn what was delivered by `WorkerGroup.settle`, not at once.
+    drops: whether messages may be dropped: workers learn what was delivered by `WorkerGroup.on_delivered`, not at once.
     """
 
     shards: Shards

@@ -21,9 +21,9 @@ from qsim.network import Network
 from qsim.object_loader import evaluate, split
 from qsim.options import nearest
 from qsim.storage import can_write
-from qsim.study import against, catalog, export, output, progress
-from qsim.study.carried import shown_cells, with_compressors
+from qsim.study import catalog, compare_results, export, output, progress
 from qsim.study.catalog import RequestError
+from qsim.study.extra_curves import shown_cells, with_compressors
 from qsim.study.progress import Log
 from qsim.study.runner import CellsFailedError, Runner, run_study
 from qsim.study.store import Store, StoreError, free
@@ -143,8 +143,8 @@ def export_cells(options: Namespace) -> int:
 def compare(options: Namespace) -> int:
     """Draw results against others, and print how they differ."""
     _require_folder(options)
-    first, second = against.find(options.names)
-    text, figure = against.compare(first, second)
+    first, second = compare_results.find(options.names)
+    text, figure = compare_results.compare(first, second)
     paths = [options.out / f"compare_{first.name}.{kind}" for kind in ("pdf", "png")]
     with _with_room(options.out):
         for path in paths:

@@ -46,7 +46,7 @@ def elsewhere(function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -
 def _process() -> subprocess.Popen[bytes]:
     settings = {name: value for name, value in os.environ.items() if name != "PYTHONHASHSEED"}
     settings |= {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "QSIM_QUIET": "1"}
-    command = [sys.executable, "-c", "from qsim.testing.elsewhere import _serve; _serve()"]
+    command = [sys.executable, "-c", "from qsim.testing.subprocess_call import _serve; _serve()"]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=settings)
     atexit.register(_end, process)
     return process

@@ -1,4 +1,4 @@
-"""Sparsifiers one after the other and in training: certificates of `Then`, error feedback, drawn positions."""
+"""Sparsifiers one after the other and in training: certificates of `Compose`, error feedback, drawn positions."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from qsim.compressors import (
     QSGD,
     Bernoulli,
     Bucketed,
+    Compose,
     ErrorFeedback,
     HardThreshold,
     Identity,
@@ -29,7 +30,6 @@ from qsim.compressors import (
     Scaled,
     SubtractiveDither,
     TernGrad,
-    Then,
     TopK,
     Wangni,
 )
@@ -37,34 +37,36 @@ from qsim.keys import of_word
 
 
 @given(vectors, sizes, st.integers(1, 5), words)
-def test_then_is_one_after_the_other(v: np.ndarray, k: int, s: int, word: int) -> None:
+def test_compose_is_one_after_the_other(v: np.ndarray, k: int, s: int, word: int) -> None:
     key, keys = of_word(word), np.array([word], np.uint64)
     for first, second in ((TopK(k), QSGD(s)), (RandK(k), TopK(3)), (Bernoulli(0.5), RandK(2, "drawn"))):
-        together = Then(first, second)
+        together = Compose(first, second)
         message = together.quantize(v, key)
         by_hand = second.quantize(first.quantize(v, key.fold(0)).vectors().row(0), key.fold(1))
         assert message == by_hand
         assert together.emits is type(message)
         expected = second.decompress(by_hand, np.array([key.fold(1).word], np.uint64))
         assert together.decompress(message, keys) == expected
-    scaled = Then(TopK(k), Scaled(QSGD(s))).quantize(v, key)
+    scaled = Compose(TopK(k), Scaled(QSGD(s))).quantize(v, key)
     kept = min(k, v.size)
-    assert scaled == Then(TopK(k), QSGD(s)).quantize(v, key).scaled(1 / (1 + QSGD(s).variance(kept)))
+    assert scaled == Compose(TopK(k), QSGD(s)).quantize(v, key).scaled(1 / (1 + QSGD(s).variance(kept)))
 
 
 def test_certificates_of_then() -> None:
     n, k, s = 1000, 100, 1
     omega = QSGD(s).variance(k)
-    both = Then(RandK(k), QSGD(s))
+    both = Compose(RandK(k), QSGD(s))
     assert both.variance(n) == pytest.approx(n / k * (1 + omega) - 1)
-    assert Then(Bernoulli(0.5), QSGD(s)).variance(n) == pytest.approx(2 * (1 + QSGD(s).variance(n)) - 1)
-    assert Then(RandK(50), RandK(10)).variance(n) == pytest.approx(20 * 100 - 1)  # the second draws from n, not from 50
-    assert Then(TopK(k), Scaled(QSGD(s))).contraction(n) == pytest.approx(k / n / (1 + omega))
-    assert Then(TopK(k), Scaled(TernGrad())).contraction(n) == pytest.approx(k / n / (1 + TernGrad().variance(k)))
-    assert Then(TopK(k), TopK(20)).contraction(n) == pytest.approx(20 / n)
+    assert Compose(Bernoulli(0.5), QSGD(s)).variance(n) == pytest.approx(2 * (1 + QSGD(s).variance(n)) - 1)
+    assert Compose(RandK(50), RandK(10)).variance(n) == pytest.approx(
+        20 * 100 - 1
+    )  # the second draws from n, not from 50
+    assert Compose(TopK(k), Scaled(QSGD(s))).contraction(n) == pytest.approx(k / n / (1 + omega))
+    assert Compose(TopK(k), Scaled(TernGrad())).contraction(n) == pytest.approx(k / n / (1 + TernGrad().variance(k)))
+    assert Compose(TopK(k), TopK(20)).contraction(n) == pytest.approx(20 / n)
     for neither in (
-        *(Then(TopK(k), QSGD(s)), Then(HardThreshold(1.0), Scaled(QSGD(s))), Then(RandK(k), TopK(20))),
-        Then(Scaled(RandK(k)), TopK(20)),  # two contractions, but what the first sends is not as it was
+        *(Compose(TopK(k), QSGD(s)), Compose(HardThreshold(1.0), Scaled(QSGD(s))), Compose(RandK(k), TopK(20))),
+        Compose(Scaled(RandK(k)), TopK(20)),  # two contractions, but what the first sends is not as it was
     ):
         assert neither.variance(n) is None
         assert neither.contraction(n) is None
@@ -76,21 +78,21 @@ def test_either_part_may_hold_for_large_n_only() -> None:
         emits = Floats
         asymptotic = True
 
-    assert Then(TopK(3), Limit()).asymptotic
-    assert Then(Limit(), TopK(3)).asymptotic
-    assert not Then(TopK(3), TopK(2)).asymptotic
+    assert Compose(TopK(3), Limit()).asymptotic
+    assert Compose(Limit(), TopK(3)).asymptotic
+    assert not Compose(TopK(3), TopK(2)).asymptotic
 
 
 def test_topk_then_qsgd_can_be_an_expansion() -> None:
     """1 - delta = 1.8: 0.9 of the square is left out, and what is kept, 0.1, is off by nine times its square."""
     v = np.ones(1000)
-    assert Then(TopK(100), QSGD(1)).exact_variance(v) == pytest.approx(1.8 * 1000)
-    assert Then(TopK(100), QSGD(1)).expected_nonzeros(v) == pytest.approx(10)
-    scaled = Then(TopK(100), Scaled(QSGD(1)))  # attains its bound
+    assert Compose(TopK(100), QSGD(1)).exact_variance(v) == pytest.approx(1.8 * 1000)
+    assert Compose(TopK(100), QSGD(1)).expected_nonzeros(v) == pytest.approx(10)
+    scaled = Compose(TopK(100), Scaled(QSGD(1)))  # attains its bound
     assert scaled.exact_variance(v) == pytest.approx((1 - scaled.contraction(1000)) * 1000)
     with pytest.raises(ValueError, match=r"becomes one as qsim.compressors.Then\(.*TopK\(k=100\).*Scaled\(.*QSGD\("):
-        ErrorFeedback(Then(TopK(100), QSGD(1)))
-    ErrorFeedback(Then(TopK(100), Scaled(QSGD(1))))
+        ErrorFeedback(Compose(TopK(100), QSGD(1)))
+    ErrorFeedback(Compose(TopK(100), Scaled(QSGD(1))))
     with pytest.raises(ValueError, match=r"HardThreshold\(threshold=1.0\)$"):
         ErrorFeedback(HardThreshold(1.0))
     with pytest.raises(ValueError, match=r"becomes one as qsim.compressors.Scaled\(.*RandK\("):
@@ -123,7 +125,9 @@ def test_quantizers_ignore_zeros(norm: str, v: np.ndarray, zeros: int, s: int) -
 
 
 @pytest.mark.parametrize(
-    "compressor", [Then(TopK(8), Scaled(QSGD(1))), Then(TopK(20), Scaled(QSGD(2, "max"))), Scaled(RandK(8))], ids=repr
+    "compressor",
+    [Compose(TopK(8), Scaled(QSGD(1))), Compose(TopK(20), Scaled(QSGD(2, "max"))), Scaled(RandK(8))],
+    ids=repr,
 )
 def test_scaled_ones_are_contractions(compressor) -> None:
     """The mean error over 20,000 keys, for constant vectors (which attain the bound, but for the max norm) and others.
@@ -144,24 +148,24 @@ def test_scaled_ones_are_contractions(compressor) -> None:
             assert errors.mean() >= bound - noise - 1e-6
 
 
-def test_then_refuses_what_does_not_fit() -> None:
+def test_compose_refuses_what_does_not_fit() -> None:
     @qsim.option
     class Shifted(qsim.compressors.Compressor):
         emits = Floats
         keeps_sparse = False
 
     with pytest.raises(ValueError, match="second must keep zeros, or what .*TopK.* leaves out would be sent"):
-        Then(TopK(3), Shifted())
+        Compose(TopK(3), Shifted())
     with pytest.raises(ValueError, match="first must make Floats, .*QSGD.* makes Levels"):
-        Then(QSGD(2), TopK(3))
-    with pytest.raises(ValueError, match="first must make Floats, .*drawn.* makes Drawn"):
-        Then(RandK(3, "drawn"), TopK(3))
-    with pytest.raises(ValueError, match="put it around the whole Then"):
-        Then(TopK(3), ErrorFeedback(TopK(2)))
+        Compose(QSGD(2), TopK(3))
+    with pytest.raises(ValueError, match="first must make Floats, .*drawn.* makes SharedSupport"):
+        Compose(RandK(3, "drawn"), TopK(3))
+    with pytest.raises(ValueError, match="put it around the whole Compose"):
+        Compose(TopK(3), ErrorFeedback(TopK(2)))
     with pytest.raises(TypeError, match="second must be a Compressor"):
-        Then(TopK(3), 4)
-    assert not Then(Shifted(), TopK(3)).keeps_sparse
-    assert Then(TopK(3), RandK(4, "drawn")).summable
+        Compose(TopK(3), 4)
+    assert not Compose(Shifted(), TopK(3)).keeps_sparse
+    assert Compose(TopK(3), RandK(4, "drawn")).summable
 
 
 # In training.
@@ -182,7 +186,7 @@ def run(compressor):
     "compressor",
     [
         ErrorFeedback(TopK(3)),
-        ErrorFeedback(Then(TopK(6), Scaled(QSGD(4)))),
+        ErrorFeedback(Compose(TopK(6), Scaled(QSGD(4)))),
         ErrorFeedback(Scaled(RandK(4, "drawn"))),
         Wangni(4),
         Bernoulli(0.3),

@@ -16,7 +16,7 @@ from qsim.options import option
 
 @final
 @option
-class Then(Compressor):
+class Compose(Compressor):
     """Compresses with `first`, then what that kept with `second`: Q(v) = Q2(Q1(v)).
 
     With m the length that counts for `second` (the most entries that `first` keeps if `second` ignores zeros, as QSGD
@@ -26,9 +26,9 @@ class Then(Compressor):
     - `first` a contraction that keeps some coordinates as they are (`TopK`), `second` a contraction that keeps zeros:
       delta = delta1(n) delta2(m), since then ||Q(v) - v||^2 = ||Q1(v) - v||^2 + ||Q2(Q1(v)) - Q1(v)||^2.
 
-    `Then(TopK(k), QSGD(s))` is neither: it is biased, and for small s the quantizer's error is larger than what was
-    kept (1 - delta = 1.8 for constant vectors of n = 1000 with k = 100, s = 1). `Then(TopK(k), Scaled(QSGD(s)))` is a
-    contraction with delta = k/n / (1 + omega(k)): a `Scaled` second is scaled for vectors of length m.
+    `Compose(TopK(k), QSGD(s))` is neither: it is biased, and for small s the quantizer's error is larger than what was
+    kept (1 - delta = 1.8 for constant vectors of n = 1000 with k = 100, s = 1). `Compose(TopK(k), Scaled(QSGD(s)))` is
+    a contraction with delta = k/n / (1 + omega(k)): a `Scaled` second is scaled for vectors of length m.
 
     The two draw from different keys, fold(key, 0) and fold(key, 1). Sparse input stays sparse if `first` keeps it so.
 
@@ -36,7 +36,7 @@ class Then(Compressor):
     unbiased ones: Horvath et al., "Natural compression", MSML 2022, Theorem 5.
 
     >>> import qsim
-    >>> compressor = qsim.compressors.Then(qsim.compressors.TopK(2), qsim.QSGD(levels=1))
+    >>> compressor = qsim.compressors.Compose(qsim.compressors.TopK(2), qsim.QSGD(levels=1))
     >>> compressor.quantize([3.0, 0.5, -4.0], qsim.Key(1)).vectors().to_dense().tolist()
     [[5.0, 0.0, -5.0]]
 
@@ -49,7 +49,7 @@ class Then(Compressor):
 
     def __post_init__(self) -> None:
         for name, part in (("first", self.first), ("second", self.second)):
-            require_compressor(name, part, "put it around the whole Then")
+            require_compressor(name, part, "put it around the whole Compose")
         if self.first.emits is not Floats:
             raise ValueError(
                 f"first must make Floats, whose zeros are not sent; {self.first!r} makes {self.first.emits.__name__}"

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-def rehearse(
+def simulate_timing(
     network: Network,
     *,
     sizes: ArrayLike,
@@ -40,7 +40,7 @@ def rehearse(
 
     >>> import qsim
     >>> network = qsim.Network(qsim.network.AllGather(), qsim.network.Link(bandwidth=8e9, latency=0.0))
-    >>> frame = qsim.network.rehearse(network, sizes=[1e6], workers=1001, rounds=2)
+    >>> frame = qsim.network.simulate_timing(network, sizes=[1e6], workers=1001, rounds=2)
     >>> frame["seconds"].tolist()
     [1.0, 1.0]
 
