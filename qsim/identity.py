@@ -36,7 +36,7 @@ _NO_PART = ("study", "studies", "testing", "verify.py", "entropy.py", "notebooks
 """What no run's numbers depend on."""
 _LONGEST = 5000  # characters of a parameter that are kept to name differences
 _VERSIONED = frozenset({"qsim", "numpy", "numba", "scipy", *sys.stdlib_module_names})
-"""Packages whose classes are told by their names: the digest of the rooms and the versions tell the rest."""
+"""Packages whose classes are told by their names: the digest of qsim's sources and the versions tell the rest."""
 
 
 class UnknowableError(TypeError):
@@ -52,12 +52,12 @@ class Identity:
     """What a run is known by.
 
     key: 64 hexadecimal digits, the digest of the run's content (every parameter of every object in it, and the data),
-        of qsim's sources and versions (`rooms`, `place`) and of a user's own files (`modules`: path and digest).
+        of qsim's sources and versions (`sources`, `place`) and of a user's own files (`modules`: path and digest).
     parts: each parameter of the run: how it prints, and the digest of its content.
     """
 
     key: str
-    rooms: str
+    sources: str
     place: Mapping[str, str]
     modules: Mapping[str, str]
     parts: Mapping[str, Sequence[str]]
@@ -65,7 +65,7 @@ class Identity:
     @property
     def stale(self) -> bool:
         """Whether a run of this identity is a new one here and now: qsim, a version or a user's file is another."""
-        if self.rooms != rooms_digest() or self.place != place():
+        if self.sources != sources_digest() or self.place != place():
             return True
         return any(_file_digest(Path(path)) != digest for path, digest in self.modules.items())
 
@@ -76,7 +76,7 @@ class Identity:
         """
         loaded = {str(Path(file).resolve()) for module in list(sys.modules.values()) if (file := _file(module))}
         edited = [path for path, old in self.modules.items() if path in loaded and _file_digest(Path(path)) != old]
-        if edited or self.rooms != rooms_digest():
+        if edited or self.sources != sources_digest():
             what = ", ".join(edited) or "qsim"
             raise SourcesChangedError(f"the source of {what} was edited while the study ran: give the command again")
 
@@ -104,7 +104,7 @@ class Identity:
             for name in {**self.place, **other.place}
             if self.place.get(name) != other.place.get(name)
         ]
-        return found + ["the sources of qsim are others"] * (self.rooms != other.rooms or not found)
+        return found + ["the sources of qsim are others"] * (self.sources != other.sources or not found)
 
 
 def identify(run: Any) -> Identity:
@@ -122,12 +122,12 @@ def identify(run: Any) -> Identity:
     reader = _Reader()
     text = reader.text(run)
     modules = {str(path): digest for path, digest in sorted(reader.files.items())}
-    whole = json.dumps([_FORMAT, text, rooms_digest(), place(), _sources(modules)], sort_keys=True)
+    whole = json.dumps([_FORMAT, text, sources_digest(), place(), _sources(modules)], sort_keys=True)
     held = {field.name: getattr(run, field.name) for field in fields(run)} if is_dataclass(run) else {}
     parts = {
         name: (_printed(value), sha256(_Reader().text(value).encode()).hexdigest()[:16]) for name, value in held.items()
     }
-    return Identity(sha256(whole.encode()).hexdigest(), rooms_digest(), place(), modules, parts)
+    return Identity(sha256(whole.encode()).hexdigest(), sources_digest(), place(), modules, parts)
 
 
 def _sources(modules: Mapping[str, str]) -> list[tuple[str, str]]:
@@ -169,8 +169,8 @@ def environment() -> dict[str, Any]:
 
 
 @cache
-def rooms_digest(package: Path = _PACKAGE) -> str:
-    """Return the digest of all sources of qsim, without the rooms that look at finished runs only."""
+def sources_digest(package: Path = _PACKAGE) -> str:
+    """Return the digest of all sources of qsim, without the packages that look at finished runs only."""
     digest = sha256()
     for path in sorted(package.rglob("*.py")):
         relative = path.relative_to(package)

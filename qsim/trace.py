@@ -147,7 +147,7 @@ class Trace:
     def timeline(self, round: int = 1, ax: Axes | None = None) -> Axes:
         """Draw who did what when in a round (the first is 1) that the network's `timelines` names: a Gantt picture.
 
-        Up to 40 workers are drawn; of more, the 20 whose messages came last, and 20 spread over the others. The way up
+        Up to 40 workers are drawn; of more, the 20 whose messages came last, and 20 spread over the others. The uplink
         begins when a message is ready: queues at a server, and without a server the wait for the others, are in it.
         Raises ValueError for a round that was not kept.
         """

@@ -308,7 +308,7 @@ def test_another_version_or_machine_is_told(tmp_path, monkeypatch, name: str, to
     with pytest.raises(CheckpointError, match=told):
         qsim.simulate(SMALL, checkpoint=tmp_path / "run.npz")
     monkeypatch.undo()
-    monkeypatch.setattr(identity, "rooms_digest", lambda: "edited")
+    monkeypatch.setattr(identity, "sources_digest", lambda: "edited")
     with pytest.raises(CheckpointError, match="another run: the sources of qsim are others"):
         qsim.simulate(SMALL, checkpoint=tmp_path / "run.npz")
 

@@ -233,7 +233,7 @@ def test_a_fixed_scale_is_kept_to() -> None:
 
 
 def test_bits_of_a_run_with_signs() -> None:
-    """n bits a message both ways, and two headers of 10 bytes for each worker."""
+    """n bits per message both ways, and two headers of 10 bytes for each worker."""
     run = qsim.Run(
         qsim.datasets.Synthetic(rows=60, features=24, nonzeros_per_row=5, seed=3),
         qsim.LogisticRegression(l2=0.1),

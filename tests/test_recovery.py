@@ -221,7 +221,7 @@ def test_two_generations_are_kept(tmp_path, every: int, last: int, before: int |
 
 def test_a_checkpoint_of_other_sources_is_refused(tmp_path, monkeypatch) -> None:
     qsim.simulate(RUN, checkpoint=tmp_path / "run.npz")
-    monkeypatch.setattr("qsim.identity.rooms_digest", lambda: "edited")
+    monkeypatch.setattr("qsim.identity.sources_digest", lambda: "edited")
     with pytest.raises(CheckpointError, match="the sources of qsim are others"):
         qsim.simulate(RUN, checkpoint=tmp_path / "run.npz")
 

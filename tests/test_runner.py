@@ -133,7 +133,7 @@ def test_side_by_side(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 def test_sources_that_were_edited_meanwhile_are_not_mixed(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """New processes would load the new sources, under keys of the old ones."""
-    monkeypatch.setattr(identity, "rooms_digest", lambda: "of the sources that this process has loaded")
+    monkeypatch.setattr(identity, "sources_digest", lambda: "of the sources that this process has loaded")
     with pytest.raises(CellsFailedError, match="the source of qsim was edited while the study ran") as seen:
         run_cells(CELLS[:2], jobs=2)
     assert len(seen.value.failures) == 2

@@ -19,7 +19,7 @@ import pytest
 
 import qsim
 from qsim import identity
-from qsim.identity import UnknowableError, identify, rooms_digest
+from qsim.identity import UnknowableError, identify, sources_digest
 from qsim.object_loader import load_file
 from qsim.study.store import Store, StoreError
 
@@ -132,17 +132,17 @@ def test_an_edit_of_a_room_makes_all_keys_new(tmp_path: Path, monkeypatch: pytes
     for name in ("kernels/levels.py", "study/figures.py", "testing/report.py", "verify.py", "simulation.py"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("a = 1\n")
-    before = rooms_digest.__wrapped__(tmp_path)
+    before = sources_digest.__wrapped__(tmp_path)
     for name in ("study/figures.py", "testing/report.py", "verify.py"):
         (tmp_path / name).write_text("a = 2\n")
-    assert rooms_digest.__wrapped__(tmp_path) == before
+    assert sources_digest.__wrapped__(tmp_path) == before
     key = identify(RUN).key
     for name in ("kernels/levels.py", "simulation.py"):
         (tmp_path / name).write_text("a = 2\n")
-        after = rooms_digest.__wrapped__(tmp_path)
+        after = sources_digest.__wrapped__(tmp_path)
         assert after != before
         before = after
-    monkeypatch.setattr(identity, "rooms_digest", lambda: before)
+    monkeypatch.setattr(identity, "sources_digest", lambda: before)
     assert identify(RUN).key != key
 
 
@@ -383,7 +383,7 @@ def test_clean_removes_what_is_stale(mine: Path, tmp_path: Path, monkeypatch: py
     module = load_file(mine, "mine_stale")
     users = store.save(identify(replace(RUN, compressor=module.Rounded(2))), trace)
     with monkeypatch.context() as patch:
-        patch.setattr(identity, "rooms_digest", lambda: "of another version")
+        patch.setattr(identity, "sources_digest", lambda: "of another version")
         old = store.save(identify(RUN), trace)
     broken = store.folder / "ab" / ("ab" * 32 + ".npz")
     broken.parent.mkdir(exist_ok=True)

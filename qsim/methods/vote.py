@@ -26,7 +26,7 @@ from qsim.weights import Weights
 class SignSGD(Batched):
     """w <- (1 - a l2) w - a sign(sum_i weight_i sign(g_i)): workers send signs of gradients, the majority decides.
 
-    It runs with `compressor=qsim.compressors.Sign()`, n bits a message up, and with
+    It runs with `compressor=qsim.compressors.Sign()`, n bits per message up, and with
     `downlink=qsim.downlinks.SignSum()` n bits down: what comes down is the vote. Where the vote is a tie, nothing moves
     (SignSum has no tie: it sends +1). Dense by nature: O(n) a worker and round, whatever the rows touch. A zero is sent
     as +1, so a feature that most workers' rows lack is voted down in every round, whatever its gradient: on sparse rows

@@ -96,7 +96,7 @@ class Clock:
         self.times["downlink"] += network.topology.broadcast(each, total, network.link)
 
     def ask(self, exchange: int, sizes: NDArray[np.integer]) -> None:
-        """Let requests of so many bytes go up, all at once, and wait for all of them."""
+        """Send requests of these sizes in bytes up, all at once, and wait for all of them."""
         ties = self._key.fold(self._round, exchange, self._factors.size)
         begun = np.zeros(sizes.size)
         arrivals = self.network.topology.arrivals(begun, sizes.astype(np.float64), self.network.link, ties)

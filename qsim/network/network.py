@@ -22,8 +22,8 @@ class Network:
     rule: `WaitForAll`, `Timeout`, `Fastest` or `Backup`.
     timelines: rounds, counted from 1, of which the trace keeps who did what when, for `Trace.timeline`.
 
-    An exchange takes: the way down (all workers begin when all have the weights); each worker's compute and encode; the
-    way up, until the rule ends the waiting; decode. Exact exchanges (line searches, MARINA's synchronisations) wait for
+    An exchange takes: the downlink (all workers begin when all have the weights); each worker's compute and encode; the
+    uplink, until the rule ends the waiting; decode. Exact exchanges (line searches, MARINA's synchronisations) wait for
     all. Exchanges follow each other without overlap. All is a function of the run: the messages' real sizes, the rows
     that were read, the seed.
 

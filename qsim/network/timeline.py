@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 _MOST = 40
 _COLOURS = {
-    "way down": "#999999",
+    "downlink": "#999999",
     "compute": "#0072b2",
     "encode": "#e69f00",
-    "way up": "#009e73",
+    "uplink": "#009e73",
     "dropped": "#d55e00",
 }
 
@@ -69,10 +69,10 @@ def _bars(ax: Axes, found: Arrays, shown: NDArray[np.int64]) -> None:
     )
     over = np.minimum(came, end)
     parts = {
-        "way down": (_ends_before(found)[seen], began),
+        "downlink": (_ends_before(found)[seen], began),
         "compute": (began, np.minimum(computed, over)),
         "encode": (np.minimum(computed, over), np.minimum(encoded, over)),
-        "way up": (np.minimum(encoded, over), over),
+        "uplink": (np.minimum(encoded, over), over),
     }
     for name, (start, stop) in parts.items():
         if (stop > start).any():

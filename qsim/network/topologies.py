@@ -53,7 +53,7 @@ class Topology(ABC):
         """Return how many bytes the busiest node has to decode and add."""
 
     def broadcast(self, each: float, total: float, link: Link) -> float:
-        """Return how long the way down takes: `each` bytes to a worker, `total` to all."""
+        """Return how long the downlink takes: `each` bytes to a worker, `total` to all."""
         return 0.0
 
 

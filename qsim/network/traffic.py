@@ -34,11 +34,11 @@ class Link:
         number("latency", self.latency, least=0)
 
     def carry(self, size: float) -> float:
-        """Return how long so many bytes take to pass, latency left out."""
+        """Return how long this many bytes take to pass, latency left out."""
         return 8 * size / self.bandwidth
 
     def seconds(self, size: float) -> float:
-        """Return when the last of so many bytes is there."""
+        """Return when the last of this many bytes has arrived."""
         return self.latency + self.carry(size)
 
 

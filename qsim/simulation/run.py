@@ -32,7 +32,7 @@ class Run:
     data: the training data: a `Dataset` or a source of one; a name or a path (see `qsim.datasets.load`); or (X, y) (see
         `Dataset.from_arrays`).
     objective, method: what is minimised, and how.
-    compressor, codec: the way up; without a codec, the compressor's usual one.
+    compressor, codec: the uplink; without a codec, the compressor's usual one.
     downlink: what the server sends to each worker, counted in `bits_down`.
     workers, partition: how many workers, and which rows each of them holds.
     clients: which of them take part in a round: all, or some that are drawn.
@@ -138,7 +138,7 @@ class Run:
         """Return the bound that theory gives for the expected suboptimality, round by round; None if it gives none.
 
         It does for steps that are constant and no longer than the theorem of the method allows (without a step, the
-        method takes the longest), and mu > 0. None also if the server's way down is lossy, if the network drops
+        method takes the longest), and mu > 0. None also if the server's downlink is lossy, if the network drops
         messages, if workers are not weighted by their rows, or if some of them are drawn whose shards are unequal (but
         for `EF21`, which has no ratio to take): then the theorem is not about this run. The docstrings of methods say
         what it is.
