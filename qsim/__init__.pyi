@@ -30,6 +30,7 @@ from .compressors import NUQSGD as NUQSGD
 from .compressors import QSGD as QSGD
 from .compressors import Bernoulli as Bernoulli
 from .compressors import Bucketed as Bucketed
+from .compressors import Compose as Compose
 from .compressors import ErrorFeedback as ErrorFeedback
 from .compressors import HardThreshold as HardThreshold
 from .compressors import Identity as Identity

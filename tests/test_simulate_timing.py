@@ -15,6 +15,7 @@ from qsim.network import (
     Machines,
     Network,
     ParameterServer,
+    Ring,
     simulate_timing,
 )
 
@@ -71,3 +72,15 @@ def test_calibration_prints_machines(capsys: pytest.CaptureFixture[str], monkeyp
         assert text in capsys.readouterr().err
     with pytest.raises(ValueError, match="seconds must be"):
         calibrate.calibrate(data, qsim.TopK(3), seconds=0)
+
+
+@pytest.mark.parametrize("bad", [{"topology": Link()}, {"link": 1e9}, {"machines": Exponential(1)}, {"rule": 0.5}])
+def test_what_is_none_of_these_is_refused(bad) -> None:
+    with pytest.raises(TypeError, match=r"must be .*qsim.network\..*, found"):
+        Network(**bad)
+    with pytest.raises(TypeError, match="delay must be a law"):
+        Machines(delay=0.1)
+    with pytest.raises(TypeError, match="speeds must be"):
+        Machines(speeds=2.0)
+    with pytest.raises(TypeError, match=r"network must be such as qsim.Network\(\), found qsim.network.Ring\(\)"):
+        simulate_timing(Ring(), sizes=1, workers=2, rounds=1)
