@@ -1,4 +1,4 @@
-"""SGD by single rows with l2 against scikit-learn, and single-worker rounds with QSGD in one kernel against round by round."""
+"""SGD by single rows with l2 against scikit-learn; single-worker rounds with QSGD in one kernel or round by round."""
 
 from __future__ import annotations
 
