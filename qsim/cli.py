@@ -14,6 +14,7 @@ from qsim._version import __version__
 from qsim.commands import command
 from qsim.options import nearest
 
+_SHELLS = ["bash", "zsh", "tcsh"]
 _HELP = """commands:
   study       run studies, and look after what they have stored
   verify      check that compressors, objectives and methods keep what they promise
@@ -80,7 +81,7 @@ def _completion(arguments: Sequence[str]) -> int:
     parser = ArgumentParser(
         prog="qsim completion", description="Print the script that makes a shell complete qsim's commands and options."
     )
-    parser.add_argument("shell", choices=["bash", "zsh", "tcsh"])
+    parser.add_argument("shell", choices=_SHELLS)
     shell = parser.parse_args(arguments).shell
     try:
         import shtab
@@ -159,9 +160,10 @@ def _tree() -> ArgumentParser:
         "calibrate": calibrate.parser(),
     }
     for name, part in parts.items():
-        group.add_parser(name, parents=[part], add_help=False, conflict_handler="resolve")
-    group.add_parser("bench", add_help=False)
-    group.add_parser("completion").add_argument("shell", choices=["bash", "zsh", "tcsh"])
+        group.choices[name] = part
+        group._choices_actions.append(group._ChoicesPseudoAction(name, [], part.description))
+    group.add_parser("bench", help="compare qsim's speed with its peers'")
+    group.add_parser("completion", help="print a completion script").add_argument("shell", choices=_SHELLS)
     return parser
 
 

@@ -35,7 +35,7 @@ LOGARITHMIC = ("suboptimality", "gradient_norm")
 their bands those of the logarithms, their comparisons ratios. So a band never reaches below zero, and a factor counts
 the same at any height."""
 LABELS = {
-    "round": "round",
+    "round": "iteration",
     "passes": "passes over the data",
     "nonzeros": "non-zeros, cumulative",
     "bits_up": "bits, uplink",
@@ -137,7 +137,7 @@ class Trace:
             raise ValueError(f"a trace has no {name!r}{nearest(name, known)} (it has {', '.join(sorted(set(known)))})")
         return self.columns[name]
 
-    def plot(self, x: str = "bits", y: str = "loss", ax: Axes | None = None, **style: Any) -> Axes:
+    def plot(self, x: str = "round", y: str = "loss", ax: Axes | None = None, **style: Any) -> Axes:
         """Draw y against x (see `axis`) at the evaluated rounds; see `qsim.plot`, which draws many traces.
 
         Raises ValueError for a quantity that no round has, such as the suboptimality with optimum=False.

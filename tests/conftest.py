@@ -12,6 +12,7 @@ from qsim.storage import user_cache
 
 sys.path.insert(0, str(Path(__file__).parent))  # the oracles
 os.environ.setdefault("MPLBACKEND", "Agg")
+os.environ.pop("QSIM_QUIET", None)  # some tests read what is said
 
 settings.register_profile("qsim", deadline=None, print_blob=True, max_examples=60)
 settings.load_profile("qsim")

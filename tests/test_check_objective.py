@@ -136,7 +136,7 @@ def test_a_minimum_that_is_not_found_may_be_a_wrong_gradient() -> None:
 
 def test_a_resumed_run_is_not_looked_at_again(tmp_path, monkeypatch) -> None:
     looks = []
-    monkeypatch.setattr("qsim.simulation.refuse_wrong_gradient", lambda *given: looks.append(given))
+    monkeypatch.setattr("qsim.simulation.training.refuse_wrong_gradient", lambda *given: looks.append(given))
     for _ in range(2):
         first_look(Logistic(), checkpoint=tmp_path / "run.npz")
     assert len(looks) == 1

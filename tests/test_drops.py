@@ -421,7 +421,7 @@ def test_timelines_of_many_workers_show_the_slowest() -> None:
         ({"network": Network(Ring())}, r"Ring\(\) has no server.*downlink=qsim.downlinks.Replicated\(\)"),
         (
             {"network": Network(Tree()), "compressor": qsim.QSGD(2), "downlink": Replicated()},
-            r"Tree\(\) adds messages on their way, but those of qsim.compressors.QSGD.*take qsim.network.AllGather\(\)",
+            r"Tree\(\) adds messages on their way, but those of qsim.QSGD.*take qsim.network.AllGather\(\)",
         ),
         ({"network": Network(Ring()), "compressor": Sign(), "downlink": Replicated()}, "no sum as short"),
         ({"network": Network(), "downlink": Replicated()}, "has a server that sends down"),

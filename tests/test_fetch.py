@@ -171,7 +171,7 @@ def test_requests_that_make_no_sense(server: Server) -> None:
 
 
 def test_pooch_is_needed_for_downloads_alone(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    server.files["phishing"] = b"1 1:1\n"
+    server.files["phishing"] = b"1 1:1\n0 1:1\n"
     data = fetch("phishing")
     monkeypatch.setitem(sys.modules, "pooch", None)
     assert fetch("phishing") is data

@@ -329,7 +329,8 @@ def test_the_program_of_the_docs_runs_and_prints_what_it_says(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    (program,) = re.findall(r"```python\n(.*?)```", DOCS.read_text(encoding="utf-8"), flags=re.S)
+    program, arrays = re.findall(r"```python\n(.*?)```", DOCS.read_text(encoding="utf-8"), flags=re.S)
+    exec(compile(arrays, str(DOCS), "exec"), {"__name__": "docs"})
     exec(compile(program, str(DOCS), "exec"), {"__name__": "docs"})
     assert capsys.readouterr().out.splitlines() == re.findall(r"print\(.*\)  # (.*)", program)
     text = "1 1:1\n\n1 7:1 5:1\n"

@@ -286,9 +286,7 @@ def test_the_contraction_is_attained(s: int, n: int) -> None:
 
 def test_only_contractions_have_a_memory_and_only_unbiased_ones_are_scaled() -> None:
     for unbiased in (qsim.QSGD(4), qsim.QSGD(1, "max")):
-        with pytest.raises(
-            ValueError, match=r"ErrorFeedback needs a contraction, found .*QSGD.* qsim.Scaled\("
-        ):
+        with pytest.raises(ValueError, match=r"ErrorFeedback needs a contraction, found .*QSGD.* qsim.Scaled\("):
             ErrorFeedback(unbiased)
     with pytest.raises(ValueError, match="Scaled needs an unbiased compressor"):
         Scaled(Largest())

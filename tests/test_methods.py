@@ -262,12 +262,6 @@ def test_methods_that_refuse_other_compressors_and_objectives() -> None:
         run(LocalSGD(PLAIN), objective=qsim.objectives.NonconvexLogistic(0.1), optimum=False)
 
 
-@pytest.mark.parametrize("bad", [DIANA, EF21, MARINA, GradientDescent, SGD, LocalSGD, SignSGD])
-def test_a_number_is_no_step(bad: type[Method]) -> None:
-    with pytest.raises(TypeError, match=r"Constant\(0.1\)"):
-        bad(step=0.1)
-
-
 def test_batches_of_theory_are_stable_where_rows_share_no_coordinate() -> None:
     """Least squares on 40 rows with a coordinate each: with 1/L, the step of full gradients, a row's error grows 39
     times whenever it is drawn; with that of SGD the error falls from the start."""

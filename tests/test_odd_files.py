@@ -94,8 +94,8 @@ def test_a_damaged_second_stream_is_refused(tmp_path: Path, kind: str, damage: C
     ids=["index", "zeros", "label", "value", "CSV", "tabs", "mark", "NUL", "empty", "comment", "UTF-16"],
 )
 def test_other_text_is_refused(tmp_path: Path, text: bytes, words: str) -> None:
-    (tmp_path / "own.csv").write_bytes(text)
-    assert words in refusal(tmp_path / "own.csv")
+    (tmp_path / "own.data").write_bytes(text)
+    assert words in refusal(tmp_path / "own.data")
 
 
 def test_a_name_that_is_no_utf8_can_be_used(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

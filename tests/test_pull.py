@@ -153,7 +153,7 @@ class DenseHinge(qsim.objectives.MeanLoss):
 def test_an_objective_that_reads_all_weights_is_told_so() -> None:
     run = replace(RUN, objective=DenseHinge(), optimum=False)
     assert np.isfinite(qsim.simulate(replace(run, downlink=DenseWeights())).weights).all()
-    with pytest.raises(ValueError, match=r"DenseHinge\(l2=0.1\) reads weights .* did not ask for.*DenseWeights\(\)"):
+    with pytest.raises(ValueError, match=r"DenseHinge\(\) reads weights .* did not ask for.*DenseWeights\(\)"):
         qsim.simulate(run)
 
 

@@ -37,6 +37,7 @@ from qsim.network import (
     WaitForAll,
 )
 from qsim.steps import Constant, InverseSqrt
+from qsim.workers.tasks import CoordinateRequest
 
 PLAIN = Constant(0.5)
 RANDOM = Machines(base=1e-3, per_nonzero=1e-5, delay=Exponential(0.01), speeds=Slow(0.3, 2.0))
@@ -369,7 +370,10 @@ def test_second_order_sends_weights_for_trials_only(method, compressor, downlink
         def open(self, job):
             session = super().open(job)
             work = session.round
-            session.round = lambda order: (tasks.append((order.round, order.task, order.pull)), work(order))[1]
+            session.round = lambda order: (
+                tasks.append((order.round, order.task, isinstance(order, CoordinateRequest))),
+                work(order),
+            )[1]
             return session
 
     trace = qsim.simulate(run, engine=Counting())
