@@ -95,7 +95,8 @@ def _completion(arguments: Sequence[str]) -> int:
 def _data(arguments: Sequence[str]) -> int:
     from qsim.datasets import DataError, downloadable, fetch, load, names
 
-    options = _data_parser().parse_args(arguments)
+    parser = ArgumentParser(prog="qsim data", description="Look at data sets.")
+    options = _add_data_verbs(parser).parse_args(arguments)
     try:
         if options.verb == "list":
             _print({"built in": names(), "to download": downloadable()}, options.json)
@@ -110,8 +111,7 @@ def _data(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _data_parser() -> ArgumentParser:
-    parser = ArgumentParser(prog="qsim data", description="Look at data sets.")
+def _add_data_verbs(parser: ArgumentParser) -> ArgumentParser:
     verbs = parser.add_subparsers(dest="verb", required=True)
     for verb, text in (
         ("list", "list the data sets that are built in, and those that can be downloaded"),
@@ -153,17 +153,12 @@ def _tree() -> ArgumentParser:
 
     parser = _parser()
     group = parser.add_subparsers()
-    parts = {
-        "study": study.parser(),
-        "verify": verify.parser(),
-        "data": _data_parser(),
-        "calibrate": calibrate.parser(),
-    }
-    for name, part in parts.items():
-        group.choices[name] = part
-        group._choices_actions.append(group._ChoicesPseudoAction(name, [], part.description))
-    group.add_parser("bench", help="compare qsim's speed with its peers'")
-    group.add_parser("completion", help="print a completion script").add_argument("shell", choices=_SHELLS)
+    study.add_verbs(group.add_parser("study", help="run studies"), listed=True)
+    group.add_parser("verify", help="check parts", parents=[verify.parser()], add_help=False)
+    _add_data_verbs(group.add_parser("data", help="look at data"))
+    group.add_parser("calibrate", help="measure this machine", parents=[calibrate.parser()], add_help=False)
+    group.add_parser("bench", help="compare speeds")
+    group.add_parser("completion", help="print a script").add_argument("shell", choices=_SHELLS)
     return parser
 
 

@@ -86,11 +86,6 @@ def _parse(arguments: list[str]) -> Namespace:
     return options
 
 
-def parser() -> ArgumentParser:
-    """Return what reads the command line."""
-    return _parsers()[0]
-
-
 def _parsers() -> tuple[ArgumentParser, dict[str, ArgumentParser]]:
     parser = ArgumentParser(
         prog="python -m qsim.study",
@@ -100,11 +95,17 @@ def _parsers() -> tuple[ArgumentParser, dict[str, ArgumentParser]]:
         formatter_class=RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"qsim {qsim.__version__}")
+    return parser, add_verbs(parser)
+
+
+def add_verbs(parser: ArgumentParser, listed: bool = False) -> dict[str, ArgumentParser]:
+    """Give a parser the verbs, listed in its help or not (as the epilog does); return what reads each of them."""
     group = parser.add_subparsers(dest="verb", prog="python -m qsim.study", metavar="", help=SUPPRESS)
     known: dict[str, ArgumentParser] = {}
 
     def verb(name: str, do: Callable[[Namespace], int], text: str, names: str, about_names: str) -> ArgumentParser:
-        known[name] = group.add_parser(name, description=text, allow_abbrev=False)
+        shown = {"help": text.replace("%", "%%")} if listed else {}
+        known[name] = group.add_parser(name, description=text, allow_abbrev=False, **shown)
         if names:
             known[name].add_argument("names", nargs=names, metavar="NAME", help=about_names)
         known[name].set_defaults(do=do)
@@ -149,7 +150,7 @@ def _parsers() -> tuple[ArgumentParser, dict[str, ArgumentParser]]:
         "two files (.csv or .json) that a study wrote; or two folders and the name of the study",
     )
     compare.add_argument("--out", type=Path, default=Path(), metavar="DIR", help="default: this folder")
-    return parser, known
+    return known
 
 
 def _add_settings(parser: ArgumentParser) -> None:
