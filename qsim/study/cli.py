@@ -100,12 +100,16 @@ def _parsers() -> tuple[ArgumentParser, dict[str, ArgumentParser]]:
 
 def add_verbs(parser: ArgumentParser, listed: bool = False) -> dict[str, ArgumentParser]:
     """Give a parser the verbs, listed in its help or not (as the epilog does); return what reads each of them."""
-    group = parser.add_subparsers(dest="verb", prog="python -m qsim.study", metavar="", help=SUPPRESS)
+    group = parser.add_subparsers(
+        dest="verb", prog="python -m qsim.study", metavar="", help=None if listed else SUPPRESS
+    )
     known: dict[str, ArgumentParser] = {}
 
     def verb(name: str, do: Callable[[Namespace], int], text: str, names: str, about_names: str) -> ArgumentParser:
-        shown = {"help": text.replace("%", "%%")} if listed else {}
-        known[name] = group.add_parser(name, description=text, allow_abbrev=False, **shown)
+        if listed:
+            known[name] = group.add_parser(name, description=text, allow_abbrev=False, help=text)
+        else:
+            known[name] = group.add_parser(name, description=text, allow_abbrev=False)
         if names:
             known[name].add_argument("names", nargs=names, metavar="NAME", help=about_names)
         known[name].set_defaults(do=do)
