@@ -28,7 +28,9 @@ def test_quick_run_of_all(tmp_path: Path) -> None:
     assert table in done.stdout
     with (tmp_path / "results.csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    assert {row["benchmark"] for row in rows} == {path.stem for path in (ROOT / "benchmarks/suite").glob("[!_]*.py")}
+    without = {path.stem for path in (ROOT / "benchmarks/suite").glob("[!_]*.py")} - {row["benchmark"] for row in rows}
+    assert without <= {"seminar"}  # it has one peer, which may not be there
+    assert not without or "PySpark" in table
     for row in rows:
         assert float(row["slower ms"]) / float(row["ms"]) == pytest.approx(float(row["ratio"]), rel=0.01)
         assert row["verdict"] == ("" if not row["target"] else "met" if is_met(row) else "missed")

@@ -47,7 +47,15 @@ def test_list_and_show(capsys: pytest.CaptureFixture[str]) -> None:
         assert name in listed
     assert cli.main(["show", "seminar"]) == 0
     shown = capsys.readouterr().out
-    for words in ("320 runs", "spark_sample", "step 0.2", "[-1, 1]^16", "s = 4", "weighting='workers'", "batch=1"):
+    for words in (
+        "320 runs",
+        "spark_sample",
+        "step 0.2",
+        "[-1, 1]^16",
+        "s = 4",
+        "weighting='workers'",
+        "optimum=False",
+    ):
         assert words in shown
 
 

@@ -122,11 +122,9 @@ TOYS = [
         {
             "qsim/compressors/__init__.py": [
                 ("from qsim.compressors.dither import", "from qsim.compressors.coin import Coin\n"),
-                ('    "Compressor",', '    "Coin",\n'),
+                ('    "Compose",', '    "Coin",\n'),
             ],
-            "qsim/__init__.pyi": [
-                ("from .compressors import ErrorFeedback", "from .compressors import Coin as Coin\n")
-            ],
+            "qsim/__init__.pyi": [("from .compressors import Compose", "from .compressors import Coin as Coin\n")],
             "docs/theory.md": [("", "\n`Coin` has omega = 1.\n")],
         },
         [
