@@ -105,6 +105,7 @@ def test_provenance_has_every_run(results: Results) -> None:
     runs = [eval(text, {"qsim": qsim}) for text in found["curves"]["s = 1"]["runs"]]
     assert runs == [cell.run for cell in results.cells if cell.curve == "s = 1"]
     assert found["qsim"] == qsim.__version__
+    assert not {"run", "arguments"} & set(found)  # those of one run are no setting of a study
     assert json.loads(json.dumps(found)) == found
 
 

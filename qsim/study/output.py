@@ -86,7 +86,9 @@ def provenance(name: str, results: Results) -> dict[str, Any]:
         for curve in results.curves
     }
     traces = [trace for curve in results.traces.values() for trace in curve]
-    shared = {key: value for key, value in traces[0].provenance.items() if key != "run"} if traces else environment()
+    of_one_run = ("run", "arguments")
+    known = traces[0].provenance if traces else environment()
+    shared = {key: value for key, value in known.items() if key not in of_one_run}
     tuning = {} if results.tuned is None else {"tuning": _tuning(results.tuned)}
     return {"study": name, "settings": repr(results.settings), **shared, "curves": curves, **tuning}
 
