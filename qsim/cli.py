@@ -8,6 +8,7 @@ from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 from qsim._version import __version__
@@ -68,6 +69,7 @@ def _of(module: str) -> Callable[[Sequence[str]], int]:
 
 
 def _bench(arguments: Sequence[str]) -> int:
+    sys.path.insert(0, str(Path.cwd()))  # where an installed command does not look
     if find_spec("benchmarks") is None or find_spec("benchmarks.runner") is None:
         print(
             "error: the benchmarks are in the repository, not in the package: run this in the folder of a checkout",
@@ -102,7 +104,7 @@ def _data(arguments: Sequence[str]) -> int:
             _print({"built in": names(), "to download": downloadable()}, options.json)
             return 0
         found = (fetch if options.verb == "fetch" else load)(options.name, options.split)
-    except DataError as error:
+    except (DataError, ImportError) as error:  # of pooch, which downloads
         print(f"error: {error}", file=sys.stderr)
         return 2
     about = {"name": found.name, "rows": found.rows, "features": found.features, "nonzeros": found.nonzeros}

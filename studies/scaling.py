@@ -16,13 +16,10 @@ from qsim.network import (
     PARTS,
     AllGather,
     Exponential,
-    HalvingDoubling,
     Link,
     Machines,
     ParameterServer,
-    Ring,
     Topology,
-    Tree,
     simulate_timing,
 )
 from qsim.study import (
@@ -83,10 +80,10 @@ def ways(n: int) -> dict[str, Way]:
             ParameterServer(), qsgd, CompressedWeights(Scaled(qsgd), qsim.codecs.Varint()), QSGD_DECODE
         ),
         "all-gather, QSGD": Way(AllGather(), qsgd, Replicated(), QSGD_DECODE),
-        "ring, 32 bit": Way(Ring(), Identity(), Replicated(), DENSE_DECODE),
-        "tree, 32 bit": Way(Tree(), Identity(), Replicated(), DENSE_DECODE),
-        "tree, Rand-k": Way(Tree(), some, Replicated(), RANDK_DECODE),
-        "halving-doubling, 32 bit": Way(HalvingDoubling(), Identity(), Replicated(), DENSE_DECODE),
+        "ring, 32 bit": Way(qsim.network.Ring(), Identity(), Replicated(), DENSE_DECODE),
+        "tree, 32 bit": Way(qsim.network.Tree(), Identity(), Replicated(), DENSE_DECODE),
+        "tree, Rand-k": Way(qsim.network.Tree(), some, Replicated(), RANDK_DECODE),
+        "halving-doubling, 32 bit": Way(qsim.network.HalvingDoubling(), Identity(), Replicated(), DENSE_DECODE),
     }
 
 

@@ -14,25 +14,15 @@ from numpy.typing import NDArray
 import qsim
 from qsim.codecs import Codec, Elias
 from qsim.compressors import (
-    DRIVE,
-    EDEN,
-    NUQSGD,
     QSGD,
-    Bernoulli,
     Bucketed,
     Compose,
     Compressor,
     ErrorFeedback,
-    NaturalCompression,
-    NaturalDithering,
-    OneBit,
     RandK,
     Scaled,
     ScaledSign,
-    SubtractiveDither,
-    TernGrad,
     TopK,
-    Wangni,
 )
 from qsim.datasets import Source, Synthetic
 from qsim.downlinks import CompressedWeights, DenseWeights, Downlink, SparseSum
@@ -111,27 +101,27 @@ FAMILIES: dict[str, dict[str, Family]] = {
     "uniform levels": {
         "QSGD, l2": Family(QSGD, _levels, _GAMMA),
         "QSGD, max": Family(lambda s: QSGD(s, "max"), _levels, _GAMMA),
-        "TernGrad, buckets": Family(lambda size: Bucketed(TernGrad(), size), _sizes, _GAMMA),
-        "subtractive dither": Family(SubtractiveDither, _levels, _GAMMA),
+        "TernGrad, buckets": Family(lambda size: Bucketed(qsim.TernGrad(), size), _sizes, _GAMMA),
+        "subtractive dither": Family(qsim.SubtractiveDither, _levels, _GAMMA),
         "EF, scaled QSGD": Family(lambda s: ErrorFeedback(Scaled(QSGD(s))), _levels, _GAMMA),
     },
     "powers of two, pairs": {
-        "NUQSGD": Family(NUQSGD, _few, _GAMMA),
-        "natural dithering, max": Family(lambda s: NaturalDithering(s, "max"), _few, _GAMMA),
-        "Rand-k, natural": Family(lambda k: Compose(RandK(k), NaturalCompression()), _kept),
+        "NUQSGD": Family(qsim.NUQSGD, _few, _GAMMA),
+        "natural dithering, max": Family(lambda s: qsim.NaturalDithering(s, "max"), _few, _GAMMA),
+        "Rand-k, natural": Family(lambda k: Compose(RandK(k), qsim.NaturalCompression()), _kept),
         "EF, Top-k, scaled QSGD": Family(lambda k: ErrorFeedback(Compose(TopK(k), Scaled(QSGD(16)))), _kept, _GAMMA),
     },
     "sparsifiers": {
         "Rand-k, drawn": Family(lambda k: RandK(k, positions="drawn"), _kept),
-        "Bernoulli, p = 1/m": Family(lambda m: Bernoulli(1 / m), lambda n: range(2, 41)),
-        "Wangni": Family(Wangni, _kept),
+        "Bernoulli, p = 1/m": Family(lambda m: qsim.Bernoulli(1 / m), lambda n: range(2, 41)),
+        "Wangni": Family(qsim.Wangni, _kept),
         "EF, Top-k": Family(lambda k: ErrorFeedback(TopK(k)), _kept),
     },
     "signs, rotations": {
         "EF, scaled sign, buckets": Family(lambda size: ErrorFeedback(Bucketed(ScaledSign(), size)), _sizes),
-        "EF, 1-bit": Family(lambda _: ErrorFeedback(OneBit()), _none),
-        "DRIVE, chunks": Family(lambda size: DRIVE(chunk=size), _sizes),
-        "EDEN, 2 bits": Family(lambda _: EDEN(2), _none),
+        "EF, 1-bit": Family(lambda _: ErrorFeedback(qsim.OneBit()), _none),
+        "DRIVE, chunks": Family(lambda size: qsim.DRIVE(chunk=size), _sizes),
+        "EDEN, 2 bits": Family(lambda _: qsim.EDEN(2), _none),
     },
 }
 

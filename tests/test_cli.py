@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -53,6 +54,35 @@ def test_data(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     code, _, err = run(capsys, "data", "show", "adlut")
     assert code == 2
     assert "did you mean 'adult'" in err
+
+
+def test_a_download_without_pooch_is_refused_in_words(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pooch", None)
+    code, _, err = run(capsys, "data", "fetch", "real-sim")
+    assert code == 2
+    assert err.startswith("error: downloads need pooch")
+
+
+def test_benchmarks_are_found_from_an_installed_command(tmp_path: Path) -> None:
+    """Its `sys.path` has the folder of the command, not the one that it is run in."""
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "qsim").symlink_to(Path(qsim.__file__).parent)
+    code = "import sys; from qsim.cli import main; sys.exit(main(['bench', '--help']))"
+    settings = os.environ | {"PYTHONPATH": str(tmp_path / "site")}
+
+    def run() -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-P", "-c", code]
+        return subprocess.run(command, cwd=tmp_path, env=settings, capture_output=True, text=True, check=False)
+
+    assert run().returncode == 2
+    package = tmp_path / "benchmarks"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "runner.py").touch()
+    (package / "__main__.py").write_text("def main(arguments):\n    print('found', *arguments)\n    return 0\n")
+    assert run().stdout == "found --help\n"
 
 
 def test_verify_and_studies_as_json(capsys: pytest.CaptureFixture[str]) -> None:

@@ -102,6 +102,9 @@ def test_the_label_column_is_found_or_asked_for(tmp_path: Path) -> None:
     assert Table(path, label="age", kind="targets").load().kind == "targets"
     with pytest.raises(DataError, match=r"\.csv, \.tsv, \.parquet"):
         Table(tmp_path / "people.xls")
+    (tmp_path / "short.csv").write_text("a,b,label\n1,2,1\n3,4\n")
+    with pytest.raises(DataError, match="1 rows have no label in column 'label'"):
+        load(tmp_path / "short.csv")
     (tmp_path / "empty.csv").write_text("")
     with pytest.raises(DataError, match="no table that can be read"):
         load(tmp_path / "empty.csv")

@@ -71,6 +71,9 @@ def _load(source: Table, file: File) -> Dataset:
     def make() -> Dataset:
         frame = _read(file)
         label = _label(source, [str(column) for column in frame.columns])
+        missing = int(frame[label].isna().sum())
+        if missing:
+            raise DataError(f"{file.path}: {missing:,} rows have no label in column {label!r}; leave them out")
         try:
             return Dataset.from_arrays(
                 frame.drop(columns=label),
