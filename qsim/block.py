@@ -120,8 +120,8 @@ class Block:
 
             out = np.empty(rows.index.size, weights.vector.dtype)
         else:
-            from qsim.kernels.wide import subtract_wide_margins as subtract_margins
-            from qsim.kernels.wide import wide_margins as margins
+            from qsim.kernels.multiclass import class_margins as margins
+            from qsim.kernels.multiclass import subtract_class_margins as subtract_margins
 
             out = np.empty((rows.index.size, self.width), weights.vector.dtype)
         self._count(rows)
@@ -147,10 +147,10 @@ class Block:
         touched = self.spread(rows, np.ones(shape, np.float32))
         return replace(touched, value=np.ones_like(touched.value))
 
-    def walk(
+    def local_steps(
         self, rows: Rows, batch: int | None, weights: Replica, steps: NDArray[np.float64], l2: float, kernel: Any
     ) -> Vectors:
-        """Return how far each worker comes by steps of SGD on logistic regression: what `kernel` of `walks` writes.
+        """Return how far each worker comes by steps of SGD on logistic regression: what `kernel` of `local_sgd` writes.
 
         Every worker has `batch` rows for each step, or with None all of its rows for all steps.
         """
@@ -183,8 +183,8 @@ class Block:
         if self.width == 1:
             from qsim.kernels.csr import scatter_support, scatter_touched
         else:
-            from qsim.kernels.wide import wide_scatter_support as scatter_support
-            from qsim.kernels.wide import wide_scatter_touched as scatter_touched
+            from qsim.kernels.multiclass import scatter_classes_support as scatter_support
+            from qsim.kernels.multiclass import scatter_classes_touched as scatter_touched
         from qsim.kernels.csr import nonzeros_of
 
         if rows.all:

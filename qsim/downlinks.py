@@ -168,7 +168,7 @@ class SparsePull(Downlink):
 
     The request goes up as coordinates, and counts in `bits_up`: it is a message of ones, whose codec is `codec`. What a
     method reads is what `Method.reads` says: the rows of a batch for `SGD`, `DIANA`, `EF21` and `SignSGD` with one,
-    otherwise all rows of the worker (for `LocalSGD` too, which walks on all its features). The weights are those of
+    otherwise all rows of the worker (for `LocalSGD` too, which steps on all its features). The weights are those of
     `DenseWeights`, to the last bit. Exact float64 exchanges (`LBFGS`, `NewtonCG`) send all weights, and who holds these
     has nothing to ask for.
 

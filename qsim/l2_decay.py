@@ -14,7 +14,7 @@ class L2Decay(ABC):
     @property
     @abstractmethod
     def kernel(self) -> Any:
-        """The kernel of `qsim/kernels/walks.py` that walks so."""
+        """The kernel of `qsim/kernels/local_sgd.py` that takes the steps."""
 
 
 @final
@@ -35,9 +35,9 @@ class GlobalScale(L2Decay):
 
     @property
     def kernel(self) -> Any:
-        from qsim.kernels.walks import walk_scaled
+        from qsim.kernels.local_sgd import steps_with_global_scale
 
-        return walk_scaled
+        return steps_with_global_scale
 
 
 @final
@@ -59,9 +59,9 @@ class JustInTime(L2Decay):
 
     @property
     def kernel(self) -> Any:
-        from qsim.kernels.walks import walk_just_in_time
+        from qsim.kernels.local_sgd import steps_with_lazy_decay
 
-        return walk_just_in_time
+        return steps_with_lazy_decay
 
 
 @final
@@ -78,9 +78,9 @@ class EveryStep(L2Decay):
 
     @property
     def kernel(self) -> Any:
-        from qsim.kernels.walks import walk_densely
+        from qsim.kernels.local_sgd import steps_with_dense_decay
 
-        return walk_densely
+        return steps_with_dense_decay
 
 
 __all__ = ["EveryStep", "GlobalScale", "JustInTime", "L2Decay"]

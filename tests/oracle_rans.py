@@ -60,9 +60,9 @@ def push(state: int, symbol: int, table: dict[int, int], p: int, words: list[int
 
 
 def packet(floats: list[float], entries: dict[int, int | float], s: int) -> bytes:
-    front = b"".join(struct.pack("<f", x) for x in floats)
+    prefix = b"".join(struct.pack("<f", x) for x in floats)
     if not entries:
-        return front
+        return prefix
     places = sorted(entries)
     gaps = [split(here - before) for here, before in zip(places, [-1, *places], strict=False)]
     levels = [(0, "")] * len(gaps)
@@ -88,7 +88,7 @@ def packet(floats: list[float], entries: dict[int, int | float], s: int) -> byte
     if s == 0:
         body += b"".join(struct.pack("<f", entries[i]) for i in places)
     low = (kind[i][1] for i in range(len(places)) for kind, has in zip(kinds, plain, strict=True) if has)
-    return front + body + whole_bytes("".join(low)) + b"".join(struct.pack("<H", word) for word in words)
+    return prefix + body + whole_bytes("".join(low)) + b"".join(struct.pack("<H", word) for word in words)
 
 
 class Bits:

@@ -175,9 +175,9 @@ def rice_parameter(n: int, k: int) -> int:
 
 def bit_packet(code: str, n: int, floats: list[float], entries: dict[int, int | float], s: int) -> bytes:
     """The packet of Elias(code), or of GolombRice (code "rice"), as a string of zeros and ones."""
-    front = b"".join(struct.pack("<f", x) for x in floats)
+    prefix = b"".join(struct.pack("<f", x) for x in floats)
     if not entries:
-        return front
+        return prefix
     words = {"gamma": gamma, "delta": delta, "omega": omega}
     number, bits, previous = words.get(code, gamma), "", -1
     if code == "rice":
@@ -191,7 +191,7 @@ def bit_packet(code: str, n: int, floats: list[float], entries: dict[int, int | 
             bits += "01"[entries[c] < 0] + (number(abs(int(entries[c]))) if s > 1 else "")
         previous = c
     bits += ("1" if code == "omega" else "0") * (-len(bits) % 8)
-    return front + bytes(int(bits[k : k + 8], 2) for k in range(0, len(bits), 8))
+    return prefix + bytes(int(bits[k : k + 8], 2) for k in range(0, len(bits), 8))
 
 
 def sparse_floats_packet(values: dict[int, float]) -> bytes:

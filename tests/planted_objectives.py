@@ -341,8 +341,8 @@ class OwnMargins(Logistic):
 class WalkWithoutL2(Logistic):
     """Steps of SGD of its own, without the regulariser."""
 
-    def walk(self, block, rows, batch, weights, steps, decay):
-        return Logistic(0.0).walk(block, rows, batch, weights, steps, decay)
+    def local_steps(self, block, rows, batch, weights, steps, decay):
+        return Logistic(0.0).local_steps(block, rows, batch, weights, steps, decay)
 
 
 class NotTheMinimum(Logistic):

@@ -29,14 +29,14 @@ def carried(codec: Codec, message: Message) -> bool:
 
 def oracle(codec: Codec, message: Message, row: int) -> bytes:
     floats, entries, s = parts(message, row)
-    front = b"".join(struct.pack("<f", x) for x in floats)
+    prefix = b"".join(struct.pack("<f", x) for x in floats)
     if not entries:
-        return front
+        return prefix
     if isinstance(codec, Bitmap):
-        return front + oracles.bitmap(message.n, entries, s)
+        return prefix + oracles.bitmap(message.n, entries, s)
     if isinstance(codec, EliasDense):
-        return front + oracles.elias_dense(codec.code, message.n, entries)
-    return front + oracles.fixed_width(message.n, entries, s)
+        return prefix + oracles.elias_dense(codec.code, message.n, entries)
+    return prefix + oracles.fixed_width(message.n, entries, s)
 
 
 def check(codec: Codec, message: Message) -> None:
@@ -146,7 +146,7 @@ def test_the_wire_formats_examples() -> None:
         assert f"header `{codec.header(message).hex(' ')}`, packet `{codec.encode(message)[0].hex(' ')}`" in text
 
 
-FRONTS = {0: b"", 1: struct.pack("<f", 1.5), 2: struct.pack("<2f", -1.0, 0.5)}
+PREFIXES = {0: b"", 1: struct.pack("<f", 1.5), 2: struct.pack("<2f", -1.0, 0.5)}
 HEADERS = [
     bytes.fromhex(text) for text in ("01 02 01 00", "01 03 05 00", "01 07 03 00", "01 06 01 02", "02 05", "00 03")
 ]
@@ -159,8 +159,8 @@ HEADERS = [
 )
 def test_any_bytes_decode_or_are_refused(codec: Codec, header: bytes, packets: list[tuple[bool, bytes]]) -> None:
     """What decodes is what an encoder writes: encoding it again gives the same bytes."""
-    front = FRONTS[header[0]]
-    refused_or_same(codec, bytes([1, codec.number]) + header, [front * good + body for good, body in packets])
+    prefix = PREFIXES[header[0]]
+    refused_or_same(codec, bytes([1, codec.number]) + header, [prefix * good + body for good, body in packets])
 
 
 @given(few_or_many, st.sampled_from(CODECS), st.data())
@@ -190,7 +190,7 @@ def test_of_all_short_bodies_those_decode_that_are_written(codec: Codec) -> None
     decoded = set()
     for second in (b"", *(bytes([byte]) for byte in (0x00, 0x01, 0x20, 0x40, 0x80, 0xC0))):
         for first in range(256):
-            packet = FRONTS[1] + bytes([first]) + second
+            packet = PREFIXES[1] + bytes([first]) + second
             try:
                 codec.decode(Packets.of(packet), header)
             except DecodeError:
@@ -245,8 +245,8 @@ SIGNS_3, SIGNS_9 = bytes.fromhex("0203"), bytes.fromhex("0209")
 )
 def test_hostile_packets_are_refused(codec: Codec, header: bytes, body: str, why: str) -> None:
     kind = header[0]
-    first = codec.encode(Signs.single([True] * header[1], low=-1, high=0.5))[0] if kind == 2 else FRONTS[kind]
-    packets = Packets.of(first, FRONTS[kind] + bytes.fromhex(body))
+    first = codec.encode(Signs.single([True] * header[1], low=-1, high=0.5))[0] if kind == 2 else PREFIXES[kind]
+    packets = Packets.of(first, PREFIXES[kind] + bytes.fromhex(body))
     with pytest.raises(DecodeError, match=f"packet 1.*({why})"):
         codec.decode(packets, bytes([1, codec.number]) + header)
 
@@ -283,7 +283,7 @@ def test_lengths_that_the_bytes_cannot_hold_reserve_nothing(codec: Codec) -> Non
             number = (Floats, Levels, Signs).index(kind)
             header = bytes([1, codec.number, number]) + qsim.codecs.base.leb128(n) + b"\x01\x00" * (kind is Levels)
             with pytest.raises(DecodeError, match=why):
-                codec.decode(Packets.of(FRONTS[number] + bytes(range(255, 155, -1))), header)
+                codec.decode(Packets.of(PREFIXES[number] + bytes(range(255, 155, -1))), header)
 
 
 @pytest.mark.parametrize("codec", CODECS, ids=repr)

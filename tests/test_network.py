@@ -116,7 +116,7 @@ def test_a_server_takes_its_busiest_link(sizes: list[float], servers: int) -> No
 
 @given(st.lists(st.integers(0, 2**64 - 1) | st.integers(0, 3), max_size=60), st.integers(0, 9))
 def test_words_are_sorted_and_equal_ones_stay(words: list[int], seed: int) -> None:
-    from qsim.kernels.queues import rising
+    from qsim.kernels.link_queue import rising
 
     order = np.random.default_rng(seed).permutation(len(words))
     found = rising(np.array(words, np.uint64), order)
@@ -125,7 +125,7 @@ def test_words_are_sorted_and_equal_ones_stay(words: list[int], seed: int) -> No
 
 @given(st.lists(st.floats(0, 1e308), min_size=1, max_size=40))
 def test_floats_are_sorted_by_their_bits(numbers: list[float]) -> None:
-    from qsim.kernels.queues import rising
+    from qsim.kernels.link_queue import rising
 
     array = np.array(numbers)
     found = array[rising((array + 0.0).view(np.uint64), np.arange(array.size))]

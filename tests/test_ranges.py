@@ -162,11 +162,11 @@ def test_arrays_hold_the_longest_packets_and_the_most_entries(codec: EntryCodec)
     Room are 24 bytes an entry and 128 a row, and where every coordinate has its bits, 5 bytes for each.
     """
     for message, entries, packets in carried(codec):
-        front = 4 * entries.stream.floats
-        bodies = np.diff(packets.offsets) - front
+        prefix = 4 * entries.stream.floats
+        bodies = np.diff(packets.offsets) - prefix
         room = 24 * entries.index.size + 128 * entries.rows + 5 * message.n * entries.rows * (codec in DENSE)
         assert bodies.sum() <= codec._most_bytes(entries) <= room, message
-        most = codec._most_entries(packets, front, message.n, entries.s)
+        most = codec._most_entries(packets, prefix, message.n, entries.s)
         assert most >= entries.index.size, message
         assert codec.decode(packets, codec.header(message)) == message
 

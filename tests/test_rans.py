@@ -104,7 +104,7 @@ def body(
     states: list[int],
     rest: bytes = b"",
 ) -> bytes:
-    """A packet of levels or signs behind its front, from its parts."""
+    """A packet of levels or signs behind its prefix, from its parts."""
     bits = "".join(oracle_rans.table_bits(table, plain, 1 + i) for i, (table, plain) in enumerate(tables))
     return leb128(k) + oracle_rans.whole_bytes(bits) + b"".join(state.to_bytes(4, "little") for state in states) + rest
 

@@ -84,7 +84,7 @@ def test_topk_of_every_number_of_entries() -> None:
 
 def test_wangni_of_as_many_entries_as_it_sends() -> None:
     """k non-zeros, and k that are so large that the others vanish in the sum: the k are sent as they are."""
-    from qsim.kernels.chances import certain_magnitudes
+    from qsim.kernels.bernoulli import certain_magnitudes
 
     for k in range(1, 7):
         large = np.float32(np.arange(1, k + 1) * 1e30)
@@ -136,7 +136,7 @@ def test_bernoulli_is_the_oracles(v: np.ndarray, p: float, word: int) -> None:
 
 @given(vectors, sizes, words)
 def test_wangni_is_the_oracles(v: np.ndarray, k: int, word: int) -> None:
-    from qsim.kernels.chances import certain_magnitudes
+    from qsim.kernels.bernoulli import certain_magnitudes
 
     t = float(certain_magnitudes(np.array([0, v.size]), v, k)[0])
     assert t == pytest.approx(oracles.certain_magnitude(v, k), rel=1e-12)

@@ -35,7 +35,7 @@ Stream = Callable[[int, int], Draws]
 
 
 def drawn(word: np.uint64 | np.int64, n: int) -> Draws:
-    from qsim.kernels.strips import draw_run
+    from qsim.kernels.tiles import draw_run
 
     out = np.empty(n, np.int32)
     draw_run(word, 0, out)
@@ -266,7 +266,7 @@ words = st.integers(0, oracles.M64)
 
 @given(coordinates, words)
 def test_draws_are_the_oracles(first: int, word: int) -> None:
-    from qsim.kernels.strips import draw_run
+    from qsim.kernels.tiles import draw_run
 
     out = np.empty(3, np.int32)
     for name, oracle in ((np.uint64(word), oracles.draw32), (np.uint64(word).view(np.int64), oracles.philox32)):

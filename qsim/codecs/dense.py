@@ -109,14 +109,14 @@ class Dense(Codec):
 
     def _to_wire(self, values: NDArray[np.floating]) -> NDArray[np.generic]:
         if self.dtype == "bfloat16":
-            from qsim.kernels.halves import to_bfloat16
+            from qsim.kernels.half_precision import to_bfloat16
 
             return to_bfloat16(values.astype(np.float32, copy=False)).astype("<u2", copy=False)
         return values.astype(f"<f{self._width}", copy=False)
 
     def _from_wire(self, data: NDArray[np.uint8]) -> NDArray[np.floating]:
         if self.dtype == "bfloat16":
-            from qsim.kernels.halves import from_bfloat16
+            from qsim.kernels.half_precision import from_bfloat16
 
             return from_bfloat16(data.view("<u2").astype(np.uint16, copy=False))
         kept = "float64" if self.dtype == "float64" else "float32"

@@ -11,28 +11,28 @@ from numpy.typing import NDArray
 
 from qsim.batch import Floats, Levels, Message, Packets, Signs, index_type
 from qsim.codecs.base import MOST_FIXED, Codec, DecodeError, Stream, TooLongError, read_header
-from qsim.kernels import reasons
+from qsim.kernels import decode_status
 
 REASONS = {
-    reasons.TRUNCATED: "the packet ends inside an entry",
-    reasons.OVERLONG: "a number takes more bytes than it needs, or more than 64 bits",
-    reasons.PAST_N: "a gap leads past the last coordinate",
-    reasons.PAST_LEVELS: "a level is larger than s",
-    reasons.NOT_FINITE: "a value is infinite or not a number",
-    reasons.UNFILLED: "bits or bytes behind the last coordinate are not what fills the last byte",
-    reasons.EMPTY: "a body without an entry; such a packet ends behind its front",
-    reasons.ZERO: "a value is zero, and would not have been sent",
-    reasons.BAD_TABLE: "a table of frequencies is none",
-    reasons.NO_SYMBOL: "a state stands for no symbol of its table",
-    reasons.NO_ZERO: "no level is zero, and yet there is a value for it; such a row is shorter",
-    reasons.LEFT_OVER: "a state is outside its interval, or something is left behind the last entry",
+    decode_status.TRUNCATED: "the packet ends inside an entry",
+    decode_status.OVERLONG: "a number takes more bytes than it needs, or more than 64 bits",
+    decode_status.PAST_N: "a gap leads past the last coordinate",
+    decode_status.PAST_LEVELS: "a level is larger than s",
+    decode_status.NOT_FINITE: "a value is infinite or not a number",
+    decode_status.UNFILLED: "bits or bytes behind the last coordinate are not what fills the last byte",
+    decode_status.EMPTY: "a body without an entry; such a packet ends behind its prefix",
+    decode_status.ZERO: "a value is zero, and would not have been sent",
+    decode_status.BAD_TABLE: "a table of frequencies is none",
+    decode_status.NO_SYMBOL: "a state stands for no symbol of its table",
+    decode_status.NO_ZERO: "no level is zero, and yet there is a value for it; such a row is shorter",
+    decode_status.LEFT_OVER: "a state is outside its interval, or something is left behind the last entry",
 }
 """The reasons that the kernels give for refusing a packet, in words."""
 
 
 @dataclass(frozen=True, eq=False)
 class Entries:
-    """A message as the kernels take it: floats in front, then for every non-zero a coordinate and a word.
+    """A message as the kernels take it: the floats of the prefix, then for every non-zero a coordinate and a word.
 
     The word is the signed level (from 1 to s or -s to -1), 1 or -1 for signs, and for floats, where s = 0, the bits of
     the float32.
@@ -42,7 +42,7 @@ class Entries:
     offsets: NDArray[np.int64]
     index: NDArray[Any]
     word: NDArray[np.int32]
-    front: NDArray[np.float32]
+    prefix: NDArray[np.float32]
 
     @property
     def rows(self) -> int:
@@ -59,12 +59,12 @@ class Entries:
         """Take a message apart. The values of floats are rounded to float32, and what is zero left out."""
         stream, rows = Stream.of(message), message.rows
         if isinstance(message, Levels):
-            front = message.scale.reshape(rows, stream.scales)[:, : stream.floats]
-            return cls(stream, message.offsets, message.index, message.level, front)
+            prefix = message.scale.reshape(rows, stream.scales)[:, : stream.floats]
+            return cls(stream, message.offsets, message.index, message.level, prefix)
         if isinstance(message, Signs):
             word = np.where(message.positive, np.int32(1), np.int32(-1))
-            front = np.stack([message.low, message.high], axis=1)
-            return cls(stream, message.offsets, message.coordinates(), word, front)
+            prefix = np.stack([message.low, message.high], axis=1)
+            return cls(stream, message.offsets, message.coordinates(), word, prefix)
         assert isinstance(message, Floats)
         value = message.value.astype(np.float32, copy=False)
         kept = np.flatnonzero(value)
@@ -77,26 +77,26 @@ class Entries:
             np.empty((rows, 0), np.float32),
         )
 
-    def wrong_front(self) -> tuple[int, str] | None:
+    def wrong_prefix(self) -> tuple[int, str] | None:
         """Return the first row whose floats cannot be, and what is wrong; None if all are right."""
-        from qsim.kernels.fronts import ZERO_SCALE, wrong_front
+        from qsim.kernels.prefix import ZERO_SCALE, wrong_prefix
 
         levels, stream = self.stream.kind is Levels, self.stream
         if stream.scale == 0.0 and self.index.size:
             return int(np.argmax(np.diff(self.offsets) > 0)), _WRONG[ZERO_SCALE]
-        row, wrong = wrong_front(self.front, self.offsets, self.index, levels, stream.bucket or stream.n)
+        row, wrong = wrong_prefix(self.prefix, self.offsets, self.index, levels, stream.bucket or stream.n)
         return None if row < 0 else (row, _WRONG[wrong])
 
     def message(self) -> Message:
         """Put the message together."""
         n, kind = self.stream.n, self.stream.kind
         if kind is Levels:
-            fixed, scale = self.stream.scale, self.front.reshape(-1)
+            fixed, scale = self.stream.scale, self.prefix.reshape(-1)
             if fixed is not None:
                 scale = np.full(self.rows * self.stream.scales, fixed, np.float32)
             return Levels(n, self.offsets, self.index, self.word, scale, self.s, self.stream.bucket, fixed)
         if kind is Signs:
-            low, high = np.ascontiguousarray(self.front.T)
+            low, high = np.ascontiguousarray(self.prefix.T)
             return Signs(n, self.offsets, self.index, self.word > 0, low, high)
         return Floats(n, self.offsets, self.index, self.word.view(np.float32))
 
@@ -155,7 +155,7 @@ class EntryCodec(Codec):
         """Read the bodies, which begin `skip` bytes into each packet: (reason, row, byte of the packet)."""
 
     def encode(self, message: Message) -> Packets:
-        from qsim.kernels.fronts import put_fronts
+        from qsim.kernels.prefix import put_prefixes
 
         entries = self._entries(message)
         skip = 4 * entries.stream.floats
@@ -165,8 +165,8 @@ class EntryCodec(Codec):
         if used < 0:
             _refuse(entries, -1 - used)
         if skip:
-            fronts = np.ascontiguousarray(entries.front, "<f4")
-            put_fronts(fronts.view(np.uint8), offsets, data)
+            prefixes = np.ascontiguousarray(entries.prefix, "<f4")
+            put_prefixes(prefixes.view(np.uint8), offsets, data)
         return Packets(data[:used], offsets)
 
     def size(self, message: Message) -> NDArray[np.int64]:
@@ -177,7 +177,7 @@ class EntryCodec(Codec):
         return 8 * (sizes + 4 * entries.stream.floats)
 
     def decode(self, packets: Packets, header: bytes) -> Message:
-        from qsim.kernels.fronts import first_short, take_fronts
+        from qsim.kernels.prefix import first_short, take_prefixes
 
         stream = read_header(header, self)
         s, skip = 1 if stream.kind is Signs else stream.s, 4 * stream.floats
@@ -187,18 +187,18 @@ class EntryCodec(Codec):
         if short >= 0:
             raise DecodeError(f" ends inside the {stream.floats} floats that it begins with", short)
         packets = _with_slack(packets)
-        fronts = np.empty((len(packets), skip), np.uint8)
-        take_fronts(packets.data, packets.offsets, fronts)
-        front = fronts.view("<f4").astype(np.float32, copy=False)
+        prefixes = np.empty((len(packets), skip), np.uint8)
+        take_prefixes(packets.data, packets.offsets, prefixes)
+        prefix = prefixes.view("<f4").astype(np.float32, copy=False)
         most = self._most_entries(packets, skip, stream.n, s)
         index, word = np.empty(most, index_type(stream.n)), np.empty(most, np.int32)
         offsets = np.empty(len(packets) + 1, np.int64)
         reason, row, at = self._read(packets, skip, stream.n, s, offsets, index, word)
-        if reason != reasons.FINE:
+        if reason != decode_status.FINE:
             where = f"(n = {stream.n}, s = {s})" if s else f"(n = {stream.n})"
             raise DecodeError(f", byte {at}: {REASONS[reason]} {where}", row)
-        entries = Entries(stream, offsets, index[: offsets[-1]], word[: offsets[-1]], front)
-        wrong = entries.wrong_front()
+        entries = Entries(stream, offsets, index[: offsets[-1]], word[: offsets[-1]], prefix)
+        wrong = entries.wrong_prefix()
         if wrong is not None:
             raise DecodeError(f" {wrong[1]}", wrong[0])
         return entries.message()
@@ -208,7 +208,7 @@ class EntryCodec(Codec):
         if isinstance(message, Levels) and message.fixed is not None:
             _require_fixed(message)
         entries = Entries.of(message)
-        wrong = entries.wrong_front()
+        wrong = entries.wrong_prefix()
         if wrong is not None:
             raise ValueError(f"row {wrong[0]} of the message {wrong[1]}")
         return entries
@@ -231,7 +231,7 @@ SLACK = 32
 
 def require_short(codec: Codec, n: int, error: type[ValueError] = TooLongError) -> None:
     """Refuse vectors that are too long for codes of bits."""
-    if n > reasons.LARGEST:
+    if n > decode_status.LARGEST:
         raise error(f"{codec!r} carries vectors of up to 2^48 coordinates, found n = {n}; use qsim.codecs.Varint()")
 
 

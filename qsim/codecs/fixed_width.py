@@ -11,7 +11,7 @@ from qsim.batch import Levels, Message, Packets, Signs, dense_offsets
 from qsim.codecs.base import DecodeError, read_header
 from qsim.codecs.coordinates import CoordinateCodec
 from qsim.codecs.entries import REASONS, require_short
-from qsim.kernels.reasons import UNFILLED
+from qsim.kernels.decode_status import UNFILLED
 from qsim.options import option
 
 

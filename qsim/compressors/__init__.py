@@ -1,8 +1,8 @@
 """Compressors: what a worker makes of its update before it is sent. One small final class for each."""
 
 from qsim.compressors.base import Compressor, NotFiniteError, UnsoundMessageError
+from qsim.compressors.bernoulli import Bernoulli, Wangni
 from qsim.compressors.bucketed import Bucketed
-from qsim.compressors.chances import Bernoulli, Wangni
 from qsim.compressors.compose import Compose
 from qsim.compressors.dither import SubtractiveDither
 from qsim.compressors.dithering import NUQSGD, NaturalDithering

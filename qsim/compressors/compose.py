@@ -84,7 +84,7 @@ class Compose(Compressor):
 
     def compress(self, v: Vectors, keys: NDArray[np.uint64], memory: Memory | None = None) -> Message:
         """Compress a batch twice."""
-        from qsim.kernels.chances import fold_each
+        from qsim.kernels.bernoulli import fold_each
 
         keys1, keys2 = fold_each(keys, 0), fold_each(keys, 1)
         kept = self.first.decompress(self.first.compress(v, keys1), keys1)
@@ -94,7 +94,7 @@ class Compose(Compressor):
         return self.second.compress(kept, keys2)
 
     def decompress(self, message: Message, keys: NDArray[np.uint64]) -> Vectors:
-        from qsim.kernels.chances import fold_each
+        from qsim.kernels.bernoulli import fold_each
 
         return self.second.decompress(message, fold_each(keys, 1))
 

@@ -57,7 +57,7 @@ class Philox(Named):
 
     @classmethod
     def examples(cls) -> tuple[Self, ...]:
-        from qsim.compressors.chances import Bernoulli
+        from qsim.compressors.bernoulli import Bernoulli
         from qsim.compressors.qsgd import QSGD
 
         return (cls(QSGD(levels=4)), cls(Bernoulli(p=0.25)))

@@ -62,7 +62,7 @@ class RoundedFloats(Compressor):
 
     def compress(self, v: Vectors, keys: NDArray[np.uint64], memory: Memory | None = None) -> Floats:
         """Round a batch. Raises NotFiniteError for NaN, infinity and what is above the format's largest number."""
-        from qsim.kernels.halves import round_at_random, round_to_nearest
+        from qsim.kernels.half_precision import round_at_random, round_to_nearest
 
         v = as_float32(v)
         value, dropped = np.empty_like(v.value), 23 - _KEPT[self.format]

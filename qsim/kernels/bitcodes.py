@@ -18,9 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qsim.kernels._jit import inlined, kernel
-from qsim.kernels.reasons import FINE, FLOATS, LEVELS, NOT_FINITE, PAST_LEVELS, PAST_N, SIGNS, TRUNCATED, ZERO
-from qsim.kernels.words import is_entry, leading_zeros, put
-from qsim.kernels.words import window as look
+from qsim.kernels.bits import is_entry, leading_zeros, put
+from qsim.kernels.bits import window as look
+from qsim.kernels.decode_status import FINE, FLOATS, LEVELS, NOT_FINITE, PAST_LEVELS, PAST_N, SIGNS, TRUNCATED, ZERO
 
 GAMMA, DELTA, OMEGA, RICE = range(4)
 """The codes. Rice is for gaps: its levels are in gamma."""

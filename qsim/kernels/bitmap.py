@@ -16,9 +16,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qsim.kernels._jit import inlined, kernel
+from qsim.kernels.bits import is_entry, leading_zeros, load, ones, put, store, window
+from qsim.kernels.decode_status import (
+    EMPTY,
+    FINE,
+    FLOATS,
+    LEVELS,
+    NOT_FINITE,
+    PAST_LEVELS,
+    SIGNS,
+    TRUNCATED,
+    UNFILLED,
+    ZERO,
+)
 from qsim.kernels.packing import GROUPS, bit_length, is_filled, put_rest
-from qsim.kernels.reasons import EMPTY, FINE, FLOATS, LEVELS, NOT_FINITE, PAST_LEVELS, SIGNS, TRUNCATED, UNFILLED, ZERO
-from qsim.kernels.words import is_entry, leading_zeros, load, ones, put, store, window
 
 _ONE, _7, _63, _64 = np.uint64(1), np.uint64(7), np.uint64(63), np.uint64(64)
 

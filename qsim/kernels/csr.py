@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qsim.kernels._jit import kernel
-from qsim.kernels.words import trailing_zeros
+from qsim.kernels.bits import trailing_zeros
 
 
 @kernel

@@ -6,10 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qsim.kernels._jit import kernel
+from qsim.kernels.bits import ones, trailing_zeros
 from qsim.kernels.hashing import uniform24
-from qsim.kernels.lanes import STRIP, mirrored_draws_below
-from qsim.kernels.strips import FEW, RUN, draw_entries, keep_entries, strip_ramp
-from qsim.kernels.words import ones, trailing_zeros
+from qsim.kernels.simd import STRIP, mirrored_draws_below
+from qsim.kernels.tiles import FEW, RUN, draw_entries, keep_entries, strip_ramp
 
 _ABOVE = 2.0**24 * (1 + 2.0**-20)  # what float32 rounds is not to be missed
 _HALF_STEP = 2.0**-25  # the dither is (2 uniform24 + 1) _HALF_STEP - 1/2: symmetric around 0, never 0

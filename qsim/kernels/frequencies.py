@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qsim.kernels._jit import inlined, kernel
-from qsim.kernels.words import leading_zeros, store
-from qsim.kernels.words import window as look
+from qsim.kernels.bits import leading_zeros, store
+from qsim.kernels.bits import window as look
 
 SYMBOLS = 256
 """The size of a table. Gaps up to 2^48 have 188 symbols, levels below 2^31 have 238."""

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qsim.kernels._jit import inlined, kernel
-from qsim.kernels.words import as_float, leading_zeros, load_low, product_high, trailing_zeros
+from qsim.kernels.bits import as_float, leading_zeros, load_low, product_high, trailing_zeros
 
 FINE, NO_LABEL, NO_INDEX, WRONG_INDEX, NO_VALUE, TOO_LARGE = range(6)
 """What was found: 0 for good lines; no label; no index with its colon; an index out of order or out of range; no value

@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qsim.kernels._jit import kernel
-from qsim.kernels.lanes import LANES, add_magnitudes, fused
 from qsim.kernels.quantize import max_norms
 from qsim.kernels.signs import lanes_total
-from qsim.kernels.strips import RUN
+from qsim.kernels.simd import LANES, add_magnitudes, fused
+from qsim.kernels.tiles import RUN
 
 _LOG = tuple(2 / (math.log(2) * (2 * k + 1)) for k in range(10))
 _EXP = tuple(math.log(2) ** k / math.factorial(k) for k in range(13))

@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qsim.kernels._jit import inlined, kernel
-from qsim.kernels.reasons import EMPTY, FINE, NO_ZERO, PAST_LEVELS, TRUNCATED, UNFILLED
-from qsim.kernels.words import leading_zeros, load, put, store, window
+from qsim.kernels.bits import leading_zeros, load, put, store, window
+from qsim.kernels.decode_status import EMPTY, FINE, NO_ZERO, PAST_LEVELS, TRUNCATED, UNFILLED
 
 BLOCK = 1024
 FEW = np.uint64(64)  # so many entries of a block are cheaper to set one by one

@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qsim.kernels._jit import kernel
-from qsim.kernels.strips import RUN, draw_entries, keep_entries, strip_ramp
-from qsim.kernels.words import MAGNITUDE
+from qsim.kernels.bits import MAGNITUDE
+from qsim.kernels.tiles import RUN, draw_entries, keep_entries, strip_ramp
 
 
 @kernel

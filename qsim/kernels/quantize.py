@@ -18,11 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qsim.kernels._jit import kernel
+from qsim.kernels.bits import MAGNITUDE, ones, trailing_zeros
 from qsim.kernels.hashing import fold, uniform24
-from qsim.kernels.lanes import LANES, STRIP, add_squares, draws_below
-from qsim.kernels.strips import FEW, RUN, draw_entries, keep_entries, strip_ramp
+from qsim.kernels.simd import LANES, STRIP, add_squares, draws_below
 from qsim.kernels.thinning import BLOCK, RARE, candidates, largest_of_many, next_block
-from qsim.kernels.words import MAGNITUDE, ones, trailing_zeros
+from qsim.kernels.tiles import FEW, RUN, draw_entries, keep_entries, strip_ramp
 
 TINY = np.float32(2.0**-60)
 """Rows whose norm is below this are first multiplied by 2^64 (exactly), so that levels / norm does not overflow."""

@@ -15,20 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qsim.kernels._jit import inlined, kernel
-from qsim.kernels.frequencies import (
-    MOST_BITS,
-    SYMBOLS,
-    class_of,
-    highest_shared,
-    plain_bits,
-    precision,
-    read_table,
-    to_divisors,
-    to_frequencies,
-    to_slots,
-    write_table,
-)
-from qsim.kernels.reasons import (
+from qsim.kernels.bits import is_entry, load, load_low, store, store_low
+from qsim.kernels.decode_status import (
     BAD_TABLE,
     FINE,
     FLOATS,
@@ -43,7 +31,19 @@ from qsim.kernels.reasons import (
     TRUNCATED,
     ZERO,
 )
-from qsim.kernels.words import is_entry, load, load_low, store, store_low
+from qsim.kernels.frequencies import (
+    MOST_BITS,
+    SYMBOLS,
+    class_of,
+    highest_shared,
+    plain_bits,
+    precision,
+    read_table,
+    to_divisors,
+    to_frequencies,
+    to_slots,
+    write_table,
+)
 
 LOWEST = np.uint64(1 << 15)
 """A state is at least this, and below 2^16 times as much. The encoder starts from it; the decoder must end at it."""

@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 from qsim.kernels._jit import kernel
 from qsim.kernels.hadamard import hadamard
 from qsim.kernels.hashing import below, fold
-from qsim.kernels.lanes import LANES
 from qsim.kernels.signs import lanes_total
-from qsim.kernels.strips import draw_run
+from qsim.kernels.simd import LANES
+from qsim.kernels.tiles import draw_run
 
 MOST_ROUNDS = 23
 """How many rounds have signs of their own: the bits of a draw, but for the highest, which decides ties."""

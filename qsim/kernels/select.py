@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qsim.kernels._jit import inlined, kernel
+from qsim.kernels.bits import MAGNITUDE, trailing_zeros
 from qsim.kernels.hashing import fold
-from qsim.kernels.lanes import STRIP, at_least
-from qsim.kernels.words import MAGNITUDE, trailing_zeros
+from qsim.kernels.simd import STRIP, at_least
 
 _SAMPLE = 4096  # entries that a threshold is guessed from
 _BITS_EACH = 128  # with up to so many coordinates for each that is drawn, bits are faster than a table

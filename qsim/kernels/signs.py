@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qsim.kernels._jit import inlined, kernel
-from qsim.kernels.lanes import LANES, add_magnitudes
+from qsim.kernels.simd import LANES, add_magnitudes
 
 
 @inlined

@@ -13,20 +13,20 @@ from numpy.typing import NDArray
 from qsim.kernels._jit import kernel
 from qsim.kernels.bitcodes import KERNELS as BITCODES
 from qsim.kernels.bitcodes import RICE
+from qsim.kernels.bits import load_low, store_low
 from qsim.kernels.csr import logistic_slopes
+from qsim.kernels.decode_status import LEVELS, SIGNS
 from qsim.kernels.hashing import fold
 from qsim.kernels.quantize import l2_norms, levels_to_values, max_norms, round_to_levels, rounded_up
-from qsim.kernels.reasons import LEVELS, SIGNS
 from qsim.kernels.sampling import draw_passes, draw_with_replacement
 from qsim.kernels.varint import KERNELS
 from qsim.kernels.vectors import subtract_at
-from qsim.kernels.words import load_low, store_low
 
 _ENCODE_ONES, _, _DECODE_ONES = KERNELS[SIGNS]
 _ENCODE, _, _DECODE = KERNELS[LEVELS]
 _ENCODE_RICE_ONES, _, _DECODE_RICE_ONES = BITCODES[RICE][SIGNS]
 _ENCODE_RICE, _, _DECODE_RICE = BITCODES[RICE][LEVELS]
-_FRONT = 4  # the bytes of a packet's scale
+_PREFIX = 4  # the bytes of a packet's scale
 _MOST = 20  # the bytes of an entry's number and its slack, at most
 _SMALLEST = 2.0**-64  # as in `qsim/weights.py`
 
@@ -66,7 +66,7 @@ def qsgd_rounds(
     kept, level = np.empty_like(index), np.empty(most, np.int32)
     read, word = np.empty_like(index), np.empty(most, np.int32)
     span, ends = np.empty(2, np.int64), np.empty(2, np.int64)
-    data = np.zeros(_FRONT + _MOST * most + 64, np.uint8)
+    data = np.zeros(_PREFIX + _MOST * most + 64, np.uint8)
     received, total = np.empty(1, np.float32), np.empty(most, np.float32)
     keys, one, parameter = np.empty(1, np.uint64), np.uint64(1), np.empty(1, np.uint8)
     width = 0
@@ -118,24 +118,24 @@ def qsgd_rounds(
                 ratio >>= 1
                 parameter[0] += 1
             if levels == 1:
-                _ENCODE_RICE_ONES(slot, kept, level, vector.size, levels, parameter, _FRONT, ends, data)
+                _ENCODE_RICE_ONES(slot, kept, level, vector.size, levels, parameter, _PREFIX, ends, data)
             else:
-                _ENCODE_RICE(slot, kept, level, vector.size, levels, parameter, _FRONT, ends, data)
+                _ENCODE_RICE(slot, kept, level, vector.size, levels, parameter, _PREFIX, ends, data)
         elif levels == 1:
-            _ENCODE_ONES(slot, kept, level, vector.size, levels, width, _FRONT, ends, data)
+            _ENCODE_ONES(slot, kept, level, vector.size, levels, width, _PREFIX, ends, data)
         else:
-            _ENCODE(slot, kept, level, vector.size, levels, width, _FRONT, ends, data)
+            _ENCODE(slot, kept, level, vector.size, levels, width, _PREFIX, ends, data)
         head = load_low(data, np.uint64(0)) >> np.uint64(32) << np.uint64(32)
         store_low(data, np.uint64(0), head | np.uint64(norm.view(np.uint32)[0]))
         received.view(np.uint32)[0] = np.uint32(load_low(data, np.uint64(0)) & np.uint64(0xFFFFFFFF))
         if rice and levels == 1:
-            _DECODE_RICE_ONES(data, ends, _FRONT, vector.size, levels, slot, read, word)
+            _DECODE_RICE_ONES(data, ends, _PREFIX, vector.size, levels, slot, read, word)
         elif rice:
-            _DECODE_RICE(data, ends, _FRONT, vector.size, levels, slot, read, word)
+            _DECODE_RICE(data, ends, _PREFIX, vector.size, levels, slot, read, word)
         elif levels == 1:
-            _DECODE_ONES(data, ends, _FRONT, vector.size, levels, width, slot, read, word)
+            _DECODE_ONES(data, ends, _PREFIX, vector.size, levels, width, slot, read, word)
         else:
-            _DECODE(data, ends, _FRONT, vector.size, levels, width, slot, read, word)
+            _DECODE(data, ends, _PREFIX, vector.size, levels, width, slot, read, word)
         levels_to_values(slot, read, word, received, vector.size, levels, total)
         found = slot[1]
         count = 0

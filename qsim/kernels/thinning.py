@@ -18,9 +18,9 @@ from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from qsim.kernels._jit import kernel
+from qsim.kernels.bits import MAGNITUDE, trailing_zeros
 from qsim.kernels.hashing import draw32, spread
-from qsim.kernels.lanes import LANES, STRIP, keep_nonzeros, pointer
-from qsim.kernels.words import MAGNITUDE, trailing_zeros
+from qsim.kernels.simd import LANES, STRIP, keep_nonzeros, pointer
 
 BLOCK = 32 * STRIP
 """How many coordinates, from a multiple of this on, have the same number of coins: each in a bit of STRIP words."""

@@ -12,8 +12,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qsim.kernels._jit import inlined, kernel
-from qsim.kernels.reasons import FINE, FLOATS, LEVELS, NOT_FINITE, OVERLONG, PAST_LEVELS, PAST_N, SIGNS, TRUNCATED, ZERO
-from qsim.kernels.words import is_entry, leading_zeros, load_low, store_low, trailing_zeros
+from qsim.kernels.bits import is_entry, leading_zeros, load_low, store_low, trailing_zeros
+from qsim.kernels.decode_status import (
+    FINE,
+    FLOATS,
+    LEVELS,
+    NOT_FINITE,
+    OVERLONG,
+    PAST_LEVELS,
+    PAST_N,
+    SIGNS,
+    TRUNCATED,
+    ZERO,
+)
 
 _MORE = np.uint64(0x8080808080808080)
 _SEVEN = np.uint64(127)

@@ -103,7 +103,7 @@ class LocalSGD(Method):
         rows = block.all_rows()
         if self.batch is not None:
             rows = drawn(self.sampling, block, self.steps * self.batch, task, memory)
-        return objective.walk(block, rows, self.batch, task.weights, steps, self.decay)
+        return objective.local_steps(block, rows, self.batch, task.weights, steps, self.decay)
 
     def round(self, w: Weights, state: Arrays, exchange: Exchange) -> None:
         _, shrink = self._steps(exchange.round, exchange.objective)

@@ -87,7 +87,7 @@ class ParameterServer(Topology):
         whole("servers", self.servers, least=1)
 
     def arrivals(self, ready: Array, sizes: Array, link: Link, ties: Key) -> Array:
-        from qsim.kernels.queues import rising
+        from qsim.kernels.link_queue import rising
 
         when, everyone = (ready + 0.0).view(np.uint64), np.arange(ready.size)  # + 0.0: no zero is negative
         through, equal = self._pass(rising(when, everyone), ready, sizes, link)
@@ -102,7 +102,7 @@ class ParameterServer(Topology):
 
     def _pass(self, order: NDArray[np.int64], ready: Array, sizes: Array, link: Link) -> tuple[Array, bool]:
         """Return when each message has come, if they go in an order, and whether some were ready at one time."""
-        from qsim.kernels.queues import pass_in_order
+        from qsim.kernels.link_queue import pass_in_order
 
         through = np.empty(ready.size)
         places = max(1, min(self.servers, ready.size))

@@ -83,7 +83,7 @@ def _numbers_at_the_door(name: str, found: Callable[..., Any]) -> Callable[..., 
 
 
 _AT_THE_DOOR: dict[str, Callable[..., Any]] = dict.fromkeys(
-    ("update", "losses", "hvp", "walk"), _vectors_at_the_door
+    ("update", "losses", "hvp", "local_steps"), _vectors_at_the_door
 ) | dict.fromkeys(
     (
         "value_and_gradient",
@@ -200,7 +200,7 @@ class Objective(ABC):
         """Return for each worker the mean Hessian of the loss over its rows (without r) times a direction."""
         raise NotImplementedError(f"{self!r} has no product with its Hessian, so NewtonCG cannot be used; LBFGS can")
 
-    def walk(
+    def local_steps(
         self,
         block: Block,
         rows: Rows,
@@ -217,7 +217,7 @@ class Objective(ABC):
         Raises ValueError for a decay other than `GlobalScale`, unless the objective has kernels for it.
         """
         if not isinstance(decay, GlobalScale):
-            raise ValueError(f"{type(self).__name__} walks with decay=qsim.l2_decay.GlobalScale() only")
+            raise ValueError(f"{type(self).__name__} takes local steps with decay=qsim.l2_decay.GlobalScale() only")
         moved, vector, scale = Memory.zeros(block.support, "moved"), weights.vector, weights.scale
         for h, step in enumerate(steps.tolist()):  # u_h = scale (vector - moved)
             if scale < _SMALLEST:

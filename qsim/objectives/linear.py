@@ -273,10 +273,10 @@ def margins_of(data: Dataset, w: Any, width: int = 1) -> NDArray[np.float64]:
         out = np.empty(data.rows)
         margins(data.indptr, columns, data.values, None, weights, out)
     else:
-        from qsim.kernels.wide import wide_margins
+        from qsim.kernels.multiclass import class_margins
 
         out = np.empty((data.rows, width))
-        wide_margins(data.indptr, columns, data.values, None, weights, out)
+        class_margins(data.indptr, columns, data.values, None, weights, out)
     return out
 
 
@@ -289,11 +289,11 @@ def rmatvec(data: Dataset, slopes: NDArray[np.float64]) -> NDArray[np.float64]:
 
         scatter(data.indptr, columns, data.values, slopes, out)
     else:
-        from qsim.kernels.wide import wide_scatter_support
+        from qsim.kernels.multiclass import scatter_classes_support
 
         whole, every = np.array([0, data.rows]), np.arange(data.rows)
         support = np.array([0, data.features])
-        wide_scatter_support(data.indptr, columns, data.values, every, whole, slopes, support, out)
+        scatter_classes_support(data.indptr, columns, data.values, every, whole, slopes, support, out)
     return out
 
 

@@ -45,7 +45,7 @@ class Logistic(LinearModel):
         """Return 1/4, the curvature at a margin of zero."""
         return 0.25
 
-    def walk(
+    def local_steps(
         self,
         block: Block,
         rows: Rows,
@@ -55,7 +55,7 @@ class Logistic(LinearModel):
         decay: L2Decay,
     ) -> Vectors:
         """Have every worker do steps of SGD, all in one kernel."""
-        return block.walk(rows, batch, weights, steps, self.l2, decay.kernel)
+        return block.local_steps(rows, batch, weights, steps, self.l2, decay.kernel)
 
     def _slopes(self, block: Block, rows: Rows, weights: Replica) -> Margins:
         from qsim.kernels.csr import logistic_slopes

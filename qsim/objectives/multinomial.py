@@ -59,7 +59,7 @@ class MultinomialLogistic(MarginModel):
         return data.with_intercept() if self.intercept else data
 
     def loss(self, margins: Margins, labels: NDArray[Any]) -> NDArray[np.float64]:
-        from qsim.kernels.wide import softmax_losses
+        from qsim.kernels.multiclass import softmax_losses
 
         out = np.empty(labels.size)
         softmax_losses(margins, labels, out)
@@ -71,10 +71,10 @@ class MultinomialLogistic(MarginModel):
         return chance
 
     def margin_hvp(self, margins: Margins, along: Margins, labels: NDArray[Any]) -> Margins:
-        from qsim.kernels.wide import softmax_curved
+        from qsim.kernels.multiclass import softmax_hvp
 
         out = along.copy()
-        softmax_curved(_softmax(margins), out)
+        softmax_hvp(_softmax(margins), out)
         return out
 
     def curvature_bound(self) -> float:
@@ -110,7 +110,7 @@ class MultinomialLogistic(MarginModel):
 
 
 def _softmax(margins: Margins) -> Margins:
-    from qsim.kernels.wide import softmax
+    from qsim.kernels.multiclass import softmax
 
     out = margins.copy()
     softmax(out)

@@ -23,7 +23,7 @@ CHECKS: dict[str, Callable[[Subject], Finding]] = {
     "a mean over rows": sums.rows,
     "workers add up to the whole": sums.workers,
     "zero where rows are": sums.support,
-    "steps of SGD": sums.walk,
+    "steps of SGD": sums.local_steps,
     "smoothness": constants.smoothness,
     "strong convexity": constants.strong_convexity,
     "optimum": gradients.optimum,

@@ -106,10 +106,10 @@ def support(subject: Subject) -> Finding:
     return Finding(True, "of all rows, and of one or two")
 
 
-def walk(subject: Subject) -> Finding:
+def local_steps(subject: Subject) -> Finding:
     """Check several steps of SGD in one call, where it has its own, against single updates."""
     objective = subject.objective
-    if type(objective).walk is Objective.walk:
+    if type(objective).local_steps is Objective.local_steps:
         return not_made("it has no steps of its own")
     worst = 0.0
     for case in subject.cases:
@@ -119,8 +119,8 @@ def walk(subject: Subject) -> Finding:
         steps = np.array([0.1, 0.05, 0.1]) / max(1.0, objective.l2)
         chosen = Rows(np.array([0, 1, 2, 3, 4, 5, *range(first, first + 6)]), np.array([0, 6, 12]))
         for drawn, batch in ((chosen, 2), (block.all_rows(), None)):
-            own = objective.walk(block, drawn, batch, w, steps, GlobalScale()).to_dense()
-            plain = Objective.walk(objective, block, drawn, batch, w, steps, GlobalScale()).to_dense()
+            own = objective.local_steps(block, drawn, batch, w, steps, GlobalScale()).to_dense()
+            plain = Objective.local_steps(objective, block, drawn, batch, w, steps, GlobalScale()).to_dense()
             off = float(np.linalg.norm(own - plain) / np.linalg.norm(plain))
             refuse_unless(off <= 1e-4, f"three steps are off by {off:.2g} of what single updates do ({case})")
             worst = max(worst, off)

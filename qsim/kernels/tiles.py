@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from qsim.kernels._jit import inlined, kernel
 from qsim.kernels.hashing import uniform24
-from qsim.kernels.lanes import STRIP, draw_strip, keep_nonzeros
+from qsim.kernels.simd import STRIP, draw_strip, keep_nonzeros
 
 RUN = 8 * STRIP
 """How many coordinates are worked on at a time."""

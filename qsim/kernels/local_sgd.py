@@ -1,7 +1,7 @@
 """Many small steps of SGD on logistic regression with l2, one after the other, at the cost of the rows' non-zeros.
 
-Each worker walks on the coordinates of its own support: u <- (1 - a_h l2) u - a_h mean_r slope_r x_r, for every step h
-over its next rows. The three kernels do the same walk and differ in how the weights shrink. All are given the start
+Each worker steps on the coordinates of its own support: u <- (1 - a_h l2) u - a_h mean_r slope_r x_r, for every step h
+over its next rows. The three kernels take the same steps and differ in how the weights shrink. All are given the start
 u_0 on the supports, and write prod_h (1 - a_h l2) u_0 - u_H: what the rows did, exactly zero where no row was.
 
 `steps` holds a_h, float64. Worker b's rows are rows[row_offsets[b] : row_offsets[b + 1]]: `batch` for every step, or,
@@ -129,7 +129,7 @@ def _most_rows(row_offsets: NDArray[np.int64], batch: int) -> int:
 
 
 @kernel
-def walk_scaled(
+def steps_with_global_scale(
     indptr: NDArray[np.int64],
     local: NDArray[np.uint32],
     values: NDArray[np.float32] | None,
@@ -177,7 +177,7 @@ def walk_scaled(
 
 
 @kernel
-def walk_just_in_time(
+def steps_with_lazy_decay(
     indptr: NDArray[np.int64],
     local: NDArray[np.uint32],
     values: NDArray[np.float32] | None,
@@ -254,7 +254,7 @@ def walk_just_in_time(
 
 
 @kernel
-def walk_densely(
+def steps_with_dense_decay(
     indptr: NDArray[np.int64],
     local: NDArray[np.uint32],
     values: NDArray[np.float32] | None,

@@ -53,12 +53,12 @@ class Bernoulli(Sparsifier):
 
     def compress(self, v: Vectors, keys: NDArray[np.uint64], memory: Memory | None = None) -> Floats:
         """Draw from a batch. Raises NotFiniteError for NaN, infinity, and numbers too large to be divided by p."""
-        from qsim.kernels.chances import keep_with_chance
+        from qsim.kernels.bernoulli import keep_with_probability
 
         v = as_float32(v)
         require_scalable(v, 1.0 / self.used)
         offsets, index, value = room(v, v.value.size)
-        kept = keep_with_chance(v.offsets, v.index, v.value, self._steps, keys, offsets, index, value)
+        kept = keep_with_probability(v.offsets, v.index, v.value, self._steps, keys, offsets, index, value)
         return Floats(v.n, offsets, index[:kept], value[:kept])
 
     def variance(self, n: int) -> float:
@@ -119,7 +119,7 @@ class Wangni(Sparsifier):
 
     def compress(self, v: Vectors, keys: NDArray[np.uint64], memory: Memory | None = None) -> Floats:
         """Draw from a batch. Raises NotFiniteError for NaN, infinity, and numbers too large to be divided by p_i."""
-        from qsim.kernels.chances import certain_magnitudes, keep_in_proportion
+        from qsim.kernels.bernoulli import certain_magnitudes, keep_in_proportion
 
         v = as_float32(v)
         require_finite_floats(v)

@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qsim.kernels._jit import kernel
-from qsim.kernels.words import trailing_zeros
+from qsim.kernels.bits import trailing_zeros
 
 
 @kernel
-def wide_margins(
+def class_margins(
     indptr: NDArray[np.int64],
     columns: NDArray[np.uint32],
     values: NDArray[np.float32] | None,
@@ -37,7 +37,7 @@ def wide_margins(
 
 
 @kernel
-def subtract_wide_margins(
+def subtract_class_margins(
     indptr: NDArray[np.int64],
     local: NDArray[np.uint32],
     values: NDArray[np.float32] | None,
@@ -67,7 +67,7 @@ def subtract_wide_margins(
 
 
 @kernel
-def wide_scatter_support(
+def scatter_classes_support(
     indptr: NDArray[np.int64],
     local: NDArray[np.uint32],
     values: NDArray[np.float32] | None,
@@ -94,7 +94,7 @@ def wide_scatter_support(
 
 
 @kernel
-def wide_scatter_touched(
+def scatter_classes_touched(
     indptr: NDArray[np.int64],
     local: NDArray[np.uint32],
     values: NDArray[np.float32] | None,
@@ -170,7 +170,7 @@ def softmax(margin: NDArray[np.floating]) -> None:
 
 
 @kernel
-def softmax_curved(chance: NDArray[np.floating], along: NDArray[np.floating]) -> None:
+def softmax_hvp(chance: NDArray[np.floating], along: NDArray[np.floating]) -> None:
     """Replace each row v of `along` by (diag(p) - p p^T) v, p the row of probabilities."""
     for r in range(chance.shape[0]):
         mean = along.dtype.type(0)

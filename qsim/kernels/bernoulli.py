@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qsim.kernels._jit import kernel
+from qsim.kernels.bits import trailing_zeros
 from qsim.kernels.hashing import fold, uniform24
-from qsim.kernels.lanes import STRIP, draws_below
-from qsim.kernels.words import trailing_zeros
+from qsim.kernels.simd import STRIP, draws_below
 
 _STEPS = 2.0**24
 
@@ -27,7 +27,7 @@ def fold_each(keys: NDArray[np.uint64], part: int) -> NDArray[np.uint64]:
 
 
 @kernel
-def keep_with_chance(
+def keep_with_probability(
     offsets: NDArray[np.int64],
     index: NDArray[np.signedinteger] | None,
     value: NDArray[np.float32],

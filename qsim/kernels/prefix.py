@@ -21,7 +21,7 @@ def first_short(offsets: NDArray[np.int64], size: int) -> int:
 
 
 @kernel
-def take_fronts(data: NDArray[np.uint8], offsets: NDArray[np.int64], out: NDArray[np.uint8]) -> None:
+def take_prefixes(data: NDArray[np.uint8], offsets: NDArray[np.int64], out: NDArray[np.uint8]) -> None:
     """Copy the first bytes of every packet, as many as a row of `out` has."""
     for row in range(out.shape[0]):
         for k in range(out.shape[1]):
@@ -29,26 +29,26 @@ def take_fronts(data: NDArray[np.uint8], offsets: NDArray[np.int64], out: NDArra
 
 
 @kernel
-def put_fronts(fronts: NDArray[np.uint8], offsets: NDArray[np.int64], data: NDArray[np.uint8]) -> None:
+def put_prefixes(prefixes: NDArray[np.uint8], offsets: NDArray[np.int64], data: NDArray[np.uint8]) -> None:
     """Copy the rows to the places where the packets begin."""
-    for row in range(fronts.shape[0]):
-        for k in range(fronts.shape[1]):
-            data[offsets[row] + k] = fronts[row, k]
+    for row in range(prefixes.shape[0]):
+        for k in range(prefixes.shape[1]):
+            data[offsets[row] + k] = prefixes[row, k]
 
 
 @kernel
-def wrong_front(
-    front: NDArray[np.float32], offsets: NDArray[np.int64], index: NDArray[np.int32], levels: bool, bucket: int
+def wrong_prefix(
+    prefix: NDArray[np.float32], offsets: NDArray[np.int64], index: NDArray[np.int32], levels: bool, bucket: int
 ) -> tuple[int, int]:
     """Return the first row whose floats cannot be, and what is wrong; (-1, RIGHT) if all are right.
 
     Scales (`levels`) are finite, not negative, and zero only where no level is of them: a scale is that of `bucket`
     coordinates. Means are finite.
     """
-    for row in range(front.shape[0]):
+    for row in range(prefix.shape[0]):
         zero = False
-        for k in range(front.shape[1]):
-            x = front[row, k]
+        for k in range(prefix.shape[1]):
+            x = prefix[row, k]
             if levels and (not np.isfinite(x) or np.signbit(x)):
                 return row, BAD_SCALE
             if not np.isfinite(x):
@@ -57,6 +57,6 @@ def wrong_front(
         if zero:
             for k in range(offsets[row], offsets[row + 1]):
                 place = index[k] // bucket
-                if 0 <= place < front.shape[1] and front[row, place] == np.float32(0.0):
+                if 0 <= place < prefix.shape[1] and prefix[row, place] == np.float32(0.0):
                     return row, ZERO_SCALE
     return -1, RIGHT

@@ -21,8 +21,10 @@ from qsim.weights import Replica, Weights
 WAYS = (GlobalScale(), JustInTime(), EveryStep())
 
 
-def walked(shards: Shards, rows: Rows, batch: int | None, w: np.ndarray, steps: np.ndarray, l2: float) -> np.ndarray:
-    """The walk as it is written, dense and in float64: prod (1 - a l2) w - u_H of each worker."""
+def by_formula(
+    shards: Shards, rows: Rows, batch: int | None, w: np.ndarray, steps: np.ndarray, l2: float
+) -> np.ndarray:
+    """The local steps by the formula, dense and in float64: prod (1 - a l2) w - u_H of each worker."""
     data = shards.dataset
     x, y = data.to_scipy().toarray().astype(float), data.labels.astype(float)
     out = np.zeros((shards.workers, data.features))
@@ -39,9 +41,9 @@ def walked(shards: Shards, rows: Rows, batch: int | None, w: np.ndarray, steps: 
     return out
 
 
-def walk(shards: Shards, rows: Rows, batch: int | None, w: Replica, steps: np.ndarray, l2: float, way: L2Decay):
+def local_steps(shards: Shards, rows: Rows, batch: int | None, w: Replica, steps: np.ndarray, l2: float, way: L2Decay):
     block = Block(shards, 0, shards.workers)
-    return qsim.LogisticRegression(l2=l2).walk(block, rows, batch, w, steps, way)
+    return qsim.LogisticRegression(l2=l2).local_steps(block, rows, batch, w, steps, way)
 
 
 @st.composite
@@ -70,16 +72,16 @@ def problems(draw: st.DrawFn):
 
 
 @given(problem=problems())
-def test_all_ways_walk_as_it_is_written(problem) -> None:
+def test_every_decay_follows_the_formula(problem) -> None:
     """To float32's rounding: 12 steps that move numbers of about 1 by up to 2."""
     shards, rows, batch, w, steps, l2 = problem
-    right = walked(shards, rows, batch, w, steps, l2)
+    right = by_formula(shards, rows, batch, w, steps, l2)
     data, touched = shards.dataset, np.zeros(right.shape, bool)
     for worker, (first, last) in enumerate(zip(rows.offsets[:-1], rows.offsets[1:], strict=True)):
         for i in rows.index[first:last]:
             touched[worker, data.indices[data.indptr[i] : data.indptr[i + 1]]] = True
     for way in WAYS:
-        found = walk(shards, rows, batch, Replica(w / 4, 4.0), steps, l2, way)
+        found = local_steps(shards, rows, batch, Replica(w / 4, 4.0), steps, l2, way)
         assert found.index is not None
         np.testing.assert_allclose(found.to_dense(), right, atol=2e-5)
         assert not found.to_dense()[~touched].any()  # exactly
@@ -91,7 +93,7 @@ def test_all_ways_walk_as_it_is_written(problem) -> None:
     [np.full(3000, 1.8), np.geomspace(1.9, 1e-3, 3000), np.repeat([1.8, 1e-5], [271, 2729])],
     ids=["constant", "falling", "nothing is left, then it stays"],
 )
-def test_long_walks_neither_underflow_nor_drift(way: L2Decay, steps: np.ndarray) -> None:
+def test_many_steps_neither_underflow_nor_drift(way: L2Decay, steps: np.ndarray) -> None:
     """With a l2 of up to 0.95 the product of all shrinkings is far below 1e-300."""
     data = Dataset([0, 1, 2, 3], [0, 2, 3], np.float32([0.5, 1.0, 2.0]), [1, 0, 1], features=4)
     shards = Shards(data, np.array([0, 1, 2]), np.array([0, 3]))
@@ -99,16 +101,16 @@ def test_long_walks_neither_underflow_nor_drift(way: L2Decay, steps: np.ndarray)
     index[[0, 1500, 1501, 2990]] = 1  # the second row is hardly ever read, the third is not
     rows = Rows(index, np.array([0, 3000]))
     w = np.float32([3.0, 5.0, -2.0, 1e30])
-    found = walk(shards, rows, 1, Replica(w), steps, 0.5, way).to_dense()
-    right = walked(shards, rows, 1, w, steps, 0.5)
+    found = local_steps(shards, rows, 1, Replica(w), steps, 0.5, way).to_dense()
+    right = by_formula(shards, rows, 1, w, steps, 0.5)
     assert np.prod(1 - 0.5 * steps) < 1e-200
     np.testing.assert_allclose(found, right, rtol=1e-4)
     assert found[0, [1, 3]].tolist() == [0, 0]
 
 
 @given(batch=st.sampled_from([None, 1, 2]), shuffled=st.booleans())
-def test_any_objective_walks(batch: int | None, shuffled: bool) -> None:
-    """The walk of the contract, made of updates, does what the kernels do."""
+def test_any_objective_takes_local_steps(batch: int | None, shuffled: bool) -> None:
+    """The local steps of the contract, made of updates, does what the kernels do."""
 
     @qsim.option
     class Plain(qsim.objectives.LinearModel):
@@ -132,12 +134,12 @@ def test_any_objective_walks(batch: int | None, shuffled: bool) -> None:
     found, right = qsim.simulate(run), qsim.simulate(replace(run, objective=qsim.LogisticRegression(0.05)))
     np.testing.assert_allclose(found.weights, right.weights, atol=2e-6)
     assert found.frame["passes"].tolist() == right.frame["passes"].tolist()
-    with pytest.raises(ValueError, match=r"Plain walks with decay=qsim.l2_decay.GlobalScale\(\) only"):
+    with pytest.raises(ValueError, match=r"Plain takes local steps with decay=qsim.l2_decay.GlobalScale\(\) only"):
         qsim.simulate(replace(run, method=replace(method, decay=JustInTime())))
 
 
-def test_long_walks_of_any_objective_do_not_underflow() -> None:
-    """(1 - a l2)^H = 0.95^20000 is 1e-445: least squares walked to not-a-number, from some 2,000 steps on."""
+def test_many_steps_of_any_objective_do_not_underflow() -> None:
+    """(1 - a l2)^H = 0.95^20000 is 1e-445: least squares came to not-a-number from some 2,000 steps on."""
     source = qsim.datasets.Quadratics(smoothness=(1.0, 2.0), mu=0.5, heterogeneity=1.0, features=3)
     method = LocalSGD(Constant(0.1), steps=20_000, batch=None)
     objective = qsim.objectives.LeastSquares(l2=0.5)

@@ -14,7 +14,7 @@ from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from qsim.kernels._jit import inlined
-from qsim.kernels.reasons import FLOATS
+from qsim.kernels.decode_status import FLOATS
 
 MAGNITUDE = np.int32(0x7FFFFFFF)
 """The bits of a float32 without its sign: they rise with the magnitude, those of NaN behind those of infinity."""
