@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from qsim.batch.vectors import Batch, Vectors, index_type, taken
 from qsim.options import refuse_masked, whole
+from qsim.program import NoProgram, Program
 
 
 class Message(Batch):
@@ -20,6 +21,10 @@ class Message(Batch):
     @abstractmethod
     def vectors(self) -> Vectors:
         """Return the float32 vectors that the message stands for (unless its compressor reads it otherwise)."""
+
+    def plan_vectors(self, program: Program) -> Vectors:
+        """Have a program do what `vectors` does, with the numbers that are in the arrays then; return where."""
+        raise NoProgram
 
     @abstractmethod
     def scaled(self, factor: float) -> Self:
@@ -69,6 +74,9 @@ class Floats(Message):
 
     def vectors(self) -> Vectors:
         return Vectors(self.n, self.offsets, self.index, self.value)
+
+    def plan_vectors(self, program: Program) -> Vectors:
+        return self.vectors()
 
     def scaled(self, factor: float) -> Self:
         return replace(self, value=self.value * self.value.dtype.type(factor))
@@ -147,6 +155,14 @@ class Levels(Message):
 
         value = np.empty(self.level.size, np.float32)
         levels_to_values(self.offsets, self.index, self.level, self.scale, self.bucket or self.n, self.s, value)
+        return Vectors(self.n, self.offsets, self.index, value)
+
+    def plan_vectors(self, program: Program) -> Vectors:
+        from qsim.kernels.quantize import levels_to_values
+
+        value = np.empty(self.level.size, np.float32)
+        bucket = self.bucket or self.n
+        program.call(levels_to_values, self.offsets, self.index, self.level, self.scale, bucket, self.s, value)
         return Vectors(self.n, self.offsets, self.index, value)
 
     def scaled(self, factor: float) -> Self:

@@ -145,6 +145,8 @@ class Memory:
     arrays: Arrays
     pending: Arrays = field(default_factory=dict)
     """Rows by name that take the place of those in `arrays` when it is known what was delivered."""
+    planned: Arrays = field(default_factory=dict)
+    """Where a program has such rows."""
 
     @classmethod
     def zeros(cls, support: Support, *names: str, dtype: type[np.floating[Any]] = np.float32) -> Self:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from qsim.batch import Packets
 from qsim.codecs.base import DecodeError
-from qsim.codecs.entries import Entries, EntryCodec, require_short
+from qsim.codecs.entries import Call, Entries, EntryCodec, require_short
 
 
 class CoordinateCodec(EntryCodec):
@@ -33,10 +33,11 @@ class CoordinateCodec(EntryCodec):
         rows = int(np.count_nonzero(np.diff(entries.offsets)))
         return (rows * entries.stream.n * coordinate + entries.index.size * entry) // 8 + 2 * rows
 
-    def _write(self, entries: Entries, skip: int, offsets: NDArray[np.int64], data: NDArray[np.uint8]) -> int:
+    def _write(
+        self, call: Call, entries: Entries, skip: int, offsets: NDArray[np.int64], data: NDArray[np.uint8]
+    ) -> Any:
         e, s = entries, entries.s
-        used: int = self._kernels(s)[0](e.offsets, e.index, e.word, e.stream.n, s, skip, offsets, data)
-        return used
+        return call(self._kernels(s)[0], e.offsets, e.index, e.word, e.stream.n, s, skip, offsets, data)
 
     def _sizes(self, entries: Entries) -> NDArray[np.int64]:
         require_short(self, entries.stream.n)
@@ -46,6 +47,7 @@ class CoordinateCodec(EntryCodec):
 
     def _read(
         self,
+        call: Call,
         packets: Packets,
         skip: int,
         n: int,
@@ -53,9 +55,8 @@ class CoordinateCodec(EntryCodec):
         offsets: NDArray[np.int64],
         index: NDArray[Any],
         word: NDArray[np.int32],
-    ) -> tuple[int, int, int]:
+    ) -> Any:
         require_short(self, n, DecodeError)
-        found: tuple[int, int, int] = self._kernels(s)[2](
-            packets.data, packets.offsets, skip, n, s, offsets, index, word
+        return call(
+            self._kernels(s)[2], packets.data, packets.offsets, skip, n, s, offsets, index, word
         )
-        return found

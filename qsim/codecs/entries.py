@@ -77,6 +77,18 @@ class Entries:
             np.empty((rows, 0), np.float32),
         )
 
+    @classmethod
+    def planned(cls, message: Message) -> Self:
+        """Return where the entries of a message will be, whose numbers are in its arrays later. It has no zeros."""
+        stream = Stream.of(message)
+        if isinstance(message, Levels):
+            prefix = message.scale.reshape(message.rows, stream.scales)[:, : stream.floats]
+            return cls(stream, message.offsets, message.index, message.level, np.ascontiguousarray(prefix))
+        if isinstance(message, Floats) and message.index is not None and message.value.dtype == np.float32:
+            word = message.value.view(np.int32)
+            return cls(stream, message.offsets, message.index, word, np.empty((message.rows, 0), np.float32))
+        raise NoProgram
+
     def wrong_prefix(self) -> tuple[int, str] | None:
         """Return the first row whose floats cannot be, and what is wrong; None if all are right."""
         from qsim.kernels.prefix import ZERO_SCALE, wrong_prefix
@@ -122,8 +134,10 @@ class EntryCodec(Codec):
         """Return how many bytes the bodies of all rows take at most."""
 
     @abstractmethod
-    def _write(self, entries: Entries, skip: int, offsets: NDArray[np.int64], data: NDArray[np.uint8]) -> int:
-        """Write the packets one behind the other, leaving `skip` bytes free at the start of each; fill their offsets.
+    def _write(
+        self, call: Call, entries: Entries, skip: int, offsets: NDArray[np.int64], data: NDArray[np.uint8]
+    ) -> Any:
+        """Call what writes the packets one behind the other, leaving `skip` bytes free at the start of each; fill their offsets.
 
         Returns the bytes used, or -1 - row for a row that is no message.
         """
@@ -144,6 +158,7 @@ class EntryCodec(Codec):
     @abstractmethod
     def _read(
         self,
+        call: Call,
         packets: Packets,
         skip: int,
         n: int,
@@ -151,8 +166,8 @@ class EntryCodec(Codec):
         offsets: NDArray[np.int64],
         index: NDArray[Any],
         word: NDArray[np.int32],
-    ) -> tuple[int, int, int]:
-        """Read the bodies, which begin `skip` bytes into each packet: (reason, row, byte of the packet)."""
+    ) -> Any:
+        """Call what reads the bodies, which begin `skip` bytes into each packet: (reason, row, byte of the packet)."""
 
     def encode(self, message: Message) -> Packets:
         from qsim.kernels.prefix import put_prefixes
@@ -161,7 +176,7 @@ class EntryCodec(Codec):
         skip = 4 * entries.stream.floats
         data = np.empty(skip * entries.rows + self._most_bytes(entries) + SLACK, np.uint8)
         offsets = np.empty(entries.rows + 1, np.int64)
-        used = self._write(entries, skip, offsets, data)
+        used: int = self._write(at_once, entries, skip, offsets, data)
         if used < 0:
             _refuse(entries, -1 - used)
         if skip:
@@ -193,7 +208,7 @@ class EntryCodec(Codec):
         most = self._most_entries(packets, skip, stream.n, s)
         index, word = np.empty(most, index_type(stream.n)), np.empty(most, np.int32)
         offsets = np.empty(len(packets) + 1, np.int64)
-        reason, row, at = self._read(packets, skip, stream.n, s, offsets, index, word)
+        reason, row, at = self._read(at_once, packets, skip, stream.n, s, offsets, index, word)
         if reason != decode_status.FINE:
             where = f"(n = {stream.n}, s = {s})" if s else f"(n = {stream.n})"
             raise DecodeError(f", byte {at}: {REASONS[reason]} {where}", row)
@@ -202,6 +217,35 @@ class EntryCodec(Codec):
         if wrong is not None:
             raise DecodeError(f" {wrong[1]}", wrong[0])
         return entries.message()
+
+    def plan(self, program: Program, message: Message) -> tuple[Message, NDArray[np.int64]]:
+        from qsim.kernels.prefix import put_prefixes, take_prefixes, wrong_prefix
+        from qsim.kernels.rounds import clear_behind
+
+        sent = Entries.planned(message)
+        stream, rows, n = sent.stream, sent.rows, sent.stream.n
+        s, skip = 1 if stream.kind is Signs else stream.s, 4 * stream.floats
+        packets = _Padded(np.zeros(skip * rows + self._most_bytes(sent) + SLACK, np.uint8), np.zeros(rows + 1, np.int64))
+        self._write(partial(program.call, stop="negative"), sent, skip, packets.offsets, packets.data)
+        came = replace(
+            sent,
+            offsets=np.zeros(rows + 1, np.int64),
+            index=np.empty_like(sent.index),
+            word=np.empty_like(sent.word),
+            prefix=np.empty_like(sent.prefix),
+        )
+        if skip:
+            program.call(put_prefixes, sent.prefix.view(np.uint8), packets.offsets, packets.data)
+            program.call(take_prefixes, packets.data, packets.offsets, came.prefix.view(np.uint8))
+        program.call(clear_behind, packets.offsets, SLACK, packets.data)
+        self._read(
+            partial(program.call, stop="not zero"), packets, skip, n, s, came.offsets, came.index, came.word
+        )
+        levels = stream.kind is Levels
+        program.call(
+            wrong_prefix, came.prefix, came.offsets, came.index, levels, stream.bucket or n, stop="not negative"
+        )
+        return came.message(), packets.offsets
 
     def _entries(self, message: Message) -> Entries:
         self.require(message)
@@ -223,6 +267,15 @@ def _require_fixed(message: Levels) -> None:
         raise ValueError(f"row {row} of the message has a scale of {scale}, and a fixed scale of {message.fixed}")
     if message.scales > MOST_FIXED:
         raise TooLongError(f"{message.scales} buckets are too many for a fixed scale, which 2^28 may have")
+
+
+Call = Callable[..., Any]
+"""Calls a kernel with arguments: at once, or when a program comes to it."""
+
+
+def at_once(kernel: Callable[..., Any], *arguments: Any) -> Any:
+    """Call a kernel, and return what it does."""
+    return kernel(*arguments)
 
 
 SLACK = 32

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qsim.batch import Packets
-from qsim.codecs.entries import Entries, EntryCodec, require_short
+from qsim.codecs.entries import Call, Entries, EntryCodec, require_short
 from qsim.options import option
 
 
@@ -39,12 +39,13 @@ class RANS(EntryCodec):
         require_short(self, entries.stream.n)
         return entries.index.size * 24 + 128 * entries.rows
 
-    def _write(self, entries: Entries, skip: int, offsets: NDArray[np.int64], data: NDArray[np.uint8]) -> int:
+    def _write(
+        self, call: Call, entries: Entries, skip: int, offsets: NDArray[np.int64], data: NDArray[np.uint8]
+    ) -> Any:
         from qsim.kernels.rans import KERNELS
 
         e, s = entries, entries.s
-        used: int = KERNELS[min(s, 2)][0](e.offsets, e.index, e.word, e.stream.n, s, skip, offsets, data)
-        return used
+        return call(KERNELS[min(s, 2)][0], e.offsets, e.index, e.word, e.stream.n, s, skip, offsets, data)
 
     def _sizes(self, entries: Entries) -> NDArray[np.int64]:
         from qsim.kernels.rans import KERNELS
@@ -61,6 +62,7 @@ class RANS(EntryCodec):
 
     def _read(
         self,
+        call: Call,
         packets: Packets,
         skip: int,
         n: int,
@@ -68,9 +70,8 @@ class RANS(EntryCodec):
         offsets: NDArray[np.int64],
         index: NDArray[Any],
         word: NDArray[np.int32],
-    ) -> tuple[int, int, int]:
+    ) -> Any:
         from qsim.kernels.rans import KERNELS
 
         decode = KERNELS[min(s, 2)][2]
-        found: tuple[int, int, int] = decode(packets.data, packets.offsets, skip, n, s, offsets, index, word)
-        return found
+        return call(decode, packets.data, packets.offsets, skip, n, s, offsets, index, word)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from qsim.batch import Packets
 from qsim.codecs.base import TooLongError
-from qsim.codecs.entries import Entries, EntryCodec
+from qsim.codecs.entries import Call, Entries, EntryCodec
 from qsim.options import option
 
 
@@ -40,13 +40,14 @@ class Varint(EntryCodec):
             )
         return entries.index.size * (max(1, -(-bits // 7)) + (0 if entries.s else 4))
 
-    def _write(self, entries: Entries, skip: int, offsets: NDArray[np.int64], data: NDArray[np.uint8]) -> int:
+    def _write(
+        self, call: Call, entries: Entries, skip: int, offsets: NDArray[np.int64], data: NDArray[np.uint8]
+    ) -> Any:
         from qsim.kernels.varint import KERNELS
 
         e, s = entries, entries.s
         encode = KERNELS[min(s, 2)][0]
-        used: int = encode(e.offsets, e.index, e.word, e.stream.n, s, _width(s), skip, offsets, data)
-        return used
+        return call(encode, e.offsets, e.index, e.word, e.stream.n, s, _width(s), skip, offsets, data)
 
     def _sizes(self, entries: Entries) -> NDArray[np.int64]:
         from qsim.kernels.varint import KERNELS
@@ -61,6 +62,7 @@ class Varint(EntryCodec):
 
     def _read(
         self,
+        call: Call,
         packets: Packets,
         skip: int,
         n: int,
@@ -68,12 +70,11 @@ class Varint(EntryCodec):
         offsets: NDArray[np.int64],
         index: NDArray[Any],
         word: NDArray[np.int32],
-    ) -> tuple[int, int, int]:
+    ) -> Any:
         from qsim.kernels.varint import KERNELS
 
         decode = KERNELS[min(s, 2)][2]
-        found: tuple[int, int, int] = decode(packets.data, packets.offsets, skip, n, s, _width(s), offsets, index, word)
-        return found
+        return call(decode, packets.data, packets.offsets, skip, n, s, _width(s), offsets, index, word)
 
 
 def _width(s: int) -> int:

@@ -10,8 +10,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from qsim.batch import Levels, Memory, Vectors, index_type
 from qsim.compressors.base import Compressor, as_float32
-from qsim.compressors.norms import FEW, Norm, exact_norm, few_at, require_norm, row_norms, spread
+from qsim.compressors.norms import FEW, Norm, exact_norm, few_at, plan_norms, require_norm, row_norms, spread
 from qsim.options import option, whole
+from qsim.program import Program
 
 
 @final
@@ -86,6 +87,17 @@ class QSGD(Compressor):
         level = np.empty(v.value.size, np.int32)
         kept = round_to_levels(v.n, v.offsets, v.index, v.value, scale, self.levels, keys, offsets, index, level)
         return Levels(v.n, offsets, index[:kept], level[:kept], scale, self.levels)
+
+    def plan(self, program: Program, v: Vectors, keys: NDArray[np.uint64], memory: Memory | None = None) -> Levels:
+        from qsim.kernels.quantize import round_to_levels
+
+        scale = plan_norms(program, v, self.norm)
+        most = v.value.size
+        offsets, index, level = np.zeros(v.rows + 1, np.int64), np.empty(most, index_type(v.n)), np.empty(most, np.int32)
+        program.call(
+            round_to_levels, v.n, v.offsets, v.index, v.value, scale, self.levels, keys, offsets, index, level
+        )
+        return Levels(v.n, offsets, index, level, scale, self.levels)
 
     def scales(self, v: Vectors) -> NDArray[np.float32]:
         """Return the norm of every row, rounded up to float32."""

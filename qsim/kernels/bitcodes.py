@@ -425,3 +425,12 @@ def _kernels(code: int, payload: int) -> Any:
 
 KERNELS = tuple(tuple(_kernels(code, payload) for payload in range(3)) for code in range(4))
 """The kernels (encode, sizes, decode) for each code and payload."""
+
+
+@kernel
+def rice_parameters(offsets: NDArray[np.int64], n: int, out: NDArray[np.uint8]) -> None:
+    """Write floor(log2(9 (n - k) / (13 k))) for the k entries of every row, at least 0."""
+    for row in range(out.size):
+        k = offsets[row + 1] - offsets[row]
+        ratio = 9 * (n - k) // max(13 * k, 1)
+        out[row] = np.uint8(63 - np.int64(leading_zeros(np.uint64(ratio)))) if ratio > 1 else np.uint8(0)

@@ -87,6 +87,27 @@ def max_norms(offsets: NDArray[np.int64], value: NDArray[np.float32]) -> NDArray
 
 
 @kernel
+def l2_scales(
+    offsets: NDArray[np.int64],
+    index: NDArray[np.int32] | None,
+    value: NDArray[np.float32],
+    out: NDArray[np.float32],
+) -> int:
+    """Write the l2 norm of every row, rounded up to float32; return 0 if all are finite, else 1."""
+    scale, finite = rounded_up(l2_norms(offsets, index, value))
+    out[:] = scale
+    return 0 if finite else 1
+
+
+@kernel
+def max_scales(offsets: NDArray[np.int64], value: NDArray[np.float32], out: NDArray[np.float32]) -> int:
+    """Write the largest magnitude in every row; return 0 if all are finite, else 1."""
+    scale, finite = rounded_up(max_norms(offsets, value))
+    out[:] = scale
+    return 0 if finite else 1
+
+
+@kernel
 def round_to_levels(
     n: int,
     offsets: NDArray[np.int64],

@@ -19,6 +19,7 @@ from qsim.datasets import DataError, Dataset, Shards
 from qsim.datasets.labels import Kind
 from qsim.l2_decay import GlobalScale, L2Decay
 from qsim.options import real, shown
+from qsim.program import Cell, NoProgram, Program
 from qsim.weights import Replica, Weights
 
 _KINDS: dict[Kind, str] = {
@@ -191,6 +192,15 @@ class Objective(ABC):
 
         A worker without rows has a zero row. Only the coordinates that the rows touch.
         """
+
+    def plan(
+        self, program: Program, block: Block, rows: Rows, weights: NDArray[np.float32], step: Cell | float
+    ) -> Vectors:
+        """Have a program do what `update` does, with the rows and weights in these arrays; return where the result is.
+
+        Raises NoProgram if there are no calls for it.
+        """
+        raise NoProgram
 
     @abstractmethod
     def losses(self, block: Block, rows: Rows, weights: Replica) -> Vectors:
