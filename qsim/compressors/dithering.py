@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from qsim.batch import Levels, Memory, Message, Vectors, index_type
+from qsim.compressors.alias import Alias
 from qsim.compressors.base import Compressor, as_float32
-from qsim.compressors.named import Named
 from qsim.compressors.natural import powers_of_two, variance_between_powers
 from qsim.compressors.norms import FEW, Norm, exact_norm, few_at, require_norm, row_norms, spread
 from qsim.options import option, whole
@@ -119,7 +119,7 @@ class NaturalDithering(Compressor):
 
 @final
 @option
-class NUQSGD(Named):
+class NUQSGD(Alias):
     """Random rounding to powers of two of the l2 norm, with one level more.
 
     Every |v_i| / N, with N the l2 norm of v and s = `levels`, is rounded up or down at random to 0, 2^-s, ..., 1/2 or
@@ -156,7 +156,7 @@ class NUQSGD(Named):
         whole("levels", self.levels, least=1, most=125)
 
     @property
-    def same_as(self) -> Compressor:
+    def compressor(self) -> Compressor:
         return NaturalDithering(self.levels + 1, "l2")
 
     @classmethod

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import Self, final
 
+from qsim.compressors.alias import Alias
 from qsim.compressors.base import Compressor
-from qsim.compressors.named import Named
 from qsim.compressors.qsgd import QSGD
 from qsim.options import option
 
 
 @final
 @option
-class TernGrad(Named):
+class TernGrad(Alias):
     """Random rounding to three values: 0 and plus or minus the largest magnitude.
 
     With M the largest magnitude of v, Q(v)_i is M sign(v_i) with probability |v_i| / M, and 0 otherwise. This is
@@ -36,7 +36,7 @@ class TernGrad(Named):
     """
 
     @property
-    def same_as(self) -> Compressor:
+    def compressor(self) -> Compressor:
         return QSGD(1, "max")
 
     @classmethod
