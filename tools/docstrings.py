@@ -8,6 +8,7 @@ no example. Prints what is wrong, and ends with 1 if something is.
 from __future__ import annotations
 
 import inspect
+import re
 import sys
 import tomllib
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ from numpydoc.validate import validate
 import qsim
 
 PYPROJECT = Path(__file__).parents[1] / "pyproject.toml"
+SETTINGS = tomllib.loads(PYPROJECT.read_text(encoding="utf-8"))["tool"]["numpydoc_validation"]
 
 
 def public_names() -> dict[str, Any]:
@@ -46,6 +48,8 @@ def exported(module: ModuleType) -> Iterator[tuple[str, Any]]:
 def checked() -> Iterator[tuple[str, bool]]:
     """Yield the names of what is checked, and whether it needs an example."""
     for name, thing in public_names().items():
+        if any(re.search(pattern, name) for pattern in SETTINGS["exclude"]):
+            continue
         abstract = inspect.isabstract(thing)
         yield name, not (abstract or (isinstance(thing, type) and issubclass(thing, Exception)))
         for method in sorted(getattr(thing, "__abstractmethods__", ())) if abstract else ():
@@ -54,12 +58,11 @@ def checked() -> Iterator[tuple[str, bool]]:
 
 def main() -> int:
     """Print what is wrong; return the exit code."""
-    rules = set(tomllib.loads(PYPROJECT.read_text())["tool"]["numpydoc_validation"]["checks"])
     wrong = 0
     for name, needs_example in checked():
         found = validate(name)
         for code, text in found["errors"]:
-            if code in rules and (code != "EX01" or needs_example):
+            if code in SETTINGS["checks"] and (code != "EX01" or needs_example):
                 print(f"{found['file']}:{found['file_line']}: {name}: {code} {text}")
                 wrong += 1
     return int(wrong > 0)

@@ -72,7 +72,6 @@ class Codec(ABC):
     """
 
     carries: ClassVar[tuple[type[Message], ...]]
-    """The kinds of messages that `encode` takes."""
 
     @property
     @abstractmethod

@@ -36,7 +36,6 @@ class Rule(ABC):
     """
 
     drops: ClassVar[bool] = True
-    """Whether it may leave a message out."""
 
     @abstractmethod
     def close(self, arrivals: NDArray[np.float64], ties: Key) -> tuple[NDArray[np.bool_], float]:

@@ -32,9 +32,7 @@ class Topology(ABC):
     """
 
     has_server: ClassVar[bool] = False
-    """Whether there are servers, which hold the weights and send them down. Else every worker has its own."""
     sums_in_flight: ClassVar[bool] = False
-    """Whether messages are added on their way, so that their sum must be as long as each of them."""
 
     def arrivals(self, ready: Array, sizes: Array, link: Link, ties: Key) -> Array:
         """Return when each message is known to have arrived.
