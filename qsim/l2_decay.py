@@ -46,9 +46,9 @@ class GlobalScale(L2Decay):
 
     @property
     def kernel(self) -> Any:
-        from qsim.kernels.walks import walk_scaled
+        from qsim.kernels.local_sgd import steps_with_global_scale
 
-        return walk_scaled
+        return steps_with_global_scale
 
 
 @final
@@ -79,9 +79,9 @@ class JustInTime(L2Decay):
 
     @property
     def kernel(self) -> Any:
-        from qsim.kernels.walks import walk_just_in_time
+        from qsim.kernels.local_sgd import steps_with_lazy_decay
 
-        return walk_just_in_time
+        return steps_with_lazy_decay
 
 
 @final
@@ -102,9 +102,9 @@ class EveryStep(L2Decay):
 
     @property
     def kernel(self) -> Any:
-        from qsim.kernels.walks import walk_densely
+        from qsim.kernels.local_sgd import steps_with_dense_decay
 
-        return walk_densely
+        return steps_with_dense_decay
 
 
 __all__ = ["EveryStep", "GlobalScale", "JustInTime", "L2Decay"]
