@@ -14,11 +14,25 @@ from qsim.program import NoProgram, Program
 
 
 def default_codec(compressor: Compressor) -> Codec:
-    """Return the codec that a compressor's messages go by when none is chosen.
+    """Return the codec that carries the messages of a compressor unless another is chosen.
 
-    Numbers at all or at drawn coordinates go as they are, others with their coordinates; bits at all coordinates, such
-    as signs, in fields of fixed width; few levels in Golomb-Rice code, which takes no more time than any other. All
-    else, of which little is known, goes by whichever code is shortest, which takes the time to try them.
+    Parameters
+    ----------
+    compressor : Compressor
+        The compressor.
+
+    Returns
+    -------
+    Codec
+        `Dense` for numbers at all or at drawn coordinates, `FixedWidth` for bits at all coordinates such as signs,
+        `GolombRice` for few levels, and otherwise, such as for a compressor of your own, `Auto`, which takes the time
+        to try all codes.
+
+    Examples
+    --------
+    >>> import qsim
+    >>> qsim.channel.default_codec(qsim.QSGD(levels=1))
+    qsim.codecs.GolombRice()
     """
     if compressor.emits is SharedSupport or (compressor.emits is Floats and compressor.dense):
         return Dense(compressor.dtype)
@@ -31,19 +45,31 @@ def default_codec(compressor: Compressor) -> Codec:
 
 @option
 class Channel:
-    """Sends vectors as the messages of a compressor in the bytes of a codec.
+    """A compressor and a codec: vectors in, packets out, and back.
 
-    Without a codec, the compressor's usual one is taken (`default_codec`). A codec that carries floats, but not the
-    compressor's kind of message, sends the *values* that the message stands for; any other mismatch is refused.
+    Parameters
+    ----------
+    compressor : Compressor, default `qsim.Identity()`
+        Makes messages of vectors.
+    codec : Codec, optional
+        Makes packets of messages; `default_codec(compressor)` by default. A codec that carries floats, but not the
+        compressor's kind of message, sends the *values* that the message stands for; any other mismatch is refused.
 
+    Raises
+    ------
+    TypeError
+        If one of them is of another type.
+    ValueError
+        If the codec cannot carry what the compressor makes.
+
+    Examples
+    --------
     >>> import qsim
     >>> channel = qsim.Channel(qsim.QSGD(levels=1))
     >>> keys = qsim.Key(0).words(0, 1)
     >>> header, packets = channel.pack(qsim.batch.Vectors.dense(np.float32([3, 0, -4])), keys)
     >>> packets.bits, channel.unpack(header, packets, keys).to_dense().tolist()
     (48, [[5.0, 0.0, -5.0]])
-
-    Raises ValueError if the codec cannot carry what the compressor makes.
     """
 
     compressor: Compressor = Identity()
@@ -65,7 +91,29 @@ class Channel:
             )
 
     def pack(self, v: Vectors, keys: NDArray[np.uint64], memory: Memory | None = None) -> tuple[bytes, Packets]:
-        """Return the stream header, and a packet for every row; keys[b] is the word of the key for row b."""
+        """Compress and encode a batch.
+
+        Parameters
+        ----------
+        v : Vectors
+            The vectors, one row a worker.
+        keys : ndarray of uint64, shape (rows,)
+            The word of the key of each row.
+        memory : Memory, optional
+            The memory of the compressor, if it has one.
+
+        Returns
+        -------
+        header : bytes
+            The header of the stream.
+        packets : Packets
+            The packets, one for each row.
+
+        Raises
+        ------
+        qsim.compressors.NotFiniteError
+            For vectors that the compressor refuses.
+        """
         message = self.compressor.compress(v, keys, memory)
         if not self._native:
             message = Floats.of(self.compressor.decompress(message, keys))
@@ -80,9 +128,26 @@ class Channel:
         return header, packets
 
     def unpack(self, header: bytes, packets: Packets, keys: NDArray[np.uint64]) -> Vectors:
-        """Return the vectors that packets stand for, packed with the same keys.
+        """Decode and decompress packets.
 
-        Raises DecodeError for bytes that `pack` cannot have made.
+        Parameters
+        ----------
+        header : bytes
+            The header of the stream.
+        packets : Packets
+            The packets.
+        keys : ndarray of uint64, shape (rows,)
+            The keys that they were packed with.
+
+        Returns
+        -------
+        Vectors
+            The vectors that the packets stand for, one row a packet.
+
+        Raises
+        ------
+        qsim.codecs.DecodeError
+            For bytes that `pack` cannot have made.
         """
         message = self._codec.decode(packets, header)
         if not is_shipped(self.codec):

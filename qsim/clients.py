@@ -13,17 +13,40 @@ from qsim.options import option, whole
 
 
 class Clients(ABC):
-    """A rule by which the server invites workers to a round. The others compute, send and receive nothing."""
+    """Base class of clients: which workers the server invites to a round.
+
+    The others compute, send and receive nothing.
+    """
 
     @abstractmethod
     def draw(self, key: Key, workers: int) -> NDArray[np.bool_] | None:
-        """Return who takes part, shape (workers,), or None for all. All randomness comes from the key."""
+        """Return which workers take part in a round.
+
+        Parameters
+        ----------
+        key : Key
+            The source of all randomness, another one for every round.
+        workers : int
+            How many workers there are.
+
+        Returns
+        -------
+        ndarray of bool, shape (workers,), or None
+            Who takes part; None for all.
+        """
 
 
 @final
 @option
 class AllClients(Clients):
-    """Every worker takes part in every round."""
+    """Every worker takes part in every round.
+
+    Examples
+    --------
+    >>> import qsim
+    >>> qsim.clients.AllClients().draw(qsim.Key(1), workers=8) is None
+    True
+    """
 
     def draw(self, key: Key, workers: int) -> None:
         return None
@@ -32,18 +55,34 @@ class AllClients(Clients):
 @final
 @option
 class SampledClients(Clients):
-    """`count` workers take part in a round, drawn without replacement, each set with the same probability.
+    """A fixed number of workers, drawn anew for every round without replacement.
 
-    The server takes the mean over those that take part: their weights n_i/n are scaled to sum 1. That is unbiased for
-    equal shards; for unequal ones it is a ratio, whose bias falls as 1/count.
+    Each set of `count` workers has the same probability. The server takes the mean over those that take part: their
+    weights n_i/n are scaled to sum 1.
 
-    Source: McMahan et al., "Communication-efficient learning of deep networks from decentralized data", AISTATS 2017.
+    Parameters
+    ----------
+    count : int
+        How many workers take part in a round.
 
+    Raises
+    ------
+    ValueError
+        If `count` is below 1, and in the simulation if it is above the number of workers.
+
+    Notes
+    -----
+    The mean is unbiased for equal shards; for unequal ones it is a ratio, whose bias falls as 1/count.
+
+    References
+    ----------
+    .. [1] McMahan et al., "Communication-efficient learning of deep networks from decentralized data", AISTATS 2017.
+
+    Examples
+    --------
     >>> import qsim
     >>> qsim.clients.SampledClients(3).draw(qsim.Key(1), workers=8).sum()
     np.int64(3)
-
-    Raises ValueError for a count below 1, and in the simulation for one above the number of workers.
     """
 
     count: int

@@ -27,7 +27,26 @@ _NO_KEY = Key(0)  # the identity draws nothing
 
 @dataclass(frozen=True)
 class Sent:
-    """The bits of what is sent to a worker, and those of the stream's header, which goes before its first packet."""
+    """How much is sent to a worker.
+
+    Parameters
+    ----------
+    bits : int, default 0
+        The bits of what is sent, a multiple of 8.
+    header : int, default 0
+        The bits of the header of the stream, which goes before its first packet.
+
+    Raises
+    ------
+    ValueError
+        For a number of bits that is negative or is not a multiple of 8.
+
+    Examples
+    --------
+    >>> import qsim
+    >>> qsim.downlinks.Sent(bits=320).header
+    0
+    """
 
     bits: int = 0
     header: int = 0
@@ -90,13 +109,38 @@ def _pair(name: str, found: Any, kind: type[Any]) -> Any:
 
 
 class Downlink:
-    """A choice of what the server sends. Its methods return what the workers now know, and what they receive.
+    """Base class of downlinks: what the server sends to the workers.
 
-    `state` is what the server and the workers both keep for it (arrays, see `start`), `key` that of this exchange.
+    Its methods return what the workers now know, and what they receive.
+
+    Attributes
+    ----------
+    replicated : bool
+        Whether every worker does itself what the server does, so that nothing is sent down.
+
+    Examples
+    --------
+    A downlink of your own derives from `Broadcast`, and here sends all weights as float16:
+
+    >>> import numpy as np, qsim
+    >>> from qsim.weights import Replica
+    >>> @qsim.option
+    ... class HalfWeights(qsim.downlinks.Broadcast):
+    ...     def weights(self, w, state, key):
+    ...         halves = w.dense().astype(np.float16)
+    ...         return Replica(halves.astype(np.float32)), qsim.downlinks.Sent(bits=8 * halves.nbytes)
+    >>> trace = qsim.simulate(
+    ...     "spark_sample",
+    ...     objective=qsim.LogisticRegression(l2=0.1),
+    ...     method=qsim.GradientDescent(step=0.1),
+    ...     downlink=HalfWeights(),
+    ...     rounds=1,
+    ... )
+    >>> int(trace.frame["bits_down"].iloc[-1])  # 16 bits for each of 16 weights, to each of 8 workers
+    2048
     """
 
     replicated: ClassVar[bool] = False
-    """Whether every worker does itself what the server does, so that nothing is sent down."""
 
     def __init_subclass__(cls, **options: Any) -> None:
         """Have what the methods of a user's own return checked, before a kernel takes it."""
@@ -110,32 +154,102 @@ class Downlink:
                 setattr(cls, name, door(vars(cls)[name]))
 
     def start(self, w: Weights) -> Arrays:
-        """Return what both ends keep, before the first round: arrays, none here."""
+        """Return what the server and the workers both keep, as it is before the first round.
+
+        Parameters
+        ----------
+        w : Weights
+            The weights of round 0.
+
+        Returns
+        -------
+        dict of ndarray
+            Arrays by name; empty by default.
+        """
         return {}
 
     def aggregate(self, total: Vectors, state: Arrays, key: Key) -> tuple[Vectors, Sent]:
-        """After the server summed: the sum that both ends apply. Here the workers need not know it."""
+        """Return the sum that server and workers both apply; called after the server has summed.
+
+        Parameters
+        ----------
+        total : Vectors
+            The sum: one float64 row.
+        state : dict of ndarray
+            What both ends keep, to be changed in place.
+        key : Key
+            The random stream of this exchange.
+
+        Returns
+        -------
+        applied : Vectors
+            The sum that is applied; by default the sum itself, which the workers need not know.
+        sent : Sent
+            What each worker receives.
+        """
         return total, Sent()
 
 
 class Broadcast(Downlink, ABC):
-    """A downlink that sends the same to all workers."""
+    """Base class of downlinks that send the same to all workers.
+
+    Attributes
+    ----------
+    to_all : bool
+        Whether the weights are sent to all workers, also to those that take no part in a round.
+    """
 
     to_all: ClassVar[bool] = False
-    """Whether the weights go to all workers, also to those who take no part in a round."""
 
     @abstractmethod
     def weights(self, w: Weights, state: Arrays, key: Key) -> tuple[Replica, Sent]:
-        """Before the workers compute: the weights that they compute at."""
+        """Return the weights that the workers compute at; called before they do.
+
+        Parameters
+        ----------
+        w : Weights
+            The weights of the server.
+        state : dict of ndarray
+            What both ends keep, to be changed in place.
+        key : Key
+            The random stream of this exchange.
+
+        Returns
+        -------
+        weights : Replica
+            The weights of the workers.
+        sent : Sent
+            What each worker receives.
+        """
 
 
 @final
 @option
 class DenseWeights(Broadcast):
-    """The parameter server of the lectures: every round each worker receives all n weights, 32 n (or 64 n) bits.
+    """All weights to every worker, every round: the usual parameter server.
 
-    Weights that a worker holds already are not sent again: those of an exchange before, if the method has not changed
+    Each worker receives 32 n (or 64 n) bits.
+
+    Parameters
+    ----------
+    dtype : {"float32", "float64"}, default "float32"
+        The format of a weight.
+
+    Raises
+    ------
+    ValueError
+        For another dtype.
+
+    Notes
+    -----
+    Weights that a worker already holds are not sent again: those of an earlier exchange, if the method has not changed
     them since.
+
+    Examples
+    --------
+    >>> import qsim
+    >>> qsim.downlinks.DenseWeights(dtype="float64")
+    qsim.downlinks.DenseWeights(dtype='float64')
     """
 
     dtype: Literal["float32", "float64"] = "float32"
@@ -164,19 +278,34 @@ class _Wanted(Compressor):
 @final
 @option
 class SparsePull(Downlink):
-    """Each worker asks for the weights that its next rows read, and gets these alone: 32 bits (or 64) for each.
+    """Only the weights that a worker asks for.
 
-    The request goes up as coordinates, and counts in `bits_up`: it is a message of ones, whose codec is `codec`. What a
-    method reads is what `Method.reads` says: the rows of a batch for `SGD`, `DIANA`, `EF21` and `SignSGD` with one,
-    otherwise all rows of the worker (for `LocalSGD` too, which steps on all its features). The weights are those of
-    `DenseWeights`, to the last bit. Exact float64 exchanges (`LBFGS`, `NewtonCG`) send all weights, and who holds these
-    has nothing to ask for.
+    Each worker asks for the weights that its next rows read, and receives these: 32 bits (or 64) for each.
 
+    Parameters
+    ----------
+    codec : Codec, default `Varint()`
+        The codec of the request: the coordinates, as a message of ones.
+    dtype : {"float32", "float64"}, default "float32"
+        The format of a weight.
+
+    Raises
+    ------
+    ValueError
+        For a codec that does not carry levels, and for another dtype.
+
+    Notes
+    -----
+    The request counts in `bits_up`. What a method reads is what `Method.reads` says: the rows of a batch for `SGD`,
+    `DIANA`, `EF21` and `SignSGD` with one, otherwise all rows of the worker (for `LocalSGD` too, which uses all its
+    features). The weights are those of `DenseWeights`, to the last bit. Exact float64 exchanges (`LBFGS`, `NewtonCG`)
+    send all weights, after which there is nothing to ask for.
+
+    Examples
+    --------
     >>> import qsim
     >>> qsim.downlinks.SparsePull(codec=qsim.codecs.GolombRice()).dtype
     'float32'
-
-    Raises ValueError for a codec that does not carry levels.
     """
 
     codec: Codec = Varint()
@@ -204,22 +333,40 @@ class SparsePull(Downlink):
 @final
 @option
 class CompressedWeights(Broadcast):
-    """Compressed both ways: the server sends C(w - known), and both ends add it to what is known of the weights.
+    """Compressed differences of the weights, with error feedback on the server.
 
-    Workers compute at `known`, which starts at the start (a function of the seed, known to all), or at the weights
-    themselves if an exact exchange has just sent them. What C leaves out
-    stays in the difference w - known and is sent later: that is the server's error memory. Every worker receives every
-    message, also those who sit out a round. A contraction keeps `known` near the weights; an unbiased C with omega >= 1
-    does not: wrap it in `Scaled`. Costs the server O(n) a round.
+    The server sends C(w - known), and both ends add it to `known`, at which the workers compute. What C leaves out
+    stays in the difference w - known and is sent later: this is the error memory of the server.
 
-    Source: e.g. Gruntkowska, Tyurin, Richtarik, "EF21-P and friends", ICML 2023 (EF21-P, the primal error feedback);
-    Tang et al., "DoubleSqueeze", ICML 2019.
+    Parameters
+    ----------
+    compressor : Compressor
+        The compressor C, a contraction.
+    codec : Codec, optional
+        The codec of its messages; the compressor's usual one by default.
 
+    Raises
+    ------
+    ValueError
+        For a compressor that is no contraction or has a memory, and for a codec that cannot carry its messages.
+
+    Notes
+    -----
+    `known` starts at the start of the run (a function of the seed, known to all), or at the weights themselves if an
+    exact exchange has just sent them. Every worker receives every message, also those that sit out a round. A
+    contraction keeps `known` near the weights; an unbiased C with omega >= 1 does not: wrap it in `Scaled`. The server
+    needs O(n) time a round.
+
+    References
+    ----------
+    .. [1] E.g. Gruntkowska, Tyurin, Richtarik, "EF21-P and friends", ICML 2023 (EF21-P, the primal error feedback).
+    .. [2] Tang et al., "DoubleSqueeze", ICML 2019.
+
+    Examples
+    --------
     >>> import qsim
     >>> qsim.downlinks.CompressedWeights(qsim.compressors.TopK(10)).codec is None
     True
-
-    Raises ValueError for a compressor that is no contraction, and for a codec that cannot carry its messages.
     """
 
     compressor: Compressor
@@ -250,10 +397,16 @@ class CompressedWeights(Broadcast):
 @final
 @option
 class SparseSum(Broadcast):
-    """The weighted sum of the decoded messages, its non-zeros as float32: each worker applies it to its own weights.
+    """The weighted sum of the decoded messages, its non-zeros as float32.
 
-    The server applies the same rounded sum, so that all copies of the weights stay equal, and the start is known to all
-    (it is a function of the seed); weights are never sent.
+    Each worker applies the sum to its own copy of the weights, which are never sent. The server applies the same
+    rounded sum, so that all copies stay equal; the start is known to all (it is a function of the seed).
+
+    Examples
+    --------
+    >>> import qsim
+    >>> qsim.downlinks.SparseSum()
+    qsim.downlinks.SparseSum()
     """
 
     def weights(self, w: Weights, state: Arrays, key: Key) -> tuple[Replica, Sent]:
@@ -267,9 +420,16 @@ class SparseSum(Broadcast):
 @final
 @option
 class SignSum(Broadcast):
-    """The signs of the weighted sum, +1 for zero, a bit a coordinate: each worker applies them to its own weights.
+    """The signs of the weighted sum, a bit a coordinate, for `qsim.methods.SignSGD`.
 
-    For `qsim.methods.SignSGD`, whose server needs no more than the vote. As with `SparseSum` weights are never sent.
+    Each worker applies the signs, +1 for zero, to its own copy of the weights; as with `SparseSum` weights are never
+    sent.
+
+    Examples
+    --------
+    >>> import qsim
+    >>> qsim.downlinks.SignSum()
+    qsim.downlinks.SignSum()
     """
 
     def weights(self, w: Weights, state: Arrays, key: Key) -> tuple[Replica, Sent]:
@@ -284,10 +444,16 @@ class SignSum(Broadcast):
 @final
 @option
 class Replicated(Broadcast):
-    """No server: an all-reduce or an all-gather gives every worker the sum, and each keeps the weights for itself.
+    """No server: every worker gets the sum by an all-reduce or an all-gather, and keeps the weights itself.
 
-    Nothing is sent down, also no vector beside the weights: what there is, all compute alike. What the collective sends
+    Nothing is sent down, neither weights nor vectors beside them: every worker computes them. What the collective sends
     is in `bits_up`. For a `qsim.Network` whose topology has no server, and only for that.
+
+    Examples
+    --------
+    >>> import qsim
+    >>> qsim.downlinks.Replicated().replicated
+    True
     """
 
     replicated = True

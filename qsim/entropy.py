@@ -11,12 +11,28 @@ from qsim.batch import Levels
 
 
 def entropy_bits(message: Levels) -> NDArray[np.float64]:
-    """Return n H for every row, H the order-0 entropy of its levels, zeros included, in bits.
+    """Return n H for every row, with H the order-0 entropy of its levels.
 
-    H = -sum_l p_l log2 p_l over the values l of a level, p_l the share of the coordinates that have it. It is what an
-    ideal coder of independent levels pays that knows the shares. The scales, and the shares themselves, come on top. It
-    is no lower bound: a code of the whole vector at once can be slightly shorter.
+    H = -sum_l p_l log2 p_l over the values l of a level, zeros included, with p_l the share of the coordinates that
+    have it.
 
+    Parameters
+    ----------
+    message : Levels
+        The levels.
+
+    Returns
+    -------
+    ndarray of float64, shape (rows,)
+        Bits.
+
+    Notes
+    -----
+    It is what an ideal coder of independent levels pays that knows the shares. The scales, and the shares themselves,
+    are not included. It is no lower bound: a code of the whole vector at once can be slightly shorter.
+
+    Examples
+    --------
     >>> entropy_bits(Levels.single([0, 1, 0, -1], scale=1.0, s=1)).tolist()
     [6.0]
     """
@@ -31,10 +47,31 @@ def entropy_bits(message: Levels) -> NDArray[np.float64]:
 
 
 def position_bits(n: int, k: int) -> float:
-    """Return log2 of n over k: what enumerative coding needs for the positions of k non-zeros of n coordinates.
+    """Return the bits that enumerative coding needs for the positions of the non-zeros: log2 of n over k.
 
-    Source: Cover, "Enumerative source encoding", IEEE Transactions on Information Theory, 1973.
+    Parameters
+    ----------
+    n : int
+        The number of coordinates.
+    k : int
+        The number of non-zeros.
 
+    Returns
+    -------
+    float
+        Bits.
+
+    Raises
+    ------
+    ValueError
+        Unless 0 <= k <= n.
+
+    References
+    ----------
+    .. [1] Cover, "Enumerative source encoding", IEEE Transactions on Information Theory, 1973.
+
+    Examples
+    --------
     >>> round(position_bits(4, 2), 9) == round(float(np.log2(6)), 9)
     True
     """

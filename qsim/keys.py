@@ -26,7 +26,17 @@ _FEW = 8  # so many words are made faster by Python than by NumPy
 
 
 class Purpose(IntEnum):
-    """What a random number is for. Each purpose has a stream of its own: runs that differ in one share the others."""
+    """What a random number is for: each purpose has a random stream of its own.
+
+    Runs that differ in what one purpose is used for share the streams of the others.
+
+    Examples
+    --------
+    >>> import qsim
+    >>> from qsim.keys import Purpose
+    >>> qsim.Key(0).fold(Purpose.DATA) == qsim.Key(0).fold(Purpose.START)
+    False
+    """
 
     PARTITION = 0
     START = 1
@@ -42,15 +52,38 @@ class Purpose(IntEnum):
 
 @dataclass(frozen=True, init=False, repr=False)
 class Key:
-    """A random stream, named by a seed: a whole number from 0 to 2^64 - 1. Raises ValueError for any other.
+    """A random stream, named by a seed.
 
-    What draws is its `word`, in which all 64 bits of the seed are mixed, so that the streams of `Key(0)`, `Key(1)`, ...
-    are as unrelated as those of any other seeds.
+    Randomness is counter-based: a number is a pure function of the seed and of the parts that are folded in, such as
+    purpose, round and worker.
 
-    `fold` is the SplitMix64 generator (Steele, Lea and Flood, OOPSLA 2014) started at the word and moved by the part:
-    `word' = mix(word + golden * (part + 1))`, all modulo 2^64. It is a bijection of the part, so different parts
-    never collide.
+    Parameters
+    ----------
+    seed : int
+        From 0 to 2^64 - 1.
 
+    Attributes
+    ----------
+    word : int
+        What draws: all 64 bits of the seed, mixed, so that the streams of `Key(0)`, `Key(1)`, ... are as unrelated as
+        those of any other seeds.
+
+    Raises
+    ------
+    ValueError
+        For any other seed.
+
+    Notes
+    -----
+    `fold` is the SplitMix64 generator [1]_ started at the word and moved by the part: `word' = mix(word + golden *
+    (part + 1))`, all modulo 2^64. It is a bijection of the part, so different parts never collide.
+
+    References
+    ----------
+    .. [1] Steele, Lea and Flood, OOPSLA 2014.
+
+    Examples
+    --------
     >>> import qsim
     >>> qsim.Key(7).fold(1, 2) == qsim.Key(7).fold(1).fold(2)
     True
@@ -68,14 +101,48 @@ class Key:
         return f"qsim.Key({_unmix(self.word) ^ _SALT})"
 
     def fold(self, *parts: SupportsIndex) -> Key:
-        """Mix whole numbers from 0 to 2^64 - 1 into the key. Raises ValueError for any other part."""
+        """Mix parts into the key: `key.fold(a, b) == key.fold(a).fold(b)`.
+
+        Parameters
+        ----------
+        *parts : int
+            Whole numbers from 0 to 2^64 - 1.
+
+        Returns
+        -------
+        Key
+            The key of another stream.
+
+        Raises
+        ------
+        ValueError
+            For any other part.
+        """
         word = self.word
         for part in parts:
             word = _mix(word + _GOLDEN * (_whole("a part of a key", part) + 1))
         return of_word(word)
 
     def words(self, low: int, high: int) -> NDArray[np.uint64]:
-        """Return the words of `fold(low), ..., fold(high - 1)` as an array of uint64."""
+        """Return the words of `fold(low), ..., fold(high - 1)`.
+
+        Parameters
+        ----------
+        low : int
+            The first part.
+        high : int
+            One more than the last part.
+
+        Returns
+        -------
+        ndarray of uint64, shape (high - low,)
+            The words.
+
+        Raises
+        ------
+        ValueError
+            Unless 0 <= low <= high.
+        """
         import numpy as np
 
         if not 0 <= low <= high:

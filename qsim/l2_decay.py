@@ -9,25 +9,36 @@ from qsim.options import option
 
 
 class L2Decay(ABC):
-    """A way to do u <- (1 - a l2) u - a g over many steps, where g has few coordinates. All agree to rounding."""
+    """Base class of ways to do u <- (1 - a l2) u - a g over many steps, where g has few coordinates.
+
+    All agree to rounding.
+    """
 
     @property
     @abstractmethod
     def kernel(self) -> Any:
-        """The kernel of `qsim/kernels/local_sgd.py` that takes the steps."""
+        """The kernel of `qsim/kernels/local_sgd.py` that does so."""
 
 
 @final
 @option
 class GlobalScale(L2Decay):
-    """u = c v: a step multiplies c, and changes v where its rows are, divided by c. O(non-zeros of the rows) a step.
+    """A scalar factor for all weights: O(non-zeros of the rows) a step.
 
+    With u = c v, a step multiplies c, and changes v at the coordinates of its rows, divided by c.
+
+    Notes
+    -----
     Before c leaves [2^-32, 1] it is multiplied into v, which is O(support), once in 22 / (a l2) steps. c is a product
-    in float64, whose relative error is at most 2 k 2^-53 after k steps: 2.2e-7 at 10^9, some roundings of float32. (In
+    in float64, whose relative error is at most 2 k 2^-53 after k steps: 2.2e-7 at 10^9, a few roundings of float32. (In
     1,000 rounds of 10^6 steps with a l2 = 1e-5 the weights stayed within 2e-6 of those of dense steps in float64.)
 
-    Source: Bottou, "Stochastic gradient descent tricks", 2012, section 5.1.
+    References
+    ----------
+    .. [1] Bottou, "Stochastic gradient descent tricks", 2012, section 5.1.
 
+    Examples
+    --------
     >>> import qsim
     >>> qsim.methods.LocalSGD(qsim.steps.Constant(0.1), steps=100).decay
     qsim.l2_decay.GlobalScale()
@@ -43,15 +54,24 @@ class GlobalScale(L2Decay):
 @final
 @option
 class JustInTime(L2Decay):
-    """A weight that was left alone for K steps is multiplied by their (1 - a l2)^K when a row next reads it.
+    """Decay of a weight when it is next read: O(non-zeros of the rows) a step.
 
-    O(non-zeros of the rows) a step, and O(support) once at the end, when all catch up. The factor is a quotient of two
-    products in float64, kept for every step and begun anew before they underflow, so steps may differ in a. Its
-    relative error is at most 2 K 2^-53; the weight is then rounded to float32, so a weight that is read so often that
-    less than 3e-8 of it is to be shrunk away each time stays as it is. (`GlobalScale` has no such limit.)
+    A weight that was not read for K steps is multiplied by their (1 - a l2)^K when a row next reads it; at the end all
+    catch up, which is O(support).
 
-    Source: Lipton, Elkan, "Efficient elastic net regularization for sparse linear models", 2015 (varying steps).
+    Notes
+    -----
+    The factor is a quotient of two products in float64, kept for every step and begun anew before they underflow, so
+    steps may differ in a. Its relative error is at most 2 K 2^-53; the weight is then rounded to float32, so a weight
+    that is read so often that less than 3e-8 of it is to be shrunk away each time stays unchanged. (`GlobalScale` has
+    no such limit.)
 
+    References
+    ----------
+    .. [1] Lipton, Elkan, "Efficient elastic net regularization for sparse linear models", 2015 (varying steps).
+
+    Examples
+    --------
     >>> import qsim
     >>> qsim.methods.LocalSGD(qsim.steps.Constant(0.1), decay=qsim.l2_decay.JustInTime()).steps
     8
@@ -67,10 +87,14 @@ class JustInTime(L2Decay):
 @final
 @option
 class EveryStep(L2Decay):
-    """All weights of the support are multiplied in every step: O(support) a step, as the formula says it.
+    """Decay of all weights in every step, as the formula says: O(support) a step.
 
-    In float32, so a l2 below 3e-8 does nothing.
+    Notes
+    -----
+    The weights are float32, so a l2 below 3e-8 has no effect.
 
+    Examples
+    --------
     >>> import qsim
     >>> qsim.methods.LocalSGD(qsim.steps.Constant(0.1), decay=qsim.l2_decay.EveryStep()).steps
     8

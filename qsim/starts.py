@@ -13,17 +13,37 @@ from qsim.options import number, option
 
 
 class Start(ABC):
-    """A rule for the first weights."""
+    """Base class of starts: rules for the weights of round 0."""
 
     @abstractmethod
     def weights(self, n: int, key: Key) -> NDArray[np.float64]:
-        """Return n weights."""
+        """Return the weights of round 0.
+
+        Parameters
+        ----------
+        n : int
+            How many weights there are.
+        key : Key
+            The source of all randomness.
+
+        Returns
+        -------
+        ndarray of float64, shape (n,)
+            The weights.
+        """
 
 
 @final
 @option
 class Zeros(Start):
-    """w = 0."""
+    """Start at w = 0.
+
+    Examples
+    --------
+    >>> import qsim
+    >>> qsim.starts.Zeros().weights(3, qsim.Key(0)).tolist()
+    [0.0, 0.0, 0.0]
+    """
 
     def weights(self, n: int, key: Key) -> NDArray[np.float64]:
         return np.zeros(n)
@@ -32,16 +52,26 @@ class Zeros(Start):
 @final
 @option
 class Weights(Start):
-    """Given weights, such as those that another run ended with: a warm start.
+    """Start at given weights, such as those that another run ended with (a warm start).
 
+    Parameters
+    ----------
+    values : tuple of float
+        The weights, as many as the model has; an array is taken, too.
+
+    Raises
+    ------
+    ValueError
+        In the simulation, if there are not as many as the model has.
+
+    Examples
+    --------
     >>> import qsim
     >>> first = qsim.simulate(
     ...     "spark_sample", objective=qsim.LogisticRegression(l2=0.1), method=qsim.GradientDescent(step=0.1), rounds=3
     ... )
     >>> qsim.starts.Weights(first.weights).weights(16, qsim.Key(0)).tolist() == first.weights.tolist()
     True
-
-    Raises ValueError in the simulation if there are not as many as the model has.
     """
 
     values: tuple[float, ...]
@@ -53,7 +83,24 @@ class Weights(Start):
 @final
 @option
 class Uniform(Start):
-    """Each weight uniform in [-radius, radius], by the run's seed."""
+    """Start at weights drawn uniformly from [-radius, radius], by the seed of the run.
+
+    Parameters
+    ----------
+    radius : float, default 1.0
+        The largest magnitude, above 0.
+
+    Raises
+    ------
+    ValueError
+        If `radius` is not above 0.
+
+    Examples
+    --------
+    >>> import qsim
+    >>> bool((abs(qsim.starts.Uniform(0.5).weights(1000, qsim.Key(0))) <= 0.5).all())
+    True
+    """
 
     radius: float = 1.0
 

@@ -41,7 +41,7 @@ def _many_at_the_door(many: Callable[[Any, int, int], Any]) -> Callable[[Any, in
 
 
 class Step(ABC):
-    """A rule for the step size."""
+    """Base class of step-size rules."""
 
     def __init_subclass__(cls, **options: Any) -> None:
         """Have the steps of a user's own rule checked."""
@@ -53,11 +53,36 @@ class Step(ABC):
 
     @abstractmethod
     def __call__(self, t: int) -> float:
-        """Return the step of round t, counted from 0."""
+        """Return the step size of a round.
+
+        Parameters
+        ----------
+        t : int
+            The round, counted from 0 (of `LocalSGD`: the local step).
+
+        Returns
+        -------
+        float
+            The step size, above 0.
+        """
 
     def many(self, first: int, count: int) -> NDArray[np.float64]:
-        """Return the steps of `count` consecutive t, from `first` on.
+        """Return the step sizes of consecutive rounds.
 
+        Parameters
+        ----------
+        first : int
+            The first of them.
+        count : int
+            How many.
+
+        Returns
+        -------
+        ndarray of float64, shape (count,)
+            The step sizes.
+
+        Examples
+        --------
         >>> import qsim
         >>> qsim.steps.InverseTime(0.5, halving=2).many(0, 3).round(3).tolist()
         [0.5, 0.333, 0.25]
@@ -68,8 +93,20 @@ class Step(ABC):
 @final
 @option
 class Constant(Step):
-    """a_t = step.
+    """A constant step: a_t = step.
 
+    Parameters
+    ----------
+    step : float
+        The step size, above 0.
+
+    Raises
+    ------
+    ValueError
+        If `step` is not above 0.
+
+    Examples
+    --------
     >>> import qsim
     >>> qsim.steps.Constant(0.5)(100)
     0.5
@@ -95,8 +132,22 @@ class Constant(Step):
 @final
 @option
 class InverseTime(Step):
-    """a_t = step / (1 + t / halving): half the first step after `halving` rounds, then as 1/t.
+    """A step that decreases as 1/t: a_t = step / (1 + t / halving).
 
+    Parameters
+    ----------
+    step : float
+        The first step size, above 0.
+    halving : float, default 1.0
+        The number of rounds after which it is half of that, above 0.
+
+    Raises
+    ------
+    ValueError
+        If one of them is not above 0.
+
+    Examples
+    --------
     >>> import qsim
     >>> qsim.steps.InverseTime(0.5, halving=10)(10)
     0.25
@@ -119,8 +170,22 @@ class InverseTime(Step):
 @final
 @option
 class InverseSqrt(Step):
-    """a_t = step / sqrt(1 + t / scale): as 1/sqrt(t) in the long run, the rule for convex SGD.
+    """A step that decreases as 1/sqrt(t), the rule for convex SGD: a_t = step / sqrt(1 + t / scale).
 
+    Parameters
+    ----------
+    step : float
+        The first step size, above 0.
+    scale : float, default 1.0
+        The number of rounds for which it stays near that, above 0.
+
+    Raises
+    ------
+    ValueError
+        If one of them is not above 0.
+
+    Examples
+    --------
     >>> import qsim
     >>> qsim.steps.InverseSqrt(0.5)(3)
     0.25
@@ -140,16 +205,34 @@ class InverseSqrt(Step):
 @final
 @option
 class Noisy(Step):
-    """a_t = 1 / (smoothness + noise sqrt(t + 1)): the rule for a smooth convex F with noisy gradients.
+    """The step for a smooth convex F with noisy gradients: a_t = 1 / (smoothness + noise sqrt(t + 1)).
 
-    smoothness: L. noise: sigma/R, with E ||g - grad F||^2 <= sigma^2 and R at least the distance from the start to the
-    minimiser. The average of t iterates (`qsim.methods.Averaged`) is then within O(sigma R/sqrt(t) + L R^2/t) of the
-    minimum. For the weights of a run's start and batches of b rows of W workers sigma^2 is about
-    `Problem.row_noise(w) / (b W)`, and R^2 is `Problem.square_distance`.
+    Parameters
+    ----------
+    smoothness : float
+        L of F, above 0.
+    noise : float
+        Sigma/R, with E ||g - grad F||^2 <= sigma^2 and R at least the distance from the start to the minimiser, at
+        least 0.
 
-    Source: Bubeck, "Convex optimization: algorithms and complexity", Foundations and Trends in Machine Learning 8,
-    2015, Theorem 6.3 (there with the number of rounds, known beforehand, for t).
+    Raises
+    ------
+    ValueError
+        If `smoothness` is not above 0, or `noise` is negative.
 
+    Notes
+    -----
+    The average of t iterates (`qsim.methods.Averaged`) is within O(sigma R/sqrt(t) + L R^2/t) of the minimum. For
+    batches of b rows of W workers, sigma^2 is about `Problem.row_noise(w) / (b W)` at the start w, and R^2 is
+    `Problem.square_distance`.
+
+    References
+    ----------
+    .. [1] Bubeck, "Convex optimization: algorithms and complexity", Foundations and Trends in Machine Learning 8, 2015,
+           Theorem 6.3 (there with the number of rounds, known beforehand, for t).
+
+    Examples
+    --------
     >>> import qsim
     >>> qsim.steps.Noisy(smoothness=2.0, noise=3.0)(3)
     0.125

@@ -24,15 +24,23 @@ from qsim.options import number, one_of, option, shown
 
 
 class StoppingRule(ABC):
-    """A rule that ends a run early."""
+    """Base class of stopping rules, which end a run early."""
 
     @abstractmethod
     def reached(self, seen: Mapping[str, float]) -> bool:
-        """Tell whether the run ends here.
+        """Tell whether the run ends after this round.
 
-        seen: after every round what has been spent so far: `round`, `bits_up`, `bits_down`, `bits` (both), `passes`
-            over the data, `seconds` of virtual time (of runs with a network); and `loss`, `suboptimality`,
-            `gradient_norm`, `train_error` and `test_error`, NaN after rounds that are not evaluated.
+        Parameters
+        ----------
+        seen : mapping of str to float
+            What has been spent so far: `round`, `bits_up`, `bits_down`, `bits` (both), `passes` over the data,
+            `seconds` of virtual time (of runs with a network); and `loss`, `suboptimality`, `gradient_norm`,
+            `train_error` and `test_error`, NaN after rounds that are not evaluated.
+
+        Returns
+        -------
+        bool
+            Whether it ends.
         """
 
 
@@ -48,7 +56,24 @@ class _Target(StoppingRule):
 @final
 @option
 class GradientNorm(_Target):
-    """Stop when the l2 norm of the objective's gradient is at most `bound`: at an evaluated round."""
+    """Stop when the l2 norm of the gradient of the objective is at most a bound, at an evaluated round.
+
+    Parameters
+    ----------
+    bound : float
+        The bound.
+
+    Raises
+    ------
+    ValueError
+        For a bound that makes no sense.
+
+    Examples
+    --------
+    >>> import qsim
+    >>> qsim.stopping.GradientNorm(1e-6).reached({"gradient_norm": 1e-7})
+    True
+    """
 
     bound: float
 
@@ -59,7 +84,24 @@ class GradientNorm(_Target):
 @final
 @option
 class Suboptimality(_Target):
-    """Stop when the objective is within `bound` of its minimum: at an evaluated round."""
+    """Stop when the objective is within a bound of its minimum, at an evaluated round.
+
+    Parameters
+    ----------
+    bound : float
+        The bound on F(w) - F*.
+
+    Raises
+    ------
+    ValueError
+        For a bound that makes no sense.
+
+    Examples
+    --------
+    >>> import qsim
+    >>> qsim.stopping.Suboptimality(1e-3).reached({"suboptimality": 2e-3})
+    False
+    """
 
     bound: float
 
@@ -79,10 +121,24 @@ class _Budget(StoppingRule):
 @final
 @option
 class Bits(_Budget):
-    """Stop after the first round with which at least `budget` bits have been sent; the last round is evaluated.
+    """Stop when a budget of bits is spent.
 
-    direction: "both", "up" (from workers to the server) or "down".
+    The run ends after the first round with which at least `budget` bits have been sent; that round is evaluated.
 
+    Parameters
+    ----------
+    budget : float
+        Bits, over all workers and rounds.
+    direction : {"both", "up", "down"}, default "both"
+        What counts: the uplink ("up"), the downlink ("down"), or both.
+
+    Raises
+    ------
+    ValueError
+        For a budget or a direction that makes no sense.
+
+    Examples
+    --------
     >>> import qsim
     >>> qsim.stopping.Bits(1e6).reached({"bits": 1_000_001.0})
     True
@@ -102,7 +158,27 @@ class Bits(_Budget):
 @final
 @option
 class Seconds(_Budget):
-    """Stop after the first round with which at least `budget` virtual seconds have passed: for runs with a network."""
+    """Stop when a budget of virtual time is spent, for runs with a network.
+
+    The run ends after the first round with which at least `budget` virtual seconds have passed; that round is
+    evaluated.
+
+    Parameters
+    ----------
+    budget : float
+        Virtual seconds.
+
+    Raises
+    ------
+    ValueError
+        For a budget that makes no sense.
+
+    Examples
+    --------
+    >>> import qsim
+    >>> qsim.stopping.Seconds(60).reached({"seconds": 59.0})
+    False
+    """
 
     budget: float
 
@@ -113,7 +189,26 @@ class Seconds(_Budget):
 @final
 @option
 class Passes(_Budget):
-    """Stop after the first round with which at least `budget` passes over the data have been made."""
+    """Stop when a budget of passes over the data is spent.
+
+    The run ends after the first round with which at least `budget` passes have been made; that round is evaluated.
+
+    Parameters
+    ----------
+    budget : float
+        Passes.
+
+    Raises
+    ------
+    ValueError
+        For a budget that makes no sense.
+
+    Examples
+    --------
+    >>> import qsim
+    >>> qsim.stopping.Passes(10).reached({"passes": 10.0})
+    True
+    """
 
     budget: float
 
@@ -124,7 +219,25 @@ class Passes(_Budget):
 @final
 @option
 class AnyOf(StoppingRule):
-    """Stop as soon as one of several rules says so; see `any_of`."""
+    """Stop as soon as one of several rules does; see `any_of`.
+
+    Parameters
+    ----------
+    rules : tuple of StoppingRule
+        The rules, at least one.
+
+    Raises
+    ------
+    TypeError
+        For anything else.
+
+    Examples
+    --------
+    >>> import qsim
+    >>> rule = qsim.stopping.AnyOf((qsim.stopping.Bits(1e9), qsim.stopping.Passes(10)))
+    >>> rule.reached({"bits": 0.0, "passes": 10.0})
+    True
+    """
 
     rules: tuple[StoppingRule, ...]
 
@@ -146,6 +259,23 @@ class AnyOf(StoppingRule):
 def any_of(*rules: StoppingRule) -> AnyOf:
     """Return the rule that ends a run as soon as one of several does.
 
+    Parameters
+    ----------
+    *rules : StoppingRule
+        The rules.
+
+    Returns
+    -------
+    AnyOf
+        The combined rule.
+
+    Raises
+    ------
+    TypeError
+        For no rules, and for anything else.
+
+    Examples
+    --------
     >>> import qsim
     >>> qsim.stopping.any_of(qsim.stopping.Bits(1e9), qsim.stopping.Passes(10)).reached({"bits": 0.0, "passes": 10.0})
     True

@@ -225,7 +225,6 @@ def plot(traces: Traces, x: str = "bits", y: str = "suboptimality", ax: Axes | N
     >>> traces = [qsim.simulate("spark_sample", compressor=c, seed=s, **options) for c in compressors for s in (0, 1)]
     >>> [text.get_text() for text in qsim.plot(traces).get_legend().get_texts()]
     ['QSGD(levels=1)', 'TopK(k=2)']
-
     """
     if ax is None:
         with styled():

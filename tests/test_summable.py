@@ -24,7 +24,7 @@ from qsim.compressors import (
     SubtractiveDither,
     TopK,
 )
-from qsim.compressors.named import Named
+from qsim.compressors.alias import Alias
 from qsim.verify import EXAMPLES
 
 CAN: list[Compressor] = [
@@ -57,10 +57,10 @@ def test_which_can_be_summed() -> None:
     assert shipped == {Identity(), Sign(), RandK(10, "drawn")}
 
     @qsim.option
-    class Alias(Named):
-        same_as = Sign()
+    class Votes(Alias):
+        compressor = Sign()
 
-    assert Alias().summable
+    assert Votes().summable
 
 
 @pytest.mark.parametrize("compressor", CAN, ids=repr)

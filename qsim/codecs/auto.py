@@ -24,11 +24,17 @@ from qsim.options import option
 @final
 @option
 class Auto(Codec):
-    """Every row by whichever codec makes its packet shortest: a byte with that codec's number, then its packet.
+    """Whichever code is shortest, for every row.
 
-    The receiver reads the byte, so rows of one batch may go by different codecs. To choose costs the time of all their
-    `size` calls. Of equally short ones, the one with the lower number is taken.
+    A packet is a byte with the number of the code that makes the row's packet shortest, then that packet. The receiver
+    reads the byte, so rows of one batch may be coded differently. Ties go to the lower number.
 
+    Notes
+    -----
+    Choosing costs the time of the `size` calls of all candidates.
+
+    Examples
+    --------
     >>> import qsim
     >>> message = qsim.batch.Levels.single([0] * 500 + [1], scale=1.0, s=1)
     >>> qsim.codecs.Auto().choice(message)
@@ -44,7 +50,18 @@ class Auto(Codec):
         return 15
 
     def choice(self, message: Message) -> list[Codec]:
-        """Return the codec that each row goes by."""
+        """Return the codec that each row is coded by.
+
+        Parameters
+        ----------
+        message : Message
+            The message.
+
+        Returns
+        -------
+        list of Codec
+            One codec a row.
+        """
         codecs, best, _ = self._choose(message)
         return [codecs[number] for number in best]
 

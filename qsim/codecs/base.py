@@ -34,7 +34,17 @@ MOST_FIXED = 2**28
 
 
 class DecodeError(ValueError):
-    """Bytes that no encoder wrote. The text says which packet (also as `row`), where in it, and what is wrong."""
+    """Raised for bytes that no encoder can have written.
+
+    The message says which packet it is, where in it, and what is wrong.
+
+    Parameters
+    ----------
+    text : str
+        The message, without the packet.
+    row : int, optional
+        The number of the packet in its batch; an attribute of the exception, too.
+    """
 
     def __init__(self, text: str, row: int | None = None) -> None:
         super().__init__(text if row is None else f"packet {row}{text}")
@@ -46,32 +56,85 @@ class TooLongError(ValueError):
 
 
 class Codec(ABC):
-    """Turns messages into packets and back: `decode(encode(m), header(m)) == m`, all bytes consumed.
+    """Base class of codecs, which turn messages into packets and back without loss.
 
-    What never changes in a stream (version, codec, kind of message, n, and for levels s, the bucket and a fixed scale)
-    is in its header, which is sent, and counted, once; a packet holds only what varies. The ends of packets are known
-    from the transport, and not counted.
+    `decode(encode(m), header(m)) == m`, and all bytes are consumed. What never changes in a stream (version, codec,
+    kind of message, n, and for levels s, the bucket and a fixed scale) is in its header, which is sent, and counted,
+    once; a packet holds only what varies.
+
+    Attributes
+    ----------
+    carries : tuple of type
+        The kinds of messages that `encode` takes; a class sets it.
+
+    Notes
+    -----
+    The ends of packets are known from the transport, and not counted. The format is in docs/wire-format.md.
     """
 
     carries: ClassVar[tuple[type[Message], ...]]
-    """The kinds of messages that `encode` takes."""
 
     @property
     @abstractmethod
     def number(self) -> int:
-        """The codec's number in the stream header."""
+        """The number of the codec in the stream header, from 0 to 255."""
 
     @abstractmethod
     def encode(self, message: Message) -> Packets:
-        """Write every row as a packet. Raises ValueError for what is no message, or not of a kind that it carries."""
+        """Write every row of a message as a packet.
+
+        Parameters
+        ----------
+        message : Message
+            The message, of a kind that the codec carries.
+
+        Returns
+        -------
+        Packets
+            The packets, one for each row.
+
+        Raises
+        ------
+        ValueError
+            If the message is not valid, or not of a kind that the codec carries.
+        """
 
     @abstractmethod
     def decode(self, packets: Packets, header: bytes) -> Message:
-        """Read packets of a stream; raises DecodeError for bytes that `encode` cannot have written."""
+        """Read packets of a stream.
+
+        Parameters
+        ----------
+        packets : Packets
+            The packets, one for each row.
+        header : bytes
+            The header of the stream.
+
+        Returns
+        -------
+        Message
+            The message that was encoded.
+
+        Raises
+        ------
+        DecodeError
+            For bytes that `encode` cannot have written.
+        """
 
     @abstractmethod
     def size(self, message: Message) -> NDArray[np.int64]:
-        """Return the bits of every row's packet, without writing it."""
+        """Return the size of the packet of every row, without writing it.
+
+        Parameters
+        ----------
+        message : Message
+            The message.
+
+        Returns
+        -------
+        ndarray of int64, shape (rows,)
+            Bits of each packet.
+        """
 
     def plan(self, program: Program, message: Message) -> tuple[Message, NDArray[np.int64]]:
         """Have a program encode a message, and decode the packets; return where it then is, and the packets' offsets.
@@ -81,7 +144,18 @@ class Codec(ABC):
         raise NoProgram
 
     def header(self, message: Message) -> bytes:
-        """Return the stream header for messages like this one."""
+        """Return the stream header for messages like this one.
+
+        Parameters
+        ----------
+        message : Message
+            The message.
+
+        Returns
+        -------
+        bytes
+            The header.
+        """
         self.require(message)
         stream = Stream.of(message)
         kind, end = list(KINDS).index(stream.kind), b""
@@ -91,7 +165,18 @@ class Codec(ABC):
         return bytes((VERSION, self.number, kind)) + b"".join(numbers) + end
 
     def require(self, message: Message) -> None:
-        """Raise ValueError if the codec cannot carry the message."""
+        """Refuse a message that the codec cannot carry.
+
+        Parameters
+        ----------
+        message : Message
+            The message.
+
+        Raises
+        ------
+        ValueError
+            If it is of another kind than `carries`.
+        """
         if not isinstance(message, self.carries):
             kinds = " or ".join(kind.__name__ for kind in self.carries)
             raise ValueError(f"{self!r} carries {kinds} messages, found {type(message).__name__}")

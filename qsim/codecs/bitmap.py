@@ -11,17 +11,23 @@ from qsim.options import option
 @final
 @option
 class Bitmap(CoordinateCodec):
-    """A bit for every coordinate, 1 for an entry, filled to a byte; then the entries' fields, filled to a byte.
+    """A bit for every coordinate, then the entries.
 
-    The field of a level is its sign and |level| - 1 in bit_length(s - 1) bits, that of a sign the one bit, that of a
-    float its 32 bits. So k entries take 8 (ceil(n / 8) + ceil(k * width / 8)) bits, and a row without entries none.
+    The bits are 1 for an entry, padded to whole bytes; the fields of the entries follow, padded to whole bytes. The
+    field of a level is its sign and |level| - 1 in bit_length(s - 1) bits, that of a sign one bit, that of a float its
+    32 bits. So k entries take 8 (ceil(n / 8) + ceil(k width / 8)) bits, and a row without entries none.
 
+    Raises
+    ------
+    ValueError
+        When it encodes vectors longer than 2^48.
+
+    Examples
+    --------
     >>> import qsim
     >>> message = qsim.batch.Levels.single([0, 0, -1, 2], scale=1.0, s=2)
     >>> qsim.codecs.Bitmap().encode(message)[0].hex()
     '0000803f3090'
-
-    Raises ValueError for n above 2^48.
     """
 
     @property

@@ -25,16 +25,27 @@ _MOST = {
 @final
 @option
 class Dense(Codec):
-    """Every coordinate as a little-endian float: 16 n, 32 n or 64 n bits a packet. A drawn message: its k numbers.
+    """Every coordinate as a little-endian float.
 
-    bfloat16 is the upper half of a float32, rounded to nearest, ties to even (a float64 is rounded to float32 first).
+    A packet takes 16 n, 32 n or 64 n bits. Of a message at drawn coordinates, it holds the k numbers.
 
+    Parameters
+    ----------
+    dtype : {"float64", "float32", "float16", "bfloat16"}, default "float32"
+        The format. bfloat16 is the upper half of a float32, rounded to nearest, ties to even (a float64 is rounded to
+        float32 first).
+
+    Raises
+    ------
+    ValueError
+        For another dtype.
+
+    Examples
+    --------
     >>> import qsim
     >>> codec = qsim.codecs.Dense("float32")
     >>> codec.encode(qsim.batch.Floats.single([1.0, 0.0, -2.0]))[0].hex()
     '0000803f00000000000000c0'
-
-    Raises ValueError for another dtype.
     """
 
     dtype: Literal["float64", "float32", "float16", "bfloat16"] = "float32"

@@ -72,19 +72,33 @@ class _BitCodec(EntryCodec):
 @final
 @option
 class Elias(_BitCodec):
-    """The QSGD code, sparse: for every non-zero the Elias code word of its gap, its sign, and that of its level.
+    """The sparse QSGD code: Elias code words of gaps and levels.
 
-    At s = 1 the level is not written. A float is its gap and the 32 bits of its value.
+    For every non-zero the packet holds the Elias code word of its gap, its sign, and the code word of its level, which
+    is left out for s = 1. A float is its gap and the 32 bits of its value.
 
+    Parameters
+    ----------
+    code : {"gamma", "delta", "omega"}, default "omega"
+        Which of Elias's codes.
+
+    Raises
+    ------
+    ValueError
+        For another code, and when it encodes vectors longer than 2^48.
+
+    References
+    ----------
+    .. [1] Alistarh et al., "QSGD", NeurIPS 2017, section 3.1, and its full version, arXiv:1610.02132.
+    .. [2] Elias, "Universal codeword sets and representations of the integers", IEEE Transactions on Information Theory
+           21, 1975.
+
+    Examples
+    --------
     >>> import qsim
     >>> message = qsim.batch.Levels.single([0, 0, -1, 2], scale=1.0, s=2)
     >>> qsim.codecs.Elias("gamma").encode(message)[0].hex()
     '0000803f7c80'
-
-    Source: Alistarh et al., "QSGD", NeurIPS 2017, section 3.1, and its full version, arXiv:1610.02132; Elias,
-    "Universal codeword sets and representations of the integers", IEEE Transactions on Information Theory 21, 1975.
-
-    Raises ValueError for another code, and for n above 2^48.
     """
 
     code: Literal["gamma", "delta", "omega"] = "omega"
@@ -104,18 +118,31 @@ class Elias(_BitCodec):
 @final
 @option
 class GolombRice(_BitCodec):
-    """For every non-zero its gap in Golomb-Rice code, its sign, and the Elias gamma code word of its level (if s > 1).
+    """Golomb-Rice code of gaps, with Elias gamma code of levels.
 
-    The gap g is (g - 1) >> r zeros, a one, and the low r bits of g - 1. The parameter r, a byte before the entries,
-    follows from the density: r = floor(log2(ln 2 * (n - k) / k)), at least 0, for k non-zeros of n, ln 2 as 9/13.
+    For every non-zero the packet holds its gap in Golomb-Rice code, its sign, and the Elias gamma code word of its
+    level (if s > 1). The gap g is (g - 1) >> r zeros, a one, and the low r bits of g - 1.
 
+    Raises
+    ------
+    ValueError
+        When it encodes vectors longer than 2^48.
+
+    Notes
+    -----
+    The parameter r, a byte before the entries, follows from the density: r = max(0, floor(log2(ln 2 (n - k) / k))) for
+    k non-zeros of n, with ln 2 taken as 9/13.
+
+    References
+    ----------
+    .. [1] Rice and Plaunt, "Adaptive variable-length coding", IEEE Transactions on Communication Technology, 1971.
+
+    Examples
+    --------
     >>> import qsim
     >>> message = qsim.batch.Levels.single([0, 0, -1, 2], scale=1.0, s=2)
     >>> qsim.codecs.GolombRice().encode(message)[0].hex()
     '0000803f003c80'
-
-    Source: Rice and Plaunt, "Adaptive variable-length coding", IEEE Transactions on Communication Technology, 1971.
-    Raises ValueError for n above 2^48.
     """
 
     @property

@@ -14,19 +14,33 @@ _CODES = ("gamma", "delta", "omega")
 @final
 @option
 class EliasDense(CoordinateCodec):
-    """The QSGD code, dense: for every coordinate the Elias code word of |level| + 1, and a sign if it is not zero.
+    """The dense QSGD code: an Elias code word for every coordinate.
 
-    Signs are levels of 1. The last byte is filled with zeros.
+    Every coordinate is the Elias code word of |level| + 1, and a sign if it is non-zero; signs are levels of 1. The
+    last byte is padded with zeros.
 
+    Parameters
+    ----------
+    code : {"gamma", "delta", "omega"}, default "omega"
+        Which of Elias's codes.
+
+    Raises
+    ------
+    ValueError
+        For another code, and when it encodes vectors longer than 2^48.
+
+    References
+    ----------
+    .. [1] Alistarh et al., "QSGD", NeurIPS 2017, section 3.1, and its full version, arXiv:1610.02132.
+    .. [2] Elias, "Universal codeword sets and representations of the integers", IEEE Transactions on Information Theory
+           21, 1975.
+
+    Examples
+    --------
     >>> import qsim
     >>> message = qsim.batch.Levels.single([0, 0, -1, 2], scale=1.0, s=2)
     >>> qsim.codecs.EliasDense("gamma").encode(message)[0].hex()
     '0000803fd580'
-
-    Source: Alistarh et al., "QSGD", NeurIPS 2017, section 3.1, and its full version, arXiv:1610.02132; Elias,
-    "Universal codeword sets and representations of the integers", IEEE Transactions on Information Theory 21, 1975.
-
-    Raises ValueError for another code, and for n above 2^48.
     """
 
     code: Literal["gamma", "delta", "omega"] = "omega"

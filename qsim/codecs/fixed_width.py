@@ -18,18 +18,27 @@ from qsim.options import option
 @final
 @option
 class FixedWidth(CoordinateCodec):
-    """The scales, then every coordinate's level + s in ceil(log2(2s + 1)) bits: 4 at s = 7.
+    """Every level in a field of the same width.
 
-    A row without a zero level takes ceil(log2(2s)) bits a coordinate: one less if s is a power of two. Signs are levels
-    of 1, so that a row with a sign at every coordinate takes one bit each. Fields fill bytes from the highest bit down:
-    a row takes ceil(n * width / 8) bytes behind its floats, one without entries none.
+    After the scales, every coordinate is level + s in ceil(log2(2 s + 1)) bits: 4 bits for s = 7.
 
+    Raises
+    ------
+    ValueError
+        When it encodes vectors longer than 2^48.
+
+    Notes
+    -----
+    A row without a zero level takes ceil(log2(2 s)) bits a coordinate: one less if s is a power of two. Signs are
+    levels of 1, so a row with a sign at every coordinate takes one bit each. Fields fill bytes from the highest bit
+    down: a row takes ceil(n width / 8) bytes after its floats, and one without entries none.
+
+    Examples
+    --------
     >>> import qsim
     >>> message = qsim.batch.Levels.single([0, -7, 7, 1], scale=1.0, s=7)
     >>> qsim.codecs.FixedWidth().encode(message)[0].hex()
     '0000803f70e8'
-
-    Raises ValueError for n above 2^48.
     """
 
     carries: ClassVar[tuple[type[Message], ...]] = (Levels, Signs)

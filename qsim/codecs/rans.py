@@ -15,20 +15,34 @@ from qsim.options import option
 @final
 @option
 class RANS(EntryCodec):
-    """Every gap and every signed level in -log2(frequency / 2^p) bits, by rANS with the row's own frequencies.
+    """Gaps and levels by asymmetric numeral systems, close to the entropy.
 
-    A number below 8 is a symbol of its own; larger ones share four an octave, and the bits below are written as they
-    are. A packet begins with the number of entries and the frequencies of both kinds of symbols, so that a packet of a
-    few entries is larger than by other codecs, while one of 50 kbit and more is within 2% of n times the order-0
-    entropy of its levels (zeros included), as far as they are drawn independently. A float is its gap and its 32 bits.
+    Every gap and every signed level takes -log2(frequency / 2^p) bits, by range asymmetric numeral systems (rANS) with
+    the frequencies of the row itself. A float is its gap and its 32 bits.
 
+    Raises
+    ------
+    ValueError
+        When it encodes vectors longer than 2^48.
+
+    Notes
+    -----
+    A number below 8 is a symbol of its own; larger ones share four symbols an octave, and the bits below are written
+    unchanged. A packet begins with the number of entries and the frequencies of both kinds of symbols, so a packet of
+    few entries is larger than with other codecs, while one of 50 kbit and more is within 2% of n times the order-0
+    entropy of its levels (zeros included), if these are drawn independently.
+
+    References
+    ----------
+    .. [1] Duda, "Asymmetric numeral systems: entropy coding combining speed of Huffman coding with compression rate of
+           arithmetic coding", arXiv:1311.2540, 2013.
+
+    Examples
+    --------
     >>> import qsim
     >>> message = qsim.batch.Levels.single([0, 0, -1, 2], scale=1.0, s=2)
     >>> qsim.codecs.RANS().size(message).tolist()
     [168]
-
-    Source: Duda, "Asymmetric numeral systems: entropy coding combining speed of Huffman coding with compression rate of
-    arithmetic coding", arXiv:1311.2540, 2013. Raises ValueError for n above 2^48.
     """
 
     @property

@@ -17,11 +17,17 @@ from qsim.program import Program
 @final
 @option
 class SparseFloats(Codec):
-    """For every non-zero the gap to the previous one, as LEB128, and a little-endian float32.
+    """Positions and float32 values of the non-zeros.
 
-    These are the bytes of `Varint` for float messages. The difference is in what goes through: `Varint` sends a
-    quantizer's levels, this codec the values that they stand for, as one would without a format for levels.
+    Every non-zero is the gap to the previous one, as LEB128, and a little-endian float32.
 
+    Notes
+    -----
+    The bytes are those of `Varint` for messages of floats. The difference is what a channel sends: with `Varint` the
+    levels of a quantizer, with this codec the values that they stand for, as if there were no format for levels.
+
+    Examples
+    --------
     >>> import qsim
     >>> qsim.codecs.SparseFloats().encode(qsim.batch.Floats.single([0.0, 0.0, 1.0]))[0].hex()
     '020000803f'

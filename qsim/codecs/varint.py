@@ -16,12 +16,14 @@ from qsim.options import option
 @final
 @option
 class Varint(EntryCodec):
-    """The scale, then for every non-zero one LEB128 number that holds its gap, level and sign.
+    """Gap, level and sign of every non-zero in one LEB128 number.
 
-    The number is `((gap - 1) << width | (|level| - 1)) << 1 | sign` with width the bit length of s - 1, so that at
-    s = 1 a gap of up to 64 takes a single byte. A float is `gap - 1` and then its four bytes. A zero vector is its four
-    bytes of scale.
+    After the scale, a non-zero is `((gap - 1) << width | (|level| - 1)) << 1 | sign`, with width the bit length of
+    s - 1; so at s = 1 a gap of up to 64 takes a single byte. A float is `gap - 1` and then its four bytes. A zero
+    vector is the four bytes of its scale.
 
+    Examples
+    --------
     >>> import qsim
     >>> message = qsim.batch.Levels.single([0, 0, -1, 1], scale=1.0, s=1)
     >>> qsim.codecs.Varint().encode(message)[0].hex()

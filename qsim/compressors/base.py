@@ -21,7 +21,15 @@ INFINITE = np.int32(0x7F800000)
 
 
 class NotFiniteError(ValueError):
-    """A vector to be compressed holds NaN or infinity, or is too large for float32. `row` is its row in the batch."""
+    """Raised if a vector to be compressed holds NaN or infinity, or is too large for float32.
+
+    Parameters
+    ----------
+    text : str
+        The message.
+    row : int, optional
+        The row of the batch that was refused; an attribute of the exception, too.
+    """
 
     def __init__(self, text: str, row: int | None = None) -> None:
         super().__init__(text)
@@ -29,7 +37,7 @@ class NotFiniteError(ValueError):
 
 
 class UnsoundMessageError(ValueError):
-    """A compressor made something that is no message of its kind for the vectors that it was given."""
+    """Raised if a compressor returns a message that is not valid for the vectors it was given."""
 
 
 def _at_the_door(compress: Callable[..., Message]) -> Callable[..., Message]:
@@ -127,10 +135,21 @@ _inside = local()
 
 
 class Compressor:
-    """Turns vectors into messages, at random but as a pure function of (vector, key).
+    """Base class of compressors, which turn vectors into messages.
 
-    A compressor of your own is one class with `emits` (the kind of message it makes) and `quantize`, in plain NumPy:
+    A compressor Q may be random, but is a pure function of (vector, key). A compressor of your own sets `emits`, the
+    kind of message that it makes, and overrides `quantize`, in plain NumPy, or `compress`, which takes a whole batch in
+    one call. Each of the two is defined by the other; the shipped compressors override `compress`.
 
+    Notes
+    -----
+    The default `compress` makes every row dense, at O(n) a row.
+
+    Override `variance` or `contraction` to certify the error, and `exact_variance` and `expected_nonzeros` where closed
+    forms are known. A compressor with a memory also overrides `memory` and `on_delivered`.
+
+    Examples
+    --------
     >>> import numpy as np, qsim
     >>> @qsim.option
     ... class Ternary(qsim.compressors.Compressor):
@@ -141,9 +160,6 @@ class Compressor:
     ...         return qsim.batch.Levels.single(np.sign(v) * keep, scale=scale, s=1)
     >>> Ternary().quantize(np.array([0.0, -2.0]), qsim.Key(0)).vectors().to_dense()
     array([[ 0., -2.]], dtype=float32)
-
-    The shipped ones override `compress` instead, which takes a whole batch in one call; each of the two is defined by
-    the other. Costs of the default `compress`: every row is made dense, O(n) a row.
     """
 
     def __init_subclass__(cls, **options: Any) -> None:
@@ -211,13 +227,26 @@ class Compressor:
 
     @property
     def emits(self) -> type[Message]:
-        """The kind of message that `quantize` and `compress` return; `emits = qsim.batch.Levels` in a class says it."""
+        """The kind of message that `quantize` and `compress` return; a class sets it by `emits = qsim.batch.Levels`."""
         raise TypeError(
             f"{type(self).__name__} must say what it makes: emits = qsim.batch.Levels, or emits = qsim.batch.Floats"
         )
 
     def quantize(self, v: ArrayLike, key: Key) -> Message:
-        """Compress one bare vector (any sequence of n numbers, taken as float32); returns a message of one row."""
+        """Compress one vector.
+
+        Parameters
+        ----------
+        v : array-like of shape (n,)
+            The vector, taken as float32.
+        key : Key
+            The random stream: the same vector and key give the same message.
+
+        Returns
+        -------
+        Message
+            A message of one row, of the kind `emits`.
+        """
         if type(self).compress is Compressor.compress:  # each is defined by the other
             raise TypeError(
                 f"{type(self).__name__} must define quantize(self, v, key), or compress(self, v, keys, memory)"
@@ -227,16 +256,47 @@ class Compressor:
 
     @_at_the_door
     def compress(self, v: Vectors, keys: NDArray[np.uint64], memory: Memory | None = None) -> Message:
-        """Compress a batch, row b with the key whose word is keys[b]. Raises NotFiniteError for NaN and infinity.
+        """Compress a batch of vectors, one row a worker.
 
-        `memory` is what `memory(support)` returned for the same workers, or None for a compressor without one.
+        Parameters
+        ----------
+        v : Vectors
+            The vectors.
+        keys : ndarray of uint64, shape (rows,)
+            The word of the key of each row.
+        memory : Memory, optional
+            What `memory` returned for the same workers; None for a compressor without a memory. It may be changed in
+            place.
+
+        Returns
+        -------
+        Message
+            A message of as many rows, of the kind `emits`.
+
+        Raises
+        ------
+        NotFiniteError
+            If a row holds NaN or infinity, or is too large for float32.
         """
         require_finite(v)
         return self.emits.join([self._row(b, v, of_word(int(word))) for b, word in enumerate(keys.view(np.uint64))])
 
     @_read_at_the_door
     def decompress(self, message: Message, keys: NDArray[np.uint64]) -> Vectors:
-        """Return the vectors that a message stands for. The receiver knows the keys that it was made with."""
+        """Return the vectors that a message stands for.
+
+        Parameters
+        ----------
+        message : Message
+            The message.
+        keys : ndarray of uint64, shape (rows,)
+            The words of the keys that the message was made with, which the receiver knows.
+
+        Returns
+        -------
+        Vectors
+            The vectors, in float32.
+        """
         return message.vectors()
 
     def plan(self, program: Program, v: Vectors, keys: NDArray[np.uint64], memory: Memory | None = None) -> Message:
@@ -257,29 +317,94 @@ class Compressor:
         raise NoProgram
 
     def contraction(self, n: int) -> float | None:
-        """Return delta > 0 with E ||Q(v) - v||^2 <= (1 - delta) ||v||^2 for all v of length n; None: not known."""
+        """Return the contraction constant delta of the compressor, for vectors of length n.
+
+        Parameters
+        ----------
+        n : int
+            The length of the vectors.
+
+        Returns
+        -------
+        float or None
+            delta in (0, 1] with E ||Q(v) - v||^2 <= (1 - delta) ||v||^2 for all v of length n, biased or not; None if
+            none is known.
+        """
         return None
 
     def variance(self, n: int) -> float | None:
-        """Return omega with E Q(v) = v and E ||Q(v) - v||^2 <= omega ||v||^2 for all v of length n; None: not known."""
+        """Return the variance constant omega of an unbiased compressor, for vectors of length n.
+
+        Parameters
+        ----------
+        n : int
+            The length of the vectors.
+
+        Returns
+        -------
+        float or None
+            omega >= 0 with E Q(v) = v and E ||Q(v) - v||^2 <= omega ||v||^2 for all v of length n; None if none is
+            known.
+        """
         return None
 
     @_vector_at_the_door
     def expected_nonzeros(self, v: ArrayLike) -> float | None:
-        """Return E nnz Q(v) for a vector, in exact arithmetic; None: no closed form is known."""
+        """Return the expected number of non-zeros of Q(v), in exact arithmetic.
+
+        Parameters
+        ----------
+        v : array-like of shape (n,)
+            The vector.
+
+        Returns
+        -------
+        float or None
+            E nnz Q(v); None if no closed form is known.
+        """
         return None
 
     @_vector_at_the_door
     def exact_variance(self, v: ArrayLike) -> float | None:
-        """Return E ||Q(v) - v||^2 for a vector, in exact arithmetic; None: no closed form is known."""
+        """Return the expected squared error of Q(v), in exact arithmetic.
+
+        Parameters
+        ----------
+        v : array-like of shape (n,)
+            The vector.
+
+        Returns
+        -------
+        float or None
+            E ||Q(v) - v||^2; None if no closed form is known.
+        """
         return None
 
     def memory(self, support: Support) -> Memory | None:
-        """Return what the workers of a block keep, as it is before the first round; None for a compressor without."""
+        """Return what the workers of a block keep between rounds, as it is before the first round.
+
+        Parameters
+        ----------
+        support : Support
+            The coordinates that each worker's vectors can fill.
+
+        Returns
+        -------
+        Memory or None
+            The memory, one row a worker; None for a compressor without one.
+        """
         return None
 
     def on_delivered(self, memory: Memory, sent: Vectors) -> None:
-        """Learn what was delivered of the vectors last compressed, decoded from the packets."""
+        """Update the memory, given what was delivered of the vectors last compressed.
+
+        Parameters
+        ----------
+        memory : Memory
+            The memory, to be changed in place.
+        sent : Vectors
+            What the server decoded from the packets, one row a worker.
+        """
         raise NotImplementedError(f"{type(self).__name__} has a memory, so it must define settle(self, memory, sent)")
 
     def _row(self, row: int, v: Vectors, key: Key) -> Message:

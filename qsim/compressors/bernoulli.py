@@ -16,24 +16,39 @@ from qsim.options import number, option
 @final
 @option
 class Bernoulli(Sparsifier):
-    """Keeps each coordinate with probability p, independently, divided by p: Q(v)_i = v_i / p with probability p.
+    """Each coordinate with the same probability, independently.
 
-    Unbiased, with variance omega = 1/p - 1, attained by every v.
+    Q(v)_i = v_i / p with probability p, and 0 otherwise. Unbiased, with variance omega = 1/p - 1, attained by every v.
 
-    Precision: p is rounded to the nearest multiple of 2^-24, `used`, since a coordinate is kept where its 24-bit
-    uniform is below p 2^24. It is `used` that values are divided by and that omega is stated for; so the mean is exact
-    but for one rounding of v_i / used to float32. Where that could be above float32's range, v is refused.
+    Parameters
+    ----------
+    p : float
+        The probability that a coordinate is kept, from 2^-24 to 1. It is rounded to the nearest multiple of 2^-24, the
+        property `used`.
 
-    Sparse input stays sparse, and gives the same message as the same vector dense.
+    Raises
+    ------
+    ValueError
+        If `p` is outside [2^-24, 1].
 
-    Source: e.g. Konecny and Richtarik, "Randomized distributed mean estimation: accuracy vs. communication", Frontiers
-    in Applied Mathematics and Statistics 4, 2018 (there with a probability for each coordinate).
+    Notes
+    -----
+    Precision: a coordinate is kept if its 24-bit uniform is below 2^24 `used`. Values are divided by `used`, and omega
+    is stated for it; so the mean is exact but for one rounding of v_i / used to float32. A vector for which this may
+    overflow is refused.
 
+    A sparse vector stays sparse, and gives the same message as the same vector stored densely.
+
+    References
+    ----------
+    .. [1] e.g. Konecny and Richtarik, "Randomized distributed mean estimation: accuracy vs. communication", Frontiers
+           in Applied Mathematics and Statistics 4, 2018 (there with a probability for each coordinate).
+
+    Examples
+    --------
     >>> import qsim
     >>> qsim.compressors.Bernoulli(0.5).quantize([1.0, 2.0, 3.0, 4.0], qsim.Key(0)).vectors().to_dense()
     array([[0., 4., 0., 0.]], dtype=float32)
-
-    Raises ValueError for p outside [2^-24, 1].
     """
 
     p: float
@@ -86,27 +101,44 @@ class Bernoulli(Sparsifier):
 @final
 @option
 class Wangni(Sparsifier):
-    """Keeps i with probability p_i = min(1, |v_i| / t), independently, divided by p_i; t such that sum p_i = k.
+    """Each coordinate with a probability in proportion to its magnitude.
 
-    Unbiased. Of all probabilities with sum k these have the least variance sum_i v_i^2 (1/p_i - 1). As p_i = k/n is
-    among them, omega = max(0, n/k - 1), that of `RandK`; attained by vectors of one magnitude, and far from attained
-    where few entries are large. The number of entries sent is random, with mean k. Vectors with at most k non-zeros
-    are sent as they are. k may be a fraction of n, as for `TopK`.
+    Q(v)_i = v_i / p_i with probability p_i = min(1, |v_i| / t), independently, and 0 otherwise, with t such that sum_i
+    p_i = k. Of all probabilities with sum k these have the least variance, sum_i v_i^2 (1/p_i - 1).
 
-    Precision: p_i is rounded up to a multiple of 2^-24 (which adds at most n 2^-24 to the mean number), and v_i is
-    divided by what is used, so the mean is exact but for one rounding to float32. Where t is above float32's range, v
-    is refused. Sums run in float64.
+    Unbiased, with variance omega = max(0, n/k - 1), that of `RandK`, since p_i = k/n is among the choices; it is
+    attained by vectors whose magnitudes are all equal, and far from attained if few entries are large.
 
-    Sparse input stays sparse, and gives the same message as the same vector dense. Costs a few passes over the entries.
+    Parameters
+    ----------
+    k : int or float
+        The expected number of entries sent (an int of at least 1), or the fraction of the n coordinates (a float in (0,
+        1)), as for `TopK`. Vectors with at most k non-zeros are sent unchanged.
 
-    Source: Wangni, Wang, Liu, Zhang, "Gradient sparsification for communication-efficient distributed optimization",
-    NeurIPS 2018; t as in Algorithm 3, iterated to its end.
+    Raises
+    ------
+    ValueError
+        For a whole number k below 1, and for a fraction outside (0, 1).
 
+    Notes
+    -----
+    Precision: p_i is rounded up to a multiple of 2^-24, which adds at most n 2^-24 to the expected number of entries,
+    and v_i is divided by the rounded p_i; so the mean is exact but for one rounding to float32. A vector for which t is
+    above float32's range is refused. Sums run in float64.
+
+    A sparse vector stays sparse, and gives the same message as the same vector stored densely, in a few passes over the
+    entries.
+
+    References
+    ----------
+    .. [1] Wangni, Wang, Liu, Zhang, "Gradient sparsification for communication-efficient distributed optimization",
+           NeurIPS 2018; t is that of Algorithm 3, iterated to convergence.
+
+    Examples
+    --------
     >>> import qsim
     >>> qsim.compressors.Wangni(2).quantize([4.0, 1.0, 1.0, -1.0, 1.0], qsim.Key(2)).vectors().to_dense()
     array([[4., 4., 0., 0., 0.]], dtype=float32)
-
-    Raises ValueError for a whole number k below 1, and for a fraction outside (0, 1).
     """
 
     k: int | float

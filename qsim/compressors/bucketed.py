@@ -10,12 +10,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from qsim.batch import Levels, Memory, Message, Vectors, dense_offsets, index_type
 from qsim.compressors.base import Compressor, NotFiniteError, as_float32, require_compressor, require_finite
+from qsim.compressors.wrapper import Wrapper
 from qsim.options import option, whole
 
 
 @final
 @option
-class Bucketed(Compressor):
+class Bucketed(Wrapper):
     """Compresses every run of `size` coordinates as a vector of its own: Q(v) = (C(v_1), C(v_2), ...).
 
     Each has its own scale on the wire (32 bits more a bucket, unless all are one fixed number) and its own key:
@@ -43,6 +44,8 @@ class Bucketed(Compressor):
     size: int
 
     emits = Levels
+    asymptotic = False
+    few_levels = False
 
     def __post_init__(self) -> None:
         whole("size", self.size, least=1)
@@ -52,18 +55,6 @@ class Bucketed(Compressor):
         require_compressor("compressor", inner, "put it around the buckets, as ErrorFeedback(Bucketed(...))")
         if inner.emits is not Levels:
             raise ValueError(f"only levels have a scale for every bucket, but {inner!r} makes {inner.emits.__name__}")
-
-    @property
-    def dense(self) -> bool:
-        return self.compressor.dense
-
-    @property
-    def summable(self) -> bool:
-        return self.compressor.summable
-
-    @property
-    def keeps_sparse(self) -> bool:
-        return self.compressor.keeps_sparse
 
     @property
     def ignores_zeros(self) -> bool:

@@ -16,32 +16,49 @@ from qsim.options import option, whole
 @final
 @option
 class SubtractiveDither(Compressor):
-    """Rounds v_i / D + u_i to the nearest whole level, and reads it as D (level - u_i): D = N/s, s = `levels`.
+    """Rounding with a uniform dither that the receiver subtracts.
 
-    Both ends draw u_i, uniform in (-1/2, 1/2), from the key and the coordinate; N is the norm of v, "l2", "max" or a
-    number p >= 1. The error of every coordinate is uniform in [-D/2, D/2] whatever v is, so its variance is D^2 / 12.
+    With D = N/s, N the norm of v and s = `levels`, v_i / D + u_i is rounded to the nearest whole level, and read as D
+    (level_i - u_i). Both ends draw u_i, uniform in (-1/2, 1/2), from the key and the coordinate. The error of every
+    coordinate is uniform in [-D/2, D/2] whatever v is, so its variance is D^2 / 12.
 
-    Unbiased with variance omega = n^(2/min(p,2)) / (12 s^2), that is n / (12 s^2) with the l2 and the max norm:
+    Unbiased, with variance omega = n^(2/min(p, 2)) / (12 s^2), which is n / (12 s^2) with the l2 and the max norm:
     attained by every v with l2, by a single entry with p >= 2, by constant vectors with p <= 2.
 
-    The message holds the levels that are not zero, and a sparse vector has few; but what it stands for is not zero
-    anywhere, unless v is zero. Reading it costs O(n).
+    Parameters
+    ----------
+    levels : int
+        The number s of steps D in the norm, from 1 to 2^23.
+    norm : {"l2", "max"} or float, default "l2"
+        The norm N. A number p >= 1 stands for (sum_i |v_i|^p)^(1/p).
+
+    Raises
+    ------
+    ValueError
+        If `levels` is outside [1, 2^23], or `norm` is not a norm.
+
+    Notes
+    -----
+    The message holds the non-zero levels, few for a sparse vector; but the decoded vector is dense, unless v is zero,
+    so decoding costs O(n).
 
     Precision: u_i is one of 2^24 values, symmetric around 0, hence |E Q(v)_i - v_i| <= 2^-25 D before the result is
     rounded to float32. N is rounded up to float32 first; a norm above float32's range is refused.
 
-    Source: Roberts, "Picture coding using pseudo-random noise", IRE Transactions on Information Theory 8, 1962;
-    Schuchman, "Dither signals and their effect on quantization noise", IEEE Transactions on Communication Technology
-    12, 1964.
+    References
+    ----------
+    .. [1] Roberts, "Picture coding using pseudo-random noise", IRE Transactions on Information Theory 8, 1962.
+    .. [2] Schuchman, "Dither signals and their effect on quantization noise", IEEE Transactions on Communication
+           Technology 12, 1964.
 
+    Examples
+    --------
     >>> import qsim
     >>> compressor, keys = qsim.compressors.SubtractiveDither(levels=8, norm="max"), qsim.Key(0).words(0, 1)
     >>> message = compressor.compress(qsim.batch.Vectors.dense([8.0, -4.25, 0.0]), keys)
     >>> error = compressor.decompress(message, keys).to_dense() - [8.0, -4.25, 0.0]
     >>> bool(abs(error).max() <= 0.5)
     True
-
-    Raises ValueError for levels outside [1, 2^23] and for another norm.
     """
 
     levels: int

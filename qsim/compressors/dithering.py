@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from qsim.batch import Levels, Memory, Message, Vectors, index_type
+from qsim.compressors.alias import Alias
 from qsim.compressors.base import Compressor, as_float32
-from qsim.compressors.named import Named
 from qsim.compressors.natural import powers_of_two, variance_between_powers
 from qsim.compressors.norms import FEW, Norm, exact_norm, few_at, require_norm, row_norms, spread
 from qsim.options import option, whole
@@ -19,27 +19,44 @@ from qsim.options import option, whole
 @final
 @option
 class NaturalDithering(Compressor):
-    """Rounds |v_i| / N up or down at random to 0, 2^(1-s), ..., 1/2 or 1, N the norm of v and s = `levels`.
+    """Random rounding to powers of two of the norm.
 
-    Level j from 1 to s stands for N 2^(j-s). The norm is "l2", "max" or a number p >= 1.
+    Every |v_i| / N, with N the norm of v and s = `levels`, is rounded up or down at random to 0, 2^(1-s), ..., 1/2 or
+    1: level j from 1 to s stands for N 2^(j-s).
 
-    Unbiased. With q = n^(1/min(p,2)) 2^(1-s) the variance is at most omega = q - 1 if q >= 9/4, and 1/8 + 2 q^2 / 9
+    Unbiased. With q = n^(1/min(p, 2)) 2^(1-s) the variance is at most omega = q - 1 if q >= 9/4, and 1/8 + 2 q^2 / 9
     otherwise. For p <= 2 constant vectors attain the first; the second is a bound, and 1/8 of it is attained at 4/3 of
     a power of two.
 
-    Precision: N is rounded up to float32 first. |E Q(v)_i - v_i| <= 2^-22 |v_i| + 2^-23 N 2^(1-s), while N 2^(1-s) is a
-    normal float32 (above 1.2e-38). A norm above float32's range is refused. Sparse input stays sparse.
+    Parameters
+    ----------
+    levels : int
+        The number s of levels above zero, from 1 to 126.
+    norm : {"l2", "max"} or float, default "l2"
+        The norm N. A number p >= 1 stands for (sum_i |v_i|^p)^(1/p).
 
-    Source: Horvath et al., "Natural compression for distributed deep learning", MSML 2022, section 3 (Theorem 7 states
-    the weaker 1/8 + q min(1, q)).
+    Raises
+    ------
+    ValueError
+        If `levels` is outside [1, 126], or `norm` is not a norm.
 
+    Notes
+    -----
+    Precision: N is rounded up to float32 first. |E Q(v)_i - v_i| <= 2^-22 |v_i| + 2^-23 N 2^(1-s), provided that N
+    2^(1-s) is a normal float32 (above 1.2e-38). A norm above float32's range is refused. A sparse vector stays sparse.
+
+    References
+    ----------
+    .. [1] Horvath et al., "Natural compression for distributed deep learning", MSML 2022, section 3 (Theorem 7 states
+           the weaker 1/8 + q min(1, q)).
+
+    Examples
+    --------
     >>> import qsim
     >>> compressor, keys = qsim.compressors.NaturalDithering(levels=4, norm="max"), qsim.Key(0).words(0, 1)
     >>> message = compressor.compress(qsim.batch.Vectors.dense([8.0, -4.0, 1.0, 0.0]), keys)
     >>> message.level.tolist(), compressor.decompress(message, keys).to_dense().tolist()
     ([4, -3, 1], [[8.0, -4.0, 1.0, 0.0]])
-
-    Raises ValueError for levels outside [1, 126] and for another norm.
     """
 
     levels: int
@@ -102,20 +119,35 @@ class NaturalDithering(Compressor):
 
 @final
 @option
-class NUQSGD(Named):
-    """Rounds |v_i| / N up or down at random to 0, 2^-s, ..., 1/2 or 1, N the l2 norm of v and s = `levels`.
+class NUQSGD(Alias):
+    """Random rounding to powers of two of the l2 norm, with one level more.
 
-    Level j from 1 to s + 1 stands for N 2^(j-s-1). It is `NaturalDithering(levels=s + 1, norm="l2")`, which see for the
-    variance: with q = sqrt(n) 2^-s it is at most q - 1 if q >= 9/4 [attained], and 1/8 + 2 q^2 / 9 otherwise.
+    Every |v_i| / N, with N the l2 norm of v and s = `levels`, is rounded up or down at random to 0, 2^-s, ..., 1/2 or
+    1: level j from 1 to s + 1 stands for N 2^(j-s-1). This is `NaturalDithering(levels=s + 1, norm="l2")`.
 
-    Source: Ramezani-Kebrya, Faghri, Markov, Aksenov, Alistarh, Roy, "NUQSGD", JMLR 22 (114), 2021. The variance is
-    computed here.
+    Unbiased. With q = sqrt(n) 2^-s the variance is at most omega = q - 1 if q >= 9/4 (attained), and 1/8 + 2 q^2 / 9
+    otherwise.
 
+    Parameters
+    ----------
+    levels : int
+        The number s, from 1 to 125.
+
+    Raises
+    ------
+    ValueError
+        If `levels` is outside [1, 125].
+
+    References
+    ----------
+    .. [1] Ramezani-Kebrya, Faghri, Markov, Aksenov, Alistarh, Roy, "NUQSGD", JMLR 22 (114), 2021 (the variance is
+           derived here).
+
+    Examples
+    --------
     >>> import qsim
     >>> qsim.compressors.NUQSGD(levels=3).variance(4)
     0.1388888888888889
-
-    Raises ValueError for levels outside [1, 125].
     """
 
     levels: int
@@ -124,7 +156,7 @@ class NUQSGD(Named):
         whole("levels", self.levels, least=1, most=125)
 
     @property
-    def same_as(self) -> Compressor:
+    def compressor(self) -> Compressor:
         return NaturalDithering(self.levels + 1, "l2")
 
     @classmethod

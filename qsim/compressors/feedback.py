@@ -11,13 +11,14 @@ from qsim.batch import Memory, Message, Support, Vectors, dense_offsets
 from qsim.compressors.base import Compressor, require_compressor, require_finite
 from qsim.compressors.compose import Compose
 from qsim.compressors.scaled import Scaled
+from qsim.compressors.wrapper import Wrapper
 from qsim.options import option
 from qsim.program import Program
 
 
 @final
 @option
-class ErrorFeedback(Compressor):
+class ErrorFeedback(Wrapper):
     """Sends C(e + v) and keeps e <- e + v - sent, for a contraction C (EF14).
 
     v is the update, step times gradient, so the memory sees the step. A worker's memory lives on the support of its
@@ -44,32 +45,8 @@ class ErrorFeedback(Compressor):
             raise ValueError(f"ErrorFeedback needs a contraction, found {self.compressor!r}{_advice(self.compressor)}")
 
     @property
-    def emits(self) -> type[Message]:
-        return self.compressor.emits
-
-    @property
-    def dense(self) -> bool:
-        return self.compressor.dense
-
-    @property
     def dtype(self) -> Literal["float32", "float16", "bfloat16"]:
         return self.compressor.dtype
-
-    @property
-    def asymptotic(self) -> bool:
-        return self.compressor.asymptotic
-
-    @property
-    def summable(self) -> bool:
-        return self.compressor.summable
-
-    @property
-    def few_levels(self) -> bool:
-        return self.compressor.few_levels
-
-    @property
-    def keeps_sparse(self) -> bool:
-        return self.compressor.keeps_sparse
 
     def compress(self, v: Vectors, keys: NDArray[np.uint64], memory: Memory | None = None) -> Message:
         if memory is None:
@@ -115,16 +92,9 @@ class ErrorFeedback(Compressor):
         memory.arrays["error"][:] = memory.pending.pop("error")
         memory.add("error", sent, -1.0)
 
-    def decompress(self, message: Message, keys: NDArray[np.uint64]) -> Vectors:
-        return self.compressor.decompress(message, keys)
-
     def contraction(self, n: int) -> float | None:
         """Return that of the compressor."""
         return self.compressor.contraction(n)
-
-    def expected_nonzeros(self, v: ArrayLike) -> float | None:
-        """Return that of the compressor: for a bare vector, without a memory."""
-        return self.compressor.expected_nonzeros(v)
 
     def exact_variance(self, v: ArrayLike) -> float | None:
         """Return that of the compressor: for a bare vector, without a memory."""

@@ -16,10 +16,16 @@ from qsim.program import Program
 @final
 @option
 class Identity(Compressor):
-    """Sends the vector as it is: Q(v) = v, in float32.
+    """No compression: Q(v) = v, in float32.
 
+    Unbiased, with variance omega = 0. Sparse vectors stay sparse, and messages can be summed in flight.
+
+    Notes
+    -----
     Unbiased with variance omega = 0. A sparse vector stays sparse. Messages can be summed in flight.
 
+    Examples
+    --------
     >>> import qsim
     >>> qsim.Identity().quantize([1.0, 0.5], qsim.Key(0)).vectors().to_dense()
     array([[1. , 0.5]], dtype=float32)

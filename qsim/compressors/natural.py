@@ -19,18 +19,27 @@ _MOST = 254  # the largest biased exponent of a float32 that is a number
 @final
 @option
 class NaturalCompression(Compressor):
-    """Rounds |v_i| up or down at random to one of the two powers of two beside it: exactly unbiased.
+    """Random rounding of every entry to a power of two.
 
-    With 2^e <= |v_i| < 2^(e+1) the result is 2^(e+1) with probability |v_i| / 2^e - 1, else 2^e. A level is the sign
-    times float32's biased exponent, e + 127, from 1 to 254 (a sign and 8 bits), and the scale is 1, which is not sent.
+    With 2^e <= |v_i| < 2^(e+1), |Q(v)_i| is 2^(e+1) with probability |v_i| / 2^e - 1, and 2^e otherwise.
 
-    Variance omega = 1/8, attained at 4/3 of a power of two, for entries of at least 2^-126. Smaller ones (float32's
-    subnormals) become 0 or 2^-126, unbiased too, with E (Q(v)_i - v_i)^2 < 2^-126 |v_i|. Entries above 2^127 have no
-    power of two above them and are refused. Sparse input stays sparse.
+    Exactly unbiased, with variance omega = 1/8, attained at 4/3 of a power of two, for entries of at least 2^-126.
 
-    Source: Horvath, Ho, Horvath, Sahu, Canini, Richtarik, "Natural compression for distributed deep learning", MSML
-    2022 (arXiv 2019), Definition 1 and Theorem 3.
+    Notes
+    -----
+    A level is the sign times float32's biased exponent, e + 127, from 1 to 254 (a sign and 8 bits); the scale is 1,
+    which is not sent.
 
+    Smaller entries (float32's subnormals) become 0 or 2^-126, unbiased too, with E (Q(v)_i - v_i)^2 < 2^-126 |v_i|.
+    Entries above 2^127 have no power of two above them and are refused. A sparse vector stays sparse.
+
+    References
+    ----------
+    .. [1] Horvath, Ho, Horvath, Sahu, Canini, Richtarik, "Natural compression for distributed deep learning", MSML 2022
+           (arXiv 2019), Definition 1 and Theorem 3.
+
+    Examples
+    --------
     >>> import qsim
     >>> compressor, keys = qsim.compressors.NaturalCompression(), qsim.Key(0).words(0, 1)
     >>> message = compressor.compress(qsim.batch.Vectors.dense([4.0, 0.0, -0.75, 1.5]), keys)

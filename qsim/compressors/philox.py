@@ -8,14 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qsim.batch import Memory, Message, Vectors
+from qsim.compressors.alias import Alias
 from qsim.compressors.base import Compressor
-from qsim.compressors.named import Named
 from qsim.options import option
 
 
 @final
 @option
-class Philox(Named):
+class Philox(Alias):
     """The same compressor, whose coordinates draw from Philox 4x32-10 instead of the default hash.
 
     The default stream is a keyed 32-bit hash of the coordinate, made for speed, and both pass the same battery of tests
@@ -44,10 +44,6 @@ class Philox(Named):
             raise TypeError(f"compressor must be a Compressor such as qsim.QSGD(levels=4), found {self.compressor!r}")
         if type(self.compressor).memory is not Compressor.memory:
             raise ValueError(f"{self.compressor!r} has a memory: put Philox inside, around the compressor in it")
-
-    @property
-    def same_as(self) -> Compressor:
-        return self.compressor
 
     def compress(self, v: Vectors, keys: NDArray[np.uint64], memory: Memory | None = None) -> Message:
         return self.compressor.compress(v, _signed(keys), memory)

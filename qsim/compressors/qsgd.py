@@ -18,34 +18,54 @@ from qsim.program import Program
 @final
 @option
 class QSGD(Compressor):
-    """Rounds |v_i| s / N up or down at random to a whole level, N the norm of v: Q(v)_i = N sign(v_i) level_i / s.
+    """Random rounding to a few levels of the norm.
 
-    Unbiased. With the l2 norm the variance is omega = sqrt(n)/s - 1 if n >= 4 s^2 and n/(4 s^2) otherwise, with the max
-    norm (sqrt(1 + (n - 1)/s^2) - 1)/2. `QSGD(levels=1)` is the *simple* quantizer: 0 or N sign(v_i).
+    Every |v_i| s / N, with N the norm of v and s = `levels`, is rounded up or down at random to a whole level:
+    Q(v)_i = N sign(v_i) level_i / s. `QSGD(levels=1)` sends 0 or N sign(v_i).
 
-    The norm may also be a number p >= 1: (sum_i |v_i|^p)^(1/p). For p > 2 the variance of l2 is a bound. For p < 2,
-    with q = n^(1/p), it is q/s - 1 if q >= 2 s, attained by constant vectors, and otherwise at most q^2/(4 s^2).
+    Unbiased. With the l2 norm the variance is omega = sqrt(n)/s - 1 if n >= 4 s^2 and n/(4 s^2) otherwise; with the max
+    norm it is (sqrt(1 + (n - 1)/s^2) - 1)/2.
+
+    Parameters
+    ----------
+    levels : int
+        The number s of levels above zero, from 1 to 2^23.
+    norm : {"l2", "max"} or float, default "l2"
+        The norm N, taken of the whole vector. A number p >= 1 stands for (sum_i |v_i|^p)^(1/p).
+
+    Raises
+    ------
+    ValueError
+        If `levels` is outside [1, 2^23], or `norm` is not a norm.
+
+    Notes
+    -----
+    With a norm p the variance of l2 is a bound for p > 2. For p < 2, with q = n^(1/p), it is q/s - 1 if q >= 2 s,
+    attained by constant vectors, and at most q^2/(4 s^2) otherwise.
 
     Precision: N is rounded up to float32 before anything is rounded to levels, so the norm on the wire is the norm that
-    was used. |E Q(v)_i - v_i| <= 2^-22 |v_i| + 2^-24 N/s, and the variance bound grows by a factor of at most
-    1 + s 2^-20, while N/s is a normal float32 (above 1.2e-38). A norm above float32's range is refused.
+    was used. |E Q(v)_i - v_i| <= 2^-22 |v_i| + 2^-24 N/s, and the variance bound grows by a factor of at most 1 + s
+    2^-20, provided that N/s is a normal float32 (above 1.2e-38). A norm above float32's range is refused.
 
-    Long vectors, of n >= 4096 s^2, are *thinned* where hardly any level is not zero: in a block of 2048 coordinates, at
-    least 512 of them not zero, in which all |v_i| s / N are at most 2^-j, from 2^-6 down, j fair coins each choose the
-    candidates, and only these are rounded, up with probability 2^j |v_i| s / N. So the law is the same, to within
-    2^-24 2^-j N/s; which message a key stands for is not. (`qsim/kernels/quantize.py` has the rule to the last bit.)
+    Long vectors, of n >= 4096 s^2, are *thinned* where nearly all levels are zero: in a block of 2048 coordinates, at
+    least 512 of them non-zero, in which all |v_i| s / N are at most 2^-j, from 2^-6 down, j fair coins each choose the
+    candidates, and only these are rounded, up with probability 2^j |v_i| s / N. The distribution of messages is the
+    same, to within 2^-24 2^-j N/s; which message belongs to a key is not. (`qsim/kernels/quantize.py` specifies the
+    rule to the last bit.)
 
-    Sparse input stays sparse, and gives the same message as the same vector dense.
+    A sparse vector stays sparse, and gives the same message as the same vector stored densely.
 
-    Source: Alistarh, Grubic, Li, Tomioka, Vojnovic, "QSGD", NeurIPS 2017, section 3.1 and Lemma 3.1 (which states the
-    weaker omega = min(n/s^2, sqrt(n)/s)); the max norm: section 4.
+    References
+    ----------
+    .. [1] Alistarh, Grubic, Li, Tomioka, Vojnovic, "QSGD", NeurIPS 2017, section 3.1 and Lemma 3.1 (which states the
+           weaker omega = min(n/s^2, sqrt(n)/s)); the max norm: section 4.
 
+    Examples
+    --------
     >>> import qsim
     >>> message = qsim.QSGD(levels=1).quantize([3.0, 0.0, -4.0], qsim.Key(1))
     >>> float(message.scale[0]), message.level.tolist()
     (5.0, [1, -1])
-
-    Raises ValueError for levels outside [1, 2^23] and for another norm.
     """
 
     levels: int
@@ -60,12 +80,28 @@ class QSGD(Compressor):
 
     @classmethod
     def of_bits(cls, bits: int, norm: Norm = "l2") -> Self:
-        """Return the quantizer whose entries take `bits` bits at a fixed width: a sign and s = 2^(bits - 1) - 1 levels.
+        """Return the quantizer whose entries take `bits` bits at a fixed width.
 
-        2, 4, 8 bits are s = 1, 7, 127. (The default codec sends fewer bits than that: most levels are 0.)
+        Parameters
+        ----------
+        bits : int
+            Bits of an entry, from 2 to 24: a sign and s = 2^(bits - 1) - 1 levels, so 2, 4 and 8 bits are s = 1, 7 and
+            127.
+        norm : {"l2", "max"} or float, default "l2"
+            As for the class.
 
-        Raises ValueError for bits outside 2 to 24.
+        Returns
+        -------
+        QSGD
+            The quantizer. (The default codec sends fewer bits than that, since most levels are 0.)
 
+        Raises
+        ------
+        ValueError
+            If `bits` is outside [2, 24].
+
+        Examples
+        --------
         >>> import qsim
         >>> qsim.QSGD.of_bits(4).levels
         7

@@ -17,31 +17,44 @@ from qsim.program import NoProgram, Program
 @final
 @option
 class RandK(Sparsifier):
-    """Keeps k of the n coordinates, drawn at random without replacement, times n/k: Q(v)_i = (n/k) v_i if i is drawn.
+    """A fixed number of coordinates, drawn at random without replacement.
 
-    Unbiased, with variance omega = n/k - 1, attained by every v. For k >= n everything is sent as it is.
+    With k coordinates of n, Q(v)_i = (n/k) v_i if i is drawn, and 0 otherwise. Unbiased, with variance omega = n/k - 1,
+    attained by every v. For k >= n everything is sent unchanged.
 
-    k: how many coordinates, or which fraction of them: a float in (0, 1) stands for max(1, round(k n)).
+    Parameters
+    ----------
+    k : int or float
+        The number of coordinates (an int of at least 1), or the fraction of them (a float in (0, 1)), which stands for
+        max(1, round(k n)).
+    positions : {"sent", "drawn"}, default "sent"
+        With "sent" the message holds the coordinates and values of the non-zeros. With "drawn" it holds the k values
+        alone: both ends draw the coordinates from the row's key, so they cost no bits, and messages made with one key
+        can be summed in flight. Both stand for the same vector.
 
-    With `positions="sent"` the message holds coordinates and values (of what is not zero). With `positions="drawn"` it
-    holds the k values alone: both ends draw the coordinates from the row's key, so they cost no bits, and messages made
-    with one key can be summed in flight. Both stand for the same vector.
+    Raises
+    ------
+    ValueError
+        If `k` is an int below 1 or a float outside (0, 1), or `positions` is another word.
 
-    Precision: (n/k) v_i is rounded once to float32. Where it could be above float32's range, v is refused.
+    Notes
+    -----
+    Precision: (n/k) v_i is rounded once to float32. A vector for which this may overflow is refused.
 
-    Costs O(k + entries) a row, for n up to 2^53. Sparse input stays sparse.
+    A row costs O(k + entries), for n up to 2^53. A sparse vector stays sparse.
 
-    Source: Stich, Cordonnier, Jaggi, "Sparsified SGD with memory", NeurIPS 2018, Section 2; the sample by R. W.
-    Floyd's algorithm (Bentley and Floyd, Communications of the ACM 30, 1987).
+    References
+    ----------
+    .. [1] Stich, Cordonnier, Jaggi, "Sparsified SGD with memory", NeurIPS 2018, Section 2.
+    .. [2] R. W. Floyd's algorithm for the sample: Bentley and Floyd, Communications of the ACM 30, 1987.
 
+    Examples
+    --------
     >>> import qsim
     >>> qsim.compressors.RandK(2).quantize([1.0, 2.0, 3.0, 4.0], qsim.Key(1)).vectors().to_dense()
     array([[0., 4., 0., 8.]], dtype=float32)
     >>> qsim.compressors.RandK(2, positions="drawn").quantize([1.0, 2.0, 3.0, 4.0], qsim.Key(1)).value
     array([4., 8.], dtype=float32)
-
-    Raises ValueError for a whole number k below 1, for a fraction outside (0, 1), and for other words than "sent" and
-    "drawn".
     """
 
     k: int | float

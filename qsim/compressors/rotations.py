@@ -126,32 +126,55 @@ class _Rotated(Compressor):
 @final
 @option
 class DRIVE(_Rotated):
-    """The signs of the rotated vector, a bit a coordinate: Q(v) = S R^-1 sign(R v), S = ||v||_2^2 / ||R v||_1.
+    """Signs of a randomly rotated vector.
 
-    R is `rotations` times random signs and a Hadamard transform, drawn from the key by both ends. Whatever v is, the
-    rotated numbers look Gaussian if there are many, so that E Q(v) = v and E ||Q(v) - v||^2 = (pi/2 - 1) ||v||^2 in the
-    limit of large n and chunk. One rotation is *not* enough: for n a power of two v = (1, 1/2, 0, ..., 0) always comes
-    back as (5/4, 0, 0, ..., 0), a bias of half the norm, and (1, 1, 0, ..., 0) with an error of its own size, at any n;
-    so nothing is claimed for one. With two, the bias of the first falls as 1/n. What is left is largest for one large
-    entry among many small ones: two rotations of it hold zeros, whose signs the small ones decide, which are made too
-    large. That bias is 0.8 / sqrt(n) of ||v|| (0.025 at n = 1024), and up to 0.08 where n is no power of two (n = 1023;
+    Q(v) = S R^-1 sign(R v), with S = ||v||_2^2 / ||R v||_1. The rotation R is `rotations` times random signs and a
+    Hadamard transform, which both ends draw from the key. A packet takes n bits, and 32 for every `chunk` coordinates
+    begun.
+
+    In the limit of large n and `chunk`, E Q(v) = v and E ||Q(v) - v||^2 = (pi/2 - 1) ||v||^2, since the rotated entries
+    look Gaussian whatever v is.
+
+    Parameters
+    ----------
+    rotations : int, default 2
+        How many rotations are applied one after another, from 1 to 23.
+    chunk : int, default 8192
+        The number of coordinates that are rotated and scaled together: a power of two up to 2^30. The default fits a
+        cache.
+
+    Raises
+    ------
+    ValueError
+        If `rotations` is outside [1, 23], or `chunk` is not a power of two up to 2^30.
+
+    Notes
+    -----
+    One rotation is *not* enough: for n a power of two v = (1, 1/2, 0, ..., 0) always comes back as (5/4, 0, 0, ..., 0),
+    a bias of half the norm, and (1, 1, 0, ..., 0) with an error as large as itself, at any n; so no certificate is
+    given for one. With two, the bias of the first falls as 1/n. The remaining bias is largest for one large entry among
+    many small ones: two rotations of it hold zeros, whose signs the small entries decide, and these are then made too
+    large. That bias is 0.8 / sqrt(n) of ||v|| (0.025 at n = 1024), and up to 0.08 if n is not a power of two (n = 1023;
     0.03 at 8191). With `rotations=3` it was below 0.002 at n = 1000 and above, for up to half as much time again.
 
-    Any n: a row is cut into pieces of `chunk` coordinates (a power of two; the default fits a cache), each rotated and
-    scaled by itself, and what is left over joins the last piece, which is then rotated in blocks of powers of two after
-    a random change of order. Nothing is padded. Bits: n, and 32 for every `chunk` coordinates begun (the last
-    two scales of a row are the same one if something is left over).
+    Any n is accepted: a row is cut into pieces of `chunk` coordinates, and the remainder joins the last piece, which is
+    then rotated in blocks of powers of two after a random permutation. Nothing is padded. (The last two scales of a row
+    are the same one if there is a remainder.)
 
-    Short vectors are few for the limit. The largest mean error that was found, over ||v||^2, at n = 4, 8, 16, 32, 64,
+    Short vectors are far from the limit. The largest mean error that was found, over ||v||^2, at n = 4, 8, 16, 32, 64,
     128, 256: 1.5, 1.5, 1.1, 0.81, 0.64, 0.60, 0.58 instead of 0.571 (single entries, and two or four equal ones); at
     n = 255, 511, 1023, 8191, with blocks of every size: 0.72, 0.66, 0.62, 0.58.
 
-    A sparse vector is made dense, at O(n log chunk) time. A piece that is zero has a scale of 0 and no entries; so does
-    one whose scale is below float32's least. One whose decoded norm is above float32's range is refused.
+    A sparse vector is made dense, at O(n log chunk) time. A piece that is zero, or whose scale is below the least
+    float32, has a scale of 0 and no entries. A piece whose decoded norm is above float32's range is refused.
 
-    Source: Vargaftik, Ben-Basat, Portnoy, Mendelson, Ben-Itzhak, Mitzenmacher, "DRIVE: One-bit Distributed Mean
-    Estimation", NeurIPS 2021, with its unbiased scale.
+    References
+    ----------
+    .. [1] Vargaftik, Ben-Basat, Portnoy, Mendelson, Ben-Itzhak, Mitzenmacher, "DRIVE: One-bit Distributed Mean
+           Estimation", NeurIPS 2021, with its unbiased scale.
 
+    Examples
+    --------
     >>> import numpy as np, qsim
     >>> drive, keys = qsim.compressors.DRIVE(), qsim.Key(0).words(0, 1)
     >>> v = np.linspace(-1, 1, 1000, dtype=np.float32)
@@ -159,8 +182,6 @@ class DRIVE(_Rotated):
     >>> error = drive.decompress(message, keys).to_dense()[0] - v
     >>> message.nonzeros, bool(0.5 < error @ error / (v @ v) < 0.65)
     (1000, True)
-
-    Raises ValueError for rotations outside [1, 23] and a chunk that is no power of two up to 2^30.
     """
 
     rotations: int = 2
@@ -182,21 +203,46 @@ class DRIVE(_Rotated):
 @final
 @option
 class EDEN(_Rotated):
-    """`bits` bits a coordinate of the rotated vector: Q(v) = S R^-1 c(R v), S = ||v||_2^2 / <R v, c(R v)>.
+    """A few bits a coordinate of a randomly rotated vector.
 
-    c rounds to the nearest of the 2^bits numbers that are best for a Gaussian (Lloyd-Max), times the root mean square
-    of v. The rest is as in `DRIVE`, to which bits=1 is equal but for rounding. In the limit of large n and chunk it is
-    unbiased with omega = 0.571, 0.133, 0.0358, 0.00959 for 1, 2, 3, 4 bits. Short vectors are nearer to it than with
-    DRIVE: from n = 8 on no mean error above 0.16, 0.045, 0.012 was found for 2, 3, 4 bits.
+    Q(v) = S R^-1 c(R v), with S = ||v||_2^2 / <R v, c(R v)>, where c rounds to the nearest of the 2^bits numbers that
+    are best for a Gaussian (Lloyd-Max), times the root mean square of v. The rotation R is that of `DRIVE`, to which
+    bits=1 is equal but for rounding. A packet takes `bits` n bits, and 32 for every `chunk` coordinates begun.
 
-    The level is the place of the number, from +-1 to +-2^(bits - 1) and never 0: `bits` a coordinate, and 32 for every
-    `chunk` coordinates begun. What levels stand for is not in proportion: read messages with `decompress`.
+    In the limit of large n and `chunk` it is unbiased with variance omega = 0.571, 0.133, 0.0358, 0.00959 for 1, 2, 3,
+    4 bits.
 
-    Source: Vargaftik, Ben-Basat, Portnoy, Mendelson, Ben-Itzhak, Mitzenmacher, "EDEN: Communication-Efficient and
-    Robust Distributed Mean Estimation for Federated Learning", ICML 2022. The quantizer: Lloyd, "Least squares
-    quantization in PCM", IEEE Transactions on Information Theory, 1982; Max, "Quantizing for minimum distortion", IRE
-    Transactions on Information Theory, 1960.
+    Parameters
+    ----------
+    bits : int
+        Bits a coordinate, from 1 to 4.
+    rotations : int, default 2
+        As for `DRIVE`.
+    chunk : int, default 8192
+        As for `DRIVE`.
 
+    Raises
+    ------
+    ValueError
+        If `bits` is outside [1, 4], `rotations` is outside [1, 23], or `chunk` is not a power of two up to 2^30.
+
+    Notes
+    -----
+    Short vectors are nearer to the limit than with `DRIVE`: from n = 8 on no mean error above 0.16, 0.045, 0.012 was
+    found for 2, 3, 4 bits.
+
+    The level is the index of the number, from +-1 to +-2^(bits - 1) and never 0. Levels are not proportional to what
+    they stand for: decode messages with `decompress`.
+
+    References
+    ----------
+    .. [1] Vargaftik, Ben-Basat, Portnoy, Mendelson, Ben-Itzhak, Mitzenmacher, "EDEN: Communication-Efficient and Robust
+           Distributed Mean Estimation for Federated Learning", ICML 2022.
+    .. [2] Lloyd, "Least squares quantization in PCM", IEEE Transactions on Information Theory, 1982 (the quantizer).
+    .. [3] Max, "Quantizing for minimum distortion", IRE Transactions on Information Theory, 1960 (the quantizer).
+
+    Examples
+    --------
     >>> import numpy as np, qsim
     >>> eden, keys = qsim.compressors.EDEN(bits=4), qsim.Key(0).words(0, 1)
     >>> v = np.linspace(-1, 1, 1000, dtype=np.float32)
@@ -204,8 +250,6 @@ class EDEN(_Rotated):
     >>> error = eden.decompress(message, keys).to_dense()[0] - v
     >>> message.s, round(float(error @ error / (v @ v)), 2)
     (8, 0.01)
-
-    Raises ValueError for bits outside [1, 4], rotations outside [1, 23] and a chunk that is no power of two up to 2^30.
     """
 
     bits: int

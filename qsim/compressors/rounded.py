@@ -20,29 +20,46 @@ _LOWEST = {"float16": -14, "bfloat16": -126}  # exponent of the least normal num
 @final
 @option
 class RoundedFloats(Compressor):
-    """Rounds every number to float16 or bfloat16: up or down at random, or to the nearest (ties to even).
+    """Rounding of every entry to a float of 16 bits.
 
-    With b bits of mantissa (10 or 7) and r = 2^-b, for entries in the format's normal range (at least 2^-14 or 2^-126):
+    Parameters
+    ----------
+    format : {"float16", "bfloat16"}
+        The format: binary16 of IEEE 754, or bfloat16, which has the exponents of float32.
+    rounding : {"stochastic", "nearest"}, default "stochastic"
+        "stochastic" rounds up or down at random, "nearest" to the nearest number (ties to even).
 
-    - "stochastic" is unbiased, exactly, with variance omega = r^2 / (4 (1 + r)), below 2^-22 or 2^-16; attained;
+    Raises
+    ------
+    ValueError
+        For another format or rounding.
+
+    Notes
+    -----
+    With b bits of mantissa (10 or 7) and r = 2^-b, for entries in the normal range of the format (at least 2^-14 or
+    2^-126):
+
+    - "stochastic" is exactly unbiased, with variance omega = r^2 / (4 (1 + r)), below 2^-22 or 2^-16; attained;
     - "nearest" is a contraction with delta = 1 - (r / (2 + r))^2, above 1 - 2^-22 or 1 - 2^-16; attained at ties just
-      above a power of two. It is not unbiased.
+      above a power of two. It is biased.
 
     Smaller entries are rounded in the same way to multiples of 2^-24 (float16) or 2^-133 (bfloat16): the absolute error
-    is at most (nearest: half of) that, the relative one has no bound, and for float16 the mean is right to 2^-48.
-    Entries above the largest number, 65504 or 3.39e38, are refused. Sparse input stays sparse.
+    is at most that spacing (half of it for "nearest"), the relative error has no bound, and for float16 the mean is
+    right to 2^-48. Entries above the largest number, 65504 or 3.39e38, are refused. A sparse vector stays sparse.
 
-    Source: Gupta et al., "Deep learning with limited numerical precision", ICML 2015, section 3; float16 is binary16 of
-    IEEE 754-2019.
+    References
+    ----------
+    .. [1] Gupta et al., "Deep learning with limited numerical precision", ICML 2015, section 3.
+    .. [2] IEEE 754-2019 (binary16).
 
+    Examples
+    --------
     >>> import qsim
     >>> compressor = qsim.compressors.RoundedFloats("bfloat16", rounding="nearest")
     >>> compressor.quantize([1.0, 0.1, -3.0], qsim.Key(0)).value.tolist()
     [1.0, 0.10009765625, -3.0]
     >>> qsim.Channel(compressor).codec
     qsim.codecs.Dense(dtype='bfloat16')
-
-    Raises ValueError for another format or rounding.
     """
 
     format: Literal["float16", "bfloat16"]

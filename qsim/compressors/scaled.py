@@ -9,12 +9,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from qsim.batch import Memory, Message, Vectors
 from qsim.compressors.base import Compressor, require_compressor
+from qsim.compressors.wrapper import Wrapper
 from qsim.options import option
 
 
 @final
 @option
-class Scaled(Compressor):
+class Scaled(Wrapper):
     """Q(v) / (1 + omega), omega the variance of an unbiased compressor Q: a contraction with delta = 1/(1 + omega).
 
     The factor goes into the scale on the wire (rounded once to float32). Sparse input stays sparse if Q keeps it so.
@@ -36,45 +37,14 @@ class Scaled(Compressor):
         if self.compressor.variance(1) is None:
             raise ValueError(f"Scaled needs an unbiased compressor that states its variance, found {self.compressor!r}")
 
-    @property
-    def emits(self) -> type[Message]:
-        return self.compressor.emits
-
-    @property
-    def dense(self) -> bool:
-        return self.compressor.dense
-
-    @property
-    def asymptotic(self) -> bool:
-        return self.compressor.asymptotic
-
-    @property
-    def summable(self) -> bool:
-        return self.compressor.summable
-
-    @property
-    def few_levels(self) -> bool:
-        return self.compressor.few_levels
-
-    @property
-    def keeps_sparse(self) -> bool:
-        return self.compressor.keeps_sparse
-
     def compress(self, v: Vectors, keys: NDArray[np.uint64], memory: Memory | None = None) -> Message:
         return self.compressor.compress(v, keys, memory).scaled(self.contraction(v.n))
-
-    def decompress(self, message: Message, keys: NDArray[np.uint64]) -> Vectors:
-        return self.compressor.decompress(message, keys)
 
     def contraction(self, n: int) -> float:
         """Return delta = 1/(1 + omega)."""
         omega = self.compressor.variance(n)
         assert omega is not None
         return 1.0 / (1.0 + omega)
-
-    def expected_nonzeros(self, v: ArrayLike) -> float | None:
-        """Return that of the compressor."""
-        return self.compressor.expected_nonzeros(v)
 
     def exact_variance(self, v: ArrayLike) -> float | None:
         """Return E ||delta Q(v) - v||^2 = delta^2 E ||Q(v) - v||^2 + (1 - delta)^2 ||v||^2."""

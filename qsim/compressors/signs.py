@@ -19,19 +19,27 @@ TIE = 1e-12
 @final
 @option
 class ScaledSign(Compressor):
-    """Sends the mean magnitude with the signs: Q(v)_i = (||v||_1 / n) sign(v_i), with sign(0) = +1.
+    """Signs, times the mean magnitude.
+
+    Q(v)_i = (||v||_1 / n) sign(v_i), with sign(0) = +1. A packet takes n + 32 bits at a fixed width.
 
     A contraction: ||Q(v) - v||^2 = (1 - ||v||_1^2 / (n ||v||_2^2)) ||v||_2^2, so delta = 1/n, attained by a single
-    non-zero entry; for Gaussian entries 2/pi of ||v||^2 is taken. In n + 32 bits, by a code of fixed width.
+    non-zero entry; for Gaussian entries the squared error is (1 - 2/pi) ||v||^2.
 
+    Notes
+    -----
     Zeros become +||v||_1 / n: a sparse vector is made dense, at O(n) time and bits a row.
 
     Precision: the sum is taken in float64 in a fixed order, and the mean rounded to the nearest float32, which adds at
-    most 2^-48 ||v||^2 to the error while it is a normal float32 (above 1.2e-38). A vector whose mean magnitude is
-    rounded to zero, such as the zero vector, gives a scale of 0 and no entries.
+    most 2^-48 ||v||^2 to the error if it is a normal float32 (above 1.2e-38). A vector whose mean magnitude rounds to
+    zero, such as the zero vector, gives a scale of 0 and no entries.
 
-    Source: Karimireddy, Rebjock, Stich, Jaggi, "Error feedback fixes SignSGD", ICML 2019, section 4.
+    References
+    ----------
+    .. [1] Karimireddy, Rebjock, Stich, Jaggi, "Error feedback fixes SignSGD", ICML 2019, section 4.
 
+    Examples
+    --------
     >>> import qsim
     >>> qsim.compressors.ScaledSign().quantize([3.0, 0.0, -1.5], qsim.Key(0)).vectors().to_dense()
     array([[ 1.5,  1.5, -1.5]], dtype=float32)
@@ -72,19 +80,27 @@ class ScaledSign(Compressor):
 @final
 @option
 class Sign(Compressor):
-    """Sends the signs alone: Q(v)_i = sign(v_i), with sign(0) = +1, for sign descent.
+    """Signs alone, for sign descent.
 
-    What is compressed is the update, step times gradient, whose size is lost: every coordinate moves by 1, whatever the
-    step. It has no certificate: ||Q(v) - v||^2 is near n however small v is, so no delta > 0 holds, and it is biased.
-    Sign descent fails on simple problems, which `ErrorFeedback(ScaledSign())` solves.
+    Q(v)_i = sign(v_i), with sign(0) = +1. What is compressed is the update, step times gradient, whose magnitude is
+    lost: every coordinate moves by 1, whatever the step. See `qsim.methods.SignSGD`.
 
-    Zeros become +1: a sparse vector is made dense, at O(n) time and bits a row, and so is the zero vector. A packet
-    holds n bits by a code of fixed width; the scale, always 1, is in the stream's header. Messages can be summed in
+    Notes
+    -----
+    There is no certificate: ||Q(v) - v||^2 is near n however small v is, so no delta > 0 holds, and Q is biased. Sign
+    descent fails on simple problems [2]_ that `ErrorFeedback(ScaledSign())` solves.
+
+    Zeros become +1: a sparse vector, the zero vector among them, is made dense, at O(n) time and bits a row. A packet
+    holds n bits at a fixed width; the scale, always 1, is in the header of the stream. Messages can be summed in
     flight, which counts the votes; the sum of W takes log2(2 W + 1) bits a coordinate.
 
-    Source: Bernstein, Wang, Azizzadenesheli, Anandkumar, "signSGD", ICML 2018; the failures: Karimireddy et al., "Error
-    feedback fixes SignSGD", ICML 2019, section 3.
+    References
+    ----------
+    .. [1] Bernstein, Wang, Azizzadenesheli, Anandkumar, "signSGD", ICML 2018.
+    .. [2] Karimireddy et al., "Error feedback fixes SignSGD", ICML 2019, section 3 (the failures).
 
+    Examples
+    --------
     >>> import qsim
     >>> qsim.compressors.Sign().quantize([3.0, 0.0, -1.5], qsim.Key(0)).vectors().to_dense()
     array([[ 1.,  1., -1.]], dtype=float32)
@@ -117,21 +133,34 @@ class Sign(Compressor):
 @final
 @option
 class OneBit(Compressor):
-    """Sends both means: that of the entries v_i >= 0 where v_i >= 0, and that of the negative ones elsewhere.
+    """Signs, with the mean of either side.
+
+    Q(v)_i is the mean of all v_j >= 0 if v_i >= 0, and the mean of all v_j < 0 otherwise. A packet takes n + 64 bits at
+    a fixed width.
 
     A contraction with delta = 1/n, attained by a single non-zero entry, and never worse than `ScaledSign`: no other two
-    numbers make a smaller error with these signs. In n + 64 bits, by a code of fixed width.
+    numbers give a smaller error with these signs.
 
-    Every zero moves to the mean of its side, so a sparse vector is made dense, at O(n) time and bits a row. With
-    `support_only=True` the rule is that of the entries that are not zero, and zeros stay zero: what is sent are the
-    positions, a bit for each and the two means, and delta is 1 over the number of non-zeros, so 1/n at least.
+    Parameters
+    ----------
+    support_only : bool, default False
+        Whether the rule applies to the non-zero entries only, and zeros stay zero. What is sent then are the positions,
+        a bit for each of them, and the two means; delta is 1 over the number of non-zeros, so at least 1/n.
+
+    Notes
+    -----
+    By default every zero moves to the mean of its side, so a sparse vector is made dense, at O(n) time and bits a row.
 
     Precision: sums are taken in float64 in a fixed order, and means rounded to the nearest float32. The mean of no
     entries is 0.
 
-    Source: Seide, Fu, Droppo, Li, Yu, "1-bit stochastic gradient descent", Interspeech 2014, section 3 (there a column
-    of a matrix at a time, and with error feedback: `ErrorFeedback(OneBit())`).
+    References
+    ----------
+    .. [1] Seide, Fu, Droppo, Li, Yu, "1-bit stochastic gradient descent", Interspeech 2014, section 3 (there a column
+           of a matrix at a time, and with error feedback: `ErrorFeedback(OneBit())`).
 
+    Examples
+    --------
     >>> import qsim
     >>> message = qsim.compressors.OneBit().quantize([0.1, 0.15, -0.2, 20, 15.3, -1.222], qsim.Key(0))
     >>> message.vectors().to_dense()

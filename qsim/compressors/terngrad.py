@@ -4,23 +4,31 @@ from __future__ import annotations
 
 from typing import Self, final
 
+from qsim.compressors.alias import Alias
 from qsim.compressors.base import Compressor
-from qsim.compressors.named import Named
 from qsim.compressors.qsgd import QSGD
 from qsim.options import option
 
 
 @final
 @option
-class TernGrad(Named):
-    """Sends 0 or M sign(v_i), M the largest magnitude: the second with probability |v_i| / M.
+class TernGrad(Alias):
+    """Random rounding to three values: 0 and plus or minus the largest magnitude.
 
-    Unbiased with variance omega = (sqrt(n) - 1)/2, attained; the expected number of non-zeros is (sum_i |v_i|) / M.
-    It is `QSGD(levels=1, norm="max")`.
+    With M the largest magnitude of v, Q(v)_i is M sign(v_i) with probability |v_i| / M, and 0 otherwise. This is
+    `QSGD(levels=1, norm="max")`.
 
-    Source: Wen et al., "TernGrad", NeurIPS 2017, section 3 (without its clipping); the variance: Mishchenko, Gorbunov,
-    Takac, Richtarik, "Distributed learning with compressed gradient differences" (DIANA), arXiv:1901.09269, 2019.
+    Unbiased, with variance omega = (sqrt(n) - 1)/2, which is attained; the expected number of non-zeros is (sum_i
+    |v_i|) / M.
 
+    References
+    ----------
+    .. [1] Wen et al., "TernGrad", NeurIPS 2017, section 3 (without its clipping).
+    .. [2] Mishchenko, Gorbunov, Takac, Richtarik, "Distributed learning with compressed gradient differences" (DIANA),
+           arXiv:1901.09269, 2019 (the variance).
+
+    Examples
+    --------
     >>> import qsim
     >>> message = qsim.compressors.TernGrad().quantize([4.0, 0.0, -4.0, 1.0], qsim.Key(0))
     >>> message.vectors().to_dense()
@@ -28,7 +36,7 @@ class TernGrad(Named):
     """
 
     @property
-    def same_as(self) -> Compressor:
+    def compressor(self) -> Compressor:
         return QSGD(1, "max")
 
     @classmethod

@@ -17,18 +17,35 @@ from qsim.program import Program
 @final
 @option
 class TopK(Sparsifier):
-    """Keeps the k entries with the largest magnitudes, of equal ones those with the smaller coordinates.
+    """The k entries with the largest magnitudes.
 
-    A contraction: ||Q(v) - v||^2 <= (1 - k/n) ||v||^2, attained by vectors of one magnitude. Nothing is random. For
-    k >= n, and for vectors with at most k non-zeros, everything is sent.
+    Q(v)_i = v_i for the k largest |v_i|, and 0 elsewhere; of equal magnitudes, the smaller coordinates are kept.
 
-    k: how many entries, or which fraction of the n coordinates: a float in (0, 1) stands for max(1, round(k n)).
+    A contraction: ||Q(v) - v||^2 <= (1 - k/n) ||v||^2, attained by vectors whose magnitudes are all equal. Nothing is
+    random. For k >= n, and for vectors with at most k non-zeros, everything is sent.
 
-    Sparse input stays sparse, and gives the same message as the same vector dense.
+    Parameters
+    ----------
+    k : int or float
+        The number of entries (an int of at least 1), or the fraction of the n coordinates (a float in (0, 1)), which
+        stands for max(1, round(k n)).
 
-    Source: Stich, Cordonnier, Jaggi, "Sparsified SGD with memory", NeurIPS 2018, Section 2; Aji and Heafield, "Sparse
-    communication for distributed gradient descent", EMNLP 2017.
+    Raises
+    ------
+    ValueError
+        For a whole number k below 1, and for a fraction outside (0, 1).
 
+    Notes
+    -----
+    A sparse vector stays sparse, and gives the same message as the same vector stored densely.
+
+    References
+    ----------
+    .. [1] Stich, Cordonnier, Jaggi, "Sparsified SGD with memory", NeurIPS 2018, Section 2.
+    .. [2] Aji and Heafield, "Sparse communication for distributed gradient descent", EMNLP 2017.
+
+    Examples
+    --------
     >>> import qsim
     >>> message = qsim.compressors.TopK(2).quantize([1.0, -3.0, 0.5, 3.0, 3.0], qsim.Key(0))
     >>> message.index.tolist(), message.value.tolist()
@@ -36,8 +53,6 @@ class TopK(Sparsifier):
 
     >>> qsim.TopK(0.01).most_kept(10_000)
     100
-
-    Raises ValueError for a whole number k below 1, and for a fraction outside (0, 1).
     """
 
     k: int | float
@@ -103,22 +118,38 @@ def _plan_kept(program: Program, keep: Any, v: Vectors, bound: Any, *out: NDArra
 @final
 @option
 class HardThreshold(Sparsifier):
-    """Keeps the entries with |v_i| >= threshold, as they are.
+    """All entries whose magnitude reaches a threshold.
 
-    States no contraction: a vector with all entries below the threshold is lost whole, so no delta > 0 holds for all v.
-    What holds is an absolute bound: ||Q(v) - v|| < threshold sqrt(n). Nothing is random.
+    Q(v)_i = v_i if |v_i| >= threshold, and 0 otherwise. Nothing is random.
 
-    Sparse input stays sparse, and gives the same message as the same vector dense.
+    Parameters
+    ----------
+    threshold : float
+        The least magnitude that is sent, above 0, in the unit of the vector.
 
-    Source: Strom, "Scalable distributed DNN training using commodity GPU cloud computing", Interspeech 2015 (with fixed
-    values); Sahu et al., "Rethinking gradient sparsification as total error minimization", NeurIPS 2021.
+    Raises
+    ------
+    ValueError
+        For a threshold that is not a finite number above 0.
 
+    Notes
+    -----
+    No contraction is stated: if all entries are below the threshold, nothing is sent, so no delta > 0 holds for all v.
+    An absolute bound holds: ||Q(v) - v|| < threshold sqrt(n).
+
+    A sparse vector stays sparse, and gives the same message as the same vector stored densely.
+
+    References
+    ----------
+    .. [1] Strom, "Scalable distributed DNN training using commodity GPU cloud computing", Interspeech 2015 (with fixed
+           values); Sahu et al., "Rethinking gradient sparsification as total error minimization", NeurIPS 2021.
+
+    Examples
+    --------
     >>> import qsim
     >>> message = qsim.compressors.HardThreshold(1.0).quantize([1.0, -3.0, 0.5], qsim.Key(0))
     >>> message.index.tolist(), message.value.tolist()
     ([0, 1], [1.0, -3.0])
-
-    Raises ValueError for a threshold that is not a finite number above 0.
     """
 
     threshold: float

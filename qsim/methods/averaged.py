@@ -23,20 +23,40 @@ _AVERAGE = "average"
 @final
 @option
 class Averaged(Method):
-    """Another method, whose answer is the average of its iterates: what is evaluated, and the final weights.
+    """The average of the iterates of another method.
 
-    avg_t = (1 - r_t) avg_{t-1} + r_t w_t with r_t = (power + 1)/(t + power), t = 1, 2, ... power 0 is the plain mean of
-    all iterates, power p weights iterate t about as t^p: the later ones more, 1 in proportion to t. The training itself
-    is that of the method. Costs the server O(n) a round.
+    avg_t = (1 - r_t) avg_{t-1} + r_t w_t, with r_t = (power + 1)/(t + power), t = 1, 2, ... The average is what is
+    evaluated, and returned as the final weights; the training itself is that of the method.
 
-    Source: Polyak, Juditsky, "Acceleration of stochastic approximation by averaging", 1992 (the mean); Shamir, Zhang,
-    "Stochastic gradient descent for non-smooth optimization", ICML 2013, section 4 (polynomial decay).
+    Parameters
+    ----------
+    method : Method
+        The method that is averaged.
+    power : float, default 0
+        How much later iterates count: 0 gives the plain mean of all iterates, p weights iterate t about as t^p.
 
+    Raises
+    ------
+    TypeError
+        If `method` is not a method.
+    ValueError
+        If `power` is negative, or the method is averaged already.
+
+    Notes
+    -----
+    The server needs O(n) time a round.
+
+    References
+    ----------
+    .. [1] Polyak, Juditsky, "Acceleration of stochastic approximation by averaging", 1992 (the mean).
+    .. [2] Shamir, Zhang, "Stochastic gradient descent for non-smooth optimization", ICML 2013, section 4 (polynomial
+           decay).
+
+    Examples
+    --------
     >>> import qsim
     >>> qsim.methods.Averaged(qsim.SGD(step=qsim.steps.InverseSqrt(0.5)), power=2).power
     2.0
-
-    Raises ValueError for a negative power, and for a method that is averaged already.
     """
 
     method: Method

@@ -26,10 +26,28 @@ from qsim.weights import Replica, Weights
 
 @dataclass(frozen=True)
 class Task:
-    """What workers are told to do: a name, the weights to do it at, and what else came down, by name.
+    """What workers are told to do in an exchange.
 
-    `key` names the stream of the run's data. Fold in the round (and what else it depends on), then take the words of a
-    block's workers: `key.fold(round).words(block.low, block.high)`.
+    Parameters
+    ----------
+    name : str
+        The name that the method gave the task.
+    round : int
+        The round, counted from 0.
+    weights : Replica
+        The weights to do it at.
+    key : Key
+        The random stream of the run's data. Fold in the round (and what else it depends on), then take the words of a
+        block's workers: `key.fold(round).words(block.low, block.high)`.
+    vectors : mapping of str to ndarray, optional
+        Vectors that were sent down beside the weights, by name.
+
+    Examples
+    --------
+    >>> import numpy as np, qsim
+    >>> from qsim.weights import Replica
+    >>> qsim.methods.Task("gradient", 0, Replica(np.zeros(3, np.float32)), qsim.Key(0)).name
+    'gradient'
     """
 
     name: str
@@ -41,9 +59,22 @@ class Task:
 
 @dataclass(frozen=True)
 class Sum:
-    """What the server got: the weighted sum of what arrived (one float64 row), and the weight of those it came from.
+    """The weighted sum of the messages that arrived at the server.
 
-    The weights of those that arrived are scaled to sum 1; `share` is what they summed to before, 1 if all arrived.
+    The weights of those that arrived are scaled to sum 1.
+
+    Parameters
+    ----------
+    vector : Vectors
+        The sum: one float64 row.
+    share : float, default 1.0
+        What the weights of those that arrived summed to before; 1 if all arrived.
+
+    Examples
+    --------
+    >>> import numpy as np, qsim
+    >>> qsim.methods.Sum(qsim.batch.Vectors.dense(np.ones(3))).share
+    1.0
     """
 
     vector: Vectors
@@ -51,13 +82,23 @@ class Sum:
 
 
 class Exchange(Protocol):
-    """One trip to the workers and back, as a method's server sees it."""
+    """One trip to the workers and back, as the server of a method sees it.
+
+    `Method.round` is given one, and calls it as often as needed.
+
+    Attributes
+    ----------
+    round : int
+        The round, counted from 0.
+    objective : Objective
+        The objective of the run.
+    key : Key
+        The random stream of the method's own random numbers, such as MARINA's coin: fold in the round.
+    """
 
     round: int
-    """The round, counted from 0."""
     objective: Objective
     key: Key
-    """The stream of the method's own random numbers, such as MARINA's coin: fold in the round."""
 
     def __call__(
         self,
@@ -68,18 +109,36 @@ class Exchange(Protocol):
         length: int | None = None,
         **vectors: NDArray[np.float64],
     ) -> Sum:
-        """Have every worker do `task` at the weights w; return the weighted sum of what they sent.
+        """Have every worker do a task at the weights w.
 
-        exact: send dense numbers of this format up, without the compressor; with "float64" also down, and workers
-            compute in it.
-        length: that of what is sent up, if not that of the weights.
-        vectors: what goes down beside the weights, dense.
+        Parameters
+        ----------
+        task : str
+            What to do; `Method.work` reads it as `Task.name`.
+        w : Weights
+            The weights.
+        exact : {"float32", "float64"}, optional
+            Send dense numbers of this format up, without the compressor; with "float64" also down, and workers compute
+            in it.
+        length : int, optional
+            The length of what is sent up, if not that of the weights.
+        **vectors : ndarray of float64
+            What is sent down beside the weights, dense, by name.
+
+        Returns
+        -------
+        Sum
+            The weighted sum of what the workers sent.
         """
         ...
 
 
 class Method(ABC):
-    """A way of training. The server's state is a dict of arrays, and so is what workers keep in their memory."""
+    """Base class of methods: what workers compute, and what the server does with the sum.
+
+    The state of the server is a dict of arrays, and so is what workers keep in their memory. A method of your own is an
+    option (`qsim.option`) with `round` and `work`, and, as needed, the other methods below.
+    """
 
     @classmethod
     def examples(cls) -> tuple[Self, ...]:
@@ -87,31 +146,92 @@ class Method(ABC):
         return ()
 
     def resolved(self, problem: Problem) -> Self:
-        """Return the method with what it leaves to theory filled in: steps from the constants of a problem.
+        """Return the method with everything filled in that it leaves to theory, such as the step.
 
-        Raises TheoryError if theory has no answer, ValueError if the method does not go with the problem's compressor
-        or clients.
+        Parameters
+        ----------
+        problem : Problem
+            The constants of the run.
+
+        Returns
+        -------
+        Method
+            The method that is run; by default the method itself.
+
+        Raises
+        ------
+        TheoryError
+            If theory has no answer.
+        ValueError
+            If the method cannot be used with the compressor or the clients of the problem.
         """
         return self
 
     def bound(self, problem: Problem) -> Bound | None:
-        """Return what theory says of a run by the method, once it is resolved; None: it says nothing that is linear.
+        """Return the bound of theory on a run by the method, which is resolved.
 
-        That is so for steps that are not constant, or longer than the theorem allows, and for mu = 0.
+        Parameters
+        ----------
+        problem : Problem
+            The constants of the run.
+
+        Returns
+        -------
+        Bound or None
+            A bound that falls linearly, to a noise floor; None if theory gives none, as for steps that are not constant
+            or are longer than the theorem allows, and for mu = 0.
         """
         return None
 
     def start(self, w: Weights) -> Arrays:
-        """Return what the server keeps beside the weights, before the first round: arrays, none here."""
+        """Return what the server keeps beside the weights, as it is before the first round.
+
+        Parameters
+        ----------
+        w : Weights
+            The weights of round 0.
+
+        Returns
+        -------
+        dict of ndarray
+            The state, by name; empty by default.
+        """
         return {}
 
     @abstractmethod
     def round(self, w: Weights, state: Arrays, exchange: Exchange) -> None:
-        """Do one round on the server: exchange as often as needed, then change w, and what else the server keeps."""
+        """Do one round on the server.
+
+        Parameters
+        ----------
+        w : Weights
+            The weights, to be changed in place.
+        state : dict of ndarray
+            What else the server keeps, to be changed in place.
+        exchange : Exchange
+            Called as often as needed, to have the workers compute.
+        """
 
     @abstractmethod
     def work(self, task: Task, objective: Objective, block: Block, memory: Memory) -> Vectors:
-        """Return what each worker of a block wants to send: one row a worker."""
+        """Return what each worker of a block sends.
+
+        Parameters
+        ----------
+        task : Task
+            What to do, at which weights.
+        objective : Objective
+            The objective of the run.
+        block : Block
+            The workers, and their rows.
+        memory : Memory
+            What they keep between rounds.
+
+        Returns
+        -------
+        Vectors
+            One row a worker, before compression.
+        """
 
     def plan(self, plan: Plan, memory: Memory) -> None:
         """Plan a round of server and workers, whose memory this is, as `round` and `work` have it.
@@ -121,17 +241,40 @@ class Method(ABC):
         raise NoProgram
 
     def reads(self, task: Task, block: Block, memory: Memory) -> Rows:
-        """Return the rows at whose coordinates `work` will read the weights: all of the workers' rows, here.
+        """Return the rows at whose coordinates `work` will read the weights.
 
-        A downlink that sends only what is asked for asks it, before `work` and without weights.
+        A downlink that sends only what is asked for calls it before `work`, without weights.
+
+        Parameters
+        ----------
+        task : Task
+            What will be done.
+        block : Block
+            The workers, and their rows.
+        memory : Memory
+            What they keep between rounds.
+
+        Returns
+        -------
+        Rows
+            By default all rows of the workers.
         """
         return block.all_rows()
 
     def memory(self, block: Block, support: Support) -> Memory:
-        """Return what the workers of a block keep from round to round, nothing here.
+        """Return what the workers of a block keep between rounds, as it is before the first round.
 
-        The support holds what their messages can fill, as they arrive: all n coordinates if the compressor fills in
-        zeros.
+        Parameters
+        ----------
+        block : Block
+            The workers, and their rows.
+        support : Support
+            The coordinates that their messages can fill, as they arrive: all n if the compressor fills in zeros.
+
+        Returns
+        -------
+        Memory
+            The memory, one row a worker; empty by default.
         """
         return Memory(support, {})
 
@@ -143,18 +286,53 @@ class Method(ABC):
     def on_delivered(
         self, task: Task, block: Block, memory: Memory, arrived: Vectors, delivered: NDArray[np.bool_]
     ) -> None:
-        """Learn what the server got of the messages just sent. Nothing is learnt here.
+        """Update the memory, given what arrived of the messages just sent.
 
-        arrived: the vectors as it decoded them, zero where it got none. delivered: whose messages it got.
+        Parameters
+        ----------
+        task : Task
+            What was done.
+        block : Block
+            The workers.
+        memory : Memory
+            What they keep between rounds, to be changed in place.
+        arrived : Vectors
+            What the server decoded, one row a worker, zero if the message was dropped.
+        delivered : ndarray of bool, shape (workers,)
+            Whose messages arrived.
         """
         return None
 
     def solution(self, w: Weights, state: Arrays) -> NDArray[np.float64]:
-        """Return the weights that are evaluated, and in the end returned: those that are trained, here."""
+        """Return the weights that are evaluated, and in the end returned.
+
+        Parameters
+        ----------
+        w : Weights
+            The weights that are trained.
+        state : dict of ndarray
+            What else the server keeps.
+
+        Returns
+        -------
+        ndarray of float64, shape (n,)
+            By default the weights that are trained.
+        """
         return w.dense()
 
     def rows_per_round(self, shards: Shards) -> float:
-        """Return about how many rows a worker computes with in a round (all it has, by default): it sizes blocks."""
+        """Return about how many rows a worker computes with in a round, by which blocks are sized.
+
+        Parameters
+        ----------
+        shards : Shards
+            The rows of the workers.
+
+        Returns
+        -------
+        float
+            By default all rows that a worker has.
+        """
         return shards.dataset.rows / shards.workers
 
 

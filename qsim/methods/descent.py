@@ -24,13 +24,34 @@ from qsim.weights import Weights
 
 
 class Momentum(ABC):
-    """How the server goes on in the direction of past steps. It costs O(n) a round: past steps touch all weights."""
+    """Base class of momentum: how the server continues in the direction of past steps.
+
+    It costs O(n) a round, since past steps change all weights.
+
+    Attributes
+    ----------
+    beta : float
+        The factor by which the velocity shrinks in a round, in [0, 1); anything else raises ValueError.
+    """
 
     beta: float
 
     @abstractmethod
     def along(self, velocity: NDArray[np.float64], step: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return what to subtract from the weights, given the new velocity and the plain step."""
+        """Return what to subtract from the weights.
+
+        Parameters
+        ----------
+        velocity : ndarray of float64, shape (n,)
+            The new velocity.
+        step : ndarray of float64, shape (n,)
+            The plain step, regulariser included.
+
+        Returns
+        -------
+        ndarray of float64, shape (n,)
+            The step that is taken.
+        """
 
     def __post_init__(self) -> None:
         number("beta", self.beta, least=0)
@@ -41,10 +62,26 @@ class Momentum(ABC):
 @final
 @option
 class HeavyBall(Momentum):
-    """v <- beta v + u, w <- w - v, with u the plain step (regulariser included).
+    """Heavy-ball momentum.
 
-    Source: Polyak, "Some methods of speeding up the convergence of iteration methods", 1964.
+    v <- beta v + u, w <- w - v, with u the plain step (regulariser included).
 
+    Parameters
+    ----------
+    beta : float
+        The factor by which the velocity shrinks in a round, in [0, 1).
+
+    Raises
+    ------
+    ValueError
+        If `beta` is outside [0, 1).
+
+    References
+    ----------
+    .. [1] Polyak, "Some methods of speeding up the convergence of iteration methods", 1964.
+
+    Examples
+    --------
     >>> import qsim
     >>> qsim.methods.HeavyBall(0.9)
     qsim.methods.HeavyBall(beta=0.9)
@@ -59,11 +96,28 @@ class HeavyBall(Momentum):
 @final
 @option
 class Nesterov(Momentum):
-    """v <- beta v + u, w <- w - (u + beta v): the weights are the point at which Nesterov's gradient is taken.
+    """Nesterov's momentum.
 
-    Source: Nesterov, "A method of solving a convex programming problem with convergence rate O(1/k^2)", 1983, in the
-    form of Sutskever, Martens, Dahl, Hinton, ICML 2013.
+    v <- beta v + u, w <- w - (u + beta v), with u the plain step (regulariser included): the weights are the point at
+    which Nesterov's gradient is taken.
 
+    Parameters
+    ----------
+    beta : float
+        The factor by which the velocity shrinks in a round, in [0, 1).
+
+    Raises
+    ------
+    ValueError
+        If `beta` is outside [0, 1).
+
+    References
+    ----------
+    .. [1] Nesterov, "A method of solving a convex programming problem with convergence rate O(1/k^2)", 1983.
+    .. [2] Sutskever, Martens, Dahl, Hinton, ICML 2013 (this form).
+
+    Examples
+    --------
     >>> import qsim
     >>> qsim.methods.Nesterov(0.9)
     qsim.methods.Nesterov(beta=0.9)
@@ -154,22 +208,39 @@ class _Descent(Method):
 @final
 @option
 class GradientDescent(_Descent):
-    """Full-batch gradient descent: every round each worker sends the update of its whole partition.
+    """Full-batch gradient descent with compressed updates.
 
-    w <- (1 - a l2) w - sum_i weight_i C(a grad f_i(w)). With `Identity` and rows as weights this is gradient descent on
-    the whole data set, which converges for a < 2/L.
+    Every round each worker sends the update of all its rows: w <- (1 - a l2) w - sum_i weight_i C(a grad f_i(w)). With
+    `Identity` and rows as weights this is gradient descent on the whole data set, which converges for a < 2/L.
 
-    Without a step: a = 1 / (L + 2 s max_i L_i) for an unbiased C, s = omega/W (`Problem.spread`: more where shards are
-    unequal or clients sit out), 1/L without compression. Then E ||w - w*||^2 falls by a factor of at least 1 - a mu a
-    round, down to a noise floor of 2 a s/mu times the mean of ||g_i(w*)||^2 (without noise F(w) - F* itself falls, to
-    0). For convex losses; with momentum the step is a place to begin, and nothing is promised.
+    Parameters
+    ----------
+    step : Step or float, optional
+        The step a, a number or a rule of `qsim.steps`. By default a = 1 / (L + 2 s max_i L_i) for an unbiased C, with
+        s = omega/W (`Problem.spread`: more for unequal shards or absent clients), which is 1/L without compression.
+    momentum : Momentum, optional
+        `HeavyBall` or `Nesterov`; none by default.
 
-    Source of step and floor: Khirirat, Feyzmahdavian, Johansson, "Distributed learning with compressed gradients",
-    2018; in this form Gorbunov, Hanzely, Richtarik, "A unified theory of SGD", AISTATS 2020.
+    Raises
+    ------
+    TheoryError
+        In the simulation, if a compressor without omega is given no step.
 
-    `Sign` loses the size of the update, and the step with it: see `SignSGD`. Raises TheoryError in the simulation if a
-    compressor without omega gets no step.
+    Notes
+    -----
+    With the step of theory, and for convex losses, E ||w - w*||^2 falls by a factor of at least 1 - a mu a round, down
+    to a noise floor of 2 a s/mu times the mean of ||g_i(w*)||^2 (without noise F(w) - F* itself falls, to 0). With
+    momentum the step is a starting point, and nothing is promised.
 
+    `Sign` loses the magnitude of the update, and the step with it: see `SignSGD`.
+
+    References
+    ----------
+    .. [1] Khirirat, Feyzmahdavian, Johansson, "Distributed learning with compressed gradients", 2018 (step and floor).
+    .. [2] Gorbunov, Hanzely, Richtarik, "A unified theory of SGD", AISTATS 2020 (step and floor, in this form).
+
+    Examples
+    --------
     >>> import qsim
     >>> qsim.GradientDescent(step=qsim.steps.Constant(1.0)).step(0)
     1.0
@@ -190,18 +261,44 @@ class GradientDescent(_Descent):
 @final
 @option
 class SGD(_Descent):
-    """Mini-batch SGD: every round each worker sends the update of `batch` of its rows.
+    """Mini-batch SGD with compressed updates.
 
-    w <- (1 - a_t l2) w - sum_i weight_i C(a_t g_i), g_i the mean gradient over the batch of b rows.
+    Every round each worker sends the update of `batch` of its rows: w <- (1 - a_t l2) w - sum_i weight_i C(a_t g_i),
+    with g_i the mean gradient over the batch of b rows.
 
-    Without a step: a = 1 / (L + 2 s max_i L_i + 2 (s + 1/W) Lr/b), with s as for `GradientDescent` and Lr the largest L
-    of a single row's loss. (1/L, the step of full gradients, can throw SGD out: rows that share no coordinate each need
-    1/Lr.) Then E ||w - w*||^2 falls by a factor of at least 1 - a mu a round, down to a noise floor of 2 a/mu times (s
-    times the mean of ||g_i(w*)||^2, plus (s + 1/W)/b times the mean variance of the gradient of one row at w*). For
-    draws with replacement and convex losses. A step that falls, such as `qsim.steps.Noisy`, gets below the floor.
+    Parameters
+    ----------
+    step : Step or float, optional
+        The step a_t, a number or a rule of `qsim.steps`. By default a = 1 / (L + 2 s max_i L_i + 2 (s + 1/W) Lr/b),
+        with s as for `GradientDescent` and Lr the largest L of a single row's loss. With 1/L, the step of full
+        gradients, SGD can diverge: rows that share no coordinate each need 1/Lr.
+    batch : int, default 1
+        The number b of rows that a worker draws each round.
+    sampling : Sampling, default `WithReplacement()`
+        How rows are drawn: `WithReplacement()` or `Passes()`.
+    momentum : Momentum, optional
+        `HeavyBall` or `Nesterov`; none by default.
 
-    Source of step and floor: Gorbunov, Hanzely, Richtarik, "A unified theory of SGD", AISTATS 2020 (quantized SGD).
+    Raises
+    ------
+    ValueError
+        If `batch` is below 1.
+    TheoryError
+        In the simulation, if a compressor without omega is given no step.
 
+    Notes
+    -----
+    With the step of theory, draws with replacement and convex losses, E ||w - w*||^2 falls by a factor of at least
+    1 - a mu a round, down to a noise floor of 2 a/mu times (s times the mean of ||g_i(w*)||^2, plus (s + 1/W)/b times
+    the mean variance of the gradient of one row at w*). A decreasing step, such as `qsim.steps.Noisy`, gets below the
+    floor.
+
+    References
+    ----------
+    .. [1] Gorbunov, Hanzely, Richtarik, "A unified theory of SGD", AISTATS 2020 (step and floor of quantized SGD).
+
+    Examples
+    --------
     >>> import qsim
     >>> qsim.SGD(step=qsim.steps.Constant(0.5), batch=64).batch
     64

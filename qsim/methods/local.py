@@ -24,38 +24,60 @@ from qsim.weights import Weights
 @final
 @option
 class LocalSGD(Method):
-    """Every worker does `steps` steps of SGD from the common weights; the mean of how far they came is added.
+    """Local SGD: several steps on each worker between two exchanges.
 
-    u_0 = w, u_{h+1} = (1 - a_h l2) u_h - a_h g_i(u_h), h < H = `steps`; sent is d_i = C(p w - u_H), with p the product
-    of all 1 - a_h l2, and the server takes w <- p w - server_step * mean of d_i. With a compressor this is FedPAQ,
-    without one FedAvg (local SGD); with steps=1 it is `SGD`. The regulariser's part of u_H, p w, is known to the server
-    and left out, so that what is sent stays in the coordinates of the worker's rows.
+    Every worker does H = `steps` steps from the common weights, u_0 = w, u_{h+1} = (1 - a_h l2) u_h - a_h g_i(u_h), and
+    sends d_i = C(p w - u_H), with p the product of all 1 - a_h l2. The server takes w <- p w - server_step * mean of
+    d_i. With a compressor this is FedPAQ, without one FedAvg; with steps=1 it is `SGD`.
 
-    With one worker and no compressor, a round is `steps` steps of plain SGD. Logistic regression does all steps of a
-    round in one kernel.
+    Parameters
+    ----------
+    step : Step or float, optional
+        The step a_h = step(t H + h) of local step h of round t, a number or a rule of `qsim.steps`. By default, for
+        mu > 0, step(k) = 4 / (mu (s + k)), s = max(16 L/mu, H) + 1, with L the largest smoothness that a local step
+        meets (of a row, or without a batch of a worker's f_i).
+    steps : int, default 8
+        The number H of local steps in a round.
+    batch : int or None, default 1
+        The number of rows of each local step; None for all of them.
+    sampling : Sampling, default `WithReplacement()`
+        How rows are drawn: `WithReplacement()` or `Passes()`.
+    server_step : float, default 1.0
+        The step of the server along the mean, above 0.
+    decay : L2Decay, default `qsim.l2_decay.GlobalScale()`
+        How the local steps apply l2: it changes the rounding and the time, not the method.
 
-    The step rule counts local steps: a_h = step(t H + h) in round t, so a step that falls does so within a round, too.
-    Without one, for mu > 0: step(k) = 4 / (mu (s + k)), s = max(16 L/mu, H) + 1, with L the largest smoothness that a
-    local step meets (of a row, or without a batch of a worker's f_i). Then, without compression, for workers with the
-    same distribution and bounded gradients, the average over all local steps k of the workers' mean iterate, with
-    weights (s + k)^2, has E F - F* = O(1 / (mu W H T)) as T grows. (`Averaged` has the weights w of each round only.)
+    Raises
+    ------
+    ValueError
+        If `steps` or `batch` is below 1, and in the simulation for an objective whose regulariser is not l2.
+    TheoryError
+        In the simulation, if a compressor, or an objective without strong convexity, is given no step.
 
-    A round costs a worker O(non-zeros of its batches + support). Workers with different data drift apart over the
-    steps: with constant steps the limit is off by O(a (H - 1)) on skewed shards.
+    Notes
+    -----
+    With the step of theory, without compression, for workers with the same distribution and bounded gradients, the
+    average over all local steps k of the workers' mean iterate, with weights (s + k)^2, has E F - F* = O(1 / (mu W H
+    T)) as the number T of rounds grows. (`Averaged` has the weights w of each round only.)
 
-    batch: rows of each local step; None for all of them.
-    decay: how the local steps apply l2 (`qsim.l2_decay`): it changes the rounding and the time, not the method.
+    The regulariser's part of u_H, p w, is known to the server and left out, so that what is sent stays in the
+    coordinates of the worker's rows. A round costs a worker O(non-zeros of its batches + support). Logistic regression
+    does all steps of a round in one kernel.
 
-    Source: McMahan et al., "Communication-efficient learning of deep networks from decentralized data", AISTATS 2017;
-    Stich, "Local SGD converges fast and communicates little", ICLR 2019, Theorem 2.2 (the step); Reisizadeh et al.,
-    "FedPAQ", AISTATS 2020 (compressed differences).
+    Workers with different data drift apart over the steps: with constant steps the limit is off by O(a (H - 1)) on
+    skewed shards.
 
+    References
+    ----------
+    .. [1] McMahan et al., "Communication-efficient learning of deep networks from decentralized data", AISTATS 2017.
+    .. [2] Stich, "Local SGD converges fast and communicates little", ICLR 2019, Theorem 2.2 (the step).
+    .. [3] Reisizadeh et al., "FedPAQ", AISTATS 2020 (compressed differences).
+
+    Examples
+    --------
     >>> import qsim
     >>> qsim.methods.LocalSGD(step=qsim.steps.Constant(0.1), steps=8, batch=16).steps
     8
-
-    Raises ValueError for steps or a batch below 1, and in the simulation for an objective whose regulariser is not l2;
-    TheoryError if a compressor, or an objective without strong convexity, gets no step.
     """
 
     step: Step | float | None = None

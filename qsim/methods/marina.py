@@ -22,33 +22,49 @@ from qsim.weights import Weights
 @final
 @option
 class MARINA(Method):
-    """g <- g + mean of C(grad f_i(w) - grad f_i(w_old)), or with probability p all of grad f; w <- w - a (g + l2 w).
+    """Compressed differences of gradients, with full gradients now and then.
 
-    For an unbiased C: the errors of a biased one would add up between synchronisations. The estimate g is biased, but
-    its error is that of differences, which vanish as w converges, so F falls as fast as the theory of gradient descent
-    says but for constants, also for nonconvex F.
+    g <- g + mean of C(grad f_i(w) - grad f_i(w_old)), or with probability p the full gradient, uncompressed; w <- w - a
+    (g + l2 w). For an unbiased C: the errors of a biased one would accumulate between synchronisations.
 
-    The first round and, by the server's coin, a share p of the others send full gradients as dense float32: what a
-    synchronisation costs is counted as such. A worker keeps the last gradient of which the server has heard, on its
-    support, so a round costs one gradient and O(support); the server's step costs O(n). Where a message is dropped,
-    that worker's share of g stays as it is: the mean difference counts with the share of those that arrived.
+    Parameters
+    ----------
+    step : Step or float, optional
+        The step a, a number or a rule of `qsim.steps`. By default a = 1 / (L + Lt sqrt(r)), r = (1 - p) s/p,
+        s = omega/W (`Problem.spread`), Lt^2 the mean of L_i^2; if mu > 0 with 2 r for r, and at most p/(2 mu).
+    p : float, optional
+        The probability of a synchronisation, in (0, 1]. By default 1/(1 + omega), at which synchronisations cost about
+        as many numbers as compressed rounds.
 
-    Without p: the share at which synchronisations cost about as many numbers as compressed rounds, 1/(1 + omega).
-    Without a step: a = 1 / (L + Lt sqrt(r)), r = (1 - p) s/p, s = omega/W (`Problem.spread`), Lt^2 the mean of L_i^2;
-    if mu > 0 with 2 r for r, and at most p/(2 mu). Then F(w) - F* + (a/p) ||g - grad F(w)||^2, whose second term starts
-    at 0, falls by a factor of at least 1 - a mu a round, in expectation.
+    Raises
+    ------
+    ValueError
+        If `p` is outside (0, 1], and in the simulation for a compressor that states no variance or has a memory, and
+        for sampled clients (a synchronisation of the others would lose the share of g of the absent).
 
-    Source: Gorbunov, Burlachenko, Li, Richtarik, "MARINA: faster non-convex distributed learning with compression",
-    ICML 2021, Algorithm 1 and Theorems 2.1 and 2.2 (with Lt for L, which is never below it; the proof needs L alone
-    there, as in Szlendak, Tyurin, Richtarik, "Permutation compressors for provably faster distributed nonconvex
-    optimization", ICLR 2022).
+    Notes
+    -----
+    The estimate g is biased, but its error is that of differences, which vanish as w converges, so F falls as fast as
+    the theory of gradient descent says, up to constants, for nonconvex F too. For mu > 0, F(w) - F* + (a/p) ||g - grad
+    F(w)||^2, whose second term is 0 at the start, falls by a factor of at least 1 - a mu a round, in expectation.
 
+    The first round and, by the server's coin, a share p of the others send full gradients as dense float32, and count
+    as such. A worker keeps the last gradient that the server has received, on its support, so a round costs one
+    gradient and O(support); the step of the server costs O(n). If a message is dropped, that worker's share of g stays
+    unchanged: the mean difference counts with the share of those that arrived.
+
+    References
+    ----------
+    .. [1] Gorbunov, Burlachenko, Li, Richtarik, "MARINA: faster non-convex distributed learning with compression", ICML
+           2021, Algorithm 1 and Theorems 2.1 and 2.2 (with Lt for L, which is never below it).
+    .. [2] Szlendak, Tyurin, Richtarik, "Permutation compressors for provably faster distributed nonconvex
+           optimization", ICLR 2022 (that the proof needs L alone there).
+
+    Examples
+    --------
     >>> import qsim
     >>> qsim.methods.MARINA(step=qsim.steps.Constant(0.1), p=0.25).p
     0.25
-
-    Raises ValueError for p outside (0, 1], and in the simulation for a compressor that states no variance or has a
-    memory, and for clients who sit out rounds (a synchronisation of the others would lose their share of g).
     """
 
     step: Step | float | None = None

@@ -20,14 +20,44 @@ from qsim.program import NoProgram
 
 
 class Sampling(ABC):
-    """A rule by which every worker draws `batch` of its own rows."""
+    """Base class of samplings: how every worker draws a batch of its own rows."""
 
     @abstractmethod
     def draw(self, block: Block, batch: int, t: int, memory: Arrays, key: Key) -> Rows:
-        """Return the rows that each worker of the block draws in round t; a worker without rows draws none."""
+        """Return the rows that each worker of a block draws.
+
+        Parameters
+        ----------
+        block : Block
+            The workers, and their rows.
+        batch : int
+            How many rows each of them draws.
+        t : int
+            The round, counted from 0.
+        memory : dict of ndarray
+            What the rule keeps between rounds, to be changed in place.
+        key : Key
+            The source of all randomness.
+
+        Returns
+        -------
+        Rows
+            The rows of each worker; a worker without rows draws none.
+        """
 
     def memory(self, block: Block) -> Arrays:
-        """Return the arrays that `draw` keeps."""
+        """Return what `draw` keeps between rounds, as it is before the first round.
+
+        Parameters
+        ----------
+        block : Block
+            The workers, and their rows.
+
+        Returns
+        -------
+        dict of ndarray
+            Arrays by name, one row a worker; empty by default.
+        """
         return {}
 
     def plan(self, plan: Plan, batch: int, memory: Arrays) -> Rows:
@@ -38,7 +68,16 @@ class Sampling(ABC):
 @final
 @option
 class WithReplacement(Sampling):
-    """Independent uniform draws: the gradient is an unbiased estimate of the shard's, also given the past."""
+    """Independent uniform draws.
+
+    The gradient of a batch is an unbiased estimate of the shard's, also given the past.
+
+    Examples
+    --------
+    >>> import qsim
+    >>> qsim.SGD(step=0.5, batch=64, sampling=qsim.methods.WithReplacement()).batch
+    64
+    """
 
     def draw(self, block: Block, batch: int, t: int, memory: Arrays, key: Key) -> Rows:
         from qsim.kernels.sampling import draw_with_replacement
@@ -62,9 +101,16 @@ class WithReplacement(Sampling):
 @final
 @option
 class Passes(Sampling):
-    """Reshuffled passes: every worker goes through its rows in a random order, newly drawn for every pass.
+    """Reshuffled passes: every worker goes through its rows in a random order, drawn anew for every pass.
 
-    A batch that reaches the end of a pass goes on in the next one. Unbiased over a pass, not given the past.
+    A batch that reaches the end of a pass continues in the next one. The gradients are unbiased over a pass, not given
+    the past.
+
+    Examples
+    --------
+    >>> import qsim
+    >>> qsim.SGD(step=0.5, batch=64, sampling=qsim.methods.Passes())
+    qsim.SGD(step=0.5, batch=64, sampling=qsim.methods.Passes())
     """
 
     def memory(self, block: Block) -> Arrays:

@@ -107,20 +107,38 @@ class _SecondOrder(Method):
 @final
 @option
 class LBFGS(_SecondOrder):
-    """L-BFGS: the direction is made of the last `history` steps and changes of the gradient.
+    """L-BFGS: a quasi-Newton method of limited memory.
 
-    A round exchanges a loss for each trial of the line search (mostly one) and a gradient. Pairs whose step does not
-    see positive curvature are left out. With exact gradients it converges superlinearly near a minimum in practice, and
-    linearly in theory, for strongly convex F (Liu and Nocedal 1989, Theorem 6.1).
+    The direction is computed from the last `history` steps and changes of the gradient. A round exchanges a loss for
+    each trial of the line search (mostly one) and a gradient.
 
-    Source: Liu, Nocedal, "On the limited memory BFGS method for large scale optimization", Mathematical Programming 45,
-    1989.
+    Parameters
+    ----------
+    history : int, default 10
+        How many pairs are kept, at least 1.
+    gradients : {"exact", "compressed"}, default "exact"
+        Whether gradients are sent exactly or by the compressor.
 
+    Raises
+    ------
+    ValueError
+        If `history` is below 1, or `gradients` is another word.
+
+    Notes
+    -----
+    Pairs whose step does not see positive curvature are left out. With exact gradients it converges superlinearly near
+    a minimum in practice, and linearly in theory, for strongly convex F (Theorem 6.1 of [1]_).
+
+    References
+    ----------
+    .. [1] Liu, Nocedal, "On the limited memory BFGS method for large scale optimization", Mathematical Programming 45,
+           1989.
+
+    Examples
+    --------
     >>> import qsim
     >>> qsim.LBFGS(history=5)
     qsim.LBFGS(history=5)
-
-    Raises ValueError for a history below 1.
     """
 
     history: int = 10
@@ -164,17 +182,41 @@ class LBFGS(_SecondOrder):
 @final
 @option
 class NewtonCG(_SecondOrder):
-    """Newton's method, each system H d = -g solved by conjugate gradients: one sum for each product with the Hessian.
+    """Newton's method, with systems solved by conjugate gradients.
 
-    The residual is brought down to min(`accuracy`, sqrt(||g||)) ||g||, or `products` are made. For convex F (a
-    direction of negative curvature ends the solve). Superlinear near the minimum with exact sums (Dembo, Eisenstat,
-    Steihaug, "Inexact Newton methods", 1982; Nocedal and Wright, Theorem 7.2).
+    The direction d solves H d = -g, with H the Hessian and g the gradient, until the residual is at most
+    min(`accuracy`, sqrt(||g||)) ||g||, or `products` products are made; each product with H is one sum over the
+    workers.
 
+    Parameters
+    ----------
+    accuracy : float, default 0.5
+        The relative residual of a solve, in (0, 1).
+    products : int, default 100
+        The largest number of products in a solve.
+    gradients : {"exact", "compressed"}, default "exact"
+        Whether gradients are sent exactly or by the compressor.
+
+    Raises
+    ------
+    ValueError
+        If `accuracy` is outside (0, 1), `products` is below 1, or `gradients` is another word.
+
+    Notes
+    -----
+    For convex F (a direction of negative curvature ends the solve). With exact sums it converges superlinearly near the
+    minimum.
+
+    References
+    ----------
+    .. [1] Dembo, Eisenstat, Steihaug, "Inexact Newton methods", 1982.
+    .. [2] Nocedal and Wright, Theorem 7.2.
+
+    Examples
+    --------
     >>> import qsim
     >>> qsim.methods.NewtonCG()
     qsim.NewtonCG()
-
-    Raises ValueError for an accuracy outside (0, 1) and products below 1.
     """
 
     accuracy: float = 0.5

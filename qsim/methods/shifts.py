@@ -81,31 +81,55 @@ class _Shifted(Batched):
 @final
 @option
 class DIANA(_Shifted):
-    """Compresses differences to shifts that learn the gradients: m_i = C(g_i - h_i), h_i <- h_i + shift m_i.
+    """Compressed differences to shifts that learn the gradients.
 
-    w <- w - a (h + m + l2 w), with m and h the weighted means of the m_i and h_i. For an unbiased C. As the shifts come
-    near the gradients at the optimum, less and less is left to compress, so that the variance of C vanishes, also where
-    the workers hold different data: with full gradients it converges linearly to the optimum, where compressed gradient
-    descent stops at a noise floor.
+    m_i = C(g_i - h_i), h_i <- h_i + shift m_i, w <- w - a (h + m + l2 w), with m and h the weighted means of the m_i
+    and h_i. For an unbiased C.
 
-    Without a step: a = 1 / ((1 + 6 s) max_i L_i), s = omega/W (`Problem.spread`), and shift = 1 / (1 + omega). Then E
-    ||w - w*||^2 + (4 s a^2/shift) mean of ||h_i - g_i(w*)||^2 falls by a factor of at least max(1 - a mu, 1 - shift/2)
-    a round (full gradients, convex losses, mu > 0). If k of W workers take part, shift k/W stands for shift.
+    Parameters
+    ----------
+    step : Step or float, optional
+        The step a, a number or a rule of `qsim.steps`. By default a = 1 / ((1 + 6 s) max_i L_i), s = omega/W
+        (`Problem.spread`); with a batch of b rows the denominator also has 2 (s + 1/W) Lr/b, as for `SGD`.
+    shift : float, optional
+        The step of the shifts, in (0, 1]; by default 1 / (1 + omega).
+    batch : int, optional
+        The number of rows that a worker draws each round; by default all of them. With a batch the noise of sampling
+        remains, and nothing is promised.
+    sampling : Sampling, default `WithReplacement()`
+        How rows are drawn: `WithReplacement()` or `Passes()`.
+    shifts : {"zero", "gradient"}, default "zero"
+        The shifts of round 0. With "gradient", h_i = g_i(w_0), sent exactly by all in round 0: the bound then begins at
+        the mean of ||g_i(w_0) - g_i(w*)||^2 instead of ||g_i(w*)||^2.
 
-    batch: rows that a worker draws each round; None for all of them. With a batch of b the noise of sampling stays, and
-    the step of theory also has 2 (s + 1/W) Lr/b in its denominator, as that of `SGD`; nothing is promised then.
-    shifts: "zero", or "gradient": h_i = g_i(w_0), sent exactly by all in round 0. What is promised then begins at the
-    mean of ||g_i(w_0) - g_i(w*)||^2 instead of ||g_i(w*)||^2.
+    Raises
+    ------
+    ValueError
+        If `shift` is outside (0, 1], and in the simulation for a compressor with a memory (the shift is one), and for
+        `Sign`.
+    TheoryError
+        In the simulation, if a compressor without omega is given no step and shift.
 
-    Source: Mishchenko, Gorbunov, Takac, Richtarik, "Distributed learning with compressed gradient differences", 2019;
-    step and rate as in Gorbunov, Hanzely, Richtarik, "A unified theory of SGD", AISTATS 2020 (there for DIANA).
+    Notes
+    -----
+    As the shifts approach the gradients at the optimum, less and less is left to compress, so that the variance of C
+    vanishes, even if the workers hold different data: with full gradients it converges linearly to the optimum, where
+    compressed gradient descent stops at a noise floor.
 
+    With the defaults, full gradients, convex losses and mu > 0, E ||w - w*||^2 + (4 s a^2/shift) mean of
+    ||h_i - g_i(w*)||^2 falls by a factor of at least max(1 - a mu, 1 - shift/2) a round. If k of W workers take part,
+    shift k/W stands for shift.
+
+    References
+    ----------
+    .. [1] Mishchenko, Gorbunov, Takac, Richtarik, "Distributed learning with compressed gradient differences", 2019.
+    .. [2] Gorbunov, Hanzely, Richtarik, "A unified theory of SGD", AISTATS 2020 (step and rate, there for DIANA).
+
+    Examples
+    --------
     >>> import qsim
     >>> qsim.methods.DIANA(step=qsim.steps.Constant(0.1), shift=0.25).shift
     0.25
-
-    Raises ValueError for a shift outside (0, 1], and in the simulation for a compressor with a memory (the shift is
-    one) and for `Sign`, and TheoryError if a compressor without omega gets no step and shift.
     """
 
     step: Step | float | None = None
@@ -199,34 +223,56 @@ class DIANA(_Shifted):
 @final
 @option
 class EF21(_Shifted):
-    """Error feedback as a shift: c_i = C(g_i - h_i), h_i <- h_i + c_i, w <- w - a (h + l2 w), h the mean of the h_i.
+    """Error feedback by shifts.
 
-    For a contraction C. What the server steps along is h, the workers' shifts themselves, which come near the gradients
-    as they converge; no error is kept. With full gradients it converges linearly where F is mu-strongly convex.
+    c_i = C(g_i - h_i), h_i <- h_i + c_i, w <- w - a (h + l2 w), with h the mean of the h_i. For a contraction C. With
+    `momentum` eta, EF21-SGDM: g_i is replaced by v_i <- (1 - eta) v_i + eta g_i, where v_i starts at the first g_i.
 
-    With `momentum` eta in (0, 1], EF21-SGDM: g_i is replaced by v_i <- (1 - eta) v_i + eta g_i, which makes it work
-    with batches: without it the noise of a batch is amplified by what C leaves out. v_i starts at the first g_i.
+    Parameters
+    ----------
+    step : Step or float, optional
+        The step a, a number or a rule of `qsim.steps`. The default is described below.
+    momentum : float, optional
+        Eta in (0, 1], which makes the method work with batches: without it the noise of a batch is amplified by what C
+        leaves out.
+    batch : int, optional
+        The number of rows that a worker draws each round; by default all of them.
+    sampling : Sampling, default `WithReplacement()`
+        How rows are drawn: `WithReplacement()` or `Passes()`.
+    shifts : {"zero", "gradient"}, default "zero"
+        The shifts of round 0. With "gradient", as in the experiments of its authors, h_i = g_i(w_0), sent exactly by
+        all in round 0, so that the second term of the bound is 0 at first. (They also compress gradients with the
+        regulariser in them: `qsim.objectives.WithRegulariser`.)
 
-    Without a step: with delta of C (k/W of it if k of W workers take part), theta = 1 - sqrt(1 - delta), beta = (1 -
-    delta)/theta, L of F and Lt^2 the mean of L_i^2, a = 1 / (L + Lt sqrt(beta/theta)), and if mu > 0 the smaller of 1 /
-    (L + Lt sqrt(2 beta/theta)) and theta/(2 mu). Then F(w) - F* + (a/theta) mean of ||h_i - g_i(w)||^2 falls by a
-    factor of at least 1 - a mu a round. With momentum below 1: at most min(delta/(20 Lt), eta/(7 L)), and nothing
-    linear is promised.
+    Raises
+    ------
+    ValueError
+        If `momentum` is outside (0, 1], and in the simulation for a compressor with a memory (the shift is one) or with
+        omega >= 1 (the shifts would diverge), and for `Sign`.
+    TheoryError
+        In the simulation, if a compressor without delta is given no step.
 
-    shifts: "zero", or "gradient", as in the experiments of its authors: h_i = g_i(w_0), sent exactly by all in round 0,
-    so that the second term is 0 at first. (They also compress gradients with the regulariser in them:
-    `qsim.objectives.WithRegulariser`.)
+    Notes
+    -----
+    The server steps along the shifts of the workers, which approach the gradients as they converge; no error is kept.
+    With full gradients it converges linearly if F is mu-strongly convex.
 
-    Source: Richtarik, Sokolov, Fatkhullin, "EF21", NeurIPS 2021, Theorems 1 and 2; Fatkhullin, Tyurin, Richtarik,
-    "Momentum provably improves error feedback!", NeurIPS 2023.
+    The step of theory: with delta of C (k/W of it if k of W workers take part), theta = 1 - sqrt(1 - delta),
+    beta = (1 - delta)/theta, L of F and Lt^2 the mean of L_i^2, a = 1 / (L + Lt sqrt(beta/theta)), and if mu > 0 the
+    smaller of 1 / (L + Lt sqrt(2 beta/theta)) and theta/(2 mu). Then F(w) - F* + (a/theta) mean of ||h_i - g_i(w)||^2
+    falls by a factor of at least 1 - a mu a round. With momentum below 1, the step is at most min(delta/(20 Lt), eta/(7
+    L)), and nothing linear is promised.
 
+    References
+    ----------
+    .. [1] Richtarik, Sokolov, Fatkhullin, "EF21", NeurIPS 2021, Theorems 1 and 2.
+    .. [2] Fatkhullin, Tyurin, Richtarik, "Momentum provably improves error feedback!", NeurIPS 2023.
+
+    Examples
+    --------
     >>> import qsim
     >>> qsim.methods.EF21(step=qsim.steps.Constant(0.1)).momentum is None
     True
-
-    Raises ValueError for a momentum outside (0, 1], and in the simulation for a compressor with a memory (the shift is
-    one) or with omega >= 1 (the shifts would run away) and for `Sign`, and TheoryError if a compressor without delta
-    gets no step.
     """
 
     step: Step | float | None = None

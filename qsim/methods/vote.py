@@ -24,29 +24,48 @@ from qsim.weights import Weights
 @final
 @option
 class SignSGD(Batched):
-    """w <- (1 - a l2) w - a sign(sum_i weight_i sign(g_i)): workers send signs of gradients, the majority decides.
+    """Signs of gradients, with a majority vote.
 
-    It runs with `compressor=qsim.compressors.Sign()`, n bits per message up, and with
-    `downlink=qsim.downlinks.SignSum()` n bits down: what comes down is the vote. Where the vote is a tie, nothing moves
-    (SignSum has no tie: it sends +1). Dense by nature: O(n) a worker and round, whatever the rows touch. A zero is sent
-    as +1, so a feature that most workers' rows lack is voted down in every round, whatever its gradient: on sparse rows
-    weights run away (on Adult, with batch=1, nearly all together). It is for dense rows.
+    w <- (1 - a l2) w - a sign(sum_i weight_i sign(g_i)). It needs `compressor=qsim.compressors.Sign()`, with n bits a
+    message on the uplink; with `downlink=qsim.downlinks.SignSum()` the vote comes down, in n bits.
 
-    Without a step: a_t = 1 / sqrt(n L (1 + t)), the paper's 1 / sqrt(||L||_1 K) for K rounds so far, with n L for the
-    sum of the coordinates' L. With a step that falls as 1/sqrt(t), the mean of ||grad F||_1 falls as log(T)/sqrt(T)
-    where the noise of every coordinate is symmetric with one mode, and l2 is 0 (here it shrinks the weights beside the
-    vote, and is not part of it); in general it need not converge (Karimireddy et al., ICML 2019).
+    Parameters
+    ----------
+    step : Step or float, optional
+        The step a, a number or a rule of `qsim.steps`. By default a_t = 1 / sqrt(n L (1 + t)), the paper's
+        1 / sqrt(||L||_1 K) for K rounds so far, with n L for the sum of the coordinates' L.
+    batch : int, optional
+        The number of rows that a worker draws each round; by default all of them.
+    sampling : Sampling, default `WithReplacement()`
+        How rows are drawn: `WithReplacement()` or `Passes()`.
 
-    batch: rows that a worker draws each round; None for all of them.
+    Raises
+    ------
+    ValueError
+        In the simulation, for any other compressor.
 
-    Source: Bernstein, Wang, Azizzadenesheli, Anandkumar, "signSGD", ICML 2018, Algorithm 1 with majority vote, Theorems
-    1 (the step) and 2.
+    Notes
+    -----
+    In a tie of the vote nothing moves (`SignSum` has no ties: it sends +1). Messages are dense: O(n) a worker and
+    round, whatever the rows touch. A zero is sent as +1, so a feature that most workers' rows lack is voted down in
+    every round, whatever its gradient: on sparse rows weights diverge (on Adult, with batch=1, nearly all of them
+    together). The method is for dense rows.
 
+    With a step that decreases as 1/sqrt(t), the mean of ||grad F||_1 falls as log(T)/sqrt(T) if the noise of every
+    coordinate is symmetric with one mode, and l2 is 0 (here l2 shrinks the weights beside the vote, and is not part of
+    it); in general it need not converge [2]_.
+
+    References
+    ----------
+    .. [1] Bernstein, Wang, Azizzadenesheli, Anandkumar, "signSGD", ICML 2018, Algorithm 1 with majority vote, Theorems
+           1 (the step) and 2.
+    .. [2] Karimireddy et al., ICML 2019 (that it need not converge).
+
+    Examples
+    --------
     >>> import qsim
     >>> qsim.methods.SignSGD(step=qsim.steps.InverseSqrt(0.01)).batch is None
     True
-
-    Raises ValueError in the simulation for any other compressor.
     """
 
     step: Step | float | None = None

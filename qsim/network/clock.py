@@ -34,10 +34,25 @@ SCHEDULE = (*_WHOLE, "began", "computed", "encoded", "came", "end")
 
 @dataclass(frozen=True, eq=False)
 class Load:
-    """What some workers (`who`) have to do and to send in an exchange, a number a worker.
+    """The work of some workers in an exchange, a number for each.
 
-    nonzeros: those of the rows that it reads, each as often as it met the weights. entries: of the vector that it
-    compresses. sizes: bytes of its message.
+    Parameters
+    ----------
+    who : ndarray of int64, shape (count,)
+        The numbers of the workers.
+    nonzeros : ndarray of int64, shape (count,)
+        Non-zeros of the rows that a worker reads, each counted as often as it met the weights.
+    entries : ndarray of int64, shape (count,)
+        Entries of the vector that it compresses.
+    sizes : ndarray of int64, shape (count,)
+        Bytes of its message.
+
+    Examples
+    --------
+    >>> import numpy as np, qsim
+    >>> load = qsim.network.Load(np.arange(2), np.array([500, 900]), np.array([16, 16]), np.array([64, 64]))
+    >>> int(load.sizes.sum())
+    128
     """
 
     who: NDArray[np.int64]
@@ -47,10 +62,42 @@ class Load:
 
 
 class Clock:
-    """Tells the time of exchanges from what is sent and read. It draws from the run's key, and never measures.
+    """The virtual clock of a run.
 
-    `times` holds the parts (`PARTS`) of the round so far, `dropped` how many messages were, `schedule` the rows (see
-    `SCHEDULE`) of the rounds whose timelines are kept.
+    It computes the time of exchanges from what is sent and read. All randomness comes from the run's key; nothing is
+    measured.
+
+    Parameters
+    ----------
+    network : Network
+        The cluster.
+    workers : int
+        How many workers there are.
+    key : Key
+        The key of the run.
+
+    Attributes
+    ----------
+    times : dict of float
+        Seconds of the round so far, by part (`PARTS`).
+    dropped : int
+        How many messages were dropped in the round so far.
+    schedule : list
+        The rows (see `SCHEDULE`) of the rounds whose timelines are kept.
+
+    Raises
+    ------
+    ValueError
+        If the network cannot work with so many workers.
+
+    Examples
+    --------
+    >>> import qsim
+    >>> clock = qsim.network.Clock(qsim.Network(link=qsim.network.Link(bandwidth=8e6, latency=0.0)), 4, qsim.Key(0))
+    >>> clock.begin(1)
+    >>> clock.down(1000.0, 4000.0)  # 4000 bytes over the server's link of 1 MB a second
+    >>> clock.now
+    0.004
     """
 
     def __init__(self, network: Network, workers: int, key: Key) -> None:

@@ -19,26 +19,48 @@ def uniforms(key: Key, count: int) -> NDArray[np.float64]:
 
 
 class Delay(ABC):
-    """A law of delays, in seconds. One of your own is an option with these two methods.
+    """Base class of delays: the distribution of the time, in seconds, that a machine loses in an exchange.
 
-    Every worker draws anew in every exchange, from the run's seed: runs that differ in the compressor see the same
+    A delay of your own is an option (`qsim.option`) with the two methods below.
+
+    Notes
+    -----
+    Every worker draws anew in every exchange, from the seed of the run: runs that differ in the compressor see the same
     delays.
     """
 
     @abstractmethod
     def quantile(self, u: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return the delay that is exceeded with probability 1 - u, for each u in (0, 1)."""
+        """Return quantiles of the delay.
+
+        Parameters
+        ----------
+        u : ndarray of float64
+            Probabilities in (0, 1).
+
+        Returns
+        -------
+        ndarray of float64, shape of u
+            The delay, in seconds, that is exceeded with probability 1 - u.
+        """
 
     @property
     @abstractmethod
     def mean(self) -> float:
-        """The mean delay."""
+        """The mean delay, in seconds."""
 
 
 @final
 @option
 class NoDelay(Delay):
-    """Always zero."""
+    """No delay.
+
+    Examples
+    --------
+    >>> import qsim
+    >>> qsim.network.NoDelay().mean
+    0.0
+    """
 
     def quantile(self, u: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.zeros(u.size)
@@ -51,13 +73,25 @@ class NoDelay(Delay):
 @final
 @option
 class Exponential(Delay):
-    """P(delay > x) = exp(-x / scale); its mean is the scale. The mean of the largest of p is H_p times that.
+    """Exponentially distributed delays.
 
+    P(delay > x) = exp(-x / scale). The mean of the largest of p delays is H_p scale, with H_p = 1 + 1/2 + ... + 1/p.
+
+    Parameters
+    ----------
+    scale : float
+        The mean, in seconds, above 0.
+
+    Raises
+    ------
+    ValueError
+        If `scale` is not above 0.
+
+    Examples
+    --------
     >>> import qsim
     >>> qsim.network.Exponential(0.5).mean
     0.5
-
-    Raises ValueError for a scale that is not above 0.
     """
 
     scale: float
@@ -76,12 +110,33 @@ class Exponential(Delay):
 @final
 @option
 class ShiftedExponential(Delay):
-    """At least `least`, and an exponential time more: the usual law of a worker's time in the coding literature.
+    """A least delay, and an exponentially distributed one on top.
 
-    Source: Lee, Lam, Pedarsani, Papailiopoulos, Ramchandran, "Speeding up distributed machine learning using codes",
-    IEEE Trans. Information Theory 2018.
+    P(delay > x) = exp(-(x - least) / scale) for x > least: the usual distribution of a worker's time in the coding
+    literature.
 
-    Raises ValueError for a negative `least`, and a scale that is not above 0.
+    Parameters
+    ----------
+    least : float
+        The least delay, in seconds, at least 0.
+    scale : float
+        The mean of what exceeds it, in seconds, above 0.
+
+    Raises
+    ------
+    ValueError
+        If `least` is negative, or `scale` is not above 0.
+
+    References
+    ----------
+    .. [1] Lee, Lam, Pedarsani, Papailiopoulos, Ramchandran, "Speeding up distributed machine learning using codes",
+           IEEE Trans. Information Theory 2018.
+
+    Examples
+    --------
+    >>> import qsim
+    >>> qsim.network.ShiftedExponential(least=0.25, scale=0.5).mean
+    0.75
     """
 
     least: float
@@ -102,9 +157,27 @@ class ShiftedExponential(Delay):
 @final
 @option
 class Pareto(Delay):
-    """P(delay > x) = (least / x)^shape for x above `least`: a heavy tail, of infinite mean for a shape up to 1.
+    """Pareto-distributed delays, which have a heavy tail.
 
-    Raises ValueError for numbers that are not above 0.
+    P(delay > x) = (least / x)^shape for x > least. The mean is infinite for a shape of at most 1.
+
+    Parameters
+    ----------
+    least : float
+        The least delay, in seconds, above 0.
+    shape : float
+        The exponent of the tail, above 0.
+
+    Raises
+    ------
+    ValueError
+        If one of them is not above 0.
+
+    Examples
+    --------
+    >>> import qsim
+    >>> qsim.network.Pareto(least=0.5, shape=2.0).mean
+    1.0
     """
 
     least: float
@@ -125,9 +198,27 @@ class Pareto(Delay):
 @final
 @option
 class LogNormal(Delay):
-    """The logarithm of the delay over its median is normal, with standard deviation `sigma`.
+    """Log-normally distributed delays.
 
-    Raises ValueError for numbers that are not above 0.
+    log(delay / median) is normal, with mean 0 and standard deviation sigma.
+
+    Parameters
+    ----------
+    median : float
+        The median, in seconds, above 0.
+    sigma : float
+        The standard deviation of the logarithm, above 0.
+
+    Raises
+    ------
+    ValueError
+        If one of them is not above 0.
+
+    Examples
+    --------
+    >>> import qsim
+    >>> round(qsim.network.LogNormal(median=1.0, sigma=0.5).mean, 4)  # median exp(sigma^2 / 2)
+    1.1331
     """
 
     median: float

@@ -14,17 +14,37 @@ from qsim.options import number, option
 
 
 class Speeds(ABC):
-    """How many times as long as usual each worker takes, in the whole run."""
+    """Base class of speeds: how many times as long as usual each worker takes, in the whole run."""
 
     @abstractmethod
     def factors(self, workers: int, key: Key) -> NDArray[np.float64]:
-        """Return a factor for each worker. All randomness comes from the key."""
+        """Return the factor of each worker.
+
+        Parameters
+        ----------
+        workers : int
+            How many workers there are.
+        key : Key
+            The source of all randomness.
+
+        Returns
+        -------
+        ndarray of float64, shape (workers,)
+            By how much computing and encoding take longer, above 0.
+        """
 
 
 @final
 @option
 class Equal(Speeds):
-    """All machines are alike."""
+    """Machines that are all alike.
+
+    Examples
+    --------
+    >>> import qsim
+    >>> qsim.network.Equal().factors(3, qsim.Key(0)).tolist()
+    [1.0, 1.0, 1.0]
+    """
 
     def factors(self, workers: int, key: Key) -> NDArray[np.float64]:
         return np.ones(workers)
@@ -33,13 +53,28 @@ class Equal(Speeds):
 @final
 @option
 class Slow(Speeds):
-    """A share of the workers, rounded to a whole number of them and drawn once a run, takes `factor` times as long.
+    """A share of the workers is slow.
 
+    share times the number of workers, rounded to a whole number of them and drawn once a run, take `factor` times as
+    long as the others.
+
+    Parameters
+    ----------
+    share : float
+        The share of the workers, from 0 to 1.
+    factor : float
+        How many times as long they take, above 0.
+
+    Raises
+    ------
+    ValueError
+        If `share` is outside [0, 1], or `factor` is not above 0.
+
+    Examples
+    --------
     >>> import qsim
     >>> qsim.network.Slow(share=0.25, factor=4.0).factors(8, qsim.Key(0)).tolist()
     [1.0, 1.0, 1.0, 4.0, 1.0, 1.0, 1.0, 4.0]
-
-    Raises ValueError for a share outside [0, 1], and a factor that is not above 0.
     """
 
     share: float
@@ -62,9 +97,23 @@ class Slow(Speeds):
 @final
 @option
 class FixedSpeeds(Speeds):
-    """A factor for each worker, as many as there are.
+    """A given factor for each worker.
 
-    Raises ValueError for a factor that is not above 0, and in a run for another number of them than of workers.
+    Parameters
+    ----------
+    values : tuple of float
+        The factor of worker 0, 1, ..., above 0; as many as there are workers.
+
+    Raises
+    ------
+    ValueError
+        If a factor is not above 0, and in a run if there are not as many as workers.
+
+    Examples
+    --------
+    >>> import qsim
+    >>> qsim.network.FixedSpeeds((1.0, 2.5)).factors(2, qsim.Key(0)).tolist()
+    [1.0, 2.5]
     """
 
     values: tuple[float, ...]
@@ -82,19 +131,52 @@ class FixedSpeeds(Speeds):
 @final
 @option
 class Machines:
-    """What a machine takes for its work in an exchange, in seconds.
+    """The time that a machine takes for its work in an exchange.
 
-    compute = factor (base + per_nonzero x non-zeros of the rows that met the weights, as often as they did + delay),
-    encode = factor (encode_per_entry x entries of the vector that is compressed),
-    decode = decode_per_byte x bytes that the busiest node decodes and adds, when the last message has come.
+    In seconds::
 
-    factor: that of the worker (`speeds`). delay: drawn anew by each worker in each exchange. Exact exchanges (floats as
-    they are) take no time to encode. What the server computes beside, and evaluation, takes none.
+        compute = factor (base + per_nonzero x non-zeros of the rows that met the weights, as often as they did + delay)
+        encode = factor (encode_per_entry x entries of the vector that is compressed)
+        decode = decode_per_byte x bytes that the busiest node decodes and adds, when the last message has come
 
-    Encoding costs are those of one compressor on one kind of machine; `python -m qsim.calibrate` measures them here.
-    They are numbers in the run's repr: who is dropped decides the weights, so nothing is measured while a run goes on.
+    The factor is that of the worker (`speeds`).
 
-    Raises ValueError for negative numbers.
+    Parameters
+    ----------
+    base : float, default 0.0
+        Seconds of every exchange, at least 0.
+    per_nonzero : float, default 5e-09
+        Seconds for a non-zero of a row.
+    delay : Delay, default `NoDelay()`
+        Drawn anew by each worker in each exchange.
+    speeds : Speeds, default `Equal()`
+        Factors of the workers.
+    encode_per_entry : float, default 0.0
+        Seconds for an entry of the vector that is compressed.
+    decode_per_byte : float, default 0.0
+        Seconds for a byte.
+
+    Raises
+    ------
+    TypeError
+        If `delay` or `speeds` is of another type.
+    ValueError
+        If a number is negative.
+
+    Notes
+    -----
+    Exact exchanges (floats sent unchanged) take no time to encode. What the server computes, and evaluation, takes
+    none.
+
+    Encoding costs are those of one compressor on one kind of machine; `python -m qsim.calibrate` measures them on
+    yours. They are numbers in the repr of the run: whose message is dropped decides the weights, so nothing is measured
+    while a run goes on.
+
+    Examples
+    --------
+    >>> import qsim
+    >>> qsim.network.Machines(base=1e-3, delay=qsim.network.Exponential(0.1)).per_nonzero
+    5e-09
     """
 
     base: float = 0.0

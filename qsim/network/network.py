@@ -14,25 +14,42 @@ from qsim.options import option, whole
 @final
 @option
 class Network:
-    """A cluster: who is connected how, what machines take, and who is waited for.
+    """A cluster: all that decides how long a run would take on it.
 
-    topology: `ParameterServer`, `AllGather`, or the all-reduces `Ring`, `Tree` and `HalvingDoubling`.
-    link: latency and bandwidth.
-    machines: times to compute, encode and decode, with delays.
-    rule: `WaitForAll`, `Timeout`, `Fastest` or `Backup`.
-    timelines: rounds, counted from 1, of which the trace keeps who did what when, for `Trace.timeline`.
+    Parameters
+    ----------
+    topology : Topology, default `ParameterServer()`
+        How messages become one sum: `ParameterServer`, `AllGather`, or the all-reduces `Ring`, `Tree` and
+        `HalvingDoubling`.
+    link : Link, default `Link()`
+        Latency and bandwidth.
+    machines : Machines, default `Machines()`
+        Times to compute, encode and decode, with delays.
+    rule : Rule, default `WaitForAll()`
+        Which messages are waited for: `WaitForAll`, `Timeout`, `Fastest` or `Backup`.
+    timelines : tuple of int, default (1,)
+        Rounds, counted from 1, of which the trace keeps who did what when, for `Trace.timeline`.
 
-    An exchange takes: the downlink (all workers begin when all have the weights); each worker's compute and encode; the
-    uplink, until the rule ends the waiting; decode. Exact exchanges (line searches, MARINA's synchronisations) wait for
-    all. Exchanges follow each other without overlap. All is a function of the run: the messages' real sizes, the rows
-    that were read, the seed.
+    Raises
+    ------
+    TypeError
+        If one of them is of another type.
+    ValueError
+        If a timeline is not a whole number of at least 1.
 
+    Notes
+    -----
+    An exchange takes the time of its parts: the downlink (all workers begin when all have the weights); each worker's
+    compute and encode; the uplink, until the rule ends the waiting; decode. Exact exchanges (line searches, MARINA's
+    synchronisations) wait for all. Exchanges follow each other without overlap. All is a function of the run: the real
+    sizes of the messages, the rows that were read, the seed.
+
+    Examples
+    --------
     >>> import qsim
     >>> network = qsim.Network(link=qsim.network.Link(bandwidth=1e9), rule=qsim.network.Timeout(0.5))
     >>> network.rule.drops
     True
-
-    Raises TypeError for what is none of these.
     """
 
     topology: Topology = ParameterServer()

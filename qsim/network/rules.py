@@ -13,34 +13,79 @@ from qsim.options import number, option, whole
 
 
 class Rule(ABC):
-    """Which messages are waited for. The sum is the weighted mean of those; the others are dropped, and workers told.
+    """Base class of rules for stragglers: which messages are waited for.
 
+    The sum is the weighted mean of the messages that are on time; the others are dropped, and their workers are told.
+
+    Attributes
+    ----------
+    drops : bool
+        Whether the rule may drop a message; a class that never does sets it to False.
+
+    Notes
+    -----
     A dropped message counts as sent. Without a server, the collective begins when those that are waited for are ready;
-    who is late adds nothing to it, but passes on what others send, and gets the sum (a partial collective: Li et al.,
-    "Taming unbalanced training workloads in deep learning with partial collective operations", PPoPP 2020). What a
-    message held is not forgotten: error memories keep it, shifts do not move. A worker that was late gives up what it
-    was doing, and begins the next exchange with the others.
+    a late worker contributes nothing to it, but passes on what others send, and gets the sum (a partial collective
+    [1]_). What a dropped message held is not lost: error memories keep it, and shifts do not move. A late worker gives
+    up what it was doing, and begins the next exchange with the others.
+
+    References
+    ----------
+    .. [1] Li et al., "Taming unbalanced training workloads in deep learning with partial collective operations", PPoPP
+           2020.
     """
 
     drops: ClassVar[bool] = True
-    """Whether it may leave a message out."""
 
     @abstractmethod
     def close(self, arrivals: NDArray[np.float64], ties: Key) -> tuple[NDArray[np.bool_], float]:
-        """Return which messages are on time, and when the waiting ends, in seconds since the workers began.
+        """Decide which messages are on time, and when the waiting ends.
 
-        `ties` decides, at random, between messages that come at one time.
+        Parameters
+        ----------
+        arrivals : ndarray of float64, shape (count,)
+            When each message arrives, in seconds since the workers began.
+        ties : Key
+            Decides, at random, between messages that arrive at the same time.
+
+        Returns
+        -------
+        on_time : ndarray of bool, shape (count,)
+            Which messages are taken.
+        end : float
+            When the waiting ends, in seconds since the workers began.
         """
 
     def require(self, workers: int) -> None:
-        """Raise ValueError if the rule makes no sense for so many workers."""
+        """Refuse a number of workers for which the rule makes no sense.
+
+        Parameters
+        ----------
+        workers : int
+            How many workers there are.
+
+        Raises
+        ------
+        ValueError
+            If it makes none; by default any number does.
+        """
         return None
 
 
 @final
 @option
 class WaitForAll(Rule):
-    """The slowest decides. Of exponential times of p workers it takes H_p = 1 + 1/2 + ... + 1/p times their mean."""
+    """Wait for all messages: the slowest worker decides.
+
+    Of exponentially distributed times of p workers it takes H_p = 1 + 1/2 + ... + 1/p times their mean.
+
+    Examples
+    --------
+    >>> import numpy as np, qsim
+    >>> on_time, end = qsim.network.WaitForAll().close(np.array([0.5, 2.0, 1.0]), qsim.Key(0))
+    >>> on_time.tolist(), float(end)
+    ([True, True, True], 2.0)
+    """
 
     drops = False
 
@@ -51,12 +96,30 @@ class WaitForAll(Rule):
 @final
 @option
 class Timeout(Rule):
-    """What comes later than `seconds` after the workers began is dropped. If all have come, nobody waits longer.
+    """Drop messages that arrive too late.
 
-    Where nobody comes in time, the sum is zero with share 0: only the regulariser, and what a method's server does from
-    memory (momentum, shifts), moves the weights.
+    Parameters
+    ----------
+    seconds : float
+        Seconds, since the workers began, after which a message is dropped, above 0. If all have arrived, the waiting
+        ends earlier.
 
-    Raises ValueError for seconds that are not above 0.
+    Raises
+    ------
+    ValueError
+        If `seconds` is not above 0.
+
+    Notes
+    -----
+    If no message is on time, the sum is zero with share 0: only the regulariser, and what the server of a method does
+    from memory (momentum, shifts), changes the weights.
+
+    Examples
+    --------
+    >>> import numpy as np, qsim
+    >>> on_time, end = qsim.network.Timeout(1.5).close(np.array([0.5, 2.0, 1.0]), qsim.Key(0))
+    >>> on_time.tolist(), float(end)
+    ([True, False, True], 1.5)
     """
 
     seconds: float
@@ -72,9 +135,24 @@ class Timeout(Rule):
 @final
 @option
 class Fastest(Rule):
-    """The `count` messages that come first are taken (all, if fewer take part).
+    """Take the first messages, and drop the others.
 
-    Raises ValueError for a count below 1, and in a run for one above the number of workers.
+    Parameters
+    ----------
+    count : int
+        How many messages are waited for (all, if fewer workers take part).
+
+    Raises
+    ------
+    ValueError
+        If `count` is below 1, and in a run if it is above the number of workers.
+
+    Examples
+    --------
+    >>> import numpy as np, qsim
+    >>> on_time, end = qsim.network.Fastest(2).close(np.array([0.5, 2.0, 1.0]), qsim.Key(0))
+    >>> on_time.tolist(), float(end)
+    ([True, False, True], 1.0)
     """
 
     count: int
@@ -93,11 +171,28 @@ class Fastest(Rule):
 @final
 @option
 class Backup(Rule):
-    """All but the last `count` messages are taken: so many workers are there in reserve (at least one is waited for).
+    """Backup workers: drop the last messages.
 
-    Source: Chen, Monga, Bengio, Jozefowicz, "Revisiting distributed synchronous SGD", 2016.
+    Parameters
+    ----------
+    count : int
+        How many messages are dropped; at least one is waited for.
 
-    Raises ValueError for a count below 1, and in a run for one that leaves no worker.
+    Raises
+    ------
+    ValueError
+        If `count` is below 1, and in a run if it leaves no worker.
+
+    References
+    ----------
+    .. [1] Chen, Monga, Bengio, Jozefowicz, "Revisiting distributed synchronous SGD", 2016.
+
+    Examples
+    --------
+    >>> import numpy as np, qsim
+    >>> on_time, end = qsim.network.Backup(1).close(np.array([0.5, 2.0, 1.0]), qsim.Key(0))
+    >>> on_time.tolist(), float(end)
+    ([True, False, True], 1.0)
     """
 
     count: int

@@ -28,24 +28,51 @@ def simulate_timing(
     rounds: int,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Return the times of rounds in which nothing is trained: workers send messages of recorded sizes.
+    """Return the times of rounds in which nothing is trained and workers send messages of recorded sizes.
 
-    sizes, nonzeros, entries: recorded bytes of messages, and what their workers had to do for them (see
-    `qsim.network.Load`): as many of each, or one for all. Every worker draws one of the records each round, whatever
-    it drew before. down: bytes that go down to each worker.
+    Parameters
+    ----------
+    network : Network
+        The cluster.
+    sizes : array-like of shape (records,), or float
+        Recorded sizes of messages, in bytes. Every worker draws one of the records each round, independently.
+    nonzeros, entries : array-like of shape (records,), or float, default 0
+        What the workers had to do for these messages; see `qsim.network.Load`.
+    down : float, default 0.0
+        Bytes that are sent down to each worker.
+    workers : int
+        How many workers there are.
+    rounds : int
+        How many rounds.
+    seed : int, default 0
+        The seed of all randomness.
 
-    One row a round: `seconds` and its parts (`qsim.network.PARTS`), `dropped` messages, `arrived` ones. That is a
-    model of the time alone, for more workers than a data set has rows: it says nothing of the loss, and what is
-    dropped has no effect on what is sent later. `Trace.schedule` of a run has records.
+    Returns
+    -------
+    pandas.DataFrame
+        A row a round: `seconds` and its parts (`qsim.network.PARTS`), and how many messages were `dropped` and
+        `arrived`.
 
+    Raises
+    ------
+    TypeError
+        If `network` is no network.
+    ValueError
+        For records of different lengths or negative ones, for counts below 1, for messages of several sizes with a
+        topology that adds them in flight, and for bytes down without a server.
+
+    Notes
+    -----
+    This is a model of the time alone, for more workers than a data set has rows: it says nothing of the loss, and
+    dropped messages have no effect on what is sent later. `Trace.schedule` of a run has records.
+
+    Examples
+    --------
     >>> import qsim
     >>> network = qsim.Network(qsim.network.AllGather(), qsim.network.Link(bandwidth=8e9, latency=0.0))
     >>> frame = qsim.network.simulate_timing(network, sizes=[1e6], workers=1001, rounds=2)
     >>> frame["seconds"].tolist()
     [1.0, 1.0]
-
-    Raises ValueError for records that do not go together or are negative, for counts below 1, for messages of several
-    sizes where the topology adds them on their way, and for bytes down without a server.
     """
     import pandas as pd
 

@@ -17,66 +17,159 @@ Array = NDArray[np.float64]
 
 
 class Topology(ABC):
-    """How p messages of m_1, ..., m_p bytes become known where their sum is needed.
+    """Base class of topologies: how messages reach the places where their sum is needed.
 
-    Its cost is that of its `stages`, one after the other: each takes A, and B times the bytes of its busiest node.
-    `collect` is that sum in closed form. (Messages to several servers queue, and may take longer than their one stage.)
+    p workers send messages of m_1, ..., m_p bytes. The time is that of the `stages`, one after the other: each takes
+    the latency A, and B seconds for each byte of its busiest node. `collect` is this sum in closed form. (Messages to
+    several servers queue, and may take longer than their single stage.)
+
+    Attributes
+    ----------
+    has_server : bool
+        Whether there are servers, which hold the weights and send them down; otherwise every worker has its own.
+    sums_in_flight : bool
+        Whether messages are added in flight, so that their sum must be as long as each of them.
     """
 
     has_server: ClassVar[bool] = False
-    """Whether there are servers, which hold the weights and send them down. Else every worker has its own."""
     sums_in_flight: ClassVar[bool] = False
-    """Whether messages are added on their way, so that their sum must be as long as each of them."""
 
     def arrivals(self, ready: Array, sizes: Array, link: Link, ties: Key) -> Array:
-        """Return when each message is known to have come, if message i is ready at ready[i].
+        """Return when each message is known to have arrived.
 
-        Without a server that is when it is ready: the workers then begin to collect, together. `ties` decides, at
-        random, between messages that are ready at one time.
+        Parameters
+        ----------
+        ready : ndarray of float64, shape (count,)
+            When each message is ready, in seconds.
+        sizes : ndarray of float64, shape (count,)
+            Their sizes in bytes.
+        link : Link
+            Latency and bandwidth.
+        ties : Key
+            Decides, at random, between messages that are ready at the same time.
+
+        Returns
+        -------
+        ndarray of float64, shape (count,)
+            Seconds. Without a server this is when the message is ready: the workers then begin to collect, together.
         """
         return ready
 
     @abstractmethod
     def collect(self, sizes: Array, link: Link) -> float:
-        """Return how long the messages take if all are ready at once."""
+        """Return how long the messages take if all are ready at once.
+
+        Parameters
+        ----------
+        sizes : ndarray of float64, shape (count,)
+            Their sizes in bytes.
+        link : Link
+            Latency and bandwidth.
+
+        Returns
+        -------
+        float
+            Seconds.
+        """
 
     @abstractmethod
     def stages(self, sizes: Array) -> Iterator[Stage]:
-        """Yield what goes over the links to collect the messages."""
+        """Return what passes over the links to collect the messages.
+
+        Parameters
+        ----------
+        sizes : ndarray of float64, shape (count,)
+            Their sizes in bytes.
+
+        Returns
+        -------
+        iterator of Stage
+            The stages, in order.
+        """
 
     @abstractmethod
     def sent(self, sizes: Array) -> float:
-        """Return how many bytes the workers send in all."""
+        """Return how much the workers send in all.
+
+        Parameters
+        ----------
+        sizes : ndarray of float64, shape (count,)
+            Sizes of the messages in bytes.
+
+        Returns
+        -------
+        float
+            Bytes.
+        """
 
     @abstractmethod
     def decoded(self, sizes: Array) -> float:
-        """Return how many bytes the busiest node has to decode and add."""
+        """Return how much the busiest node has to decode and add.
+
+        Parameters
+        ----------
+        sizes : ndarray of float64, shape (count,)
+            Sizes of the messages in bytes.
+
+        Returns
+        -------
+        float
+            Bytes.
+        """
 
     def broadcast(self, each: float, total: float, link: Link) -> float:
-        """Return how long the downlink takes: `each` bytes to a worker, `total` to all."""
+        """Return how long the downlink takes.
+
+        Parameters
+        ----------
+        each : float
+            Bytes to one worker.
+        total : float
+            Bytes to all workers.
+        link : Link
+            Latency and bandwidth.
+
+        Returns
+        -------
+        float
+            Seconds.
+        """
         return 0.0
 
 
 @final
 @option
 class ParameterServer(Topology):
-    """Workers send to S servers, a share 1/S of each message to each, and get the weights from them.
+    """One or more servers, which add the messages and send the weights down.
 
-    Up: a worker's link carries its message to all servers at once, in B m_i seconds, and takes 1/S of each server's
-    link meanwhile. So S messages are on their way at a time; the others wait, in the order in which they were ready
-    (ties in random order). That is A + ceil(p/S) B m for p messages of one size m that are ready at once.
+    Each of S servers gets a share 1/S of each message. With latency A and B seconds a byte, p messages of equal size m
+    that are ready at once take A + ceil(p/S) B m on the uplink; the downlink takes A + B max(max_i m_i, sum_i m_i / S).
 
-    Down: A + B max(max_i m_i, sum_i m_i / S), as the servers divide their links as they please.
+    Parameters
+    ----------
+    servers : int, default 1
+        The number S of servers.
+
+    Raises
+    ------
+    ValueError
+        If `servers` is below 1.
+
+    Notes
+    -----
+    Uplink: a worker's link carries its message to all servers at once, in B m_i seconds, and takes 1/S of each server's
+    link meanwhile. So S messages are in flight at a time; the others wait, in the order in which they were ready (ties
+    in random order). On the downlink the servers divide their links as needed.
 
     A server decodes and adds sum_i m_i / S bytes.
 
+    Examples
+    --------
     >>> import qsim
     >>> import numpy as np
     >>> link = qsim.network.Link(bandwidth=8e6, latency=0.0)  # 1 MB a second
     >>> qsim.network.ParameterServer(servers=2).collect(np.full(10, 1e6), link)
     5.0
-
-    Raises ValueError for servers below 1.
     """
 
     servers: int = 1
@@ -137,12 +230,26 @@ class _AllReduce(Topology):
 @final
 @option
 class Ring(_AllReduce):
-    """Ring all-reduce: 2 (p - 1) A + 2 (p - 1)/p m B. A worker adds (p - 1)/p m bytes.
+    """Ring all-reduce.
 
+    With latency A and B seconds a byte, messages of m bytes from p workers take 2 (p - 1) A + 2 (p - 1)/p m B. A worker
+    adds (p - 1)/p m bytes.
+
+    Notes
+    -----
     Messages are cut into p pieces. In each of p - 1 steps every worker sends a piece to its right and adds the one from
-    its left, after which each has the sum of one piece; in p - 1 more steps these go round.
+    its left, after which each has the sum of one piece; p - 1 more steps pass these around.
 
-    Source: Patarasuk, Yuan, "Bandwidth optimal all-reduce algorithms for clusters of workstations", JPDC 2009.
+    References
+    ----------
+    .. [1] Patarasuk, Yuan, "Bandwidth optimal all-reduce algorithms for clusters of workstations", JPDC 2009.
+
+    Examples
+    --------
+    >>> import numpy as np, qsim
+    >>> link = qsim.network.Link(bandwidth=8e6, latency=0.0)  # 1 MB a second
+    >>> qsim.network.Ring().collect(np.full(4, 1e6), link)
+    1.5
     """
 
     def collect(self, sizes: Array, link: Link) -> float:
@@ -161,9 +268,22 @@ class Ring(_AllReduce):
 @final
 @option
 class Tree(_AllReduce):
-    """A binomial tree, up and down: 2 ceil(log2 p) (A + m B). The root adds ceil(log2 p) m bytes.
+    """All-reduce over a binomial tree, up and down.
 
-    In step j worker i, a multiple of 2^j but not of 2^(j+1), sends its sum to worker i - 2^j; down it goes backwards.
+    With latency A and B seconds a byte, messages of m bytes from p workers take 2 ceil(log2 p) (A + m B). The root adds
+    ceil(log2 p) m bytes.
+
+    Notes
+    -----
+    In step j worker i, a multiple of 2^j but not of 2^(j+1), sends its sum to worker i - 2^j; the way down is the
+    reverse.
+
+    Examples
+    --------
+    >>> import numpy as np, qsim
+    >>> link = qsim.network.Link(bandwidth=8e6, latency=0.0)  # 1 MB a second
+    >>> qsim.network.Tree().collect(np.full(4, 1e6), link)
+    4.0
     """
 
     def collect(self, sizes: Array, link: Link) -> float:
@@ -185,14 +305,28 @@ class Tree(_AllReduce):
 @final
 @option
 class HalvingDoubling(_AllReduce):
-    """Recursive halving and doubling: 2 log2(p) A + 2 (p - 1)/p m B for p a power of two.
+    """All-reduce by recursive halving and doubling.
 
+    With latency A and B seconds a byte, messages of m bytes from p workers, p a power of two, take 2 log2(p) A + 2
+    (p - 1)/p m B.
+
+    Notes
+    -----
     In step j of the halving, pairs of workers exchange the halves of what they still hold, and each adds one half; the
-    doubling goes backwards. If p is no power of two, and q the largest one below: the p - q workers above q first send
-    all of their message to a partner, and get the sum from it in the end; that takes 2 (A + m B) more, and q is in the
-    place of p. A worker adds (q - 1)/q m bytes, and m more if it is a partner.
+    doubling is the reverse. If p is not a power of two, and q is the largest one below: the p - q workers above q first
+    send their whole message to a partner, and get the sum from it in the end; that takes 2 (A + m B) more, and q
+    replaces p. A worker adds (q - 1)/q m bytes, and m more if it is a partner.
 
-    Source: Thakur, Rabenseifner, Gropp, "Optimization of collective communication operations in MPICH", IJHPCA 2005.
+    References
+    ----------
+    .. [1] Thakur, Rabenseifner, Gropp, "Optimization of collective communication operations in MPICH", IJHPCA 2005.
+
+    Examples
+    --------
+    >>> import numpy as np, qsim
+    >>> link = qsim.network.Link(bandwidth=8e6, latency=0.0)  # 1 MB a second
+    >>> qsim.network.HalvingDoubling().collect(np.full(4, 1e6), link)
+    1.5
     """
 
     def collect(self, sizes: Array, link: Link) -> float:
@@ -219,10 +353,22 @@ class HalvingDoubling(_AllReduce):
 @final
 @option
 class AllGather(Topology):
-    """All-gather in a ring: every worker gets every message: (p - 1) (A + B max_i m_i). For any messages.
+    """All-gather in a ring: every worker gets every message.
 
+    With latency A and B seconds a byte, messages of m_1, ..., m_p bytes take (p - 1) (A + B max_i m_i). Any messages
+    can be gathered.
+
+    Notes
+    -----
     In each of p - 1 steps every worker passes on, to its right, the message that it got last. Each then decodes and
-    adds all of them: sum_i m_i bytes but its own.
+    adds all messages but its own.
+
+    Examples
+    --------
+    >>> import numpy as np, qsim
+    >>> link = qsim.network.Link(bandwidth=8e6, latency=0.0)  # 1 MB a second
+    >>> qsim.network.AllGather().collect(np.full(4, 1e6), link)
+    3.0
     """
 
     def collect(self, sizes: Array, link: Link) -> float:

@@ -14,16 +14,31 @@ from qsim.options import number, option
 @final
 @option
 class Link:
-    """How a machine is connected: bytes b take latency + 8 b / bandwidth seconds, in each direction at once.
+    """The connection of a machine.
 
-    bandwidth: bits a second, each way. latency: seconds. All machines have links of one kind, and what lies between
-    them is never the bottleneck.
+    b bytes take latency + 8 b / bandwidth seconds, in both directions at once.
 
+    Parameters
+    ----------
+    bandwidth : float, default 1000000000.0
+        Bits a second, in each direction, above 0.
+    latency : float, default 0.0001
+        Seconds, at least 0.
+
+    Raises
+    ------
+    ValueError
+        If `bandwidth` is not above 0, or `latency` is negative.
+
+    Notes
+    -----
+    All machines have links of one kind, and what lies between them is never the bottleneck.
+
+    Examples
+    --------
     >>> import qsim
     >>> qsim.network.Link(bandwidth=1e9, latency=1e-4).seconds(1_000_000)
     0.0081
-
-    Raises ValueError for a bandwidth that is not above 0, and a negative latency.
     """
 
     bandwidth: float = 1e9
@@ -44,10 +59,26 @@ class Link:
 
 @dataclass(frozen=True, eq=False)
 class Stage:
-    """Transfers that go at the same time: `size[j]` bytes from node source[j] to node target[j].
+    """Transfers that happen at the same time.
 
-    Nodes 0, 1, ..., p - 1 are the workers, those above are servers. Sizes are real numbers: a message that is cut into
-    p pieces has pieces of m/p bytes.
+    `size[j]` bytes are sent from node `source[j]` to node `target[j]`. Nodes 0, 1, ..., p - 1 are the workers, those
+    above are servers.
+
+    Parameters
+    ----------
+    source : ndarray of int64, shape (transfers,)
+        The nodes that send.
+    target : ndarray of int64, shape (transfers,)
+        The nodes that receive.
+    size : ndarray of float64, shape (transfers,)
+        Bytes. These are real numbers: a message that is cut into p pieces has pieces of m/p bytes.
+
+    Examples
+    --------
+    >>> import numpy as np, qsim
+    >>> stage = qsim.network.Stage(np.array([0, 1]), np.array([1, 0]), np.array([1000.0, 3000.0]))
+    >>> stage.seconds(qsim.network.Link(bandwidth=8e6, latency=0.0))
+    0.003
     """
 
     source: NDArray[np.int64]

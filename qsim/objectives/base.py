@@ -38,12 +38,29 @@ _SMALLEST = 2.0**-64  # as in `qsim/weights.py`: the scale is multiplied in belo
 
 
 class NoOptimumError(ValueError):
-    """The minimum was not reached: the problem may have none."""
+    """Raised if the minimum was not reached, or is not known: the problem may have none."""
 
 
 @dataclass(frozen=True)
 class Optimum:
-    """The minimiser of an objective over a data set, to a gradient norm of 1e-10."""
+    """The minimiser of an objective over a data set, to a gradient norm of 1e-10.
+
+    Parameters
+    ----------
+    weights : ndarray of float64, shape (n,)
+        The minimiser w*.
+    value : float
+        F(w*).
+    gradient_norm : float
+        ||grad F(w*)||, in the l2 norm.
+
+    Examples
+    --------
+    >>> import qsim
+    >>> optimum = qsim.LogisticRegression(l2=0.1).optimum(qsim.datasets.load("spark_sample"))
+    >>> optimum.gradient_norm <= 1e-10
+    True
+    """
 
     weights: NDArray[np.float64]
     value: float
@@ -101,21 +118,33 @@ _AT_THE_DOOR: dict[str, Callable[..., Any]] = dict.fromkeys(
 
 
 class Objective(ABC):
-    """F(w) = (1/n) sum_i loss_i(w) + r(w) over the n rows of a data set, r the regulariser: (l2/2) ||w||^2 here.
+    """Base class of objectives, which are minimised.
 
-    w holds `width` weights for each feature of the design, weight c of feature j as number j * width + c.
+    F(w) = (1/n) sum_i loss_i(w) + r(w) over the n rows of a data set, with r the regulariser, (l2/2) ||w||^2 by
+    default. w holds `width` weights for each feature of the design: weight c of feature j is number j * width + c.
 
+    Attributes
+    ----------
+    l2 : float
+        The factor of the regulariser.
+    takes : tuple of str, default ("signs",)
+        The kinds of labels that the objective takes; see `Dataset`.
+    keeps_support : bool, default True
+        Whether a worker's gradients are zero for features that its rows lack.
+
+    Notes
+    -----
     The driver computes in float64. Workers compute the loss of their rows, without r, in the precision of the weights
     that they are given: float32, or float64 in an exact exchange.
+
+    For linear models derive from `LinearModel`, for other losses in plain NumPy from `MeanLoss`: they need less code.
     """
 
     l2: float
 
     takes: tuple[Kind, ...] = ("signs",)
-    """The kinds of labels that it is made for; see `Dataset`."""
 
     keeps_support: bool = True
-    """Whether a worker's gradients are zero for features that its rows lack."""
 
     @classmethod
     def examples(cls) -> tuple[Self, ...]:
@@ -139,7 +168,20 @@ class Objective(ABC):
     def design(self, data: Dataset) -> Dataset:
         """Return the data set whose rows meet the weights, with an intercept's column if there is one.
 
-        Raises DataError for labels that the objective does not take.
+        Parameters
+        ----------
+        data : Dataset
+            The data, as they were given.
+
+        Returns
+        -------
+        Dataset
+            The design.
+
+        Raises
+        ------
+        DataError
+            For labels that the objective does not take.
         """
         if data.kind not in self.takes:
             own = (
@@ -153,44 +195,148 @@ class Objective(ABC):
 
     @abstractmethod
     def value_and_gradient(self, w: NDArray[np.float64], data: Dataset) -> tuple[float, NDArray[np.float64]]:
-        """Return F(w) and its gradient, in one pass over the margins, in float64."""
+        """Return F(w) and its gradient, in float64.
+
+        Parameters
+        ----------
+        w : ndarray of float64, shape (n,)
+            The weights.
+        data : Dataset
+            The data.
+
+        Returns
+        -------
+        value : float
+            F(w).
+        gradient : ndarray of float64, shape (n,)
+            The gradient of F at w.
+        """
 
     @abstractmethod
     def error(self, w: NDArray[np.float64], data: Dataset) -> float:
-        """Return what is called the error on data: the share of rows predicted wrongly; of targets, the mean square.
+        """Return the error on data.
 
-        The shipped objectives count a row whose class is tied with others as a chance draw among them would: half.
+        Parameters
+        ----------
+        w : ndarray of float64, shape (n,)
+            The weights.
+        data : Dataset
+            The data.
+
+        Returns
+        -------
+        float
+            The share of rows that are predicted wrongly; of targets, the mean square. The shipped objectives count a
+            row whose class is tied with others as a random draw among them would: half, for two.
         """
 
     def smoothness(self, data: Dataset) -> float:
-        """Return L, with ||grad F(u) - grad F(w)|| <= L ||u - w||. Raises ValueError if none is stated."""
+        """Return the smoothness constant L, with ||grad F(u) - grad F(w)|| <= L ||u - w||.
+
+        Parameters
+        ----------
+        data : Dataset
+            The data.
+
+        Returns
+        -------
+        float
+            L.
+
+        Raises
+        ------
+        ValueError
+            If none is stated.
+        """
         raise ValueError(f"{self!r} states no smoothness L, so no step follows from theory: give the step")
 
     def worker_smoothness(self, shards: Shards) -> NDArray[np.float64]:
-        """Return L_i for every worker: as `smoothness`, of its own rows. A worker without rows has that of r alone."""
+        """Return the smoothness constant L_i of every worker, of its own rows.
+
+        Parameters
+        ----------
+        shards : Shards
+            The rows of the workers.
+
+        Returns
+        -------
+        ndarray of float64, shape (workers,)
+            L_i; of a worker without rows, that of r alone.
+
+        Raises
+        ------
+        ValueError
+            If none is stated.
+        """
         raise ValueError(f"{self!r} states no smoothness L_i of workers, so no step follows from theory: give the step")
 
     def row_smoothness(self, shards: Shards) -> float:
-        """Return the largest L of the loss of a single row, with r: at least every L_i, as those are means of rows."""
+        """Return the largest smoothness constant of the loss of a single row, with r.
+
+        Parameters
+        ----------
+        shards : Shards
+            The rows of the workers.
+
+        Returns
+        -------
+        float
+            At least every L_i, since those are means over rows.
+        """
         rows = replace(shards, offsets=np.arange(shards.dataset.rows + 1))  # a worker for every row
         return float(self.worker_smoothness(rows).max())
 
     def strong_convexity(self, data: Dataset) -> float:
-        """Return mu >= 0, with F(u) >= F(w) + <grad F(w), u - w> + (mu/2) ||u - w||^2.
+        """Return the constant mu of strong convexity, with F(u) >= F(w) + <grad F(w), u - w> + (mu/2) ||u - w||^2.
 
-        It is at least l2 for a convex loss, for which this returns it; for a loss that is not, return 0.
+        Parameters
+        ----------
+        data : Dataset
+            The data.
+
+        Returns
+        -------
+        float
+            mu >= 0: by default l2, which holds for a convex loss; override it to return 0 for a loss that is not
+            convex.
         """
         return self.l2
 
     def optimum(self, data: Dataset) -> Optimum:
-        """Return the minimiser, from the disk if it was found before. Raises NoOptimumError if it is not found."""
+        """Return the minimiser, from the disk if it was found before.
+
+        Parameters
+        ----------
+        data : Dataset
+            The data.
+
+        Returns
+        -------
+        Optimum
+            The minimiser.
+
+        Raises
+        ------
+        NoOptimumError
+            If it is not found.
+        """
         raise NoOptimumError(f"{self!r} knows no way to its minimum: run with simulate(..., optimum=False)")
 
     @abstractmethod
     def update(self, block: Block, rows: Rows, weights: Replica, step: float) -> Vectors:
-        """Return for each worker: step times the mean over its rows of the gradient of the loss (without r).
+        """Return step times the mean gradient of each worker's rows, without r.
 
-        A worker without rows has a zero row. Only the coordinates that the rows touch.
+        Parameters
+        ----------
+        block, rows, weights : Block, Rows and Replica
+            The workers, their rows, and the weights.
+        step : float
+            The factor.
+
+        Returns
+        -------
+        Vectors
+            One row a worker, with only the coordinates that its rows touch; zero for a worker without rows.
         """
 
     def plan(
@@ -204,10 +350,39 @@ class Objective(ABC):
 
     @abstractmethod
     def losses(self, block: Block, rows: Rows, weights: Replica) -> Vectors:
-        """Return for each worker the mean loss of its rows, as a vector of length 1; 0 for a worker without rows."""
+        """Return the mean loss of each worker's rows, without r.
+
+        Parameters
+        ----------
+        block, rows, weights : Block, Rows and Replica
+            The workers, their rows, and the weights.
+
+        Returns
+        -------
+        Vectors
+            One row of length 1 a worker; 0 for a worker without rows.
+        """
 
     def hvp(self, block: Block, rows: Rows, weights: Replica, direction: NDArray[np.floating]) -> Vectors:
-        """Return for each worker the mean Hessian of the loss over its rows (without r) times a direction."""
+        """Return the mean Hessian of each worker's rows, without r, times a direction.
+
+        Parameters
+        ----------
+        block, rows, weights : Block, Rows and Replica
+            The workers, their rows, and the weights.
+        direction : ndarray of float, shape (n,)
+            The direction.
+
+        Returns
+        -------
+        Vectors
+            One row a worker.
+
+        Raises
+        ------
+        NotImplementedError
+            If the objective has no such product.
+        """
         raise NotImplementedError(f"{self!r} has no product with its Hessian, so NewtonCG cannot be used; LBFGS can")
 
     def local_steps(
@@ -219,12 +394,33 @@ class Objective(ABC):
         steps: NDArray[np.float64],
         decay: L2Decay,
     ) -> Vectors:
-        """Have every worker do steps of SGD of its own; return what its rows did to its weights, on its support.
+        """Have every worker do steps of SGD of its own.
 
         u_0 = w, u_{h+1} = (1 - a_h l2) u_h - a_h g(u_h), with a_h = steps[h] and g the mean gradient over the worker's
-        next `batch` rows (None: all its rows, in every step). Returned is prod_h (1 - a_h l2) w - u_H.
+        next `batch` rows.
 
-        Raises ValueError for a decay other than `GlobalScale`, unless the objective has kernels for it.
+        Parameters
+        ----------
+        block, rows : Block and Rows
+            The workers, and their rows, one batch after the other.
+        batch : int or None
+            The number of rows of a step; None for all rows, in every step.
+        weights : Replica
+            The weights w.
+        steps : ndarray of float64, shape (H,)
+            The step sizes a_h.
+        decay : L2Decay
+            How l2 is applied.
+
+        Returns
+        -------
+        Vectors
+            prod_h (1 - a_h l2) w - u_H, on the support of the worker: one row a worker.
+
+        Raises
+        ------
+        ValueError
+            For a decay other than `GlobalScale`, unless the objective has kernels for it.
         """
         if not isinstance(decay, GlobalScale):
             raise ValueError(f"{type(self).__name__} takes local steps with decay=qsim.l2_decay.GlobalScale() only")
@@ -249,17 +445,53 @@ class Objective(ABC):
         return self.value_and_gradient(w, data)[1]
 
     def regulariser(self, w: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-        """Return r(w) and its gradient."""
+        """Return r(w) and its gradient.
+
+        Parameters
+        ----------
+        w : ndarray of float64, shape (n,)
+            The weights.
+
+        Returns
+        -------
+        value : float
+            r(w).
+        gradient : ndarray of float64, shape (n,)
+            The gradient of r at w.
+        """
         return 0.5 * self.l2 * inner(w, w), self.l2 * w
 
     def regulariser_hvp(self, w: NDArray[np.float64], direction: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return the Hessian of r at w times a direction."""
+        """Return the Hessian of r at w times a direction.
+
+        Parameters
+        ----------
+        w : ndarray of float64, shape (n,)
+            The weights.
+        direction : ndarray of float64, shape (n,)
+            The direction.
+
+        Returns
+        -------
+        ndarray of float64, shape (n,)
+            The product.
+        """
         return self.l2 * direction
 
     def apply_l2_step(self, w: Weights, step: float) -> None:
-        """Do a step on r alone: w <- w - step grad r(w). For l2 it is one multiplication, whatever the length of w.
+        """Do a step on r alone: w <- w - step grad r(w).
 
-        Raises ValueError for step * l2 >= 1, which would throw the weights past zero.
+        Parameters
+        ----------
+        w : Weights
+            The weights, changed in place. For l2 this is one multiplication, whatever their number.
+        step : float
+            The step size.
+
+        Raises
+        ------
+        ValueError
+            For step * l2 >= 1, which would throw the weights past zero.
         """
         if self.l2:
             shrink = 1.0 - step * self.l2

@@ -27,26 +27,78 @@ Margins = NDArray[np.floating]
 
 
 class MarginModel(Objective):
-    """F(w) = (1/n) sum_i loss(z_i, y_i) + (l2/2) ||w||^2, z_i the margins of row x_i: <x_i, w_c> for c = 1, ..., width.
+    """Base class of objectives whose loss is a function of margins.
 
+    F(w) = (1/n) sum_i loss(z_i, y_i) + (l2/2) ||w||^2, with z_i the margins of row x_i: <x_i, w_c> for c = 1, ...,
+    width. Margins are an array of shape (rows,), or (rows, width) if there is more than one weight a feature.
+
+    Notes
+    -----
     Margins are an array of shape (rows,), or (rows, width) if there is more than one weight a feature.
     """
 
     @abstractmethod
     def loss(self, margins: Margins, labels: NDArray[Any]) -> NDArray[np.floating]:
-        """Return the loss of every row, shape (rows,)."""
+        """Return the loss of every row.
+
+        Parameters
+        ----------
+        margins : ndarray of float, shape (rows,) or (rows, width)
+            The margins.
+        labels : ndarray, shape (rows,)
+            The labels.
+
+        Returns
+        -------
+        ndarray of float, shape (rows,)
+            The losses.
+        """
 
     @abstractmethod
     def slope(self, margins: Margins, labels: NDArray[Any]) -> Margins:
-        """Return the derivative of the loss in the margins, of every row."""
+        """Return the derivative of the loss with respect to the margins, for every row.
+
+        Parameters
+        ----------
+        margins : ndarray of float, shape (rows,) or (rows, width)
+            The margins.
+        labels : ndarray, shape (rows,)
+            The labels.
+
+        Returns
+        -------
+        ndarray of float, shape of margins
+            The derivatives.
+        """
 
     @abstractmethod
     def margin_hvp(self, margins: Margins, along: Margins, labels: NDArray[Any]) -> Margins:
-        """Return the second derivative of the loss in the margins times a change of them, of every row."""
+        """Return the second derivative of the loss with respect to the margins, times a change of them, for every row.
+
+        Parameters
+        ----------
+        margins : ndarray of float, shape (rows,) or (rows, width)
+            The margins.
+        along : ndarray of float, shape of margins
+            The change.
+        labels : ndarray, shape (rows,)
+            The labels.
+
+        Returns
+        -------
+        ndarray of float, shape of margins
+            The products.
+        """
 
     @abstractmethod
     def curvature_bound(self) -> float:
-        """Return a bound on the largest eigenvalue of the second derivative, whatever the margins."""
+        """Return a bound on the largest eigenvalue of the second derivative, whatever the margins.
+
+        Returns
+        -------
+        float
+            The bound.
+        """
 
     def value_and_gradient(self, w: NDArray[np.float64], data: Dataset) -> tuple[float, NDArray[np.float64]]:
         """Return F(w) and its gradient: w has shape (features * width,), of the features of the design."""
@@ -213,10 +265,18 @@ class MarginModel(Objective):
 
 
 class LinearModel(MarginModel):
-    """F(w) = (1/n) sum_i loss(<x_i, w>, y_i) + (l2/2) ||w||^2: one margin a row.
+    """Base class of linear models: objectives with one margin a row.
 
-    An objective of your own is an `@option` with four methods, in plain NumPy, of margins and labels of equal shape:
+    F(w) = (1/n) sum_i loss(<x_i, w>, y_i) + (l2/2) ||w||^2. An objective of your own is an option (`qsim.option`) with
+    the four methods `loss`, `slope`, `curvature` and `curvature_bound`, in plain NumPy, of margins and labels of equal
+    shape.
 
+    Notes
+    -----
+    Labels are the signs -1 and +1 unless `takes` says otherwise: takes = ("targets",) for regression.
+
+    Examples
+    --------
     >>> import numpy as np, qsim
     >>> @qsim.option
     ... class SquaredHinge(qsim.objectives.LinearModel):
@@ -232,13 +292,24 @@ class LinearModel(MarginModel):
     >>> data = qsim.datasets.load("spark_sample")
     >>> float(SquaredHinge(l2=0.1).value(np.zeros(16), data))
     0.5
-
-    Labels are the signs -1 and +1 unless `takes` says otherwise: takes = ("targets",) for regression.
     """
 
     @abstractmethod
     def curvature(self, margins: Margins, labels: NDArray[Any]) -> Margins:
-        """Return the second derivative of the loss in the margin, of every row."""
+        """Return the second derivative of the loss with respect to the margin, for every row.
+
+        Parameters
+        ----------
+        margins : ndarray of float, shape (rows,)
+            The margins.
+        labels : ndarray, shape (rows,)
+            The labels.
+
+        Returns
+        -------
+        ndarray of float, shape (rows,)
+            The second derivatives.
+        """
 
     def margin_hvp(self, margins: Margins, along: Margins, labels: NDArray[Any]) -> Margins:
         curvature: Margins = self._each("curvature", self.curvature(margins, labels), along.shape)

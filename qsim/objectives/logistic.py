@@ -80,17 +80,33 @@ class Logistic(LinearModel):
 @final
 @option
 class LogisticRegression(Logistic):
-    """F(w) = (1/n) sum_i log(1 + exp(-y_i <x_i, w>)) + (l2/2) ||w||^2, y_i in {-1, +1}.
+    """Logistic regression with l2 regularisation.
 
-    With `intercept` the data gain a last column of ones, whose weight is regularised like the others (as LIBLINEAR
-    does). Values are stable for any margin: at +-1e4 they are exact to rounding. L = l2 + lambda_max(X^T X) / (4 n).
+    F(w) = (1/n) sum_i log(1 + exp(-y_i <x_i, w>)) + (l2/2) ||w||^2, y_i in {-1, +1}. L = l2 + lambda_max(X^T X) / (4
+    n), mu = l2.
 
+    Parameters
+    ----------
+    l2 : float
+        The factor of the regulariser, at least 0.
+    intercept : bool, default False
+        Whether the data gain a last column of ones, whose weight is regularised like the others (as in LIBLINEAR).
+
+    Raises
+    ------
+    ValueError
+        If `l2` is negative or not finite.
+
+    Notes
+    -----
+    Values are stable for any margin: at +-1e4 they are exact to rounding.
+
+    Examples
+    --------
     >>> import numpy as np, qsim
     >>> data = qsim.datasets.load("spark_sample")
     >>> round(qsim.LogisticRegression(l2=0.1).value(np.zeros(16), data), 6)
     0.693147
-
-    Raises ValueError if l2 is negative or not finite.
     """
 
     l2: float

@@ -17,16 +17,22 @@ from qsim.weights import Replica
 
 
 class MeanLoss(Objective):
-    """F(w) = (mean loss of the rows) + r(w), with the mean loss and its gradient in one function of some rows.
+    """Base class of objectives that are no linear models, in plain NumPy.
 
-    For what is not a function of the margins <x_i, w>, which `LinearModel` takes with less work. A subclass is an
-    `@option` that says `l2`, and has two methods in NumPy, `loss_and_gradient` and `error`. Each worker calls the first
-    with its own rows, so it costs what you write: a copy of the rows, and dense vectors of n weights a worker. Further
-    methods, if you know them: `smoothness` and `worker_smoothness` (steps of theory), `strong_convexity` (bounds; 0
-    here), `optimum` (suboptimality), `hvp` (NewtonCG), `regulariser`, `regulariser_hvp` and `apply_l2_step` (another r
-    than l2).
-    `width` says how many weights a feature has, `takes` which labels there may be.
+    F(w) = (mean loss of the rows) + r(w). A subclass is an option (`qsim.option`) that says `l2`, and has two methods,
+    `loss_and_gradient` and `error`. For functions of the margins <x_i, w>, `LinearModel` needs less work.
 
+    Notes
+    -----
+    Each worker calls `loss_and_gradient` with its own rows, so it costs what you write: a copy of the rows, and dense
+    vectors of n weights a worker.
+
+    Further methods, if you know them: `smoothness` and `worker_smoothness` (steps of theory), `strong_convexity`
+    (bounds; 0 by default), `optimum` (suboptimality), `hvp` (NewtonCG), `regulariser`, `regulariser_hvp` and
+    `apply_l2_step` (another r than l2). `width` says how many weights a feature has, `takes` which labels there may be.
+
+    Examples
+    --------
     >>> import numpy as np, qsim
     >>> @qsim.option
     ... class Squares(qsim.objectives.MeanLoss):
@@ -44,10 +50,21 @@ class MeanLoss(Objective):
 
     @abstractmethod
     def loss_and_gradient(self, w: NDArray[np.floating], data: Dataset) -> tuple[float, NDArray[np.floating]]:
-        """Return the mean loss of rows, without r, and its gradient, shape (n,).
+        """Return the mean loss of rows, without r, and its gradient.
 
-        w: all n weights, read only; float64 for the driver, float32 for workers. data: at least one row;
-        `data.to_scipy()` is their matrix, `data.labels` their labels.
+        Parameters
+        ----------
+        w : ndarray of float, shape (n,)
+            All weights, read only; float64 for the driver, float32 for workers.
+        data : Dataset
+            At least one row; `data.to_scipy()` is their matrix, `data.labels` their labels.
+
+        Returns
+        -------
+        value : float
+            The mean loss.
+        gradient : ndarray of float, shape (n,)
+            Its gradient.
         """
 
     def value_and_gradient(self, w: NDArray[np.float64], data: Dataset) -> tuple[float, NDArray[np.float64]]:

@@ -16,25 +16,48 @@ from qsim.options import number, option, whole
 @final
 @option
 class MultinomialLogistic(MarginModel):
-    """Softmax regression: F(w) = (1/n) sum_i [log sum_c exp(<x_i, w_c>) - <x_i, w_{y_i}>] + (l2/2) ||w||^2.
+    """Multinomial logistic (softmax) regression with l2 regularisation.
 
-    Labels y_i are classes 0, ..., K - 1, K = `classes`. w is one vector of features * K numbers: weight c of feature j
-    is number j K + c, so w.reshape(features, K) has a column a class. A row touches the K weights of each of its
-    features, and an update holds those of the features that its rows touch: the cost is O(non-zeros * K).
+    F(w) = (1/n) sum_i [log sum_c exp(<x_i, w_c>) - <x_i, w_{y_i}>] + (l2/2) ||w||^2. Labels y_i are classes 0, ...,
+    K - 1, with K = `classes`. w is one vector of features * K numbers: weight c of feature j is number j K + c, so
+    `w.reshape(features, K)` has a column for each class.
 
-    With `intercept` the data gain a last column of ones, whose weights are regularised like the others. All classes
-    have weights: without l2 a shift of all of them changes nothing, and there is no one minimum.
+    L = l2 + lambda_max(X^T X) / (2 n), since the Hessian with respect to the margins is at most (I - 1 1^T / K) / 2
+    [1]_.
 
-    L = l2 + lambda_max(X^T X) / (2 n), since the Hessian in the margins is at most (I - 1 1^T / K) / 2 (Boehning,
-    "Multinomial logistic regression algorithm", Annals of the Institute of Statistical Mathematics 44, 1992).
+    Parameters
+    ----------
+    l2 : float
+        The factor of the regulariser, at least 0.
+    classes : int
+        The number K of classes, at least 2.
+    intercept : bool, default False
+        Whether the data gain a last column of ones, whose weights are regularised like the others.
 
+    Raises
+    ------
+    ValueError
+        If `l2` is negative or not finite, or `classes` is below 2.
+    DataError
+        For data whose labels are not classes, or are more than `classes`.
+
+    Notes
+    -----
+    A row touches the K weights of each of its features, and an update holds those of the features that its rows touch:
+    the cost is O(non-zeros * K). All classes have weights: without l2 a shift of all of them changes nothing, and there
+    is no unique minimum.
+
+    References
+    ----------
+    .. [1] Boehning, "Multinomial logistic regression algorithm", Annals of the Institute of Statistical Mathematics 44,
+           1992.
+
+    Examples
+    --------
     >>> import numpy as np, qsim
     >>> data = qsim.Dataset.from_arrays(np.eye(3), [0, 1, 2], kind="classes")
     >>> round(qsim.objectives.MultinomialLogistic(l2=0.1, classes=3).value(np.zeros(9), data), 6)
     1.098612
-
-    Raises ValueError if l2 is negative or not finite, and for less than two classes; DataError for data whose labels
-    are no classes, or more.
     """
 
     l2: float

@@ -18,17 +18,31 @@ from qsim.weights import Weights
 @final
 @option
 class LeastSquares(LinearModel):
-    """F(w) = (1/2n) sum_i (<x_i, w> - y_i)^2 + (l2/2) ||w||^2, y_i any targets, or the signs -1 and +1.
+    """Least squares with l2 regularisation (ridge regression).
 
-    L = l2 + lambda_max(X^T X) / n, mu = l2 + lambda_min(X^T X) / n: the Hessian is the same everywhere. The error on
-    targets is the mean of (<x_i, w> - y_i)^2, without the half; on signs it is the share of wrong ones.
+    F(w) = (1/2n) sum_i (<x_i, w> - y_i)^2 + (l2/2) ||w||^2, y_i any targets, or the signs -1 and +1. The Hessian is
+    constant: L = l2 + lambda_max(X^T X) / n, mu = l2 + lambda_min(X^T X) / n.
 
+    Parameters
+    ----------
+    l2 : float
+        The factor of the regulariser, at least 0.
+
+    Raises
+    ------
+    ValueError
+        If `l2` is negative or not finite.
+
+    Notes
+    -----
+    The error on targets is the mean of (<x_i, w> - y_i)^2, without the half; on signs it is the share of wrong ones.
+
+    Examples
+    --------
     >>> import numpy as np, qsim
     >>> data = qsim.datasets.load("spark_sample")
     >>> float(qsim.objectives.LeastSquares(l2=0.1).value(np.zeros(16), data))
     0.5
-
-    Raises ValueError if l2 is negative or not finite.
     """
 
     l2: float
@@ -64,21 +78,37 @@ class LeastSquares(LinearModel):
 @final
 @option
 class NonconvexLogistic(Logistic):
-    """F(w) = (1/n) sum_i log(1 + exp(-y_i <x_i, w>)) + weight sum_j w_j^2 / (1 + w_j^2).
+    """Logistic regression with a nonconvex regulariser.
 
-    The field's usual nonconvex test. Its regulariser pulls small weights as (2 weight/2) ||w||^2 does, and large ones
-    hardly at all; its second derivative lies in [-weight/2, 2 weight], so L grows by 2 weight. A step on it costs O(n).
-    No optimum is known: run with optimum=False, and look at the gradient norm.
+    F(w) = (1/n) sum_i log(1 + exp(-y_i <x_i, w>)) + weight sum_j w_j^2 / (1 + w_j^2), the usual nonconvex test problem.
 
-    Source: e.g. Richtarik, Sokolov, Fatkhullin, "EF21", NeurIPS 2021, section 5 (nonconvex logistic regression).
+    Parameters
+    ----------
+    weight : float
+        The factor of the regulariser, at least 0.
 
+    Raises
+    ------
+    ValueError
+        If `weight` is negative or not finite.
+
+    Notes
+    -----
+    The regulariser acts on small weights as (2 weight/2) ||w||^2 does, and hardly on large ones; its second derivative
+    lies in [-weight/2, 2 weight], so L grows by 2 weight. A step on it costs O(n). No optimum is known: run with
+    optimum=False, and look at the gradient norm.
+
+    References
+    ----------
+    .. [1] E.g. Richtarik, Sokolov, Fatkhullin, "EF21", NeurIPS 2021, section 5 (nonconvex logistic regression).
+
+    Examples
+    --------
     >>> import numpy as np, qsim
     >>> data = qsim.datasets.load("spark_sample")
     >>> objective = qsim.objectives.NonconvexLogistic(weight=0.1)
     >>> round(objective.value(np.ones(16), data) - qsim.LogisticRegression(l2=0).value(np.ones(16), data), 6)
     0.8
-
-    Raises ValueError if the weight is negative or not finite.
     """
 
     weight: float

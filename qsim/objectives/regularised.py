@@ -18,19 +18,36 @@ from qsim.weights import Replica, Weights
 @final
 @option
 class WithRegulariser(Objective):
-    """The same F, but workers compress the gradients of their f_i with the regulariser r in them, as papers often do.
+    """An objective whose workers compress gradients with the regulariser in them.
 
-    By default r stays on the server, and messages stay as sparse as rows. Here every gradient, loss and Hessian-vector
-    product of a worker has that of r in it, for any method but `LocalSGD`: what is compressed is dense, whatever the
-    rows are, and costs a worker O(n) a round, in time and in what it keeps (shifts, error memories). Without
-    compression nothing changes but rounding. Steps and promises are those of the same theorems, with g_i = grad f_i.
+    F is the same. By default the regulariser r stays on the server, and messages stay as sparse as rows. Here every
+    gradient, loss and Hessian-vector product of a worker includes that of r, as often in papers, for any method but
+    `LocalSGD`.
 
+    Parameters
+    ----------
+    objective : Objective
+        The objective.
+
+    Raises
+    ------
+    TypeError
+        If it is not an objective.
+    ValueError
+        If it has its regulariser inside already.
+
+    Notes
+    -----
+    What is compressed is dense, whatever the rows are, and costs a worker O(n) a round, in time and in what it keeps
+    (shifts, error memories). Without compression nothing changes but rounding. Steps and bounds are those of the same
+    theorems, with g_i = grad f_i.
+
+    Examples
+    --------
     >>> import qsim
     >>> objective = qsim.objectives.WithRegulariser(qsim.LogisticRegression(l2=0.1))
     >>> objective.strong_convexity(qsim.datasets.load("spark_sample"))
     0.1
-
-    Raises TypeError for what is no objective, ValueError for one that has its regulariser inside already.
     """
 
     objective: Objective

@@ -83,8 +83,8 @@ def simulate(
         name of a built-in data set or the path of a file (see `qsim.datasets.load`), or a pair (X, y) (see
         `qsim.Dataset.from_arrays`).
     objective, method, compressor, codec, downlink, workers, partition, clients, network, weighting, rounds, until, \
-start, seed, evaluate_every, optimum, test
-        What is simulated; see `Run`.
+start, seed, evaluate_every, optimum, test : fields of `Run`
+        What is simulated.
     engine : Engine, default `qsim.engines.Serial()`
         Where the workers run. It changes the speed, never the numbers.
     checkpoint : path of an .npz file, optional
@@ -125,7 +125,6 @@ start, seed, evaluate_every, optimum, test
     ... )
     >>> list(trace.frame["round"])
     [0, 1, 2, 3]
-
     """
     run = _run(data, options)
     if not isinstance(engine, (Engine, type(None))):
