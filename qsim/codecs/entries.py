@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from dataclasses import dataclass
-from typing import Any, ClassVar, NoReturn
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, ClassVar, NoReturn, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +14,7 @@ from numpy.typing import NDArray
 from qsim.batch import Floats, Levels, Message, Packets, Signs, index_type
 from qsim.codecs.base import MOST_FIXED, Codec, DecodeError, Stream, TooLongError, read_header
 from qsim.kernels import decode_status
+from qsim.program import NoProgram, Program
 
 REASONS = {
     decode_status.TRUNCATED: "the packet ends inside an entry",

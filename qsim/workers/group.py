@@ -39,6 +39,11 @@ class WorkerGroup:
         self._pool = ThreadPoolExecutor(threads) if threads > 1 else None
 
     @property
+    def parts(self) -> list[_Workers]:
+        """The blocks of workers, and what they keep."""
+        return self._blocks
+
+    @property
     def stateful(self) -> bool:
         """Whether the workers keep anything from round to round."""
         return any(part.arrays for part in self._blocks)
