@@ -253,9 +253,8 @@ class Block:
 
     def _longest(self) -> NDArray[np.int64]:
         """Return the non-zeros of each worker's longest row."""
-        sizes = np.diff(self._indptr)[self.order[self.offsets[0] : self.offsets[-1]]]
-        first = self.offsets[:-1] - self.offsets[0]
-        return np.array([sizes[low:high].max(initial=0) for low, high in zip(first, [*first[1:], sizes.size], strict=True)])
+        sizes = np.diff(self._indptr)
+        return np.array([sizes[self.order[low:high]].max(initial=0) for low, high in pairwise(self.offsets)])
 
     def _count(self, rows: Rows, times: int = 1) -> None:
         """Take note of rows that meet the weights, so many times."""

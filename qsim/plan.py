@@ -19,9 +19,8 @@ from qsim.block import Block, Rows
 from qsim.channel import Channel
 from qsim.keys import Key, Purpose
 from qsim.objectives import Objective
-from qsim.program import Cell, Head, NoProgram, Program
+from qsim.program import Cell, Program
 from qsim.steps import Step
-
 
 ROUNDS = 4096
 """How many rounds are run at once, at most."""

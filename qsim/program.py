@@ -16,7 +16,6 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-
 Stop = Literal["never", "not zero", "negative", "not negative"]
 """Which results of a call end a program."""
 
@@ -82,18 +81,21 @@ class Program:
 
         from qsim.kernels._calls import compiled
 
-        kinds = tuple(a.kind if isinstance(a, Result) else typeof(_like(a)) for a in arguments)
+        kind_of: Any = typeof
+        kinds = tuple(a.kind if isinstance(a, Result) else kind_of(_like(a)) for a in arguments)
         address, trampoline, returned = compiled(kernel, kinds)
+
         self._calls.append((trampoline, address, list(arguments)))
         self._stops_on.append(_STOPS[stop])
         self._table = None
         call, byte, results = len(self._calls) - 1, 0, []
-        for kind in returned if isinstance(returned, types.BaseTuple) else [returned]:
+        several = isinstance(returned, types.BaseTuple)
+        for kind in returned if several else [returned]:
             size = max(1, getattr(kind, "bitwidth", 64) // 8)
             byte = -(-byte // size) * size
             results.append(Result(call, byte, kind))
             byte += size
-        return tuple(results) if isinstance(returned, types.BaseTuple) else results[0]
+        return tuple(results) if several else results[0]
 
     def run(self, rounds: int) -> int:
         """Run up to `rounds` rounds; return how many were completed."""

@@ -57,6 +57,4 @@ class CoordinateCodec(EntryCodec):
         word: NDArray[np.int32],
     ) -> Any:
         require_short(self, n, DecodeError)
-        return call(
-            self._kernels(s)[2], packets.data, packets.offsets, skip, n, s, offsets, index, word
-        )
+        return call(self._kernels(s)[2], packets.data, packets.offsets, skip, n, s, offsets, index, word)

@@ -140,9 +140,9 @@ class EntryCodec(Codec):
     def _write(
         self, call: Call, entries: Entries, skip: int, offsets: NDArray[np.int64], data: NDArray[np.uint8]
     ) -> Any:
-        """Call what writes the packets one behind the other, leaving `skip` bytes free at the start of each; fill their offsets.
+        """Call what writes the packets one behind the other, leaving `skip` bytes free at the start of each.
 
-        Returns the bytes used, or -1 - row for a row that is no message.
+        It fills their offsets, and returns the bytes used, or -1 - row for a row that is no message.
         """
 
     @abstractmethod
@@ -228,7 +228,9 @@ class EntryCodec(Codec):
         sent = Entries.planned(message)
         stream, rows, n = sent.stream, sent.rows, sent.stream.n
         s, skip = 1 if stream.kind is Signs else stream.s, 4 * stream.floats
-        packets = _Padded(np.zeros(skip * rows + self._most_bytes(sent) + SLACK, np.uint8), np.zeros(rows + 1, np.int64))
+        packets = _Padded(
+            np.zeros(skip * rows + self._most_bytes(sent) + SLACK, np.uint8), np.zeros(rows + 1, np.int64)
+        )
         self._write(partial(program.call, stop="negative"), sent, skip, packets.offsets, packets.data)
         came = replace(
             sent,
@@ -241,9 +243,7 @@ class EntryCodec(Codec):
             program.call(put_prefixes, sent.prefix.view(np.uint8), packets.offsets, packets.data)
             program.call(take_prefixes, packets.data, packets.offsets, came.prefix.view(np.uint8))
         program.call(clear_behind, packets.offsets, SLACK, packets.data)
-        self._read(
-            partial(program.call, stop="not zero"), packets, skip, n, s, came.offsets, came.index, came.word
-        )
+        self._read(partial(program.call, stop="not zero"), packets, skip, n, s, came.offsets, came.index, came.word)
         levels = stream.kind is Levels
         program.call(
             wrong_prefix, came.prefix, came.offsets, came.index, levels, stream.bucket or n, stop="not negative"

@@ -69,7 +69,11 @@ class NaturalCompression(Compressor):
         from qsim.kernels.rounds import exceeds
 
         most = v.value.size
-        offsets, index, level = np.zeros(v.rows + 1, np.int64), np.empty(most, index_type(v.n)), np.empty(most, np.int32)
+        offsets, index, level = (
+            np.zeros(v.rows + 1, np.int64),
+            np.empty(most, index_type(v.n)),
+            np.empty(most, np.int32),
+        )
         _, largest = program.call(round_to_exponents, v.offsets, v.index, v.value, keys, offsets, index, level)
         program.call(exceeds, largest, 2.0**127, stop="not zero")
         return Levels(v.n, offsets, index, level, np.ones(v.rows, np.float32), _MOST, fixed=1.0)

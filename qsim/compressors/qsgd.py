@@ -129,10 +129,12 @@ class QSGD(Compressor):
 
         scale = plan_norms(program, v, self.norm)
         most = v.value.size
-        offsets, index, level = np.zeros(v.rows + 1, np.int64), np.empty(most, index_type(v.n)), np.empty(most, np.int32)
-        program.call(
-            round_to_levels, v.n, v.offsets, v.index, v.value, scale, self.levels, keys, offsets, index, level
+        offsets, index, level = (
+            np.zeros(v.rows + 1, np.int64),
+            np.empty(most, index_type(v.n)),
+            np.empty(most, np.int32),
         )
+        program.call(round_to_levels, v.n, v.offsets, v.index, v.value, scale, self.levels, keys, offsets, index, level)
         return Levels(v.n, offsets, index, level, scale, self.levels)
 
     def scales(self, v: Vectors) -> NDArray[np.float32]:

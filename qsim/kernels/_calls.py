@@ -7,8 +7,9 @@ such triples is a program, and `run_calls` runs it any number of times without c
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from llvmlite import ir
@@ -28,31 +29,6 @@ WORDS = 4
 
 _POINTER, _INT, _STATUS = ir.IntType(8).as_pointer(), ir.IntType(64), ir.IntType(32)
 _SIGNATURE = ir.FunctionType(_STATUS, [_POINTER, _POINTER.as_pointer(), _POINTER])
-_RETURNED = (0, -2)  # Numba's codes for a number and for None; all others are exceptions
-
-
-@kernel
-def run_calls(
-    calls: NDArray[np.int64], stops: NDArray[np.int64], results: NDArray[np.int64], rounds: int
-) -> int:
-    """Make all calls, one after the other, `rounds` times; return how many rounds were completed.
-
-    calls: a row each: the addresses of the trampoline, the kernel, its table and its result, which is a row of
-    `results`. stops: when to stop after each. A round in which a call raises, or stops the program, is not completed.
-    """
-    for done in range(rounds):
-        for c in range(stops.size):
-            status = _call(calls[c, 0], calls[c, 1], calls[c, 2], calls[c, 3])
-            if status != 0 and status != -2:
-                return done
-            if stops[c] != NEVER:
-                found = results[c, 0]
-                stop = found != 0
-                if stops[c] != NOT_ZERO:
-                    stop = (found < 0) == (stops[c] == NEGATIVE)
-                if stop:
-                    return done
-    return rounds
 
 
 @intrinsic
@@ -74,8 +50,34 @@ def _call(typing: Any, trampoline: Any, function: Any, table: Any, result: Any) 
     return types.int32(types.int64, types.int64, types.int64, types.int64), generate
 
 
+call = cast("Callable[[int, int, int, int], int]", _call)
+"""Call the trampoline at an address, which returns the status of the kernel that it calls: 0 or -2, or it raised."""
+
+
+@kernel
+def run_calls(calls: NDArray[np.int64], stops: NDArray[np.int64], results: NDArray[np.int64], rounds: int) -> int:
+    """Make all calls, one after the other, `rounds` times; return how many rounds were completed.
+
+    calls: a row each: the addresses of the trampoline, the kernel, its table and its result, which is a row of
+    `results`. stops: when to stop after each. A round in which a call raises, or stops the program, is not completed.
+    """
+    for done in range(rounds):
+        for c in range(stops.size):
+            status = call(calls[c, 0], calls[c, 1], calls[c, 2], calls[c, 3])
+            if status != 0 and status != -2:
+                return done
+            if stops[c] != NEVER:
+                found = results[c, 0]
+                stop = found != 0
+                if stops[c] != NOT_ZERO:
+                    stop = (found < 0) == (stops[c] == NEGATIVE)
+                if stop:
+                    return done
+    return rounds
+
+
 def compiled(function: Any, kinds: tuple[Any, ...]) -> tuple[int, int, Any]:
-    """Return the addresses of a kernel for arguments of these Numba types, and of their trampoline; and what it returns."""
+    """Return the addresses of a kernel for these Numba types, and of their trampoline, and the type that it returns."""
     if kinds not in function.overloads:
         function.compile(kinds)
     result = function.overloads[kinds]

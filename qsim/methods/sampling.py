@@ -92,9 +92,7 @@ class WithReplacement(Sampling):
 
         block, rows = plan.block, _drawn_each_round(plan.block, batch)
         keys = plan.data_words()
-        plan.program.call(
-            draw_with_replacement, keys, block.order, block.offsets, batch, rows.offsets, rows.index
-        )
+        plan.program.call(draw_with_replacement, keys, block.order, block.offsets, batch, rows.offsets, rows.index)
         return rows
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -16,6 +19,9 @@ from qsim.plan import ROUNDS, Plan, PlannedWeights
 from qsim.program import Cell, NoProgram
 from qsim.simulation.run import Run
 from qsim.weights import Weights
+
+ToEnd = Callable[[int, NDArray[np.int64]], int]
+"""Tells how many of some rounds, whose last is given, with what they counted, there are until a run is over."""
 
 
 class PlannedRounds:
@@ -64,29 +70,48 @@ class PlannedRounds:
         except NoProgram:
             return None
         bits = run.workers * n * (32 if run.downlink.dtype == "float32" else 64)
-        return cls(plan, bits)
+        return cls(plan, bits, [*state.values(), *part.arrays.values()])
 
-    def __init__(self, plan: Plan, down: int) -> None:
-        """Take a plan; `down` is how many bits go down in a round."""
+    def __init__(self, plan: Plan, down: int, lasting: list[NDArray[Any]]) -> None:
+        """Take a plan, how many bits go down in a round, and the arrays of server and workers that it changes."""
         from qsim.kernels.rounds import end_round
+
+        self._lasting = lasting
 
         assert plan.counted is not None
         self._plan, self._counted = plan, np.zeros((ROUNDS, 4), np.int64)
         nonzeros, offsets = plan.counted
         plan.program.call(end_round, plan.turn, nonzeros, offsets, down, plan.rows, self._counted)
 
-    def run(self, w: Weights, first: int, end: int) -> NDArray[np.int64] | None:
+    def run(self, w: Weights, first: int, end: int, to_end: ToEnd | None = None) -> NDArray[np.int64] | None:
         """Do rounds `first` to `end` - 1 on w, or fewer: none that fails, so that the exchange can say why it does.
+
+        to_end: how many of some rounds there are until the run is over. It is asked when they are done, and if they are
+            too many they are undone, and fewer done.
 
         Returns what was counted in each, as rows: non-zeros, bits up, bits down, rows read; None if none was done.
         """
-        plan, count = self._plan, min(end - first, ROUNDS)
+        own, plan, scale = self._plan.weights.vector, self._plan, w.scale
+        if w.vector is not own:
+            own[:] = w.vector
+        lasting = [own, *self._lasting] if to_end else []
+        before = [array.copy() for array in lasting]
+        done = self._try(scale, first, min(end - first, ROUNDS))
+        wanted = done if to_end is None or not done else to_end(first + done, self._counted[:done])
+        if wanted < done:
+            for array, old in zip(lasting, before, strict=True):
+                array[:] = old
+            self._try(scale, first, wanted)
+        if not done:
+            return None
+        w.vector, w.scale, w.stamp = own, float(plan.weights.scale.array[0]), object()
+        return self._counted[:wanted].copy()
+
+    def _try(self, scale: float, first: int, count: int) -> int:
+        """Do up to `count` rounds; return how many were done."""
+        plan = self._plan
         assert plan.step is not None
         plan.turn[:] = first, 0
         plan.steps[:count] = [plan.step(t) for t in range(first, first + count)]
-        plan.weights.vector[:], plan.weights.scale.array[0] = w.vector, w.scale
-        done = plan.program.run(count)
-        if not done:
-            return None
-        w.become(Weights(plan.weights.vector, float(plan.weights.scale.array[0])))
-        return self._counted[:done].copy()
+        plan.weights.scale.array[0] = scale
+        return plan.program.run(count)

@@ -19,9 +19,9 @@ from qsim.methods import Method
 from qsim.network import Clock
 from qsim.objectives.derivative import refuse_wrong_gradient
 from qsim.simulation.exchange import WireExchange
+from qsim.simulation.planned import PlannedRounds
 from qsim.simulation.recorder import Recorder
 from qsim.simulation.run import Run
-from qsim.simulation.planned import PlannedRounds
 from qsim.trace import Trace
 from qsim.weights import Weights
 from qsim.workers.tasks import Job
@@ -86,7 +86,9 @@ class Training:
         counted = None
         if self._planned is not None and self._exchange.streams.opened:
             end = min(self.done + most, self.run.rounds, _next(self.done, self.run.evaluate_every))
-            counted = self._planned.run(self._weights, self.done, end)
+            counted = self._planned.run(
+                self._weights, self.done, end, None if self.run.until is None else self._recorder.rounds_to_end
+            )
         if counted is None:
             self._exchange.begin(self.done)
             self._method.round(self._weights, self._state, self._exchange)

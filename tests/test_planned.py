@@ -1,20 +1,21 @@
-"""Rounds of a single worker in one kernel: the same to the last bit as through the exchange, or not done there."""
+"""Planned rounds: the same to the last bit as through the exchange, whatever the parts of the run; or not planned."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from qsim.simulation.planned import PlannedRounds
 
 import qsim
 from qsim.compressors import NotFiniteError
 from qsim.datasets import Dataset, Synthetic
 from qsim.methods import SGD, HeavyBall, Passes, WithReplacement
-from qsim.simulation.solo import Solo
 from qsim.steps import Constant, InverseSqrt, InverseTime
 
 RUN = qsim.Run(
@@ -29,23 +30,25 @@ RUN = qsim.Run(
 )
 
 
-def plain(run: qsim.Run) -> qsim.Trace:
-    """The run, round by round: somebody looks on."""
-    return qsim.simulate(run, after_round=lambda done: None)
+def plain(run: qsim.Run, **options: Any) -> qsim.Trace:
+    """The run through the exchange, round by round."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(PlannedRounds, "of", lambda *arguments: None)
+        return qsim.simulate(run, **options)
 
 
 @pytest.fixture
 def count(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many rounds at a time were done in the kernel."""
+    """How many rounds at a time were planned ones."""
     done: list[int] = []
-    rounds = Solo.rounds
+    run = PlannedRounds.run
 
-    def counted(self, w, first, end):
-        found = rounds(self, w, first, end)
+    def counted(self, *arguments):
+        found = run(self, *arguments)
         done.append(0 if found is None else len(found))
         return found
 
-    monkeypatch.setattr(Solo, "rounds", counted)
+    monkeypatch.setattr(PlannedRounds, "run", counted)
     return done
 
 
@@ -102,13 +105,9 @@ def test_it_is_done_where_it_can_be(count: list[int]) -> None:
 @pytest.mark.parametrize(
     "changes",
     [
-        {"workers": 2},
-        {"method": SGD(Constant(0.5), batch=2)},
         {"method": SGD(Constant(0.5), momentum=HeavyBall(0.5))},
-        {"method": qsim.GradientDescent(Constant(0.5))},
         {"compressor": qsim.QSGD(4, 3.0)},
         {"compressor": qsim.Philox(qsim.QSGD(4))},
-        {"codec": qsim.codecs.Elias("gamma")},
         {"downlink": qsim.downlinks.SparseSum()},
         {"clients": qsim.clients.SampledClients(1)},
         {"objective": qsim.objectives.LeastSquares(l2=0.1)},
@@ -120,7 +119,7 @@ def test_other_runs_go_through_the_exchange(changes: dict, count: list[int]) -> 
     assert count == []
 
 
-def test_a_run_is_resumed_in_the_kernel(tmp_path: Path, count: list[int]) -> None:
+def test_a_run_is_resumed(tmp_path: Path, count: list[int]) -> None:
     path, whole = tmp_path / "run.npz", qsim.simulate(RUN)
     with pytest.raises(KeyboardInterrupt):
         qsim.simulate(RUN, checkpoint=path, every=30, after_round=stopped)
