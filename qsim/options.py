@@ -20,14 +20,25 @@ _Plan = tuple[str, frozenset[type], tuple[Any, ...]]
 
 @dataclass_transform(frozen_default=True)
 def option(cls: type[_T]) -> type[_T]:
-    """Make a class an option: a frozen dataclass with `eval(repr(x)) == x`, given only `import qsim`.
+    """Make a class an option: a frozen dataclass that prints as the code that makes it.
 
+    `eval(repr(x)) == x`, given only `import qsim`.
+
+    Returns
+    -------
+    type
+        The dataclass.
+
+    Notes
+    -----
     A field that is annotated as a number, a truth value or a sequence of them (`float`, `int | None`, `bool`,
     `tuple[float, ...]`) holds that and nothing else, whatever spelling it was given: an integer, a NumPy scalar or an
     array without axes becomes the `float` or `int` that it stands for, before the class's own `__post_init__` sees it.
     So a parameter has one repr, one hash and one set of numbers. Refused with ValueError, by name: a float for an
     `int`, a truth value for a number, a text, and a masked array.
 
+    Examples
+    --------
     >>> import qsim, numpy as np
     >>> qsim.QSGD(levels=np.int16(4))
     qsim.QSGD(levels=4)

@@ -21,19 +21,30 @@ _BLOCK = 64  # workers whose gradients are held at once
 
 
 class TheoryError(ValueError):
-    """A constant is asked for that is not known: the compressor states none, or the objective has none."""
+    """Raised if a constant of theory is needed that is not known: the compressor or the objective states none."""
 
 
 @dataclass(frozen=True)
 class Bound:
-    """What theory says of a run: E F(w_t) - F* <= start factor^t + floor + rounding after t rounds.
+    """The bound of theory on the expected suboptimality of a run, round by round.
 
-    factor: by which `falls` shrinks each round, in expectation, but for the noise.
-    start: the bound on F(w_0) - F* that follows from where `falls` begins; equal to it where `falls` is F(w) - F*.
-    floor: where the theorem's bound ends, because of noise that does not vanish; 0 without.
-    quantity: what the theorem is about: "F(w) - F*", or a sum of an error and of that of memories.
-    rounding: what float32 gradients and weights leave, which the theorem knows nothing of (`Problem.rounding`).
+    E F(w_t) - F* <= start factor^t + floor + rounding after t rounds.
 
+    Parameters
+    ----------
+    factor : float
+        The factor by which `quantity` shrinks each round, in expectation, but for the noise.
+    start : float
+        The bound on F(w_0) - F* that follows from the first value of `quantity`; equal to it if that is F(w) - F*.
+    floor : float
+        Where the bound of the theorem ends, because of noise that does not vanish; 0 without.
+    quantity : str
+        The quantity that the theorem is about: "F(w) - F*", or a sum of an error and of that of memories.
+    rounding : float, default 0.0
+        What float32 gradients and weights leave, which the theorem does not cover (`Problem.rounding`).
+
+    Examples
+    --------
     >>> Bound(0.5, 8.0, 1.0, "F(w) - F*")([0, 1, 2]).tolist()
     [9.0, 5.0, 3.0]
     """
@@ -45,7 +56,18 @@ class Bound:
     rounding: float = 0.0
 
     def __call__(self, rounds: ArrayLike) -> NDArray[np.float64]:
-        """Return the bound on the expected suboptimality after this many rounds."""
+        """Return the bound on the expected suboptimality.
+
+        Parameters
+        ----------
+        rounds : array-like of int
+            Numbers of rounds.
+
+        Returns
+        -------
+        ndarray of float64, shape of rounds
+            The bound after each.
+        """
         refuse_masked("rounds", rounds)
         left = self.start * self.factor ** np.asarray(rounds, np.float64)
         return np.asarray(left + self.floor + self.rounding)
@@ -53,13 +75,37 @@ class Bound:
 
 @dataclass(frozen=True, eq=False)
 class Problem:
-    """An objective over the shards of data, with workers that send by a compressor; `qsim.Run.problem()` makes it.
+    """The constants of a run that theory needs: L, L_i, mu, omega, ...
 
-    Constants are computed when they are asked for. `data` are the rows as they were given, those of the shards have the
-    objective's design. `weights` are those of the workers in the sum, n_i / n; `start` the weights of round 0.
+    `qsim.Run.problem()` makes it. The constants are properties, computed when they are first needed. f_i is the loss of
+    worker i with the regulariser r, g_i the gradient of its loss without r, which is what workers compress.
 
-    What workers compress are gradients of the loss, without the regulariser r: f_i is worker i's loss with r, g_i the
-    gradient of its loss alone.
+    Parameters
+    ----------
+    objective : Objective
+        The objective F.
+    data : Dataset
+        The rows as they were given.
+    shards : Shards
+        The rows of the workers, of the objective's design.
+    compressor : Compressor
+        The compressor of the uplink.
+    weights : ndarray of float64, shape (workers,)
+        The weights of the workers in the sum, n_i / n.
+    start : ndarray of float64, shape (n,)
+        The weights w_0 of round 0.
+    clients : Clients
+        Which workers take part in a round.
+    shared : bool, default False
+        Whether all workers draw the same random numbers, so that their messages can be added in flight.
+
+    Examples
+    --------
+    >>> import qsim
+    >>> run = qsim.Run("spark_sample", qsim.LogisticRegression(l2=0.1), qsim.GradientDescent(), qsim.RandK(4))
+    >>> problem = run.problem()
+    >>> problem.omega, problem.strong_convexity  # 16 / 4 - 1, and l2
+    (3.0, 0.1)
     """
 
     objective: Objective
@@ -70,7 +116,6 @@ class Problem:
     start: NDArray[np.float64]
     clients: Clients
     shared: bool = False
-    """Whether all workers draw the same random numbers, so that their messages can be added on their way."""
 
     @property
     def n(self) -> int:

@@ -63,19 +63,41 @@ def unknown(quantity: str) -> str:
 
 
 class Trace:
-    """What a run did.
+    """The result of a run, round by round.
 
-    frame: one row a round, from round 0 (the start). `nonzeros`, `bits_up`, `bits_down` count this round, exactly;
-        `cumulative_...` all rounds so far; so do `passes` over the data: rows that met weights, for a gradient or a
-        loss (twice for a product with a Hessian), over all rows. `loss` (the objective with its regulariser),
-        `suboptimality`, `gradient_norm` (l2), `train_error` and `test_error` (the share of rows predicted wrongly, a
-        tie counted as half; of targets, the mean square) are NaN where the run was not evaluated.
-        A run with a network has the virtual `seconds` of this round, `cumulative_seconds`, the parts of the round's
-        time (`seconds_compute` and so on, `qsim.network.PARTS`), and how many messages were `dropped`.
-    weights: the final weights, float64.
-    provenance: the call that made it, versions, the data's digest.
-    schedule: who did what when in the rounds that the network's `timelines` names: arrays by column, those of
-        `qsim.network.SCHEDULE`, a row for each worker and exchange.
+    Parameters
+    ----------
+    columns : dict of ndarray, each of shape (rounds + 1,)
+        The columns of `frame`, by name.
+    weights : ndarray of float64, shape (n,)
+        The final weights.
+    provenance : dict
+        The call that made it, versions, and the digest of the data.
+    schedule : dict of ndarray, optional
+        Who did what when, in the rounds that the network's `timelines` names: the columns of `qsim.network.SCHEDULE`, a
+        row for each worker and exchange.
+
+    Notes
+    -----
+    `frame` has one row a round, from round 0 (the start):
+
+    - `nonzeros`, `bits_up`, `bits_down`: of this round, exactly; `cumulative_...`: of all rounds so far.
+    - `passes`: passes over the data so far: rows that met weights, for a gradient or a loss (twice for a product with a
+      Hessian), over all rows.
+    - `loss` (the objective with its regulariser), `suboptimality`, `gradient_norm` (l2), `train_error` and
+      `test_error` (the share of rows predicted wrongly, a tie counted as half; of targets, the mean square): NaN if the
+      round was not evaluated.
+    - `seconds` of this round, `cumulative_seconds`, the parts of the round's time (`seconds_compute` and so on,
+      `qsim.network.PARTS`), in virtual time, and how many messages were `dropped`: for runs with a network.
+
+    Examples
+    --------
+    >>> import qsim
+    >>> trace = qsim.simulate(
+    ...     "spark_sample", objective=qsim.LogisticRegression(l2=0.1), method=qsim.GradientDescent(step=0.1), rounds=2
+    ... )
+    >>> trace.frame["round"].tolist(), trace.weights.shape
+    ([0, 1, 2], (16,))
     """
 
     def __init__(
@@ -117,9 +139,23 @@ class Trace:
         return f"Trace({loss.size - 1} rounds, loss {loss[0]:.6g} -> {loss[-1]:.6g}, {bits[-1]:,} bits up)"
 
     def axis(self, name: str) -> NDArray[Any]:
-        """Return a quantity to plot: any key of `qsim.trace.LABELS` or column of the frame.
+        """Return a quantity to plot, round by round.
 
-        Non-zeros, bits, passes and seconds are cumulative; "bits" are both ways.
+        Parameters
+        ----------
+        name : str
+            A key of `qsim.trace.LABELS`, or a column of the frame. Non-zeros, bits, passes and seconds are cumulative;
+            "bits" are uplink and downlink together.
+
+        Returns
+        -------
+        ndarray, shape (rounds + 1,)
+            The quantity; NaN where it was not evaluated.
+
+        Raises
+        ------
+        ValueError
+            For a quantity that the trace does not have.
         """
         if name == "bits":
             both: NDArray[Any] = self.columns["cumulative_bits_up"] + self.columns["cumulative_bits_down"]
@@ -138,25 +174,76 @@ class Trace:
         return self.columns[name]
 
     def plot(self, x: str = "round", y: str = "loss", ax: Axes | None = None, **style: Any) -> Axes:
-        """Draw y against x (see `axis`) at the evaluated rounds; see `qsim.plot`, which draws many traces.
+        """Draw a quantity against another, at the evaluated rounds; see `qsim.plot`, which draws many traces.
 
-        Raises ValueError for a quantity that no round has, such as the suboptimality with optimum=False.
+        Parameters
+        ----------
+        x, y : str
+            Quantities; see `axis`.
+        ax : matplotlib.axes.Axes, optional
+            Where to draw; by default a new figure.
+        **style : keyword arguments
+            Passed to matplotlib's `plot`.
+
+        Returns
+        -------
+        matplotlib.axes.Axes
+            The axes.
+
+        Raises
+        ------
+        ValueError
+            For a quantity that no round has, such as the suboptimality with optimum=False.
         """
         return plot(self, x, y, ax, **style)
 
     def timeline(self, round: int = 1, ax: Axes | None = None) -> Axes:
-        """Draw who did what when in a round (the first is 1) that the network's `timelines` names: a Gantt picture.
+        """Draw who did what when in a round, as a Gantt chart.
 
+        Parameters
+        ----------
+        round : int, default 1
+            The round, counted from 1, one that the network's `timelines` names.
+        ax : matplotlib.axes.Axes, optional
+            Where to draw; by default a new figure.
+
+        Returns
+        -------
+        matplotlib.axes.Axes
+            The axes.
+
+        Raises
+        ------
+        ValueError
+            For a round that was not kept.
+
+        Notes
+        -----
         Up to 40 workers are drawn; of more, the 20 whose messages came last, and 20 spread over the others. The uplink
-        begins when a message is ready: queues at a server, and without a server the wait for the others, are in it.
-        Raises ValueError for a round that was not kept.
+        begins when a message is ready: it includes queues at a server, and without a server the wait for the others.
         """
         from qsim.network.timeline import draw
 
         return draw(self.schedule, round, ax)
 
     def save(self, path: str | Path) -> Path:
-        """Write the trace as .npz: the columns and weights as arrays, the provenance as JSON text. Returns the path."""
+        """Write the trace as .npz: columns and weights as arrays, the provenance as JSON text.
+
+        Parameters
+        ----------
+        path : str or Path
+            The file, which must end in .npz.
+
+        Returns
+        -------
+        Path
+            The path.
+
+        Raises
+        ------
+        ValueError
+            For another ending.
+        """
         from qsim.storage import replacing, write_arrays
 
         path = Path(path)
@@ -173,7 +260,23 @@ class Trace:
 
     @classmethod
     def load(cls, path: str | Path) -> Trace:
-        """Read what `save` wrote. Raises ValueError for any other file."""
+        """Read a trace that `save` wrote.
+
+        Parameters
+        ----------
+        path : str or Path
+            The file.
+
+        Returns
+        -------
+        Trace
+            The trace.
+
+        Raises
+        ------
+        ValueError
+            For any other file.
+        """
         from qsim.storage import read_arrays
 
         stored = read_arrays(path)
@@ -203,7 +306,7 @@ def plot(traces: Traces, x: str = "bits", y: str = "suboptimality", ax: Axes | N
     ax : matplotlib.axes.Axes, optional
         Where to draw. By default a new figure in the style of qsim's own, which pyplot does not keep: the result's
         `figure` is what a notebook shows, and what is saved.
-    style
+    **style : keyword arguments
         Passed to matplotlib's `plot`.
 
     Returns

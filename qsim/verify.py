@@ -41,7 +41,26 @@ The exit code is 0 if every promise is kept, 1 if one is broken, 2 for a wrong r
 
 @command
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; returns its exit code: 0, 1 for a broken promise, 2 for a wrong request, 130 for Ctrl-C."""
+    """Run the command line `qsim verify`, which checks the shipped compressors, or parts of your own.
+
+    Parameters
+    ----------
+    arguments : sequence of str, optional
+        The arguments; by default those of the process.
+
+    Returns
+    -------
+    int
+        The exit code: 0, 1 for a broken promise, 2 for a wrong request, 130 for Ctrl-C.
+
+    Examples
+    --------
+    >>> import contextlib, io, qsim
+    >>> with contextlib.redirect_stdout(io.StringIO()):
+    ...     code = qsim.verify.main(["qsim:Identity()"])
+    >>> code
+    0
+    """
     options = parser().parse_args(arguments)
     try:
         parts = [_find(text) for text in options.what] or list(EXAMPLES)

@@ -16,7 +16,10 @@ import qsim
 from qsim.compressors import NotFiniteError
 from qsim.datasets import Dataset, Synthetic
 from qsim.methods import SGD, HeavyBall, Passes, WithReplacement
+from qsim.testing.shipped import shipped
 from qsim.steps import Constant, InverseSqrt, InverseTime
+
+CODECS = [getattr(qsim.codecs, name) for name in qsim.codecs.__all__]
 
 RUN = qsim.Run(
     Synthetic(rows=200, features=5000, nonzeros_per_row=20, values="tfidf", seed=5),
@@ -83,6 +86,125 @@ def test_bits_are_those_of_the_exchange(levels, norm, sampling, step, l2, bits, 
         seed=seed,
     )
     agree(qsim.simulate(run), plain(run))
+
+
+SHAPES = [  # workers, how rows are shared out, whether values are not all one
+    (1, qsim.datasets.Balanced(), True),
+    (3, qsim.datasets.ByLabel(), False),
+    (7, qsim.datasets.Dirichlet(0.1), True),
+]
+
+
+def small(values: bool) -> Dataset:
+    """Rows of a few features, one row empty, one longer than the others."""
+    rng = np.random.default_rng(3)
+    lengths = np.array([0, 90, *rng.integers(1, 12, 22)])
+    indices = np.concatenate([np.sort(rng.choice(100, size, replace=False)) for size in lengths])
+    numbers = rng.normal(size=indices.size).astype(np.float32) if values else None
+    return Dataset(np.concatenate([[0], lengths.cumsum()]), indices, numbers, rng.integers(0, 2, 24) > 0, 100)
+
+
+def differences(run: qsim.Run) -> list[str]:
+    """What is not the same in planned rounds; nothing for a run that is refused."""
+    try:
+        right = plain(run)
+    except (ValueError, TypeError):
+        with pytest.raises((ValueError, TypeError)):
+            qsim.simulate(run)
+        return []
+    found = qsim.simulate(run)
+    same = found.frame.equals(right.frame), found.weights.tobytes() == right.weights.tobytes()
+    return [repr(run)] if not all(same) else []
+
+
+METHODS = [
+    qsim.GradientDescent(0.2),
+    SGD(Constant(0.2), batch=1),
+    SGD(InverseTime(0.5, 20.0), batch=3, sampling=Passes()),
+    qsim.DIANA(0.1, shift=0.25),
+    qsim.DIANA(0.1, shift=0.5, batch=2),
+    qsim.DIANA(0.1, shift=0.5, batch=2, shifts="gradient"),
+    qsim.EF21(0.1),
+    qsim.EF21(0.1, batch=2, sampling=Passes()),
+]
+
+
+@pytest.mark.parametrize("compressor", shipped(qsim.compressors, qsim.compressors.Compressor), ids=repr)
+def test_every_compressor_with_every_method(compressor: qsim.compressors.Compressor) -> None:
+    wrong = []
+    for number, method in enumerate([*METHODS, *shipped(qsim.methods, qsim.methods.Method)]):
+        workers, partition, values = SHAPES[number % len(SHAPES)]
+        run = qsim.Run(
+            small(values),
+            qsim.LogisticRegression(l2=0.01 * (number % 2)),
+            method,
+            compressor,
+            workers=workers,
+            partition=partition,
+            rounds=9,
+            evaluate_every=4,
+            optimum=False,
+            seed=number,
+        )
+        wrong += differences(run)
+    assert not wrong
+
+
+@pytest.mark.parametrize("codec", CODECS, ids=repr)
+def test_every_codec(codec: qsim.codecs.Codec) -> None:
+    wrong = []
+    compressors = [qsim.QSGD(1), qsim.QSGD(4), qsim.QSGD(300, "max"), qsim.TopK(3), qsim.RandK(2), qsim.RandK(2, "drawn")]
+    compressors += [qsim.Identity(), qsim.compressors.NaturalCompression(), qsim.ErrorFeedback(qsim.TopK(2))]
+    for number, compressor in enumerate(compressors):
+        for workers, partition, values in SHAPES:
+            try:
+                qsim.Channel(compressor, codec)
+            except ValueError:
+                continue
+            run = qsim.Run(
+                small(values),
+                qsim.LogisticRegression(l2=0.01),
+                METHODS[number % 3],
+                compressor,
+                codec=codec,
+                workers=workers,
+                partition=partition,
+                rounds=9,
+                evaluate_every=5,
+                optimum=False,
+            )
+            wrong += differences(run)
+    assert not wrong
+
+
+@pytest.mark.parametrize("rule", [qsim.stopping.Bits(40_000), qsim.stopping.Passes(2.0)], ids=repr)
+@pytest.mark.parametrize("method", [METHODS[1], METHODS[4]], ids=repr)
+def test_a_budget_ends_it_at_the_same_round(rule: qsim.stopping.StoppingRule, method: qsim.methods.Method) -> None:
+    run = qsim.Run(
+        small(True), qsim.LogisticRegression(0.1), method, qsim.QSGD(2), workers=5, rounds=300, until=rule,
+        evaluate_every=300, optimum=False,
+    )  # fmt: skip
+    found = qsim.simulate(run)
+    assert 1 < found.frame["round"].iloc[-1] < 299
+    agree(found, plain(run))
+
+
+@pytest.mark.parametrize("compressor", [qsim.ErrorFeedback(qsim.TopK(2)), qsim.QSGD(2)], ids=repr)
+@pytest.mark.parametrize("method", [METHODS[2], METHODS[4]], ids=repr)
+def test_what_workers_keep_is_in_checkpoints(compressor, method, tmp_path: Path) -> None:
+    """Snapshots in the middle of what is run at once, taken by either way, and continued by the other."""
+    if isinstance(compressor, qsim.ErrorFeedback) and not isinstance(method, SGD):
+        return
+    run = qsim.Run(
+        small(True), qsim.LogisticRegression(0.1), method, compressor, workers=5, rounds=120, evaluate_every=120,
+        optimum=False,
+    )  # fmt: skip
+    whole = plain(run)
+    for first, second in ((plain, qsim.simulate), (qsim.simulate, plain), (qsim.simulate, qsim.simulate)):
+        path = tmp_path / f"{first.__name__}-{second.__name__}.npz"
+        with pytest.raises(KeyboardInterrupt):
+            first(run, checkpoint=path, every=30, after_round=stopped)
+        agree(second(run, checkpoint=path, every=30), whole)
 
 
 def test_long_rows_and_thinned_blocks() -> None:

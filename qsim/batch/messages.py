@@ -16,11 +16,29 @@ from qsim.program import NoProgram, Program
 
 
 class Message(Batch):
-    """What a compressor makes of vectors and a codec carries. Its kinds are few, and shared by many compressors."""
+    """Base class of messages: what compressors make of vectors, and codecs carry.
+
+    Parameters
+    ----------
+    n : int
+        The length of a row.
+    offsets : ndarray of int64, shape (rows + 1,)
+        Row b has the entries offsets[b], ..., offsets[b + 1] - 1.
+
+    Notes
+    -----
+    There are few kinds, shared by many compressors: `Floats`, `Levels`, `Signs` and `SharedSupport`.
+    """
 
     @abstractmethod
     def vectors(self) -> Vectors:
-        """Return the float32 vectors that the message stands for (unless its compressor reads it otherwise)."""
+        """Return the vectors that the message stands for, unless its compressor reads it otherwise.
+
+        Returns
+        -------
+        Vectors
+            The vectors, in float32.
+        """
 
     def plan_vectors(self, program: Program) -> Vectors:
         """Have a program do what `vectors` does, with the numbers that are in the arrays then; return where."""
@@ -28,31 +46,96 @@ class Message(Batch):
 
     @abstractmethod
     def scaled(self, factor: float) -> Self:
-        """Return the message that stands for factor times the vectors, rounded once to float32."""
+        """Return the message that stands for a multiple of the vectors, rounded once to float32.
+
+        Parameters
+        ----------
+        factor : float
+            The factor.
+
+        Returns
+        -------
+        Message
+            The message.
+        """
 
     @classmethod
     @abstractmethod
     def join(cls, messages: Sequence[Self]) -> Self:
-        """Put the rows of several messages one behind the other."""
+        """Return the rows of several messages, one behind the other.
+
+        Parameters
+        ----------
+        messages : sequence of Message
+            Messages of one kind.
+
+        Returns
+        -------
+        Message
+            The message of all rows.
+
+        Raises
+        ------
+        ValueError
+            If they differ in what all rows of a message share, such as n.
+        """
 
     @abstractmethod
     def take(self, rows: NDArray[np.int64]) -> Self:
-        """Return the message of these rows, in this order."""
+        """Return the message of some rows.
+
+        Parameters
+        ----------
+        rows : ndarray of int64, shape (count,)
+            The rows, in this order.
+
+        Returns
+        -------
+        Message
+            The message.
+        """
 
     def plus(self, other: Self) -> Self:
-        """Return the message whose row b is row b of both, added number by number, as on the way through a network.
+        """Return the message whose row b is the sum of row b of both, added number by number, as in flight.
 
-        Dense floats and drawn numbers are added in float32. Levels are added where both have one unit, scale / s, to
-        rounding: the sum has it too, and s is that of both together. That it stands for the sum of the vectors is
-        what a compressor promises that is `summable`, for rows with one key. Raises ValueError for what cannot be
-        added.
+        Parameters
+        ----------
+        other : Message
+            A message of the same kind.
+
+        Returns
+        -------
+        Message
+            Dense floats and drawn numbers are added in float32. Levels are added if both have one unit, scale / s, to
+            rounding: the sum has it too, and s is that of both together. It stands for the sum of the vectors if the
+            compressor is `summable` and the rows have one key.
+
+        Raises
+        ------
+        ValueError
+            For what cannot be added.
         """
         raise ValueError(f"{type(self).__name__} cannot be added as they are: add the vectors that they stand for")
 
 
 @dataclass(frozen=True, eq=False)
 class Floats(Message):
-    """Plain numbers, dense or sparse; float32, or float64 on an exact channel."""
+    """Plain numbers, dense or sparse; float32, or float64 in an exact exchange.
+
+    Parameters
+    ----------
+    n, offsets : int and ndarray of int64, shape (rows + 1,)
+        As in `Message`.
+    index : ndarray of int, shape (entries,), or None
+        Their coordinates, rising inside a row; None for dense rows.
+    value : ndarray of float, shape (entries,)
+        What they hold.
+
+    Examples
+    --------
+    >>> Floats.single([1.0, 0.0, 2.0]).value
+    array([1., 0., 2.], dtype=float32)
+    """
 
     index: NDArray[Any] | None
     value: NDArray[Any]
@@ -104,13 +187,33 @@ class Floats(Message):
 
 @dataclass(frozen=True, eq=False)
 class Levels(Message):
-    """Signed whole levels of a scale: coordinate i of row b stands for level_i * scale_b / s, |level_i| from 1 to s.
+    """Signed whole levels of a scale.
 
-    With a `bucket` every run of so many coordinates has a scale of its own (the last run may be shorter): row b has the
-    `scales` = ceil(n / bucket) ones from scale[b * scales]. bucket 0: one scale for the row.
+    Coordinate i of row b stands for level_i * scale_b / s, with |level_i| from 1 to s; all others stand for zero.
 
-    fixed: the number that every scale is in every message of the stream, such as the 1 of signs; it is then sent in the
-    stream's header, once. None: scales vary, and are in the packets.
+    Parameters
+    ----------
+    n, offsets : int and ndarray of int64, shape (rows + 1,)
+        As in `Message`.
+    index : ndarray of int, shape (entries,)
+        Their coordinates, rising inside a row.
+    level : ndarray of int32, shape (entries,)
+        Their levels, from -s to s but not 0.
+    scale : ndarray of float32, shape (rows * scales,)
+        The scales of row b are those from scale[b * scales], with `scales` = ceil(n / bucket), or 1 without buckets.
+    s : int
+        The number of levels above zero.
+    bucket : int, default 0
+        The number of neighbouring coordinates that share a scale (the last bucket of a row may be shorter); 0 for one
+        scale a row.
+    fixed : float, optional
+        The number that every scale is in every message of the stream, such as the 1 of signs; it is then sent once, in
+        the header of the stream. By default scales vary, and are in the packets.
+
+    Examples
+    --------
+    >>> Levels.single([0, -2, 1], scale=3.0, s=2).vectors().to_dense()
+    array([[ 0. , -3. ,  1.5]], dtype=float32)
     """
 
     index: NDArray[Any]
@@ -122,12 +225,28 @@ class Levels(Message):
 
     @classmethod
     def single(cls, level: ArrayLike, *, scale: float, s: int, fixed: bool = False) -> Self:
-        """Make a message of one dense vector of whole levels in [-s, s]; zeros are left out.
+        """Return a message of one dense vector of levels; zeros are left out.
 
-        fixed: whether all messages have this scale, so that it need not be sent with each.
+        Parameters
+        ----------
+        level : array-like of int, shape (n,)
+            The levels, from -s to s.
+        scale : float
+            The scale.
+        s : int
+            The number of levels above zero.
+        fixed : bool, default False
+            Whether all messages of the stream have this scale, so that it need not be sent with each.
 
-        >>> Levels.single([0, -2, 1], scale=3.0, s=2).vectors().to_dense()
-        array([[ 0. , -3. ,  1.5]], dtype=float32)
+        Returns
+        -------
+        Levels
+            The message, of one row.
+
+        Raises
+        ------
+        ValueError
+            For other levels.
         """
         refuse_masked("levels", level)
         s = whole("s", s, least=1)
@@ -230,9 +349,26 @@ class Levels(Message):
 
 @dataclass(frozen=True, eq=False)
 class Signs(Message):
-    """One bit a coordinate: it stands for high_b in row b where `positive` holds, and for low_b elsewhere.
+    """One bit a coordinate, which chooses between two numbers.
 
-    With `index` only its coordinates have a bit, and all others stand for zero. An index of all coordinates is dropped.
+    A coordinate of row b stands for high_b if it is positive, and for low_b otherwise.
+
+    Parameters
+    ----------
+    n, offsets : int and ndarray of int64, shape (rows + 1,)
+        As in `Message`.
+    index : ndarray of int, shape (entries,), or None
+        The coordinates that have a bit, rising inside a row; all others stand for zero. None, or an index of all
+        coordinates, which is dropped: all have one.
+    positive : ndarray of bool, shape (entries,)
+        The bits.
+    low, high : ndarray of float32, shape (rows,)
+        The number of the others, and that of the positive ones.
+
+    Examples
+    --------
+    >>> Signs.single([True, False, True], low=-1.0, high=0.5).vectors().to_dense()
+    array([[ 0.5, -1. ,  0.5]], dtype=float32)
     """
 
     index: NDArray[Any] | None
@@ -246,10 +382,19 @@ class Signs(Message):
 
     @classmethod
     def single(cls, positive: ArrayLike, *, low: float, high: float) -> Self:
-        """Make a message of one dense vector.
+        """Return a message of one dense vector.
 
-        >>> Signs.single([True, False, True], low=-1.0, high=0.5).vectors().to_dense()
-        array([[ 0.5, -1. ,  0.5]], dtype=float32)
+        Parameters
+        ----------
+        positive : array-like of bool, shape (n,)
+            The bits.
+        low, high : float
+            The number of the others, and that of the positive ones.
+
+        Returns
+        -------
+        Signs
+            The message, of one row.
         """
         refuse_masked("signs", positive)
         bits = np.asarray(positive, bool)
@@ -298,9 +443,27 @@ class Signs(Message):
 
 @dataclass(frozen=True, eq=False)
 class SharedSupport(Message):
-    """k numbers a row, at coordinates that both ends draw from the row's key: no position is on the wire.
+    """Numbers at coordinates that both ends draw from the key of the row: no position is on the wire.
 
-    Which coordinates, only the compressor knows that made it: `Compressor.decompress(message, keys)` reads it.
+    Parameters
+    ----------
+    n, offsets : int and ndarray of int64, shape (rows + 1,)
+        As in `Message`.
+    k : int
+        How many numbers a row has.
+    value : ndarray of float, shape (rows * k,)
+        The numbers.
+
+    Notes
+    -----
+    Only the compressor that made a message knows the coordinates: read it with `Compressor.decompress(message, keys)`.
+
+    Examples
+    --------
+    >>> import qsim
+    >>> message = qsim.RandK(2, positions="drawn").quantize([1.0, 2.0, 3.0, 4.0], qsim.Key(1))
+    >>> message.k, message.value.tolist()
+    (2, [4.0, 8.0])
     """
 
     k: int

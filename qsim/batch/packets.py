@@ -13,9 +13,25 @@ from qsim.batch.vectors import taken
 
 @dataclass(frozen=True, eq=False)
 class Packets:
-    """The bytes on the wire: packet b is data[offsets[b] : offsets[b + 1]], and there are no others.
+    """The bytes of messages, one packet a row.
 
-    Raises ValueError for offsets that do not rise from 0 to the number of bytes.
+    Parameters
+    ----------
+    data : ndarray of uint8, shape (bytes,)
+        All bytes.
+    offsets : ndarray of int64, shape (packets + 1,)
+        Packet b is data[offsets[b]], ..., data[offsets[b + 1] - 1].
+
+    Raises
+    ------
+    ValueError
+        For offsets that do not rise from 0 to the number of bytes.
+
+    Examples
+    --------
+    >>> packets = Packets.of(b"ab", b"", b"c")
+    >>> packets.bits, packets[0]
+    (24, b'ab')
     """
 
     data: NDArray[np.uint8]
@@ -39,10 +55,17 @@ class Packets:
 
     @classmethod
     def of(cls, *packets: bytes) -> Self:
-        """Make a batch of packets of byte strings.
+        """Return a batch of packets.
 
-        >>> Packets.of(b"ab", b"", b"c").bits
-        24
+        Parameters
+        ----------
+        *packets : bytes
+            The bytes of each.
+
+        Returns
+        -------
+        Packets
+            The batch.
         """
         offsets = np.cumsum([0, *map(len, packets)], dtype=np.int64)
         return cls(np.frombuffer(b"".join(packets), np.uint8), offsets)

@@ -13,17 +13,71 @@ from qsim.options import refuse_masked
 
 
 def index_type(n: int) -> type[np.signedinteger[Any]]:
-    """Return the type that holds the coordinates of a vector of length n: int32 while they fit."""
+    """Return the type that holds the coordinates of a vector: int32 if they fit, and int64 otherwise.
+
+    Parameters
+    ----------
+    n : int
+        The length of the vector.
+
+    Returns
+    -------
+    type
+        The type.
+
+    Examples
+    --------
+    >>> index_type(1000)
+    <class 'numpy.int32'>
+    """
     return np.int32 if n <= 2**31 else np.int64
 
 
 def dense_offsets(rows: int, n: int) -> NDArray[np.int64]:
-    """Return the offsets of dense rows of length n."""
+    """Return the offsets of dense rows.
+
+    Parameters
+    ----------
+    rows : int
+        How many rows.
+    n : int
+        Their length.
+
+    Returns
+    -------
+    ndarray of int64, shape (rows + 1,)
+        0, n, 2 n, ...
+
+    Examples
+    --------
+    >>> dense_offsets(2, 3).tolist()
+    [0, 3, 6]
+    """
     return np.arange(0, (rows + 1) * n, n, dtype=np.int64) if n else np.zeros(rows + 1, np.int64)
 
 
 def inner(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
-    """Return the inner product, added up in one order: BLAS takes another for each number of its threads."""
+    """Return the inner product of two vectors, summed in an order that depends on their length alone.
+
+    BLAS takes another order for each number of its threads.
+
+    Parameters
+    ----------
+    a : ndarray of float64, shape (n,)
+        A vector.
+    b : ndarray of float64, shape (n,)
+        The other.
+
+    Returns
+    -------
+    float
+        Their inner product.
+
+    Examples
+    --------
+    >>> inner(np.array([1.0, 2.0]), np.array([3.0, 4.0]))
+    11.0
+    """
     return float((a * b).sum())
 
 
@@ -36,7 +90,15 @@ def taken(offsets: NDArray[np.int64], rows: NDArray[np.int64]) -> tuple[NDArray[
 
 @dataclass(frozen=True, eq=False)
 class Batch(ABC):
-    """What all batches share: the length n of a row, and where each row lies."""
+    """Base class of batches: rows of equal length n, stored one behind the other.
+
+    Parameters
+    ----------
+    n : int
+        The length of a row.
+    offsets : ndarray of int64, shape (rows + 1,)
+        Row b has the entries offsets[b], ..., offsets[b + 1] - 1.
+    """
 
     n: int
     offsets: NDArray[np.int64]
@@ -49,7 +111,7 @@ class Batch(ABC):
     @property
     @abstractmethod
     def nonzeros(self) -> int:
-        """How many coordinates, over all rows, are not zero."""
+        """The number of non-zero coordinates, over all rows."""
 
     def __eq__(self, other: object) -> bool:
         """Tell whether two batches are the same, bit for bit."""
@@ -61,15 +123,51 @@ class Batch(ABC):
 
 @dataclass(frozen=True, eq=False)
 class Vectors(Batch):
-    """Rows of numbers: float32 on the workers and behind the wire, float64 for the server's sum."""
+    """Rows of numbers: float32 on the workers and behind the wire, float64 for the server's sum.
+
+    Parameters
+    ----------
+    n : int
+        The length of a row.
+    offsets : ndarray of int64, shape (rows + 1,)
+        Row b has the entries offsets[b], ..., offsets[b + 1] - 1.
+    index : ndarray of int, shape (entries,), or None
+        Their coordinates, rising inside a row; None for dense rows.
+    value : ndarray of float, shape (entries,)
+        What they hold.
+
+    Examples
+    --------
+    >>> v = Vectors(4, np.array([0, 2, 3]), np.array([0, 3, 1], np.int32), np.array([1.0, 2.0, 3.0], np.float32))
+    >>> v.to_dense()
+    array([[1., 0., 0., 2.],
+           [0., 3., 0., 0.]], dtype=float32)
+    """
 
     index: NDArray[Any] | None
     value: NDArray[Any]
 
     @classmethod
     def dense(cls, values: ArrayLike) -> Self:
-        """Make a batch of a (rows, n) array, or of one bare vector.
+        """Return a batch of the rows of an array, or of one vector.
 
+        Parameters
+        ----------
+        values : array-like of shape (rows, n) or (n,)
+            The numbers.
+
+        Returns
+        -------
+        Vectors
+            The dense rows.
+
+        Raises
+        ------
+        ValueError
+            For another shape, and for n = 0.
+
+        Examples
+        --------
         >>> Vectors.dense([1.0, 0.0, 2.0]).rows
         1
         """
@@ -123,7 +221,22 @@ class Vectors(Batch):
 
 @dataclass(frozen=True, eq=False)
 class Support:
-    """The coordinates that rows can fill: row b those in index[offsets[b] : offsets[b + 1]]; index None: all n."""
+    """The coordinates that rows can fill.
+
+    Parameters
+    ----------
+    n : int
+        The length of a row.
+    offsets : ndarray of int64, shape (rows + 1,)
+        Row b can fill index[offsets[b]], ..., index[offsets[b + 1] - 1].
+    index : ndarray of int, shape (entries,), or None
+        The coordinates, rising inside a row; None for all n of every row.
+
+    Examples
+    --------
+    >>> Support(4, np.array([0, 2, 3]), np.array([0, 3, 1], np.int32)).offsets.tolist()
+    [0, 2, 3]
+    """
 
     n: int
     offsets: NDArray[np.int64]
@@ -136,17 +249,36 @@ Arrays = dict[str, NDArray[Any]]
 
 @dataclass(frozen=True, eq=False)
 class Memory:
-    """What the workers of a block keep from round to round: rows by name, each on the workers' supports.
+    """What the workers of a block keep between rounds: rows by name, each on the support of its worker.
 
-    float32, but for what the server keeps the sum of (shifts): in float32 the two would drift apart over many rounds.
+    Parameters
+    ----------
+    support : Support
+        The coordinates that rows can fill.
+    arrays : dict of ndarray
+        The rows, by name: one number for each coordinate of the support.
+    pending : dict of ndarray, optional
+        Rows by name that replace those in `arrays` when it is known what was delivered.
+    planned : dict of ndarray, optional
+        Where a program writes such rows.
+
+    Notes
+    -----
+    The rows are float32, except if the server keeps their sum (shifts): in float32 the two would drift apart over many
+    rounds.
+
+    Examples
+    --------
+    >>> memory = Memory.zeros(Support(3, dense_offsets(1, 3), None), "error")
+    >>> memory.add("error", Vectors.dense([1.0, 0.0, 2.0]))
+    >>> memory.vectors("error").to_dense().tolist()
+    [[1.0, 0.0, 2.0]]
     """
 
     support: Support
     arrays: Arrays
     pending: Arrays = field(default_factory=dict)
-    """Rows by name that take the place of those in `arrays` when it is known what was delivered."""
     planned: Arrays = field(default_factory=dict)
-    """Where a program has such rows."""
 
     @classmethod
     def zeros(cls, support: Support, *names: str, dtype: type[np.floating[Any]] = np.float32) -> Self:

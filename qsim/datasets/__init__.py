@@ -82,13 +82,27 @@ def as_data(name: str, data: Any) -> Dataset | Source:
 def load(name: str | PathLike[str], split: str = "train") -> Dataset:
     """Return a data set: a built-in one, the one in a file, or one that was downloaded.
 
-    name: a built-in name (`names()`); else the path of an .npz (see `Npz`), of a table (.csv, .tsv, .parquet, see
+    Parameters
+    ----------
+    name : str or path-like
+        A built-in name (`names()`); else the path of an .npz (see `Npz`), of a table (.csv, .tsv, .parquet, see
         `Table`) or of a LIBSVM file (see `LibSVM`); else a name of `downloadable()` that `fetch` was called with. A
         file called like a built-in set is ./NAME.
-    split: "train" or "test"; a file has no others.
+    split : {"train", "test"}, default "train"
+        Which part; a file has no others.
 
-    Raises DataError for an unknown name or split, if there is no such file, and as the sources do.
+    Returns
+    -------
+    Dataset
+        The data set.
 
+    Raises
+    ------
+    DataError
+        For an unknown name or split, if there is no such file, and as the sources do.
+
+    Examples
+    --------
     >>> load("spark_sample")
     Dataset('spark_sample', 322 x 16, 1,787 non-zeros, 162 positive)
     """
@@ -127,7 +141,35 @@ def load_libsvm(
     classes: Sequence[float] | None = None,
     targets: bool = False,
 ) -> Dataset:
-    """Return what is in a LIBSVM file; see `LibSVM`. Raises DataError for a file or a line that cannot be used."""
+    r"""Return what is in a LIBSVM file; see `LibSVM`.
+
+    Parameters
+    ----------
+    path : str or path-like
+        The file.
+    features, zero_based, positive, classes, targets : options
+        As in `LibSVM`.
+
+    Returns
+    -------
+    Dataset
+        The data set.
+
+    Raises
+    ------
+    DataError
+        For a file or a line that cannot be used.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     path = Path(folder) / "tiny.svm"
+    ...     _ = path.write_text("+1 1:0.5 3:2\n-1 2:1e-3\n")
+    ...     load_libsvm(path, features=9)
+    Dataset('tiny', 2 x 9, 3 non-zeros, 1 positive)
+    """
     return LibSVM(path, features, zero_based, positive, classes, targets).load()
 
 
@@ -141,8 +183,25 @@ def synthetic(
     values: Literal["ones", "tfidf"] = "ones",
     seed: int = 0,
 ) -> Dataset:
-    """Return synthetic data; see `Synthetic`. Raises ValueError for parameters that make no sense.
+    """Return synthetic data; see `Synthetic`.
 
+    Parameters
+    ----------
+    rows, features, nonzeros_per_row, exponent, noise, values, seed : options
+        As in `Synthetic`.
+
+    Returns
+    -------
+    Dataset
+        The data set.
+
+    Raises
+    ------
+    ValueError
+        For numbers that make no sense.
+
+    Examples
+    --------
     >>> synthetic(100, 9, 3).source
     qsim.datasets.Synthetic(rows=100, features=9, nonzeros_per_row=3.0)
     """

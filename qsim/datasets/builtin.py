@@ -22,15 +22,30 @@ _SPLITS = {"adult": ("train", "test"), "spark_sample": ("train",)}
 class Builtin(Source):
     """A data set in the package.
 
+    Parameters
+    ----------
+    name : {"adult", "spark_sample"}
+        Which one.
+    split : {"train", "test"}, default "train"
+        Which part; "spark_sample" has no test split.
+
+    Raises
+    ------
+    DataError
+        For an unknown name or split.
+
+    Notes
+    -----
     "adult": predict from the 1994 US census whether a person earns above $50,000 a year. 32,561 training rows (24%
-        positive) and 16,281 test rows with 121 features that are 0 or 1, at most 14 of them 1: an indicator of each
-        category, and of each quintile of the numeric columns (`qsim.datasets.build` says how ties are cut); a value
-        that is unknown has none. Logistic regression with l2 = 1/n reaches a test accuracy of 0.852 and an area under
-        the ROC curve of 0.903, with or without an intercept.
-    "spark_sample": the 322 rows with 16 features of Apache Spark's `sample_svm_data.txt`; no test split.
+    positive) and 16,281 test rows with 121 features that are 0 or 1, at most 14 of them 1: an indicator of each
+    category, and of each quintile of the numeric columns (`qsim.datasets.build` says how ties are cut); an unknown
+    value has none. Logistic regression with l2 = 1/n reaches a test accuracy of 0.852 and an area under the ROC curve
+    of 0.903, with or without an intercept.
 
-    Raises DataError for an unknown name or split.
+    "spark_sample": the 322 rows with 16 features of Apache Spark's `sample_svm_data.txt`.
 
+    Examples
+    --------
     >>> Builtin("adult", split="test").load()
     Dataset('adult-test', 16,281 x 121, 225,731 non-zeros, 3,846 positive)
     """
@@ -54,6 +69,13 @@ class Builtin(Source):
 def names() -> list[str]:
     """Return the names of the built-in data sets.
 
+    Returns
+    -------
+    list of str
+        The names.
+
+    Examples
+    --------
     >>> names()
     ['adult', 'spark_sample']
     """

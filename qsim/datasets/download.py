@@ -93,8 +93,20 @@ scikit-learn_bench (epsilon), and the large-scale SVM experiments, largescalesvm
 class Fetched(Source):
     """A data set that `fetch` has downloaded.
 
-    Raises DataError for an unknown name or split, and when loaded: if it is not downloaded, or not what it was then.
+    Parameters
+    ----------
+    name : str
+        One of `downloadable()`.
+    split : {"train", "test"}, default "train"
+        Which part, if the data set has several.
 
+    Raises
+    ------
+    DataError
+        For an unknown name or split, and when loaded: if it is not downloaded, or not what it was then.
+
+    Examples
+    --------
     >>> Fetched("rcv1.binary", split="test")
     qsim.datasets.Fetched(name='rcv1.binary', split='test')
     """
@@ -148,6 +160,13 @@ class Fetched(Source):
 def downloadable() -> list[str]:
     """Return the names of the data sets that `fetch` can download.
 
+    Returns
+    -------
+    list of str
+        The names.
+
+    Examples
+    --------
     >>> "rcv1.binary" in downloadable()
     True
     """
@@ -157,14 +176,38 @@ def downloadable() -> list[str]:
 def fetch(name: str, split: str = "train", *, base_url: str | None = None, checksum: str | None = None) -> Dataset:
     """Download a data set of LIBSVM's page, unless it is there already, and return it.
 
-    name, split: one of `downloadable()`; "train" or "test".
-    base_url: the folder to download from, instead of the environment variable QSIM_LIBSVM_URL and of LIBSVM's.
-    checksum: what the file must have, as "sha256:..." or "md5:...". By default what it had when it was first downloaded
-        here; at the first time, what others published, or, if nobody did, whatever it has is trusted and recorded.
+    Parameters
+    ----------
+    name : str
+        One of `downloadable()`.
+    split : {"train", "test"}, default "train"
+        Which part, if the data set has several.
+    base_url : str, optional
+        The folder to download from, instead of the environment variable QSIM_LIBSVM_URL and of LIBSVM's.
+    checksum : str, optional
+        What the file must have, as "sha256:..." or "md5:...". By default what it had when it was first downloaded here;
+        at the first time, what others published, or, if nobody did, whatever it has is trusted and recorded.
 
-    The file stays in the folder `libsvm` of the user's cache. Needs pooch (the extra `data`), or raises ImportError.
+    Returns
+    -------
+    Dataset
+        The data set.
 
-    Raises DataError for an unknown name or split, if the download fails, and if the checksum differs.
+    Raises
+    ------
+    DataError
+        For an unknown name or split, if the download fails, and if the checksum differs.
+    ImportError
+        Without the package pooch (the extra `data`).
+
+    Notes
+    -----
+    The file stays in the folder `libsvm` of the user's cache.
+
+    Examples
+    --------
+    >>> import qsim
+    >>> data = qsim.datasets.fetch("rcv1.binary")  # doctest: +SKIP
     """
     if checksum is not None and not CHECKSUM.fullmatch(checksum):
         raise ValueError(f"checksum must be 'md5:' or 'sha256:' and hexadecimal digits, found {checksum!r}")

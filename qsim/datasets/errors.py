@@ -2,4 +2,4 @@
 
 
 class DataError(ValueError):
-    """Data that cannot be used. The text says what was found, where, and what to write instead."""
+    """Raised for data that cannot be used; the message says what was found, where, and what to write instead."""

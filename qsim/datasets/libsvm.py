@@ -31,26 +31,44 @@ _TOKEN = re.compile(rb"[^\s#]*")
 class LibSVM(Source):
     r"""A file in the format of LIBSVM and SVMlight, plain or compressed with gzip, bzip2 or xz.
 
+    Parameters
+    ----------
+    path : str or path-like
+        The file. How it is compressed is seen from its first bytes.
+    features : int, optional
+        The length of a row; by default the largest index of the file. Give it for a test split, which may lack the last
+        features.
+    zero_based : bool, default False
+        Whether index 0 is the first column. Otherwise it is index 1, even if no row has it.
+    positive : float, optional
+        The label that becomes +1, all others becoming -1. By default the labels must be -1 and 1, 0 and 1, or 1 and 2,
+        and the larger becomes +1.
+    classes : sequence of float, optional
+        The labels of the classes, such as range(1, 8): the first becomes class 0, and so on, in every split alike.
+    targets : bool, default False
+        Whether the labels are numbers to be predicted (regression), kept in float64. At most one of `positive`,
+        `classes` and `targets` may be given.
+
+    Raises
+    ------
+    DataError
+        When loaded: for a file that is missing, torn or without rows, for other labels, and for a bad line, by its
+        number and column: no label; an index that is not a whole number, is not above the one before it, or is not from
+        1 (or 0) to `features` or 2^31; a value that is not a number, not finite, or too large for float32.
+    ValueError, TypeError
+        For options that make no sense.
+
+    Notes
+    -----
     A line is a row: a label, then an `index:value` for each entry, with increasing indices. A row may have no entries;
     values that are zero stay entries. Blank lines are no rows, what follows a # is a comment, and a `qid:number` in
-    front of the entries is passed over. Numbers are read as `float` reads them and rounded to float32: the entries
-    are, bit for bit, those of scikit-learn's `load_svmlight_file(path, dtype=np.float32)`.
+    front of the entries is skipped. Numbers are read as `float` reads them and rounded to float32: the entries are, bit
+    for bit, those of scikit-learn's `load_svmlight_file(path, dtype=np.float32)`.
 
-    path: the file. How it is compressed is seen from its first bytes.
-    features: the length of a row; by default the largest index of the file. Say it for a test split, which may lack the
-        last features.
-    zero_based: whether index 0 is the first column. Otherwise it is index 1, also when no row has that.
-    positive: the label that becomes +1, all others becoming -1. By default the labels must be -1 and 1, 0 and 1, or 1
-        and 2, and the larger becomes +1.
-    classes: the labels of the classes, such as range(1, 8): the first becomes class 0, and so on, in every split alike.
-    targets: whether the labels are numbers to be predicted (regression), kept in float64. Say one of these three.
+    A file is parsed once, and mapped from then on (`docs/data.md` says where); if it changes, it is parsed again.
 
-    A file is parsed once, and mapped from then on (`docs/data.md` says where); when it changes, it is parsed again.
-
-    Raises DataError for a file that is not there, torn or without rows, for other labels, and for a bad line, by its
-    number and column: no label; an index that is not a whole number, is not above the one before it, or is not from 1
-    (or 0) to `features` or 2^31; a value that is not a number, not finite, or too large for float32.
-
+    Examples
+    --------
     >>> from pathlib import Path
     >>> from tempfile import TemporaryDirectory
     >>> with TemporaryDirectory() as folder:
@@ -58,8 +76,6 @@ class LibSVM(Source):
     ...     _ = path.write_text("+1 1:0.5 3:2 # the first row\n-1 2:1e-3\n")
     ...     LibSVM(path).load()
     Dataset('tiny', 2 x 3, 3 non-zeros, 1 positive)
-
-    Raises ValueError and TypeError for options that make no sense.
     """
 
     path: str | PathLike[str]

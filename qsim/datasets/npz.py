@@ -24,17 +24,29 @@ _ADVICE = "write it with qsim.datasets.save_npz(path, qsim.Dataset.from_arrays(m
 @final
 @option
 class Npz(Source):
-    """An .npz with the arrays that `scipy.sparse.save_npz` stores, in any of its formats, and one more: `labels`.
+    """An .npz file with a sparse matrix and labels.
 
-    labels: -1 and 1, or 0 and 1, one for each row; if there is an array `kind`, "classes" or "targets" (see `Dataset`),
-        then those, and an array `classes` says how many classes there are. Rows and columns may be without entries.
-        `save_npz` writes such files.
+    It holds the arrays that `scipy.sparse.save_npz` stores, in any of its formats, and one more, `labels`: -1 and 1, or
+    0 and 1, one for each row; with an array `kind`, "classes" or "targets" (see `Dataset`), those, and an array
+    `classes` says how many classes there are. Rows and columns may be without entries. `save_npz` writes such files.
 
-    A file is read once, and mapped from then on (`docs/data.md` says where); when it changes, it is read again.
+    Parameters
+    ----------
+    path : str or path-like
+        The file.
 
-    Raises DataError for a file that is not there or torn, that lacks the matrix or the labels, and as
-    `Dataset.from_arrays` does.
+    Raises
+    ------
+    DataError
+        When loaded: for a file that is missing or torn, that lacks the matrix or the labels, and as
+        `Dataset.from_arrays` does.
 
+    Notes
+    -----
+    A file is read once, and mapped from then on (`docs/data.md` says where); if it changes, it is read again.
+
+    Examples
+    --------
     >>> import qsim
     >>> from tempfile import TemporaryDirectory
     >>> with TemporaryDirectory() as folder:
@@ -58,7 +70,27 @@ class Npz(Source):
 def save_npz(path: str | PathLike[str], data: Dataset) -> None:
     """Write a data set to a file that `Npz` reads; `scipy.sparse.load_npz` reads the matrix in it.
 
-    Raises ValueError for a path that does not end in .npz.
+    Parameters
+    ----------
+    path : str or path-like
+        The file, which must end in .npz.
+    data : Dataset
+        The data set.
+
+    Raises
+    ------
+    ValueError
+        For another ending.
+
+    Examples
+    --------
+    >>> import qsim
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     path = Path(folder) / "sample.npz"
+    ...     save_npz(path, qsim.datasets.load("spark_sample"))
+    ...     qsim.datasets.load(path)
+    Dataset('sample', 322 x 16, 1,787 non-zeros, 162 positive)
     """
     place = expanded(fspath(path))
     if place.suffix != ".npz":

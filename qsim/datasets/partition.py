@@ -11,7 +11,8 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
-from qsim.datasets.dataset import Dataset, as_array, whole_numbers
+from qsim.datasets.checks import as_array, whole_numbers
+from qsim.datasets.dataset import Dataset
 from qsim.datasets.errors import DataError
 from qsim.keys import Key, require_key
 from qsim.options import number, option, shown, whole
@@ -20,15 +21,33 @@ from qsim.options import number, option, shown, whole
 @final
 @dataclass(frozen=True, eq=False, repr=False)
 class Shards:
-    """A data set shared out to workers: worker w holds the rows order[offsets[w]], ..., order[offsets[w + 1] - 1].
+    """The rows of a data set, shared out to workers.
 
-    order: int64, a permutation of the row numbers. offsets: int64, shape (workers + 1,). A shard may be empty.
+    Worker w holds the rows order[offsets[w]], ..., order[offsets[w + 1] - 1].
 
+    Parameters
+    ----------
+    dataset : Dataset
+        The data set.
+    order : array-like of int, shape (rows,)
+        A permutation of the row numbers. Kept as int64.
+    offsets : array-like of int, shape (workers + 1,)
+        Where the rows of each worker lie; a shard may be empty. Kept as int64.
+    width : int, default 1
+        The number of weights that the objective has for a feature.
+
+    Raises
+    ------
+    DataError
+        If a row is in no shard or in two.
+
+    Notes
+    -----
     The *support* of a worker are the columns that its rows touch. With `width` weights a feature, its gradient can fill
     `width` coordinates for each of them: weight c of feature j is number j * width + c.
 
-    Raises DataError if a row is in no shard or in two.
-
+    Examples
+    --------
     >>> shards = Shards(Dataset([0, 2, 3], [1, 3, 0], None, [1, 0], 4), np.array([0, 1]), np.array([0, 1, 2]))
     >>> shards
     Shards(2 rows of 'unnamed' on 2 workers, 1 to 1 each)
@@ -141,7 +160,10 @@ def _at_the_door(split: Callable[..., Shards]) -> Callable[..., Shards]:
 
 
 class Partition(ABC):
-    """A rule by which rows are shared out to workers. A subclass is an `@option` with one method."""
+    """Base class of partitions: which worker holds which rows.
+
+    A subclass is an option (`qsim.option`) with one method, `split`.
+    """
 
     def __init_subclass__(cls, **options: Any) -> None:
         """Have what `split` takes checked, and what a user's own returns."""
@@ -151,17 +173,38 @@ class Partition(ABC):
 
     @abstractmethod
     def split(self, dataset: Dataset, workers: int, key: Key) -> Shards:
-        """Give each row to one worker; all randomness comes from the key.
+        """Give each row to one worker.
 
-        Raises ValueError for less than one worker, DataError for more workers than rows.
+        Parameters
+        ----------
+        dataset : Dataset
+            The rows.
+        workers : int
+            How many workers there are.
+        key : Key
+            The source of all randomness.
+
+        Returns
+        -------
+        Shards
+            The rows of the workers.
+
+        Raises
+        ------
+        ValueError
+            For less than one worker.
+        DataError
+            For more workers than rows.
         """
 
 
 @final
 @option
 class Contiguous(Partition):
-    """Consecutive rows, in pieces whose sizes differ by at most one.
+    """Consecutive rows, in shards whose sizes differ by at most one.
 
+    Examples
+    --------
     >>> from qsim.keys import Key
     >>> data = Dataset([0, 1, 2, 3], [0, 1, 2], None, [1, 0, 1], features=3)
     >>> Contiguous().split(data, workers=2, key=Key(0)).order
@@ -175,8 +218,10 @@ class Contiguous(Partition):
 @final
 @option
 class Shuffled(Partition):
-    """Shuffled rows, in pieces whose sizes differ by at most one: every worker sees the same distribution.
+    """Shuffled rows, in shards whose sizes differ by at most one: every worker sees the same distribution.
 
+    Examples
+    --------
     >>> from qsim.keys import Key
     >>> data = Dataset([0, 1, 2, 3], [0, 1, 2], None, [1, 0, 1], features=3)
     >>> sorted(Shuffled().split(data, workers=2, key=Key(0)).order.tolist())
@@ -190,10 +235,17 @@ class Shuffled(Partition):
 @final
 @option
 class ByLabel(Partition):
-    """Rows sorted by label, lowest first, in pieces whose sizes differ by at most one: most workers see few classes.
+    """Rows sorted by label, in shards whose sizes differ by at most one: most workers see few classes.
 
-    Raises DataError for targets, which are no classes.
+    The lowest label comes first. Targets, which are no classes, raise DataError.
 
+    Raises
+    ------
+    DataError
+        For targets, which are no classes.
+
+    Examples
+    --------
     >>> from qsim.keys import Key
     >>> data = Dataset([0, 1, 2, 3], [0, 1, 2], None, [1, 0, 1], features=3)
     >>> ByLabel().split(data, workers=2, key=Key(0)).order
@@ -208,15 +260,32 @@ class ByLabel(Partition):
 @final
 @option
 class Dirichlet(Partition):
-    """Label skew of any degree: the workers' shares of each class are drawn from Dirichlet(alpha, ..., alpha).
+    """Label skew of any degree: the shares of the workers of each class are drawn from a Dirichlet distribution.
 
-    Large alpha: shards alike and near-equal. Small alpha: each class is on few workers, shards are unequal and some are
-    empty. Sources: Hsu, Qi and Brown, "Measuring the effects of non-identical data distribution for federated visual
-    classification" (arXiv:1909.06335), who draw shares of the classes for each worker; shares of the workers for each
-    class, as here, Yurochkin et al., "Bayesian nonparametric federated learning of neural networks" (ICML 2019).
+    For each class they are drawn from Dirichlet(alpha, ..., alpha). With a large alpha, shards are alike and
+    near-equal; with a small one, each class is on few workers, shards are unequal and some are empty.
 
-    Raises ValueError unless 0 < alpha <= 1e12, and DataError for targets, which are no classes.
+    Parameters
+    ----------
+    alpha : float
+        The concentration, above 0 and at most 1e12.
 
+    Raises
+    ------
+    ValueError
+        For another `alpha`.
+    DataError
+        In a run, for targets, which are no classes.
+
+    References
+    ----------
+    .. [1] Hsu, Qi and Brown, "Measuring the effects of non-identical data distribution for federated visual
+           classification" (arXiv:1909.06335), who draw shares of the classes for each worker.
+    .. [2] Yurochkin et al., "Bayesian nonparametric federated learning of neural networks" (ICML 2019), who draw shares
+           of the workers for each class, as here.
+
+    Examples
+    --------
     >>> from qsim.keys import Key
     >>> data = Dataset([0, 1, 2, 3], [0, 1, 2], None, [1, 0, 1], features=3)
     >>> int(Dirichlet(alpha=0.1).split(data, workers=2, key=Key(0)).sizes.sum())

@@ -19,23 +19,43 @@ from qsim.options import number, option, whole
 @final
 @option
 class Quadratics(Source):
-    """One quadratic a worker, for checking rates: f_i(w) = (1/2) sum_j a_ij (w_j - c_ij)^2, and F = mean of the f_i.
+    """One quadratic a worker, with known constants, for checking rates.
 
-    Minimise `LeastSquares(l2=0)` with `workers=len(smoothness)` and `partition=Contiguous()`: a worker's rows, two for
-    each weight, make up its f_i. Then, whatever the seed,
+    f_i(w) = (1/2) sum_j a_ij (w_j - c_ij)^2, and F = mean of the f_i. Minimise `LeastSquares(l2=0)` with
+    `workers=len(smoothness)` and `partition=Contiguous()`: a worker's rows, two for each weight, make up its f_i.
 
-    - f_i has L_i = a_i1 = smoothness[i], and mu = a_id = mu; the a_ij between are drawn, log-uniform in [mu, L_i].
+    Parameters
+    ----------
+    smoothness : sequence of float
+        L_i of each worker, at least mu.
+    mu : float
+        The strong convexity of all f_i, above 0.
+    heterogeneity : float, default 0.0
+        The mean of ||grad f_i(w*)||^2 over the workers, at least 0, and 0 for one worker.
+    features : int, default 10
+        The number of weights, at least 2.
+    seed : int, default 0
+        The seed of what is drawn.
+
+    Raises
+    ------
+    ValueError
+        For other numbers.
+
+    Notes
+    -----
+    Whatever the seed,
+
+    - f_i has L_i = a_i1 = smoothness[i], and mu = a_id = mu for d features; the a_ij between are drawn, log-uniform in
+      [mu, L_i].
     - F has L = mean of the L_i, and mu. Its minimiser w* = `optimum()` is drawn from the unit sphere.
     - (1/W) sum_i ||grad f_i(w*)||^2 = heterogeneity. The directions of these gradients are drawn; they sum to zero.
 
     The eigenvectors are the axes, for all f_i. Entries are float32, so each a_ij is made of two squares of them and
     right to 1e-13 relative; targets are float64.
 
-    smoothness: L_i of each worker. features: d, the number of weights.
-
-    Raises ValueError unless there are workers, mu <= L_i, 0 < mu, 0 <= heterogeneity, features >= 2, and if a
-    heterogeneity is asked of one worker, whose gradient at the minimum is zero.
-
+    Examples
+    --------
     >>> import qsim
     >>> source = Quadratics(smoothness=(1.0, 4.0), mu=0.5, heterogeneity=2.0, features=3)
     >>> source.load()

@@ -10,8 +10,17 @@ if TYPE_CHECKING:
 
 
 class Source(ABC):
-    """Where a data set comes from. A subclass is an `@option`, has a `name`, and loads.
+    """Base class of sources: options that know how to make a data set, so that a run can be printed and evaluated.
 
+    A subclass is an option (`qsim.option`), has a `name`, and loads.
+
+    Attributes
+    ----------
+    name : str
+        What figures call the data.
+
+    Examples
+    --------
     >>> import qsim
     >>> source = qsim.datasets.load("spark_sample").source
     >>> source
@@ -24,4 +33,10 @@ class Source(ABC):
 
     @abstractmethod
     def load(self) -> Dataset:
-        """Return the data set, whose `source` is this option; a source that was loaded lately is not loaded again."""
+        """Return the data set; a source that was loaded lately is not loaded again.
+
+        Returns
+        -------
+        Dataset
+            The data set, whose `source` is this option.
+        """

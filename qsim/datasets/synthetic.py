@@ -21,23 +21,47 @@ _TOP_RATE = 8.0  # how often a feature may occur in a row, on average; it is abs
 @final
 @option
 class Synthetic(Source):
-    """Rows of power-law features, with labels of a known logistic model.
+    """Synthetic data: rows of power-law features, with labels of a known logistic model.
 
-    Features: the j-th most popular one (j = 1, 2, ...) occurs Poisson(rate_j) times in a row, independently, with
-        rate_j = min(c j^-exponent, 8); a row in which none occurs gets one, drawn in proportion to the rates. c is
-        solved for, so that a row has `nonzeros_per_row` different features on average. A random permutation spreads the
-        popular features over the columns. exponent 0 makes all equally popular; 1.1 is usual for words and clicks.
-    values: "ones", as for clicks: an entry is 1. "tfidf", as for text: an entry is
-        (1 + log count) log(1 + rows/(rows with the feature)), and each row is scaled to unit l2 length.
-    Labels: +1 with probability 1/(1 + exp(-<x, w>)), then flipped with probability `noise`. The true weights w are
-        independent normal numbers, scaled so that <x, w> has a root mean square of 3 over the rows. There is no
-        intercept, but popular features act like one, so the classes need not be balanced.
+    The data are as sparse and as skewed as clicks or text.
 
-    Everything follows from `seed`; runs that differ only in `noise` or `values` share the features.
+    Parameters
+    ----------
+    rows : int
+        How many rows, at least 1.
+    features : int
+        How many features, at least 2.
+    nonzeros_per_row : float
+        How many different features a row has on average, from 1 to features/2.
+    exponent : float, default 1.1
+        How skewed the popularity of features is, at least 0: 0 makes all equally popular, 1.1 is usual for words and
+        clicks.
+    noise : float, default 0.05
+        The share of labels that are flipped, from 0 to 1/2.
+    values : {"ones", "tfidf"}, default "ones"
+        "ones", as for clicks: an entry is 1. "tfidf", as for text: an entry is (1 + log count) log(1 + rows/(rows with
+        the feature)), and each row is scaled to unit l2 length.
+    seed : int, default 0
+        The seed of everything; runs that differ only in `noise` or `values` share the features.
 
-    Raises ValueError unless rows >= 1, features >= 2, 1 <= nonzeros_per_row <= features/2, 0 <= exponent and
-    0 <= noise <= 1/2.
+    Raises
+    ------
+    ValueError
+        For other numbers.
 
+    Notes
+    -----
+    The j-th most popular feature (j = 1, 2, ...) occurs Poisson(rate_j) times in a row, independently, with
+    rate_j = min(c j^-exponent, 8); a row in which none occurs gets one, drawn in proportion to the rates. c is solved
+    for, so that a row has `nonzeros_per_row` different features on average. A random permutation spreads the popular
+    features over the columns.
+
+    A label is +1 with probability 1/(1 + exp(-<x, w>)), and then flipped with probability `noise`. The true weights w
+    are independent normal numbers, scaled so that <x, w> has a root mean square of 3 over the rows. There is no
+    intercept, but popular features act like one, so the classes need not be balanced.
+
+    Examples
+    --------
     >>> Synthetic(rows=1000, features=50, nonzeros_per_row=5).load()
     Dataset('synthetic-1000x50', 1,000 x 50, 4,964 non-zeros, 385 positive)
     """

@@ -21,17 +21,32 @@ _LABELS = ("label", "target", "y")
 @final
 @option
 class Table(Source):
-    r"""A table with named columns: .csv or .tsv, with a header line, also compressed (.gz, .bz2, .xz), or .parquet.
+    r"""A table with named columns in a file: CSV, TSV or Parquet.
 
-    label: the column that holds the labels; by default the one that is called "label", "target" or "y".
-    hashed, kind: see `Dataset.from_arrays`, which the other columns go through. Rows may be without entries.
+    Parameters
+    ----------
+    path : str or path-like
+        The file: .csv or .tsv, with a header line, also compressed (.gz, .bz2, .xz), or .parquet, which needs the
+        package pyarrow.
+    label : str, optional
+        The column that holds the labels; by default the one that is called "label", "target" or "y".
+    hashed : int, optional
+        See `Dataset.from_arrays`, which the other columns are given to. Rows may be without entries.
+    kind : {"signs", "classes", "targets"}, default "signs"
+        What the labels are; see `Dataset`.
 
-    A file is read once, and mapped from then on (`docs/data.md` says where); when it changes, it is read again. Parquet
-    files need the package pyarrow.
+    Raises
+    ------
+    DataError
+        When loaded: for a file that is missing or cannot be read, for a label column that is missing, and as
+        `Dataset.from_arrays` does.
 
-    Raises DataError for a file that is not there or cannot be read, for a label column that is not there, and as
-    `Dataset.from_arrays` does.
+    Notes
+    -----
+    A file is read once, and mapped from then on (`docs/data.md` says where); if it changes, it is read again.
 
+    Examples
+    --------
     >>> import qsim
     >>> from tempfile import TemporaryDirectory
     >>> with TemporaryDirectory() as folder:

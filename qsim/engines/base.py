@@ -19,15 +19,31 @@ class Session(AbstractContextManager["Session"]):
 
     @abstractmethod
     def round(self, instruction: Instruction) -> Iterator[Reply]:
-        """Have all workers follow an instruction; yields their replies in the order of the workers.
+        """Have all workers follow an instruction.
 
-        An exception in a worker is raised here, with its traceback and a note that names worker and round.
+        Parameters
+        ----------
+        instruction : Instruction
+            What to do.
+
+        Returns
+        -------
+        iterator of Reply
+            The replies, in the order of the workers. An exception in a worker is raised here, with its traceback and a
+            note that names worker and round.
         """
 
     def on_delivered(self, delivered: NDArray[np.bool_]) -> None:
-        """Tell the workers whose messages of the last order were delivered, one truth a worker, before the next order.
+        """Tell the workers whether their messages of the last exchange were delivered, before the next one.
 
-        Only where the job may drop messages (`Job.drops`), and not after an exact exchange.
+        Parameters
+        ----------
+        delivered : ndarray of bool, shape (workers,)
+            Whose messages were delivered.
+
+        Notes
+        -----
+        Only for jobs that may drop messages (`Job.drops`), and not after an exact exchange.
         """
         raise NotImplementedError(
             f"{type(self).__name__} cannot drop messages: it must define on_delivered(self, delivered)"
@@ -35,11 +51,23 @@ class Session(AbstractContextManager["Session"]):
 
     @abstractmethod
     def snapshot(self) -> Arrays:
-        """Return what the workers keep between rounds, in the order of the workers: the same on every engine."""
+        """Return what the workers keep between rounds.
+
+        Returns
+        -------
+        dict of ndarray
+            Arrays by name, in the order of the workers: the same on every engine.
+        """
 
     @abstractmethod
     def restore(self, snapshot: Arrays) -> None:
-        """Set what the workers keep to a snapshot of the same job, taken on any engine."""
+        """Set what the workers keep to a snapshot.
+
+        Parameters
+        ----------
+        snapshot : dict of ndarray
+            A snapshot of the same job, taken on any engine.
+        """
 
     @property
     def group(self) -> WorkerGroup | None:
@@ -53,8 +81,19 @@ class Session(AbstractContextManager["Session"]):
 
 
 class Engine(ABC):
-    """A place where workers run."""
+    """Base class of engines: where the workers run."""
 
     @abstractmethod
     def open(self, job: Job) -> Session:
-        """Start the workers of a job."""
+        """Start the workers of a job.
+
+        Parameters
+        ----------
+        job : Job
+            What the workers are given: data, objective, method, compressor and codec.
+
+        Returns
+        -------
+        Session
+            The workers, which end with the session.
+        """

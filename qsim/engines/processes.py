@@ -30,25 +30,46 @@ _LOG_ROUNDS, _LOG_BYTES = 50, 64 << 20  # the orders kept for replay before a ne
 
 
 class EngineError(RuntimeError):
-    """A process of an engine ended again and again, or could not be started."""
+    """Raised if a process of an engine ended again and again, or could not be started."""
 
 
 @final
 @option
 class Processes(Engine):
-    """Runs the workers in `processes` long-lived processes, each with `threads` threads; by default one a core.
+    """Workers spread over long-lived processes of this machine.
 
+    Parameters
+    ----------
+    processes : int, optional
+        How many processes; by default one a core.
+    threads : int, default 1
+        How many threads each of them has.
+    start : {"forkserver", "spawn", "fork"}, default "forkserver"
+        How processes are started. "fork" is the fastest, but not safe in a program with threads.
+    block : int, optional
+        How many workers pass through each stage together; chosen by default so that a block fits the cache.
+    patience : float, default 600.0
+        Seconds without a sign of life after which a process is replaced.
+
+    Raises
+    ------
+    ValueError
+        For numbers below 1, and for more threads in all than there are cores.
+
+    Notes
+    -----
     Data are mapped once and shared; packets come back through shared memory. A process that is killed, or silent for
-    `patience` seconds, is started again, set to its last snapshot, and given the orders since: the results are the same
-    bits as if nothing had happened, and as on any other engine. The processes end with this one, however it ends, and
-    leave nothing behind.
-
-    start: how processes are made. "fork" is the fastest, but not safe in a program with threads.
-    block: as in `Serial`.
+    `patience` seconds, is started again, set to its last snapshot, and given the instructions since: the results are
+    the same bits as if nothing had happened, and as on any other engine. The processes end with this one, however it
+    ends, and leave nothing behind.
 
     A class that you define in a script or a notebook works in every process; the script needs no `__main__` guard.
 
-    Raises ValueError for numbers below 1, or for more threads in all than there are cores.
+    Examples
+    --------
+    >>> import qsim
+    >>> qsim.engines.Processes(processes=2)
+    qsim.engines.Processes(processes=2)
     """
 
     processes: int | None = None

@@ -11,7 +11,7 @@ import numpy as np
 from qsim.batch import Arrays, Memory, Support
 from qsim.block import Block, Rows
 from qsim.datasets import Shards
-from qsim.datasets.dataset import as_array, whole_numbers
+from qsim.datasets.checks import as_array, whole_numbers
 from qsim.keys import Key
 from qsim.methods.base import Method, Task
 from qsim.options import is_shipped, option, shown, whole

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class CheckpointError(ValueError):
-    """A checkpoint that is not of this run, or cannot be read."""
+    """Raised for a checkpoint that is not of this run, or cannot be read."""
 
 
 class Checkpoint:

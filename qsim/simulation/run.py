@@ -27,25 +27,66 @@ from qsim.stopping import AnyOf, Seconds, StoppingRule, Suboptimality
 
 @option
 class Run:
-    """Everything that decides the answer of a simulation. `eval(repr(run)) == run` when its data have a source.
+    """Everything that decides the answer of a simulation.
 
-    data: the training data: a `Dataset` or a source of one; a name or a path (see `qsim.datasets.load`); or (X, y) (see
+    `eval(repr(run)) == run` if its data have a source.
+
+    Parameters
+    ----------
+    data : Dataset, Source, path, or pair of arrays
+        The training data: a `Dataset` or a source of one; a name or a path (see `qsim.datasets.load`); or (X, y) (see
         `Dataset.from_arrays`).
-    objective, method: what is minimised, and how.
-    compressor, codec: the uplink; without a codec, the compressor's usual one.
-    downlink: what the server sends to each worker, counted in `bits_down`.
-    workers, partition: how many workers, and which rows each of them holds.
-    clients: which of them take part in a round: all, or some that are drawn.
-    network: the cluster whose virtual time is told, and whose rule may drop late messages; None: no time is.
-    weighting: "rows" weights worker i's message by n_i/n, so that the sum estimates the gradient over all rows, also
-        for unequal shards; "workers" takes the plain mean.
-    rounds, until: how many rounds, unless a rule ends the run before.
-    start, seed: the first weights; the seed of all randomness. Runs that differ only in the compressor, the codec or
-        the downlink see the same partition, start and batches.
-    evaluate_every: the driver evaluates the objective in float64 at the start, every so many rounds, and at the end.
-        That costs no bits.
-    optimum: also solve for the minimum (cached on disk), so that suboptimality is known.
-    test: data whose error is evaluated too.
+    objective : Objective
+        What is minimised.
+    method : Method
+        How it is minimised.
+    compressor : Compressor, default `Identity()`
+        The compressor of the uplink.
+    codec : Codec, optional
+        The codec of the uplink; the compressor's usual one by default.
+    downlink : Broadcast or SparsePull, default `DenseWeights()`
+        What the server sends to each worker, counted in `bits_down`.
+    workers : int, default 8
+        How many workers there are.
+    partition : Partition, default `Shuffled()`
+        Which rows each worker holds.
+    clients : Clients, default `AllClients()`
+        Which workers take part in a round.
+    network : Network, optional
+        The cluster whose virtual time is computed, and whose rule may drop late messages; by default there is no time.
+    weighting : {"rows", "workers"}, default "rows"
+        "rows" weights worker i's message by n_i/n, so that the sum estimates the gradient over all rows, for unequal
+        shards too; "workers" takes the plain mean.
+    rounds : int, default 100
+        How many rounds there are, unless `until` ends the run before.
+    until : StoppingRule, optional
+        When to stop early.
+    start : Start, default `Zeros()`
+        The weights of round 0.
+    seed : int, default 0
+        The seed of all randomness, from 0 to 2^64 - 1. Runs that differ only in the compressor, the codec or the
+        downlink see the same partition, start and batches.
+    evaluate_every : int, default 1
+        The driver evaluates the objective in float64 at the start, every so many rounds, and at the end. That costs no
+        bits.
+    optimum : bool, default True
+        Whether to solve for the minimum, too (cached on disk), so that suboptimality is known.
+    test : Dataset, Source, path, or pair of arrays, optional
+        Data whose error is evaluated, too.
+
+    Raises
+    ------
+    TypeError
+        For a part of another type.
+    ValueError
+        For a number that makes no sense, and for parts that cannot be used together.
+
+    Examples
+    --------
+    >>> import qsim
+    >>> run = qsim.Run("spark_sample", qsim.LogisticRegression(l2=0.1), qsim.GradientDescent(step=0.1), rounds=3)
+    >>> len(qsim.simulate(run).frame)
+    4
     """
 
     data: Data
@@ -108,7 +149,18 @@ class Run:
         return _load(self.data)
 
     def load_test(self) -> Dataset | None:
-        """Return the test data, if any. Raises DataError if they do not have the features of the training data."""
+        """Return the test data, if any.
+
+        Returns
+        -------
+        Dataset or None
+            The data.
+
+        Raises
+        ------
+        DataError
+            If they do not have the features of the training data.
+        """
         if self.test is None:
             return None
         data, test = self.load(), _load(self.test)
@@ -119,6 +171,13 @@ class Run:
     def problem(self) -> Problem:
         """Return the problem that is solved, with the constants of theory (L, L_i, mu, omega, ...).
 
+        Returns
+        -------
+        Problem
+            The problem.
+
+        Examples
+        --------
         >>> import qsim
         >>> method = qsim.GradientDescent(step=qsim.steps.Constant(0.1))
         >>> run = qsim.Run(qsim.datasets.Builtin("spark_sample"), qsim.LogisticRegression(l2=0.1), method, workers=4)
@@ -135,14 +194,22 @@ class Run:
         return Problem(self.objective, data, shards, self.compressor, weights, start, self.clients, shared)
 
     def bound(self) -> Bound | None:
-        """Return the bound that theory gives for the expected suboptimality, round by round; None if it gives none.
+        """Return the bound of theory on the expected suboptimality, round by round.
 
-        It does for steps that are constant and no longer than the theorem of the method allows (without a step, the
-        method takes the longest), and mu > 0. None also if the server's downlink is lossy, if the network drops
-        messages, if workers are not weighted by their rows, or if some of them are drawn whose shards are unequal (but
-        for `EF21`, which has no ratio to take): then the theorem is not about this run. The docstrings of methods say
-        what it is.
+        Returns
+        -------
+        Bound or None
+            The bound; None if there is none. The docstrings of methods say what it is.
 
+        Notes
+        -----
+        There is one for steps that are constant and no longer than the theorem of the method allows (without a step,
+        the method takes the longest), and mu > 0. There is none if the server's downlink is lossy, if the network drops
+        messages, if workers are not weighted by their rows, or if some of them are drawn whose shards are unequal
+        (except for `EF21`, which has no ratio to take): then the theorem does not cover this run.
+
+        Examples
+        --------
         >>> import qsim
         >>> run = qsim.Run(qsim.datasets.Builtin("spark_sample"), qsim.LogisticRegression(l2=0.1), qsim.methods.EF21(),
         ...     compressor=qsim.compressors.TopK(4))

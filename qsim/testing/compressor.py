@@ -38,25 +38,47 @@ CHECKS: dict[str, Callable[[Subject], Finding]] = {
 def check_compressor(compressor: Compressor, seed: int = 0, effort: int = 1) -> Report:
     """Check that a compressor keeps the promises that all compressors make, and those that it makes itself.
 
-    A promise is kept, broken, or not made (no variance is stated, say), which the report tells apart. Kept promises are
-    reported with what was measured, and with what would have been seen.
+    Parameters
+    ----------
+    compressor : Compressor
+        The compressor.
+    seed : int, default 0
+        The seed of all randomness; one seed gives one report.
+    effort : int, default 1
+        The factor of the number of keys, at least 1: it multiplies the cost, and divides the bias that is found by its
+        square root.
 
-    Means over many keys are tested by bets that chance wins with probability below 1e-13 each, so that all promises
-    kept are reported as kept but with probability below 1e-9 (for whoever chooses a seed; one seed gives one report).
-    Errors are summed over many coordinates, at lengths up to 100,000; the bound on the error is tested on known hard
-    vectors, and on what a local search makes of them. The report says which bias and which excess would have been found
-    with probability 99.9%. Rows that are compressed one by one, in NumPy, take 10 to 20 seconds of processor time,
-    whole batches a few. `effort` times as many keys cost `effort` times as much, and show a bias that is smaller by its
-    square root.
+    Returns
+    -------
+    Report
+        What was found. A promise is kept, broken, or not made (no variance is stated, say). Kept promises are reported
+        with what was measured, and with what would have been seen.
 
+    Raises
+    ------
+    TypeError
+        If it is not a compressor.
+    ValueError
+        If `effort` is below 1.
+
+    Notes
+    -----
+    Means over many keys are tested by bets that chance wins with probability below 1e-13 each, so that a compressor
+    that keeps all promises is reported so but with probability below 1e-9 (over seeds). Errors are summed over many
+    coordinates, at lengths up to 100,000; the bound on the error is tested on known hard vectors, and on those that a
+    local search makes of them. The report says which bias and which excess would have been found with probability
+    99.9%.
+
+    Rows that are compressed one by one, in NumPy, take 10 to 20 seconds of processor time, whole batches a few.
+
+    Examples
+    --------
     >>> import qsim
     >>> report = qsim.testing.check_compressor(qsim.Identity())
     >>> report.good
     True
     >>> print(report.frame.query("claimed == 0 and kept == True").promise.tolist())
     ['unbiased', 'variance', 'contraction', 'exact variance', 'messages can be summed', 'error feedback adds up']
-
-    Raises TypeError for what is not a compressor, ValueError for an effort below 1.
     """
     return Report(repr(compressor), dict(findings(compressor, seed, effort)))
 

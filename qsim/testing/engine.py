@@ -33,11 +33,25 @@ _WORKERS, _FEATURES = 9, 60
 def check_engine(engine: Engine) -> Report:
     """Check that an engine keeps the promises that all engines make, against `Serial(block=1)`.
 
-    Same bits, for stateless and stateful, dense and sparse, shipped and user-defined parts, and where messages are
-    dropped; what workers keep survives a snapshot, a restore into a new session and into another engine; processes that
-    are killed are replaced, to the same bits; an exception in a worker arrives with its worker and round; closing
+    Parameters
+    ----------
+    engine : Engine
+        The engine.
+
+    Returns
+    -------
+    Report
+        What was found.
+
+    Notes
+    -----
+    The same bits for stateless and stateful, dense and sparse, shipped and user-defined parts, and with dropped
+    messages; what workers keep survives a snapshot, a restore into a new session and into another engine; processes
+    that are killed are replaced, to the same bits; an exception in a worker arrives with its worker and round; closing
     leaves no process.
 
+    Examples
+    --------
     >>> import qsim
     >>> qsim.testing.check_engine(qsim.engines.Serial(block=2, threads=2)).good
     True

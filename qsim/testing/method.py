@@ -267,20 +267,38 @@ CHECKS: dict[str, Callable[[Subject], Finding]] = {
 def check_method(method: Method, reference: Method | None = None, seed: int = 0) -> Report:
     """Check that a method keeps the promises that all methods make, and the bound that it states.
 
+    Parameters
+    ----------
+    method : Method
+        The method.
+    reference : Method, optional
+        A method that this one equals with one worker and no compressor, such as `GradientDescent`.
+    seed : int, default 0
+        The seed of the runs.
+
+    Returns
+    -------
+    Report
+        What was found.
+
+    Raises
+    ------
+    TypeError
+        If it is not a method.
+
+    Notes
+    -----
     Short runs of logistic regression on small data, with those of a few compressors that the method takes. An array
     that the server and the workers keep under the same name is taken for the workers' weighted mean, as the shifts of
     `DIANA` are: give them different names if it is not.
 
-    reference: a method that this one equals with one worker and no compressor, such as `GradientDescent`.
-    seed: that of the runs.
-
+    Examples
+    --------
     >>> import qsim
     >>> method = qsim.SGD(step=qsim.steps.Constant(0.5), batch=2)
     >>> report = qsim.testing.check_method(method)
     >>> report.good
     True
-
-    Raises TypeError for what is not a method.
     """
     return Report(repr(method), dict(findings(method, reference, seed)))
 

@@ -37,22 +37,40 @@ CHECKS: dict[str, Callable[[Subject], Finding]] = {
 def check_objective(objective: Objective, data: Dataset | None = None, seed: int = 0) -> Report:
     """Check that an objective keeps the promises that all objectives make, and those that it makes itself.
 
-    Among them: the gradient is the derivative of the value, the product with the Hessian that of the gradient (against
-    central differences of several steps, of which the best comes to about 1e-9 of the derivative; 1e-6 is let pass, so
-    nothing that is right is called broken); F is a mean over rows, and what workers compute of theirs adds up to it, in
-    float64 and float32; L, L_i and mu hold, where they are stated, for the curvature that is found.
+    Parameters
+    ----------
+    objective : Objective
+        The objective.
+    data : Dataset, optional
+        Data of which up to 256 rows are used; by default two small data sets for each kind of labels in `takes`.
+    seed : int, default 0
+        The seed of all random weights and directions.
 
-    Without data, it is checked on two small data sets for each kind of labels in `takes`; with data, on up to 256 of
-    their rows. The seed decides all random weights and directions.
+    Returns
+    -------
+    Report
+        What was found.
 
+    Raises
+    ------
+    TypeError
+        If it is not an objective, or `data` is not a data set.
+
+    Notes
+    -----
+    Among the promises: the gradient is the derivative of the value, the product with the Hessian that of the gradient
+    (against central differences of several steps, of which the best comes to about 1e-9 of the derivative; 1e-6 is let
+    pass, so that nothing correct is called broken); F is a mean over rows, and what workers compute of theirs adds up
+    to it, in float64 and float32; L, L_i and mu hold, if they are stated, for the curvature that is found.
+
+    Examples
+    --------
     >>> import qsim
     >>> report = qsim.testing.check_objective(qsim.LogisticRegression(l2=0.01))
     >>> report.good
     True
     >>> report.findings["strong convexity"].claimed
     0.01
-
-    Raises TypeError for what is not an objective.
     """
     return Report(repr(objective), dict(findings(objective, data, seed)))
 

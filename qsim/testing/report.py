@@ -13,9 +13,24 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Finding:
-    """What was found about one promise. kept None: it is not made, so there was nothing to check.
+    """What was found about one promise.
 
-    `seen` says in words what was claimed and what was measured; where these are numbers, they are given too.
+    Parameters
+    ----------
+    kept : bool or None
+        Whether it was kept; None if it is not made, so that there was nothing to check.
+    seen : str, default ""
+        What was claimed and what was measured, in words.
+    claimed : float, optional
+        What was claimed, if it is a number.
+    measured : float, optional
+        What was measured, if it is a number.
+
+    Examples
+    --------
+    >>> import qsim
+    >>> qsim.testing.Finding(True, "omega = 3 is claimed, 2.98 was measured", 3.0, 2.98).kept
+    True
     """
 
     kept: bool | None
@@ -28,7 +43,21 @@ class Finding:
 class Report:
     """The promises that a subject makes, and what was found about each.
 
-    As text with `str(report)`, as a table with `report.frame`; `report.good` is for tests.
+    `str(report)` is a text, `report.frame` a table; `report.good` is for tests.
+
+    Parameters
+    ----------
+    subject : str
+        What was checked.
+    findings : dict of Finding
+        What was found, by promise.
+
+    Examples
+    --------
+    >>> import qsim
+    >>> report = qsim.testing.check_engine(qsim.engines.Serial(block=2))
+    >>> report.good, report.broken
+    (True, [])
     """
 
     subject: str
