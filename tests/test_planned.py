@@ -10,16 +10,21 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from qsim.simulation.planned import PlannedRounds
 
 import qsim
 from qsim.compressors import NotFiniteError
 from qsim.datasets import Dataset, Synthetic
 from qsim.methods import SGD, HeavyBall, Passes, WithReplacement
-from qsim.testing.shipped import shipped
+from qsim.simulation.planned import PlannedRounds
 from qsim.steps import Constant, InverseSqrt, InverseTime
+from qsim.testing.shipped import shipped
 
-CODECS = [getattr(qsim.codecs, name) for name in qsim.codecs.__all__]
+CODECS = [
+    *(kind() for kind in (qsim.codecs.Varint, qsim.codecs.GolombRice, qsim.codecs.RANS, qsim.codecs.Bitmap)),
+    *(kind() for kind in (qsim.codecs.FixedWidth, qsim.codecs.SparseFloats, qsim.codecs.Auto, qsim.codecs.Dense)),
+    *(kind(code) for kind in (qsim.codecs.Elias, qsim.codecs.EliasDense) for code in ("gamma", "delta", "omega")),
+    *map(qsim.codecs.Dense, ("float16", "bfloat16", "float64")),
+]
 
 RUN = qsim.Run(
     Synthetic(rows=200, features=5000, nonzeros_per_row=20, values="tfidf", seed=5),
@@ -89,7 +94,7 @@ def test_bits_are_those_of_the_exchange(levels, norm, sampling, step, l2, bits, 
 
 
 SHAPES = [  # workers, how rows are shared out, whether values are not all one
-    (1, qsim.datasets.Balanced(), True),
+    (1, qsim.datasets.Contiguous(), True),
     (3, qsim.datasets.ByLabel(), False),
     (7, qsim.datasets.Dirichlet(0.1), True),
 ]
@@ -129,7 +134,7 @@ METHODS = [
 ]
 
 
-@pytest.mark.parametrize("compressor", shipped(qsim.compressors, qsim.compressors.Compressor), ids=repr)
+@pytest.mark.parametrize("compressor", list(shipped(qsim.compressors, qsim.compressors.Compressor)), ids=repr)
 def test_every_compressor_with_every_method(compressor: qsim.compressors.Compressor) -> None:
     wrong = []
     for number, method in enumerate([*METHODS, *shipped(qsim.methods, qsim.methods.Method)]):
@@ -153,7 +158,14 @@ def test_every_compressor_with_every_method(compressor: qsim.compressors.Compres
 @pytest.mark.parametrize("codec", CODECS, ids=repr)
 def test_every_codec(codec: qsim.codecs.Codec) -> None:
     wrong = []
-    compressors = [qsim.QSGD(1), qsim.QSGD(4), qsim.QSGD(300, "max"), qsim.TopK(3), qsim.RandK(2), qsim.RandK(2, "drawn")]
+    compressors = [
+        qsim.QSGD(1),
+        qsim.QSGD(4),
+        qsim.QSGD(300, "max"),
+        qsim.TopK(3),
+        qsim.RandK(2),
+        qsim.RandK(2, "drawn"),
+    ]
     compressors += [qsim.Identity(), qsim.compressors.NaturalCompression(), qsim.ErrorFeedback(qsim.TopK(2))]
     for number, compressor in enumerate(compressors):
         for workers, partition, values in SHAPES:
@@ -219,9 +231,39 @@ def test_long_rows_and_thinned_blocks() -> None:
     agree(qsim.simulate(run), plain(run))
 
 
-def test_it_is_done_where_it_can_be(count: list[int]) -> None:
+def test_as_many_rounds_as_may_be_are_done_at_once(count: list[int]) -> None:
     qsim.simulate(RUN)
     assert count == [99, 100, 50]  # the first round opens the streams
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"method": qsim.GradientDescent(0.5)},
+        {"method": SGD(Constant(0.5), batch=3, sampling=Passes())},
+        {"method": qsim.DIANA(0.5, shift=0.1)},
+        {"method": qsim.EF21(0.5, batch=2), "compressor": qsim.TopK(3)},
+        {"compressor": qsim.QSGD(4, "max"), "codec": qsim.codecs.Varint()},
+        {"compressor": qsim.QSGD(4), "codec": qsim.codecs.RANS()},
+        {"compressor": qsim.QSGD(1), "codec": qsim.codecs.Bitmap()},
+        {"compressor": qsim.QSGD(4), "codec": qsim.codecs.FixedWidth()},
+        {"compressor": qsim.QSGD(4), "codec": qsim.codecs.Elias()},
+        {"compressor": qsim.RandK(3)},
+        {"compressor": qsim.RandK(3, "drawn")},
+        {"compressor": qsim.compressors.HardThreshold(0.1)},
+        {"compressor": qsim.compressors.NaturalCompression(), "codec": qsim.codecs.Varint()},
+        {"compressor": qsim.ErrorFeedback(qsim.TopK(3))},
+        {"compressor": qsim.Identity()},
+        {"engine": qsim.engines.Serial()},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("workers", [1, 6])
+def test_what_is_planned(changes: dict, workers: int, count: list[int]) -> None:
+    engine = changes.get("engine")
+    rest = {name: value for name, value in changes.items() if name != "engine"}
+    qsim.simulate(replace(RUN, rounds=20, workers=workers, **rest), engine=engine)
+    assert count == [19]
 
 
 @pytest.mark.parametrize(

@@ -228,9 +228,8 @@ class EntryCodec(Codec):
         sent = Entries.planned(message)
         stream, rows, n = sent.stream, sent.rows, sent.stream.n
         s, skip = 1 if stream.kind is Signs else stream.s, 4 * stream.floats
-        packets = _Padded(
-            np.zeros(skip * rows + self._most_bytes(sent) + SLACK, np.uint8), np.zeros(rows + 1, np.int64)
-        )
+        most = skip * rows + self._most_bytes(replace(sent, offsets=np.arange(rows + 1)))  # no row without entries
+        packets = _Padded(np.zeros(most + SLACK, np.uint8), np.zeros(rows + 1, np.int64))
         self._write(partial(program.call, stop="negative"), sent, skip, packets.offsets, packets.data)
         came = replace(
             sent,

@@ -84,7 +84,7 @@ class Training:
     def advance(self, most: int = 1) -> None:
         """Do the next round, or up to `most` where several can be done at once, and record them."""
         counted = None
-        if self._planned is not None and self._exchange.streams.opened:
+        if self._planned is not None and self._exchange.opened:
             end = min(self.done + most, self.run.rounds, _next(self.done, self.run.evaluate_every))
             counted = self._planned.run(
                 self._weights, self.done, end, None if self.run.until is None else self._recorder.rounds_to_end
