@@ -38,8 +38,12 @@ from qsim.options import option
 class Coin(Compressor):
     """Keeps each coordinate with probability 1/2, doubled: omega = 1.
 
-    Source: Konecny and Richtarik, "Randomized distributed mean estimation", 2018.
+    References
+    ----------
+    .. [1] Konecny and Richtarik, "Randomized distributed mean estimation", 2018.
 
+    Examples
+    --------
     >>> import qsim
     >>> qsim.Coin().variance(10)
     1.0
@@ -80,8 +84,17 @@ from qsim.weights import Weights
 class Halved(Method):
     """w <- (1 - a l2) w - sum_i weight_i C(a g_i), a half the step.
 
-    Source: Polyak, "Some methods of speeding up the convergence of iteration methods", 1964.
+    Parameters
+    ----------
+    step : float
+        Twice the step that is taken.
 
+    References
+    ----------
+    .. [1] Polyak, "Some methods of speeding up the convergence of iteration methods", 1964.
+
+    Examples
+    --------
     >>> import qsim
     >>> qsim.Halved(step=1.0)
     qsim.Halved(step=1.0)

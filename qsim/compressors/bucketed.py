@@ -17,27 +17,44 @@ from qsim.options import option, whole
 @final
 @option
 class Bucketed(Wrapper):
-    """Compresses every run of `size` coordinates as a vector of its own: Q(v) = (C(v_1), C(v_2), ...).
+    """Buckets: runs of coordinates that are compressed separately, each with a scale of its own.
 
-    Each has its own scale on the wire (32 bits more a bucket, unless all are one fixed number) and its own key:
-    `key.fold(bucket)`. The last one may be shorter; it is filled with zeros that are not sent. Works around a
-    compressor that makes `Levels` with one scale.
+    Q(v) = (C(v_1), C(v_2), ...), where v_1, v_2, ... are runs of `size` coordinates, the last of which may be shorter.
+    The variance and the contraction are those of C at length min(n, size), since the errors of the buckets add up.
 
-    The variance and the contraction are those of C at length min(n, size), since the buckets' errors add up. None if
-    those of C hold as n grows only: a bucket does not grow.
+    Parameters
+    ----------
+    compressor : Compressor
+        The compressor C, which makes `Levels` with one scale.
+    size : int
+        Coordinates in a bucket.
 
-    Sparse input stays sparse if C keeps it so, at a cost of O(non-zeros + buckets).
+    Raises
+    ------
+    TypeError
+        If `compressor` is not a compressor.
+    ValueError
+        If `size` is below 1, or the compressor makes no levels, has a memory, or is bucketed.
 
-    Source: Alistarh et al., "QSGD", NeurIPS 2017, section 4.
+    Notes
+    -----
+    A bucket costs 32 bits more on the wire (unless all scales are one fixed number) and has its own key,
+    `key.fold(bucket)`. The last one is padded with zeros that are not sent. If the certificates of C hold only as n
+    grows, there are none: a bucket does not grow.
 
+    A sparse vector stays sparse if C keeps it so, at a cost of O(non-zeros + buckets).
+
+    References
+    ----------
+    .. [1] Alistarh et al., "QSGD", NeurIPS 2017, section 4.
+
+    Examples
+    --------
     >>> import qsim
     >>> compressor = qsim.compressors.Bucketed(qsim.QSGD(levels=1), size=2)
     >>> message = compressor.quantize([3.0, 0.0, 0.0, 0.0, -0.5], qsim.Key(0))
     >>> message.scale.tolist(), message.vectors().to_dense().tolist()
     ([3.0, 0.0, 0.5], [[3.0, 0.0, 0.0, 0.0, -0.5]])
-
-    Raises ValueError for a size below 1, and for a compressor that makes no levels, has a memory, or is bucketed;
-    TypeError for what is no compressor.
     """
 
     compressor: Compressor

@@ -17,31 +17,49 @@ from qsim.options import option
 @final
 @option
 class Compose(Compressor):
-    """Compresses with `first`, then what that kept with `second`: Q(v) = Q2(Q1(v)).
+    """Two compressors in a row.
 
-    With m the length that counts for `second` (the most entries that `first` keeps if `second` ignores zeros, as QSGD
-    does, and n otherwise):
+    Q(v) = Q2(Q1(v)): what `first` keeps is compressed with `second`. With m the length that counts for `second` (the
+    most entries that `first` keeps if `second` ignores zeros, as QSGD does, and n otherwise):
 
-    - both unbiased: unbiased, omega = (1 + omega1(n)) (1 + omega2(m)) - 1;
-    - `first` a contraction that keeps some coordinates as they are (`TopK`), `second` a contraction that keeps zeros:
+    - both unbiased: unbiased, with variance omega = (1 + omega1(n)) (1 + omega2(m)) - 1;
+    - `first` a contraction that keeps some coordinates unchanged (`TopK`), `second` a contraction that keeps zeros:
       delta = delta1(n) delta2(m), since then ||Q(v) - v||^2 = ||Q1(v) - v||^2 + ||Q2(Q1(v)) - Q1(v)||^2.
 
-    `Compose(TopK(k), QSGD(s))` is neither: it is biased, and for small s the quantizer's error is larger than what was
-    kept (1 - delta = 1.8 for constant vectors of n = 1000 with k = 100, s = 1). `Compose(TopK(k), Scaled(QSGD(s)))` is
-    a contraction with delta = k/n / (1 + omega(k)): a `Scaled` second is scaled for vectors of length m.
+    Parameters
+    ----------
+    first : Compressor
+        The first compressor, Q1, whose messages are floats.
+    second : Compressor
+        The second compressor, Q2, which keeps zeros.
 
-    The two draw from different keys, fold(key, 0) and fold(key, 1). Sparse input stays sparse if `first` keeps it so.
+    Raises
+    ------
+    TypeError
+        If one of them is not a compressor.
+    ValueError
+        If `first` makes no floats, if `second` fills in zeros, or if either has a memory.
 
-    Source: Basu, Data, Karakus, Diggavi, "Qsparse-local-SGD", NeurIPS 2019 (QSGD of Top-k, plain and scaled); two
-    unbiased ones: Horvath et al., "Natural compression", MSML 2022, Theorem 5.
+    Notes
+    -----
+    `Compose(TopK(k), QSGD(s))` is neither: it is biased, and for small s the error of the quantizer is larger than what
+    was kept (1 - delta = 1.8 for constant vectors of n = 1000 with k = 100, s = 1). `Compose(TopK(k), Scaled(QSGD(s)))`
+    is a contraction with delta = k/n / (1 + omega(k)): a `Scaled` second is scaled for vectors of length m.
 
+    The two draw from different keys, fold(key, 0) and fold(key, 1). A sparse vector stays sparse if `first` keeps it
+    so.
+
+    References
+    ----------
+    .. [1] Basu, Data, Karakus, Diggavi, "Qsparse-local-SGD", NeurIPS 2019 (QSGD of Top-k, plain and scaled).
+    .. [2] Horvath et al., "Natural compression", MSML 2022, Theorem 5 (two unbiased compressors).
+
+    Examples
+    --------
     >>> import qsim
     >>> compressor = qsim.compressors.Compose(qsim.compressors.TopK(2), qsim.QSGD(levels=1))
     >>> compressor.quantize([3.0, 0.5, -4.0], qsim.Key(1)).vectors().to_dense().tolist()
     [[5.0, 0.0, -5.0]]
-
-    Raises ValueError for a `first` that makes no floats, a `second` that fills in zeros, and either with a memory;
-    TypeError for what is no compressor.
     """
 
     first: Compressor

@@ -19,22 +19,39 @@ from qsim.program import Program
 @final
 @option
 class ErrorFeedback(Wrapper):
-    """Sends C(e + v) and keeps e <- e + v - sent, for a contraction C (EF14).
+    """Error feedback: what a contraction leaves out is remembered, and sent later (EF14).
 
-    v is the update, step times gradient, so the memory sees the step. A worker's memory lives on the support of its
-    shard, and so does what it compresses: O(support) a round and worker, also in a mini-batch round.
+    A worker sends C(e + v) and keeps e <- e + v - sent, where v is the update, step times gradient, so the memory sees
+    the step. Without a memory, for a single vector, it is C itself.
 
-    Without a memory (a bare vector) it is C itself.
+    Parameters
+    ----------
+    compressor : Compressor
+        The contraction C.
 
-    Source: Seide et al., Interspeech 2014; Stich, Cordonnier, Jaggi, NeurIPS 2018, Algorithm 1; Karimireddy et al.,
-    ICML 2019.
+    Raises
+    ------
+    TypeError
+        If it is not a compressor.
+    ValueError
+        If it is not a contraction (around one with omega > 1 the memory would diverge), or has a memory.
 
+    Notes
+    -----
+    The memory of a worker lives on the support of its shard, and so does what it compresses: O(support) a round and
+    worker, also in a mini-batch round.
+
+    References
+    ----------
+    .. [1] Seide et al., Interspeech 2014.
+    .. [2] Stich, Cordonnier, Jaggi, NeurIPS 2018, Algorithm 1.
+    .. [3] Karimireddy et al., ICML 2019.
+
+    Examples
+    --------
     >>> import qsim
     >>> qsim.ErrorFeedback(qsim.Scaled(qsim.QSGD(levels=4))).contraction(16)
     0.8
-
-    Raises ValueError for a compressor that is not a contraction: around one with omega > 1 the memory would diverge;
-    and for one that has a memory. TypeError for what is no compressor.
     """
 
     compressor: Compressor

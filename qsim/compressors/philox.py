@@ -16,25 +16,41 @@ from qsim.options import option
 @final
 @option
 class Philox(Alias):
-    """The same compressor, whose coordinates draw from Philox 4x32-10 instead of the default hash.
+    """The random stream Philox 4x32-10, for any compressor.
 
-    The default stream is a keyed 32-bit hash of the coordinate, made for speed, and both pass the same battery of tests
-    (`tests/test_streams.py`). Philox is the generator to compare with when a result might hang on the random numbers;
-    it is some 2 to 8 times as slow. Everything else is as in the compressor. (Positions of `RandK` and the orders of
-    rotations come from SplitMix64 in both; a compressor in plain NumPy has Philox from `key.generator()` anyway.)
+    The compressor is the same, but its coordinates draw from Philox instead of the default stream, a keyed 32-bit hash
+    of the coordinate that is made for speed. Both pass the same battery of tests (`tests/test_streams.py`).
 
-    It goes inside `ErrorFeedback`, which has a memory: `ErrorFeedback(Philox(c))`.
+    Parameters
+    ----------
+    compressor : Compressor
+        The compressor.
 
-    Source: Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC 2011.
+    Raises
+    ------
+    TypeError
+        If it is not a compressor.
+    ValueError
+        If it has a memory: write `ErrorFeedback(Philox(c))`.
 
+    Notes
+    -----
+    Philox is the generator to compare with if a result might depend on the random numbers; it is about 2 to 8 times as
+    slow. Positions of `RandK` and the permutations of rotations come from SplitMix64 in both; a compressor in plain
+    NumPy has Philox from `key.generator()` anyway.
+
+    References
+    ----------
+    .. [1] Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC 2011.
+
+    Examples
+    --------
     >>> import qsim
     >>> compressor, v = qsim.QSGD(levels=1), [1.0] * 16
     >>> compressor.quantize(v, qsim.Key(0)).index.tolist()
     [6, 8, 9, 10, 11, 15]
     >>> qsim.Philox(compressor).quantize(v, qsim.Key(0)).index.tolist()
     [2, 8, 12, 13, 14]
-
-    Raises ValueError for a compressor with a memory.
     """
 
     compressor: Compressor

@@ -16,18 +16,36 @@ from qsim.options import option
 @final
 @option
 class Scaled(Wrapper):
-    """Q(v) / (1 + omega), omega the variance of an unbiased compressor Q: a contraction with delta = 1/(1 + omega).
+    """An unbiased compressor, scaled to be a contraction.
 
-    The factor goes into the scale on the wire (rounded once to float32). Sparse input stays sparse if Q keeps it so.
+    Q(v) / (1 + omega), with omega the variance of the unbiased compressor Q: a contraction with delta = 1/(1 + omega).
 
-    Source: Beznosikov, Horvath, Richtarik, Safaryan, "On biased compression for distributed learning", JMLR 24 (276),
-    2023.
+    Parameters
+    ----------
+    compressor : Compressor
+        The unbiased compressor Q.
 
+    Raises
+    ------
+    TypeError
+        If it is not a compressor.
+    ValueError
+        If it states no variance, or has a memory.
+
+    Notes
+    -----
+    The factor goes into the scale on the wire, rounded once to float32. A sparse vector stays sparse if Q keeps it so.
+
+    References
+    ----------
+    .. [1] Beznosikov, Horvath, Richtarik, Safaryan, "On biased compression for distributed learning", JMLR 24 (276),
+           2023.
+
+    Examples
+    --------
     >>> import qsim
     >>> round(qsim.Scaled(qsim.QSGD(levels=1)).contraction(16), 6)
     0.25
-
-    Raises ValueError for a compressor that states no variance, or has a memory; TypeError for what is none.
     """
 
     compressor: Compressor

@@ -4,12 +4,8 @@ from qsim.plotting import STYLE
 from qsim.study.comparisons import Comparison, compare
 from qsim.study.figures import (
     COLUMN_WIDTH,
-    PROMISED,
     TEXT_WIDTH,
-    Panel,
-    draw,
     draw_band,
-    draw_bound,
     draw_comparisons,
     figure_grid,
     legend_below,
@@ -18,8 +14,8 @@ from qsim.study.figures import (
     look,
     note_coinciding,
     panel_letters,
-    panels,
 )
+from qsim.study.panel import PROMISED, Panel, draw, draw_bound, panels
 from qsim.study.report_text import beyond, leads, listed, reach_table, table, unled
 from qsim.study.results import AxisSpec, Results
 from qsim.study.runner import CellsFailedError, run_study

@@ -21,14 +21,34 @@ Kind = Literal["one seed", "not defined", "deterministic", "beyond", "not found"
 
 @dataclass(frozen=True)
 class Comparison:
-    """A paired comparison over seeds: the mean difference, or the geometric mean of ratios, with its interval.
+    """A paired comparison over seeds: a mean difference, or the geometric mean of ratios, with its interval.
 
-    low, high: hold together with 95% confidence for all comparisons of one list (Bonferroni).
-    p: of the paired t-test, times the number of comparisons in the list, so at most 5% if and only if the interval
-        excludes "no difference"; NaN for one seed, for intervals that no test belongs to, and where it is not defined.
-    ratio: ratios were compared, so "no difference" is 1 instead of 0.
-    detectable: the size of the difference (the factor, at least 1) that would be found with a chance of about 80%.
-    deterministic: all seeds have the same difference, to one part in a million: there is no noise but of roundings.
+    Parameters
+    ----------
+    mean : float
+        The mean difference, or the geometric mean of the ratios.
+    low : float
+        The low end of the interval. The intervals hold together with 95% confidence for all comparisons of one list
+        (Bonferroni).
+    high : float
+        The high end.
+    p : float
+        The p-value of the paired t-test, times the number of comparisons in the list, so at most 5% if and only if the
+        interval excludes "no difference"; NaN for one seed, for intervals that no test belongs to, and where it is not
+        defined.
+    seeds : int
+        How many seeds.
+    ratio : bool, default False
+        Whether ratios were compared, so that "no difference" is 1 instead of 0.
+    detectable : float, default nan
+        The size of the difference (the factor, at least 1) that would be found with a chance of about 80%.
+    deterministic : bool, default False
+        Whether all seeds have the same difference, to one part in a million: there is no noise but of rounding.
+
+    Examples
+    --------
+    >>> print(Comparison(0.1, 0.05, 0.15, 0.001, 5))
+    +0.1 (+0.05 to +0.15; beyond the seed noise, p = 0.001)
     """
 
     mean: float
@@ -106,12 +126,32 @@ class Comparison:
 def compare(
     samples: Mapping[str, Array], other: Array, bands: Bands | None = None, *, ratio: bool = False
 ) -> dict[str, Comparison]:
-    """Compare samples (one a seed) with another's, seed by seed: differences, or ratios by their logarithms.
+    """Compare samples with those of another, seed by seed: differences, or ratios by their logarithms.
 
+    Parameters
+    ----------
+    samples : mapping of str to ndarray of float64, shape (seeds,)
+        The samples, by name.
+    other : ndarray of float64, shape (seeds,)
+        The samples that they are compared with.
+    bands : Bands, optional
+        How intervals are made; `StudentT()` by default.
+    ratio : bool, default False
+        Whether ratios are compared.
+
+    Returns
+    -------
+    dict of Comparison
+        The comparisons, by name.
+
+    Notes
+    -----
     The k comparisons that have noise are one list: each interval is at 1 - 5%/k (Bonferroni), so they hold together
-    with 95%, and a difference is beyond the seed noise if and only if its interval excludes "none". Where all seeds
-    differ by the same, to one part in a million, there is nothing to test.
+    with 95%, and a difference is beyond the seed noise if and only if its interval excludes "none". If all seeds differ
+    by the same, to one part in a million, there is nothing to test.
 
+    Examples
+    --------
     >>> seeds = np.array([1.0, 5.0, 9.0, 2.0])
     >>> shifted = seeds + np.array([0.1, 0.12, 0.09, 0.11])
     >>> found = compare({"b": shifted, "c": seeds + 0.25, "d": seeds[[1, 0, 3, 2]]}, seeds)

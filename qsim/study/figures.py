@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
 from functools import partial
 from string import ascii_lowercase
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from qsim.plotting import STYLE, legend_text, new_figure, styled
 from qsim.study.comparisons import Comparison
-from qsim.study.results import Results
 from qsim.study.statistics import Band
-from qsim.trace import LABELS, LOGARITHMIC, unknown
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -25,7 +22,6 @@ if TYPE_CHECKING:
 COLUMN_WIDTH, TEXT_WIDTH = 3.5, 7.0
 """The width of a column, and of the page, of a two-column paper, in inches. Figures go in unscaled: 7 and 8 pt text."""
 
-_BITS = ("bits", "bits_up", "bits_down")
 _COLOURS = ("#000000", "#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#0072B2", "#D55E00", "#8C8C8C")
 """Okabe and Ito's palette, which colour-blind readers can tell apart (2008), without its yellow. In print without
 colour the dash and the marker tell curves apart."""
@@ -40,46 +36,34 @@ _DASHES: tuple[Any, ...] = (
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 
 
-PROMISED = "theory's bound on the mean"
-"""What the legend calls what `draw_bound` draws."""
-
-
-@dataclass(frozen=True)
-class Panel:
-    """One pair of axes: y against x for each curve (or those that `curves` names), with 95% bands of y over seeds.
-
-    x and y are axes of `Trace`. Each seed's curve is put on common points of x (see `qsim.study.resample`); beyond the
-    end of the shortest seed nothing is drawn.
-    """
-
-    x: str
-    y: str
-    title: str = ""
-    x_scale: Literal["linear", "log"] = "linear"
-    y_scale: Literal["linear", "log", "symlog"] = "linear"
-    """"symlog" is linear within +- `linear_below`. On a log scale a band that comes to zero goes to the lower edge."""
-    linear_below: float = 1e-4
-    curves: Sequence[str] | None = None
-    minus: str | None = None
-    """Draw the paired difference (of suboptimality and gradient norms: the ratio) to this curve, seed by seed."""
-    label: Callable[[str], str] = str
-    """What the legend calls a curve; curves of the same label are drawn alike."""
-    style: Callable[[str], dict[str, Any]] | None = None
-    """How curves are drawn; None: each label in the look of its place in the legend."""
-    per: float = 1.0
-    """Divide x by this, the number of workers say."""
-    x_label: str | None = None
-
-
 @contextmanager
 def figure_grid(
     rows: int = 1, columns: int = 1, *, height: float, width: float = TEXT_WIDTH, **grid: Any
 ) -> Iterator[tuple[Figure, NDArray[Any]]]:
-    """Open a figure in the style of all figures: yields it and its axes, an array of shape (rows, columns).
+    """Open a figure in the style of all figures: a context manager.
 
-    When all is drawn, axes say which of their curves coincide (`note_coinciding`). height, width: in inches. grid: goes
-    to matplotlib's `Figure.subplots`.
+    Parameters
+    ----------
+    rows : int, default 1
+        Rows of axes.
+    columns : int, default 1
+        Columns of axes.
+    height : float
+        The height in inches.
+    width : float, default 7.0
+        The width in inches.
+    **grid : keyword arguments
+        Passed to matplotlib's `Figure.subplots`.
 
+    Yields
+    ------
+    figure : matplotlib.figure.Figure
+        The figure.
+    axes : ndarray of Axes, shape (rows, columns)
+        Its axes. When all is drawn, axes say which of their curves coincide (`note_coinciding`).
+
+    Examples
+    --------
     >>> with figure_grid(1, 2, height=2.0, width=COLUMN_WIDTH) as (figure, axes):
     ...     line = axes[0, 1].plot([1, 2], [3, 4], **look(0))
     >>> figure.get_size_inches().tolist(), axes.shape
@@ -93,41 +77,49 @@ def figure_grid(
             note_coinciding(ax)
 
 
-def panels(
-    results: Results,
-    *shown: Panel,
-    columns: int | None = None,
-    height: float = 2.5,
-    width: float = TEXT_WIDTH,
-    share_y: bool = False,
-) -> Figure:
-    """Draw panels in rows of `columns` (all in one, by default), with one legend below that covers nothing.
-
-    height: of a row with its share of the legend, in inches.
-    """
-    columns = columns or len(shown)
-    rows = -(-len(shown) // columns)
-    with figure_grid(rows, columns, height=height * rows, width=width, sharey=share_y) as (figure, axes):
-        labels = list(dict.fromkeys(panel.label(c) for panel in shown for c in _curves(results, panel)))
-        for panel, ax in zip(shown, axes.flat, strict=False):
-            draw(results, panel, ax, labels)
-            if share_y:
-                ax.label_outer()
-        for ax in axes.flat[len(shown) :]:
-            ax.set_axis_off()
-        panel_letters(axes.flat, [panel.title for panel in shown])
-        legend_below(figure, axes.flat, labels)
-    return figure
-
-
 def panel_letters(axes: Any, titles: Sequence[str]) -> None:
-    """Set the titles of axes: "(a) first", "(b) second", ..."""
+    """Set the titles of axes: "(a) first", "(b) second", ...
+
+    Parameters
+    ----------
+    axes : iterable of Axes
+        The axes.
+    titles : sequence of str
+        The titles.
+
+    Examples
+    --------
+    >>> with figure_grid(1, 2, height=2.0) as (figure, axes):
+    ...     panel_letters(axes.flat, ["loss", "bits"])
+    >>> axes[0, 1].get_title(loc="left")
+    '(b) bits'
+    """
     for letter, ax, title in zip(ascii_lowercase, axes, titles, strict=False):
         ax.set_title(legend_text(f"({letter}) {title}".rstrip()), loc="left")
 
 
 def legend_below(figure: Figure, axes: Any, labels: Sequence[str] | None = None, title: str | None = None) -> None:
-    """Put one legend for all axes below them, in as many columns as the width holds; labels: which, in which order."""
+    """Put one legend for all axes below them, in as many columns as the width holds.
+
+    Parameters
+    ----------
+    figure : matplotlib.figure.Figure
+        The figure.
+    axes : iterable of Axes
+        The axes.
+    labels : sequence of str, optional
+        Which labels, in which order; by default all.
+    title : str, optional
+        The title of the legend.
+
+    Examples
+    --------
+    >>> with figure_grid(height=2.0) as (figure, axes):
+    ...     line = axes[0, 0].plot([1, 2], label="s = 1")
+    ...     legend_below(figure, axes.flat)
+    >>> [text.get_text() for text in figure.legends[0].get_texts()]
+    ['s = 1']
+    """
     handles = {label: handle for ax in axes for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}
     labels = list(handles) if labels is None else [text for text in map(legend_text, labels) if text in handles]
     if labels:
@@ -138,12 +130,42 @@ def legend_below(figure: Figure, axes: Any, labels: Sequence[str] | None = None,
 
 
 def legend_beside(ax: Axes) -> None:
-    """Put the legend of axes to their right."""
+    """Put the legend of axes to their right.
+
+    Parameters
+    ----------
+    ax : matplotlib.axes.Axes
+        The axes.
+
+    Examples
+    --------
+    >>> with figure_grid(height=2.0) as (figure, axes):
+    ...     line = axes[0, 0].plot([1, 2], label="s = 1")
+    ...     legend_beside(axes[0, 0])
+    >>> [text.get_text() for text in axes[0, 0].get_legend().get_texts()]
+    ['s = 1']
+    """
     ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
 
 
 def look(place: int) -> dict[str, Any]:
-    """Return how the curve at a place of the legend is drawn: a colour, a dash and a marker of its own."""
+    """Return how the curve at a place of the legend is drawn: a colour, a dash and a marker of its own.
+
+    Parameters
+    ----------
+    place : int
+        The place, counted from 0.
+
+    Returns
+    -------
+    dict
+        Keyword arguments of matplotlib's `plot`.
+
+    Examples
+    --------
+    >>> look(0) == look(1)
+    False
+    """
     style = {
         "color": _COLOURS[place % len(_COLOURS)],
         "linestyle": _DASHES[place % len(_DASHES)],
@@ -152,44 +174,21 @@ def look(place: int) -> dict[str, Any]:
     return style | ({"markerfacecolor": "none", "markersize": 5.5} if place >= len(_COLOURS) else {})
 
 
-def draw(results: Results, panel: Panel, ax: Axes, labels: Sequence[str]) -> None:
-    """Draw a panel on axes; labels: all that the legend has, so that a label looks the same in every panel.
-
-    Raises ValueError if no curve has the quantity, such as the suboptimality of runs with optimum=False.
-    """
-    from matplotlib.ticker import LogLocator, MaxNLocator
-
-    if results.settings.network is not None and panel.x in _BITS:
-        panel = replace(panel, x="seconds", x_label=None, per=1.0)
-    ratio = panel.y in LOGARITHMIC
-    if panel.minus is not None:
-        ax.axhline(1 if ratio else 0, color="black", linewidth=0.8)
-    known = []
-    for curve in _curves(results, panel):
-        place = labels.index(panel.label(curve))
-        style = look(place) if panel.style is None else panel.style(curve)
-        if curve == panel.minus:
-            ax.plot([], [], label=legend_text(panel.label(curve)), **style)  # for the legend
-            continue
-        found = results.band(curve, panel.y, panel.minus, axis=panel.x, log=panel.x_scale == "log")
-        known.append(not np.isnan(found.mean).all())
-        shown = found.mean > (0 if panel.y_scale == "log" else -np.inf)  # NaN is not shown either
-        across = Band(found.at[shown] / panel.per, found.mean[shown], found.low[shown], found.high[shown])
-        draw_band(ax, across, place, panel.label(curve), log=panel.x_scale == "log", style=style)
-    if known and not any(known):
-        raise ValueError(f"{unknown(panel.y)}, so there is nothing to draw")
-    log_axes(ax, *(name for name in "xy" if getattr(panel, f"{name}_scale") == "log"))
-    if panel.y_scale == "symlog":
-        ax.set_yscale("symlog", linthresh=panel.linear_below)
-    linear = MaxNLocator(4, integer=panel.x == "round" and panel.per == 1)
-    ax.xaxis.set_major_locator(linear if ax.get_xscale() == "linear" else LogLocator(numticks=12))
-    ax.set_xlabel(panel.x_label or LABELS.get(panel.x, panel.x))
-    y = LABELS.get(panel.y, panel.y)
-    ax.set_ylabel(y if panel.minus is None else f"{y}, {'ratio' if ratio else 'difference'}")
-
-
 def note_coinciding(ax: Axes) -> None:
-    """Say where axes have room which of their curves lie on each other, so that the last one hides the others."""
+    """Say, where axes have room, which of their curves coincide, so that the last one hides the others.
+
+    Parameters
+    ----------
+    ax : matplotlib.axes.Axes
+        The axes.
+
+    Examples
+    --------
+    >>> with figure_grid(height=2.0) as (figure, axes):  # calls it in the end
+    ...     lines = [axes[0, 0].plot([1, 2], label=name) for name in ("a", "b")]
+    >>> len(axes[0, 0].texts)
+    1
+    """
     lines = [line for line in ax.lines if not str(line.get_label()).startswith("_") and np.size(line.get_xdata()) > 1]
     lines = [line for line in lines if line.get_linestyle() != "None"]
     groups: list[list[Any]] = []
@@ -247,9 +246,26 @@ def _coincide(ax: Axes, first: Any, second: Any) -> bool:
 
 
 def log_axes(ax: Axes, *names: str) -> None:
-    """Make axes ("x", "y") logarithmic, when all is drawn; one on which nothing is above zero stays as it is.
+    """Make axes logarithmic, when all is drawn; one on which nothing is above zero stays linear.
 
-    Where few powers of ten are in sight, numbers between them are labelled too.
+    Parameters
+    ----------
+    ax : matplotlib.axes.Axes
+        The axes.
+    *names : {"x", "y"}
+        Which.
+
+    Notes
+    -----
+    If few powers of ten are in sight, numbers between them are labelled too.
+
+    Examples
+    --------
+    >>> with figure_grid(height=2.0) as (figure, axes):
+    ...     line = axes[0, 0].plot([1, 100], [1, 2])
+    ...     log_axes(axes[0, 0], "x")
+    >>> axes[0, 0].get_xscale()
+    'log'
     """
     for name in names:
         if np.isfinite(getattr(ax.dataLim, f"minpos{name}")):
@@ -288,37 +304,58 @@ def _between_decades(ax: Axes, name: str, value: float, _: object) -> str:
 def draw_band(
     ax: Axes, band: Band, place: int, label: str, *, log: bool = False, style: dict[str, Any] | None = None
 ) -> None:
-    """Draw a mean with its band in the look of a place, or in a style.
+    """Draw a mean with its band.
 
-    log: markers are spread evenly over a logarithmic axis.
+    Parameters
+    ----------
+    ax : matplotlib.axes.Axes
+        The axes.
+    band : Band
+        The band.
+    place : int
+        The place in the legend, which decides the look.
+    label : str
+        The label.
+    log : bool, default False
+        Whether x is logarithmic, so that markers are spread evenly over it.
+    style : dict, optional
+        Keyword arguments of matplotlib's `plot`, instead of the look of the place.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from qsim.study import Band
+    >>> at = np.array([1.0, 2.0])
+    >>> with figure_grid(height=2.0) as (figure, axes):
+    ...     draw_band(axes[0, 0], Band(at, at, at - 0.5, at + 0.5), 0, "s = 1")
+    >>> axes[0, 0].lines[0].get_label()
+    's = 1'
     """
     style = look(place) if style is None else style
     ax.plot(band.at, band.mean, label=legend_text(label), markevery=_marks(band.at, place, log), **style)
     ax.fill_between(band.at, band.low, band.high, alpha=0.2, linewidth=0, color=style["color"])
 
 
-def draw_bound(results: Results, curve: str, ax: Axes, place: int, *, x: str = "round", per: float = 1.0) -> None:
-    """Draw what theory promises for the suboptimality of a curve, thin and dashed in the colour of a place, if it does.
-
-    It is the bound on the expected suboptimality (`Results.bound`): it starts where the theorem's quantity does, at
-    the start of the run or above. On another axis than the rounds it is drawn over what the runs have spent by then, in
-    the mean. Call it when the curves are drawn: the limits of the axes stay theirs.
-    """
-    promised = results.bound(curve, x)
-    if promised is None:
-        return
-    limits = ax.get_xlim(), ax.get_ylim()
-    across, bound = promised[0] / per, promised[1]
-    shown = across > 0 if ax.get_xscale() == "log" else np.full(across.size, True)
-    style: dict[str, Any] = {"linewidth": 0.7, "linestyle": (0, (4, 2))}
-    if PROMISED not in ax.get_legend_handles_labels()[1]:
-        ax.plot([], [], color="0.4", label=PROMISED, **style)
-    ax.plot(across[shown], bound[shown], color=look(place)["color"], **style)
-    ax.set(xlim=limits[0], ylim=limits[1])
-
-
 def draw_comparisons(ax: Axes, found: Mapping[str, Comparison], places: Mapping[str, int] | None = None) -> None:
-    """Draw comparisons as dots with their joint intervals, one below the other, beside the line of no difference."""
+    """Draw comparisons as dots with their joint intervals, one below the other, beside the line of no difference.
+
+    Parameters
+    ----------
+    ax : matplotlib.axes.Axes
+        The axes.
+    found : mapping of str to Comparison
+        The comparisons, by label.
+    places : mapping of str to int, optional
+        The place of each in the legend, which decides the look; by default in order.
+
+    Examples
+    --------
+    >>> from qsim.study import Comparison
+    >>> with figure_grid(height=2.0) as (figure, axes):
+    ...     draw_comparisons(axes[0, 0], {"s = 1": Comparison(0.1, 0.05, 0.15, 0.001, 5)})
+    >>> [text.get_text() for text in axes[0, 0].get_yticklabels()]
+    ['s = 1']
+    """
     from matplotlib.ticker import MaxNLocator
 
     ratio = any(comparison.ratio for comparison in found.values())
@@ -331,10 +368,6 @@ def draw_comparisons(ax: Axes, found: Mapping[str, Comparison], places: Mapping[
     ax.invert_yaxis()
     ax.xaxis.set_major_locator(MaxNLocator(3))
     ax.xaxis.set_major_formatter("{x:g}")
-
-
-def _curves(results: Results, panel: Panel) -> Sequence[str]:
-    return results.curves if panel.curves is None else panel.curves
 
 
 def _columns(labels: Sequence[str], width: float) -> int:

@@ -12,12 +12,50 @@ from qsim.trace import LABELS
 
 
 def listed(lines: Iterable[str]) -> str:
-    """Return a Markdown list, to stand at the end of an answer."""
+    r"""Return a Markdown list, to stand at the end of an answer.
+
+    Parameters
+    ----------
+    lines : iterable of str
+        The items.
+
+    Returns
+    -------
+    str
+        The list.
+
+    Examples
+    --------
+    >>> listed(["one", "two"])
+    '\n\n- one\n- two'
+    """
     return "\n" + "".join(f"\n- {line}" for line in lines)
 
 
 def table(columns: Sequence[str], rows: Mapping[str, Sequence[object]], corner: str = "") -> str:
-    """Return a Markdown table, to stand at the end of an answer; rows: what stands in each, by its name."""
+    """Return a Markdown table, to stand at the end of an answer.
+
+    Parameters
+    ----------
+    columns : sequence of str
+        The heads of the columns.
+    rows : mapping of str to sequence
+        What stands in each row, by its name.
+    corner : str, default ""
+        The head of the names.
+
+    Returns
+    -------
+    str
+        The table.
+
+    Examples
+    --------
+    >>> print(table(["bits"], {"s = 1": [48]}).strip())
+    | | bits |
+    | --- | --- |
+    | s = 1 | 48 |
+    """
     lines = [f"| {corner} | ".replace("  ", " ") + " | ".join(columns) + " |", "| --- |" + " --- |" * len(columns)]
     lines += [f"| {name} | " + " | ".join(map(str, row)) + " |" for name, row in rows.items()]
     return "\n\n" + "\n".join(lines)
@@ -26,6 +64,18 @@ def table(columns: Sequence[str], rows: Mapping[str, Sequence[object]], corner: 
 def beyond(found: Mapping[str, Comparison]) -> str:
     """Say of a list of comparisons which differ beyond the seed noise, and what would have been found in the others.
 
+    Parameters
+    ----------
+    found : mapping of str to Comparison
+        The comparisons, by curve.
+
+    Returns
+    -------
+    str
+        One or more sentences.
+
+    Examples
+    --------
     >>> one, two = Comparison(0.1, 0.05, 0.15, 0.001, 5), Comparison(0.1, -0.2, 0.4, 0.8, 5, detectable=0.41)
     >>> beyond({"s = 1": one, "s = 2": two})
     'Beyond the seed noise: s = 1. No difference found: s = 2 (one of 0.41 would have been).'
@@ -53,6 +103,20 @@ def beyond(found: Mapping[str, Comparison]) -> str:
 def leads(best: str, others: Mapping[str, Comparison]) -> str:
     """Say of a winner whether its lead over the others is beyond the seed noise.
 
+    Parameters
+    ----------
+    best : str
+        The winner.
+    others : mapping of str to Comparison
+        The comparisons of the others with it.
+
+    Returns
+    -------
+    str
+        A phrase.
+
+    Examples
+    --------
     >>> leads("s = 1", {"s = 2": Comparison(1.1, 0.9, 1.3, 0.2, 5, ratio=True, detectable=1.32)})
     's = 1; no difference found to s = 2 (one of 1.32 times would have been)'
     """
@@ -80,7 +144,32 @@ def _would(near: Mapping[str, Comparison]) -> str:
 
 
 def unled(results: Results, curves: Sequence[str], target: float, *, axis: str = "bits") -> str:
-    """Say why `Results.cheapest` names no curve: the target costs nothing, or is not met by all seeds of any curve."""
+    """Say why `Results.cheapest` names no curve: the target costs nothing, or is not reached by all seeds of any curve.
+
+    Parameters
+    ----------
+    results : Results
+        The results.
+    curves : sequence of str
+        The curves.
+    target : float
+        The target.
+    axis : str, default "bits"
+        What is spent.
+
+    Returns
+    -------
+    str
+        A phrase.
+
+    Examples
+    --------
+    >>> from qsim.study import Settings, catalog, run_study
+    >>> _, study = catalog.find("seminar")
+    >>> results = run_study(study, Settings("spark_sample", workers=4, rounds=5, seeds=2), cache=False)
+    >>> isinstance(unled(results, results.curves, target=1e-9), str)
+    True
+    """
     costs = [results.reach(curve, target, axis=axis).costs for curve in curves]
     if not any(cost.any() for cost in costs):
         return "all are there at the start"
@@ -99,11 +188,39 @@ def reach_table(
     per: float = 1.0,
     unit: str | None = None,
 ) -> str:
-    """Return a Markdown table of what each curve takes on an axis, over `per`, to come to each target.
+    """Return a Markdown table of what each curve spends to reach each target.
 
-    unit: what the axis is called. The axis is what is sent in both directions, unless another is named. Cells are
-    geometric means over seeds with 95% intervals, to the first evaluated round at or below the target; where not all
-    seeds come there, it says how many, and no mean is given.
+    Parameters
+    ----------
+    results : Results
+        The results.
+    curves : sequence of str
+        The rows.
+    targets : sequence of float
+        The columns.
+    quantity : str, default "suboptimality"
+        An axis of `Trace`.
+    axis : str, default "bits"
+        What is spent; by default what is sent on uplink and downlink.
+    per : float, default 1.0
+        Costs are divided by this, such as the number of workers.
+    unit : str, optional
+        What the axis is called.
+
+    Returns
+    -------
+    str
+        The table. Cells are geometric means over seeds with 95% intervals, to the first evaluated round at or below the
+        target; if not all seeds reach it, the cell says how many do, and no mean is given.
+
+    Examples
+    --------
+    >>> from qsim.study import Settings, catalog, run_study
+    >>> _, study = catalog.find("seminar")
+    >>> results = run_study(study, Settings("spark_sample", workers=4, rounds=5, seeds=2), cache=False)
+    >>> text = reach_table(results, ["s = 1"], [0.5], "loss")
+    >>> text.count("|") > 4
+    True
     """
     columns = [f"{LABELS.get(quantity, quantity)} <= {target:g}" for target in targets]
     return table(

@@ -28,7 +28,22 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True)
 class AxisSpec:
-    """Which quantities `Results.numbers` shall give on another axis than the rounds; log: it is logarithmic."""
+    """Quantities for `Results.numbers` on another axis than the rounds.
+
+    Parameters
+    ----------
+    axis : str
+        The axis; see `Results.band`.
+    quantities : Sequence[str], default ('suboptimality',)
+        The quantities.
+    log : bool, default True
+        Whether the axis is logarithmic.
+
+    Examples
+    --------
+    >>> AxisSpec("bits", ("suboptimality", "loss")).log
+    True
+    """
 
     axis: str
     quantities: Sequence[str] = ("suboptimality",)
@@ -38,8 +53,31 @@ class AxisSpec:
 class Results:
     """The traces of all cells of a study, by curve.
 
-    Means over seeds of the quantities in `LOGARITHMIC` (suboptimality, gradient norm) are geometric, their comparisons
-    ratios; of all others, means and differences.
+    Parameters
+    ----------
+    settings : Settings
+        The settings of the study.
+    cells : sequence of Cell
+        The cells.
+    traces : sequence of Trace
+        The trace of each cell.
+    seconds : sequence of sequences of float, optional
+        For each cell, how long each of its rounds took.
+    tuned : Tuned, optional
+        What was chosen before, and by which runs.
+
+    Notes
+    -----
+    Means over seeds of the quantities in `LOGARITHMIC` (suboptimality, gradient norm) are geometric, and their
+    comparisons ratios; those of all others are means and differences.
+
+    Examples
+    --------
+    >>> from qsim.study import Settings, catalog, run_study
+    >>> _, study = catalog.find("seminar")
+    >>> results = run_study(study, Settings("spark_sample", workers=4, rounds=5, seeds=2), cache=False)
+    >>> results.curves[:2], results.samples("s = 1", "loss").shape
+    (['uncompressed', 's = 1'], (2, 6))
     """
 
     def __init__(
@@ -92,7 +130,20 @@ class Results:
         return np.flatnonzero(evaluated)
 
     def samples(self, curve: str, quantity: str) -> Array:
-        """Return a quantity (an axis of `Trace`) at `rounds`: one row a seed."""
+        """Return a quantity of all seeds of a curve.
+
+        Parameters
+        ----------
+        curve : str
+            The curve.
+        quantity : str
+            An axis of `Trace`.
+
+        Returns
+        -------
+        ndarray of float64, shape (seeds, points)
+            The quantity, at `rounds`.
+        """
         return np.stack([trace.axis(quantity)[self.rounds] for trace in self.traces[curve]]).astype(np.float64)
 
     def band(
@@ -100,11 +151,29 @@ class Results:
     ) -> Band:
         """Return the mean over seeds with its band at points of an axis, each seed put on the same ones (`resample`).
 
-        axis: what never falls: "round", "passes", "bits_up", "bits_down", "bits", "nonzeros", and "seconds" where the
-            runs have a network. log: it is logarithmic.
-        minus: the difference to another curve, or (of a logarithmic quantity) the ratio, seed by seed.
+        Parameters
+        ----------
+        curve : str
+            The curve.
+        quantity : str
+            An axis of `Trace`.
+        minus : str, optional
+            Another curve: the difference to it or, of a logarithmic quantity, the ratio, seed by seed.
+        axis : str, default "round"
+            What never falls: "round", "passes", "bits_up", "bits_down", "bits", "nonzeros", and "seconds" if the runs
+            have a network.
+        log : bool, default False
+            Whether the axis is logarithmic.
 
-        Nothing is known beyond the end of the shortest seed, so there the band ends.
+        Returns
+        -------
+        Band
+            The band, up to the end of the shortest seed: nothing is known beyond.
+
+        Raises
+        ------
+        ValueError
+            For curves with different numbers of seeds.
         """
         logarithmic = quantity in LOGARITHMIC
         seeds = self._points(curve, axis, quantity)
@@ -118,10 +187,20 @@ class Results:
         return band(at, samples, self.settings.bands, logarithmic=logarithmic)
 
     def bound(self, curve: str, axis: str = "round") -> tuple[Array, Array] | None:
-        """Return what theory promises for the mean suboptimality of a curve (see `Run.bound`); None: nothing.
+        """Return the bound of theory on the mean suboptimality of a curve (see `Run.bound`).
 
-        At the evaluated rounds that all seeds have: the mean over seeds of what was spent on an axis by then, and of
-        the bounds, each for the partition and start of its seed.
+        Parameters
+        ----------
+        curve : str
+            The curve.
+        axis : str, default "round"
+            As for `band`.
+
+        Returns
+        -------
+        tuple of two arrays, or None
+            At the evaluated rounds that all seeds have: the mean over seeds of what was spent on the axis by then, and
+            of the bounds, each for the partition and start of its seed. None if there is no bound.
         """
         if curve not in self._bounds:
             found = [cell.run.bound() for cell in self.cells if cell.curve == curve]
@@ -142,7 +221,19 @@ class Results:
     def compare(self, curves: Sequence[str], other: str, quantity: str) -> dict[str, Comparison]:
         """Compare curves with another at the last round, seed by seed: all had the same partition, batches and start.
 
-        The curves are one list: their intervals hold together.
+        Parameters
+        ----------
+        curves : sequence of str
+            The curves; their intervals hold together.
+        other : str
+            The curve that they are compared with.
+        quantity : str
+            An axis of `Trace`.
+
+        Returns
+        -------
+        dict of Comparison
+            The comparisons, by curve.
         """
         last = {curve: self.samples(curve, quantity)[:, -1] for curve in (*curves, other)}
         return compare(
@@ -152,9 +243,25 @@ class Results:
     def reach(
         self, curve: str, target: float, quantity: str = "suboptimality", *, axis: str = "bits", per: float = 1.0
     ) -> Reach:
-        """Return what it takes on an axis, over `per`, until a quantity is at most `target` at an evaluated round.
+        """Return the cost of each seed of a curve until a quantity first reaches a target.
 
-        The axis is what is sent in both directions, uplink and downlink, unless another is named.
+        Parameters
+        ----------
+        curve : str
+            The curve.
+        target : float
+            The quantity must be at most this at an evaluated round.
+        quantity : str, default "suboptimality"
+            An axis of `Trace`.
+        axis : str, default "bits"
+            What is spent; by default what is sent on uplink and downlink.
+        per : float, default 1.0
+            Costs are divided by this, such as the number of workers.
+
+        Returns
+        -------
+        Reach
+            The costs.
         """
         points = self._points(curve, axis, quantity)
         return reach([at / per for at, _ in points], [up for _, up in points], target, self.settings.bands)
@@ -162,9 +269,23 @@ class Results:
     def cheapest(
         self, curves: Sequence[str], target: float, quantity: str = "suboptimality", *, axis: str = "bits"
     ) -> tuple[str, dict[str, Comparison]] | None:
-        """Return the curve that comes to a target at the least cost, and the ratios of the others' costs to it.
+        """Return the curve that reaches a target at the least cost.
 
-        Only curves of which every seed reaches the target count; None if there are none.
+        Parameters
+        ----------
+        curves : sequence of str
+            The curves; only those count of which every seed reaches the target.
+        target : float
+            As for `reach`.
+        quantity : str, default "suboptimality"
+            An axis of `Trace`.
+        axis : str, default "bits"
+            What is spent.
+
+        Returns
+        -------
+        tuple of str and dict of Comparison, or None
+            The curve, and the ratios of the others' costs to its own; None if no curve counts.
         """
         found = {curve: self.reach(curve, target, quantity, axis=axis) for curve in curves}
         costs = {curve: r.costs for curve, r in found.items() if r.mean > 0}
@@ -180,9 +301,17 @@ class Results:
         return np.array([float(np.median(took[1:] or took)) for cell, took in pairs if cell.curve == curve])
 
     def numbers(self, *others: AxisSpec) -> pd.DataFrame:
-        """Return what figures draw: for each curve and evaluated round the mean, low and high of each quantity.
+        """Return the numbers behind figures: mean, low and high of each quantity, for each curve and evaluated round.
 
-        others: rows on other axes come below; the column `axis` says on which one a row's means over seeds were taken.
+        Parameters
+        ----------
+        *others : AxisSpec
+            Rows on other axes, which come below.
+
+        Returns
+        -------
+        pandas.DataFrame
+            The numbers; the column `axis` says on which axis means over seeds were taken.
         """
         import pandas as pd
 

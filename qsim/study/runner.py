@@ -39,7 +39,15 @@ class Failure:
 
 
 class CellsFailedError(RuntimeError):
-    """Cells of a study failed. The others are done, and stored."""
+    """Raised if cells of a study failed. The others are done, and stored.
+
+    Parameters
+    ----------
+    failures : sequence of Failure
+        The cells that failed, and with what.
+    cells : int
+        How many cells there were.
+    """
 
     def __init__(self, failures: Sequence[Failure], cells: int) -> None:
         first = failures[0]
@@ -61,19 +69,44 @@ def run_study(
     progress: bool | None = None,
     log: Log | None = None,
 ) -> Results:
-    """Run all cells of a study, those that are stored already left out, and return the results.
+    """Run all cells of a study that are not stored already, and return the results.
 
-    settings: by default the study's own.
-    compressors: further ones, by the names of their curves (see `with_compressors`).
-    jobs: how many processes; 1: this one. By default a process for each core, if at least two cells are missing and
-        the estimated work is above three seconds, else this one. Cells with an engine of their own run in this one,
-        one after the other, and so do all of a timed study.
-    cache: where finished cells are kept and looked for: True: `Store()`, False: nowhere, or a store. Those of a timed
+    Parameters
+    ----------
+    study : Study
+        The study.
+    settings : Settings, optional
+        By default the study's own.
+    name : str, default "study"
+        What it is called in the progress bar.
+    compressors : mapping of str to Compressor, optional
+        Further ones, by the names of their curves: copies of the study's carrier.
+    jobs : int, optional
+        How many processes; 1: this one. By default a process for each core, if at least two cells are missing and the
+        estimated work is above three seconds, else this one. Cells with an engine of their own run in this one, one
+        after the other, and so do all of a timed study.
+    cache : bool or Store, default True
+        Where finished cells are kept and looked for: True: `Store()`, False: nowhere, or a store. Those of a timed
         study are never kept.
-    progress: as in `simulate`; name: what it is called there. log: a file with what happens.
+    progress : bool, optional
+        As in `simulate`.
+    log : Log, optional
+        A file that records what happens.
 
-    Raises CellsFailedError once all other cells are done, StoreError at once.
+    Returns
+    -------
+    Results
+        The results.
 
+    Raises
+    ------
+    CellsFailedError
+        If cells failed, once all others are done.
+    StoreError
+        At once, if a cell cannot be stored.
+
+    Examples
+    --------
     >>> from qsim.study import Settings, catalog
     >>> _, study = catalog.find("seminar")
     >>> results = run_study(study, Settings("spark_sample", workers=4, rounds=5, seeds=2), cache=False)

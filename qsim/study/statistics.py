@@ -20,30 +20,60 @@ Array = NDArray[np.float64]
 
 
 class Bands(ABC):
-    """How the confidence interval of a mean over seeds is made."""
+    """Base class of bands: how the confidence interval of a mean over seeds is made."""
 
     @property
     @abstractmethod
     def words(self) -> str:
-        """What a caption calls the intervals."""
+        """The name of the intervals in a caption."""
 
     @abstractmethod
     def interval(self, samples: Array, confidence: float = CONFIDENCE) -> tuple[Array, Array]:
-        """Return the low and the high end for each column; samples: (seeds, points), with two seeds or more."""
+        """Return confidence intervals of means.
+
+        Parameters
+        ----------
+        samples : ndarray of float64, shape (seeds, points)
+            The samples, of two seeds or more.
+        confidence : float, default 0.95
+            The confidence, in (0, 1).
+
+        Returns
+        -------
+        low, high : ndarray of float64, shape (points,)
+            The ends of the interval of each column.
+        """
 
     def p(self, samples: Array) -> float:
-        """Return the two-sided p-value that the mean is zero, of the test that agrees with the intervals; NaN: none."""
+        """Return the two-sided p-value that the mean is zero, of the test that agrees with the intervals.
+
+        Parameters
+        ----------
+        samples : ndarray of float64, shape (seeds,)
+            The samples.
+
+        Returns
+        -------
+        float
+            The p-value; NaN if there is no such test.
+        """
         return float("nan")
 
 
 @final
 @option
 class StudentT(Bands):
-    """Student's t-interval: mean +- t sd / sqrt(seeds), t the quantile with seeds - 1 degrees of freedom.
+    """Student's t-intervals.
 
-    Exact for normal samples. With few seeds and a skewed quantity it covers less than it says: of an exponential law
-    88% with 5 seeds, 90% with 10, 92% with 20.
+    mean +- t sd / sqrt(seeds), with t the quantile with seeds - 1 degrees of freedom.
 
+    Notes
+    -----
+    Exact for normal samples. With few seeds and a skewed quantity the coverage is below the nominal one: for an
+    exponential distribution 88% with 5 seeds, 90% with 10, 92% with 20.
+
+    Examples
+    --------
     >>> low, high = StudentT().interval(np.array([[1.0], [2.0], [3.0]]))
     >>> round(float(low[0]), 3), round(float(high[0]), 3)
     (-0.484, 4.484)
@@ -71,12 +101,30 @@ class StudentT(Bands):
 @final
 @option
 class Bootstrap(Bands):
-    """Bootstrap interval of the mean (Efron 1987): seeds are drawn again and again, with replacement.
+    """Bootstrap intervals of the mean (Efron 1987).
 
-    method: "BCa" corrects for bias and skewness; "percentile" takes the quantiles of the resampled means.
-    resamples: how many. seed: of the resampling, the same for all points, so that figures can be made again.
-    For fewer than about ten seeds either is too narrow; `StudentT` is the better choice there.
+    Seeds are drawn again and again, with replacement.
 
+    Parameters
+    ----------
+    method : {"BCa", "percentile"}, default "BCa"
+        "BCa" corrects for bias and skewness; "percentile" takes the quantiles of the resampled means.
+    resamples : int, default 9999
+        How many resamples, at least 100.
+    seed : int, default 0
+        The seed of the resampling, the same for all points, so that figures can be reproduced.
+
+    Raises
+    ------
+    ValueError
+        For another method, and for numbers that make no sense.
+
+    Notes
+    -----
+    For fewer than about ten seeds either is too narrow; `StudentT` is the better choice then.
+
+    Examples
+    --------
     >>> Bootstrap().words
     '95% bootstrap intervals (BCa, 9,999 resamples)'
     """
@@ -126,7 +174,25 @@ def _sound(samples: Any, confidence: float) -> NDArray[Any]:
 
 @dataclass(frozen=True)
 class Band:
-    """A mean over seeds with its 95% interval, at points of an axis (the mean itself where there is one seed)."""
+    """A mean over seeds with its 95% interval, at points of an axis.
+
+    Parameters
+    ----------
+    at : ndarray of float64, shape (points,)
+        The points.
+    mean : ndarray of float64, shape (points,)
+        The mean; geometric for logarithmic quantities.
+    low : ndarray of float64, shape (points,)
+        The low ends of the intervals; the mean itself for one seed.
+    high : ndarray of float64, shape (points,)
+        The high ends.
+
+    Examples
+    --------
+    >>> at = np.array([0.0, 1.0])
+    >>> Band(at, at, at - 0.5, at + 0.5).high.tolist()
+    [0.5, 1.5]
+    """
 
     at: Array
     mean: Array
@@ -153,10 +219,27 @@ def logarithms(samples: Array) -> Array:
 
 @dataclass(frozen=True)
 class Reach:
-    """What each seed spent until it first came to a target, at the first evaluated round there; infinite: it never did.
+    """The cost of each seed until it first reached a target, at an evaluated round.
 
-    spent: what each seed spent in all. mean, low, high: the geometric mean and the interval of the logarithms, if every
-    seed came to the target; NaN otherwise, since a mean over those that did would flatter.
+    Parameters
+    ----------
+    costs : ndarray of float64, shape (seeds,)
+        The costs; infinite for a seed that never did.
+    spent : ndarray of float64, shape (seeds,)
+        What each seed spent in all.
+    mean : float
+        The geometric mean of the costs, if every seed reached the target; NaN otherwise, since a mean over those that
+        did would flatter.
+    low : float
+        The low end of the interval of the logarithms, as for `mean`.
+    high : float
+        The high end.
+
+    Examples
+    --------
+    >>> found = reach([np.array([0.0, 10.0, 20.0])], [np.array([9.0, 4.0, 1.0])], target=4.0)
+    >>> found.costs.tolist(), found.reached
+    ([10.0], 1)
     """
 
     costs: Array
@@ -196,8 +279,26 @@ class Reach:
 
 
 def reach(across: Sequence[Array], up: Sequence[Array], target: float, bands: Bands | None = None) -> Reach:
-    """Return what it takes until y is at most `target`: for each seed, its axis and its y at the evaluated rounds.
+    """Return the cost of each seed until y is at most a target.
 
+    Parameters
+    ----------
+    across : sequence of ndarray
+        For each seed, its axis at the evaluated rounds.
+    up : sequence of ndarray
+        For each seed, y there.
+    target : float
+        The target.
+    bands : Bands, optional
+        How the interval is made; `StudentT()` by default.
+
+    Returns
+    -------
+    Reach
+        The costs.
+
+    Examples
+    --------
     >>> axis = [np.array([0.0, 10.0, 20.0]), np.array([0.0, 12.0, 24.0])]
     >>> print(reach(axis, [np.array([9.0, 4.0, 1.0]), np.array([9.0, 4.0, 3.0])], target=4.0))
     10.95 (3.44 to 34.88)
@@ -222,18 +323,39 @@ def _count(value: float, rounding: str = ROUND_HALF_EVEN) -> str:
 
 
 def resample(seeds: Sequence[tuple[Array, Array]], *, log_x: bool = False, log_y: bool = False) -> tuple[Array, Array]:
-    """Put the curves of several seeds on one grid of their axis; returns the grid and y of shape (seeds, points).
+    """Put the curves of several seeds on one grid of their axis.
 
-    seeds: for each, positions on the axis, never falling, and y there; of equal positions the last one counts. Points
-        where either is NaN, such as the rounds of a trace that were not evaluated, are left out.
+    Parameters
+    ----------
+    seeds : sequence of tuples of two arrays
+        For each seed, positions on the axis, never falling, and y there; of equal positions the last one counts. Points
+        at which either is NaN, such as the rounds of a trace that were not evaluated, are left out.
+    log_x : bool, default False
+        Whether the axis is logarithmic: only positions above zero count, and spacing and interpolation are in its
+        logarithm.
+    log_y : bool, default False
+        Whether y is interpolated in its logarithm.
 
-    The grid spans what all seeds have: before the last of their starts (with log_x, above zero) and after the first
-    of their ends there is nothing. If all of a seed's positions in between are shared by all others, both ends too,
-    they are the grid; else it has as many points as the seed with most, evenly spaced (log_x: in logarithms). Between
-    positions, y (log_y: its logarithm) is linear in the position (log_x: in its logarithm).
+    Returns
+    -------
+    grid : ndarray of float64, shape (points,)
+        The grid.
+    values : ndarray of float64, shape (seeds, points)
+        The y of each seed, linear between positions.
 
-    Raises ValueError for an axis that falls.
+    Raises
+    ------
+    ValueError
+        For an axis that falls.
 
+    Notes
+    -----
+    The grid spans what all seeds have: nothing lies before the last of their starts or after the first of their ends.
+    If all of a seed's positions in between are shared by all others, both ends too, they are the grid; otherwise it has
+    as many points as the seed with most, evenly spaced.
+
+    Examples
+    --------
     >>> first, second = (np.array([0.0, 10.0, 20.0]), np.array([3.0, 2.0, 1.0])), (np.array([0.0, 8.0]), np.ones(2))
     >>> grid, up = resample([first, second])
     >>> grid.tolist(), up.tolist()

@@ -24,7 +24,7 @@ _ABANDONED = 3600.0  # seconds after which a temporary file is what a killed pro
 
 
 class StoreError(RuntimeError):
-    """A finished cell could not be stored: the disk is full, or the folder cannot be written."""
+    """Raised if a finished cell cannot be stored: the disk is full, or the folder cannot be written."""
 
 
 @dataclass(frozen=True)
@@ -37,13 +37,20 @@ class Removed:
 
 
 class Store:
-    """Traces in files `FOLDER/ab/abcd....npz`, named by the key of their run (see `qsim.identity.Identity`).
+    """Traces on disk, in files named by the key of their run (see `qsim.identity.Identity`).
 
-    folder: by default `cells` in the user's cache folder (`QSIM_CACHE_DIR` moves that).
+    Parameters
+    ----------
+    folder : Path, optional
+        By default `cells` in the user's cache folder (`QSIM_CACHE_DIR` moves that).
 
-    A file is written whole or not at all, and each can be read by `qsim.Trace.load`. Any number of processes may use a
-    store at once.
+    Notes
+    -----
+    Files are FOLDER/ab/abcd....npz. A file is written whole or not at all, and each can be read by `qsim.Trace.load`.
+    Any number of processes may use a store at once.
 
+    Examples
+    --------
     >>> import qsim
     >>> from qsim.study import catalog
     >>> _, study = catalog.find("s_sweep")

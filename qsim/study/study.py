@@ -35,12 +35,37 @@ _CellT = TypeVar("_CellT", bound="Cell")
 
 @option
 class Settings:
-    """What the command line can change: the data set, workers, rounds, and how many seeds (0, 1, ...).
+    """The settings of a study, which the command line can change.
 
-    data: what `qsim.datasets.load` takes.
-    vectors: a .npy file of recorded vectors, for studies that take one.
-    bands: how intervals over seeds are made.
-    network: a cluster for all runs to be timed on; what a figure draws over bits is then drawn over virtual seconds.
+    Parameters
+    ----------
+    data : str
+        What `qsim.datasets.load` takes.
+    workers : int
+        How many workers there are.
+    rounds : int
+        How many rounds a run has.
+    seeds : int
+        How many seeds: 0, 1, ...
+    vectors : str, optional
+        A .npy file of recorded vectors, for studies that take one.
+    bands : Bands, default `StudentT()`
+        How intervals over seeds are made.
+    network : Network, optional
+        A cluster for all runs to be timed on; what a figure draws over bits is then drawn over virtual seconds.
+
+    Raises
+    ------
+    ValueError
+        For a number below 1.
+    TypeError
+        For a network of another type.
+
+    Examples
+    --------
+    >>> settings = Settings("spark_sample", workers=8, rounds=40, seeds=5)
+    >>> settings.name
+    'spark_sample'
     """
 
     data: str
@@ -90,7 +115,26 @@ class Settings:
 
 @dataclass(frozen=True)
 class Cell:
-    """One run of a study, on one curve of its figure: the cells of a curve differ only in the seed."""
+    """One run of a study, on one curve of its figure.
+
+    The cells of a curve differ only in the seed.
+
+    Parameters
+    ----------
+    curve : str
+        The name of the curve.
+    run : Run
+        The run.
+    engine : Engine, default `Serial()`
+        Where its workers run.
+
+    Examples
+    --------
+    >>> import qsim
+    >>> run = qsim.Run("spark_sample", qsim.LogisticRegression(l2=0.1), qsim.GradientDescent(step=0.5), seed=3)
+    >>> Cell("uncompressed", run).name
+    'uncompressed, seed 3'
+    """
 
     curve: str
     run: Run
@@ -103,7 +147,32 @@ class Cell:
 
 
 def each_seed(settings: Settings, curves: Mapping[str, _T], run: Callable[[_T, int], Run]) -> list[Cell]:
-    """Return a cell for each curve and seed 0, 1, ...; run: makes it of what the curve stands for, and the seed."""
+    """Return a cell for each curve and seed.
+
+    Parameters
+    ----------
+    settings : Settings
+        Says how many seeds: 0, 1, ...
+    curves : mapping of str to object
+        What each curve stands for, by its name.
+    run : callable
+        Returns the `Run` of (what the curve stands for, seed).
+
+    Returns
+    -------
+    list of Cell
+        The cells.
+
+    Examples
+    --------
+    >>> import qsim
+    >>> def run(compressor, seed):
+    ...     method = qsim.GradientDescent(step=0.5)
+    ...     return qsim.Run("spark_sample", qsim.LogisticRegression(l2=0.1), method, compressor, seed=seed)
+    >>> settings = Settings("spark_sample", workers=8, rounds=40, seeds=2)
+    >>> [cell.name for cell in each_seed(settings, {"s = 1": qsim.QSGD(1)}, run)]
+    ['s = 1, seed 0', 's = 1, seed 1']
+    """
     return [Cell(curve, run(value, seed)) for curve, value in curves.items() for seed in range(settings.seeds)]
 
 
@@ -121,20 +190,44 @@ def timed_on(network: Network | None, cells: Sequence[_CellT]) -> list[_CellT]:
 
 @dataclass(frozen=True)
 class Study:
-    """A study. A file that defines one as `study = Study(...)` can be run by name or by path.
+    """A study: cells to run, questions to answer, a figure to draw.
 
-    title: one line.
-    questions: what is asked; `answers` returns as many findings in words, with numbers computed from the results.
-    defaults: the settings of the committed figure.
-    cells: the runs for given settings; with `tuning`, for settings and the choices (by curve).
-    setting: what the caption says about data, workers, step and seeds.
-    draw: the figure.
-    numbers: the frame behind it, the means and bands of all quantities by default.
-    tuning: how a number for each curve is chosen, by runs of its own, before the cells are run.
-    timed: the study measures time: its cells run one after the other, and its numbers differ from run to run.
-    recorded: the study takes recorded vectors (`Settings.vectors`); others refuse them.
-    carrier: the curve whose runs are copied, with another compressor, to add a curve of a user's own; None: the study
+    A file that defines one as `study = Study(...)` can be run by name or by path.
+
+    Parameters
+    ----------
+    title : str
+        One line.
+    questions : sequence of str
+        What is asked.
+    defaults : Settings
+        The settings of the committed figure.
+    cells : callable
+        Returns the cells for given settings; with `tuning`, for settings and the choices (by curve).
+    setting : callable
+        Returns what the caption says about data, workers, step and seeds, for given settings.
+    answers : callable
+        Returns a finding in words for each question, with numbers computed from the `Results`.
+    draw : callable
+        Returns the figure, for given `Results`.
+    numbers : callable, optional
+        Returns the frame behind the figure; by default the means and bands of all quantities.
+    tuning : Tuning, optional
+        How a number for each curve is chosen, by runs of its own, before the cells are run.
+    timed : bool, default False
+        Whether the study measures time: its cells run one after the other, and its numbers differ from run to run.
+    recorded : bool, default False
+        Whether the study takes recorded vectors (`Settings.vectors`); others refuse them.
+    carrier : str, optional
+        The curve whose runs are copied, with another compressor, to add a curve of a user's own; by default the study
         has no place for one. `answers` and `draw` must take such curves, which come last.
+
+    Examples
+    --------
+    >>> from qsim.study import catalog
+    >>> _, study = catalog.find("seminar")
+    >>> len(study.cells(study.defaults))
+    320
     """
 
     title: str

@@ -20,22 +20,44 @@ FIRST_SEED = 1_000_000
 
 
 class Rule(ABC):
-    """What a run is scored by: least is best."""
+    """Base class of rules by which tuning scores a run: least is best."""
 
     @property
     @abstractmethod
     def words(self) -> str:
-        """What a caption calls the mean score over seeds."""
+        """The name of the mean score over seeds in a caption."""
 
     @abstractmethod
     def score(self, trace: Trace) -> float:
-        """Return the score of a run, infinite for one that is no good."""
+        """Return the score of a run.
+
+        Parameters
+        ----------
+        trace : Trace
+            The run.
+
+        Returns
+        -------
+        float
+            The score; infinite for a run that is no good.
+        """
 
 
 @final
 @option
 class LeastFinal(Rule):
-    """The value of a quantity at the end of the run."""
+    """Score a run by the value of a quantity at its end.
+
+    Parameters
+    ----------
+    quantity : str, default "suboptimality"
+        An axis of `Trace`.
+
+    Examples
+    --------
+    >>> LeastFinal("loss")
+    qsim.study.LeastFinal(quantity='loss')
+    """
 
     quantity: str = "suboptimality"
 
@@ -50,7 +72,20 @@ class LeastFinal(Rule):
 @final
 @option
 class FewestRounds(Rule):
-    """The first evaluated round at which a quantity is at most `target`; infinite if it never is."""
+    """Score a run by the first evaluated round at which a quantity is at most a target.
+
+    Parameters
+    ----------
+    target : float
+        The target; a run that never reaches it scores infinitely.
+    quantity : str, default "suboptimality"
+        An axis of `Trace`.
+
+    Examples
+    --------
+    >>> FewestRounds(1e-3)
+    qsim.study.FewestRounds(target=0.001)
+    """
 
     target: float
     quantity: str = "suboptimality"
@@ -69,7 +104,26 @@ class FewestRounds(Rule):
 
 @dataclass(frozen=True)
 class Candidate(Cell):
-    """A run that is only made to choose: how well a curve does with one choice of the grid."""
+    """A run that is only made to choose: a curve with one number of the grid.
+
+    Parameters
+    ----------
+    curve : str
+        The curve.
+    run : Run
+        The run.
+    engine : Engine, optional
+        Where its workers run.
+    choice : float
+        The number of the grid.
+
+    Examples
+    --------
+    >>> import qsim
+    >>> run = qsim.Run("spark_sample", qsim.LogisticRegression(l2=0.1), qsim.GradientDescent(step=0.5))
+    >>> Candidate("s = 1", run, choice=0.5).choice
+    0.5
+    """
 
     choice: float = field(kw_only=True)
 
@@ -81,7 +135,20 @@ class Candidate(Cell):
 
 @dataclass(frozen=True)
 class Choice:
-    """What was chosen for a curve: the number, and the mean score of each number of the grid (infinite: diverged)."""
+    """The number that was chosen for a curve.
+
+    Parameters
+    ----------
+    value : float
+        The number.
+    scores : mapping of float to float
+        The mean score of each number of the grid; infinite if a run diverged.
+
+    Examples
+    --------
+    >>> Choice(0.5, {0.25: 3.0, 0.5: 1.0}).edge
+    'largest'
+    """
 
     value: float
     scores: Mapping[float, float]
@@ -95,17 +162,44 @@ class Choice:
 
 @dataclass(frozen=True)
 class Tuning:
-    """How a number is chosen for each curve. Every curve has the same grid, seeds and rule: the same budget.
+    """How a number, such as a step, is chosen for each curve, by runs on seeds that are not shown.
 
-    of: what the number is, in words ("multiple of 1/L").
-    curves: the names of the curves, for given settings.
-    run: the run of a curve with a choice and a seed.
-    grid: the numbers that are tried.
-    rule: `LeastFinal()`, `FewestRounds(target)` or your own; the mean over seeds counts.
-    seeds: how many, from `FIRST_SEED` on, so that none of them is among those that are shown.
+    Every curve has the same grid, seeds and rule: the same budget.
 
-    Of equal scores the larger number is taken. A run that diverges (`NotFiniteError`) scores infinitely, and its number
-    is never taken.
+    Parameters
+    ----------
+    of : str
+        What the number is, in words ("multiple of 1/L").
+    curves : callable
+        Returns the names of the curves, for given settings.
+    run : callable
+        Returns the `Run` of (settings, curve, number, seed).
+    grid : sequence of float
+        The numbers that are tried.
+    rule : Rule, default `LeastFinal()`
+        `LeastFinal()`, `FewestRounds(target)` or your own; the mean over seeds counts.
+    seeds : int, default 2
+        How many seeds, from `FIRST_SEED` on, so that none of them is among those that are shown.
+
+    Raises
+    ------
+    ValueError
+        For numbers that make no sense.
+
+    Notes
+    -----
+    Ties go to the larger number. A run that diverges (`NotFiniteError`) scores infinitely, and its number is never
+    chosen.
+
+    Examples
+    --------
+    >>> import qsim
+    >>> def run(settings, curve, choice, seed):
+    ...     method = qsim.GradientDescent(step=choice)
+    ...     return qsim.Run(settings.data, qsim.LogisticRegression(l2=0.1), method, rounds=settings.rounds, seed=seed)
+    >>> tuning = Tuning("step", lambda settings: ["uncompressed"], run, grid=(0.1, 1.0))
+    >>> [c.name for c in tuning.candidates(qsim.study.Settings("spark_sample", workers=8, rounds=5, seeds=2))][:1]
+    ['uncompressed, 0.1, seed 1000000']
     """
 
     of: str
@@ -161,7 +255,23 @@ class Tuning:
 
 @dataclass(frozen=True)
 class Tuned:
-    """What tuning chose, and by which runs."""
+    """The numbers that tuning chose, and by which runs.
+
+    Parameters
+    ----------
+    tuning : Tuning
+        How they were chosen.
+    candidates : Sequence[Candidate]
+        The runs that were made to choose.
+    choices : mapping of str to Choice
+        What was chosen, by curve.
+
+    Examples
+    --------
+    >>> tuning = Tuning("step", lambda settings: ["one"], lambda *parts: None, grid=(0.25, 0.5))
+    >>> Tuned(tuning, [], {"one": Choice(0.5, {0.25: 3.0, 0.5: 1.0})}).choices["one"].value
+    0.5
+    """
 
     tuning: Tuning
     candidates: Sequence[Candidate]
