@@ -38,3 +38,11 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder.mkdir()
     monkeypatch.setenv("QSIM_CACHE_DIR", str(fresh_cache(folder)))
     return folder
+
+
+@pytest.fixture
+def through_the_exchange(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have every round go through the exchange, where tests look on, and none be planned."""
+    from qsim.simulation.planned import PlannedRounds
+
+    monkeypatch.setattr(PlannedRounds, "of", lambda *arguments: None)

@@ -12,7 +12,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from qsim.batch.vectors import Batch, Vectors, index_type, taken
 from qsim.options import refuse_masked, whole
-from qsim.program import NoProgram, Program
 
 
 class Message(Batch):
@@ -39,10 +38,6 @@ class Message(Batch):
         Vectors
             The vectors, in float32.
         """
-
-    def plan_vectors(self, program: Program) -> Vectors:
-        """Have a program do what `vectors` does, with the numbers that are in the arrays then; return where."""
-        raise NoProgram
 
     @abstractmethod
     def scaled(self, factor: float) -> Self:
@@ -158,9 +153,6 @@ class Floats(Message):
     def vectors(self) -> Vectors:
         return Vectors(self.n, self.offsets, self.index, self.value)
 
-    def plan_vectors(self, program: Program) -> Vectors:
-        return self.vectors()
-
     def scaled(self, factor: float) -> Self:
         return replace(self, value=self.value * self.value.dtype.type(factor))
 
@@ -274,14 +266,6 @@ class Levels(Message):
 
         value = np.empty(self.level.size, np.float32)
         levels_to_values(self.offsets, self.index, self.level, self.scale, self.bucket or self.n, self.s, value)
-        return Vectors(self.n, self.offsets, self.index, value)
-
-    def plan_vectors(self, program: Program) -> Vectors:
-        from qsim.kernels.quantize import levels_to_values
-
-        value = np.empty(self.level.size, np.float32)
-        bucket = self.bucket or self.n
-        program.call(levels_to_values, self.offsets, self.index, self.level, self.scale, bucket, self.s, value)
         return Vectors(self.n, self.offsets, self.index, value)
 
     def scaled(self, factor: float) -> Self:

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from qsim.batch import Memory, Message, Support, Vectors
 from qsim.batch.checks import require_keys, require_memory, require_message, require_vectors
+from qsim.batch.planned import plan_vectors
 from qsim.keys import Key, of_word, require_key
 from qsim.options import refuse_masked
 from qsim.program import NoProgram, Program
@@ -310,7 +311,7 @@ class Compressor:
         """Have a program do what `decompress` does; return where."""
         if type(self).decompress is not Compressor.decompress:
             raise NoProgram
-        return message.plan_vectors(program)
+        return plan_vectors(program, message)
 
     def plan_on_delivered(self, program: Program, memory: Memory, sent: Vectors) -> None:
         """Have a program do what `on_delivered` does."""

@@ -109,7 +109,7 @@ class RandK(Sparsifier):
 
     def plan_decompress(self, program: Program, message: Message, keys: NDArray[np.uint64]) -> Vectors:
         if not isinstance(message, SharedSupport):
-            return message.plan_vectors(program)
+            return super().plan_decompress(program, message, keys)
         return _plan_placed(program, message, self._plan_draw(program, message.n, keys))
 
     def _plan_draw(self, program: Program, n: int, keys: NDArray[np.uint64]) -> NDArray[Any]:

@@ -342,10 +342,7 @@ class Objective(ABC):
     def plan(
         self, program: Program, block: Block, rows: Rows, weights: NDArray[np.float32], step: Cell | float
     ) -> Vectors:
-        """Have a program do what `update` does, with the rows and weights in these arrays; return where the result is.
-
-        Raises NoProgram if there are no calls for it.
-        """
+        """Have a program do what `update` does; return where. Raises NoProgram if there are no calls for it."""
         raise NoProgram
 
     @abstractmethod
