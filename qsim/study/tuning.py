@@ -292,7 +292,7 @@ class Tuned:
     ----------
     tuning : Tuning
         How they were chosen.
-    candidates : Sequence[Candidate]
+    candidates : sequence of Candidate
         The runs that were made to choose.
     choices : mapping of str to Choice
         What was chosen, by curve.
