@@ -56,7 +56,7 @@ class Block:
         data = shards.dataset
         self.low, self.high = low, high
         self.read = 0
-        """How many rows have met the weights so far, each as often as it did."""
+        """The number of rows that have met the weights so far, each as often as it did."""
         self.touched: NDArray[np.int64] | None = None
         """The non-zeros of those rows, a number a worker; None: they are not counted."""
         self.n, self.width = shards.n, shards.width
@@ -72,7 +72,7 @@ class Block:
 
     @property
     def workers(self) -> int:
-        """How many workers there are in the block."""
+        """The number of workers in the block."""
         return self.high - self.low
 
     @cached_property

@@ -1,4 +1,4 @@
-"""What all commands share: how they end when the world around them does not go along."""
+"""The end of all commands, when the world around them does not go along."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ _NO_KEY = Key(0)  # the identity draws nothing
 
 @dataclass(frozen=True)
 class Sent:
-    """How much is sent to a worker.
+    """The bits that are sent to a worker.
 
     Parameters
     ----------
@@ -318,11 +318,11 @@ class SparsePull(Downlink):
 
     @property
     def requests(self) -> Channel:
-        """What ones at the coordinates go up by."""
+        """The channel of the requests: messages of ones at the coordinates."""
         return Channel(_Wanted(), self.codec)
 
     def answer(self, w: Weights, asked: NDArray[np.integer]) -> tuple[NDArray[np.float32], Sent]:
-        """Send the weights at the coordinates that were asked for, by all workers; return them as they arrive.
+        """Send the weights at the coordinates that all workers asked for; return them as they arrive, and the bits.
 
         The bits are those of all workers together, and the header that of each.
         """

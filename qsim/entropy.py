@@ -1,4 +1,4 @@
-"""What the lengths of packets are measured against. None of these is a code, and none is counted as sent."""
+"""Bits that the lengths of packets are compared with. None of these is a code, and none is counted as sent."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run is known by: a digest of everything that its numbers depend on.
+"""The identity of a run: a digest of everything that its numbers depend on.
 
 Whatever is taken up again is found by it: checkpoints, cells of studies, optima.
 """
@@ -33,7 +33,7 @@ from qsim.options import shown
 _FORMAT = 3  # of the text below: another number makes all cells new
 _PACKAGE = Path(__file__).parent
 _NO_PART = ("study", "studies", "testing", "verify.py", "entropy.py", "notebooks.py", "cli.py", "__main__.py")
-"""What no run's numbers depend on."""
+"""Modules that no run's numbers depend on."""
 _LONGEST = 5000  # characters of a parameter that are kept to name differences
 _VERSIONED = frozenset({"qsim", "numpy", "numba", "scipy", *sys.stdlib_module_names})
 """Packages whose classes are told by their names: the digest of qsim's sources and the versions tell the rest."""
@@ -44,12 +44,12 @@ class UnknowableError(TypeError):
 
 
 class SourcesChangedError(RuntimeError):
-    """What a process has loaded is not what the key of its cell was made of."""
+    """Raised if a process has loaded other sources than those that the key of its cell was made of."""
 
 
 @dataclass(frozen=True)
 class Identity:
-    """What a run is known by.
+    """The identity of a run.
 
     key: 64 hexadecimal digits, the digest of the run's content (every parameter of every object in it, and the data),
         of qsim's sources and versions (`sources`, `place`) and of a user's own files (`modules`: path and digest).
@@ -366,7 +366,7 @@ class _Reader:
 
 
 class _Code:
-    """What a code does with names, nested codes included.
+    """The uses of names in a code, nested codes included.
 
     names: of globals and attributes. written: those that it binds anew, as a counter. changes: whether it may change a
     list or a dict.

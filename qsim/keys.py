@@ -26,7 +26,7 @@ _FEW = 8  # so many words are made faster by Python than by NumPy
 
 
 class Purpose(IntEnum):
-    """What a random number is for: each purpose has a random stream of its own.
+    """Purposes of random numbers, each with a random stream of its own.
 
     Runs that differ in what one purpose is used for share the streams of the others.
 

@@ -1,4 +1,4 @@
-"""How steps of SGD shrink the weights by l2, when the rows of a step touch few of them."""
+"""Decay of the weights by l2 in steps of SGD whose rows touch few of them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How objects show themselves in a notebook."""
+"""HTML of objects for notebooks."""
 
 from __future__ import annotations
 

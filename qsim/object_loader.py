@@ -15,7 +15,7 @@ from typing import Any
 from qsim.options import nearest
 
 FILE_MODULE = "qsim_file_"
-"""How the names of modules begin that are files named by their path."""
+"""The prefix of the names of modules that are files named by their path."""
 INSTALLED = tuple(
     {str(Path(path).resolve()) + os.sep for path in get_paths().values()} | {str(Path(__file__).parent) + os.sep}
 )

@@ -1,4 +1,4 @@
-"""How all figures look, whatever the user's matplotlibrc says."""
+"""The style of all figures, whatever the user's matplotlibrc says."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _USERS = (
     "toolbar",
     "webagg",
 )
-"""How the names of settings begin that are not about how a figure looks."""
+"""Prefixes of the names of settings that do not change how a figure looks."""
 
 
 @contextmanager

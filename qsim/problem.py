@@ -124,14 +124,17 @@ class Problem:
 
     @property
     def workers(self) -> int:
-        """W."""
+        """The number W of workers."""
         return self.shards.workers
 
     @cached_property
     def smoothness(self) -> float:
-        """L of the whole objective F. If the workers' weights are not n_i/n, the weighted mean of L_i, a bound.
+        """The smoothness constant L of F; for weights other than n_i/n the weighted mean of L_i, a bound.
 
-        Raises TheoryError if it is zero, as it is for data without an entry that is not zero and no regulariser.
+        Raises
+        ------
+        TheoryError
+            If it is zero, as for data without non-zeros and no regulariser.
         """
         if not np.array_equal(self.weights, self.shards.weights):
             return self._above_zero("L", float(self.weights @ self.worker_smoothness))
@@ -139,7 +142,7 @@ class Problem:
 
     @cached_property
     def worker_smoothness(self) -> NDArray[np.float64]:
-        """L_i of every worker's f_i."""
+        """The smoothness constants L_i of the workers' f_i, shape (workers,)."""
         found = np.asarray(self.objective.worker_smoothness(self.shards), np.float64)
         if found.shape != (self.workers,):
             raise TheoryError(
@@ -149,7 +152,13 @@ class Problem:
 
     @property
     def largest_smoothness(self) -> float:
-        """The largest L_i. Raises TheoryError if it is zero."""
+        """The largest L_i.
+
+        Raises
+        ------
+        TheoryError
+            If it is zero.
+        """
         return self._above_zero("the largest L_i", self.worker_smoothness.max())
 
     @property
@@ -164,12 +173,18 @@ class Problem:
 
     @cached_property
     def strong_convexity(self) -> float:
-        """The mu of the objective."""
+        """The constant mu of strong convexity of F."""
         return number(f"the mu of {self.objective!r}", self.objective.strong_convexity(self.data), least=0)
 
     @property
     def omega(self) -> float:
-        """The compressor's variance at length n. Raises TheoryError if it states none."""
+        """The variance constant omega of the compressor at length n.
+
+        Raises
+        ------
+        TheoryError
+            If it states none.
+        """
         omega = self.compressor.variance(self.n)
         if omega is None:
             raise TheoryError(f"{self.compressor!r} states no variance, so no step follows from theory: give the step")
@@ -177,7 +192,13 @@ class Problem:
 
     @property
     def delta(self) -> float:
-        """The compressor's contraction at length n. Raises TheoryError if it states none."""
+        """The contraction constant delta of the compressor at length n.
+
+        Raises
+        ------
+        TheoryError
+            If it states none.
+        """
         delta = self.compressor.contraction(self.n)
         if delta is None:
             raise TheoryError(
@@ -188,7 +209,13 @@ class Problem:
 
     @property
     def participation(self) -> float:
-        """The chance of a worker to take part in a round. Raises TheoryError for clients of an unknown kind."""
+        """The probability that a worker takes part in a round.
+
+        Raises
+        ------
+        TheoryError
+            For clients of an unknown kind.
+        """
         if isinstance(self.clients, AllClients):
             return 1.0
         if isinstance(self.clients, SampledClients):
@@ -209,10 +236,17 @@ class Problem:
     def spread(self) -> float:
         """The s with E ||sum of what arrives - sum_i weight_i v_i||^2 <= s sum_i weight_i ||v_i||^2.
 
-        omega/W if all of W workers with equal shards take part, omega/k + (W - k) / (k (W - 1)) if k of them are drawn.
-        For unequal shards W times the largest weight comes in as a factor (and drawn, the mean over those that take
-        part is a ratio, whose bias is left out). Where workers share their draws (`shared`), their errors need not
-        average out: omega stands for the terms with it. Raises TheoryError if it is not known.
+        Raises
+        ------
+        TheoryError
+            If it is not known.
+
+        Notes
+        -----
+        It is omega/W if all of W workers with equal shards take part, and omega/k + (W - k) / (k (W - 1)) if k of them
+        are drawn. Unequal shards multiply it by W times the largest weight (and if workers are drawn, the mean over
+        those that take part is a ratio, whose bias is neglected). If workers share their draws (`shared`), their errors
+        need not average out: omega replaces the terms with it.
         """
         workers = self.workers
         taking_part = self.participation * workers
@@ -222,7 +256,13 @@ class Problem:
 
     @cached_property
     def optimum(self) -> NDArray[np.float64]:
-        """The minimiser w*. Raises NoOptimumError if there is none that is known."""
+        """The minimiser w*, shape (n,).
+
+        Raises
+        ------
+        NoOptimumError
+            If none is known.
+        """
         return self.objective.optimum(self.data).weights
 
     @cached_property
@@ -232,10 +272,12 @@ class Problem:
 
     @property
     def rounding(self) -> float:
-        """The suboptimality that rounding can leave where theory lets it fall to zero; inf for mu = 0.
+        """The suboptimality that rounding can leave if theory lets it fall to zero; inf for mu = 0.
 
-        Workers compute at weights and send gradients that are rounded to float32, u = 2^-24 in each. Near w* that
-        moves the gradient by at most e = u (L ||w*|| + root mean square of ||g_i(w*)||). A step of at most 1/L with a
+        Notes
+        -----
+        Workers compute at weights and send gradients that are rounded to float32, u = 2^-24 in each. Near w* that moves
+        the gradient by at most e = u (L ||w*|| + root mean square of ||g_i(w*)||). A step of at most 1/L with a
         gradient that is off by e leaves F - F* <= (1 - step mu) (F - F*) + step e^2/2, so e^2/(2 mu) in the long run.
         Besides, F and F* are sums in float64, of which 2^-48 abs(F*) is counted as rounding.
         """
@@ -261,12 +303,25 @@ class Problem:
     def heterogeneity(self) -> float:
         """The weighted mean of ||grad f_i(w*)||^2, the regulariser included: 0 if all workers have the same minimiser.
 
+        Notes
+        -----
         For the weights n_i/n, with which the gradients sum to zero at w*.
         """
         return self.sent_at_optimum - float(np.sum(self.objective.regulariser(self.optimum)[1] ** 2))
 
     def mean_square_gradient(self, w: NDArray[np.float64]) -> float:
-        """Return the weighted mean of ||g_i(w)||^2 over the workers."""
+        """Return the weighted mean of ||g_i(w)||^2 over the workers.
+
+        Parameters
+        ----------
+        w : ndarray of float64, shape (n,)
+            The weights.
+
+        Returns
+        -------
+        float
+            The mean.
+        """
         return float(self.weights @ self._square_norms(self.shards, w))
 
     def mean_square_change(self) -> float:
@@ -276,7 +331,15 @@ class Problem:
     def row_noise(self, w: NDArray[np.float64]) -> float:
         """Return the weighted mean over the workers of the variance of the gradient of one of their rows, drawn at w.
 
-        The noise of a batch of b rows from each of W workers with equal shards is 1/(b W) of it.
+        Parameters
+        ----------
+        w : ndarray of float64, shape (n,)
+            The weights.
+
+        Returns
+        -------
+        float
+            The variance. The noise of a batch of b rows from each of W workers with equal shards is 1/(b W) of it.
         """
         shards = self.shards
         one = replace(shards, offsets=np.arange(shards.dataset.rows + 1))  # a worker for every row

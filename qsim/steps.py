@@ -119,7 +119,7 @@ class Constant(Step):
 
     @property
     def as_number(self) -> float:
-        """What stands for the rule where a method takes a step."""
+        """The number that stands for the rule where a method takes a step."""
         return self.step
 
     def __call__(self, t: int) -> float:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 TIME = ("seconds", *(f"seconds_{part}" for part in PARTS))
 TRAFFIC = ("nonzeros", "bits_up", "bits_down")
 CUMULATIVE = (*TRAFFIC, "passes")
-"""What is counted by round, and adds up from round to round."""
+"""Quantities that are counted by round, and add up from round to round."""
 EVALUATION = ("loss", "suboptimality", "gradient_norm", "train_error", "test_error")
 ACCURACY = {"train_accuracy": "train_error", "test_accuracy": "test_error"}
 """One minus an error, for data whose labels are predicted."""

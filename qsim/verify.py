@@ -24,10 +24,10 @@ from qsim.testing.report import Finding, Report
 from qsim.testing.shipped import shipped
 
 EXAMPLES: tuple[Compressor, ...] = tuple(shipped(qsim.compressors, Compressor))
-"""What is checked when nothing is named: every shipped compressor, with usual parameters."""
+"""The parts that are checked when none is named: every shipped compressor, with usual parameters."""
 
 Part = Compressor | Objective | Method
-"""What can be checked here."""
+"""The kinds of parts that can be checked."""
 
 _HELP = """examples:
   qsim verify

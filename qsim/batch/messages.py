@@ -258,7 +258,7 @@ class Levels(Message):
 
     @property
     def scales(self) -> int:
-        """How many scales a row has."""
+        """The number of scales of a row."""
         return -(-self.n // self.bucket) if self.bucket else 1
 
     def vectors(self) -> Vectors:

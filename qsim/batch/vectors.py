@@ -105,7 +105,7 @@ class Batch(ABC):
 
     @property
     def rows(self) -> int:
-        """How many rows there are."""
+        """The number of rows."""
         return self.offsets.size - 1
 
     @property
@@ -249,7 +249,7 @@ Arrays = dict[str, NDArray[Any]]
 
 @dataclass(frozen=True, eq=False)
 class Memory:
-    """What the workers of a block keep between rounds: rows by name, each on the support of its worker.
+    """Memory of the workers of a block between rounds: rows by name, each on the support of its worker.
 
     Parameters
     ----------
@@ -290,7 +290,22 @@ class Memory:
         return Vectors(self.support.n, self.support.offsets, self.support.index, self.arrays[name])
 
     def add(self, name: str, v: Vectors, sign: float = 1.0) -> None:
-        """Add sign times v to the rows of a name. Raises ValueError if v is not zero off the support."""
+        """Add a multiple of vectors to the rows of a name.
+
+        Parameters
+        ----------
+        name : str
+            The name.
+        v : Vectors
+            The vectors.
+        sign : float, default 1.0
+            The factor.
+
+        Raises
+        ------
+        ValueError
+            If v is not zero off the support.
+        """
         from qsim.kernels.vectors import add_on_support
 
         of, index, rows = self.support.offsets, self.support.index, self.arrays[name]
@@ -304,18 +319,48 @@ class Memory:
             raise ValueError(f"{v.nonzeros - matched} non-zeros are off the supports of their workers")
 
     def plus(self, name: str, v: Vectors) -> Vectors:
-        """Return the rows of a name plus v, in an array of its own.
+        """Return the rows of a name plus vectors, in a new array.
 
-        Raises ValueError if v is not zero off the support.
+        Parameters
+        ----------
+        name : str
+            The name.
+        v : Vectors
+            The vectors.
+
+        Returns
+        -------
+        Vectors
+            The sum.
+
+        Raises
+        ------
+        ValueError
+            If v is not zero off the support.
         """
         total = Memory(self.support, {"": self.arrays[name].copy()})
         total.add("", v)
         return total.vectors("")
 
     def less(self, v: Vectors, name: str) -> Vectors:
-        """Return v minus the rows of a name, on the supports, as float32.
+        """Return vectors minus the rows of a name, on the supports, as float32.
 
-        Raises ValueError if v is not zero off them.
+        Parameters
+        ----------
+        v : Vectors
+            The vectors.
+        name : str
+            The name.
+
+        Returns
+        -------
+        Vectors
+            The difference.
+
+        Raises
+        ------
+        ValueError
+            If v is not zero off the support.
         """
         difference = Memory(self.support, {"": -self.arrays[name]})
         difference.add("", v)

@@ -26,7 +26,7 @@ KINDS: dict[type[Message], tuple[str, ...]] = {
 }
 """The kinds of messages, and what the stream header says of them; it holds the place of its kind in this order."""
 _FIXED = len(KINDS)
-"""What it holds instead for levels of a fixed scale, which follows as a float32."""
+"""The number that it holds instead for levels of a fixed scale, which follows as a float32."""
 
 
 MOST_FIXED = 2**28
@@ -184,7 +184,7 @@ class Codec(ABC):
 
 @dataclass(frozen=True)
 class Stream:
-    """What a stream header says: the kind of its messages, n, s and the bucket (0: none) of levels, k of drawn ones.
+    """A stream header: the kind of its messages, n, s and the bucket (0: none) of levels, k of drawn ones.
 
     scale: the one that all levels have; None: scales are in the packets.
     """
@@ -204,12 +204,12 @@ class Stream:
 
     @property
     def scales(self) -> int:
-        """How many scales a message has, wherever they are sent."""
+        """The number of scales of a message, wherever they are sent."""
         return -(-self.n // self.bucket) if self.bucket else 1
 
     @property
     def floats(self) -> int:
-        """How many float32 a packet begins with: the scales of levels, if they vary, the low and the high of signs."""
+        """The number of float32 that a packet begins with: scales that vary, or the low and the high of signs."""
         if self.kind is Levels:
             return self.scales if self.scale is None else 0
         return 2 if self.kind is Signs else 0

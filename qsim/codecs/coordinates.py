@@ -1,4 +1,4 @@
-"""What the codecs that spend bits on every coordinate share."""
+"""Base of the codecs that spend bits on every coordinate."""
 
 from __future__ import annotations
 

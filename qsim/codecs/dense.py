@@ -60,9 +60,22 @@ class Dense(Codec):
         return _NUMBERS[self.dtype]
 
     def encode(self, message: Message) -> Packets:
-        """Write the rows, rounded to the codec's dtype. Sparse rows are made dense.
+        """Write the rows, rounded to the codec's dtype; sparse rows are made dense.
 
-        Raises ValueError for a number above the largest of its dtype, NaN, and coordinates that do not rise.
+        Parameters
+        ----------
+        message : Message
+            The message.
+
+        Returns
+        -------
+        Packets
+            The packets, one for each row.
+
+        Raises
+        ------
+        ValueError
+            For a number above the largest of its dtype, NaN, and coordinates that do not rise.
         """
         self._require_good(message)
         values = _numbers(message)

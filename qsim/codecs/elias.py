@@ -17,7 +17,7 @@ _RICE = 3
 
 
 class _BitCodec(EntryCodec):
-    """What the codes of bits share."""
+    """Base of the codes of bits."""
 
     @property
     @abstractmethod

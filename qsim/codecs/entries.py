@@ -1,4 +1,4 @@
-"""What every codec of non-zeros shares: messages as entries, and packets as some floats and the bits of the entries."""
+"""Base of the codecs of non-zeros: messages as entries, and packets as some floats and the bits of the entries."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Entries:
 
     @property
     def rows(self) -> int:
-        """How many rows there are."""
+        """The number of rows."""
         return self.offsets.size - 1
 
     @property

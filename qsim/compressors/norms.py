@@ -1,4 +1,4 @@
-"""How large rows are: the norms that levels are fractions of, and numbers too large for a format."""
+"""Norms of rows, which levels are fractions of, and numbers too large for a format."""
 
 from __future__ import annotations
 

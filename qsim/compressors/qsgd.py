@@ -44,8 +44,8 @@ class QSGD(Compressor):
     attained by constant vectors, and at most q^2/(4 s^2) otherwise.
 
     Precision: N is rounded up to float32 before anything is rounded to levels, so the norm on the wire is the norm that
-    was used. |E Q(v)_i - v_i| <= 2^-22 |v_i| + 2^-24 N/s, and the variance bound grows by a factor of at most 1 + s
-    2^-20, provided that N/s is a normal float32 (above 1.2e-38). A norm above float32's range is refused.
+    was used. |E Q(v)_i - v_i| <= 2^-22 |v_i| + 2^-24 N/s, and the variance bound grows by a factor of at most
+    1 + s 2^-20, provided that N/s is a normal float32 (above 1.2e-38). A norm above float32's range is refused.
 
     Long vectors, of n >= 4096 s^2, are *thinned* where nearly all levels are zero: in a block of 2048 coordinates, at
     least 512 of them non-zero, in which all |v_i| s / N are at most 2^-j, from 2^-6 down, j fair coins each choose the

@@ -38,7 +38,7 @@ _ROTATIONS, _CHUNK = 2, 256
 
 
 class _Rotated(Compressor):
-    """What both share: rotate, round to the nearest centroid, and a scale a piece that makes it unbiased."""
+    """Base of both: rotate, round to the nearest centroid, with a scale for each piece that makes it unbiased."""
 
     rotations: int
     chunk: int
@@ -51,7 +51,7 @@ class _Rotated(Compressor):
     @property
     @abstractmethod
     def _bits(self) -> int:
-        """How many bits a coordinate takes."""
+        """Bits a coordinate."""
 
     @property
     @abstractmethod

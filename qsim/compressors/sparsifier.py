@@ -1,4 +1,4 @@
-"""What sparsifying compressors share: plain numbers at some coordinates, and zero elsewhere."""
+"""Base of sparsifying compressors: plain numbers at some coordinates, and zero elsewhere."""
 
 from __future__ import annotations
 

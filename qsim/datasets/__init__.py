@@ -57,7 +57,7 @@ __all__ = [
 
 
 Data = Dataset | Source | str | PathLike[str] | tuple[Any, Any]
-"""What data can be given as: themselves, where they come from, what `load` takes, or features and labels, (X, y)."""
+"""The forms of data: themselves, where they come from, what `load` takes, or features and labels, (X, y)."""
 
 
 def as_data(name: str, data: Any) -> Dataset | Source:

@@ -302,12 +302,12 @@ class Dataset:
 
     @property
     def rows(self) -> int:
-        """How many rows there are."""
+        """The number of rows."""
         return self.labels.size
 
     @property
     def nonzeros(self) -> int:
-        """How many entries are stored (some of which may be zero)."""
+        """The number of stored entries, some of which may be zero."""
         return self.indices.size
 
     @property
@@ -317,14 +317,17 @@ class Dataset:
 
     @cached_property
     def positives(self) -> int:
-        """How many labels are +1."""
+        """The number of labels that are +1."""
         return int(np.count_nonzero(self.labels == 1))
 
     @cached_property
     def classes(self) -> int:
-        """How many classes there are: 2 for signs. Raises DataError for targets.
+        """The number of classes: 2 for signs.
 
-        A class is without rows only if the data set was told how many there are.
+        Raises
+        ------
+        DataError
+            For targets.
         """
         if self.kind == "targets":
             raise DataError(f"{self!r} has no classes, but targets")

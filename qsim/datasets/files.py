@@ -108,7 +108,7 @@ def _digest_of_mark(path: Path, mark: tuple[int, ...]) -> str:
 
 
 class _Streams(RawIOBase):
-    """What compressed streams hold, one behind the other, with zeros between at most.
+    """The content of compressed streams, one behind the other, with zeros between at most.
 
     Python's own readers of bzip2 and xz end without a word where what follows a stream is none, so a damaged one too.
     """

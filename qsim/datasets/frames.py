@@ -1,4 +1,4 @@
-"""What features come in: matrices of NumPy and SciPy, and frames of named columns, as sparse rows."""
+"""The forms of features: matrices of NumPy and SciPy, and frames of named columns, as sparse rows."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from numpy.typing import DTypeLike, NDArray
 from qsim.datasets.errors import DataError
 
 Kind = Literal["signs", "classes", "targets"]
-"""What the labels of a data set are; see `Dataset`."""
+"""The kinds of labels of a data set; see `Dataset`."""
 
 
 def require_rows_of_all(labels: NDArray[np.int32], classes: int | None) -> None:

@@ -127,7 +127,7 @@ def load_as(source: Source, format: LibSVM, file: File, name: str) -> Dataset:
 
 @dataclass(frozen=True)
 class Rows:
-    """What a text holds: CSR arrays with columns from 0 on, and the labels as they are. The arrays are read-only."""
+    """The rows of a text: CSR arrays with columns from 0 on, and the labels as they are. The arrays are read-only."""
 
     indptr: NDArray[np.int64]
     indices: NDArray[np.int32]

@@ -91,7 +91,7 @@ class Shards:
 
     @property
     def workers(self) -> int:
-        """How many workers there are."""
+        """The number of workers."""
         return self.offsets.size - 1
 
     @property

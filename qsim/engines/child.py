@@ -1,4 +1,4 @@
-"""What runs in a process of `Processes`: its workers, until the parent closes it or ends."""
+"""The program of a process of `Processes`: its workers, until the parent closes it or ends."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ from qsim.weights import Replica, Weights
 
 @dataclass(frozen=True)
 class Task:
-    """What workers are told to do in an exchange.
+    """An instruction to the workers in an exchange.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""How methods draw their batches."""
+"""Draws of batches."""
 
 from __future__ import annotations
 

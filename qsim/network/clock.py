@@ -17,7 +17,7 @@ from qsim.network.rules import WaitForAll
 from qsim.options import is_shipped, number
 
 PARTS = ("downlink", "compute", "encode", "uplink", "decode", "wait")
-"""What the time of a round is split into; the parts sum to it.
+"""The parts of the time of a round, which sum to it.
 
 The way is that of the worker whose message came last of those that were waited for. `uplink` is what its message was
 under way, the queue at the server included (without a server: what the collective took). `compute` and `encode` are the

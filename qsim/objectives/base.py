@@ -162,7 +162,7 @@ class Objective(ABC):
 
     @property
     def width(self) -> int:
-        """How many weights a feature has."""
+        """The number of weights of a feature."""
         return 1
 
     def design(self, data: Dataset) -> Dataset:

@@ -19,7 +19,7 @@ from qsim.weights import Replica
 
 
 class Logistic(LinearModel):
-    """What objectives with the loss log(1 + exp(-y z)) of a margin z share. Exact to rounding for any margin."""
+    """Base of objectives with the loss log(1 + exp(-y z)) of a margin z. Exact to rounding for any margin."""
 
     def loss(self, margins: Margins, labels: NDArray[Any]) -> Margins:
         from qsim.kernels.csr import logistic_losses

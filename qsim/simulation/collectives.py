@@ -28,7 +28,7 @@ class Received:
     """8 times the bytes of the packets; stream headers not included."""
     header: bytes
     rows: int
-    """How many rows the workers read for it."""
+    """The number of rows that the workers read for it."""
 
 
 class ParameterServer:

@@ -59,7 +59,7 @@ class WireExchange:
         self._everyone = np.ones(self._workers, bool)
         self.streams, self.held = Streams(self._workers), Held(self._workers)
         self.shared = downlink.start(w)
-        """What the downlink's two ends keep."""
+        """State of both ends of the downlink."""
         self.begin(0)
 
     def begin(self, t: int) -> None:
@@ -82,7 +82,7 @@ class WireExchange:
 
     @property
     def counted(self) -> NDArray[np.int64]:
-        """What was counted in this round, as a row: non-zeros, bits up, bits down, rows."""
+        """The counts of this round, as a row: non-zeros, bits up, bits down, rows."""
         return np.array([[self.nonzeros, self.bits_up, self.bits_down, self.rows]], np.int64)
 
     def __call__(

@@ -1,4 +1,4 @@
-"""What workers and server have of each other already: the headers of streams, and weights that were sent before."""
+"""State of the streams between workers and server: headers and weights that were sent before."""
 
 from __future__ import annotations
 

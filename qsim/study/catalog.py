@@ -11,7 +11,7 @@ from qsim.options import nearest
 from qsim.study.study import Study
 
 VERBS = ("all", "run", "list", "show", "status", "clean", "export", "compare")
-"""What the command line takes in the place of a study."""
+"""Words that the command line takes in the place of a study."""
 
 
 class RequestError(ValueError):

@@ -1,4 +1,4 @@
-"""What the command line does: a function for each verb, which returns the exit code."""
+"""The verbs of the command line: a function for each verb, which returns the exit code."""
 
 from __future__ import annotations
 

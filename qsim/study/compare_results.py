@@ -28,7 +28,7 @@ _DASHES: dict[str, Any] = {"A": (0, (2, 1.5)), "B": "-"}
 
 @dataclass(frozen=True)
 class Saved:
-    """What a study wrote: the numbers, and the settings if its .json lies beside them."""
+    """The files of a study: the numbers, and the settings if its .json lies beside them."""
 
     name: str
     label: str

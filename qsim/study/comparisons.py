@@ -62,7 +62,7 @@ class Comparison:
 
     @property
     def kind(self) -> Kind:
-        """What can be said: the interval decides whether a difference is beyond the noise, and nothing else does."""
+        """The verdict in a word: the interval alone decides whether a difference is beyond the noise."""
         if not np.isfinite([self.mean, self.low, self.high]).all() or np.isinf(self.detectable):
             return "not defined"
         if self.seeds == 1:

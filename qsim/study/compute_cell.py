@@ -1,4 +1,4 @@
-"""How a cell is computed: once, by whichever process claims it first, and stored at once."""
+"""Computing a cell: once, by whichever process claims it first, and stored at once."""
 
 from __future__ import annotations
 

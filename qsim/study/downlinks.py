@@ -26,7 +26,7 @@ EXPLAINED = (
     "Downlinks: dense float32 weights; the sum of the messages as float32 for its non-zeros (sparse sum); the change of"
     " the weights by Top-6 with the server's memory (Top-6 weights)."
 )
-"""What a caption says of them."""
+"""The downlinks, in words for a caption."""
 
 
 _MARKERS = {SPARSE: "<", TOP: "d"}

@@ -1,4 +1,4 @@
-"""What a compressor adds to the gradient, measured at given weights, and the loss that follows from it."""
+"""The noise of a compressor in the gradient, measured at given weights, and the loss that follows from it."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from qsim.weights import Replica
 Array = NDArray[np.float64]
 
 DRAWS = 200
-"""How often every vector is compressed, by default."""
+"""The number of times that every vector is compressed, by default."""
 
 
 @dataclass(frozen=True)
 class Noise:
-    """What the compressor does to the mean of all messages, at given weights.
+    """The error of a compressor in the mean of all messages, at given weights.
 
     squares: the mean of ||g||^2 over messages. bias: E Q(g) - g, of the mean message. variance: of each coordinate of
     the mean message; all over the compressor's randomness.

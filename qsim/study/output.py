@@ -1,4 +1,4 @@
-"""What a study writes: figure, numbers, findings, provenance. Each file is written whole or not at all."""
+"""The files that a study writes: figure, numbers, findings, provenance. Each file is written whole or not at all."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _BITS = ("bits", "bits_up", "bits_down")
 
 PROMISED = "theory's bound on the mean"
-"""What the legend calls what `draw_bound` draws."""
+"""The label of the curve that `draw_bound` draws."""
 
 
 @dataclass(frozen=True)

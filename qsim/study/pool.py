@@ -124,7 +124,7 @@ class _Child:
 
     @property
     def parts(self) -> list[Any]:
-        """What to wait for: an answer, or the end of the process while it has a task."""
+        """The objects to wait for: an answer, or the end of the process while it has a task."""
         return [] if self.task is None else [self._pipe, self._process.sentinel]
 
     def give(self, number: int) -> None:

@@ -1,4 +1,4 @@
-"""What a person sees while cells are computed: a bar on a terminal, a line now and then elsewhere, and a log file."""
+"""Progress while cells are computed: a bar on a terminal, a line now and then elsewhere, and a log file."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def folder() -> Path:
 
 
 class Progress:
-    """How far the cells of a study are: cells done of all, those found in the store told apart, rate and time left.
+    """Progress of the cells of a study: cells done of all, those found in the store told apart, rate and time left.
 
     show: None shows a bar on a terminal, and elsewhere a line every 20 seconds; True always a bar, False nothing.
     """

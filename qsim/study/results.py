@@ -34,7 +34,7 @@ class AxisSpec:
     ----------
     axis : str
         The axis; see `Results.band`.
-    quantities : Sequence[str], default ('suboptimality',)
+    quantities : sequence of str, default ("suboptimality",)
         The quantities.
     log : bool, default True
         Whether the axis is logarithmic.

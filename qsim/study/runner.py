@@ -123,7 +123,7 @@ def run_study(
 
 @dataclass(frozen=True)
 class Runner:
-    """How cells are run; see `run_study`."""
+    """Options of running cells; see `run_study`."""
 
     name: str = "study"
     timed: bool = False

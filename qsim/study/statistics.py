@@ -250,7 +250,7 @@ class Reach:
 
     @property
     def reached(self) -> int:
-        """How many seeds came to the target."""
+        """The number of seeds that reached the target."""
         return int(np.isfinite(self.costs).sum())
 
     def __str__(self) -> str:

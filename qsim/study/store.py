@@ -29,7 +29,7 @@ class StoreError(RuntimeError):
 
 @dataclass(frozen=True)
 class Removed:
-    """What `Store.clean` removed."""
+    """The cells and files that `Store.clean` removed."""
 
     cells: int
     leftovers: int
@@ -70,9 +70,18 @@ class Store:
         return self.folder / key[:2] / f"{key}.npz"
 
     def load(self, key: str) -> Trace | None:
-        """Return the trace of a key, or None if it is not there, or can't be read now (with a warning).
+        """Return the trace of a key.
 
-        A torn file is removed. One that the system refuses (too many open files, say) may be good: it stays.
+        Parameters
+        ----------
+        key : str
+            The key.
+
+        Returns
+        -------
+        Trace or None
+            The trace; None if it is not there, or cannot be read now (with a warning). A torn file is removed; one that
+            the system refuses (too many open files, say) may be good, and stays.
         """
         path = self.file(key)
         try:
@@ -92,9 +101,24 @@ class Store:
         return trace
 
     def save(self, identity: Identity, trace: Trace) -> Path:
-        """Store the trace of a run; returns its file.
+        """Store the trace of a run.
 
-        Raises StoreError if it cannot be written, saying where, how much was wanted and how much is free.
+        Parameters
+        ----------
+        identity : Identity
+            The identity of the run.
+        trace : Trace
+            Its trace.
+
+        Returns
+        -------
+        Path
+            The file.
+
+        Raises
+        ------
+        StoreError
+            If it cannot be written; the message says where, how much was wanted and how much is free.
         """
         path = self.file(identity.key)
         provenance = trace.provenance | {"cell": identity.about()}
@@ -109,7 +133,13 @@ class Store:
             ) from error
 
     def require_writable(self) -> None:
-        """Refuse a folder that no cell could be written to, before one is computed. Raises StoreError."""
+        """Refuse a folder that no cell could be written to, before one is computed.
+
+        Raises
+        ------
+        StoreError
+            For such a folder.
+        """
         if not can_write(self.folder):
             raise StoreError(
                 f"no cell can be stored in {self.folder}, as it can't be written; set QSIM_CACHE_DIR to another folder,"

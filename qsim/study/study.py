@@ -1,4 +1,4 @@
-"""What a study is: cells to run, questions to answer, a figure to draw."""
+"""Studies: cells to run, questions to answer, a figure to draw."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ COMPARED = (
     " beyond the seed noise if and only if its interval excludes none; where none is found, the text says which one"
     " would have been with a power of about 80%."
 )
-"""What a caption says of comparisons."""
+"""Comparisons, in words for a caption."""
 
 _T = TypeVar("_T")
 _CellT = TypeVar("_CellT", bound="Cell")
@@ -84,7 +84,7 @@ class Settings:
 
     @property
     def name(self) -> str:
-        """What figures call the data set: its name, or that of its file."""
+        """The name of the data set in figures: its name, or that of its file."""
         return Path(self.data).name
 
     def load(self) -> Dataset:
@@ -93,13 +93,13 @@ class Settings:
 
     @property
     def dataset(self) -> str:
-        """What a caption says of the data."""
+        """The data, in words for a caption."""
         data = self.load()
         return f"{data.name} ({data.rows:,} rows, {data.features} features)"
 
     @property
     def statistics(self) -> str:
-        """What a caption says of seeds and bands."""
+        """Seeds and bands, in words for a caption."""
         if self.seeds == 1:
             return "One seed, so no bands."
         return (
@@ -142,7 +142,7 @@ class Cell:
 
     @property
     def name(self) -> str:
-        """What one calls it: the curve and the seed."""
+        """The name of the cell: the curve and the seed."""
         return f"{self.curve}, seed {self.run.seed}"
 
 

@@ -129,7 +129,7 @@ class Candidate(Cell):
 
     @property
     def name(self) -> str:
-        """What one calls it: the curve, the choice and the seed."""
+        """The name of the run: the curve, the choice and the seed."""
         return f"{self.curve}, {self.choice:g}, seed {self.run.seed}"
 
 
@@ -162,7 +162,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class Tuning:
-    """How a number, such as a step, is chosen for each curve, by runs on seeds that are not shown.
+    """The choice of a number, such as a step, for each curve, by runs on seeds that are not shown.
 
     Every curve has the same grid, seeds and rule: the same budget.
 
@@ -215,7 +215,23 @@ class Tuning:
         object.__setattr__(self, "grid", grid)
 
     def candidates(self, settings: Settings) -> list[Candidate]:
-        """Return all runs that are made to choose."""
+        """Return all runs that are made to choose.
+
+        Parameters
+        ----------
+        settings : Settings
+            The settings of the study.
+
+        Returns
+        -------
+        list of Candidate
+            The runs.
+
+        Raises
+        ------
+        ValueError
+            If there are so many seeds to show that they reach those for tuning.
+        """
         if settings.seeds > FIRST_SEED:
             raise ValueError(f"seeds from {FIRST_SEED:,} on are for tuning, found {settings.seeds:,} seeds to show")
         found = [
@@ -227,9 +243,24 @@ class Tuning:
         return timed_on(settings.network, found)
 
     def choose(self, candidates: Sequence[Candidate], traces: Sequence[Trace | NotFiniteError]) -> Tuned:
-        """Return what is chosen for each curve; traces: of the candidates, or the error that ended one.
+        """Return the numbers that are chosen for the curves.
 
-        Raises NotFiniteError if all numbers of the grid diverge for a curve.
+        Parameters
+        ----------
+        candidates : sequence of Candidate
+            The runs that were made.
+        traces : sequence of Trace or NotFiniteError
+            The trace of each, or the error that ended it.
+
+        Returns
+        -------
+        Tuned
+            What is chosen, by curve.
+
+        Raises
+        ------
+        NotFiniteError
+            If all numbers of the grid diverge for a curve.
         """
         scores: dict[str, dict[float, list[float]]] = {}
         diverged: dict[str, set[float]] = {}
@@ -261,7 +292,7 @@ class Tuned:
     ----------
     tuning : Tuning
         How they were chosen.
-    candidates : Sequence[Candidate]
+    candidates : sequence of Candidate
         The runs that were made to choose.
     choices : mapping of str to Choice
         What was chosen, by curve.

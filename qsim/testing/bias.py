@@ -49,7 +49,7 @@ def unbiased(subject: Subject) -> Finding:
 
 
 class _Once:
-    """What a generator makes, made when it is first asked for and kept: who stops early pays for no more."""
+    """The items of a generator, made when it is first asked for and kept: who stops early pays for no more."""
 
     def __init__(self, source: Iterator[Pool]) -> None:
         self._source, self._made = source, list[Pool]()

@@ -1,4 +1,4 @@
-"""What an objective is checked on: small data sets of each kind of labels that it takes, weights and directions."""
+"""Cases to check an objective on: small data sets of each kind of labels that it takes, weights and directions."""
 
 from __future__ import annotations
 

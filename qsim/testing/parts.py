@@ -1,4 +1,4 @@
-"""What the checks of all kinds of parts share: one promise after the other, pickling, and printing as code."""
+"""Checks that all kinds of parts share: one promise after the other, pickling, and printing as code."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ _NEAR = 0.25  # ... as near to v, in squared norms, did not miss a rare event
 
 @dataclass(frozen=True, eq=False)
 class Pool:
-    """What many keys for one vector showed, for each direction of a probe and for each certificate.
+    """The statistics of many keys for one vector, for each direction of a probe and for each certificate.
 
     `strain` is the logarithm of the wealth of the best bet on a breach, over the one that is proof: above 1 it is
     broken. `seen` is the least breach that is found with probability 0.999. `errors` has both for each certificate.
@@ -87,7 +87,7 @@ def pool(
 
 
 class _Pilot:
-    """What a few keys show of sums of errors: how they scatter, and how far they may reach."""
+    """Statistics of sums of errors over a few keys: how they scatter, and how far they may reach."""
 
     def __init__(self, subject: Subject, probe: Probe, keys: tuple[int, ...], rows: int) -> None:
         self.probe, self.v, self.directions = probe, probe.v.astype(np.float64), probe.directions

@@ -1,4 +1,4 @@
-"""What a conformance check found."""
+"""The findings of a conformance check."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Finding:
-    """What was found about one promise.
+    """The finding about one promise.
 
     Parameters
     ----------

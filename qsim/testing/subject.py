@@ -1,4 +1,4 @@
-"""What is being checked: a compressor, the lengths that it takes, and its answers for many keys."""
+"""The subject of a check: a compressor, the lengths that it takes, and its answers for many keys."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LONG_LENGTHS = (301, 1000, 1025, 2049, 4096, 4097, 8193, 16_385, 32_769, 65_537,
 """Longer ones, at which large mistakes are looked for: where memory, indices and blocks grow, and beyond."""
 
 ASYMPTOTIC_SLACK = 0.05
-"""What a certificate that holds as n grows is granted: this part of the bound, and a bias of this part of the norm."""
+"""The slack of a certificate that holds as n grows: this part of the bound, and a bias of this part of the norm."""
 
 _CHUNK = 2**20  # numbers held at once
 _SHORT, _LARGE = 300, 1000  # up to where most is checked, and from where certificates for large n are

@@ -1,1 +1,1 @@
-"""What one process does for its workers: gradients, updates and packets, a block of workers at a time."""
+"""The work of one process for its workers: gradients, updates and packets, a block of workers at a time."""

@@ -147,7 +147,7 @@ class WorkerGroup:
 
 @dataclass(frozen=True)
 class _Unsettled:
-    """What a block sent, of which it does not know yet whether it was delivered."""
+    """Messages of a block, of which it does not know yet whether they were delivered."""
 
     order: Order
     task: Task

@@ -1,4 +1,4 @@
-"""What goes between the exchange and the workers: a job for a whole run, instructions in it, and replies to them."""
+"""Messages between the exchange and the workers: a job for a whole run, instructions in it, and replies to them."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Instruction:
-    """What all instructions say: for which exchange of which round, about which task, and to whom.
+    """Base of all instructions: for which exchange of which round, about which task, and to whom.
 
     participants: which of all workers take part, shape (workers,); None: all of them.
     """
@@ -82,7 +82,7 @@ class CoordinateRequest(Instruction):
 
 @dataclass(frozen=True)
 class Reply:
-    """What workers low, low + 1, ... answer: the header of their streams, a packet each, how many rows they read.
+    """The answer of workers low, low + 1, ...: the header of their streams, a packet each, how many rows they read.
 
     work: for a timed job, two numbers a worker: the non-zeros of those rows, and the entries of the vector behind its
     packet.
