@@ -10,7 +10,7 @@ from qsim.batch.checks import require_message
 from qsim.codecs import Auto, Codec, Dense, FixedWidth, GolombRice, SparseFloats
 from qsim.compressors import Compressor, Identity
 from qsim.options import is_shipped, option, shown
-from qsim.program import NoProgram, Program
+from qsim.program import NoProgram, Program, with_plan
 
 
 def default_codec(compressor: Compressor) -> Codec:
@@ -164,7 +164,9 @@ class Channel:
         """
         if not self._native:
             raise NoProgram
-        message, offsets = self._codec.plan(program, self.compressor.plan(program, v, keys, memory))
+        message, offsets = with_plan(self._codec).plan(
+            program, with_plan(self.compressor).plan(program, v, keys, memory)
+        )
         return self.compressor.plan_decompress(program, message, keys), offsets
 
     @property

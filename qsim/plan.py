@@ -19,7 +19,7 @@ from qsim.block import Block, Rows
 from qsim.channel import Channel
 from qsim.keys import Key, Purpose
 from qsim.objectives import Objective
-from qsim.program import Cell, Program
+from qsim.program import Cell, NoProgram, Program, with_plan
 from qsim.steps import Step
 
 ROUNDS = 4096
@@ -76,6 +76,8 @@ class Plan:
         """
         from qsim.kernels.rounds import begin_round, to_float32
 
+        if type(self.objective).apply_l2_step is not Objective.apply_l2_step:
+            raise NoProgram
         assert isinstance(step, Step)
         self.step, cell, call = step, Cell.of(0.0), self.program.call
         l2 = self.objective.l2 or 0.0
@@ -94,7 +96,7 @@ class Plan:
     def update(self, rows: Rows, step: Any) -> Vectors:
         """Return where each worker's update is: step times the mean gradient of its rows."""
         self.rows = rows.index.size
-        return self.objective.plan(self.program, self.block, rows, self.replica, step)
+        return with_plan(self.objective).plan(self.program, self.block, rows, self.replica, step)
 
     def send(self, v: Vectors) -> tuple[Vectors, Vectors]:
         """Send what the workers have: return it as it arrives, and the weighted sum, one row."""

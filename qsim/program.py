@@ -11,10 +11,12 @@ round again and says what is wrong: calls that can fail come before those that c
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+
+from qsim.options import is_shipped
 
 Stop = Literal["never", "not zero", "negative", "not negative"]
 """Which results of a call end a program."""
@@ -22,6 +24,19 @@ Stop = Literal["never", "not zero", "negative", "not negative"]
 
 class NoProgram(Exception):  # noqa: N818
     """A part of a run has no calls of kernels to offer for its rounds."""
+
+
+def with_plan(part: _Part) -> _Part:
+    """Return a part of a run whose plan is its own.
+
+    Raises NoProgram for a user's subclass without one: what it overrides, the plan that it inherits does not know.
+    """
+    if not is_shipped(part) and "plan" not in vars(type(part)):
+        raise NoProgram
+    return part
+
+
+_Part = TypeVar("_Part")
 
 
 @dataclass(frozen=True, eq=False)

@@ -283,6 +283,54 @@ def test_other_runs_go_through_the_exchange(changes: dict, count: list[int]) -> 
     assert count == []
 
 
+def test_what_a_user_overrides_is_not_passed_over(count: list[int]) -> None:
+    """A subclass of a shipped part inherits a plan that knows nothing of it."""
+
+    @qsim.option
+    class Half(qsim.QSGD):
+        def compress(self, v, keys, memory=None):
+            return super().compress(v, keys, memory).scaled(0.5)
+
+    @qsim.option
+    class Steeper(qsim.LogisticRegression):
+        def slope(self, margins, labels):
+            return 2 * super().slope(margins, labels)
+
+        def loss(self, margins, labels):
+            return 2 * super().loss(margins, labels)
+
+        def _slopes(self, block, rows, weights):
+            return 2 * super()._slopes(block, rows, weights)
+
+    @qsim.option
+    class Twice(SGD):
+        def round(self, w, state, exchange):
+            super().round(w, state, exchange)
+            w.shrink(0.5)
+
+    @qsim.option
+    class First(WithReplacement):
+        def draw(self, block, batch, t, memory, key):
+            return super().draw(block, batch, 0, memory, key)
+
+    @qsim.option
+    class Wide(qsim.codecs.Varint):
+        def encode(self, message):
+            return super().encode(message)
+
+    for changes in (
+        {"compressor": Half(4)},
+        {"objective": Steeper(l2=0.1)},
+        {"method": Twice(0.1)},
+        {"method": SGD(0.1, sampling=First())},
+        {"codec": Wide()},
+        {"compressor": qsim.ErrorFeedback(qsim.Scaled(qsim.QSGD(4)))},
+    ):
+        run = replace(RUN, rounds=5, **changes)
+        agree(qsim.simulate(run), plain(run))
+    assert count == []
+
+
 def test_a_run_is_resumed(tmp_path: Path, count: list[int]) -> None:
     path, whole = tmp_path / "run.npz", qsim.simulate(RUN)
     with pytest.raises(KeyboardInterrupt):

@@ -13,7 +13,7 @@ from qsim.compressors.compose import Compose
 from qsim.compressors.scaled import Scaled
 from qsim.compressors.wrapper import Wrapper
 from qsim.options import option
-from qsim.program import Program
+from qsim.program import Program, with_plan
 
 
 @final
@@ -84,13 +84,13 @@ class ErrorFeedback(Wrapper):
         from qsim.kernels.vectors import add_on_support
 
         if memory is None:
-            return self.compressor.plan(program, v, keys)
+            return with_plan(self.compressor).plan(program, v, keys)
         program.call(first_wrong, v.offsets, v.value, stop="not negative")
         of, error = memory.support, memory.arrays["error"]
         memory.planned["error"] = total = np.empty_like(error)
         program.call(copy, error, total)
         program.call(add_on_support, of.offsets, of.index, v.offsets, v.index, v.value, np.float32(1), total)
-        return self.compressor.plan(program, Vectors(of.n, of.offsets, of.index, total), keys)
+        return with_plan(self.compressor).plan(program, Vectors(of.n, of.offsets, of.index, total), keys)
 
     def plan_decompress(self, program: Program, message: Message, keys: NDArray[np.uint64]) -> Vectors:
         return self.compressor.plan_decompress(program, message, keys)

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from qsim.batch import Floats, Memory, Message, SharedSupport, Vectors, dense_offsets, index_type
+from qsim.batch.planned import plan_vectors
 from qsim.compressors.base import as_float32
 from qsim.compressors.sparsifier import Sparsifier, kept_of, largest_scalable, require_scalable, take_kept
 from qsim.options import one_of, option
@@ -109,7 +110,7 @@ class RandK(Sparsifier):
 
     def plan_decompress(self, program: Program, message: Message, keys: NDArray[np.uint64]) -> Vectors:
         if not isinstance(message, SharedSupport):
-            return super().plan_decompress(program, message, keys)
+            return plan_vectors(program, message)
         return _plan_placed(program, message, self._plan_draw(program, message.n, keys))
 
     def _plan_draw(self, program: Program, n: int, keys: NDArray[np.uint64]) -> NDArray[Any]:

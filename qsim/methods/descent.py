@@ -18,7 +18,7 @@ from qsim.objectives import Objective
 from qsim.options import number, option
 from qsim.plan import Plan
 from qsim.problem import Bound, Problem
-from qsim.program import NoProgram
+from qsim.program import NoProgram, with_plan
 from qsim.steps import Constant, Step, take_step
 from qsim.weights import Weights
 
@@ -337,7 +337,7 @@ class SGD(_Descent):
         return drawn(self.sampling, block, self.batch, task, memory)
 
     def _plan_rows(self, plan: Plan, memory: Memory) -> Rows:
-        return self.sampling.plan(plan, self.batch, memory.arrays)
+        return with_plan(self.sampling).plan(plan, self.batch, memory.arrays)
 
     @classmethod
     def examples(cls) -> tuple[Self, ...]:

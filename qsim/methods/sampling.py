@@ -16,7 +16,7 @@ from qsim.keys import Key
 from qsim.methods.base import Method, Task
 from qsim.options import is_shipped, option, shown, whole
 from qsim.plan import Plan
-from qsim.program import NoProgram
+from qsim.program import NoProgram, with_plan
 
 
 class Sampling(ABC):
@@ -203,7 +203,7 @@ class Batched(Method):
 
     def _plan_rows(self, plan: Plan, memory: Memory) -> Rows:
         """Return where the rows of a planned round are."""
-        return self.sampling.plan(plan, self.batch, memory.arrays) if self.batch else plan.block.all_rows()
+        return with_plan(self.sampling).plan(plan, self.batch, memory.arrays) if self.batch else plan.block.all_rows()
 
 
 def check_batch(batch: int | None, sampling: Sampling) -> None:

@@ -16,7 +16,7 @@ from qsim.engines import Session
 from qsim.keys import Key
 from qsim.methods import Method
 from qsim.plan import ROUNDS, Plan, PlannedWeights
-from qsim.program import Cell, NoProgram
+from qsim.program import Cell, NoProgram, with_plan
 from qsim.simulation.run import Run
 from qsim.weights import Weights
 
@@ -66,7 +66,7 @@ class PlannedRounds:
             part.memory,
         )
         try:
-            method.plan(plan, part.kept)
+            with_plan(method).plan(plan, part.kept)
         except NoProgram:
             return None
         bits = run.workers * n * (32 if run.downlink.dtype == "float32" else 64)

@@ -127,12 +127,12 @@ class Recorder:
 
     def _evaluate(self, w: NDArray[np.float64]) -> dict[str, float]:
         objective = self._run.objective
-        loss, gradient = objective.value_and_gradient(w, self._data)
+        loss, gradient, error = objective.evaluate(w, self._data)
         return {
             "loss": loss,
             "suboptimality": loss - self._minimum,
             "gradient_norm": math.sqrt(inner(gradient, gradient)),
-            "train_error": objective.error(w, self._data),
+            "train_error": error,
             "test_error": np.nan if self._test is None else objective.error(w, self._test),
         }
 
