@@ -38,3 +38,11 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder.mkdir()
     monkeypatch.setenv("QSIM_CACHE_DIR", str(fresh_cache(folder)))
     return folder
+
+
+@pytest.fixture
+def raw() -> Path:
+    folder = Path(os.environ.get("QSIM_RAW_DATA", Path(__file__).parents[2] / "shared" / "data"))
+    if not (folder / "adult" / "adult.data.xz").is_file():
+        pytest.skip(f"no raw data in {folder}: set QSIM_RAW_DATA to a folder with adult/ and spark/")
+    return folder
