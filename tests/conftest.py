@@ -46,3 +46,11 @@ def through_the_exchange(monkeypatch: pytest.MonkeyPatch) -> None:
     from qsim.simulation.planned import PlannedRounds
 
     monkeypatch.setattr(PlannedRounds, "of", lambda *arguments: None)
+
+
+@pytest.fixture
+def raw() -> Path:
+    folder = Path(os.environ.get("QSIM_RAW_DATA", Path(__file__).parents[2] / "shared" / "data"))
+    if not (folder / "adult" / "adult.data.xz").is_file():
+        pytest.skip(f"no raw data in {folder}: set QSIM_RAW_DATA to a folder with adult/ and spark/")
+    return folder

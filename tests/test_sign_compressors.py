@@ -12,7 +12,7 @@ from hypothesis.extra.numpy import arrays
 import qsim
 from qsim.batch import Levels, Signs, Vectors
 from qsim.compressors import ErrorFeedback, NotFiniteError, OneBit, ScaledSign, Sign
-from qsim.kernels.signs import l1_norms
+from qsim.kernels.norms import l1_norms
 
 KEY = qsim.Key(0)
 ALL = [ScaledSign(), Sign(), OneBit(), OneBit(support_only=True)]

@@ -37,15 +37,13 @@ def row_norms(v: Vectors, norm: Norm) -> NDArray[np.float32]:
 
     Raises NotFiniteError for NaN, infinity and a norm above float32's range.
     """
-    from qsim.kernels.quantize import l2_norms, max_norms, rounded_up
+    from qsim.kernels.norms import l2_norms, lp_norms, max_norms, rounded_up
 
     if norm == "max":
         norms = max_norms(v.offsets, v.value)
     elif norm in ("l2", 2):
         norms = l2_norms(v.offsets, v.index, v.value)
     else:
-        from qsim.kernels.norms import lp_norms
-
         norms = lp_norms(v.offsets, v.index, v.value, float(norm))
     scale, finite = rounded_up(norms)
     if not finite:
@@ -60,7 +58,7 @@ def row_norms(v: Vectors, norm: Norm) -> NDArray[np.float32]:
 
 def plan_norms(program: Program, v: Vectors, norm: Norm) -> NDArray[np.float32]:
     """Have a program compute the norms of rows, as `row_norms` does; return where. It ends where one is refused."""
-    from qsim.kernels.quantize import l2_scales, max_scales
+    from qsim.kernels.norms import l2_scales, max_scales
 
     scale = np.empty(v.rows, np.float32)
     if norm == "max":

@@ -8,8 +8,8 @@ from typing import Self, final
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from qsim.batch import Levels, Memory, Vectors, index_type
-from qsim.compressors.base import Compressor, as_float32
+from qsim.batch import Levels, Memory, Vectors
+from qsim.compressors.base import Compressor, as_float32, empty_entries
 from qsim.compressors.norms import FEW, Norm, exact_norm, few_at, plan_norms, require_norm, row_norms, spread
 from qsim.options import option, whole
 from qsim.program import Program
@@ -118,22 +118,14 @@ class QSGD(Compressor):
 
         v = as_float32(v)
         scale = self.scales(v)
-        offsets = np.empty(v.rows + 1, np.int64)
-        index = np.empty(v.value.size, index_type(v.n))
-        level = np.empty(v.value.size, np.int32)
+        offsets, index, level = empty_entries(v, v.value.size, np.int32)
         kept = round_to_levels(v.n, v.offsets, v.index, v.value, scale, self.levels, keys, offsets, index, level)
         return Levels(v.n, offsets, index[:kept], level[:kept], scale, self.levels)
 
     def plan(self, program: Program, v: Vectors, keys: NDArray[np.uint64], memory: Memory | None = None) -> Levels:
         from qsim.kernels.quantize import round_to_levels
 
-        scale = plan_norms(program, v, self.norm)
-        most = v.value.size
-        offsets, index, level = (
-            np.zeros(v.rows + 1, np.int64),
-            np.empty(most, index_type(v.n)),
-            np.empty(most, np.int32),
-        )
+        scale, (offsets, index, level) = plan_norms(program, v, self.norm), empty_entries(v, v.value.size, np.int32)
         program.call(round_to_levels, v.n, v.offsets, v.index, v.value, scale, self.levels, keys, offsets, index, level)
         return Levels(v.n, offsets, index, level, scale, self.levels)
 
