@@ -81,7 +81,7 @@ class TopK(Sparsifier):
         from qsim.kernels.select import keep_largest
 
         k = kept_of(self.k, v.n)
-        offsets, index, value = empty_entries(v, min(v.rows * k, v.value.size))
+        offsets, index, value = empty_entries(v, min(v.rows * k, v.value.size), np.float32)
         _plan_kept(program, keep_largest, v, k, offsets, index, value)
         return Floats(v.n, offsets, index, value)
 
@@ -179,7 +179,7 @@ class HardThreshold(Sparsifier):
         from qsim.kernels.select import keep_at_least
 
         bound = rounded_up(np.array([self.threshold], np.float64))[0].view(np.int32)[0]
-        offsets, index, value = empty_entries(v, v.value.size)
+        offsets, index, value = empty_entries(v, v.value.size, np.float32)
         _plan_kept(program, keep_at_least, v, bound, offsets, index, value)
         return Floats(v.n, offsets, index, value)
 
