@@ -134,7 +134,10 @@ class QSGD(Compressor):
         return row_norms(v, self.norm)
 
     def variance(self, n: int) -> float:
-        """Return omega(n): E ||Q(v) - v||^2 <= omega ||v||^2, attained by some v with the l2 and the max norm."""
+        """Return omega(n): E ||Q(v) - v||^2 <= omega ||v||^2.
+
+        Attained by some v with the max norm, and with l2 if n >= 4 s^2; an upper bound otherwise.
+        """
         s = self.levels
         if self.norm == "max":
             return (sqrt(1 + (n - 1) / s**2) - 1) / 2

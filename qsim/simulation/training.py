@@ -10,6 +10,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from qsim.arrays import arrays_by_name
 from qsim.batch import Arrays
 from qsim.channel import Channel
 from qsim.clients import AllClients
@@ -44,7 +45,8 @@ class Training:
     ) -> None:
         """Take what `opened` has made."""
         self.run, self.done, self.over = run, 0, False
-        self._method, self._weights, self._state = method, weights, method.start(weights)
+        self._method, self._weights = method, weights
+        self._state = arrays_by_name(f"what start of {method!r} returns", method.start(weights))
         self._session, self._exchange, self._recorder = session, exchange, recorder
         self._planned: PlannedRounds | None = None
 
