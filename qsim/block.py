@@ -16,7 +16,7 @@ from qsim.batch import Support, Vectors, index_type
 from qsim.datasets.dataset import Dataset
 from qsim.datasets.partition import Shards
 from qsim.program import NoProgram, Program
-from qsim.weights import Replica
+from qsim.weights import PlannedWeights, Replica
 
 _THREAD = local()
 
@@ -216,14 +216,19 @@ class Block:
         )
         return Vectors(self.n, offsets, index[:used], value[:used])
 
-    def plan_margins(self, program: Program, rows: Rows, weights: NDArray[np.float32]) -> NDArray[np.float32]:
+    def plan_margins(
+        self, program: Program, rows: Rows, weights: NDArray[np.float32] | PlannedWeights
+    ) -> NDArray[np.float32]:
         """Have a program write the margins of rows, as `margins` does; return where."""
-        from qsim.kernels.csr import margins
+        from qsim.kernels.csr import margins, margins_of_float64
 
         if self.width != 1:
             raise NoProgram
-        out = np.empty(rows.index.size, np.float32)
-        program.call(margins, self._indptr, self._columns, self._values, rows.index, weights, out)
+        out, data = np.empty(rows.index.size, np.float32), (self._indptr, self._columns, self._values, rows.index)
+        if isinstance(weights, PlannedWeights):
+            program.call(margins_of_float64, *data, weights.vector, weights.scale, out)
+        else:
+            program.call(margins, *data, weights, out)
         return out
 
     def plan_spread(self, program: Program, rows: Rows, slopes: NDArray[np.float32]) -> Vectors:
@@ -231,7 +236,7 @@ class Block:
 
         The offsets of the rows must be those that they have in every round.
         """
-        from qsim.kernels.csr import scatter_support, scatter_touched
+        from qsim.kernels.csr import scatter_support, scatter_touched, single_rows
         from qsim.kernels.rounds import fill
 
         data = self._indptr, self._local, self._values, rows.index, rows.offsets, slopes
@@ -241,8 +246,19 @@ class Block:
             program.call(fill, value, np.float32(0))
             program.call(scatter_support, *data, self._support_offsets, value)
             return Vectors(self.n, of.offsets, of.index, value)
+        counts, longest = np.diff(rows.offsets), self._longest()
+        if counts.max() <= 1:
+            size = int((counts * longest).sum())
+            v = Vectors(
+                self.n,
+                np.zeros(self.workers + 1, np.int64),
+                np.empty(size, index_type(self.n)),
+                np.empty(size, np.float32),
+            )
+            program.call(single_rows, self._indptr, self._columns, self._values, *data[3:], v.offsets, v.index, v.value)
+            return v
         widths = np.diff(self._support_offsets)
-        most = int(np.minimum(widths, np.diff(rows.offsets) * self._longest()).sum())
+        most = int(np.minimum(widths, counts * longest).sum())
         value, sums = np.empty(most, np.float32), np.zeros(int(widths.max()), np.float32)
         marks, offsets = np.zeros(-(-sums.size // 64), np.uint64), np.zeros(self.workers + 1, np.int64)
         v = Vectors(self.n, offsets, np.empty(most, index_type(self.n)), value)

@@ -46,6 +46,64 @@ def margins(
 
 
 @kernel
+def margins_of_float64(
+    indptr: NDArray[np.int64],
+    columns: NDArray[np.uint32],
+    values: NDArray[np.float32] | None,
+    rows: NDArray[np.int64],
+    vector: NDArray[np.float64],
+    scale: float,
+    out: NDArray[np.float32],
+) -> None:
+    """Write the margins of rows with scale times a vector, each of whose entries is rounded to float32 when it is read.
+
+    To the last bit what `margins` writes for the rounded weights, at no cost for those that are not read.
+    """
+    one = np.uint64(1)
+    for r in range(out.size):
+        row = np.uint64(rows[r])
+        k, last = np.uint64(indptr[row]), np.uint64(indptr[row + one])
+        even, odd = np.float32(0), np.float32(0)
+        while k + one < last:
+            if values is None:
+                even += np.float32(scale * vector[columns[k]])
+                odd += np.float32(scale * vector[columns[k + one]])
+            else:
+                even += np.float32(scale * vector[columns[k]]) * values[k]
+                odd += np.float32(scale * vector[columns[k + one]]) * values[k + one]
+            k += np.uint64(2)
+        if k < last:
+            x = np.float32(scale * vector[columns[k]])
+            even += x if values is None else x * values[k]
+        out[r] = even + odd
+
+
+@kernel
+def single_rows(
+    indptr: NDArray[np.int64],
+    columns: NDArray[np.uint32],
+    values: NDArray[np.float32] | None,
+    rows: NDArray[np.int64],
+    row_offsets: NDArray[np.int64],
+    slopes: NDArray[np.float32],
+    out_offsets: NDArray[np.int64],
+    out_index: NDArray[np.int32],
+    out_value: NDArray[np.float32],
+) -> None:
+    """Write slope times row for workers with one row each, or none: what `scatter_touched` sums then."""
+    written = np.uint64(0)
+    out_offsets[0] = 0
+    for worker in range(row_offsets.size - 1):
+        for r in range(row_offsets[worker], row_offsets[worker + 1]):
+            row, slope = np.uint64(rows[r]), slopes[r]
+            for k in range(np.uint64(indptr[row]), np.uint64(indptr[row + np.uint64(1)])):
+                out_index[written] = columns[k]
+                out_value[written] = np.float32(0) + (slope if values is None else slope * values[k])
+                written += np.uint64(1)
+        out_offsets[worker + 1] = written
+
+
+@kernel
 def subtract_margins(
     indptr: NDArray[np.int64],
     local: NDArray[np.uint32],

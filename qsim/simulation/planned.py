@@ -15,10 +15,10 @@ from qsim.downlinks import DenseWeights
 from qsim.engines import Session
 from qsim.keys import Key
 from qsim.methods import Method
-from qsim.plan import ROUNDS, Plan, PlannedWeights
+from qsim.plan import ROUNDS, Plan
 from qsim.program import Cell, NoProgram, with_plan
 from qsim.simulation.run import Run
-from qsim.weights import Weights
+from qsim.weights import PlannedWeights, Weights
 
 ToEnd = Callable[[int, NDArray[np.int64]], int]
 """Tells how many of some rounds, whose last is given, with what they counted, there are until a run is over."""
@@ -43,23 +43,22 @@ class PlannedRounds:
     ) -> PlannedRounds | None:
         """Return what does the rounds of a run, whose method is resolved; None if a part has no plan."""
         group = session.group
-        parts = None if group is None else group.parts
         if (
-            parts is None
-            or len(parts) != 1
+            group is None
+            or len(group.parts) != 1
             or run.network is not None
             or not isinstance(run.clients, AllClients)
             or type(run.downlink) is not DenseWeights
         ):
             return None
-        (part,) = parts
-        n = part.block.n
+        (part,) = group.parts
+        n, shards = part.block.n, group.shards
         plan = Plan(
             part.block,
             run.objective,
             channel,
             PlannedWeights(np.zeros(n), Cell.of(1.0)),
-            np.empty(n, np.float32),
+            method.rows_per_round(shards) * shards.workers * shards.dataset.nonzeros / shards.dataset.rows,
             state,
             weights,
             key,
