@@ -236,7 +236,7 @@ class Block:
 
         The offsets of the rows must be those that they have in every round.
         """
-        from qsim.kernels.csr import scatter_support, scatter_touched, single_rows
+        from qsim.kernels.csr import scatter_short, scatter_support, scatter_touched, single_rows
         from qsim.kernels.rounds import fill
 
         data = self._indptr, self._local, self._values, rows.index, rows.offsets, slopes
@@ -258,13 +258,16 @@ class Block:
             program.call(single_rows, self._indptr, self._columns, self._values, *data[3:], v.offsets, v.index, v.value)
             return v
         widths = np.diff(self._support_offsets)
-        most = int(np.minimum(widths, counts * longest).sum())
-        value, sums = np.empty(most, np.float32), np.zeros(int(widths.max()), np.float32)
-        marks, offsets = np.zeros(-(-sums.size // 64), np.uint64), np.zeros(self.workers + 1, np.int64)
-        v = Vectors(self.n, offsets, np.empty(most, index_type(self.n)), value)
-        program.call(
-            scatter_touched, *data, self._support, self._support_offsets, sums, marks, v.offsets, v.index, v.value
+        most, width = int(np.minimum(widths, counts * longest).sum()) + 1, int(widths.max())
+        v = Vectors(
+            self.n, np.zeros(self.workers + 1, np.int64), np.empty(most, index_type(self.n)), np.empty(most, np.float32)
         )
+        support, out = (self._support, self._support_offsets), (v.offsets, v.index, v.value)
+        if rows.index.size * self._data.nonzeros > 0.5 * widths.sum() * self._data.rows:
+            program.call(scatter_short, *data, *support, np.full(width, -0.0, np.float32), *out)
+        else:
+            marks = np.zeros(-(-width // 64), np.uint64)
+            program.call(scatter_touched, *data, *support, np.zeros(width, np.float32), marks, *out)
         return v
 
     def _longest(self) -> NDArray[np.int64]:

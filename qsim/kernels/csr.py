@@ -258,3 +258,43 @@ def scatter_touched(
                 written += 1
         out_offsets[worker + 1] = written
     return written
+
+
+@kernel
+def scatter_short(
+    indptr: NDArray[np.int64],
+    local: NDArray[np.uint32],
+    values: NDArray[np.float32] | None,
+    rows: NDArray[np.int64],
+    row_offsets: NDArray[np.int64],
+    slopes: NDArray[np.floating],
+    support: NDArray[np.int32],
+    support_offsets: NDArray[np.int64],
+    sums: NDArray[np.floating],
+    out_offsets: NDArray[np.int64],
+    out_index: NDArray[np.int32],
+    out_value: NDArray[np.floating],
+) -> int:
+    """As `scatter_touched`, for rows with more non-zeros than their worker's support has coordinates.
+
+    `sums` holds negative zeros, to which nothing was added yet, and holds them again at the end. So there is nothing to
+    mark, and a coordinate to which only negative zeros were added is left out. The cost is non-zeros and support.
+    """
+    written = np.uint64(0)
+    untouched = sums.dtype.type(-0.0)
+    out_offsets[0] = 0
+    for worker in range(row_offsets.size - 1):
+        for r in range(row_offsets[worker], row_offsets[worker + 1]):
+            row = np.uint64(rows[r])
+            slope = slopes[r]
+            for k in range(np.uint64(indptr[row]), np.uint64(indptr[row + np.uint64(1)])):
+                sums[local[k]] += slope if values is None else slope * values[k]
+        base = np.uint64(support_offsets[worker])
+        for here in range(np.uint64(support_offsets[worker + 1]) - base):
+            total = sums[here]
+            out_index[written] = support[base + here]
+            out_value[written] = total
+            sums[here] = untouched
+            written += np.uint64(total != untouched or not np.signbit(total))
+        out_offsets[worker + 1] = written
+    return int(written)
