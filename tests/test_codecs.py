@@ -129,6 +129,23 @@ def test_hostile_varint_packets_are_refused(packet: str, why: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("entry", "why"),
+    [
+        ("80", "ends inside an entry"),
+        ("80" * 9, "ends inside an entry"),
+        ("80" * 10, "more than 64 bits"),
+        ("8000", "more bytes than it needs"),
+        ("30", "past the last coordinate"),
+        ("06", "larger than s"),
+    ],
+)
+def test_the_byte_that_is_told_counts_from_the_beginning_of_its_packet(entry: str, why: str) -> None:
+    good = Varint().encode(Levels.single([0, -3, 0, 1, 0, 0, 0, 2], scale=1.5, s=3))[0]
+    with pytest.raises(DecodeError, match=f"packet 1, byte 5: .*{why}"):  # behind the scale and an entry
+        Varint().decode(Packets.of(good, good[:5] + bytes.fromhex(entry)), bytes.fromhex("010601080300"))
+
+
+@pytest.mark.parametrize(
     ("packet", "why"),
     [
         ("02000080", "ends inside an entry"),
@@ -240,3 +257,6 @@ def test_what_is_no_message_is_not_written(index: list[int], level: list[int]) -
     if level == [1, 1]:
         with pytest.raises(ValueError, match="row 0 is no message"):
             SparseFloats().encode(Floats(8, np.array([0, 2]), arrays[0], np.float32([1, 1])))
+        for rows in ([0, 2, 2], [0, 0, 2]):
+            with pytest.raises(ValueError, match=f"row {rows.index(2) - 1} is no message: its coordinates must rise"):
+                Dense().encode(Floats(8, np.array(rows), arrays[0], np.float32([1, 1])))

@@ -70,6 +70,9 @@ def test_certificates_of_then() -> None:
     ):
         assert neither.variance(n) is None
         assert neither.contraction(n) is None
+    v = np.arange(1.0, 201.0)
+    assert Compose(TopK(k), QSGD(s)).exact_variance(v) is not None
+    assert both.exact_variance(v) is both.expected_nonzeros(v) is None  # what the first sends is drawn
 
 
 def test_either_part_may_hold_for_large_n_only() -> None:

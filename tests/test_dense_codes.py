@@ -217,7 +217,7 @@ SIGNS_3, SIGNS_9 = bytes.fromhex("0203"), bytes.fromhex("0209")
         (FixedWidth(), SIGNS_9, "aa0aa080", "behind the last coordinate"),
         (FixedWidth(), SIGNS_9, "aaaa80", "byte 8: no level is zero, and yet there is a value for it"),
         (FixedWidth(), SIGNS_9, "aaaa50", "bits or bytes behind the last coordinate"),
-        (FixedWidth(), SIGNS_9, "aaaad0", "a level is larger than s"),
+        (FixedWidth(), SIGNS_9, "aaaad0", "byte 10: a level is larger than s"),
         (Bitmap(), LEVELS_8, "51", "byte 5: .* ends inside"),
         (Bitmap(), LEVELS_8, "51c08000", "behind the last coordinate"),
         (Bitmap(), LEVELS_8, "51c081", "behind the last coordinate"),

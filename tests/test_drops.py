@@ -408,6 +408,7 @@ def test_timelines_of_many_workers_show_the_slowest() -> None:
     trace = qsim.simulate(run)
     ax = trace.timeline()
     assert ax.get_ylabel() == "worker (40 of 60)"
+    assert [len(container) for container in ax.containers if container.get_label() == "compute"] == [40]  # none twice
     slowest = np.argsort(trace.schedule["encoded"])[-1]
     assert str(slowest) in [label.get_text() for label in ax.get_yticklabels()] or len(ax.get_yticks()) == 9
 

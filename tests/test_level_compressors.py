@@ -128,6 +128,15 @@ def test_one_key_one_message_at_large_coordinates(compressor: Compressor) -> Non
     assert compressor.keeps_sparse == (np.count_nonzero(alone) <= 6)
 
 
+def test_whole_strips_of_coordinates_beyond_2_to_the_31() -> None:
+    index = np.linspace(5, 2**33 - 1, 200).astype(np.int64)
+    value = np.ldexp(np.float32(1), np.arange(200) % 9) * np.float32([1, -1] * 100)
+    value[::5] = 0
+    v, keys = Vectors(2**33, np.array([0, 200]), index, value), np.array([9], np.uint64)
+    found = NaturalCompression().decompress(NaturalCompression().compress(v, keys), keys)
+    assert (found.index.tolist(), found.value.tolist()) == (index[value != 0].tolist(), value[value != 0].tolist())
+
+
 def test_coordinates_beyond_2_to_the_31() -> None:
     n, index = 2**33, np.array([5, 2**31 + 7, 2**33 - 1])
     v = Vectors(n, np.array([0, 3]), index, np.float32([4, -8, 2]))

@@ -87,6 +87,22 @@ def test_every_decay_follows_the_formula(problem) -> None:
         assert not found.to_dense()[~touched].any()  # exactly
 
 
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("ones", [False, True])
+def test_rows_of_many_nonzeros_follow_the_formula(batch: int, ones: bool) -> None:
+    """More than four, which are added in chains, and more than there is room for at first."""
+    sizes, random = [3, 65, 64, 700, 129, 5000], np.random.default_rng(1)
+    index = np.concatenate([np.sort(random.permutation(6000)[:size]) for size in sizes])
+    values = None if ones else random.standard_normal(index.size).astype(np.float32)
+    data = Dataset([0, *np.cumsum(sizes)], index, values, [1, 0, 0, 1, 1, 0], features=6000)
+    shards, rows = Shards(data, np.arange(6), np.array([0, 6])), Rows(np.arange(6), np.array([0, 6]))
+    w, steps = random.standard_normal(6000).astype(np.float32) / 50, np.full(6 // batch, 0.1)
+    right = by_formula(shards, rows, batch, w, steps, 0.3)
+    for way in WAYS:
+        found = local_steps(shards, rows, batch, Replica(w / 4, 4.0), steps, 0.3, way)
+        np.testing.assert_allclose(found.to_dense(), right, atol=2e-6, err_msg=repr(way))
+
+
 @pytest.mark.parametrize("way", WAYS, ids=repr)
 @pytest.mark.parametrize(
     "steps",

@@ -19,6 +19,7 @@ from qsim.batch import Levels, Vectors
 from qsim.compressors import DRIVE, EDEN, ErrorFeedback, NotFiniteError, Scaled
 from qsim.compressors.rotations import CENTROIDS, OMEGA
 from qsim.kernels.hadamard import BLOCK, LARGE_BLOCK, hadamard
+from qsim.kernels.rotations import values_of_rotated
 from qsim.keys import of_word
 
 KEY = qsim.Key(8)
@@ -129,6 +130,17 @@ def test_long_rows_are_the_oracles() -> None:
         message = compressor.quantize(v, of_word(77))
         assert message.scale.tolist() == [float(x) for x in scales]
         assert dict(zip(message.index.tolist(), message.level.tolist(), strict=True)) == levels
+
+
+def test_what_lies_behind_the_rows_is_let_be() -> None:
+    """Arrays that end where others go on: the third row is neither read nor written."""
+    n, compressor, keys = 300, EDEN(2), KEY.words(0, 3)
+    m = compressor.compress(Vectors.dense(np.random.default_rng(4).standard_normal((3, n))), keys)
+    room = np.full(3 * n, 7, np.float32)
+    two = m.offsets[:3], m.index, m.level, m.scale[:2], keys[:2]
+    values_of_rotated(n, compressor.chunk, *two, compressor.rotations, compressor._centroids, room[: 2 * n])
+    assert np.array_equal(room[: 2 * n], compressor.decompress(m, keys).value[: 2 * n])
+    assert (room[2 * n :] == 7).all()
 
 
 def test_drive_is_eden_of_one_bit() -> None:

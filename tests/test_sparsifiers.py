@@ -231,6 +231,16 @@ def test_pairs_are_drawn_equally_often(n: int, k: int) -> None:
     assert np.abs(share - k / n).max() < 7.5 * math.sqrt(k / n * (1 - k / n) / draws)
 
 
+def test_coordinate_zero_is_drawn_as_any_other() -> None:
+    """By a table as well, where the next coordinates have the same cell."""
+    n, k = 500, 3
+    drawn = {word: oracles.positions(word, n, k) for word in range(10_000)}
+    both = [word for word, place in drawn.items() if place[0] == 0 and place[1] < n // (2 * k)]
+    assert len(both) > 5
+    message = RandK(k).compress(tiled(np.ones(n), len(both)), np.array(both, np.uint64))
+    assert message.index.reshape(-1, k).tolist() == [drawn[word] for word in both]
+
+
 def test_drawing_costs_as_little_from_many_coordinates() -> None:
     n = 2**40
     v = Vectors(n, np.array([0, 3]), np.array([5, 2**32 + 5, n - 1]), np.float32([1, 2, 3]))
@@ -268,10 +278,10 @@ def test_drawn_messages_with_one_key_can_be_summed() -> None:
 
 def test_refusals() -> None:
     for compressor in EVERY:
-        for bad in (math.nan, math.inf, -math.inf):
+        for bad, row, place in ((math.nan, 1, 70), (math.inf, 0, 0), (-math.inf, 1, 70)):
             block = np.ones((3, 100), np.float32)
-            block[1, 70] = bad
-            with pytest.raises(NotFiniteError, match="row 1 .* coordinate 70"):
+            block[row, place] = bad
+            with pytest.raises(NotFiniteError, match=f"row {row} .* coordinate {place}"):
                 compressor.compress(Vectors.dense(block), qsim.Key(0).words(0, 3))
     for n in range(1, 130):  # at every place of a strip, and behind the last
         for bad in (math.inf, -math.inf, math.nan):
