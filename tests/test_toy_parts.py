@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+from helpers.paths import ROOT
+
 pytestmark = pytest.mark.skipif(not (ROOT / "CITATION.cff").exists(), reason="needs the checkout")
 PARTS = ("qsim", "studies", "tests", "docs", "tools", "pyproject.toml", "CITATION.cff", "README.md", "CHANGELOG.md")
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_entries import messages
 
 import qsim
+from helpers.messages import messages
 from qsim.batch import Floats, Levels, Message, Packets, SharedSupport, Signs
 from qsim.codecs import Auto, Codec, DecodeError, Dense, SparseFloats, Varint
 

@@ -6,10 +6,10 @@ import struct
 from dataclasses import replace
 
 import numpy as np
-import oracles
 import pytest
 
 import qsim
+from oracles import varint
 from qsim.batch import Levels, Packets, Vectors
 from qsim.channel import Channel, default_codec
 from qsim.codecs import (
@@ -193,7 +193,7 @@ def test_golden_bytes_of_a_fixed_scale() -> None:
     assert Varint().header(message).hex(" ") == "01 06 04 08 03 00 00 00 c0 3f"
     assert Varint().encode(message)[0].hex(" ") == "0d 08 1a"
     varying = Levels.single([0, -3, 0, 1, 0, 0, 0, 2], scale=1.5, s=3)
-    assert Varint().encode(varying)[0] == oracles.varint_packet(np.float32(1.5), {1: -3, 3: 1, 7: 2}, 3)
+    assert Varint().encode(varying)[0] == varint.packet(np.float32(1.5), {1: -3, 3: 1, 7: 2}, 3)
     nothing = Levels.single([0, 0], scale=2.0, s=1, fixed=True)
     assert Varint().encode(nothing)[0] == b""
     back = Varint().decode(Varint().encode(nothing), Varint().header(nothing))

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import struct
 from itertools import product
-from pathlib import Path
 
 import numpy as np
-import oracles_dense_codes as oracles
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from test_entries import messages, parts, refused_or_same, values
 
 import qsim
+from helpers.messages import messages, parts, refused_or_same, values
+from helpers.paths import DOCS
+from oracles import bitmap, elias_dense, packing
 from qsim.batch import Floats, Levels, Message, Packets, Signs
 from qsim.codecs import Bitmap, Codec, DecodeError, EliasDense, FixedWidth
 
@@ -33,10 +33,10 @@ def oracle(codec: Codec, message: Message, row: int) -> bytes:
     if not entries:
         return prefix
     if isinstance(codec, Bitmap):
-        return prefix + oracles.bitmap(message.n, entries, s)
+        return prefix + bitmap.body(message.n, entries, s)
     if isinstance(codec, EliasDense):
-        return prefix + oracles.elias_dense(codec.code, message.n, entries)
-    return prefix + oracles.fixed_width(message.n, entries, s)
+        return prefix + elias_dense.body(codec.code, message.n, entries)
+    return prefix + packing.body(message.n, entries, s)
 
 
 def check(codec: Codec, message: Message) -> None:
@@ -137,7 +137,7 @@ def test_golden_bytes() -> None:
 
 def test_the_wire_formats_examples() -> None:
     """What docs/wire-format.md shows is what is written."""
-    docs = Path(__file__).parents[1] / "docs" / "wire-format.md"
+    docs = DOCS / "wire-format.md"
     if not docs.exists():
         pytest.skip("needs the checkout's docs")
     text = docs.read_text(encoding="utf-8")

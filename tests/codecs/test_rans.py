@@ -6,12 +6,11 @@ import tracemalloc
 from collections.abc import Callable
 
 import numpy as np
-import oracle_rans
 import pytest
 from hypothesis import given
-from oracles import gamma, leb128
-from test_entries import messages, parts
 
+from helpers.messages import messages, parts
+from oracles import bitcodes, bits, frequencies, rans, varint
 from qsim.batch import Floats, Levels, Message, Packets, Signs
 from qsim.codecs import RANS, DecodeError
 
@@ -23,8 +22,8 @@ def test_bytes_are_the_oracles(message: Message) -> None:
     packets = CODEC.encode(message)
     for row in range(message.rows):
         floats, entries, s = parts(message, row)
-        assert packets[row] == oracle_rans.packet(floats, entries, s)
-        assert oracle_rans.unpacket(packets[row], len(floats), s) == entries
+        assert packets[row] == rans.packet(floats, entries, s)
+        assert rans.unpacket(packets[row], len(floats), s) == entries
 
 
 def of_levels(level: np.ndarray, s: int) -> Levels:
@@ -105,11 +104,11 @@ def body(
     rest: bytes = b"",
 ) -> bytes:
     """A packet of levels or signs behind its prefix, from its parts."""
-    bits = "".join(oracle_rans.table_bits(table, plain, 1 + i) for i, (table, plain) in enumerate(tables))
-    return leb128(k) + oracle_rans.whole_bytes(bits) + b"".join(state.to_bytes(4, "little") for state in states) + rest
+    header = "".join(frequencies.table_bits(table, plain, 1 + i) for i, (table, plain) in enumerate(tables))
+    return varint.leb128(k) + bits.filled(header) + b"".join(state.to_bytes(4, "little") for state in states) + rest
 
 
-LEVELS_HEADER = bytes.fromhex("010e01") + leb128(2**20) + leb128(7) + bytes(1)
+LEVELS_HEADER = bytes.fromhex("010e01") + varint.leb128(2**20) + varint.leb128(7) + bytes(1)
 ONE = {0: 16}, False  # p is 4 for two entries: gaps of 1, levels of 1 and -1
 TWO = {0: 8, 1: 8}, False
 SCALE = np.float32(1).tobytes()
@@ -150,13 +149,13 @@ def test_tables_that_are_none(gaps: tuple[dict[int, int], bool], levels: tuple[d
 
 
 def test_tables_of_bits_that_are_none() -> None:
-    for bits, why in {
-        "0" + gamma(1) + gamma(3) + "1" * 3: "table",  # all zeros
+    for written, why in {
+        "0" + bitcodes.gamma(1) + bitcodes.gamma(3) + "1" * 3: "table",  # all zeros
         "0" + "0" * 40: "table",  # no number
-        "0" + gamma(1) + gamma(1) + gamma(2): "table",  # a length below zero
-        "0" + gamma(1) + gamma(180): "table",  # ends inside
+        "0" + bitcodes.gamma(1) + bitcodes.gamma(1) + bitcodes.gamma(2): "table",  # a length below zero
+        "0" + bitcodes.gamma(1) + bitcodes.gamma(180): "table",  # ends inside
     }.items():
-        refused(leb128(2) + oracle_rans.whole_bytes(bits), why)
+        refused(varint.leb128(2) + bits.filled(written), why)
     packet = bytearray(body(2, [ONE, TWO], [2**15, 2**17]))
     packet[-9] ^= 1  # the filling behind the tables
     refused(bytes(packet), "table")
@@ -170,7 +169,7 @@ def test_slots_without_a_symbol_are_refused() -> None:
 def test_one_past_the_last_coordinate_or_level_is_refused() -> None:
     header = CODEC.header(Levels.single([0] * 8, scale=1, s=3))
     for entries, why in (({2: 1, 8: 1}, "past the last coordinate"), ({2: 1, 7: -4}, "larger than s")):
-        refused(oracle_rans.packet([], entries, 3), f"packet 0, byte .*{why}", header)
+        refused(rans.packet([], entries, 3), f"packet 0, byte .*{why}", header)
 
 
 @pytest.mark.parametrize("k", [0, 3, 2**20, 2**20 + 1, 2**62, 2**63, 2**64, 2**70])
@@ -197,9 +196,9 @@ def test_frequencies_are_the_senders_choice() -> None:
     """A packet with other tables and the plain bits written though they are zero decodes as well."""
     table = {0: 3, 1: 4, 5: 1}, True
     words: list[int] = []
-    state = oracle_rans.LOWEST
+    state = rans.LOWEST
     for symbol in (1, 0, 1):
-        state = oracle_rans.push(state, symbol, table[0], 4, words)
+        state = rans.push(state, symbol, table[0], 4, words)
     message = CODEC.decode(Packets.of(SCALE + body(3, [ONE, table], [2**15, state])), LEVELS_HEADER)
     assert isinstance(message, Levels)
     assert message.level.tolist() == [-1, 1, -1]
@@ -214,5 +213,5 @@ def test_numbers_of_every_size(bits: int) -> None:
     message = Levels(n, np.array([0, 2]), index, np.array([-min(gap, s), s], np.int32), np.float32([1]), s)
     packets = CODEC.encode(message)
     assert CODEC.decode(packets, CODEC.header(message)) == message
-    assert packets[0] == oracle_rans.packet(*parts(message, 0))
+    assert packets[0] == rans.packet(*parts(message, 0))
     assert CODEC.size(message).tolist() == [packets.bits]

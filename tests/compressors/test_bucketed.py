@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import oracles
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,6 +10,8 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import ArrayLike
 
 import qsim
+from helpers.vectors import decoded
+from oracles import hashing
 from qsim.batch import Levels, Message, Vectors
 from qsim.codecs import Elias, Varint
 from qsim.compressors import (
@@ -53,10 +54,6 @@ INNER: list[Compressor] = [
 vectors = arrays(np.float32, st.integers(1, 60), elements=st.sampled_from([0, 0, 1, -3, 0.25, 7.5]))
 
 
-def decoded(compressor: Compressor, v: Vectors, keys: np.ndarray) -> np.ndarray:
-    return compressor.decompress(compressor.compress(v, keys), keys).to_dense()
-
-
 @given(st.sampled_from(INNER), vectors, st.integers(1, 70), st.integers(0, 2**64 - 1))
 def test_every_bucket_is_a_vector_of_its_own(inner: Compressor, v: np.ndarray, size: int, word: int) -> None:
     """Filled with zeros to its size: the inner compressor's message, with the key folded by the bucket."""
@@ -70,7 +67,7 @@ def test_every_bucket_is_a_vector_of_its_own(inner: Compressor, v: np.ndarray, s
     for bucket, begin in enumerate(range(0, v.size, size)):
         part = v[begin : begin + width]
         padded = np.append(part, np.zeros(width - part.size, np.float32))
-        key = np.array([oracles.fold(word, bucket)], np.uint64)
+        key = np.array([hashing.fold(word, bucket)], np.uint64)
         alone = inner.compress(Vectors.dense(padded), key)
         assert isinstance(alone, Levels)
         kept = alone.index < part.size

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from test_sparsifiers import sizes, tiled, vectors, words
 
 import qsim
+from helpers.vectors import sizes, tiled, vectors, words
 from qsim.batch import Floats, Vectors
 from qsim.compressors import (
     NUQSGD,

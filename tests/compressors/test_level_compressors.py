@@ -5,14 +5,14 @@ from __future__ import annotations
 from decimal import Decimal, localcontext
 
 import numpy as np
-import oracles
-import oracles_levels as specified
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 import qsim
+from helpers.vectors import decoded, levels_of, sparse
+from oracles import norms, powers, quantize
 from qsim.batch import Floats, Levels, Vectors
 from qsim.codecs import Dense, Elias, SparseFloats, Varint
 from qsim.compressors import (
@@ -61,19 +61,7 @@ each = pytest.mark.parametrize("compressor", ALL, ids=repr)
 numbers = st.one_of(st.just(0.0), st.floats(-(2.0**12), 2.0**12, width=32), st.integers(-4, 4).map(float))
 vectors = arrays(np.float32, st.integers(1, 80), elements=numbers)
 words = st.integers(0, 2**64 - 1)
-norms = st.sampled_from(["l2", "max", 1, 1.5, 2, 3, 7.5, 16])
-
-
-def sparse(v: np.ndarray, kept: np.ndarray) -> Vectors:
-    return Vectors(v.size, np.array([0, kept.size]), kept.astype(np.int32), v[kept])
-
-
-def decoded(compressor: Compressor, v: Vectors, keys: np.ndarray) -> np.ndarray:
-    return compressor.decompress(compressor.compress(v, keys), keys).to_dense()
-
-
-def found_levels(message: Levels) -> dict[int, int]:
-    return dict(zip(message.index.tolist(), message.level.tolist(), strict=True))
+norm_names = st.sampled_from(["l2", "max", 1, 1.5, 2, 3, 7.5, 16])
 
 
 @each
@@ -177,23 +165,23 @@ def test_tiny_and_huge_vectors_have_the_same_levels(compressor: Compressor, expo
     assert isinstance(usual, Levels)
     norm = np.ldexp(usual.scale.astype(np.float64), exponent)
     if np.array_equal(moved.scale, norm):  # below the normal range the norm is rounded up further
-        assert found_levels(moved) == found_levels(usual)
+        assert levels_of(moved) == levels_of(usual)
     else:
         assert exponent <= -140
         assert (moved.scale >= norm).all()
         assert np.isfinite(moved.vectors().value).all()
 
 
-@given(vectors, norms)
+@given(vectors, norm_names)
 def test_norms_of_numbers_are_the_oracles(v: np.ndarray, norm: str | float) -> None:
     scale = QSGD(3, norm).quantize(v, qsim.Key(0)).scale[0]
     if norm in ("l2", 2):
-        expected = oracles.l2_norm(list(range(v.size)), v)
+        expected = quantize.l2_norm(list(range(v.size)), v)
     elif norm == "max":
         expected = float(np.abs(v).max())
     else:
-        expected = specified.lp_norm(list(range(v.size)), v.tolist(), norm)
-    assert scale == oracles.up_to_float32(expected)
+        expected = norms.lp_norm(list(range(v.size)), v.tolist(), norm)
+    assert scale == quantize.up_to_float32(expected)
 
 
 @given(arrays(np.float32, st.integers(1, 50), elements=st.floats(-1, 1, width=32)), st.floats(1, 40))
@@ -214,7 +202,7 @@ def test_norms_are_summed_in_lanes_of_the_coordinate(v: np.ndarray, p: float) ->
     """The last bits of float64 too, dense and sparse: rounded to float32, a change of order would hardly show."""
     from qsim.kernels.norms import lp_norms
 
-    expected = specified.lp_norm(list(range(v.size)), v.tolist(), p)
+    expected = norms.lp_norm(list(range(v.size)), v.tolist(), p)
     kept = sparse(v, np.flatnonzero(v))
     for batch in (Vectors.dense(v), kept):
         found = lp_norms(batch.offsets, batch.index, batch.value, p).tolist()
@@ -229,7 +217,7 @@ def test_norms_of_irregular_numbers_to_the_last_bit(p: float) -> None:
     block = np.random.default_rng(7).standard_normal((3, 1001)).astype(np.float32)
     block[:, ::3] = 0
     block[1, 500:] = 0
-    expected = [specified.lp_norm(list(range(1001)), row.tolist(), p) for row in block]
+    expected = [norms.lp_norm(list(range(1001)), row.tolist(), p) for row in block]
     stored = Floats.join([Floats.of(sparse(row, np.flatnonzero(row))) for row in block]).vectors()
     for batch in (Vectors.dense(block), stored):
         assert lp_norms(batch.offsets, batch.index, batch.value, p).tolist() == expected
@@ -336,10 +324,10 @@ def test_powers_of_two_are_read_as_the_oracle_says() -> None:
     message = Levels.single(every, scale=0.7, s=254)
     found = NaturalCompression().decompress(message, keys).to_dense()[0]
     scale = float(np.float32(0.7))
-    assert found.tolist() == [float(np.float32(specified.exponent_value(level) * scale)) for level in every.tolist()]
+    assert found.tolist() == [float(np.float32(powers.exponent_value(level) * scale)) for level in every.tolist()]
     message = Levels.single(np.arange(-9, 10), scale=0.7, s=9)
     found = NaturalDithering(9).decompress(message, keys).to_dense()[0]
-    assert found.tolist() == [specified.power_value(level, scale, 9) for level in range(-9, 10)]
+    assert found.tolist() == [powers.power_value(level, scale, 9) for level in range(-9, 10)]
 
 
 def test_the_top_of_natural_compression() -> None:

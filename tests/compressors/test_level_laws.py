@@ -7,8 +7,6 @@ from collections.abc import Callable
 from fractions import Fraction
 
 import numpy as np
-import oracles
-import oracles_levels as specified
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,6 +14,8 @@ from hypothesis.extra.numpy import arrays
 from scipy.stats import binom, chi2
 
 import qsim
+from helpers import laws
+from oracles import bits, dither, half_precision, hashing, powers, quantize
 from qsim.batch import Levels, Vectors
 from qsim.compressors import (
     NUQSGD,
@@ -35,18 +35,18 @@ Draw = Callable[[int], float]
 def value_of(compressor: Compressor, x: float, scale: float) -> Draw:
     """The number that x becomes, as a function of the 24-bit uniform, by the specification."""
     if isinstance(compressor, NaturalCompression):
-        return lambda u: specified.exponent_value(specified.exponent_level(x, u))
+        return lambda u: powers.exponent_value(powers.exponent_level(x, u))
     if isinstance(compressor, NaturalDithering):
         s = compressor.levels
-        return lambda u: specified.power_value(specified.power_level(x, scale, s, u), scale, s)
+        return lambda u: powers.power_value(powers.power_level(x, scale, s, u), scale, s)
     if isinstance(compressor, RoundedFloats):
-        return lambda u: specified.half_value(x, compressor.format, u)
+        return lambda u: half_precision.half_value(x, compressor.format, u)
     if isinstance(compressor, SubtractiveDither):
         s = compressor.levels
-        return lambda u: specified.dither_value(specified.dither_level(x, scale, s, u), scale, s, u)
+        return lambda u: dither.dither_value(dither.dither_level(x, scale, s, u), scale, s, u)
     assert isinstance(compressor, QSGD)
     s = compressor.levels
-    return lambda u: float(np.float32(oracles.level(x, np.float32(scale), s, u) * (scale / s)))
+    return lambda u: float(np.float32(quantize.level(x, np.float32(scale), s, u) * (scale / s)))
 
 
 def scales(compressor: Compressor, v: np.ndarray) -> float:
@@ -80,7 +80,7 @@ def test_every_number_is_the_oracles(compressor: Compressor, v: np.ndarray, word
     found = compressor.decompress(compressor.compress(Vectors.dense(v), keys), keys).to_dense()[0]
     scale = scales(compressor, v)
     expected = [
-        value_of(compressor, x, scale)(oracles.uniform24(c, word)) if scale else 0.0 for c, x in enumerate(v.tolist())
+        value_of(compressor, x, scale)(hashing.uniform24(c, word)) if scale else 0.0 for c, x in enumerate(v.tolist())
     ]
     assert found.tolist() == expected
 
@@ -92,9 +92,9 @@ def test_every_number_is_the_oracles(compressor: Compressor, v: np.ndarray, word
 def test_exact_mean_over_the_uniforms(v: np.ndarray) -> None:
     """Natural compression and bfloat16 are exact, subnormal entries included; float16 is above 2^-14."""
     for x in [*v.tolist(), float(np.float32(1e-40)), -(2.0**-149), float(np.float32(5e-39))]:
-        assert specified.mean(specified.law(value_of(NaturalCompression(), x, 1.0))) == Fraction(x)
-        assert specified.mean(specified.law(value_of(RoundedFloats("bfloat16"), x, 1.0))) == Fraction(x)
-        mean = specified.mean(specified.law(value_of(RoundedFloats("float16"), x, 1.0)))
+        assert laws.mean(laws.law(value_of(NaturalCompression(), x, 1.0))) == Fraction(x)
+        assert laws.mean(laws.law(value_of(RoundedFloats("bfloat16"), x, 1.0))) == Fraction(x)
+        mean = laws.mean(laws.law(value_of(RoundedFloats("float16"), x, 1.0)))
         assert abs(mean - Fraction(x)) <= (0 if abs(x) >= 2.0**-14 else Fraction(1, 2**48))
 
 
@@ -106,7 +106,7 @@ def test_exact_mean_of_natural_dithering_is_within_the_stated_bound(v: np.ndarra
     if least < 2.0**-126:
         return
     for x in v.tolist():
-        mean = float(specified.mean(specified.law(value_of(compressor, x, scale))) - Fraction(x))
+        mean = float(laws.mean(laws.law(value_of(compressor, x, scale))) - Fraction(x))
         assert abs(mean) <= 2.0**-22 * abs(x) + 2.0**-23 * least
 
 
@@ -131,7 +131,7 @@ def test_error_of_the_dither_is_uniform(x: float, scale: float, s: int) -> None:
 def test_the_uniform_at_the_bound(place: int) -> None:
     """What is rounded up for uniforms below a bound is not for the one that is equal to it: exactly, by the oracle."""
     for word in range(1, 6):
-        u, v = oracles.uniform24(place, word), np.ones(71, np.float32)
+        u, v = hashing.uniform24(place, word), np.ones(71, np.float32)
 
         def rounded(compressor: Compressor, x: float, v=v, word=word) -> float:
             v[place] = x
@@ -141,15 +141,15 @@ def test_the_uniform_at_the_bound(place: int) -> None:
         least = 2.0**-4
         assert rounded(NaturalDithering(5, "max"), u / 2**24 * least) == 0
         assert rounded(NaturalDithering(5, "max"), (u + 1) / 2**24 * least) == least
-        one, up = specified.bits(1.0), 2**23 - u // 2
-        assert rounded(NaturalCompression(), specified.from_bits(one + up - 1)) == 1
-        assert rounded(NaturalCompression(), specified.from_bits(one + up)) == 2
+        one, up = bits.of_float(1.0), 2**23 - u // 2
+        assert rounded(NaturalCompression(), bits.as_float(one + up - 1)) == 1
+        assert rounded(NaturalCompression(), bits.as_float(one + up)) == 2
         assert rounded(RoundedFloats("float16"), u * 2.0**-48) == 0
         assert rounded(RoundedFloats("float16"), (u + 1) * 2.0**-48) == 2.0**-24
         for format, dropped in (("float16", 13), ("bfloat16", 16)):
             up = 2**dropped - (u >> (24 - dropped))
-            assert rounded(RoundedFloats(format), specified.from_bits(one + up - 1)) == 1
-            assert rounded(RoundedFloats(format), specified.from_bits(one + up)) == 1 + 2.0 ** (dropped - 23)
+            assert rounded(RoundedFloats(format), bits.as_float(one + up - 1)) == 1
+            assert rounded(RoundedFloats(format), bits.as_float(one + up)) == 1 + 2.0 ** (dropped - 23)
 
 
 KEYS = 20_000
@@ -173,17 +173,17 @@ def test_values_are_drawn_with_their_probabilities(compressor: Compressor) -> No
     found, scale = drawn(compressor), scales(compressor, V)
     total = 0.0
     for coordinate, x in enumerate(V.tolist()):
-        law = specified.law(value_of(compressor, x, scale))
+        law = laws.law(value_of(compressor, x, scale))
         assert set(found[:, coordinate].tolist()) <= set(law)
         count, chance = int((found[:, coordinate] == list(law)[-1]).sum()), float(list(law.values())[-1])
         assert binom.cdf(count, KEYS, chance) > 5e-13
         assert binom.sf(count - 1, KEYS, chance) > 5e-13
-        total += float(specified.square_error(law, x))
+        total += float(laws.square_error(law, x))
     assert compressor.exact_variance(V) == pytest.approx(total, rel=1e-4)
     nonzeros = compressor.expected_nonzeros(V)
     if nonzeros is not None:
-        laws = [specified.law(value_of(compressor, x, scale)) for x in V.tolist()]
-        assert nonzeros == pytest.approx(sum(float(1 - law.get(0.0, 0)) for law in laws), rel=1e-4)
+        every = [laws.law(value_of(compressor, x, scale)) for x in V.tolist()]
+        assert nonzeros == pytest.approx(sum(float(1 - law.get(0.0, 0)) for law in every), rel=1e-4)
 
 
 @pytest.mark.parametrize("compressor", DITHERS[:3], ids=repr)
@@ -329,10 +329,10 @@ def test_the_least_number_that_dither_raises_is_not_missed(s: int, largest: floa
         v[:, 0] = largest
         expected: list[dict[int, int]] = [{0: s}, {0: s}]
         for c in range(64, n, 64):
-            u = oracles.uniform24(c, word)
+            u = hashing.uniform24(c, word)
             x = np.float32(sign * float(v[0, 0]) / s * (2**24 - u - 0.5 if sign > 0 else u + 0.5) / 2**24)
             x = np.float32(x * np.float32(1 - 2.0**-20))
-            while specified.dither_level(float(x), float(v[0, 0]), s, u) == 0:
+            while dither.dither_level(float(x), float(v[0, 0]), s, u) == 0:
                 x = np.nextafter(x, np.float32(sign * np.inf))
             v[0, c], v[1, c] = x, np.nextafter(x, np.float32(0))
             expected[0][c] = sign

@@ -5,13 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import oracles
-import oracles_sparsifiers
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 import qsim
+from oracles import bernoulli, hashing, quantize
 from qsim.batch import Vectors
 from qsim.compressors import (
     DRIVE,
@@ -29,7 +28,7 @@ from qsim.compressors import (
 from qsim.keys import of_word
 from qsim.verify import EXAMPLES
 
-words = st.integers(0, oracles.M64)
+words = st.integers(0, hashing.M64)
 V = np.random.default_rng(0).standard_normal(300).astype(np.float32)
 
 
@@ -37,9 +36,9 @@ V = np.random.default_rng(0).standard_normal(300).astype(np.float32)
 def test_levels_and_choices_are_the_oracles_with_its_draws(word: int, n: int) -> None:
     v, key = V[:n], of_word(word)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(oracles, "draw32", oracles.philox32)
-        _, levels = oracles.qsgd(list(range(n)), v, 3, word)
-        kept = oracles_sparsifiers.bernoulli(v, 0.3, word)
+        patch.setattr(hashing, "draw32", hashing.philox32)
+        _, levels = quantize.qsgd(list(range(n)), v, 3, word)
+        kept = bernoulli.bernoulli(v, 0.3, word)
     assert as_dict(qsim.Philox(qsim.QSGD(3)).quantize(v, key), "level") == levels
     assert as_dict(qsim.Philox(Bernoulli(0.3)).quantize(v, key), "value") == kept
 

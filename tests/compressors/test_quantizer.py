@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 
 import numpy as np
-import oracles
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,6 +12,8 @@ from hypothesis.extra.numpy import arrays
 from scipy.stats import binom
 
 import qsim
+from helpers.vectors import sparse
+from oracles import quantize
 from qsim.batch import Vectors
 from qsim.compressors import NotFiniteError
 from qsim.keys import of_word
@@ -25,15 +26,10 @@ levels = st.one_of(st.integers(1, 20), st.sampled_from([127, 128, 1000, 2**16, 2
 words = st.integers(0, 2**64 - 1)
 
 
-def sparse(v: np.ndarray, kept: np.ndarray) -> Vectors:
-    """One sparse row with the entries of v at the coordinates in `kept`."""
-    return Vectors(v.size, np.array([0, kept.size]), kept.astype(np.int32), v[kept])
-
-
 @given(vectors, levels, st.sampled_from(NORMS), words)
 def test_message_is_the_oracles(v: np.ndarray, s: int, norm: str, word: int) -> None:
     message = qsim.QSGD(s, norm).quantize(v, of_word(word))
-    scale, expected = oracles.qsgd(list(range(v.size)), v, s, word, norm)
+    scale, expected = quantize.qsgd(list(range(v.size)), v, s, word, norm)
     assert message.scale.tolist() == [float(scale)]
     assert dict(zip(message.index.tolist(), message.level.tolist(), strict=True)) == expected
 
@@ -84,7 +80,7 @@ def test_exact_mean_over_the_uniforms_is_within_the_stated_bound(v: np.ndarray, 
     """P(level = floor + 1) = #{u < part 2^24} / 2^24, so the mean is known without drawing anything."""
     scale = qsim.QSGD(s, norm).quantize(v, qsim.Key(0)).scale[0]
     for x in v.tolist():
-        t = float(oracles.position(x, scale, s))
+        t = float(quantize.position(x, scale, s))
         floor = math.floor(t)
         up = math.ceil((t - floor) * 2**24) / 2**24
         mean = math.copysign((floor + up) * float(scale) / s, x)
@@ -109,7 +105,7 @@ def test_levels_are_drawn_with_their_probabilities(s: int, norm: str) -> None:
     found = compressor.compress(batch, qsim.Key(11).fold(qsim.keys.Purpose.QUANTIZE, 5).words(0, keys))
     drawn = np.zeros((keys, v.size), np.int64)
     drawn[np.repeat(np.arange(keys), np.diff(found.offsets)), found.index] = found.level
-    t = np.array([float(oracles.position(x, found.scale[0], s)) for x in v])
+    t = np.array([float(quantize.position(x, found.scale[0], s)) for x in v])
     floor = np.floor(t)
     up = np.ceil((t - floor) * 2**24) / 2**24
     ups = drawn * np.where(v < 0, -1, 1) - floor.astype(np.int64)
@@ -254,7 +250,7 @@ def test_other_types_are_taken_as_float32() -> None:
 def test_the_largest_entry_is_exact_with_the_max_norm(x: float, s: int, copies: int) -> None:
     """omega(1) = 0, so a single entry must not be rounded at random, whatever float32 makes of s / norm."""
     scale, v = np.float32(x), np.full(copies, x, np.float32)
-    assert oracles.position(x, scale, s) == s
+    assert quantize.position(x, scale, s) == s
     assert qsim.QSGD(s, "max").quantize(v, qsim.Key(1)).level.tolist() == [s] * copies
 
 
@@ -265,7 +261,7 @@ def test_variance_of_the_float32_rule_is_within_omega(v: np.ndarray, s: int, nor
     scale = compressor.quantize(v, qsim.Key(0)).scale[0]
     total = 0.0
     for x in v.tolist():
-        t = float(oracles.position(x, scale, s))
+        t = float(quantize.position(x, scale, s))
         up = math.ceil((t - math.floor(t)) * 2**24) / 2**24
         values = [math.copysign((math.floor(t) + extra) * float(scale) / s, x) - x for extra in (0, 1)]
         total += (1 - up) * values[0] ** 2 + up * values[1] ** 2

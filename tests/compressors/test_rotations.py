@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 
 import numpy as np
-import oracles_signs as oracles
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -14,7 +13,9 @@ from scipy.optimize import root
 from scipy.special import ndtr
 from scipy.stats import chi2
 
+import oracles.hadamard
 import qsim
+from oracles import rotations
 from qsim.batch import Levels, Vectors
 from qsim.compressors import DRIVE, EDEN, ErrorFeedback, NotFiniteError, Scaled
 from qsim.compressors.rotations import CENTROIDS, OMEGA
@@ -53,7 +54,7 @@ def decoded(compressor: qsim.compressors.Compressor, v: np.ndarray, keys: np.nda
 @pytest.mark.parametrize("power", range(12))
 def test_hadamard_is_the_plain_algorithm(power: int) -> None:
     x = np.random.default_rng(power).standard_normal(2**power).astype(np.float32)
-    expected = oracles.hadamard(list(x))
+    expected = oracles.hadamard.hadamard(list(x))
     hadamard(x)
     assert x.tolist() == [float(y) for y in expected]
 
@@ -92,13 +93,15 @@ def test_hadamard_of_many_is_that_of_two_halves(power: int) -> None:
 @given(compressors, vectors, words)
 def test_messages_and_what_they_stand_for_are_the_oracles(compressor, v: np.ndarray, word: int) -> None:
     c, chunk, rounds = centroids(compressor), compressor.chunk, compressor.rotations
-    scales, levels = oracles.rotated_levels(v, c, rounds, chunk, word)
+    scales, levels = rotations.rotated_levels(v, c, rounds, chunk, word)
     message = compressor.quantize(v, of_word(word))
     assert message.scale.tolist() == [float(x) for x in scales]
     assert dict(zip(message.index.tolist(), message.level.tolist(), strict=True)) == levels
     assert (message.s, message.bucket) == (len(c), chunk if v.size > chunk else 0)
     found = compressor.decompress(message, np.array([word], np.uint64)).to_dense()[0]
-    assert found.tolist() == [float(x) for x in oracles.rotated_values(v.size, scales, levels, c, rounds, chunk, word)]
+    assert found.tolist() == [
+        float(x) for x in rotations.rotated_values(v.size, scales, levels, c, rounds, chunk, word)
+    ]
 
 
 @given(compressors, st.lists(vectors, min_size=1, max_size=4), words, st.data())
@@ -125,7 +128,7 @@ def test_long_rows_are_the_oracles() -> None:
     v[8192:16384] = 0
     for compressor in (DRIVE(), EDEN(3, chunk=2**15)):
         c = centroids(compressor)
-        scales, levels = oracles.rotated_levels(v, c, 2, compressor.chunk, 77)
+        scales, levels = rotations.rotated_levels(v, c, 2, compressor.chunk, 77)
         message = compressor.quantize(v, of_word(77))
         assert message.scale.tolist() == [float(x) for x in scales]
         assert dict(zip(message.index.tolist(), message.level.tolist(), strict=True)) == levels
@@ -212,8 +215,8 @@ def test_one_large_entry_leaves_a_bias_of_two_rotations_and_none_of_three() -> N
     v = (1e-3 * small).astype(np.float32)
     v[0] = math.sqrt(n)
     found = []
-    for rotations in (2, 3):
-        errors = decoded(DRIVE(rotations), v, KEY.words(0, 8000)).mean(axis=0) - v
+    for count in (2, 3):
+        errors = decoded(DRIVE(count), v, KEY.words(0, 8000)).mean(axis=0) - v
         found.append(abs(errors @ small) / np.linalg.norm(small) / np.linalg.norm(v))
     assert found[0] == pytest.approx(0.8 / math.sqrt(n), rel=0.15)
     assert found[1] < 0.004
@@ -356,9 +359,9 @@ def test_bad_options_are_refused() -> None:
     for bits in (0, 5, 1.5, True, "2"):
         with pytest.raises(ValueError, match="bits must be a whole number( from 1 to 4)?, found"):
             EDEN(bits)
-    for rotations in (0, 24, 2.0):
+    for count in (0, 24, 2.0):
         with pytest.raises(ValueError, match="rotations must be a whole number( from 1 to 23)?, found"):
-            DRIVE(rotations)
+            DRIVE(count)
     with pytest.raises(ValueError, match="power of two, found 1000; use 1024"):
         DRIVE(chunk=1000)
     with pytest.raises(ValueError, match="chunk must be a whole number from 1"):

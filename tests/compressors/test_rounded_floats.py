@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
-import oracles
-import oracles_levels as specified
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 import qsim
+from oracles import bits, half_precision, hashing
 from qsim.batch import Floats, Packets, SharedSupport, Vectors
 from qsim.codecs import DecodeError, Dense, SparseFloats
 from qsim.compressors import ErrorFeedback, Identity, NotFiniteError, RoundedFloats, Scaled
@@ -19,7 +18,7 @@ from qsim.keys import of_word
 FORMATS = ("float16", "bfloat16")
 MOST = {"float16": 65504.0, "bfloat16": float(np.uint32(0x7F7F0000).view(np.float32))}
 words = st.integers(0, 2**64 - 1)
-any_bits = st.integers(0, 2**32 - 1).map(specified.from_bits).filter(np.isfinite)
+any_bits = st.integers(0, 2**32 - 1).map(bits.as_float).filter(np.isfinite)
 
 
 def within(format: str) -> st.SearchStrategy[float]:
@@ -36,7 +35,7 @@ def within(format: str) -> st.SearchStrategy[float]:
 def test_stochastic_is_the_oracles(format: str, data: st.DataObject, word: int) -> None:
     v = data.draw(arrays(np.float32, st.integers(1, 90), elements=within(format)))
     found = RoundedFloats(format).quantize(v, of_word(word)).value
-    expected = [specified.half_value(x, format, oracles.uniform24(c, word)) for c, x in enumerate(v.tolist())]
+    expected = [half_precision.half_value(x, format, hashing.uniform24(c, word)) for c, x in enumerate(v.tolist())]
     assert found.tobytes() == np.float32(expected).tobytes()
 
 
@@ -45,7 +44,7 @@ def test_stochastic_is_the_oracles(format: str, data: st.DataObject, word: int) 
 def test_nearest_is_the_oracles(format: str, data: st.DataObject) -> None:
     v = data.draw(arrays(np.float32, st.integers(1, 90), elements=within(format)))
     found = RoundedFloats(format, "nearest").quantize(v, qsim.Key(0)).value
-    assert found.tobytes() == np.float32([specified.nearest_half(x, format) for x in v.tolist()]).tobytes()
+    assert found.tobytes() == np.float32([half_precision.nearest_half(x, format) for x in v.tolist()]).tobytes()
     if format == "float16":
         assert found.tobytes() == v.astype(np.float16).astype(np.float32).tobytes()
 
@@ -133,10 +132,10 @@ def test_usual_codecs_of_others_stay() -> None:
 def test_bfloat16_is_the_nearest_in_16_bits(v: np.ndarray) -> None:
     message, codec = Floats.single(v), Dense("bfloat16")
     packets = codec.encode(message)
-    halves = [specified.bits(specified.nearest_half(x, "bfloat16")) >> 16 for x in v.tolist()]
+    halves = [bits.of_float(half_precision.nearest_half(x, "bfloat16")) >> 16 for x in v.tolist()]
     assert packets[0] == np.array(halves, "<u2").tobytes()
     found = codec.decode(packets, codec.header(message))
-    assert found.value.tobytes() == np.array([specified.from_bits(h << 16) for h in halves], np.float32).tobytes()
+    assert found.value.tobytes() == np.array([bits.as_float(h << 16) for h in halves], np.float32).tobytes()
     assert codec.size(message).tolist() == [16 * v.size]
 
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
-import oracles_signs as oracles
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 import qsim
-from qsim.batch import Levels, Signs, Vectors
+from helpers.vectors import levels_of, sparse
+from oracles import signs
+from qsim.batch import Signs, Vectors
 from qsim.compressors import ErrorFeedback, NotFiniteError, OneBit, ScaledSign, Sign
 from qsim.kernels.signs import l1_norms
 
@@ -25,40 +26,31 @@ vectors = arrays(np.float32, st.integers(1, 100), elements=numbers)
 plain = arrays(np.float32, st.integers(1, 100), elements=st.integers(-1000, 1000).map(lambda k: k / 64))
 
 
-def sparse(v: np.ndarray, kept: np.ndarray) -> Vectors:
-    """One sparse row with the entries of v at the coordinates in `kept`."""
-    return Vectors(v.size, np.array([0, kept.size]), kept.astype(np.int32), v[kept])
-
-
-def levels(message: Levels) -> dict[int, int]:
-    return dict(zip(message.index.tolist(), message.level.tolist(), strict=True))
-
-
 # The messages.
 
 
 @given(vectors)
 def test_scaled_sign_and_sign_are_the_oracles(v: np.ndarray) -> None:
-    scale, expected = oracles.scaled_sign(v.tolist())
+    scale, expected = signs.scaled_sign(v.tolist())
     message = ScaledSign().quantize(v, KEY)
     assert (message.s, message.bucket, message.scale.tolist()) == (1, 0, [float(scale)])
-    assert levels(message) == expected
+    assert levels_of(message) == expected
     message = Sign().quantize(v, KEY)
     assert (message.s, message.bucket, message.scale.tolist()) == (1, 0, [1.0])
-    assert levels(message) == {i: 1 if x >= 0 else -1 for i, x in enumerate(v.tolist())}
+    assert levels_of(message) == {i: 1 if x >= 0 else -1 for i, x in enumerate(v.tolist())}
 
 
 @pytest.mark.parametrize("n", [1, 31, 32, 33, 1000])
 def test_sums_are_taken_in_lanes(n: int) -> None:
     """In float64, to the last bit, of numbers whose sums must round."""
     v = (np.random.default_rng(n).standard_normal(n) * 10.0 ** (np.arange(n) % 17)).astype(np.float32)
-    expected = oracles.in_lanes([abs(x) for x in v.tolist()])
+    expected = signs.in_lanes([abs(x) for x in v.tolist()])
     assert l1_norms(np.array([0, n]), v).tolist() == [expected]
 
 
 @given(vectors, st.booleans())
 def test_one_bit_is_the_oracles(v: np.ndarray, support_only: bool) -> None:
-    low, high, bits = oracles.one_bit(v.tolist(), support_only)
+    low, high, bits = signs.one_bit(v.tolist(), support_only)
     message = OneBit(support_only=support_only).quantize(v, KEY)
     assert (message.low.tolist(), message.high.tolist()) == ([float(low)], [float(high)])
     assert dict(zip(message.coordinates().tolist(), message.positive.tolist(), strict=True)) == bits
@@ -71,13 +63,13 @@ def test_long_rows_are_the_oracles(compressor: qsim.compressors.Compressor) -> N
     v[::3] = 0
     message = compressor.quantize(v, KEY)
     if isinstance(message, Signs):
-        low, high, bits = oracles.one_bit(v.tolist(), compressor.support_only)
+        low, high, bits = signs.one_bit(v.tolist(), compressor.support_only)
         assert (message.low[0], message.high[0]) == (low, high)
         assert dict(zip(message.coordinates().tolist(), message.positive.tolist(), strict=True)) == bits
     else:
-        scale, expected = oracles.scaled_sign(v.tolist())
+        scale, expected = signs.scaled_sign(v.tolist())
         assert message.scale[0] == (1 if compressor == Sign() else scale)
-        assert levels(message) == expected
+        assert levels_of(message) == expected
 
 
 @pytest.mark.parametrize("compressor", ALL, ids=repr)
@@ -132,7 +124,7 @@ def error(compressor: qsim.compressors.Compressor, v: np.ndarray) -> float:
 def test_error_is_the_stated_one_and_a_contraction(rule: str, v: np.ndarray) -> None:
     compressor, exact = CONTRACTIONS[rule], v.astype(np.float64)
     square = float(exact @ exact)
-    expected = float(((oracles.decoded(rule, v) - exact) ** 2).sum())
+    expected = float(((signs.decoded(rule, v) - exact) ** 2).sum())
     assert compressor.exact_variance(v) == pytest.approx(expected, rel=1e-9, abs=1e-9)
     assert error(compressor, v) == pytest.approx(expected, rel=1e-6, abs=1e-6 * square)
     assert expected <= (1 - compressor.contraction(v.size)) * square * (1 + 1e-12)

@@ -6,15 +6,15 @@ import itertools
 import math
 
 import numpy as np
-import oracles_sparsifiers as oracles
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from oracles import uniform24
 from scipy.stats import binom, chi2
 
 import qsim
+from helpers.vectors import few, sizes, sparse, tiled, vectors, words
+from oracles import bernoulli, hashing, select
 from qsim.batch import Floats, Vectors
 from qsim.compressors import (
     QSGD,
@@ -30,11 +30,6 @@ from qsim.compressors import (
 from qsim.compressors.sparsifier import largest_scalable, require_scalable
 from qsim.keys import of_word
 
-floats = st.floats(-(2.0**90), 2.0**90, width=32)
-few = st.integers(-3, 3).map(np.float32)  # so that there are ties
-vectors = arrays(np.float32, st.integers(1, 150), elements=st.one_of(few, floats))
-sizes = st.one_of(st.integers(1, 20), st.integers(1, 200))
-words = st.integers(0, 2**64 - 1)
 EVERY = [
     RandK(3),
     RandK(3, "drawn"),
@@ -52,26 +47,17 @@ def entries(message: Floats) -> dict[int, np.float32]:
     return dict(zip(message.index.tolist(), message.value, strict=True))
 
 
-def sparse(v: np.ndarray, kept: np.ndarray) -> Vectors:
-    """One sparse row with the entries of v at the coordinates in `kept`."""
-    return Vectors(v.size, np.array([0, kept.size]), kept.astype(np.int32), v[kept])
-
-
-def tiled(v: np.ndarray, rows: int) -> Vectors:
-    return Vectors.dense(np.tile(np.asarray(v, np.float32), (rows, 1)))
-
-
 @given(vectors, sizes, words)
 def test_randk_is_the_oracles(v: np.ndarray, k: int, word: int) -> None:
-    expected, key = oracles.randk(v, k, word), of_word(word)
+    expected, key = select.randk(v, k, word), of_word(word)
     assert entries(RandK(k).quantize(v, key)) == expected
     drawn = RandK(k, "drawn").quantize(v, key)
-    assert drawn.value.tolist() == [expected.get(i, 0.0) for i in oracles.positions(word, v.size, k)]
+    assert drawn.value.tolist() == [expected.get(i, 0.0) for i in select.positions(word, v.size, k)]
 
 
 @given(vectors, sizes)
 def test_topk_is_the_oracles(v: np.ndarray, k: int) -> None:
-    assert entries(TopK(k).quantize(v, qsim.Key(0))) == oracles.topk(v, k)
+    assert entries(TopK(k).quantize(v, qsim.Key(0))) == select.topk(v, k)
 
 
 def test_topk_of_every_number_of_entries() -> None:
@@ -79,7 +65,7 @@ def test_topk_of_every_number_of_entries() -> None:
     for entries_, k in itertools.product(range(1, 9), repeat=2):
         for v in (np.arange(1, entries_ + 1), np.full(entries_, 3.0)):
             v = np.append(v, 0).astype(np.float32)
-            assert entries(TopK(k).quantize(v, qsim.Key(0))) == oracles.topk(v, k)
+            assert entries(TopK(k).quantize(v, qsim.Key(0))) == select.topk(v, k)
 
 
 def test_wangni_of_as_many_entries_as_it_sends() -> None:
@@ -108,7 +94,7 @@ def test_topk_where_the_guess_leaves_one_too_few() -> None:
 @given(vectors, st.one_of(few.map(lambda x: abs(float(x)) + 1), st.floats(1e-3, 1e30)))
 def test_hard_threshold_is_the_oracles(v: np.ndarray, threshold: float) -> None:
     compressor = HardThreshold(threshold)
-    expected = oracles.hard_threshold(v, threshold)
+    expected = select.hard_threshold(v, threshold)
     assert entries(compressor.quantize(v, qsim.Key(0))) == expected
     assert compressor.expected_nonzeros(v) == len(expected)
     assert compressor.exact_variance(v) <= threshold**2 * v.size
@@ -131,7 +117,7 @@ def test_hard_threshold_compares_exactly() -> None:
 
 @given(vectors, st.floats(2.0**-24, 1), words)
 def test_bernoulli_is_the_oracles(v: np.ndarray, p: float, word: int) -> None:
-    assert entries(Bernoulli(p).quantize(v, of_word(word))) == oracles.bernoulli(v, p, word)
+    assert entries(Bernoulli(p).quantize(v, of_word(word))) == bernoulli.bernoulli(v, p, word)
 
 
 @given(vectors, sizes, words)
@@ -139,8 +125,8 @@ def test_wangni_is_the_oracles(v: np.ndarray, k: int, word: int) -> None:
     from qsim.kernels.bernoulli import certain_magnitudes
 
     t = float(certain_magnitudes(np.array([0, v.size]), v, k)[0])
-    assert t == pytest.approx(oracles.certain_magnitude(v, k), rel=1e-12)
-    assert entries(Wangni(k).quantize(v, of_word(word))) == oracles.wangni(v, t, word)
+    assert t == pytest.approx(bernoulli.certain_magnitude(v, k), rel=1e-12)
+    assert entries(Wangni(k).quantize(v, of_word(word))) == bernoulli.wangni(v, t, word)
 
 
 @pytest.mark.parametrize("kind", ["normal", "ties", "constant", "spike", "sparse", "rising", "misleading"])
@@ -236,7 +222,7 @@ def test_drawing_costs_as_little_from_many_coordinates() -> None:
     v = Vectors(n, np.array([0, 3]), np.array([5, 2**32 + 5, n - 1]), np.float32([1, 2, 3]))
     message = RandK(1000, "drawn").compress(v, qsim.Key(0).words(0, 1))
     assert message.value.size == 1000
-    place = oracles.positions(7, n, 1000)
+    place = select.positions(7, n, 1000)
     assert place[0] < 2**34 < 2**39 < place[-1]
     v = Vectors(n, np.array([0, 1000]), np.array(place), np.arange(1, 1001, dtype=np.float32))
     message = RandK(1000).compress(v, np.array([7], np.uint64))
@@ -353,7 +339,7 @@ def test_float64_is_taken_as_float32() -> None:
 @given(vectors, sizes, st.floats(2.0**-24, 1))
 def test_means_over_the_uniforms_are_exact_but_for_float32(v: np.ndarray, k: int, p: float) -> None:
     """What is kept is divided by the number of uniforms that keep it, over 2^24."""
-    t = oracles.certain_magnitude(v, k)
+    t = bernoulli.certain_magnitude(v, k)
     used = Bernoulli(p).used
     for x in v[np.abs(v) > 1e-30].tolist():
         assert used * float(np.float32(x / used)) == pytest.approx(x, rel=2**-24 + 1e-15)
@@ -382,7 +368,7 @@ def test_coordinates_are_kept_with_their_probabilities(compressor, stored: bool)
         batch = Vectors(n, batch.offsets, np.tile(np.arange(n, dtype=np.int32), keys), batch.value)
     found = compressor.decompress(compressor.compress(batch, words), words)
     if isinstance(compressor, Wangni):
-        p = np.minimum(1, np.abs(v) / oracles.certain_magnitude(v, compressor.k))
+        p = np.minimum(1, np.abs(v) / bernoulli.certain_magnitude(v, compressor.k))
         p = np.ceil(p * 2**24) / 2**24
     else:
         p = np.full(n, compressor.expected_nonzeros(v) / n)
@@ -399,14 +385,14 @@ def test_coordinates_are_kept_with_their_probabilities(compressor, stored: bool)
 def test_coordinates_are_kept_independently_in_every_strip(n: int, word: int) -> None:
     """Long rows with a remainder: bit for bit the oracle's, dense, where hashing takes a short cut."""
     v = np.ones(n, np.float32)
-    assert entries(Bernoulli(0.05).quantize(v, of_word(word))) == oracles.bernoulli(v, 0.05, word)
+    assert entries(Bernoulli(0.05).quantize(v, of_word(word))) == bernoulli.bernoulli(v, 0.05, word)
 
 
 @pytest.mark.parametrize("n", [1, 64, 100])
 def test_the_uniform_at_the_bound_keeps_nothing(n: int) -> None:
     """Coordinate i is kept for u < p 2^24, and the uniform that is equal is the first that is not: exactly."""
     for word, i in itertools.product(range(1, 6), (0, n - 1)):
-        v, key, u = np.ones(n, np.float32), of_word(word), uniform24(i, word)
+        v, key, u = np.ones(n, np.float32), of_word(word), hashing.uniform24(i, word)
         for batch in (Vectors.dense(v), sparse(v, np.arange(n))):
             for steps, kept in ((u, False), (u + 1, True)):
                 message = Bernoulli(steps / 2**24).compress(batch, np.array([key.word], np.uint64))
@@ -422,7 +408,7 @@ def test_coordinates_past_65536() -> None:
     v = np.ones(70_003, np.float32)
     dense = Bernoulli(0.05).quantize(v, of_word(7))
     assert Bernoulli(0.05).compress(sparse(v, np.arange(v.size)), np.array([7], np.uint64)) == dense
-    kept = [i for i in range(65_500, v.size) if uniform24(i, 7) < round(0.05 * 2**24)]
+    kept = [i for i in range(65_500, v.size) if hashing.uniform24(i, 7) < round(0.05 * 2**24)]
     assert dense.index[dense.index >= 65_500].tolist() == kept
 
 
@@ -466,7 +452,7 @@ def test_more_is_kept_of_the_large(v: np.ndarray, k: int, more: int) -> None:
     v = v[np.abs(v) > 1e-20].astype(np.float64)
     if v.size <= k or not v.size:
         return
-    p = np.minimum(1, np.abs(v) / oracles.certain_magnitude(v, k))
+    p = np.minimum(1, np.abs(v) / bernoulli.certain_magnitude(v, k))
     assert p.sum() == pytest.approx(k)
     least = Wangni(k).exact_variance(v)
     for shift in (0.01, 0.3):

@@ -15,6 +15,7 @@ import pytest
 from scipy.optimize import minimize
 
 import qsim
+from helpers.paths import ROOT
 from qsim.datasets import Builtin, DataError, build, load, names
 from qsim.datasets.builtin import feature_names
 
@@ -27,7 +28,7 @@ PINNED = {
 
 @pytest.fixture
 def raw() -> Path:
-    folder = Path(os.environ.get("QSIM_RAW_DATA", Path(__file__).parents[2] / "shared" / "data"))
+    folder = Path(os.environ.get("QSIM_RAW_DATA", ROOT.parent / "shared" / "data"))
     if not (folder / "adult" / "adult.data.xz").is_file():
         pytest.skip(f"no raw data in {folder}: set QSIM_RAW_DATA to a folder with adult/ and spark/")
     return folder

@@ -21,6 +21,7 @@ import pytest
 import scipy.sparse as sp
 
 import qsim
+from helpers.paths import DOCS, process_environment
 from qsim.datasets import DataError, Dataset, LibSVM, Npz, download, files, libsvm, load, load_libsvm, npz, save_npz
 from qsim.kernels._jit import cache_folder
 from qsim.study import cli
@@ -236,7 +237,7 @@ def test_processes_that_load_at_once_parse_once(tmp_path: Path, cache: Path) -> 
         "def slow(*arguments): print('parsed', flush=True); time.sleep(0.5); return read(*arguments)\n"
         f"libsvm.read = slow; print(libsvm.LibSVM({str(path)!r}).load().digest)"
     )
-    settings = os.environ | {"PYTHONPATH": str(Path(qsim.__file__).parents[1])}
+    settings = process_environment()
     started = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, env=settings) for _ in range(3)]
     said = [process.communicate(timeout=120)[0].decode().split() for process in started]
     assert sorted(map(len, said)) == [1, 1, 2]
@@ -320,8 +321,8 @@ def test_a_run_prints_as_code_and_counts_the_content(tmp_path: Path) -> None:
     assert qsim.simulate(again).provenance["data"]["digest"] != first.provenance["data"]["digest"]
 
 
-DOCS = Path(__file__).parents[1] / "docs" / "data.md"
-needs_checkout = pytest.mark.skipif(not DOCS.exists(), reason="needs the checkout's docs")
+PAGE = DOCS / "data.md"
+needs_checkout = pytest.mark.skipif(not PAGE.exists(), reason="needs the checkout's docs")
 
 
 @needs_checkout
@@ -329,20 +330,20 @@ def test_the_program_of_the_docs_runs_and_prints_what_it_says(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    program, arrays = re.findall(r"```python\n(.*?)```", DOCS.read_text(encoding="utf-8"), flags=re.S)
-    exec(compile(arrays, str(DOCS), "exec"), {"__name__": "docs"})
-    exec(compile(program, str(DOCS), "exec"), {"__name__": "docs"})
+    program, arrays = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), flags=re.S)
+    exec(compile(arrays, str(PAGE), "exec"), {"__name__": "docs"})
+    exec(compile(program, str(PAGE), "exec"), {"__name__": "docs"})
     assert capsys.readouterr().out.splitlines() == re.findall(r"print\(.*\)  # (.*)", program)
     text = "1 1:1\n\n1 7:1 5:1\n"
     (tmp_path / "mine.svm").write_text(text)
     with pytest.raises(DataError) as caught:
         load("mine.svm")
-    assert f"error: {caught.value}" in DOCS.read_text(encoding="utf-8")
+    assert f"error: {caught.value}" in PAGE.read_text(encoding="utf-8")
 
 
 @needs_checkout
 def test_the_docs_list_all_downloads() -> None:
-    rows = re.findall(r"^\| `(.*?)`.*? \| ([\d,]+) \| (.*?) \| (.*?) \|$", DOCS.read_text(encoding="utf-8"), flags=re.M)
+    rows = re.findall(r"^\| `(.*?)`.*? \| ([\d,]+) \| (.*?) \| (.*?) \|$", PAGE.read_text(encoding="utf-8"), flags=re.M)
     for (name, features, splits, checksum), (known, entry) in zip(rows, download.REGISTRY.items(), strict=True):
         remotes = [entry.train, *([entry.test] if entry.test else [])]
         assert (name, int(features.replace(",", ""))) == (known, entry.features)

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import os
 import random
 import re
 import subprocess
 import sys
 from decimal import Decimal
 from io import BytesIO
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from oracle_libsvm import BadError, parse
 
-import qsim
+from helpers.paths import process_environment
+from oracles import libsvm
 from qsim.datasets import DataError, LibSVM
 from qsim.datasets.libsvm import Rows, read
 from qsim.kernels import libsvm as kernels
@@ -44,8 +42,8 @@ def outcome(text: bytes, block: int) -> Any:
 
 def expected(text: bytes) -> Any:
     try:
-        return parse(text)
-    except BadError as error:
+        return libsvm.parse(text)
+    except libsvm.BadError as error:
         return str(error).replace(",", "")
 
 
@@ -83,7 +81,7 @@ def texts(draw: st.DrawFn) -> bytes:
 
 @given(text=texts(), block=st.sampled_from([1, 7, 40, 1 << 20]))
 def test_good_files_are_read_as_in_plain_python(text: bytes, block: int) -> None:
-    assert outcome(text, block) == parse(text)
+    assert outcome(text, block) == libsvm.parse(text)
 
 
 @given(text=texts(), edits=st.lists(st.tuples(st.integers(0, 500), st.binary(max_size=3)), max_size=3))
@@ -140,7 +138,7 @@ print("read within bounds")
 @pytest.mark.skipif(sys.platform != "linux", reason="protects a page of memory")
 def test_nothing_is_read_behind_the_padding() -> None:
     """The padding ends where memory ends: to read on is a segmentation fault."""
-    settings = os.environ | {"PYTHONPATH": str(Path(qsim.__file__).parents[1])}
+    settings = process_environment()
     done = subprocess.run([sys.executable, "-c", GUARDED], capture_output=True, text=True, env=settings, check=False)
     assert done.stdout == "read within bounds\n", (done.returncode, done.stderr)
 

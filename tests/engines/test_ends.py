@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import qsim
+from helpers.paths import process_environment
 from qsim.engines import EngineError, Processes
 
 RUN = qsim.Run(
@@ -23,7 +24,6 @@ RUN = qsim.Run(
     rounds=12,
     optimum=False,
 )
-ENVIRONMENT = os.environ | {"PYTHONPATH": str(Path(qsim.__file__).parents[1])}
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,7 @@ def test_what_a_killed_process_left_is_removed_by_the_next(tmp_path: Path) -> No
     code = "import os, signal; from qsim.engines.leftovers import socket_folder; print(socket_folder(), flush=True);"
 
     def run(temporary: Path, then: str) -> tuple[int, str]:
-        command, environment = [sys.executable, "-c", code + then], ENVIRONMENT | {"TMPDIR": str(temporary)}
+        command, environment = [sys.executable, "-c", code + then], process_environment(TMPDIR=str(temporary))
         done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
         return done.returncode, done.stdout.strip()
 
@@ -108,7 +108,7 @@ def test_what_a_killed_process_left_is_removed_by_the_next(tmp_path: Path) -> No
     assert (status, Path(killed).parent) == (-signal.SIGKILL, Path(f"/tmp/qsim-{os.getuid()}"))
     assert killed in left()
     command = [sys.executable, "-c", code + "input()"]
-    environment = ENVIRONMENT | {"TMPDIR": str(long)}
+    environment = process_environment(TMPDIR=str(long))
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
     ) as running:

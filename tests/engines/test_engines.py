@@ -19,11 +19,12 @@ import numpy as np
 import pytest
 
 import qsim
+from helpers.paths import process_environment
+from helpers.traces import same
 from qsim.engines import EngineError, Processes, Serial
 from qsim.testing import check_engine
 from qsim.workers.tasks import Job
 
-PACKAGE = Path(qsim.__file__).parent
 DATA = qsim.datasets.synthetic(400, 500, 6, seed=5)
 RUN = qsim.Run(
     DATA,
@@ -35,10 +36,6 @@ RUN = qsim.Run(
     optimum=False,
     evaluate_every=5,
 )
-
-
-def same(a: qsim.Trace, b: qsim.Trace) -> bool:
-    return np.array_equal(a.weights, b.weights) and a.frame.equals(b.frame)
 
 
 @pytest.mark.parametrize(
@@ -393,9 +390,6 @@ def script(tmp_path: Path, **values: object) -> list[str]:
     return [sys.executable, str(path)]
 
 
-ENVIRONMENT = os.environ | {"PYTHONPATH": str(PACKAGE.parent)}
-
-
 @pytest.mark.parametrize("start", ["spawn", "forkserver", "fork"])
 def test_a_class_from_an_unguarded_script_works_in_processes(tmp_path: Path, start: str) -> None:
     """As a user writes it, without `if __name__ == "__main__"`; and as a notebook does, without a file."""
@@ -403,12 +397,20 @@ def test_a_class_from_an_unguarded_script_works_in_processes(tmp_path: Path, sta
     outputs = []
     for engine in engines:
         command = script(tmp_path, delay=0, rounds=3, engine=engine, watch=False)
-        done = subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, cwd=tmp_path, check=False)
+        done = subprocess.run(
+            command, capture_output=True, text=True, env=process_environment(), cwd=tmp_path, check=False
+        )
         assert done.returncode == 0, done.stderr
         outputs.append(done.stdout)
     text = SCRIPT.format(delay=0, rounds=3, engine=engines[1], watch=False)
     done = subprocess.run(
-        [sys.executable], input=text, capture_output=True, text=True, env=ENVIRONMENT, cwd=tmp_path, check=False
+        [sys.executable],
+        input=text,
+        capture_output=True,
+        text=True,
+        env=process_environment(),
+        cwd=tmp_path,
+        check=False,
     )
     outputs.append(done.stdout)
     assert outputs[0] == outputs[1] == outputs[2] != ""
@@ -421,7 +423,7 @@ def test_the_parents_end_leaves_nothing(tmp_path: Path, start: str, how: signal.
     before, temporary = named_shared_memory(), tmp_path / "temporary"
     temporary.mkdir()
     command = script(tmp_path, delay=0.3, rounds=1000, engine=f"Processes(2, start={start!r})", watch=True)
-    environment = ENVIRONMENT | {"TMPDIR": str(temporary)}
+    environment = process_environment(TMPDIR=str(temporary))
     parent = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
     assert parent.stdout is not None
     pids = [int(word) for word in parent.stdout.readline().split()]
@@ -460,7 +462,7 @@ def test_many_processes_start_on_an_empty_cache(tmp_path: Path) -> None:
     """The parent compiles before the children start: 6 of them find all kernels, 3 times over, with one notice each."""
     for attempt in range(3):
         command = script(tmp_path, delay=0, rounds=2, engine="Processes(6)", watch=False)
-        environment = ENVIRONMENT | {"QSIM_CACHE_DIR": str(tmp_path / str(attempt))}
+        environment = process_environment(QSIM_CACHE_DIR=str(tmp_path / str(attempt)))
         done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
         assert done.returncode == 0, done.stderr
         assert done.stderr.count("compiling kernels") == 1

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import qsim
+from helpers.traces import same
 from qsim.batch import Vectors
 from qsim.engines import Processes, Serial, processes
 from qsim.methods import Method, Passes
@@ -28,10 +29,6 @@ RUN = qsim.Run(
     evaluate_every=4,
     optimum=False,
 )
-
-
-def same(a: qsim.Trace, b: qsim.Trace) -> bool:
-    return np.array_equal(a.weights, b.weights) and a.frame.equals(b.frame)
 
 
 class Killing(Processes):

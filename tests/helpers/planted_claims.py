@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from honest import Fast, KeepsLargest, Ternary
 
+from helpers.honest_compressors import Fast, KeepsLargest, Ternary
 from qsim.batch import Floats, Levels, Signs
 from qsim.compressors import DRIVE, QSGD, Compressor, RandK
 from qsim.options import option

@@ -8,8 +8,8 @@ import time
 from dataclasses import dataclass
 
 import numpy as np
-from honest import Fast, KeepsLargest, Ternary
 
+from helpers.honest_compressors import Fast, KeepsLargest, Ternary
 from qsim.batch import Floats, Levels, Memory, SharedSupport, Vectors
 from qsim.compressors import Compressor
 from qsim.keys import Key

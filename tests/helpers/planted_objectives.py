@@ -6,8 +6,8 @@ import threading
 from dataclasses import replace
 
 import numpy as np
-from honest_objectives import Hinge, Huber, Logistic, Softmax, Squares
 
+from helpers.honest_objectives import Hinge, Huber, Logistic, Softmax, Squares
 from qsim.objectives import Optimum
 from qsim.options import option
 

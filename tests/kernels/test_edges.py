@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-import oracles
 import pytest
 
 import qsim
+from oracles import hashing, quantize
 from qsim.batch import Packets, Vectors
 from qsim.codecs import DecodeError, SparseFloats, Varint
 from qsim.codecs.base import read_header
@@ -22,11 +22,11 @@ def test_l2_norms_are_the_oracles_bit_by_bit(n: int) -> None:
     for seed in range(20):
         v = np.random.default_rng(seed).standard_normal(2 * n).astype(np.float32)
         offsets, index = np.array([0, n, 2 * n]), np.tile(np.arange(n, dtype=np.int32), 2)
-        expected = [oracles.l2_norm(list(range(n)), row) for row in (v[:n], v[n:])]
+        expected = [quantize.l2_norm(list(range(n)), row) for row in (v[:n], v[n:])]
         assert l2_norms(offsets, None, v).tolist() == expected
         assert l2_norms(offsets, index, v).tolist() == expected
         assert l2_norms(offsets, index * 7 + 5, v).tolist() == [
-            oracles.l2_norm([7 * c + 5 for c in range(n)], row) for row in (v[:n], v[n:])
+            quantize.l2_norm([7 * c + 5 for c in range(n)], row) for row in (v[:n], v[n:])
         ]
 
 
@@ -38,7 +38,7 @@ def test_extreme_scales_are_the_oracles(size: float, s: int, norm: str) -> None:
     v = np.float32([0.5, -0.25, 0, 0.01, -1, 0.125]) * np.float32(size)
     for word in range(20):
         message = qsim.QSGD(s, norm).quantize(v, qsim.Key(word))
-        scale, expected = oracles.qsgd(list(range(6)), v, s, oracles.key(word), norm)
+        scale, expected = quantize.qsgd(list(range(6)), v, s, hashing.key(word), norm)
         assert message.scale[0] == scale
         assert dict(zip(message.index.tolist(), message.level.tolist(), strict=True)) == expected
 

@@ -12,17 +12,16 @@ from pathlib import Path
 
 import pytest
 
-import qsim
+from helpers.paths import process_environment
 from qsim.kernels import _jit
 from qsim.storage import private_temporary, user_cache
 
-ROOT = Path(qsim.__file__).parents[1]
 DRAW = "from qsim.kernels.hashing import below; from numpy import uint64; print(below(uint64(2**63), 10))"
 
 
 def python(code: str, **settings: str | None) -> subprocess.CompletedProcess[str]:
     """Run a program with variables set, or without those that are None."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), **settings}
+    environment = process_environment() | settings
     environment = {name: value for name, value in environment.items() if value is not None}
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False)
 

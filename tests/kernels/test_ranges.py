@@ -9,11 +9,10 @@ from io import BytesIO
 from itertools import accumulate, pairwise, product
 
 import numpy as np
-import oracle_rans
-import oracles
 import pytest
 
 import qsim
+from oracles import bitcodes, bits, frequencies, quantize
 from qsim.batch import Floats, Levels, Message, Packets, Signs, Vectors, index_type
 from qsim.codecs import RANS, Bitmap, DecodeError, Elias, EliasDense, FixedWidth, GolombRice, Varint
 from qsim.codecs.base import leb128, read_header
@@ -69,14 +68,14 @@ def test_long_gaps_and_long_levels_at_every_bit(code: str, tail: int) -> None:
         assert codec.size(message).tolist() == [8 * len(packets[row]) for row in range(len(rows))]
         for row in random.Random(n).sample(range(len(rows)), 40):
             entries = dict(zip(*rows[row], strict=True))
-            assert packets[row] == oracles.bit_packet(code, n, [1.0], entries, LARGEST)
+            assert packets[row] == bitcodes.packet(code, n, [1.0], entries, LARGEST)
 
 
 @pytest.mark.parametrize("code", CODES)
 def test_the_longest_levels_behind_gaps_of_every_length_at_every_bit(code: str) -> None:
     """Of every s that is 2^b - 1: what a decoder still takes from the window behind a gap depends on s."""
     codec, rng = CODES[code], random.Random(0)
-    for n, s in product((2**12, 2**27, N), (2**bits - 1 for bits in range(1, 32))):
+    for n, s in product((2**12, 2**27, N), (2**b - 1 for b in range(1, 32))):
         index, level, ends = [], [], [0]
         for gap_bits, before in product(range((n - 1).bit_length() - 2), range(8)):
             gap = 2**gap_bits + rng.randrange(2**gap_bits)
@@ -92,7 +91,7 @@ def test_the_longest_levels_behind_gaps_of_every_length_at_every_bit(code: str) 
         assert codec.decode(packets, codec.header(message)) == message
         row = rng.randrange(rows)
         at = slice(*ends[row : row + 2])
-        assert packets[row] == oracles.bit_packet(code, n, [1.0], dict(zip(index[at], level[at], strict=True)), s)
+        assert packets[row] == bitcodes.packet(code, n, [1.0], dict(zip(index[at], level[at], strict=True)), s)
 
 
 @pytest.mark.parametrize("code", CODES)
@@ -109,7 +108,7 @@ def test_long_gaps_at_every_bit_before_signs_and_floats(code: str) -> None:
         for row in rng.choice(len(rows), 20, replace=False):
             at = slice(*floats.offsets[row : row + 2])
             entries = dict(zip(floats.index[at].tolist(), floats.value[at].tolist(), strict=True))
-            assert packets[row] == oracles.bit_packet(code, n, [], entries, 0)
+            assert packets[row] == bitcodes.packet(code, n, [], entries, 0)
 
 
 # What is reserved.
@@ -185,7 +184,7 @@ def test_every_power_of_two_is_quantized_as_the_oracle_does(norm: str, s: int) -
     words = np.array([key.word for key in keys], np.uint64)
     message = qsim.QSGD(s, norm).compress(Vectors.dense(v), words)
     for row, word in enumerate(words.tolist()):
-        scale, expected = oracles.qsgd(list(range(shape.size)), v[row], s, word, norm)
+        scale, expected = quantize.qsgd(list(range(shape.size)), v[row], s, word, norm)
         at = slice(*message.offsets[row : row + 2])
         assert message.scale[row] == scale, exponents[row]
         found = dict(zip(message.index[at].tolist(), message.level[at].tolist(), strict=True))
@@ -247,7 +246,7 @@ def test_tables_are_the_oracles_and_are_read_back(kind: str) -> None:
     rng = np.random.default_rng(len(kind))
     for k in [1, 2, 3, 5, 17, 100, 1023, 1024, 5000, *(int(2**e) for e in rng.uniform(13, 40, 30))]:
         counts = counts_of(rng, kind, k)
-        p, used = oracle_rans.precision(k), np.flatnonzero(counts)
+        p, used = frequencies.precision(k), np.flatnonzero(counts)
         if used.size > 2**p:
             continue
         expected = np.zeros_like(counts)
@@ -262,9 +261,9 @@ def test_tables_are_the_oracles_and_are_read_back(kind: str) -> None:
             data = np.zeros(1000, np.uint8)
             end = int(tables.write_table(data, np.uint64(first), counts, plain, stride))
             table = {symbol: int(counts[symbol]) for symbol in used.tolist()}
-            bits = "0" * first + oracle_rans.table_bits(table, plain, stride)
-            assert end == len(bits)
-            assert data.tobytes().startswith(oracle_rans.whole_bytes(bits))
+            written = "0" * first + frequencies.table_bits(table, plain, stride)
+            assert end == len(written)
+            assert data.tobytes().startswith(bits.filled(written))
             assert not data[-(-end // 8) :].any() or end % 8
             again = np.empty_like(counts)
             found = tables.read_table(data, np.uint64(first), np.uint64(end), p, 238, stride, again)
@@ -308,7 +307,7 @@ def test_slots_mean_what_they_say() -> None:
         ]
         assert slots.tolist() == expected + [int(tables.NO_SYMBOL)] * 5
         for symbol in range(238 if signed else 188):  # levels below 2^31, gaps up to 2^48
-            least, plain = oracle_rans.least(symbol >> 1 if signed else symbol)
+            least, plain = frequencies.least(symbol >> 1 if signed else symbol)
             assert int(meanings[symbol]) == least << 8 | (symbol & 1 if signed else 0) << 7 | plain
         assert meanings[int(tables.NO_SYMBOL)] == 0
 

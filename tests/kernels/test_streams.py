@@ -17,7 +17,6 @@ from collections.abc import Callable, Iterator
 from itertools import pairwise
 
 import numpy as np
-import oracles
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -25,6 +24,7 @@ from numpy.typing import NDArray
 from scipy.special import chdtrc, erfc, pdtr, pdtrc
 
 import qsim
+from oracles import hashing
 from qsim.keys import Key, Purpose, of_word
 
 N = 2**18
@@ -51,7 +51,7 @@ def philox(word: int, n: int) -> Draws:
 
 
 def two_rounds(word: int, n: int, *, second: bool = True) -> Draws:
-    x = np.arange(n, dtype=np.uint32) ^ np.uint32(word & oracles.M32)
+    x = np.arange(n, dtype=np.uint32) ^ np.uint32(word & hashing.M32)
     x ^= x >> np.uint32(16)
     x *= np.uint32(0x21F0AAAD)
     x ^= x >> np.uint32(15)
@@ -68,7 +68,7 @@ def one_round(word: int, n: int) -> Draws:
 
 def congruential(word: int, n: int) -> Draws:
     """Multiples of a constant, from a start that the key gives."""
-    x = np.arange(n, dtype=np.uint32) * np.uint32(1664525) + np.uint32(word & oracles.M32)
+    x = np.arange(n, dtype=np.uint32) * np.uint32(1664525) + np.uint32(word & hashing.M32)
     return (x >> np.uint32(8)).astype(np.int64)
 
 
@@ -195,15 +195,15 @@ def chain() -> Iterator[Key]:
 
 SEEDS = {
     "consecutive": list(range(COUNT)),
-    "the last": [oracles.M64 - s for s in range(COUNT)],
+    "the last": [hashing.M64 - s for s in range(COUNT)],
     "even": [2 * s for s in range(COUNT)],
     "two bits": [1 << a ^ 1 << b for a in range(64) for b in range(a)][:COUNT],
     "a high half": [s << 32 | 5 for s in range(COUNT)],
     "the highest bits": [s << 54 for s in range(COUNT)],
-    "steps of the fold's constant": [s * GOLDEN & oracles.M64 for s in range(COUNT)],
+    "steps of the fold's constant": [s * GOLDEN & hashing.M64 for s in range(COUNT)],
 }
 FAMILIES = {name: [Key(s) for s in seeds] for name, seeds in SEEDS.items()} | {
-    "steps undone by a part": [Key(s * GOLDEN & oracles.M64).fold(COUNT - s) for s in range(COUNT)],
+    "steps undone by a part": [Key(s * GOLDEN & hashing.M64).fold(COUNT - s) for s in range(COUNT)],
     "parts": [Key(0).fold(s) for s in range(COUNT)],
     "folds of consecutive": [Key(s).fold(0) for s in range(COUNT)],
     "seed and part": [Key(s // 32).fold(s % 32) for s in range(COUNT)],
@@ -261,7 +261,7 @@ def test_quantizers_draw_independently_for_consecutive_keys() -> None:
 
 
 coordinates = st.integers(0, 2**40)
-words = st.integers(0, oracles.M64)
+words = st.integers(0, hashing.M64)
 
 
 @given(coordinates, words)
@@ -269,14 +269,14 @@ def test_draws_are_the_oracles(first: int, word: int) -> None:
     from qsim.kernels.tiles import draw_run
 
     out = np.empty(3, np.int32)
-    for name, oracle in ((np.uint64(word), oracles.draw32), (np.uint64(word).view(np.int64), oracles.philox32)):
+    for name, oracle in ((np.uint64(word), hashing.draw32), (np.uint64(word).view(np.int64), hashing.philox32)):
         draw_run(name, first, out)
         assert out.tolist() == [oracle(first + k, word) >> 8 for k in range(3)]
 
 
 def test_the_oracle_of_philox_gives_the_published_numbers() -> None:
     """The known answers of the reference implementation, Random123."""
-    assert oracles.philox([0] * 4, [0] * 2) == [0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8]
-    assert oracles.philox([oracles.M32] * 4, [oracles.M32] * 2) == [0x408F276D, 0x41C83B0E, 0xA20BC7C6, 0x6D5451FD]
+    assert hashing.philox([0] * 4, [0] * 2) == [0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8]
+    assert hashing.philox([hashing.M32] * 4, [hashing.M32] * 2) == [0x408F276D, 0x41C83B0E, 0xA20BC7C6, 0x6D5451FD]
     pi = [0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344, 0xA4093822, 0x299F31D0]
-    assert oracles.philox(pi[:4], pi[4:]) == [0xD16CFE09, 0x94FDCCEB, 0x5001E420, 0x24126EA1]
+    assert hashing.philox(pi[:4], pi[4:]) == [0xD16CFE09, 0x94FDCCEB, 0x5001E420, 0x24126EA1]

@@ -6,13 +6,14 @@ import math
 from fractions import Fraction
 
 import numpy as np
-import oracles
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binom, chi2
 
 import qsim
+from helpers.vectors import levels_of, sparse
+from oracles import hashing, quantize
 from qsim.batch import Levels, Vectors
 from qsim.compressors import QSGD, Compressor, TernGrad
 from qsim.keys import of_word
@@ -34,19 +35,11 @@ def block(fill: str, seed: int) -> np.ndarray:
     return np.float32(v if fill != "zero" else 0 * v)
 
 
-def sparse(v: np.ndarray, kept: np.ndarray) -> Vectors:
-    return Vectors(v.size, np.array([0, kept.size]), kept.astype(np.int32), v[kept])
-
-
-def levels_of(message: Levels) -> dict[int, int]:
-    return dict(zip(message.index.tolist(), message.level.tolist(), strict=True))
-
-
 def thinned(v: np.ndarray, s: int, norm: str = "l2") -> list[int]:
     """Which blocks of a vector are thinned."""
     scale = QSGD(s, norm).quantize(v, qsim.Key(0)).scale[0]
     blocks = [v[at : at + 2048] for at in range(0, v.size, 2048)]
-    rare = [np.count_nonzero(b) >= 512 and oracles.position(np.abs(b).max(), scale, s) <= 2**-6 for b in blocks]
+    rare = [np.count_nonzero(b) >= 512 and quantize.position(np.abs(b).max(), scale, s) <= 2**-6 for b in blocks]
     return [at for at, yes in enumerate(rare) if yes and v.size >= 4096 * s * s]
 
 
@@ -59,8 +52,8 @@ def test_message_is_the_oracles(fills: list[str], rest: int, word: int, philox: 
     compressor = qsim.Philox(QSGD(1)) if philox else QSGD(1)
     with pytest.MonkeyPatch.context() as patch:
         if philox:
-            patch.setattr(oracles, "draw32", oracles.philox32)
-        scale, expected = oracles.qsgd(list(range(v.size)), v, 1, word)
+            patch.setattr(hashing, "draw32", hashing.philox32)
+        scale, expected = quantize.qsgd(list(range(v.size)), v, 1, word)
     message = compressor.quantize(v, of_word(word))
     assert message.scale.tolist() == [scale]
     assert levels_of(message) == expected
@@ -81,7 +74,7 @@ def test_the_rule_at_its_edges() -> None:
     assert (thinned(one, 1, "max"), thinned(above, 1, "max")) == ([0, 1], [1])
     for norm, v in (("l2", even), ("l2", even[:4095]), ("l2", few), ("l2", enough), ("max", one), ("max", above)):
         for word in range(20):
-            _, expected = oracles.qsgd(list(range(v.size)), v, 1, word, norm)
+            _, expected = quantize.qsgd(list(range(v.size)), v, 1, word, norm)
             assert levels_of(QSGD(1, norm).quantize(v, of_word(word))) == expected
 
 
@@ -115,7 +108,7 @@ def test_blocks_at_large_coordinates() -> None:
     kept = 0
     for word in range(30):
         message = QSGD(1).compress(Vectors(n, np.array([0, index.size]), index, value), np.array([word], np.uint64))
-        assert levels_of(message) == oracles.qsgd(index.tolist(), value, 1, word, n=n)[1]
+        assert levels_of(message) == quantize.qsgd(index.tolist(), value, 1, word, n=n)[1]
         kept += message.nonzeros - 1
     assert kept > 0
 
@@ -155,7 +148,7 @@ def test_levels_are_drawn_with_their_probabilities_independently() -> None:
         message = QSGD(1).compress(Vectors.dense(np.tile(v, (1024, 1))), words)
         row, inside = np.repeat(np.arange(1024), np.diff(message.offsets)), message.index // 2048 == 1
         drawn[first + row[inside], message.index[inside] - 2048] = message.level[inside]
-    t = np.array([float(oracles.position(x, message.scale[0], 1)) for x in v[2048:4096].tolist()])
+    t = np.array([float(quantize.position(x, message.scale[0], 1)) for x in v[2048:4096].tolist()])
     assert (np.sign(drawn) * np.sign(v[2048:4096]) >= 0).all()
     counts = np.abs(drawn).sum(axis=0)
     assert (binom.cdf(counts, keys, t) > 5e-14).all()

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-import oracles
 import pytest
 
 import qsim
+from oracles import hashing
 from qsim.block import Block
 from qsim.datasets import Contiguous, Dirichlet, Shuffled
 from qsim.methods import Passes, WithReplacement
@@ -37,7 +37,7 @@ def test_with_replacement_is_the_oracle(partition) -> None:
             own = shards.order[shards.offsets[worker] : shards.offsets[worker + 1]]
             key = KEY.fold(t, worker).word
             expected.append(
-                [int(own[oracles.below(oracles.fold(key, q), own.size)]) for q in range(3)] if own.size else []
+                [int(own[hashing.below(hashing.fold(key, q), own.size)]) for q in range(3)] if own.size else []
             )
         for size in (1, 3, 7):
             assert draws(WithReplacement(), shards, 3, t, size) == expected

@@ -5,13 +5,12 @@ from __future__ import annotations
 from math import erf, exp, isclose, log, sqrt
 
 import numpy as np
-import oracles
-import oracles_network
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 import qsim
+from oracles import delays, hashing, topologies
 from qsim.keys import Purpose
 from qsim.network import (
     PARTS,
@@ -44,9 +43,9 @@ from qsim.network import (
 KEY = qsim.Key(0)
 LINK = Link(bandwidth=3e6, latency=0.01)
 REDUCES = {
-    Ring(): oracles_network.ring,
-    Tree(): oracles_network.tree,
-    HalvingDoubling(): oracles_network.halving_doubling,
+    Ring(): topologies.ring,
+    Tree(): topologies.tree,
+    HalvingDoubling(): topologies.halving_doubling,
 }
 CLOSED = {
     Ring(): lambda p, m, a, b: 2 * (p - 1) * a + 2 * (p - 1) / p * m * b,
@@ -71,7 +70,7 @@ def test_all_reduces_against_every_transfer(topology, p: int) -> None:
         for stage in topology.stages(sizes)
     ]
     assert [sorted(transfers) for transfers in found] == [sorted(transfers) for transfers in expected]
-    took = oracles_network.seconds(expected, LINK.latency, LINK.bandwidth)
+    took = topologies.seconds(expected, LINK.latency, LINK.bandwidth)
     assert topology.collect(sizes, LINK) == pytest.approx(took, rel=1e-12)
     assert sum(stage.seconds(LINK) for stage in topology.stages(sizes)) == pytest.approx(took, rel=1e-12)
     assert topology.sent(sizes) == pytest.approx(sum(size for step in expected for _, _, size in step), rel=1e-12)
@@ -82,13 +81,13 @@ def test_all_reduces_against_every_transfer(topology, p: int) -> None:
 
 @given(st.lists(a_size, min_size=1, max_size=20))
 def test_all_gather_against_every_transfer(sizes: list[float]) -> None:
-    steps, given_ = oracles_network.all_gather(sizes), np.array(sizes)
+    steps, given_ = topologies.all_gather(sizes), np.array(sizes)
     found = [
         list(zip(stage.source.tolist(), stage.target.tolist(), stage.size.tolist(), strict=True))
         for stage in AllGather().stages(given_)
     ]
     assert found == steps
-    took = oracles_network.seconds(steps, LINK.latency, LINK.bandwidth)
+    took = topologies.seconds(steps, LINK.latency, LINK.bandwidth)
     assert AllGather().collect(given_, LINK) == pytest.approx(took, rel=1e-12)
     closed = (len(sizes) - 1) * (LINK.latency + 8 / LINK.bandwidth * max(sizes))
     assert took == pytest.approx(closed, rel=1e-12)
@@ -169,7 +168,7 @@ def test_what_is_added_where() -> None:
 LAWS = {
     Exponential(0.5): lambda x: 1 - exp(-x / 0.5),
     ShiftedExponential(0.2, 0.5): lambda x: 1 - exp(-(x - 0.2) / 0.5) if x > 0.2 else 0.0,
-    Pareto(0.1, 2.5): lambda x: 1 - oracles_network.pareto_above(0.1, 2.5, x),
+    Pareto(0.1, 2.5): lambda x: 1 - delays.pareto_above(0.1, 2.5, x),
     LogNormal(0.3, 0.8): lambda x: (1 + erf(log(x / 0.3) / (0.8 * sqrt(2)))) / 2,
 }
 
@@ -205,10 +204,10 @@ def test_delays_of_a_worker_are_its_own() -> None:
     for who in ([0, 1, 2, 3, 4, 5], [1, 4]):
         clock.up(2, load(np.array(who)))
         for worker, found in zip(who, computed(clock), strict=True):
-            word = oracles.key(9)
+            word = hashing.key(9)
             for part in (int(Purpose.DELAY), 3, 2, worker):
-                word = oracles.fold(word, part)
-            assert found == pytest.approx(oracles_network.exponential(2.0, oracles_network.uniform(word)), rel=1e-12)
+                word = hashing.fold(word, part)
+            assert found == pytest.approx(delays.exponential(2.0, delays.uniform(word)), rel=1e-12)
 
 
 def load(who, nonzeros=0, entries=0, sizes=100) -> Load:

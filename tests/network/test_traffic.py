@@ -6,12 +6,12 @@ from dataclasses import replace
 from itertools import product
 
 import numpy as np
-import oracles_network
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 import qsim
+from oracles import link_queue, topologies
 from qsim.batch import Vectors
 from qsim.clients import AllClients, SampledClients
 from qsim.compressors import Identity, RandK, Scaled, Sign, TopK
@@ -75,7 +75,7 @@ links = st.builds(Link, bandwidth=st.floats(1e4, 1e8), latency=st.floats(0, 3))
 @given(messages, st.integers(1, 9), links)
 def test_arrivals_at_servers_are_those_of_every_link(sent: list[tuple[float, float]], servers: int, link: Link) -> None:
     ready, sizes = map(list, zip(*sent, strict=True))
-    expected = oracles_network.server(ready, sizes, servers, link.latency, link.bandwidth)
+    expected = link_queue.server(ready, sizes, servers, link.latency, link.bandwidth)
     found = ParameterServer(servers).arrivals(np.array(ready), np.array(sizes), link, qsim.Key(0))
     assert found == pytest.approx(np.array(expected), rel=1e-9)
 
@@ -97,12 +97,12 @@ def test_collectives_are_those_of_every_transfer(sent, topology, link: Link, rul
         return
     begin = rule.seconds if isinstance(rule, Timeout) and not on_time.all() else ready[on_time].max()
     if topology == AllGather():
-        steps = oracles_network.all_gather(np.where(on_time, sizes, 0.0).tolist())
+        steps = topologies.all_gather(np.where(on_time, sizes, 0.0).tolist())
     else:
         makes = {Ring(): "ring", Tree(): "tree", HalvingDoubling(): "halving_doubling"}
-        steps = getattr(oracles_network, makes[topology])(p, sizes[0])
-    ends = oracles_network.collective(steps, begin, p, link.latency, link.bandwidth)
-    assert clock.now == pytest.approx(begin + oracles_network.seconds(steps, link.latency, link.bandwidth), rel=1e-9)
+        steps = getattr(topologies, makes[topology])(p, sizes[0])
+    ends = topologies.collective(steps, begin, p, link.latency, link.bandwidth)
+    assert clock.now == pytest.approx(begin + topologies.seconds(steps, link.latency, link.bandwidth), rel=1e-9)
     assert ends <= clock.now * (1 + 1e-9)
     if topology != Tree() or p & (p - 1) == 0:  # in another tree a machine may send in its step without waiting for it
         assert clock.now == pytest.approx(ends, rel=1e-9)

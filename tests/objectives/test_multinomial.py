@@ -6,7 +6,6 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import oracles
 import pytest
 import scipy.sparse as sp
 from hypothesis import given, settings
@@ -14,6 +13,8 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize
 
 import qsim
+from helpers.rows import as_dicts
+from oracles import multiclass
 from qsim.batch import Memory
 from qsim.block import Block, Rows
 from qsim.datasets import Dataset, Dirichlet
@@ -45,15 +46,10 @@ DATA = made(300, 20, 5, seed=0)
 OBJECTIVE = MultinomialLogistic(l2=0.01, classes=5)
 
 
-def as_dicts(data: Dataset) -> list[dict[int, float]]:
-    matrix = data.to_scipy().toarray().astype(np.float64)
-    return [{j: float(x) for j, x in enumerate(row) if x} for row in matrix]
-
-
 def dense_hessian(data: Dataset, w: np.ndarray, classes: int) -> np.ndarray:
     """Return the Hessian of the mean loss, by Kronecker products of the oracle's probabilities."""
     rows = as_dicts(data)
-    chances = oracles.softmax(w.tolist(), rows, data.labels.tolist(), classes, 0.0)[2]
+    chances = multiclass.softmax(w.tolist(), rows, data.labels.tolist(), classes, 0.0)[2]
     total = np.zeros((w.size, w.size))
     for x, p in zip(data.to_scipy().toarray().astype(np.float64), map(np.array, chances), strict=True):
         total += np.kron(np.outer(x, x), np.diag(p) - np.outer(p, p)) / data.rows
@@ -65,7 +61,7 @@ def test_value_and_gradient_are_the_oracles(problem: tuple[Dataset, int], l2: fl
     data, classes = problem
     objective = MultinomialLogistic(l2, classes)
     w = size * np.random.default_rng(0).standard_normal(data.features * classes)
-    value, gradient, chances = oracles.softmax(w.tolist(), as_dicts(data), data.labels.tolist(), classes, l2)
+    value, gradient, chances = multiclass.softmax(w.tolist(), as_dicts(data), data.labels.tolist(), classes, l2)
     found, slope = objective.value_and_gradient(w, data)
     assert found == pytest.approx(value, rel=1e-12, abs=1e-13 * size)
     np.testing.assert_allclose(slope, gradient, rtol=1e-10, atol=1e-13 * size)
@@ -118,7 +114,7 @@ def test_workers_against_the_oracle(
                 assert losses.value[worker] == 0
                 continue
             part = data.take(own)
-            value, gradient, _ = oracles.softmax(
+            value, gradient, _ = multiclass.softmax(
                 held[worker].astype(float).tolist(), as_dicts(part), part.labels.tolist(), classes, 0.0
             )
             np.testing.assert_allclose(update.to_dense()[worker], 0.25 * np.array(gradient), **tight)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import oracles
 import pytest
 import scipy.sparse as sp
 from hypothesis import given
@@ -11,6 +10,8 @@ from hypothesis import strategies as st
 from scipy.optimize import check_grad
 
 import qsim
+from helpers.rows import as_dicts
+from oracles import csr
 from qsim.batch import Vectors
 from qsim.block import Block, Rows
 from qsim.datasets import Contiguous, Dirichlet
@@ -33,16 +34,11 @@ def problems(draw: st.DrawFn) -> qsim.Dataset:
     return qsim.Dataset.from_arrays(matrix, labels, empty="keep")
 
 
-def as_dicts(data: qsim.Dataset) -> list[dict[int, float]]:
-    matrix = data.to_scipy().toarray().astype(np.float64)
-    return [{j: float(x) for j, x in enumerate(row) if x} for row in matrix]
-
-
 @given(problems(), st.sampled_from([0.0, 0.01, 1.0]), st.sampled_from([0.1, 3.0, 300.0]))
 def test_value_and_gradient_are_the_oracles(data: qsim.Dataset, l2: float, size: float) -> None:
     w = size * np.random.default_rng(0).standard_normal(data.features)
     value, gradient = LogisticRegression(l2).value_and_gradient(w, data)
-    expected_value, expected_gradient = oracles.logistic(w.tolist(), as_dicts(data), data.labels.tolist(), l2)
+    expected_value, expected_gradient = csr.logistic(w.tolist(), as_dicts(data), data.labels.tolist(), l2)
     assert value == pytest.approx(expected_value, rel=1e-13)
     np.testing.assert_allclose(gradient, expected_gradient, rtol=1e-12, atol=1e-14)
     assert LogisticRegression(l2).value(w, data) == value
@@ -108,7 +104,7 @@ def check_update(found: Vectors, per_worker: list[list[int]], data: qsim.Dataset
             assert not dense[worker].any()
             continue
         labels = [int(data.labels[r]) for r in rows]
-        _, gradient = oracles.logistic(w.astype(float).tolist(), [dicts[r] for r in rows], labels, 0.0)
+        _, gradient = csr.logistic(w.astype(float).tolist(), [dicts[r] for r in rows], labels, 0.0)
         np.testing.assert_allclose(dense[worker], 0.5 * np.array(gradient), rtol=2e-5, atol=2e-6)
 
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from small_runs import DATA, STEP, masked, read_only, trained
 
 import qsim
+from helpers.small_runs import DATA, STEP, masked, read_only, trained
 from qsim.batch import Memory, Support, Vectors
 from qsim.methods import DIANA, EF21, LBFGS, MARINA, SGD, GradientDescent, LocalSGD, NewtonCG, SignSGD
 from qsim.objectives import LeastSquares, LinearModel, MeanLoss

@@ -13,12 +13,13 @@ import pytest
 from scipy.optimize import check_grad
 
 import qsim
+from helpers.paths import DOCS
 from qsim.block import Block, Rows
 from qsim.datasets import Dataset, Dirichlet
 from qsim.objectives import MarginModel, MeanLoss, NoOptimumError
 from qsim.weights import Replica
 
-PAGE = Path(__file__).parents[1] / "docs" / "your-own-objective.md"
+PAGE = DOCS / "your-own-objective.md"
 DATA = qsim.datasets.synthetic(60, 40, 4, seed=3)
 
 

@@ -6,10 +6,10 @@ import struct
 from dataclasses import replace
 
 import numpy as np
-import oracles
 import pytest
 
 import qsim
+from oracles import hashing, quantize, varint
 from qsim.batch import Floats, Packets, Vectors
 from qsim.compressors import Compressor
 from qsim.datasets import Contiguous
@@ -63,19 +63,19 @@ def by_hand(exchanges: int, weights: list[float], sparse: bool) -> tuple[np.ndar
         for exchange in range(exchanges):
             total = np.zeros(N)
             for worker in range(WORKERS):
-                word = oracles.key(SEED)
+                word = hashing.key(SEED)
                 for part in (3, t, exchange, worker):
-                    word = oracles.fold(word, part)
-                scale, levels = oracles.qsgd(list(range(N)), SENT[worker], S, word)
+                    word = hashing.fold(word, part)
+                scale, levels = quantize.qsgd(list(range(N)), SENT[worker], S, word)
                 nonzeros += len(levels)
-                up += 8 * len(oracles.varint_packet(scale, levels, S))
+                up += 8 * len(varint.packet(scale, levels, S))
                 for c, level in levels.items():
                     total[c] += weights[worker] * float(np.float32(level * (float(scale) / S)))
             first = t == exchange == 0
             up += 8 * WORKERS * len(HEADER_UP) * first
             if sparse:
                 total = total.astype(np.float32).astype(np.float64)
-                packet = oracles.sparse_floats_packet({c: x for c, x in enumerate(total) if x})
+                packet = varint.sparse_floats_packet({c: x for c, x in enumerate(total) if x})
                 down += 8 * WORKERS * (len(packet) + len(HEADER_SPARSE) * first)
             else:
                 down += 8 * WORKERS * (4 * N + len(HEADER_DENSE) * first)
@@ -257,6 +257,6 @@ def test_dense_rows_of_a_batch_as_sparse_floats() -> None:
     codec, message = qsim.codecs.SparseFloats(), Floats.of(Vectors.dense(SENT))
     packets = codec.encode(message)
     for row, sent in enumerate(SENT):
-        assert packets[row] == oracles.sparse_floats_packet({c: x for c, x in enumerate(sent) if x})
+        assert packets[row] == varint.sparse_floats_packet({c: x for c, x in enumerate(sent) if x})
     assert packets[1] == b"\x00" + struct.pack("<f", 1)
     assert codec.decode(packets, codec.header(message)).vectors().to_dense().tolist() == SENT.tolist()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import signal
 import subprocess
@@ -15,12 +14,13 @@ import numpy as np
 import pytest
 
 import qsim
+from helpers.paths import process_environment
+from helpers.traces import same
 from qsim.engines import Processes, Serial
 from qsim.methods import Passes
 from qsim.simulation.checkpoint import Checkpoint, CheckpointError
 from qsim.storage import read_arrays
 
-PACKAGE = Path(qsim.__file__).parent
 RUN = qsim.Run(
     qsim.datasets.synthetic(300, 400, 6, seed=5),
     objective=qsim.LogisticRegression(l2=1e-3),
@@ -30,10 +30,6 @@ RUN = qsim.Run(
     rounds=20,
     evaluate_every=3,
 )
-
-
-def same(a: qsim.Trace, b: qsim.Trace) -> bool:
-    return np.array_equal(a.weights, b.weights) and a.frame.equals(b.frame)
 
 
 class StopError(Exception):
@@ -138,7 +134,7 @@ def test_a_run_killed_at_random_instants_ends_with_the_same_bits(tmp_path) -> No
     """kill -9, five times, at random moments of a run that writes a checkpoint every round."""
     run = replace(RUN, rounds=1500, evaluate_every=50)
     program = PROGRAM.format(run=run)
-    settings = os.environ | {"PYTHONPATH": str(PACKAGE.parent)}
+    settings = process_environment()
     path, generator = tmp_path / "run.npz", random.Random(1)
     command = [sys.executable, "-c", program, str(path)]
     kills = 0
@@ -269,7 +265,7 @@ except qsim.simulation.checkpoint.CheckpointError as error:
 
 def test_an_edit_of_a_users_source_between_kill_and_resume_is_told(tmp_path) -> None:
     def run(stop: int) -> str:
-        settings = os.environ | {"PYTHONPATH": str(PACKAGE.parent), "PYTHONDONTWRITEBYTECODE": "1"}
+        settings = process_environment(PYTHONDONTWRITEBYTECODE="1")
         command = [sys.executable, "-c", RESUME, str(tmp_path), str(stop)]
         return subprocess.run(command, capture_output=True, text=True, env=settings, check=False).stdout
 

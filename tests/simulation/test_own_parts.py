@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from small_runs import DATA, STEP, masked, read_only, trained
 
 import qsim
+from helpers.small_runs import DATA, STEP, masked, read_only, trained
 from qsim.batch import Floats, Vectors
 from qsim.block import Block, Rows
 from qsim.clients import Clients, SampledClients

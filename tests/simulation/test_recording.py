@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-import oracles
 import pytest
 
 import qsim
+from oracles import csr
 from qsim.batch import Vectors
 from qsim.methods import Method
 
@@ -33,7 +33,7 @@ def parts(data: qsim.Dataset) -> tuple[np.ndarray, np.ndarray]:
 def loss_and_gradient(w: np.ndarray) -> tuple[float, list[float]]:
     x, y = parts(DATA)
     rows = [{j: float(value) for j, value in enumerate(row) if value} for row in x]
-    return oracles.logistic(w.tolist(), rows, y.tolist(), L2)
+    return csr.logistic(w.tolist(), rows, y.tolist(), L2)
 
 
 def test_every_column_is_what_its_name_says() -> None:

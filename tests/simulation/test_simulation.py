@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import qsim
+from helpers.traces import same
 from qsim.batch import Levels, Packets
 from qsim.compressors import Compressor, NotFiniteError
 from qsim.datasets import ByLabel, Contiguous, DataError, Dirichlet, Shuffled
@@ -50,10 +51,6 @@ class Ternary(Compressor):
         scale = np.abs(v).max()
         keep = key.generator().random(v.size) * scale < np.abs(v)
         return Levels.single(np.sign(v) * keep, scale=scale, s=1)
-
-
-def same(a: qsim.Trace, b: qsim.Trace) -> bool:
-    return np.array_equal(a.weights, b.weights) and a.frame.equals(b.frame)
 
 
 @pytest.mark.parametrize("name", VARIANTS)

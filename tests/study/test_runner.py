@@ -13,9 +13,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from test_store import local, same
 
 import qsim
+from helpers.paths import process_environment
+from helpers.studies import local
+from helpers.traces import same
 from qsim import identity
 from qsim.datasets import DataError, Dataset, Source
 from qsim.engines import Serial
@@ -335,7 +337,7 @@ def start(folder: Path, cache: Path, *arguments: str, pause: float = 0.03, heard
     program = "import sys; from qsim.study.cli import main; sys.exit(main())"
     if heard:  # Ctrl-C, also as a background job
         program = f"import signal; signal.signal(signal.SIGINT, signal.default_int_handler); {program}"
-    environment = os.environ | {"PYTHONPATH": str(Path(qsim.__file__).parents[1]), "QSIM_CACHE_DIR": str(cache)}
+    environment = process_environment(QSIM_CACHE_DIR=str(cache))
     command = [sys.executable, "-c", program, "slow.py", *arguments]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     return subprocess.Popen(command, **pipes, text=True, env=environment, cwd=folder, start_new_session=True)

@@ -14,9 +14,10 @@ import pandas as pd
 import pytest
 
 import qsim
+from helpers.paths import ROOT
 from qsim.study import Choice, Results, Settings, Study, catalog, cli
 
-COMMITTED = Path(__file__).parents[1] / "paper_figures"
+COMMITTED = ROOT / "paper_figures"
 TINY = ["--data", "spark_sample", "--workers", "2", "--rounds", "3", "--seeds", "2"]
 SMALLER: dict[str, dict[str, object]] = {
     "certificates": {"LENGTHS": (4, 16), "FIXED_N": 16, "DRAWS": 20},

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from math import exp, log, sqrt
-from pathlib import Path
 from statistics import mean, stdev
 
 import numpy as np
@@ -15,6 +14,7 @@ from hypothesis import strategies as st
 from scipy.stats import t as student
 
 import qsim
+from helpers.paths import DOCS
 from qsim.study import (
     AxisSpec,
     Bootstrap,
@@ -345,7 +345,7 @@ def test_curves_are_compared_at_rounds_that_all_have() -> None:
     assert found.band("a", "loss").at.tolist() == [0, 2, 3, 4]  # b, which ended before, does not cut a
 
 
-PAGE = Path(__file__).parents[1] / "docs" / "statistics.md"
+PAGE = DOCS / "statistics.md"
 
 
 @pytest.mark.skipif(not PAGE.exists(), reason="needs the checkout's docs")

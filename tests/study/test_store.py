@@ -18,6 +18,9 @@ import numpy as np
 import pytest
 
 import qsim
+from helpers.paths import process_environment
+from helpers.studies import local
+from helpers.traces import same
 from qsim import identity
 from qsim.identity import UnknowableError, identify, sources_digest
 from qsim.object_loader import load_file
@@ -67,15 +70,6 @@ def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
-def same(first: qsim.Trace, second: qsim.Trace) -> bool:
-    return list(first.columns) == list(second.columns) and all(
-        a.dtype == b.dtype and a.tobytes() == b.tobytes()
-        for a, b in zip(
-            [*first.columns.values(), first.weights], [*second.columns.values(), second.weights], strict=True
-        )
-    )
-
-
 @pytest.mark.parametrize(
     "change",
     [
@@ -104,7 +98,7 @@ def test_a_key_depends_on_every_parameter(change: dict[str, object]) -> None:
 
 def test_a_key_is_the_same_in_another_process() -> None:
     program = f"import qsim; from qsim.identity import identify;print(identify(eval({repr(RUN)!r})).key)"
-    environment = os.environ | {"PYTHONPATH": str(Path(qsim.__file__).parents[1]), "PYTHONHASHSEED": "7"}
+    environment = process_environment(PYTHONHASHSEED="7")
     done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.split() == [identify(RUN).key]
 
@@ -187,16 +181,6 @@ def test_relative_imports_are_followed(tmp_path: Path, monkeypatch: pytest.Monke
     key = identify(replace(RUN, compressor=Rounded(2))).key
     (package / "helper.py").write_text(HELPER + "# edited\n")
     assert identify(replace(RUN, compressor=Rounded(2))).key != key
-
-
-def local(digits: int) -> qsim.compressors.Compressor:
-    class Local(qsim.compressors.Compressor):
-        emits = qsim.batch.Floats
-
-        def quantize(self, v, key):
-            return qsim.batch.Floats.single(np.round(v, digits))
-
-    return Local()
 
 
 @qsim.option
@@ -350,7 +334,7 @@ with Store(Path(sys.argv[1])).claim(sys.argv[2]) as mine:
 
 def test_a_claim_is_kept_from_others_and_let_go_by_death(tmp_path: Path) -> None:
     def claim(key: str) -> subprocess.Popen[str]:
-        environment = os.environ | {"PYTHONPATH": str(Path(qsim.__file__).parents[1])}
+        environment = process_environment()
         command = [sys.executable, "-c", CLAIM, str(tmp_path), key]
         return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shlex
 import subprocess
 import sys
@@ -14,9 +13,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from test_store import same
 
 import qsim
+from helpers.paths import ROOT, process_environment
+from helpers.traces import same
 from qsim.object_loader import load_file
 from qsim.study import catalog, cli, export, run_study
 from qsim.study.compare_results import find
@@ -239,7 +239,7 @@ def test_an_added_compressor_sees_what_its_carrier_saw(here: Path) -> None:
 
 def test_an_edited_compressor_is_run_again_alone(here: Path) -> None:
     command = [sys.executable, "-m", "qsim.study", "norms.py", "--compressor", "mine.py:Keep(0.5)"]
-    environment = os.environ | {"PYTHONPATH": str(Path(qsim.__file__).parents[1])}
+    environment = process_environment()
 
     def run() -> str:
         done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
@@ -371,7 +371,7 @@ def test_compare_of_a_study_with_a_table_of_its_own(here: Path, capsys: pytest.C
 def test_committed_results_can_be_compared(name: str) -> None:
     from qsim.study.compare_results import compare
 
-    folder = Path(__file__).parents[1] / "paper_figures"
+    folder = ROOT / "paper_figures"
     if not folder.is_dir():
         pytest.skip("needs the checkout's paper_figures")
     first, second = find([str(folder), str(folder), name])

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import sys
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 import qsim
+from helpers.studies import load
 from qsim.l2_decay import EveryStep, GlobalScale
-from qsim.study import Results, Settings, Study, catalog
+from qsim.study import Results, Settings
 
 SMALL = Settings("spark_sample", 4, 2, 1)
-
-
-def load(name: str) -> tuple[Study, ModuleType]:
-    return catalog.find(name)[1], sys.modules[f"qsim_study_{name}"]
 
 
 def test_the_zoo_takes_the_parameter_nearest_to_the_bits() -> None:

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pandas as pd
 import pytest
 
 import qsim
+from helpers.studies import load
 from qsim.identity import identify
-from qsim.study import Results, Settings, Store, Study, catalog
+from qsim.study import Results, Settings, Store
 
 A, B = 1e-4, 8 / 1e8  # of the study's links: seconds, and seconds a byte
-
-
-def load(name: str) -> tuple[Study, ModuleType]:
-    return catalog.find(name)[1], sys.modules[f"qsim_study_{name}"]
 
 
 @pytest.fixture(scope="module")

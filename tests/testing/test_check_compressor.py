@@ -8,13 +8,12 @@ from __future__ import annotations
 import os
 
 import numpy as np
-import planted_claims
-import planted_messages
 import pytest
-from honest import Claimless, Fast, KeepsLargest, Ternary
 from scipy.stats import binom
 
 import qsim
+from helpers import planted_claims, planted_messages
+from helpers.honest_compressors import Claimless, Fast, KeepsLargest, Ternary
 from qsim.batch import Levels
 from qsim.compressors import QSGD, Compressor
 from qsim.options import option

@@ -8,9 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from planted_methods import PLANTED, Plain, Shifted
 
 import qsim
+from helpers.paths import DOCS
+from helpers.planted_methods import PLANTED, Plain, Shifted
 from qsim.methods import (
     GradientDescent,
     Method,
@@ -20,7 +21,7 @@ from qsim.testing import check_method
 from qsim.testing import method as checks
 from qsim.testing.shipped import shipped
 
-PAGE = Path(__file__).parents[1] / "docs" / "your-own-method.md"
+PAGE = DOCS / "your-own-method.md"
 HALF = Constant(0.5)
 SHIPPED = list(shipped(qsim.methods, Method))
 

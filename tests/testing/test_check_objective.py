@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from honest_objectives import HONEST, Logistic, Squares
-from planted_objectives import (
+
+import qsim
+from helpers.honest_objectives import HONEST, Logistic, Squares
+from helpers.planted_objectives import (
     GRADIENT,
     HESSIAN,
     PLANTED,
@@ -18,8 +20,6 @@ from planted_objectives import (
     SlopeTwice,
     SlopeUphill,
 )
-
-import qsim
 from qsim.objectives import LeastSquares, Objective
 from qsim.testing import check_objective
 from qsim.testing import objective as checks

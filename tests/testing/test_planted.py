@@ -11,8 +11,8 @@ import os
 
 import numpy as np
 import pytest
-from planted_families import PLANTED
 
+from helpers.planted_families import PLANTED
 from qsim.batch import Floats, Levels, Vectors
 from qsim.compressors import QSGD, Bernoulli, Compressor, RandK
 from qsim.options import option
