@@ -10,7 +10,7 @@ from hypothesis import settings
 
 from qsim.storage import user_cache
 
-sys.path.insert(0, str(Path(__file__).parent))  # the oracles
+sys.path.insert(0, str(Path(__file__).parent))  # oracles, helpers
 os.environ.setdefault("MPLBACKEND", "Agg")
 os.environ.pop("QSIM_QUIET", None)  # some tests read what is said
 

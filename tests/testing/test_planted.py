@@ -2,7 +2,7 @@
 
 A third of them, to save time; all with QSIM_PLANTED=all in the environment:
 
-    QSIM_PLANTED=all python -m pytest tests/test_planted.py
+    QSIM_PLANTED=all python -m pytest tests/testing/test_planted.py
 """
 
 from __future__ import annotations
