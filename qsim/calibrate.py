@@ -29,7 +29,9 @@ _WORKERS = 64  # in one call, as in a simulation, whose cost is then the work's
 _TURNS = 5
 
 
-def calibrate(data: Dataset, compressor: Compressor, codec: Codec | None = None, seconds: float = 1.0) -> Machines:
+def measure_machine(
+    data: Dataset, compressor: Compressor, codec: Codec | None = None, seconds: float = 1.0
+) -> Machines:
     """Measure what a gradient takes a non-zero, encoding an entry and decoding a byte, on one core of this machine.
 
     The gradients are those of logistic regression of up to 64 workers over the shuffled data (at most 10^7 non-zeros,
@@ -38,8 +40,8 @@ def calibrate(data: Dataset, compressor: Compressor, codec: Codec | None = None,
     for a run's repr: put them into `qsim.network.Machines`, and say where they are from.
 
     >>> import qsim
-    >>> from qsim.calibrate import calibrate
-    >>> machines = calibrate(qsim.datasets.load("spark_sample"), qsim.QSGD(levels=4), seconds=0.01)
+    >>> from qsim.calibrate import measure_machine
+    >>> machines = measure_machine(qsim.datasets.load("spark_sample"), qsim.QSGD(levels=4), seconds=0.01)
     >>> machines.per_nonzero > 0 and machines.encode_per_entry > 0 and machines.decode_per_byte > 0
     True
 
@@ -109,7 +111,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         reader.error(str(error))
     if not isinstance(compressor, Compressor):
         reader.error(f"{given.compressor} is not a compressor, found {compressor!r}")
-    machines = calibrate(data, compressor)
+    machines = measure_machine(data, compressor)
     print(json.dumps(asdict(machines), default=repr) if given.json else machines)
     return 0
 

@@ -1,16 +1,15 @@
 """Settings of the test-suite."""
 
 import os
-import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
 from hypothesis import settings
 
+from helpers.paths import ROOT
 from qsim.storage import user_cache
 
-sys.path.insert(0, str(Path(__file__).parent))  # oracles, helpers
 os.environ.setdefault("MPLBACKEND", "Agg")
 os.environ.pop("QSIM_QUIET", None)  # some tests read what is said
 
@@ -37,4 +36,12 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "cache"
     folder.mkdir()
     monkeypatch.setenv("QSIM_CACHE_DIR", str(fresh_cache(folder)))
+    return folder
+
+
+@pytest.fixture
+def raw() -> Path:
+    folder = Path(os.environ.get("QSIM_RAW_DATA", ROOT.parent / "shared" / "data"))
+    if not (folder / "adult" / "adult.data.xz").is_file():
+        pytest.skip(f"no raw data in {folder}: set QSIM_RAW_DATA to a folder with adult/ and spark/")
     return folder

@@ -16,7 +16,7 @@ import numpy as np
 
 import qsim
 from benchmarks.case import Case, Claim, LongMinusShort
-from qsim.calibrate import calibrate
+from qsim.calibrate import measure_machine
 from qsim.engines import Processes
 from qsim.network import Link, Network, ParameterServer
 
@@ -73,7 +73,7 @@ class _Model:
         nothing = _measured("", replace(run, data=FEW), self.short, self.long)
         nothing.result()
         link = Link(bandwidth=_bits_copied_a_second(), latency=max(nothing.seconds(), 0.0) / 2)
-        machines = calibrate(run.load(), run.compressor, run.codec, seconds=1.0)
+        machines = measure_machine(run.load(), run.compressor, run.codec, seconds=1.0)
         return Network(ParameterServer(), link, machines)
 
 

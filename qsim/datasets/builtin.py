@@ -38,7 +38,7 @@ class Builtin(Source):
     -----
     "adult": predict from the 1994 US census whether a person earns above $50,000 a year. 32,561 training rows (24%
     positive) and 16,281 test rows with 121 features that are 0 or 1, at most 14 of them 1: an indicator of each
-    category, and of each quintile of the numeric columns (`qsim.datasets.build` says how ties are cut); an unknown
+    category, and of each quintile of the numeric columns (`tools/build_datasets.py` says how ties are cut); an unknown
     value has none. Logistic regression with l2 = 1/n reaches a test accuracy of 0.852 and an area under the ROC curve
     of 0.903, with or without an intercept.
 

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import traceback
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from multiprocessing import parent_process
-from multiprocessing.connection import Connection, wait
-from shutil import rmtree
-from threading import Thread
+from multiprocessing.connection import Connection
 from typing import Any
 
 import numpy as np
 
+from qsim.engines.child_process import portable_error
 from qsim.engines.shared import NoRoomError, SharedFile, SharedPickle, receive, send
 from qsim.weights import Replica
 from qsim.workers.group import WorkerGroup
@@ -23,7 +18,6 @@ from qsim.workers.tasks import Instruction, Job, Order
 
 def serve(
     pipe: Connection,
-    inherited: list[Connection],
     job: SharedPickle,
     board: SharedFile,
     mail: SharedFile,
@@ -31,16 +25,11 @@ def serve(
     high: int,
     block: int | None,
     threads: int,
-    leftover: str | None,
 ) -> None:
     """Answer tasks with (True, answer), or (False, the exception); between, say `Compiling`, which may take long."""
     from qsim.kernels._jit import tell_of_compiling
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
-    Thread(target=end_with_parent, args=(leftover,), daemon=True).start()
     tell_of_compiling(lambda begins: send(pipe, mail, Compiling(begins)))
-    for connection in inherited:  # a forked process holds its siblings' pipes, which would hide the parent's end
-        connection.close()
     members: _Members | None = None
     while True:
         try:
@@ -53,11 +42,11 @@ def serve(
             members = members or _Members(job.load(), board, mail, low, high, block, threads)
             answer: tuple[bool, Any] = (True, getattr(members, task)(detail))
         except BaseException as error:
-            answer = (False, portable(error))
+            answer = (False, portable_error(error))
         try:
             send(pipe, mail, answer, members.mail_end if members else 0)
         except NoRoomError as error:
-            send(pipe, mail, (False, portable(error)))  # short enough for the pipe
+            send(pipe, mail, (False, portable_error(error)))  # short enough for the pipe
         except OSError:
             return
 
@@ -122,36 +111,3 @@ class _Members:
 
     def restore(self, snapshot: Any) -> None:
         self._group.restore(snapshot)
-
-
-def end_with_parent(leftover: str | None = None) -> None:
-    """End this process at once when the parent has ended, whatever it is doing; remove a folder of the parent's."""
-    parent, above = parent_process(), os.getppid()
-    while parent is not None and os.getppid() == above:  # a forked bystander may hold the sentinel open
-        if wait([parent.sentinel], timeout=1.0):
-            if leftover is not None:
-                rmtree(leftover, ignore_errors=True)
-            break
-    os._exit(1)
-
-
-def portable(error: BaseException) -> bytes:
-    """Return an exception as bytes that carry its traceback as a note, and its text if nothing else can be sent."""
-    import cloudpickle
-
-    error.add_note("in a worker process:\n" + "".join(traceback.format_exception(error)).rstrip())
-    try:
-        if not isinstance(error, Exception):
-            raise TypeError("a SystemExit in a worker is an error, not the parent's end")
-        blob: bytes = cloudpickle.dumps(error)
-        cloudpickle.loads(blob)
-    except Exception:
-        try:
-            text = str(error)
-        except Exception:
-            text = "(its text cannot be made)"
-        plain = RuntimeError(f"{type(error).__name__}: {text}")
-        for note in error.__notes__:
-            plain.add_note(note)
-        blob = cloudpickle.dumps(plain)
-    return blob

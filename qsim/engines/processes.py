@@ -5,9 +5,8 @@ from __future__ import annotations
 import multiprocessing as mp
 import os
 import signal
-import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import replace
 from errno import ENOSPC
 from multiprocessing.connection import wait
@@ -19,7 +18,7 @@ from numpy.typing import NDArray
 from qsim.batch import Arrays, Packets
 from qsim.engines.base import Engine, Session
 from qsim.engines.child import Compiling, serve
-from qsim.engines.leftovers import socket_folder
+from qsim.engines.child_process import start_child, stop_child
 from qsim.engines.shared import NoRoomError, SharedFile, SharedPickle, receive, send
 from qsim.options import number, one_of, option, whole
 from qsim.weights import Replica
@@ -251,7 +250,6 @@ class _Child:
         self.snapshot: Arrays | None = None
         self.mail = SharedFile(1 << 16)
         self._engine, self._job, self._board = engine, job, board
-        self._context: Any = mp.get_context(engine.start)
         self._process: Any = None
         self._pipe: Any = None
         self._owes = False
@@ -263,31 +261,19 @@ class _Child:
 
     def start(self, siblings: list[_Child]) -> None:
         """Make the process. It needs a moment before it answers."""
-        self._pipe, theirs = self._context.Pipe()
-        inherited = [sibling._pipe for sibling in siblings if sibling._pipe] if self._engine.start == "fork" else []
-        leftover = None
         if self._engine.start == "forkserver":
-            self._context.set_forkserver_preload(["qsim.engines.child", "qsim.kernels.csr"])
-            leftover = socket_folder()
-        details = (theirs, inherited, self._job, self._board, self.mail, self.low, self.high)
-        process = self._context.Process(
-            target=serve,
-            args=(*details, self._engine.block, self._engine.threads, leftover),
-            daemon=True,
-            name="qsim-workers",
-        )
+            mp.set_forkserver_preload(["qsim.engines.child", "qsim.kernels.csr"])
+        inherited = [sibling._pipe for sibling in siblings if sibling._pipe]
+        details = (self._job, self._board, self.mail, self.low, self.high, self._engine.block, self._engine.threads)
         try:
-            with without_main():
-                process.start()
+            self._process, self._pipe = start_child(self._engine.start, serve, details, "qsim-workers", inherited)
         except (OSError, EOFError) as error:  # it ended before it had read what it shall do
             raise _ChildEndedError(f"when it was started ({error})") from error
-        self._process = process
-        theirs.close()
 
     def revive(self, siblings: list[_Child], log: list[tuple[str, Any]]) -> None:
         """Start again where the last snapshot was, and replay the orders since."""
         self.stop(patient=False)
-        self._pipe, self._owes = None, False
+        self._process, self._pipe, self._owes = None, None, False
         self.start(siblings)
         if self.snapshot is not None:
             self.ask("restore", self.snapshot)
@@ -305,7 +291,8 @@ class _Child:
             with suppress(Exception):
                 self.receive()
         try:
-            send(self._pipe, self.mail, (task, detail))
+            if self._pipe is not None:
+                send(self._pipe, self.mail, (task, detail))
         except NoRoomError as error:  # `receive` raises it
             self._unsent = error
             return
@@ -357,13 +344,8 @@ class _Child:
 
     def stop(self, patient: bool) -> None:
         """End the process: by itself if there is time, else at once."""
-        if self._process is None:  # it was never started
-            return
-        self._process.join(5.0 if patient else 0.0)
-        if self._process.is_alive():
-            self._process.kill()
-        self._process.join()
-        self._pipe.close()
+        if self._process is not None:
+            stop_child(self._process, self._pipe, 5.0 if patient else 0.0)
 
     def leave_ram_disk(self) -> None:
         """Have the mail where there may be more room. Raises NoRoomError if it is there already."""
@@ -378,15 +360,3 @@ class _Child:
         code = self._process.exitcode
         why = " (killed for want of memory?)" if code == -signal.SIGKILL else ""
         return f"the last exit code was {code}{why}"
-
-
-@contextmanager
-def without_main() -> Iterator[None]:
-    """Start a process that does not run the user's script again: what it needs of it comes with the job, by value."""
-    main = sys.modules["__main__"]
-    hidden: dict[str, Any] = {name: vars(main).pop(name) for name in ("__file__", "__spec__") if name in vars(main)}
-    main.__spec__ = None
-    try:
-        yield
-    finally:
-        vars(main).update(hidden)

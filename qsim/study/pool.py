@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing as mp
 import os
 import signal
 import time
@@ -12,12 +11,10 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 from qsim.datasets import Dataset, Source
-from qsim.engines.child import end_with_parent, portable
-from qsim.engines.processes import without_main
+from qsim.engines.child_process import portable_error, start_child, stop_child
 from qsim.engines.shared import SharedPickle
 from qsim.simulation import Run
 from qsim.study.compute_cell import Done, Task, compute
@@ -109,18 +106,14 @@ class _Child:
     """A process, seen from its parent. It does one task at a time."""
 
     def __init__(self, job: SharedPickle, store: Store | None) -> None:
-        context = mp.get_context("spawn")  # a process of its own making reads how many threads it may have
-        self._pipe, theirs = context.Pipe()
         folder = None if store is None else store.folder
-        self._process = context.Process(target=serve, args=(theirs, job, folder), daemon=True, name="qsim-cells")
-        with _one_thread(), _without_interrupts(), without_main():
-            self._process.start()
-        theirs.close()
+        with _one_thread(), _without_interrupts():  # a spawned process reads anew how many threads it may have
+            self._process, self._pipe = start_child("spawn", serve, (job, folder), "qsim-cells")
         self.task: int | None = None
 
     @property
     def alive(self) -> bool:
-        return self._process.is_alive()
+        return bool(self._process.is_alive())
 
     @property
     def parts(self) -> list[Any]:
@@ -165,11 +158,7 @@ class _Child:
 
     def stop(self) -> None:
         """Wait until it has ended, not for long."""
-        self._process.join(_PATIENCE)
-        if self.alive:
-            self._process.kill()
-        self._process.join()
-        self._pipe.close()
+        stop_child(self._process, self._pipe, _PATIENCE)
 
 
 class _EndedError(BaseException):
@@ -178,9 +167,7 @@ class _EndedError(BaseException):
 
 def serve(pipe: Connection, job: SharedPickle, folder: Path | None) -> None:
     """Compute the tasks whose numbers come through the pipe, until the parent ends this process, or ends itself."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     signal.signal(signal.SIGTERM, _end)
-    Thread(target=end_with_parent, daemon=True).start()
     store = None if folder is None else Store(folder)
     tasks: dict[int, Task] | None = None
     with suppress(EOFError, OSError, _EndedError):
@@ -194,9 +181,9 @@ def serve(pipe: Connection, job: SharedPickle, folder: Path | None) -> None:
                 done = compute(tasks[number], store, _reporter(pipe))
                 answer: tuple[str, Any] = ("busy", None) if done is None else ("done", done)
             except Exception as error:
-                answer = ("failed", portable(error))
+                answer = ("failed", portable_error(error))
             except SystemExit as error:  # of a user's code
-                answer = ("failed", portable(error))
+                answer = ("failed", portable_error(error))
             pipe.send(answer)
 
 

@@ -8,11 +8,11 @@ from itertools import chain
 
 import numpy as np
 
+from qsim.testing.compressor_under_test import CompressorUnderTest
 from qsim.testing.gallery import Vector, gallery
 from qsim.testing.pools import Pool, percent, pool
 from qsim.testing.probes import MAIN, bell, places, probe, six_decades, three_sizes
-from qsim.testing.report import Finding
-from qsim.testing.subject import Subject, not_made
+from qsim.testing.report import Finding, not_made
 
 POOL = 4096
 """Where small biases are looked for: most levels of a norm are not zero there, for the time that it takes."""
@@ -25,7 +25,7 @@ _COARSE, _PLACES = (256, 1000), (128, 512)  # keys, for a long vector with many 
 _NUMBERS, _LONGEST = 2**24, 2**25  # in all rows of one length, and of the longest
 
 
-def unbiased(subject: Subject) -> Finding:
+def unbiased(subject: CompressorUnderTest) -> Finding:
     """Check E Q(v) = v: for single coordinates of short vectors, and for sums over coordinates up to n = 100,000.
 
     Summed along v and its signs, over its large, middle and small coordinates, its positive and negative ones, even and
@@ -81,7 +81,7 @@ def power(pools: list[Pool]) -> str:
     return "a bias that is found with probability 99.9%: " + "; ".join(texts)
 
 
-def short_pools(subject: Subject) -> Iterator[Pool]:
+def short_pools(subject: CompressorUnderTest) -> Iterator[Pool]:
     """Return pools of usual vectors at the usual length, of every coordinate by itself."""
     n = subject.n
     vectors = gallery(n, subject.key)
@@ -98,7 +98,7 @@ def short_pools(subject: Subject) -> Iterator[Pool]:
         yield pool(subject, one, (number,), (keys, keys))
 
 
-def _accepts(subject: Subject, v: Vector) -> bool:
+def _accepts(subject: CompressorUnderTest, v: Vector) -> bool:
     try:
         subject.message(v[None], subject.words(1, _PART))
     except ValueError:
@@ -107,12 +107,12 @@ def _accepts(subject: Subject, v: Vector) -> bool:
 
 
 @lru_cache(maxsize=1)
-def long_pools(subject: Subject) -> _Once:
+def long_pools(subject: CompressorUnderTest) -> _Once:
     """Return pools at long lengths: three with many keys, then ever longer vectors with fewer."""
     return _Once(_long_pools(subject))
 
 
-def _long_pools(subject: Subject) -> Iterator[Pool]:
+def _long_pools(subject: CompressorUnderTest) -> Iterator[Pool]:
     key, ladder = subject.key.fold(_PART), subject.ladder
     if not ladder:
         return

@@ -16,7 +16,7 @@ from qsim.datasets.labels import Kind
 from qsim.keys import Key
 from qsim.objectives import Objective
 from qsim.objectives.derivative import direction
-from qsim.testing.subject import BrokenError, refuse_unless
+from qsim.testing.report import BrokenError, refuse_unless
 from qsim.weights import Replica
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -113,7 +113,7 @@ class Workers:
 
 
 @dataclass(frozen=True, eq=False)
-class Subject:
+class ObjectiveUnderTest:
     """An objective under check."""
 
     objective: Objective

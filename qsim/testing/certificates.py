@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 from qsim.testing.bias import POOL, long_pools
 from qsim.testing.bounds import EXTENSION, FOUND, Wager
+from qsim.testing.compressor_under_test import ASYMPTOTIC_SLACK, CompressorUnderTest
 from qsim.testing.gallery import Vector, gallery, worsened
 from qsim.testing.pools import percent, pool
 from qsim.testing.probes import Probe, three_sizes
-from qsim.testing.report import Finding
-from qsim.testing.subject import ASYMPTOTIC_SLACK, Subject, not_made
+from qsim.testing.report import Finding, not_made
 
 _ESTIMATE, _SEARCH, _FINAL, _FORMULA = range(11, 15)  # each part of the check has its own keys
 _FEW_KEYS, _PLAIN_FEW_KEYS = 64, 48  # for an estimate that guides the search
@@ -37,17 +37,17 @@ class _Case:
     length: int
 
 
-def variance(subject: Subject) -> Finding:
+def variance(subject: CompressorUnderTest) -> Finding:
     """Check E ||Q(v) - v||^2 <= omega ||v||^2."""
     return _certificate(subject, "variance")
 
 
-def contraction(subject: Subject) -> Finding:
+def contraction(subject: CompressorUnderTest) -> Finding:
     """Check E ||Q(v) - v||^2 <= (1 - delta) ||v||^2."""
     return _certificate(subject, "contraction")
 
 
-def compresses(subject: Subject) -> Finding:
+def compresses(subject: CompressorUnderTest) -> Finding:
     """Check that who claims an error makes one: an identity keeps every bound, and is no compressor."""
     bounds = subject.bounds(subject.n)
     claimed = max(bounds.values(), default=0.0)
@@ -60,7 +60,7 @@ def compresses(subject: Subject) -> Finding:
     return Finding(False, f"an error of {claimed:.4g} is claimed, but every vector comes back as it was", claimed, most)
 
 
-def _certificate(subject: Subject, kind: str) -> Finding:
+def _certificate(subject: CompressorUnderTest, kind: str) -> Finding:
     """Test the worst vectors again, with fresh keys: their choice does not bias the test, which is one-sided."""
     if kind not in subject.bounds(subject.n):
         return not_made("not claimed")
@@ -78,7 +78,7 @@ def _certificate(subject: Subject, kind: str) -> Finding:
     return Finding(worst.strain < 1, seen, worst.bound, worst.measured)
 
 
-def _finalists(subject: Subject, kind: str) -> list[_Case]:
+def _finalists(subject: CompressorUnderTest, kind: str) -> list[_Case]:
     """Return the three worst cases, and the worst of every length: a larger error may be so rare that it shows less."""
     cases = sorted(_cases(subject), key=lambda case: -case.error / subject.allowed(case.length)[kind])
     of_lengths = {case.v.size: place for place, case in reversed(list(enumerate(cases)))}
@@ -100,7 +100,7 @@ class _Test:
     exact: bool
 
 
-def _test(subject: Subject, kind: str, number: int, case: _Case) -> _Test:
+def _test(subject: CompressorUnderTest, kind: str, number: int, case: _Case) -> _Test:
     """Bet that the error is above the bound. It is never below 0, so that no distribution lets chance win."""
     bound, known = subject.bounds(case.length)[kind], subject.compressor.exact_variance(case.v) is not None
     count = subject.count(case.v.size)
@@ -112,7 +112,7 @@ def _test(subject: Subject, kind: str, number: int, case: _Case) -> _Test:
 
 
 @lru_cache(maxsize=1)
-def _cases(subject: Subject) -> list[_Case]:
+def _cases(subject: CompressorUnderTest) -> list[_Case]:
     """Return the vectors of the gallery at all lengths, and what a search makes of the worst, with their errors."""
     cases = []
     for n in subject.certified:
@@ -133,7 +133,7 @@ def _cases(subject: Subject) -> list[_Case]:
     return cases
 
 
-def _among_zeros(subject: Subject, cases: list[_Case]) -> list[_Case]:
+def _among_zeros(subject: CompressorUnderTest, cases: list[_Case]) -> list[_Case]:
     """Return the vectors with zeros between their entries, for which the bound of their own length still holds."""
     found = []
     for n, longer in pairwise(subject.certified):
@@ -148,14 +148,14 @@ def _among_zeros(subject: Subject, cases: list[_Case]) -> list[_Case]:
     return found
 
 
-def _starts(subject: Subject, cases: list[_Case]) -> list[_Case]:
+def _starts(subject: CompressorUnderTest, cases: list[_Case]) -> list[_Case]:
     """Return where to search: the worst of a short length and of the main one, and a Gaussian vector."""
     lengths = dict.fromkeys([next((n for n in subject.certified if n >= 8), subject.n), subject.n])
     worst = [max((c for c in cases if c.v.size == c.length == n), key=lambda case: case.error) for n in lengths]
     return [*worst, next(case for case in cases if case.name == f"gaussian, n = {subject.n}")]
 
 
-def _estimates(subject: Subject, rows: NDArray[np.float32], part: int) -> NDArray[np.float64]:
+def _estimates(subject: CompressorUnderTest, rows: NDArray[np.float32], part: int) -> NDArray[np.float64]:
     """Return the relative squared error of each row: by the closed form if there is one, else from a few keys."""
     known = [subject.compressor.exact_variance(v) for v in rows]
     if any(value is None for value in known):
@@ -164,7 +164,7 @@ def _estimates(subject: Subject, rows: NDArray[np.float32], part: int) -> NDArra
     return found
 
 
-def _sampled(subject: Subject, rows: NDArray[np.float32], part: int) -> NDArray[np.float64]:
+def _sampled(subject: CompressorUnderTest, rows: NDArray[np.float32], part: int) -> NDArray[np.float64]:
     keys = _PLAIN_FEW_KEYS if subject.plain else _FEW_KEYS
     many = np.repeat(rows, keys, axis=0)
     errors = subject.sent(many, np.tile(subject.words(keys, part), len(rows))) - many
@@ -176,17 +176,17 @@ def _sampled(subject: Subject, rows: NDArray[np.float32], part: int) -> NDArray[
 # Closed forms.
 
 
-def exact_variance(subject: Subject) -> Finding:
+def exact_variance(subject: CompressorUnderTest) -> Finding:
     """Check `exact_variance(v)` against samples."""
     return _closed_form(subject, subject.compressor.exact_variance, 1)
 
 
-def expected_nonzeros(subject: Subject) -> Finding:
+def expected_nonzeros(subject: CompressorUnderTest) -> Finding:
     """Check `expected_nonzeros(v)` against samples."""
     return _closed_form(subject, subject.compressor.expected_nonzeros, 2)
 
 
-def _closed_form(subject: Subject, formula: Callable[[Vector], float | None], what: int) -> Finding:
+def _closed_form(subject: CompressorUnderTest, formula: Callable[[Vector], float | None], what: int) -> Finding:
     """Bet that squared errors (1), or counts of what is not zero (2), are above or below what the formula says."""
     tests = []
     for number, (name, v) in enumerate(_formula_vectors(subject)):
@@ -212,7 +212,7 @@ def _closed_form(subject: Subject, formula: Callable[[Vector], float | None], wh
     return Finding(strain < 1, f"{seen} {FOUND}", claimed, measured)
 
 
-def _most(subject: Subject, v: Vector, what: int) -> float:
+def _most(subject: CompressorUnderTest, v: Vector, what: int) -> float:
     """Return how large a squared error, or a count, a row may have that is too rare to be seen.
 
     Of a rule that keeps a coordinate with some probability: (1 + omega) times the largest, alone; of one that keeps
@@ -224,7 +224,7 @@ def _most(subject: Subject, v: Vector, what: int) -> float:
     return float(((1 + omega) * np.abs(v).max()) ** 2 / (v.astype(np.float64) ** 2).sum())
 
 
-def _formula_vectors(subject: Subject) -> list[tuple[str, Vector]]:
+def _formula_vectors(subject: CompressorUnderTest) -> list[tuple[str, Vector]]:
     names = ("gaussian", "equal magnitudes", "one large, others 0.1 of it")
     found = [(name, gallery(subject.n, subject.key)[name]) for name in names]
     return [*found, *(("three sizes", three_sizes(n, subject.key).v) for n in subject.ladder if n == POOL)]

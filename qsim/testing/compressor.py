@@ -8,11 +8,11 @@ from qsim.compressors import Compressor
 from qsim.keys import Key
 from qsim.options import whole
 from qsim.testing import bias, certificates, messages
+from qsim.testing.compressor_under_test import CompressorUnderTest
 from qsim.testing.parts import carried_out, prints_as_code
 from qsim.testing.report import Finding, Report
-from qsim.testing.subject import Subject
 
-CHECKS: dict[str, Callable[[Subject], Finding]] = {
+CHECKS: dict[str, Callable[[CompressorUnderTest], Finding]] = {
     "vectors of any length": messages.lengths,
     "a pure function of vector and key": messages.pure,
     "independent for workers and rounds": messages.independent,
@@ -88,4 +88,4 @@ def findings(compressor: Compressor, seed: int = 0, effort: int = 1) -> Iterator
     if not isinstance(compressor, Compressor):
         raise TypeError(f"only a Compressor can be checked, such as qsim.QSGD(levels=4); found {compressor!r}")
     effort = whole("effort", effort, least=1)
-    return carried_out(CHECKS, Subject(compressor, Key(seed), effort))
+    return carried_out(CHECKS, CompressorUnderTest(compressor, Key(seed), effort))

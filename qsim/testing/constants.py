@@ -10,9 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qsim.objectives import MarginModel
-from qsim.testing.cases import Case, Subject
-from qsim.testing.report import Finding
-from qsim.testing.subject import not_made, refuse_unless
+from qsim.testing.cases import Case, ObjectiveUnderTest
+from qsim.testing.report import Finding, not_made, refuse_unless
 
 _ALLOWED = 1e-6  # rounding, and what `smoothness` of margins is an upper bound to
 _NEAR = 1e-4  # in margins: between two weights whose gradients are compared
@@ -32,7 +31,7 @@ class _Bound:
         return self.measured / self.claimed if self.claimed > 0 else np.inf if self.measured > 1e-12 else 0.0
 
 
-def smoothness(subject: Subject) -> Finding:
+def smoothness(subject: ObjectiveUnderTest) -> Finding:
     """Check L, L_i and the largest L of a row, against quotients ||grad F(u) - grad F(w)|| / ||u - w||.
 
     u and w along the directions of most curvature, which a power iteration finds, at weights of four sizes; for single
@@ -154,7 +153,7 @@ def _on_grid(case: Case) -> float:
     return most
 
 
-def strong_convexity(subject: Subject) -> Finding:
+def strong_convexity(subject: ObjectiveUnderTest) -> Finding:
     """Check <grad F(u) - grad F(w), u - w> >= mu ||u - w||^2, along directions of least curvature, and far apart."""
     worst: tuple[float, float, float, str] | None = None
     for case in subject.cases:

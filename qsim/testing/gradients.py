@@ -15,10 +15,9 @@ from qsim.datasets import DataError
 from qsim.objectives import MarginModel, NoOptimumError, Objective
 from qsim.objectives.derivative import Comparison, compared, where
 from qsim.objectives.linear import margins_of
-from qsim.testing.cases import KINDS, Case, Subject, Workers, made
+from qsim.testing.cases import KINDS, Case, ObjectiveUnderTest, Workers, made
 from qsim.testing.parts import copied
-from qsim.testing.report import Finding
-from qsim.testing.subject import not_made, refuse_unless
+from qsim.testing.report import Finding, not_made, refuse_unless
 from qsim.testing.subprocess_call import elsewhere
 from qsim.weights import Replica, Weights
 
@@ -29,7 +28,7 @@ _ALLOWED = 1e-6  # part of a derivative that differences may be off by: they com
 _ROUGH = 1e-10  # relative size of steps in a function of float64, ten thousand times its rounding
 
 
-def labels(subject: Subject) -> Finding:
+def labels(subject: ObjectiveUnderTest) -> Finding:
     """Check that labels of the kinds in `takes` are taken, and others refused."""
     takes = subject.objective.takes
     refuse_unless(
@@ -49,7 +48,7 @@ def labels(subject: Subject) -> Finding:
     return Finding(True, f"{' and '.join(takes)}, on {len(cases)} data sets of {cases[0].data.rows} rows")
 
 
-def finite(subject: Subject) -> Finding:
+def finite(subject: ObjectiveUnderTest) -> Finding:
     """Check that all functions are finite at margins up to 10^4, unless they grow as exponentials do."""
     grows = []
     for case in subject.cases:
@@ -79,7 +78,7 @@ def finite(subject: Subject) -> Finding:
     return Finding(True, "; ".join(sorted(set(grows))) or f"up to margins of {_LARGE:g}")
 
 
-def pure(subject: Subject) -> Finding:
+def pure(subject: ObjectiveUnderTest) -> Finding:
     """Check that data and weights alone make the numbers, and are left as they are."""
     objective = subject.objective
     for case in subject.cases:
@@ -117,7 +116,7 @@ def _leave_margins(objective: MarginModel, case: Case) -> None:
             refuse_unless(np.array_equal(array, kept), f"{name} writes to the arrays that it is given: copy them")
 
 
-def in_float64(subject: Subject) -> Finding:
+def in_float64(subject: ObjectiveUnderTest) -> Finding:
     """Check that value and gradient have no steps as those of float32: second differences over 10^-6."""
     worst = 0.0
     for case in subject.cases:
@@ -134,7 +133,7 @@ def in_float64(subject: Subject) -> Finding:
     return Finding(True, f"steps of {worst:.1g} of their size", _ROUGH, worst)
 
 
-def gradient(subject: Subject) -> Finding:
+def gradient(subject: ObjectiveUnderTest) -> Finding:
     """Check the gradient against differences of the value, in three directions at weights of four sizes."""
     worst, most = None, -1.0
     for case in subject.cases:
@@ -181,7 +180,7 @@ def _coordinate(case: Case, w: NDArray[np.float64]) -> str:
     return f" (for feature {worst // width}{weight} alone: {found[worst]})"
 
 
-def hessian(subject: Subject) -> Finding:
+def hessian(subject: ObjectiveUnderTest) -> Finding:
     """Check the product with the Hessian against differences of the gradient; and that it is linear and symmetric."""
     most, text = 0.0, ""
     for case in subject.cases:
@@ -213,7 +212,7 @@ def hessian(subject: Subject) -> Finding:
     return Finding(most <= 10 * _ALLOWED, text, 10 * _ALLOWED, most)
 
 
-def regulariser(subject: Subject) -> Finding:
+def regulariser(subject: ObjectiveUnderTest) -> Finding:
     """Check that r, its gradient, its Hessian and a step on it fit together, and that F has r once."""
     objective = subject.objective
     case = subject.cases[0]
@@ -246,7 +245,7 @@ def regulariser(subject: Subject) -> Finding:
     return Finding(True, f"l2 once; r = {value:.4g} at weights of {np.linalg.norm(w):.3g}")
 
 
-def optimum(subject: Subject) -> Finding:
+def optimum(subject: ObjectiveUnderTest) -> Finding:
     """Check that the gradient is zero at the minimum that is told, and no weights that are tried are better."""
     seen = []
     cases = list({case.data.kind: case for case in subject.cases}.values())
@@ -272,7 +271,7 @@ def optimum(subject: Subject) -> Finding:
     return Finding(True, f"on {len(cases) - len(seen)} of {len(cases)} data sets")
 
 
-def error(subject: Subject) -> Finding:
+def error(subject: ObjectiveUnderTest) -> Finding:
     """Check that the error is a number, from 0 to 1 for signs and classes, and the same in any order of the rows."""
     seen = []
     for case in subject.cases:
@@ -288,7 +287,7 @@ def error(subject: Subject) -> Finding:
     return Finding(True, f"from {min(seen):.3g} to {max(seen):.3g}")
 
 
-def pickles(subject: Subject) -> Finding:
+def pickles(subject: ObjectiveUnderTest) -> Finding:
     """Check that it can be sent to another process, and has the same value and gradient there."""
     objective = subject.objective
     copy = copied(objective)

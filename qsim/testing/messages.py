@@ -16,10 +16,10 @@ from qsim.channel import Channel, default_codec
 from qsim.codecs import Codec
 from qsim.compressors import Compressor, ErrorFeedback, Scaled, UnsoundMessageError
 from qsim.keys import Key, Purpose, of_word
+from qsim.testing.compressor_under_test import CompressorUnderTest
 from qsim.testing.gallery import gallery
 from qsim.testing.parts import copied
-from qsim.testing.report import Finding
-from qsim.testing.subject import Subject, not_made, refuse_unless
+from qsim.testing.report import Finding, not_made, refuse_unless
 from qsim.testing.subprocess_call import elsewhere
 
 # Each part of the check has its own keys.
@@ -36,7 +36,7 @@ def wire(compressor: Compressor, v: Vectors, keys: NDArray[np.uint64]) -> tuple[
     return header, [packets[row] for row in range(len(packets))]
 
 
-def rows_of(subject: Subject, n: int | None = None) -> NDArray[np.float32]:
+def rows_of(subject: CompressorUnderTest, n: int | None = None) -> NDArray[np.float32]:
     """Return the vectors of the gallery, one that is half zero, and the zero vector."""
     rows = [*gallery(n or subject.n, subject.key).values()]
     half = rows[-1].copy()
@@ -54,7 +54,7 @@ def as_sparse(rows: NDArray[np.float32], kept: NDArray[np.bool_]) -> Vectors:
 # What a message depends on.
 
 
-def pure(subject: Subject) -> Finding:
+def pure(subject: CompressorUnderTest) -> Finding:
     """Check that vector and key alone make the message: not time, NumPy's global state, or what was compressed before.
 
     And that the input is left as it is.
@@ -70,7 +70,7 @@ def pure(subject: Subject) -> Finding:
     return Finding(True, f"{len(rows)} vectors, twice")
 
 
-def independent(subject: Subject) -> Finding:
+def independent(subject: CompressorUnderTest) -> Finding:
     """Check that the errors of different workers, and of different rounds, are not correlated.
 
     Keys are put into groups that share their round, their worker, or half of the bits of their word; the correlation of
@@ -112,7 +112,7 @@ def _correlation(errors: NDArray[np.float64]) -> float:
     return pairs / ((errors.shape[1] - 1) * squares) if squares > 0 else 0.0
 
 
-def any_batch(subject: Subject) -> Finding:
+def any_batch(subject: CompressorUnderTest) -> Finding:
     """Check that a row's message does not depend on the batch that it is in, or on its place there."""
     rows = rows_of(subject)
     keys = subject.words(len(rows), _BATCH)
@@ -133,7 +133,7 @@ def any_batch(subject: Subject) -> Finding:
     return Finding(True, f"{len(rows)} vectors: alone, together, backwards, every third")
 
 
-def dense_and_sparse(subject: Subject) -> Finding:
+def dense_and_sparse(subject: CompressorUnderTest) -> Finding:
     """Check that a vector gives one message, dense, sparse, or sparse with zeros stored, and -0.0 is 0.0."""
     for n in (*subject.lengths, *subject.ladder, _LONG):
         rows = rows_of(subject, n) if n in subject.lengths else _long_rows() if n == _LONG else _half(subject, n)
@@ -149,7 +149,7 @@ def dense_and_sparse(subject: Subject) -> Finding:
     return Finding(True, f"n = {', '.join(map(str, subject.lengths))} and {_LONG:,}")
 
 
-def zeros_stay(subject: Subject) -> Finding:
+def zeros_stay(subject: CompressorUnderTest) -> Finding:
     """Check that what is zero stays zero, below and above coordinate 65,536."""
     if not subject.compressor.keeps_sparse:
         return not_made("keeps_sparse is False: zeros are filled in")
@@ -163,7 +163,7 @@ def zeros_stay(subject: Subject) -> Finding:
     return Finding(True, f"n = {subject.n} and {_LONG:,}")
 
 
-def _half(subject: Subject, n: int) -> NDArray[np.float32]:
+def _half(subject: CompressorUnderTest, n: int) -> NDArray[np.float32]:
     random = subject.key.fold(_SPARSE, n).generator()
     return (random.standard_normal((1, n)) * (random.random(n) < 0.5)).astype(np.float32) + np.float32(0)
 
@@ -177,7 +177,7 @@ def _long_rows() -> NDArray[np.float32]:
 # Edges.
 
 
-def lengths(subject: Subject) -> Finding:
+def lengths(subject: CompressorUnderTest) -> Finding:
     """Check that vectors of any length are taken; short ones may be refused."""
     taken = f"n = {', '.join(map(str, subject.lengths))} taken"
     if not subject.refusals:
@@ -186,7 +186,7 @@ def lengths(subject: Subject) -> Finding:
     return not_made(f"{taken}; n = {', '.join(map(str, subject.refusals))} refused: {text} (n = {n})")
 
 
-def edges(subject: Subject) -> Finding:
+def edges(subject: CompressorUnderTest) -> Finding:
     """Check zero, single, huge and subnormal vectors: finite numbers come back, or a ValueError says why not.
 
     Of numbers near the end of float32 the message may overflow; of large ones it may not, unless they are refused.
@@ -218,7 +218,7 @@ def edges(subject: Subject) -> Finding:
     return Finding(True, f"refused: {refused[0]}" if refused else "")
 
 
-def _arrived(subject: Subject, v: NDArray[np.float32], keys: NDArray[np.uint64]) -> NDArray[Any]:
+def _arrived(subject: CompressorUnderTest, v: NDArray[np.float32], keys: NDArray[np.uint64]) -> NDArray[Any]:
     """Return what a receiver decodes; codecs refuse what is not finite."""
     channel = Channel(subject.compressor)
     with np.errstate(all="ignore"):
@@ -256,7 +256,7 @@ def all_codecs() -> list[Codec]:
     return found
 
 
-def through_codecs(subject: Subject) -> Finding:
+def through_codecs(subject: CompressorUnderTest) -> Finding:
     """Check that every codec that takes the messages gives them back, in as many bits as it says.
 
     The usual codec must take them. And the receiver, which has the bytes, the keys and the compressor, in a process of
@@ -286,7 +286,9 @@ def through_codecs(subject: Subject) -> Finding:
     return Finding(True, ", ".join(accepted))
 
 
-def _goes_through(subject: Subject, codec: Codec, rows: NDArray[np.float32], keys: NDArray[np.uint64]) -> bool:
+def _goes_through(
+    subject: CompressorUnderTest, codec: Codec, rows: NDArray[np.float32], keys: NDArray[np.uint64]
+) -> bool:
     message = subject.message(rows, keys)
     try:
         packets = codec.encode(message)
@@ -305,7 +307,7 @@ def _goes_through(subject: Subject, codec: Codec, rows: NDArray[np.float32], key
     return True
 
 
-def _values(subject: Subject, message: Message, keys: NDArray[np.uint64]) -> NDArray[Any]:
+def _values(subject: CompressorUnderTest, message: Message, keys: NDArray[np.uint64]) -> NDArray[Any]:
     return subject.compressor.decompress(message, keys).to_dense()
 
 
@@ -313,7 +315,7 @@ def _same_bytes(one: Packets, other: Packets) -> bool:
     return np.array_equal(one.offsets, other.offsets) and np.array_equal(one.data, other.data)
 
 
-def summed(subject: Subject) -> Finding:
+def summed(subject: CompressorUnderTest) -> Finding:
     """Check that messages made with one key can be added as they are, if it says so: `Compressor.summable`.
 
     All vectors of the gallery, one after the other and in pairs, the sums sent by the usual codec again.
@@ -339,7 +341,7 @@ def summed(subject: Subject) -> Finding:
     return Finding(worst <= 2.0**-18, seen, 0.0, worst)
 
 
-def _carried(subject: Subject, message: Message) -> Message:
+def _carried(subject: CompressorUnderTest, message: Message) -> Message:
     """Return a message as it arrives by the usual codec."""
     codec = default_codec(subject.compressor)
     return codec.decode(codec.encode(message), codec.header(message))
@@ -348,7 +350,7 @@ def _carried(subject: Subject, message: Message) -> Message:
 # Memory.
 
 
-def learns_delivery(subject: Subject) -> Finding:
+def learns_delivery(subject: CompressorUnderTest) -> Finding:
     """Check sent + new memory = old memory + v, to rounding, for rounds that arrive and rounds that are lost.
 
     For the compressor itself if it keeps an "error", else for error feedback around it, on dense and sparse supports.
@@ -364,7 +366,7 @@ def learns_delivery(subject: Subject) -> Finding:
     return Finding(worst <= 2.0**-20, f"{wrapped!r}: off by {worst:.2g} of the largest term", 0.0, worst)
 
 
-def _with_memory(subject: Subject) -> Compressor | None:
+def _with_memory(subject: CompressorUnderTest) -> Compressor | None:
     memory = subject.compressor.memory(Support(1, np.zeros(1, np.int64), None))
     if memory is not None:
         return subject.compressor if "error" in memory.arrays else None
@@ -374,7 +376,7 @@ def _with_memory(subject: Subject) -> Compressor | None:
     return ErrorFeedback(Scaled(subject.compressor)) if "variance" in bounds else None
 
 
-def _drift(subject: Subject, compressor: Compressor, support: Support) -> float:
+def _drift(subject: CompressorUnderTest, compressor: Compressor, support: Support) -> float:
     memory = compressor.memory(support)
     assert memory is not None
     channel, worst = Channel(compressor), 0.0
@@ -403,7 +405,7 @@ def _error(memory: Memory) -> NDArray[np.float64]:
 # As an object.
 
 
-def pickles(subject: Subject) -> Finding:
+def pickles(subject: CompressorUnderTest) -> Finding:
     """Check that it can be sent to another process, and makes the same messages there."""
     copy = copied(subject.compressor)
     rows = rows_of(subject)

@@ -22,16 +22,15 @@ from qsim.objectives import LeastSquares, LogisticRegression, NonconvexLogistic
 from qsim.simulation import Run, simulate
 from qsim.storage import read_arrays
 from qsim.testing.parts import carried_out, prints_as_code
-from qsim.testing.report import Finding, Report
-from qsim.testing.subject import not_made, refuse_unless
+from qsim.testing.report import Finding, Report, not_made, refuse_unless
 from qsim.testing.subprocess_call import elsewhere
-from qsim.testing.training import L2, ROUNDS, WORKERS, Sizes, Subject, alike, interrupted, sparse, watched
+from qsim.testing.training import L2, ROUNDS, WORKERS, MethodUnderTest, Sizes, alike, interrupted, sparse, watched
 
 _NEAR = 2e-4  # of the length of the weights: rounding of float32 over a few rounds
 _SEEDS, _BEYOND = 12, 6.5  # Markov: all of twelve runs are beyond 6.5 times their mean with a probability of 2e-10
 
 
-def keeps_arrays(subject: Subject) -> Finding:
+def keeps_arrays(subject: MethodUnderTest) -> Finding:
     """Check that server and workers keep plain arrays, and that work is a function of its arguments.
 
     Watched from round to round: a task that is done twice, with the same memory, gives the same vectors; weights,
@@ -47,7 +46,7 @@ def keeps_arrays(subject: Subject) -> Finding:
     return Finding(True, f"{counts}, with {len(subject.compressors)} compressors")
 
 
-def same_bits(subject: Subject) -> Finding:
+def same_bits(subject: MethodUnderTest) -> Finding:
     """Check that blocks of workers, threads, another run of the same object and another process change no bit."""
     for compressor in subject.compressors:
         run = subject.run(compressor)
@@ -72,7 +71,7 @@ def _weights(run: Run) -> NDArray[np.float64]:
     return simulate(run, engine=Serial(), progress=False).weights
 
 
-def resumes(subject: Subject) -> Finding:
+def resumes(subject: MethodUnderTest) -> Finding:
     """Check that a run that is broken off goes on to the same bits, from its file alone."""
     for compressor in subject.compressors:
         expected = subject.train(subject.run(compressor))
@@ -88,7 +87,7 @@ def resumes(subject: Subject) -> Finding:
     return Finding(True, f"after 3 of {ROUNDS} rounds, with {len(subject.compressors)} compressors")
 
 
-def reads(subject: Subject) -> Finding:
+def reads(subject: MethodUnderTest) -> Finding:
     """Check `reads`: weights that it does not ask for are not a number, and the run is to be the same."""
     for compressor in subject.compressors:
         pulled = subject.train(subject.run(compressor, downlink=SparsePull()))
@@ -97,7 +96,7 @@ def reads(subject: Subject) -> Finding:
     return Finding(True, "SparsePull and DenseWeights give the same bits")
 
 
-def workers_alike(subject: Subject) -> Finding:
+def workers_alike(subject: MethodUnderTest) -> Finding:
     """Check that workers with the same rows do what one worker does, for equal and unequal shards, and empty ones.
 
     Where batches are drawn, on rows that are all the same.
@@ -118,7 +117,7 @@ def workers_alike(subject: Subject) -> Finding:
     return Finding(True, f"off by at most {max(seen):.1g} of the weights", _NEAR, max(seen))
 
 
-def _apart(subject: Subject, method: Method, data: Any, sizes: tuple[int, ...]) -> float:
+def _apart(subject: MethodUnderTest, method: Method, data: Any, sizes: tuple[int, ...]) -> float:
     """Return how far the weights of several workers are from those of one, in parts of them."""
     several = subject.run(Identity(), method=method, data=data, workers=len(sizes), partition=Sizes(sizes))
     w = subject.train(several)
@@ -126,7 +125,7 @@ def _apart(subject: Subject, method: Method, data: Any, sizes: tuple[int, ...]) 
     return float(np.linalg.norm(w - one) / max(float(np.linalg.norm(one)), 1e-300))
 
 
-def falls(subject: Subject) -> Finding:
+def falls(subject: MethodUnderTest) -> Finding:
     """Check that the loss falls where it is easy: rows of unit length, one worker, no compressor."""
     if not isinstance(subject.compressors[0], Identity):
         return not_made("it does not go without a compressor")
@@ -135,7 +134,7 @@ def falls(subject: Subject) -> Finding:
     return Finding(bool(loss[-1] < loss[0]), f"from {loss[0]:.4g} to {loss[-1]:.4g} in 20 rounds, with its step")
 
 
-def regularised(subject: Subject) -> Finding:
+def regularised(subject: MethodUnderTest) -> Finding:
     """Check that the regulariser counts: l2, and one that is not l2 (unless that is refused)."""
     method = subject.resolved(subject.compressors[0])
     pairs = {
@@ -153,7 +152,7 @@ def regularised(subject: Subject) -> Finding:
     return Finding(True, "weights depend on it")
 
 
-def sums(subject: Subject) -> Finding:
+def sums(subject: MethodUnderTest) -> Finding:
     """Check that what server and workers keep under one name is the workers' weighted mean on the server.
 
     Also where clients sit out, and where messages are dropped.
@@ -207,7 +206,7 @@ def _gaps(run: Run, saved: dict[str, NDArray[Any]]) -> dict[str, float]:
     return found
 
 
-def promised(subject: Subject) -> Finding:
+def promised(subject: MethodUnderTest) -> Finding:
     """Check the bound that the method states, on quadratics: with no compressor, and in the mean over QSGD's noise.
 
     It is broken if all of twelve runs, with seeds of their own, are beyond 6.5 times the bound.
@@ -237,7 +236,7 @@ def promised(subject: Subject) -> Finding:
     return Finding(True, "; ".join(seen)) if seen else not_made("no bound is stated")
 
 
-def equals_reference(subject: Subject) -> Finding:
+def equals_reference(subject: MethodUnderTest) -> Finding:
     """Check that with one worker and no compressor it does what a reference does."""
     if subject.reference is None:
         return not_made("no reference is given")
@@ -248,7 +247,7 @@ def equals_reference(subject: Subject) -> Finding:
     return Finding(off <= _NEAR, f"off by {off:.2g} from {subject.reference!r}", _NEAR, off)
 
 
-CHECKS: dict[str, Callable[[Subject], Finding]] = {
+CHECKS: dict[str, Callable[[MethodUnderTest], Finding]] = {
     "arrays are all that is kept, and work is pure": keeps_arrays,
     "the same bits everywhere": same_bits,
     "a run that was broken off goes on": resumes,
@@ -308,4 +307,4 @@ def findings(method: Method, reference: Method | None = None, seed: int = 0) -> 
     for given in (method, *([] if reference is None else [reference])):
         if not isinstance(given, Method):
             raise TypeError(f"only a Method can be checked, such as qsim.SGD(batch=8); found {given!r}")
-    return carried_out(CHECKS, Subject(method, reference, seed))
+    return carried_out(CHECKS, MethodUnderTest(method, reference, seed))

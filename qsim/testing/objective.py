@@ -8,11 +8,11 @@ from qsim.datasets import Dataset
 from qsim.keys import Key
 from qsim.objectives import Objective
 from qsim.testing import constants, gradients, sums
-from qsim.testing.cases import Subject
+from qsim.testing.cases import ObjectiveUnderTest
 from qsim.testing.parts import carried_out, prints_as_code
 from qsim.testing.report import Finding, Report
 
-CHECKS: dict[str, Callable[[Subject], Finding]] = {
+CHECKS: dict[str, Callable[[ObjectiveUnderTest], Finding]] = {
     "labels of the kinds that it takes": gradients.labels,
     "finite at large margins": gradients.finite,
     "a pure function of data and weights": gradients.pure,
@@ -83,4 +83,4 @@ def findings(objective: Objective, data: Dataset | None = None, seed: int = 0) -
         )
     if not isinstance(data, (Dataset, type(None))):
         raise TypeError(f'data must be a Dataset, such as qsim.datasets.load("adult"); found {data!r}')
-    return carried_out(CHECKS, Subject(objective, Key(seed), data))
+    return carried_out(CHECKS, ObjectiveUnderTest(objective, Key(seed), data))

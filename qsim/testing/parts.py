@@ -7,8 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
 import qsim
-from qsim.testing.report import Finding
-from qsim.testing.subject import BrokenError, refuse_unless
+from qsim.testing.report import BrokenError, Finding, refuse_unless
 
 _S = TypeVar("_S")
 

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qsim.testing.bounds import EXTENSION, Wager
+from qsim.testing.compressor_under_test import ASYMPTOTIC_SLACK, CompressorUnderTest, sums_of
 from qsim.testing.probes import MAIN, Probe
-from qsim.testing.subject import ASYMPTOTIC_SLACK, Subject, sums_of
 
 _ROWS, _PILOT = 16, 17  # each part of the check has its own keys
 _TARGET, _COARSE = 0.0045, 0.3  # biases that are small enough, on many coordinates and on few: more keys are a waste
@@ -50,7 +50,7 @@ class Pool:
 
 
 def pool(
-    subject: Subject,
+    subject: CompressorUnderTest,
     probe: Probe,
     keys: tuple[int, ...],
     rows: tuple[int, int],
@@ -89,7 +89,7 @@ def pool(
 class _Pilot:
     """Statistics of sums of errors over a few keys: how they scatter, and how far they may reach."""
 
-    def __init__(self, subject: Subject, probe: Probe, keys: tuple[int, ...], rows: int) -> None:
+    def __init__(self, subject: CompressorUnderTest, probe: Probe, keys: tuple[int, ...], rows: int) -> None:
         self.probe, self.v, self.directions = probe, probe.v.astype(np.float64), probe.directions
         sums: list[NDArray[np.float64]] = []
         squares: list[NDArray[np.float64]] = []
@@ -155,7 +155,7 @@ class _Bets:
     """The bets on a bias along each direction, up and down, and on an error above each certificate."""
 
     def __init__(
-        self, subject: Subject, pilot: _Pilot, rows: tuple[int, int], before: Pool | None, length: int
+        self, subject: CompressorUnderTest, pilot: _Pilot, rows: tuple[int, int], before: Pool | None, length: int
     ) -> None:
         bounds, self._allowed = subject.bounds(length), subject.allowed(length)
         self.omega = bounds.get("variance", 0.0)
@@ -220,7 +220,7 @@ class _Bets:
         return {kind: (float(wager.strain), float(wager.seen)) for kind, wager in self._excess.items()}
 
 
-def _slack(subject: Subject, pilot: _Pilot) -> NDArray[np.float64]:
+def _slack(subject: CompressorUnderTest, pilot: _Pilot) -> NDArray[np.float64]:
     """Return what is let pass: 2^-20 |v_i| + 2^-22 ||v|| of rounding to float32, and what is granted for large n."""
     v, directions = np.abs(pilot.v), np.abs(pilot.directions)
     norm = float(np.linalg.norm(v))

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from qsim.notebooks import html_table
 
 if TYPE_CHECKING:
@@ -37,6 +39,21 @@ class Finding:
     seen: str = ""
     claimed: float | None = None
     measured: float | None = None
+
+
+def not_made(why: str) -> Finding:
+    """Return that a promise is not made."""
+    return Finding(None, why)
+
+
+class BrokenError(Exception):
+    """A promise was broken; the text says how."""
+
+
+def refuse_unless(good: bool | np.bool_, text: str) -> None:
+    """Raise BrokenError with a text unless something holds."""
+    if not good:
+        raise BrokenError(text)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from functools import cache
 from typing import IO, Any, ParamSpec, TypeVar
 
 from qsim.engines.shared import portable
-from qsim.testing.subject import BrokenError
+from qsim.testing.report import BrokenError
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")

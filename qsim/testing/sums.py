@@ -8,15 +8,14 @@ from numpy.typing import NDArray
 from qsim.block import Rows
 from qsim.l2_decay import GlobalScale
 from qsim.objectives import Objective
-from qsim.testing.cases import Subject, Workers
-from qsim.testing.report import Finding
-from qsim.testing.subject import not_made, refuse_unless
+from qsim.testing.cases import ObjectiveUnderTest, Workers
+from qsim.testing.report import Finding, not_made, refuse_unless
 from qsim.weights import Replica
 
 _EXACT = 1e-10  # of the gradients of rows
 
 
-def rows(subject: Subject) -> Finding:
+def rows(subject: ObjectiveUnderTest) -> Finding:
     """Check that F is the mean of the losses of rows, and r: one by one, in any order, and each of them twice."""
     worst = 0.0
     for case in subject.cases:
@@ -44,7 +43,7 @@ def rows(subject: Subject) -> Finding:
     return Finding(True, f"off by at most {worst:.1g}", _EXACT, worst)
 
 
-def workers(subject: Subject) -> Finding:
+def workers(subject: ObjectiveUnderTest) -> Finding:
     """Check that the workers' updates and losses have the driver's gradient and value as their mean.
 
     Weighted by their rows; in float64 and in float32, of weights in all forms that they come in.
@@ -85,7 +84,7 @@ def workers(subject: Subject) -> Finding:
     return Finding(True, f"5 workers, of which one has no rows: off by at most {worst:.1g} in float64", _EXACT, worst)
 
 
-def support(subject: Subject) -> Finding:
+def support(subject: ObjectiveUnderTest) -> Finding:
     """Check that an update is zero off the features of the rows that it is of: all of a worker's, and a batch."""
     for case in subject.cases:
         rows = case.design.rows
@@ -106,7 +105,7 @@ def support(subject: Subject) -> Finding:
     return Finding(True, "of all rows, and of one or two")
 
 
-def local_steps(subject: Subject) -> Finding:
+def local_steps(subject: ObjectiveUnderTest) -> Finding:
     """Check several steps of SGD in one call, where it has its own, against single updates."""
     objective = subject.objective
     if type(objective).local_steps is Objective.local_steps:

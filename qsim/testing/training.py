@@ -21,7 +21,7 @@ from qsim.options import option
 from qsim.problem import Problem
 from qsim.simulation import Run, simulate
 from qsim.testing.parts import copied
-from qsim.testing.subject import BrokenError, refuse_unless
+from qsim.testing.report import BrokenError, refuse_unless
 from qsim.weights import Weights
 
 WORKERS, ROUNDS = 5, 8
@@ -56,7 +56,7 @@ def alike(rows: int) -> Dataset:
 
 
 @dataclass(frozen=True, eq=False)
-class Subject:
+class MethodUnderTest:
     """A method under check."""
 
     method: Method

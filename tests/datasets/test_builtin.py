@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import lzma
-import os
 import re
 from collections import Counter
 from fractions import Fraction
@@ -15,8 +14,7 @@ import pytest
 from scipy.optimize import minimize
 
 import qsim
-from helpers.paths import ROOT
-from qsim.datasets import Builtin, DataError, build, load, names
+from qsim.datasets import Builtin, DataError, load, names
 from qsim.datasets.builtin import feature_names
 
 PINNED = {
@@ -24,14 +22,6 @@ PINNED = {
     ("adult", "test"): ("ff160d6c287f9840", 16_281, 121, 3_846),
     ("spark_sample", "train"): ("bd53c920adf489a4", 322, 16, 162),
 }
-
-
-@pytest.fixture
-def raw() -> Path:
-    folder = Path(os.environ.get("QSIM_RAW_DATA", ROOT.parent / "shared" / "data"))
-    if not (folder / "adult" / "adult.data.xz").is_file():
-        pytest.skip(f"no raw data in {folder}: set QSIM_RAW_DATA to a folder with adult/ and spark/")
-    return folder
 
 
 @pytest.mark.parametrize(("name", "split"), PINNED)
@@ -107,48 +97,8 @@ def test_spark_sample_again_from_the_raw_file(raw: Path) -> None:
     assert np.count_nonzero(data.to_scipy().data) == data.nonzeros
 
 
-def test_building_again_gives_the_shipped_content_and_the_same_bytes(raw: Path, tmp_path: Path) -> None:
-    shipped = Path(build.__file__).parent / "data"
-    for folder in ("one", "two"):
-        assert build.main([str(raw), str(tmp_path / folder)]) == 0
-    for name in names():
-        one, two = ((tmp_path / folder / f"{name}.npz").read_bytes() for folder in ("one", "two"))
-        assert one == two
-        with np.load(tmp_path / "one" / f"{name}.npz") as new, np.load(shipped / f"{name}.npz") as old:
-            assert set(new) == set(old)
-            assert all((new[key] == old[key]).all() and new[key].dtype == old[key].dtype for key in new)
-
-
-def test_building_names_missing_and_malformed_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert build.main([str(tmp_path)]) == 2
-    assert "adult.data.xz" in capsys.readouterr().err
-    (tmp_path / "adult").mkdir()
-    (tmp_path / "spark").mkdir()
-    for name in ("adult.data.xz", "adult.test.xz"):
-        (tmp_path / "adult" / name).write_bytes(lzma.compress(b"39, State-gov\n"))
-    (tmp_path / "adult" / "adult.names").write_text("age: continuous.\n")
-    (tmp_path / "spark" / "sample_svm_data.txt").write_text("1 0 2\n")
-    assert build.main([str(tmp_path), str(tmp_path / "out")]) == 2
-    assert "15 columns expected, found 2" in capsys.readouterr().err
-    assert not (tmp_path / "out").exists()
-
-
-@pytest.mark.parametrize(
-    ("ages", "bins"),
-    [
-        ([1, 2, 3, 4, 5], ["age<=1", "1<age<=2", "2<age<=3", "3<age<=4", "4<age"]),
-        ([1, 1, 1, 7, 7, 7, 7, 7, 7, 8], ["age<=1", "1<age<=7", "7<age"]),
-        ([1, 1, 1, 7, 7, 7, 7, 7, 7, 7], ["age<=1", "1<age"]),
-    ],
-)
-def test_equal_cuts_and_a_cut_at_the_maximum_are_dropped(ages: list[int], bins: list[str]) -> None:
-    column = build._Bins.quintiles("age", list(map(str, ages)))
-    assert column.features == bins
-    assert set(column.codes(list(map(str, ages))).tolist()) == set(range(len(bins)))
-
-
 def test_the_package_stays_small() -> None:
-    assert sum(path.stat().st_size for path in (Path(build.__file__).parent / "data").glob("*.npz")) < 500_000
+    assert sum(path.stat().st_size for path in (Path(qsim.__file__).parent / "datasets/data").glob("*.npz")) < 500_000
 
 
 @pytest.mark.parametrize(

@@ -71,7 +71,7 @@ def test_calibration_prints_machines(capsys: pytest.CaptureFixture[str], monkeyp
             calibrate.main(words)
         assert text in capsys.readouterr().err
     with pytest.raises(ValueError, match="seconds must be"):
-        calibrate.calibrate(data, qsim.TopK(3), seconds=0)
+        calibrate.measure_machine(data, qsim.TopK(3), seconds=0)
 
 
 @pytest.mark.parametrize("bad", [{"topology": Link()}, {"link": 1e9}, {"machines": Exponential(1)}, {"rule": 0.5}])

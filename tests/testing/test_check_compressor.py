@@ -20,11 +20,11 @@ from qsim.options import option
 from qsim.testing import Finding, Report, bias, check_compressor
 from qsim.testing import compressor as checks
 from qsim.testing.bounds import EXTENSION, SURE, Wager
+from qsim.testing.compressor_under_test import CompressorUnderTest
 from qsim.testing.gallery import gallery, worsened
 from qsim.testing.messages import all_codecs
 from qsim.testing.pools import pool
 from qsim.testing.probes import Probe, three_sizes
-from qsim.testing.subject import Subject
 from qsim.testing.subprocess_call import elsewhere
 from qsim.verify import EXAMPLES
 
@@ -187,20 +187,20 @@ def test_the_power_is_as_stated(seed: int) -> None:
     probe = Probe("gaussian", gallery(64, key)["gaussian"], {"v": gallery(64, key)["gaussian"].astype(float) / 64})
     probe.columns["v"] /= probe.columns["v"] @ probe.v
     flat = Probe("constant", np.ones(64, np.float32), {})  # which attains the variance
-    found = pool(Subject(Off(), key), probe, (1,), (4000, 4000))
-    strain, excess = pool(Subject(Off(), key), flat, (2,), (4000, 4000)).errors["variance"]
+    found = pool(CompressorUnderTest(Off(), key), probe, (1,), (4000, 4000))
+    strain, excess = pool(CompressorUnderTest(Off(), key), flat, (2,), (4000, 4000)).errors["variance"]
     assert max(found.strain[0], strain) < 1
     for part, is_seen in ((1.02, True), (0.33, False)):
-        off = Subject(Off(bias=part * float(found.seen[0])), key)
+        off = CompressorUnderTest(Off(bias=part * float(found.seen[0])), key)
         assert (pool(off, probe, (1,), (4000, 4000)).strain[0] >= 1) == is_seen
-        off = Subject(Off(excess=part * excess), key)
+        off = CompressorUnderTest(Off(excess=part * excess), key)
         assert (pool(off, flat, (2,), (4000, 4000)).errors["variance"][0] >= 1) == is_seen
 
 
 def test_more_effort_sees_more() -> None:
     """Four times the keys: half of the bias, at four times the cost."""
     probe = three_sizes(300, qsim.Key(0))
-    once, more = (pool(Subject(Off(), qsim.Key(0), effort), probe, (1,), (2000, 2000)) for effort in (1, 4))
+    once, more = (pool(CompressorUnderTest(Off(), qsim.Key(0), effort), probe, (1,), (2000, 2000)) for effort in (1, 4))
     assert more.rows == 4 * once.rows
     assert more.seen[0] < 0.6 * once.seen[0]
     with pytest.raises(ValueError, match="effort must be a whole number of at least 1"):

@@ -1,4 +1,4 @@
-"""Build the files of the built-in data sets from their raw data: `python -m qsim.datasets.build RAW_DIR [OUT_DIR]`.
+"""Build the files of the built-in data sets from their raw data: `python tools/build_datasets.py RAW_DIR [OUT_DIR]`.
 
 RAW_DIR holds `adult/adult.data.xz`, `adult/adult.test.xz` and `adult/adult.names` of the UCI repository, and
 `spark/sample_svm_data.txt` of Apache Spark. The same raw data give the same bytes.
@@ -44,9 +44,9 @@ _SPARK = "spark/sample_svm_data.txt"
 @command
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns its exit code: 0, or 2 when the raw data are not there or not as expected."""
-    parser = ArgumentParser(prog="python -m qsim.datasets.build", description="Build the built-in data sets' files.")
+    parser = ArgumentParser(description="Build the built-in data sets' files.")
     parser.add_argument("raw", type=Path, metavar="RAW_DIR", help="folder with adult/ and spark/")
-    default = Path(__file__).parent / "data"
+    default = Path(__file__).parents[1] / "qsim/datasets/data"
     parser.add_argument("out", type=Path, nargs="?", default=default, metavar="OUT_DIR", help=f"default: {default}")
     options = parser.parse_args(arguments)
     missing = [name for name in (*_ADULT.values(), _ADULT_NAMES, _SPARK) if not (options.raw / name).is_file()]

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from qsim.batch import Message, Vectors
 from qsim.compressors import Compressor
 from qsim.keys import Key
-from qsim.testing.report import Finding
+from qsim.testing.report import BrokenError, refuse_unless
 
 LENGTHS = (1, 2, 8, 64, 300, 1024, 2000)
 """The lengths that are tried. A compressor may refuse the short ones with a ValueError."""
@@ -33,18 +33,8 @@ Sums = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]
 """Sums of errors (rows, directions), relative squared errors (rows), counts of what is not zero (rows)."""
 
 
-class BrokenError(Exception):
-    """A promise was broken; the text says how."""
-
-
-def refuse_unless(good: bool | np.bool_, text: str) -> None:
-    """Raise BrokenError with a text unless something holds."""
-    if not good:
-        raise BrokenError(text)
-
-
 @dataclass(frozen=True, eq=False)
-class Subject:
+class CompressorUnderTest:
     """A compressor under check. All randomness of the check comes from the key; means take `effort` times the keys."""
 
     compressor: Compressor
@@ -187,11 +177,6 @@ def sums_of(found: Vectors, v: NDArray[np.float32], directions: NDArray[np.float
     more = np.bincount(row, (value - place) ** 2 - place**2, found.rows)
     sums = csr_array((value, found.index, found.offsets), shape) @ directions - exact @ directions
     return sums, 1.0 + more / norm, np.bincount(row[value != 0], minlength=found.rows)
-
-
-def not_made(why: str) -> Finding:
-    """Return that a promise is not made."""
-    return Finding(None, why)
 
 
 def _is_plain(compressor: Compressor) -> bool:
