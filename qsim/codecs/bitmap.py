@@ -38,8 +38,7 @@ class Bitmap(CoordinateCodec):
         from qsim.kernels.bitmap import KERNELS
         from qsim.kernels.packing import group_of
 
-        kernels: tuple[Any, Any, Any] = KERNELS[min(s, 2), group_of(_width(s))]
-        return kernels
+        return KERNELS[min(s, 2), group_of(_width(s))]
 
     def _most_bits(self, s: int) -> tuple[int, int]:
         return 1, _width(s)

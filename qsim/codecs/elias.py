@@ -5,11 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import Any, Literal, final
 
-import numpy as np
-from numpy.typing import NDArray
-
-from qsim.batch import Packets
-from qsim.codecs.entries import Entries, EntryCodec, require_short
+from qsim.codecs.entries import Entries, EntryCodec
 from qsim.options import one_of, option
 
 _ELIAS = ("gamma", "delta", "omega")
@@ -24,48 +20,16 @@ class _BitCodec(EntryCodec):
     def _code(self) -> int:
         """The number of the code, as its kernels have it."""
 
-    def _parameters(self, entries: Entries) -> NDArray[np.uint8]:
-        """Return the Rice parameter of every row."""
-        return np.zeros(0, np.uint8)
+    def _kernels(self, s: int) -> tuple[Any, Any, Any]:
+        from qsim.kernels.bitcodes import KERNELS
+
+        return KERNELS[self._code][min(s, 2)]
 
     def _most_bytes(self, entries: Entries) -> int:
-        require_short(self, entries.stream.n)
         return entries.index.size * 20 + 2 * entries.rows  # Rice's zeros are fewer than 3 a non-zero on average
-
-    def _write(self, entries: Entries, skip: int, offsets: NDArray[np.int64], data: NDArray[np.uint8]) -> int:
-        from qsim.kernels.bitcodes import KERNELS
-
-        e, s = entries, entries.s
-        encode = KERNELS[self._code][min(s, 2)][0]
-        used: int = encode(e.offsets, e.index, e.word, e.stream.n, s, self._parameters(e), skip, offsets, data)
-        return used
-
-    def _sizes(self, entries: Entries) -> NDArray[np.int64]:
-        from qsim.kernels.bitcodes import KERNELS
-
-        self._most_bytes(entries)
-        e, s, out = entries, entries.s, np.empty(entries.rows, np.int64)
-        KERNELS[self._code][min(s, 2)][1](e.offsets, e.index, e.word, e.stream.n, s, self._parameters(e), out)
-        return out
 
     def _least_bits(self, s: int) -> int:
         return (33, 2, 3)[min(s, 2)]
-
-    def _read(
-        self,
-        packets: Packets,
-        skip: int,
-        n: int,
-        s: int,
-        offsets: NDArray[np.int64],
-        index: NDArray[Any],
-        word: NDArray[np.int32],
-    ) -> tuple[int, int, int]:
-        from qsim.kernels.bitcodes import KERNELS
-
-        decode = KERNELS[self._code][min(s, 2)][2]
-        found: tuple[int, int, int] = decode(packets.data, packets.offsets, skip, n, s, offsets, index, word)
-        return found
 
 
 @final
@@ -151,9 +115,3 @@ class GolombRice(_BitCodec):
     @property
     def _code(self) -> int:
         return _RICE
-
-    def _parameters(self, entries: Entries) -> NDArray[np.uint8]:
-        k = np.diff(entries.offsets)
-        ratio = 9 * (entries.stream.n - k) // np.maximum(13 * k, 1)
-        parameters: NDArray[np.uint8] = np.maximum(np.frexp(ratio)[1] - 1, 0).astype(np.uint8)
-        return parameters

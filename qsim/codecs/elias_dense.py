@@ -56,8 +56,7 @@ class EliasDense(CoordinateCodec):
     def _kernels(self, s: int) -> tuple[Any, Any, Any]:
         from qsim.kernels.elias_dense import KERNELS
 
-        kernels: tuple[Any, Any, Any] = KERNELS[_CODES.index(self.code)]
-        return kernels
+        return KERNELS[_CODES.index(self.code)]
 
     def _most_bits(self, s: int) -> tuple[int, int]:
         return 1, 2 * (s + 1).bit_length() + 1  # gamma's words are the longest, or another's by no more than 2

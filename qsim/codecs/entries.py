@@ -110,7 +110,7 @@ _WRONG = (
 
 
 class EntryCodec(Codec):
-    """A codec of non-zeros: every packet is its floats, then a body that the subclass writes and reads.
+    """A codec of non-zeros: every packet is its floats, then a body that the subclass's kernels write and read.
 
     A subclass says in `_most_entries` how many entries packets can hold, which bounds what they make us reserve.
     """
@@ -118,19 +118,26 @@ class EntryCodec(Codec):
     carries: ClassVar[tuple[type[Message], ...]] = (Levels, Signs, Floats)
 
     @abstractmethod
-    def _most_bytes(self, entries: Entries) -> int:
-        """Return how many bytes the bodies of all rows take at most."""
+    def _kernels(self, s: int) -> tuple[Any, Any, Any]:
+        """Return the kernels (encode, sizes, decode) for levels up to s, or (s = 0) for floats.
 
-    @abstractmethod
-    def _write(self, entries: Entries, skip: int, offsets: NDArray[np.int64], data: NDArray[np.uint8]) -> int:
-        """Write the packets one behind the other, leaving `skip` bytes free at the start of each; fill their offsets.
+        Those of all codecs have the same signatures:
 
-        Returns the bytes used, or -1 - row for a row that is no message.
+        - encode(offsets, index, words, n, s, skip, out_offsets, data) writes the packets one behind the other, leaving
+          `skip` bytes free at the start of each; returns the bytes used, or -1 - row for a row that is no message;
+        - sizes(offsets, index, words, n, s, out) writes the bytes of each row's body; -1 for a row that is no message;
+        - decode(data, offsets, skip, n, s, out_offsets, index, words) reads the bodies, which begin `skip` bytes into
+          each packet: (reason, row, byte of the packet).
         """
 
+    def _require_fits(self, n: int, s: int, error: type[ValueError] = TooLongError) -> None:
+        """Refuse vectors too long, or levels too many, for the code."""
+        if n > decode_status.LARGEST:
+            raise error(f"{self!r} carries vectors of up to 2^48 coordinates, found n = {n}; use qsim.codecs.Varint()")
+
     @abstractmethod
-    def _sizes(self, entries: Entries) -> NDArray[np.int64]:
-        """Return the bytes of the body of each row; -1 for a row that is no message."""
+    def _most_bytes(self, entries: Entries) -> int:
+        """Return how many bytes the bodies of all rows take at most."""
 
     def _most_entries(self, packets: Packets, skip: int, n: int, s: int) -> int:
         """Return how many entries packets whose bodies begin `skip` bytes into them can hold in all."""
@@ -141,19 +148,6 @@ class EntryCodec(Codec):
         """Return how many bits an entry takes at least."""
         return 1
 
-    @abstractmethod
-    def _read(
-        self,
-        packets: Packets,
-        skip: int,
-        n: int,
-        s: int,
-        offsets: NDArray[np.int64],
-        index: NDArray[Any],
-        word: NDArray[np.int32],
-    ) -> tuple[int, int, int]:
-        """Read the bodies, which begin `skip` bytes into each packet: (reason, row, byte of the packet)."""
-
     def encode(self, message: Message) -> Packets:
         from qsim.kernels.prefix import put_prefixes
 
@@ -161,7 +155,8 @@ class EntryCodec(Codec):
         skip = 4 * entries.stream.floats
         data = np.empty(skip * entries.rows + self._most_bytes(entries) + SLACK, np.uint8)
         offsets = np.empty(entries.rows + 1, np.int64)
-        used = self._write(entries, skip, offsets, data)
+        e, encode = entries, self._kernels(entries.s)[0]
+        used: int = encode(e.offsets, e.index, e.word, e.stream.n, e.s, skip, offsets, data)
         if used < 0:
             _refuse(entries, -1 - used)
         if skip:
@@ -171,7 +166,8 @@ class EntryCodec(Codec):
 
     def size(self, message: Message) -> NDArray[np.int64]:
         entries = self._entries(message)
-        sizes = self._sizes(entries)
+        e, sizes = entries, np.empty(entries.rows, np.int64)
+        self._kernels(e.s)[1](e.offsets, e.index, e.word, e.stream.n, e.s, sizes)
         if (sizes < 0).any():
             _refuse(entries, int(np.argmax(sizes < 0)))
         return 8 * (sizes + 4 * entries.stream.floats)
@@ -186,6 +182,7 @@ class EntryCodec(Codec):
         short = first_short(packets.offsets, min(skip, 2**62))
         if short >= 0:
             raise DecodeError(f" ends inside the {stream.floats} floats that it begins with", short)
+        self._require_fits(stream.n, s, DecodeError)
         packets = _with_slack(packets)
         prefixes = np.empty((len(packets), skip), np.uint8)
         take_prefixes(packets.data, packets.offsets, prefixes)
@@ -193,7 +190,8 @@ class EntryCodec(Codec):
         most = self._most_entries(packets, skip, stream.n, s)
         index, word = np.empty(most, index_type(stream.n)), np.empty(most, np.int32)
         offsets = np.empty(len(packets) + 1, np.int64)
-        reason, row, at = self._read(packets, skip, stream.n, s, offsets, index, word)
+        read = self._kernels(s)[2]
+        reason, row, at = read(packets.data, packets.offsets, skip, stream.n, s, offsets, index, word)
         if reason != decode_status.FINE:
             where = f"(n = {stream.n}, s = {s})" if s else f"(n = {stream.n})"
             raise DecodeError(f", byte {at}: {REASONS[reason]} {where}", row)
@@ -211,6 +209,7 @@ class EntryCodec(Codec):
         wrong = entries.wrong_prefix()
         if wrong is not None:
             raise ValueError(f"row {wrong[0]} of the message {wrong[1]}")
+        self._require_fits(entries.stream.n, entries.s)
         return entries
 
 
@@ -227,12 +226,6 @@ def _require_fixed(message: Levels) -> None:
 
 SLACK = 32
 """Bytes that kernels may write, and read, behind the last packet."""
-
-
-def require_short(codec: Codec, n: int, error: type[ValueError] = TooLongError) -> None:
-    """Refuse vectors that are too long for codes of bits."""
-    if n > decode_status.LARGEST:
-        raise error(f"{codec!r} carries vectors of up to 2^48 coordinates, found n = {n}; use qsim.codecs.Varint()")
 
 
 class _Padded(Packets):

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from qsim.batch import Levels, Message, Packets, Signs, dense_offsets
 from qsim.codecs.base import DecodeError, read_header
 from qsim.codecs.coordinates import CoordinateCodec
-from qsim.codecs.entries import REASONS, require_short
+from qsim.codecs.entries import REASONS
 from qsim.kernels.decode_status import UNFILLED
 from qsim.options import option
 
@@ -50,8 +50,7 @@ class FixedWidth(CoordinateCodec):
     def _kernels(self, s: int) -> tuple[Any, Any, Any]:
         from qsim.kernels.packing import KERNELS, group_of
 
-        kernels: tuple[Any, Any, Any] = KERNELS[group_of(_width(s))]
-        return kernels
+        return KERNELS[group_of(_width(s))]
 
     def _most_bits(self, s: int) -> tuple[int, int]:
         return _width(s), 0
@@ -83,14 +82,14 @@ class FixedWidth(CoordinateCodec):
 
     def _means(self, message: Signs) -> NDArray[np.float32]:
         """Return the two means of every row, if they can be written."""
-        require_short(self, message.n)
+        self._require_fits(message.n, 1)
         means = np.stack([message.low, message.high], axis=1)
         for row in np.flatnonzero(~np.isfinite(means).all(axis=1))[:1]:
             raise ValueError(f"row {row} of the message holds a mean that is infinite or not a number")
         return means
 
     def _decode_signs(self, packets: Packets, n: int) -> Signs:
-        require_short(self, n, DecodeError)
+        self._require_fits(n, 1, DecodeError)
         rows, length = len(packets), _signs_bytes(n)
         data = packets.data[packets.offsets[0] : packets.offsets[-1]].reshape(rows, length)
         for row in np.flatnonzero(data[:, -1] & ((1 << -n % 8) - 1))[:1]:

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from typing import Any, final
 
-import numpy as np
-from numpy.typing import NDArray
-
 from qsim.batch import Packets
-from qsim.codecs.entries import Entries, EntryCodec, require_short
+from qsim.codecs.entries import Entries, EntryCodec
 from qsim.options import option
 
 
@@ -49,42 +46,15 @@ class RANS(EntryCodec):
     def number(self) -> int:
         return 14
 
+    def _kernels(self, s: int) -> tuple[Any, Any, Any]:
+        from qsim.kernels.rans import KERNELS
+
+        return KERNELS[min(s, 2)]
+
     def _most_bytes(self, entries: Entries) -> int:
-        require_short(self, entries.stream.n)
         return entries.index.size * 24 + 128 * entries.rows
-
-    def _write(self, entries: Entries, skip: int, offsets: NDArray[np.int64], data: NDArray[np.uint8]) -> int:
-        from qsim.kernels.rans import KERNELS
-
-        e, s = entries, entries.s
-        used: int = KERNELS[min(s, 2)][0](e.offsets, e.index, e.word, e.stream.n, s, skip, offsets, data)
-        return used
-
-    def _sizes(self, entries: Entries) -> NDArray[np.int64]:
-        from qsim.kernels.rans import KERNELS
-
-        self._most_bytes(entries)
-        e, s, out = entries, entries.s, np.empty(entries.rows, np.int64)
-        KERNELS[min(s, 2)][1](e.offsets, e.index, e.word, e.stream.n, s, out)
-        return out
 
     def _most_entries(self, packets: Packets, skip: int, n: int, s: int) -> int:
         from qsim.kernels.rans import claims
 
         return claims(packets.data, packets.offsets, skip, n, s)
-
-    def _read(
-        self,
-        packets: Packets,
-        skip: int,
-        n: int,
-        s: int,
-        offsets: NDArray[np.int64],
-        index: NDArray[Any],
-        word: NDArray[np.int32],
-    ) -> tuple[int, int, int]:
-        from qsim.kernels.rans import KERNELS
-
-        decode = KERNELS[min(s, 2)][2]
-        found: tuple[int, int, int] = decode(packets.data, packets.offsets, skip, n, s, offsets, index, word)
-        return found

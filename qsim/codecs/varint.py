@@ -4,10 +4,6 @@ from __future__ import annotations
 
 from typing import Any, final
 
-import numpy as np
-from numpy.typing import NDArray
-
-from qsim.batch import Packets
 from qsim.codecs.base import TooLongError
 from qsim.codecs.entries import Entries, EntryCodec
 from qsim.options import option
@@ -34,49 +30,23 @@ class Varint(EntryCodec):
     def number(self) -> int:
         return 6
 
+    def _kernels(self, s: int) -> tuple[Any, Any, Any]:
+        from qsim.kernels.varint import KERNELS
+
+        return KERNELS[min(s, 2)]
+
+    def _require_fits(self, n: int, s: int, error: type[ValueError] = TooLongError) -> None:
+        if _most_bits(n, s) > 64:
+            raise error(f"gaps below n = {n} and levels up to s = {s} do not fit into 64 bits")
+
     def _most_bytes(self, entries: Entries) -> int:
-        bits = (entries.stream.n - 1).bit_length() + (_width(entries.s) + 1 if entries.s else 0)
-        if bits > 64:
-            raise TooLongError(
-                f"gaps below n = {entries.stream.n} and levels up to s = {entries.s} do not fit into 64 bits"
-            )
+        bits = _most_bits(entries.stream.n, entries.s)
         return entries.index.size * (max(1, -(-bits // 7)) + (0 if entries.s else 4))
-
-    def _write(self, entries: Entries, skip: int, offsets: NDArray[np.int64], data: NDArray[np.uint8]) -> int:
-        from qsim.kernels.varint import KERNELS
-
-        e, s = entries, entries.s
-        encode = KERNELS[min(s, 2)][0]
-        used: int = encode(e.offsets, e.index, e.word, e.stream.n, s, _width(s), skip, offsets, data)
-        return used
-
-    def _sizes(self, entries: Entries) -> NDArray[np.int64]:
-        from qsim.kernels.varint import KERNELS
-
-        self._most_bytes(entries)
-        e, s, out = entries, entries.s, np.empty(entries.rows, np.int64)
-        KERNELS[min(s, 2)][1](e.offsets, e.index, e.word, e.stream.n, s, _width(s), out)
-        return out
 
     def _least_bits(self, s: int) -> int:
         return 8 if s else 40
 
-    def _read(
-        self,
-        packets: Packets,
-        skip: int,
-        n: int,
-        s: int,
-        offsets: NDArray[np.int64],
-        index: NDArray[Any],
-        word: NDArray[np.int32],
-    ) -> tuple[int, int, int]:
-        from qsim.kernels.varint import KERNELS
 
-        decode = KERNELS[min(s, 2)][2]
-        found: tuple[int, int, int] = decode(packets.data, packets.offsets, skip, n, s, _width(s), offsets, index, word)
-        return found
-
-
-def _width(s: int) -> int:
-    return (s - 1).bit_length() if s else 0
+def _most_bits(n: int, s: int) -> int:
+    """Return how many bits the largest number of an entry has."""
+    return (n - 1).bit_length() + ((s - 1).bit_length() + 1 if s else 0)

@@ -10,7 +10,7 @@ from typing import Any, Literal, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from qsim.batch import Memory, Message, Support, Vectors
+from qsim.batch import Memory, Message, Support, Vectors, index_type
 from qsim.batch.checks import require_keys, require_memory, require_message, require_vectors
 from qsim.keys import Key, of_word, require_key
 from qsim.options import refuse_masked
@@ -421,6 +421,16 @@ def as_float32(v: Vectors) -> Vectors:
         return v
     with np.errstate(over="ignore"):
         return Vectors(v.n, v.offsets, v.index, v.value.astype(np.float32))
+
+
+def empty_entries(
+    v: Vectors, most: int, dtype: type[np.float32] | type[np.int32]
+) -> tuple[NDArray[np.int64], NDArray[Any], NDArray[Any]]:
+    """Make the arrays of a message of the rows of v for a kernel to fill: offsets, and for `most` entries two more.
+
+    These are the coordinates, and the levels or values.
+    """
+    return np.empty(v.rows + 1, np.int64), np.empty(most, index_type(v.n)), np.empty(most, dtype)
 
 
 def require_finite(v: Vectors) -> None:

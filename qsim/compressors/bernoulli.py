@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from qsim.batch import Floats, Memory, Vectors
-from qsim.compressors.base import NotFiniteError, as_float32, require_finite_floats
-from qsim.compressors.sparsifier import LARGEST, Sparsifier, kept_of, require_scalable, room, take_kept
+from qsim.compressors.base import NotFiniteError, as_float32, empty_entries, require_finite_floats
+from qsim.compressors.sparsifier import LARGEST, Sparsifier, kept_of, require_scalable, take_kept
 from qsim.options import number, option
 
 
@@ -72,7 +72,7 @@ class Bernoulli(Sparsifier):
 
         v = as_float32(v)
         require_scalable(v, 1.0 / self.used)
-        offsets, index, value = room(v, v.value.size)
+        offsets, index, value = empty_entries(v, v.value.size, np.float32)
         kept = keep_with_probability(v.offsets, v.index, v.value, self._steps, keys, offsets, index, value)
         return Floats(v.n, offsets, index[:kept], value[:kept])
 
@@ -164,7 +164,7 @@ class Wangni(Sparsifier):
                 f" (3.4e38), as a sum of magnitudes is shared by {k}",
                 row,
             )
-        offsets, index, value = room(v, v.value.size)
+        offsets, index, value = empty_entries(v, v.value.size, np.float32)
         kept = keep_in_proportion(v.offsets, v.index, v.value, certain, keys, offsets, index, value)
         return Floats(v.n, offsets, index[:kept], value[:kept])
 

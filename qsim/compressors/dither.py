@@ -7,8 +7,8 @@ from typing import Self, final
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from qsim.batch import Levels, Memory, Message, Vectors, dense_offsets, index_type
-from qsim.compressors.base import Compressor, as_float32
+from qsim.batch import Levels, Memory, Message, Vectors, dense_offsets
+from qsim.compressors.base import Compressor, as_float32, empty_entries
 from qsim.compressors.norms import FEW, Norm, exact_norm, few_at, require_norm, row_norms, spread
 from qsim.options import option, whole
 
@@ -81,9 +81,7 @@ class SubtractiveDither(Compressor):
 
         v = as_float32(v)
         scale = row_norms(v, self.norm)
-        offsets = np.empty(v.rows + 1, np.int64)
-        index = np.empty(v.value.size, index_type(v.n))
-        level = np.empty(v.value.size, np.int32)
+        offsets, index, level = empty_entries(v, v.value.size, np.int32)
         kept = round_with_dither(v.offsets, v.index, v.value, scale, self.levels, keys, offsets, index, level)
         return Levels(v.n, offsets, index[:kept], level[:kept], scale, self.levels)
 

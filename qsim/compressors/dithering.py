@@ -8,9 +8,9 @@ from typing import Self, final
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from qsim.batch import Levels, Memory, Message, Vectors, index_type
+from qsim.batch import Levels, Memory, Message, Vectors
 from qsim.compressors.alias import Alias
-from qsim.compressors.base import Compressor, as_float32
+from qsim.compressors.base import Compressor, as_float32, empty_entries
 from qsim.compressors.natural import powers_of_two, variance_between_powers
 from qsim.compressors.norms import FEW, Norm, exact_norm, few_at, require_norm, row_norms, spread
 from qsim.options import option, whole
@@ -79,9 +79,7 @@ class NaturalDithering(Compressor):
 
         v = as_float32(v)
         scale = row_norms(v, self.norm)
-        offsets = np.empty(v.rows + 1, np.int64)
-        index = np.empty(v.value.size, index_type(v.n))
-        level = np.empty(v.value.size, np.int32)
+        offsets, index, level = empty_entries(v, v.value.size, np.int32)
         kept = round_to_powers(v.offsets, v.index, v.value, scale, self.levels, keys, offsets, index, level)
         return Levels(v.n, offsets, index[:kept], level[:kept], scale, self.levels)
 

@@ -7,8 +7,8 @@ from typing import Self, final
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from qsim.batch import Levels, Memory, Message, Vectors, index_type
-from qsim.compressors.base import Compressor, as_float32
+from qsim.batch import Levels, Memory, Message, Vectors
+from qsim.compressors.base import Compressor, as_float32, empty_entries
 from qsim.compressors.norms import refuse_above
 from qsim.options import option
 
@@ -55,9 +55,7 @@ class NaturalCompression(Compressor):
         from qsim.kernels.powers import round_to_exponents
 
         v = as_float32(v)
-        offsets = np.empty(v.rows + 1, np.int64)
-        index = np.empty(v.value.size, index_type(v.n))
-        level = np.empty(v.value.size, np.int32)
+        offsets, index, level = empty_entries(v, v.value.size, np.int32)
         kept, largest = round_to_exponents(v.offsets, v.index, v.value, keys, offsets, index, level)
         if not largest <= 2.0**127:
             refuse_above(v, 2.0**127, "there is no power of two above it in float32 (the largest is 2^127 = 1.7e38)")

@@ -36,15 +36,13 @@ def row_norms(v: Vectors, norm: Norm) -> NDArray[np.float32]:
 
     Raises NotFiniteError for NaN, infinity and a norm above float32's range.
     """
-    from qsim.kernels.quantize import l2_norms, max_norms, rounded_up
+    from qsim.kernels.norms import l2_norms, lp_norms, max_norms, rounded_up
 
     if norm == "max":
         norms = max_norms(v.offsets, v.value)
     elif norm in ("l2", 2):
         norms = l2_norms(v.offsets, v.index, v.value)
     else:
-        from qsim.kernels.norms import lp_norms
-
         norms = lp_norms(v.offsets, v.index, v.value, float(norm))
     scale, finite = rounded_up(norms)
     if not finite:

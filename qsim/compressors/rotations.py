@@ -68,7 +68,7 @@ class _Rotated(Compressor):
 
     def compress(self, v: Vectors, keys: NDArray[np.uint64], memory: Memory | None = None) -> Levels:
         """Rotate and round a batch. Raises NotFiniteError for NaN, infinity, and numbers near float32's largest."""
-        from qsim.kernels.quantize import l2_norms
+        from qsim.kernels.norms import l2_norms
         from qsim.kernels.rotations import piece_offsets, round_rotated
 
         v = filled(as_float32(v))

@@ -8,8 +8,8 @@ from typing import Self, final
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from qsim.batch import Levels, Memory, Signs, Vectors, index_type
-from qsim.compressors.base import Compressor, as_float32, require_finite, require_finite_floats
+from qsim.batch import Levels, Memory, Signs, Vectors
+from qsim.compressors.base import Compressor, as_float32, empty_entries, require_finite, require_finite_floats
 from qsim.options import option
 
 TIE = 1e-12
@@ -51,7 +51,7 @@ class ScaledSign(Compressor):
 
     def compress(self, v: Vectors, keys: NDArray[np.uint64], memory: Memory | None = None) -> Levels:
         """Take the signs of a batch; the keys are not used. Raises NotFiniteError for NaN and infinity."""
-        from qsim.kernels.signs import l1_norms
+        from qsim.kernels.norms import l1_norms
 
         v = filled(as_float32(v))
         norms = l1_norms(v.offsets, v.value)
@@ -231,8 +231,7 @@ def _signs(v: Vectors, scale: NDArray[np.float32]) -> Levels:
 
     wanted = scale > 0
     size = v.n * int(np.count_nonzero(wanted))
-    offsets = np.empty(v.rows + 1, np.int64)
-    index, level = np.empty(size, index_type(v.n)), np.empty(size, np.int32)
+    offsets, index, level = empty_entries(v, size, np.int32)
     signs_to_levels(v.offsets, v.value, wanted, offsets, index, level)
     return Levels(v.n, offsets, index, level, scale, 1)
 
@@ -243,7 +242,6 @@ def _nonzeros(v: Vectors) -> Vectors:
 
     if v.index is not None and v.nonzeros == v.value.size:
         return v
-    offsets = np.empty(v.rows + 1, np.int64)
-    index, value = np.empty(v.value.size, index_type(v.n)), np.empty(v.value.size, np.float32)
+    offsets, index, value = empty_entries(v, v.value.size, np.float32)
     kept = without_zeros(v.offsets, v.index, v.value, offsets, index, value)
     return Vectors(v.n, offsets, index[:kept], value[:kept])

@@ -6,9 +6,8 @@ from functools import lru_cache
 from typing import Any, ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
-from qsim.batch import Vectors, index_type
+from qsim.batch import Vectors
 from qsim.compressors.base import Compressor, NotFiniteError, require_finite
 from qsim.options import whole
 
@@ -70,8 +69,3 @@ def largest_scalable(factor: float) -> np.float32:
         while not np.isfinite(np.float32(float(largest) * factor)):
             largest = np.nextafter(largest, np.float32(0))
     return largest
-
-
-def room(v: Vectors, most: int) -> tuple[NDArray[np.int64], NDArray[Any], NDArray[np.float32]]:
-    """Make the arrays of a message with at most so many entries: offsets, coordinates, values."""
-    return np.empty(v.rows + 1, np.int64), np.empty(most, index_type(v.n)), np.empty(most, np.float32)

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from qsim.batch import Floats, Memory, Vectors
-from qsim.compressors.base import INFINITE, as_float32, require_finite
-from qsim.compressors.sparsifier import Sparsifier, kept_of, room, take_kept
+from qsim.compressors.base import INFINITE, as_float32, empty_entries, require_finite
+from qsim.compressors.sparsifier import Sparsifier, kept_of, take_kept
 from qsim.options import number, option
 
 
@@ -70,7 +70,7 @@ class TopK(Sparsifier):
         v = as_float32(v)
         k = kept_of(self.k, v.n)
         most = int(np.minimum(np.diff(v.offsets), k).sum())
-        offsets, index, value = room(v, most)
+        offsets, index, value = empty_entries(v, most, np.float32)
         kept, largest = keep_largest(v.offsets, v.index, v.value, k, offsets, index, value)
         if largest >= INFINITE:
             require_finite(v)
@@ -146,12 +146,12 @@ class HardThreshold(Sparsifier):
 
     def compress(self, v: Vectors, keys: NDArray[np.uint64], memory: Memory | None = None) -> Floats:
         """Select from a batch. Raises NotFiniteError for NaN and infinity."""
-        from qsim.kernels.quantize import rounded_up
+        from qsim.kernels.norms import rounded_up
         from qsim.kernels.select import keep_at_least
 
         v = as_float32(v)
         bound = rounded_up(np.array([self.threshold], np.float64))[0].view(np.int32)[0]
-        offsets, index, value = room(v, v.value.size)
+        offsets, index, value = empty_entries(v, v.value.size, np.float32)
         kept, largest = keep_at_least(v.offsets, v.index, v.value, bound, offsets, index, value)
         if largest >= INFINITE:
             require_finite(v)

@@ -133,6 +133,14 @@ def _short_entry(
 
 
 @inlined
+def _rice_parameter(n: int, entries: np.uint64) -> np.uint64:
+    """Return the parameter of a row with k > 0 entries: floor(log2(ln 2 (n - k) / k)), at least 0, ln 2 as 9/13."""
+    k = np.int64(entries)
+    ratio = np.uint64(9 * max(np.int64(n) - k, np.int64(0))) // np.uint64(13 * k)
+    return _63 - leading_zeros(ratio | _ONE)
+
+
+@inlined
 def _put_long(
     data: NDArray[np.uint8], at: np.uint64, bits: np.uint64, held: np.uint64, word: np.uint64, length: np.uint64
 ) -> tuple[np.uint64, np.uint64, np.uint64]:
@@ -245,7 +253,7 @@ def read_word(
     return _ONE << high | (rest >> np.uint64(1) >> (np.uint64(63) - high)), length + high
 
 
-def _kernels(code: int, payload: int) -> Any:
+def _kernels(code: int, payload: int) -> tuple[Any, Any, Any]:
     """Make the kernels for a code and a payload: constants in them, so that what does not concern them vanishes."""
 
     @kernel
@@ -255,12 +263,11 @@ def _kernels(code: int, payload: int) -> Any:
         words: NDArray[np.int32],
         n: int,
         s: int,
-        rice: NDArray[np.uint8],
         skip: int,
         out_offsets: NDArray[np.int64],
         data: NDArray[np.uint8],
     ) -> int:
-        """Write every row as a packet behind `skip` free bytes; Rice puts its parameter, rice[row], before the entries.
+        """Write every row as a packet behind `skip` free bytes; Rice puts its parameter before the entries.
 
         Returns the bytes used, or -1 - row for a row that is no message.
         """
@@ -272,7 +279,7 @@ def _kernels(code: int, payload: int) -> Any:
             k, last = np.uint64(offsets[row]), np.uint64(offsets[row + 1])
             parameter = np.uint64(0)
             if code == RICE and k < last:
-                parameter = np.uint64(rice[row])
+                parameter = _rice_parameter(n, last - k)
                 data[at] = parameter
                 at += _ONE
             previous = np.int64(-1)
@@ -312,17 +319,17 @@ def _kernels(code: int, payload: int) -> Any:
         words: NDArray[np.int32],
         n: int,
         s: int,
-        rice: NDArray[np.uint8],
         out: NDArray[np.int64],
     ) -> None:
         """Write the bytes that `encode` takes for every row, without `skip`; -1 for a row that is no message."""
         for row in range(out.size):
             previous = np.int64(-1)
-            first, last = offsets[row], offsets[row + 1]
-            parameter = np.uint64(rice[row] if code == RICE else 0)
-            bits = np.uint64(8 if code == RICE and first < last else 0)
+            first, last = np.uint64(offsets[row]), np.uint64(offsets[row + 1])
+            parameter, bits = np.uint64(0), np.uint64(0)
+            if code == RICE and first < last:
+                parameter, bits = _rice_parameter(n, last - first), np.uint64(8)
             good = True
-            for k in range(np.uint64(first), np.uint64(last)):
+            for k in range(first, last):
                 here, word = np.int64(index[k]), np.int64(words[k])
                 good &= is_entry(here, previous, word, n, s, payload)
                 bits += code_word(code, np.uint64(here - previous), parameter)[1] + _tail(code, word, payload)[1]

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qsim.kernels._jit import inlined, kernel
-from qsim.kernels.bits import is_entry, leading_zeros, load, ones, put, store, window
+from qsim.kernels.bits import bit_length, is_entry, leading_zeros, load, ones, put, store, window
 from qsim.kernels.decode_status import (
     EMPTY,
     FINE,
@@ -29,7 +29,7 @@ from qsim.kernels.decode_status import (
     UNFILLED,
     ZERO,
 )
-from qsim.kernels.packing import GROUPS, bit_length, is_filled, put_rest
+from qsim.kernels.packing import GROUPS, is_filled, put_rest
 
 _ONE, _7, _63, _64 = np.uint64(1), np.uint64(7), np.uint64(63), np.uint64(64)
 
@@ -87,7 +87,7 @@ def _take(
     return found
 
 
-def _kernels(payload: int, group: int) -> Any:
+def _kernels(payload: int, group: int) -> tuple[Any, Any, Any]:
     """Make the kernels for a payload, and for fields of which so many go into a word at once."""
 
     @kernel

@@ -51,6 +51,12 @@ leading_zeros = cast("Callable[[np.uint64], np.uint64]", _leading_zeros)
 """Return how many zeros stand before a word's highest set bit (64 if there is none)."""
 
 
+@inlined
+def bit_length(number: int) -> np.uint64:
+    """Return how many bits a number from 0 has."""
+    return np.uint64(64) - leading_zeros(np.uint64(number))
+
+
 @intrinsic
 def _ones(typing: Any, word: Any) -> Any:
     """Generate the code of `ones`."""

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from qsim.kernels._jit import inlined, kernel
 from qsim.kernels.bitcodes import DELTA, GAMMA, OMEGA, code_word, read_word
-from qsim.kernels.bits import is_entry, leading_zeros, put, window
+from qsim.kernels.bits import bit_length, is_entry, leading_zeros, put, window
 from qsim.kernels.decode_status import EMPTY, FINE, LEVELS, PAST_LEVELS, TRUNCATED, UNFILLED
-from qsim.kernels.packing import bit_length, is_filled, put_rest
+from qsim.kernels.packing import is_filled, put_rest
 
 _ONE, _7 = np.uint64(1), np.uint64(7)
 _SHORT = np.uint64(56)  # so many bits fit a word behind up to seven others
@@ -51,7 +51,7 @@ def _put_zeros(
     return at, bits, held
 
 
-def _kernels(code: int) -> Any:
+def _kernels(code: int) -> tuple[Any, Any, Any]:
     """Make the kernels for a code: a constant in them, so that what does not concern it vanishes."""
 
     @kernel

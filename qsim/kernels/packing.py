@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qsim.kernels._jit import inlined, kernel
-from qsim.kernels.bits import leading_zeros, load, put, store, window
+from qsim.kernels.bits import bit_length, load, put, store, window
 from qsim.kernels.decode_status import EMPTY, FINE, NO_ZERO, PAST_LEVELS, TRUNCATED, UNFILLED
 
 BLOCK = 1024
@@ -31,12 +31,6 @@ _ONE, _7, _64 = np.uint64(1), np.uint64(7), np.uint64(64)
 def group_of(width: int) -> int:
     """Return how many fields of a width go into a word at once: 56 bits fit it behind up to seven others."""
     return next(group for group in GROUPS if group * width <= 56)
-
-
-@inlined
-def bit_length(number: int) -> np.uint64:
-    """Return how many bits a number from 0 has."""
-    return _64 - leading_zeros(np.uint64(number))
 
 
 @inlined
@@ -165,7 +159,7 @@ def _take(
     return k, largest
 
 
-def _kernels(group: int) -> Any:
+def _kernels(group: int) -> tuple[Any, Any, Any]:
     """Make the kernels for widths of which so many fields go into a word at once."""
 
     @kernel

@@ -12,15 +12,13 @@ coordinates are not hashed at all (`thinning`); where many are not zero, levels 
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 from numpy.typing import NDArray
 
 from qsim.kernels._jit import kernel
-from qsim.kernels.bits import MAGNITUDE, ones, trailing_zeros
+from qsim.kernels.bits import ones, trailing_zeros
 from qsim.kernels.hashing import fold, uniform24
-from qsim.kernels.simd import LANES, STRIP, add_squares, draws_below
+from qsim.kernels.simd import STRIP, draws_below
 from qsim.kernels.thinning import BLOCK, RARE, candidates, largest_of_many, next_block
 from qsim.kernels.tiles import FEW, RUN, draw_entries, keep_entries, strip_ramp
 
@@ -32,58 +30,6 @@ COINS = 2**63
 
 _LIFT = np.float32(2.0**64)
 _SPREAD = 4096  # in shorter rows, for the square of the levels, t is hardly ever as small as in thinned blocks
-
-
-@kernel
-def l2_norms(
-    offsets: NDArray[np.int64], index: NDArray[np.int32] | None, value: NDArray[np.float32]
-) -> NDArray[np.float64]:
-    """Return the l2 norm of every row. Squares of float32 are exact in float64, so only the sums round."""
-    norms = np.empty(offsets.size - 1, np.float64)
-    lanes = np.empty(LANES, np.float64)
-    for row in range(norms.size):
-        lanes[:] = 0.0
-        entries = value[offsets[row] : offsets[row + 1]]
-        if index is None:
-            added = add_squares(entries, lanes)
-            for k in range(added, entries.size):
-                lanes[k - added] += np.float64(entries[k]) ** 2
-        else:
-            coordinates = index[offsets[row] : offsets[row + 1]]
-            for k in range(entries.size):
-                lanes[coordinates[k] & (LANES - 1)] += np.float64(entries[k]) ** 2
-        half = LANES // 2
-        while half > 0:
-            for lane in range(half):
-                lanes[lane] += lanes[lane + half]
-            half //= 2
-        norms[row] = math.sqrt(lanes[0])
-    return norms
-
-
-@kernel
-def rounded_up(norms: NDArray[np.float64]) -> tuple[NDArray[np.float32], bool]:
-    """Return the norms as float32, rounded up (to infinity beyond its range; NaN stays), and whether all are finite."""
-    scale, finite = np.empty(norms.size, np.float32), True
-    bits = scale.view(np.int32)
-    for row in range(norms.size):
-        scale[row] = norms[row]
-        if np.float64(scale[row]) < norms[row]:
-            bits[row] += 1  # the next float32
-        finite = finite and math.isfinite(scale[row])
-    return scale, finite
-
-
-@kernel
-def max_norms(offsets: NDArray[np.int64], value: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Return the largest magnitude in every row (of its bit pattern: NaN counts as larger than infinity)."""
-    norms = np.empty(offsets.size - 1, np.float64)
-    for row in range(norms.size):
-        largest, bits = np.int32(0), value[offsets[row] : offsets[row + 1]].view(np.int32)
-        for k in range(bits.size):
-            largest = max(largest, np.int32(bits[k] & MAGNITUDE))
-        norms[row] = np.int32(largest).view(np.float32)
-    return norms
 
 
 @kernel

@@ -182,7 +182,7 @@ def _fold(tally: NDArray[np.int64], counts: NDArray[np.int64], low: NDArray[np.u
     return total
 
 
-def _kernels(payload: int) -> Any:
+def _kernels(payload: int) -> tuple[Any, Any, Any]:
     """Make the kernels for a payload: a constant in them, so that what does not concern it vanishes."""
     tables = 1 if payload == FLOATS else 2
     states_bytes, value_bytes = np.uint64(4 * tables), np.uint64(4 if payload == FLOATS else 0)

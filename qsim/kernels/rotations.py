@@ -20,8 +20,7 @@ from numpy.typing import NDArray
 from qsim.kernels._jit import kernel
 from qsim.kernels.hadamard import hadamard
 from qsim.kernels.hashing import below, fold
-from qsim.kernels.signs import lanes_total
-from qsim.kernels.simd import LANES
+from qsim.kernels.simd import LANES, lanes_total
 from qsim.kernels.tiles import draw_run
 
 MOST_ROUNDS = 23

@@ -9,34 +9,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from qsim.kernels._jit import inlined, kernel
-from qsim.kernels.simd import LANES, add_magnitudes
-
-
-@inlined
-def lanes_total(lanes: NDArray[np.float64]) -> float:
-    """Add the lanes in halves, which spoils them."""
-    half = lanes.size // 2
-    while half > 0:
-        for lane in range(half):
-            lanes[lane] += lanes[lane + half]
-        half //= 2
-    return float(lanes[0])
-
-
-@kernel
-def l1_norms(offsets: NDArray[np.int64], value: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Return the sum of magnitudes of every row; it is finite just if all entries are."""
-    norms = np.empty(offsets.size - 1, np.float64)
-    lanes = np.empty(LANES, np.float64)
-    for row in range(norms.size):
-        lanes[:] = 0.0
-        entries = value[offsets[row] : offsets[row + 1]]
-        added = add_magnitudes(entries, lanes)
-        for k in range(added, entries.size):
-            lanes[k - added] += np.float64(abs(entries[k]))
-        norms[row] = lanes_total(lanes)
-    return norms
+from qsim.kernels._jit import kernel
+from qsim.kernels.simd import LANES, lanes_total
 
 
 @kernel

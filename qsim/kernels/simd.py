@@ -16,6 +16,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
+from qsim.kernels._jit import inlined
 from qsim.kernels.hashing import draw24, spread
 
 LANES = 32
@@ -275,3 +276,14 @@ def pointer(context: Any, builder: Any, kind: Any, array: Any, start: Any, vecto
     """Return the address of array[start], as that of a vector."""
     data = context.make_array(kind)(context, builder, array).data
     return builder.bitcast(builder.gep(data, [start]), vector.as_pointer())
+
+
+@inlined
+def lanes_total(lanes: NDArray[np.float64]) -> float:
+    """Add the lanes in halves, which spoils them."""
+    half = lanes.size // 2
+    while half > 0:
+        for lane in range(half):
+            lanes[lane] += lanes[lane + half]
+        half //= 2
+    return float(lanes[0])

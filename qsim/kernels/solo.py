@@ -17,7 +17,8 @@ from qsim.kernels.bits import load_low, store_low
 from qsim.kernels.csr import logistic_slopes
 from qsim.kernels.decode_status import LEVELS, SIGNS
 from qsim.kernels.hashing import fold
-from qsim.kernels.quantize import l2_norms, levels_to_values, max_norms, round_to_levels, rounded_up
+from qsim.kernels.norms import l2_norms, max_norms, rounded_up
+from qsim.kernels.quantize import levels_to_values, round_to_levels
 from qsim.kernels.sampling import draw_passes, draw_with_replacement
 from qsim.kernels.varint import KERNELS
 from qsim.kernels.vectors import subtract_at

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qsim.kernels._jit import inlined, kernel
-from qsim.kernels.bits import is_entry, leading_zeros, load_low, store_low, trailing_zeros
+from qsim.kernels.bits import bit_length, is_entry, leading_zeros, load_low, store_low, trailing_zeros
 from qsim.kernels.decode_status import (
     FINE,
     FLOATS,
@@ -62,6 +62,12 @@ def _put(data: NDArray[np.uint8], at: np.uint64, number: np.uint64) -> np.uint64
 
 
 @inlined
+def _width(s: int, payload: int) -> np.uint64:
+    """Return how many bits of a number hold the level."""
+    return np.uint64(0) if payload == FLOATS else bit_length(s - 1)
+
+
+@inlined
 def _number(gap: np.uint64, word: np.int64, width: np.uint64, payload: int) -> np.uint64:
     """Return the number of an entry."""
     if payload == FLOATS:
@@ -69,7 +75,7 @@ def _number(gap: np.uint64, word: np.int64, width: np.uint64, payload: int) -> n
     return (((gap - _ONE) << width) | np.uint64(abs(word) - 1)) << _ONE | np.uint64(word < 0)
 
 
-def _kernels(payload: int) -> Any:
+def _kernels(payload: int) -> tuple[Any, Any, Any]:
     """Make the kernels for one payload: it is a constant in them, so that what does not concern it vanishes."""
 
     @kernel
@@ -79,7 +85,6 @@ def _kernels(payload: int) -> Any:
         words: NDArray[np.int32],
         n: int,
         s: int,
-        width: int,
         skip: int,
         out_offsets: NDArray[np.int64],
         data: NDArray[np.uint8],
@@ -88,6 +93,7 @@ def _kernels(payload: int) -> Any:
 
         A row that is no message gives -1 - row: nothing is written for it, since it would not fit the bytes reserved.
         """
+        width = _width(s, payload)
         at = np.uint64(0)
         out_offsets[0] = 0
         for row in range(offsets.size - 1):
@@ -97,7 +103,7 @@ def _kernels(payload: int) -> Any:
                 here, word = np.int64(index[k]), np.int64(words[k])
                 if not is_entry(here, previous, word, n, s, payload):
                     return -1 - row
-                at = _put(data, at, _number(np.uint64(here - previous), word, np.uint64(width), payload))
+                at = _put(data, at, _number(np.uint64(here - previous), word, width, payload))
                 previous = here
                 if payload == FLOATS:
                     store_low(data, at, np.uint64(word) & np.uint64(0xFFFFFFFF))
@@ -112,10 +118,10 @@ def _kernels(payload: int) -> Any:
         words: NDArray[np.int32],
         n: int,
         s: int,
-        width: int,
         out: NDArray[np.int64],
     ) -> None:
         """Write the bytes that `encode` takes for every row, without `skip`; -1 for a row that is no message."""
+        width = _width(s, payload)
         for row in range(out.size):
             previous = np.int64(-1)
             total = np.uint64(0)
@@ -123,7 +129,7 @@ def _kernels(payload: int) -> Any:
             for k in range(np.uint64(offsets[row]), np.uint64(offsets[row + 1])):
                 here, word = np.int64(index[k]), np.int64(words[k])
                 good &= is_entry(here, previous, word, n, s, payload)
-                total += _length(_number(np.uint64(here - previous), word, np.uint64(width), payload))
+                total += _length(_number(np.uint64(here - previous), word, width, payload))
                 total += np.uint64(4 if payload == FLOATS else 0)
                 previous = here
             out[row] = np.int64(total) if good else -1
@@ -135,14 +141,13 @@ def _kernels(payload: int) -> Any:
         skip: int,
         n: int,
         s: int,
-        width: int,
         out_offsets: NDArray[np.int64],
         index: NDArray[np.int32],
         words: NDArray[np.int32],
     ) -> tuple[int, int, int]:
         """Read packets, one row behind the other: (reason, row, byte of the packet). Needs 8 bytes behind the last."""
-        k = np.uint64(0)
-        mask = (_ONE << np.uint64(width)) - _ONE
+        k, width = np.uint64(0), _width(s, payload)
+        mask = (_ONE << width) - _ONE
         out_offsets[0] = 0
         for row in range(offsets.size - 1):
             first, end = np.uint64(offsets[row]), np.uint64(offsets[row + 1])
@@ -198,7 +203,7 @@ def _kernels(payload: int) -> Any:
                 else:
                     negative = np.int64(number & _ONE)
                     number >>= _ONE
-                    gap = number >> np.uint64(width)
+                    gap = number >> width
                     word = (np.int64(number & mask) + 1 ^ -negative) + negative
                 if gap >= np.uint64(n - 1 - previous):
                     return PAST_N, row, int(np.int64(start - first))

@@ -214,6 +214,10 @@ def test_vectors_too_long_for_a_code_are_refused() -> None:
         for act in (codec.encode, codec.size):
             with pytest.raises(ValueError, match=r"2\^48"):
                 act(message)
+        header = bytearray(Varint().header(message))
+        header[1] = codec.number
+        with pytest.raises(DecodeError, match=r"2\^48"):  # no encoder wrote it
+            codec.decode(Packets(np.zeros(4, np.uint8), np.array([0, 4])), bytes(header))
 
 
 def test_half_precision() -> None:

@@ -13,7 +13,7 @@ from helpers.vectors import levels_of, sparse
 from oracles import signs
 from qsim.batch import Signs, Vectors
 from qsim.compressors import ErrorFeedback, NotFiniteError, OneBit, ScaledSign, Sign
-from qsim.kernels.signs import l1_norms
+from qsim.kernels.norms import l1_norms
 
 KEY = qsim.Key(0)
 ALL = [ScaledSign(), Sign(), OneBit(), OneBit(support_only=True)]

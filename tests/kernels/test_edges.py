@@ -11,7 +11,7 @@ from qsim.batch import Packets, Vectors
 from qsim.codecs import DecodeError, SparseFloats, Varint
 from qsim.codecs.base import read_header
 from qsim.compressors import NotFiniteError
-from qsim.kernels.quantize import l2_norms
+from qsim.kernels.norms import l2_norms
 from qsim.kernels.vectors import first_not_finite
 from qsim.objectives import Optimum
 
