@@ -40,6 +40,14 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
+def through_the_exchange(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have every round go through the exchange, where tests look on, and none be planned."""
+    from qsim.simulation.planned import PlannedRounds
+
+    monkeypatch.setattr(PlannedRounds, "of", lambda *arguments: None)
+
+
+@pytest.fixture
 def raw() -> Path:
     folder = Path(os.environ.get("QSIM_RAW_DATA", ROOT.parent / "shared" / "data"))
     if not (folder / "adult" / "adult.data.xz").is_file():

@@ -139,8 +139,8 @@ def test_a_hung_process_is_replaced() -> None:
             return session
 
     start = time.monotonic()
-    assert same(expected, qsim.simulate(RUN, engine=Freezing(2, patience=1.0)))
-    assert time.monotonic() - start > 1.0
+    assert same(expected, qsim.simulate(RUN, engine=Freezing(2, patience=5.0)))
+    assert time.monotonic() - start > 5.0
 
 
 def test_a_process_that_always_dies_is_an_error() -> None:
@@ -251,7 +251,7 @@ def test_a_process_stopped_in_a_long_message_is_replaced() -> None:
     run = replace(RUN, data=data, workers=4)
     shards = run.partition.split(data, 4, qsim.Key(0))
     job = Job(shards, run.objective, run.method, qsim.Channel(run.compressor), qsim.Key(0))
-    with Processes(2, patience=1.0).open(job) as session:
+    with Processes(2, patience=5.0).open(job) as session:
         first = session.snapshot()
         assert sum(array.nbytes for array in first.values()) > 150_000  # a pipe holds less unread
         for task in (session.snapshot, lambda: session.restore(first)):

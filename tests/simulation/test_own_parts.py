@@ -452,3 +452,94 @@ def test_what_a_codec_writes_and_reads(what: str, compressor: Any, method: Any) 
     with pytest.raises((TypeError, ValueError), match=f"(?s){told}"):
         trained(codec=CODECS[what], method=method, compressor=compressor)
     assert trained(codec=Writes(), compressor=compressor).weights.tolist()
+
+
+# What is kept, and the links.
+
+
+@qsim.option
+class Keeps(SGD):
+    """SGD that says it keeps something."""
+
+    server: Any = None
+    worker: Any = None
+
+    def start(self, w):
+        return self.server if self.server is not None else super().start(w)
+
+    def memory(self, block, support):
+        return self.worker(support) if self.worker is not None else super().memory(block, support)
+
+
+@pytest.mark.parametrize(
+    ("server", "worker", "told"),
+    [
+        ([1.0], None, r"what start of .* returns must be arrays by name, found \[1.0\]"),
+        ({"a": [1.0]}, None, "what start of .* returns must be arrays by name"),
+        ({"a": np.array([None])}, None, "what start of .* returns must be arrays by name"),
+        (None, lambda of: {"a": np.zeros(3)}, "what memory of .* returns must be a Memory"),
+        (
+            None,
+            lambda of: qsim.batch.Memory(of, {"a": [1.0]}),
+            "the arrays of what memory of .* must be arrays by name",
+        ),
+    ],
+)
+def test_what_a_method_keeps(server: Any, worker: Any, told: str) -> None:
+    """Lists went through until a checkpoint was written."""
+    with pytest.raises(TypeError, match=told):
+        trained(method=Keeps(STEP, server=server, worker=worker))
+
+
+def test_rows_of_a_memory_have_its_size() -> None:
+    """The kernel that adds to them wrote behind shorter ones."""
+    support = qsim.batch.Support(4, np.array([0, 4]), None)
+    memory = qsim.batch.Memory(support, {"short": np.zeros(2, np.float32)})
+    with pytest.raises(ValueError, match=r"'short' must be 4 numbers, one a coordinate, found shape \(2,\)"):
+        memory.add("short", Vectors.dense(np.ones(4, np.float32)))
+
+
+@qsim.option
+class Linked(qsim.network.ParameterServer):
+    """A topology of a user's own, whose `name` returns what is given."""
+
+    name: str = ""
+    value: Any = None
+
+    def collect(self, sizes, link):
+        return self.value if self.name == "collect" else super().collect(sizes, link)
+
+    def decoded(self, sizes):
+        return self.value if self.name == "decoded" else super().decoded(sizes)
+
+    def sent(self, sizes):
+        return self.value if self.name == "sent" else super().sent(sizes)
+
+    def broadcast(self, each, total, link):
+        return self.value if self.name == "broadcast" else super().broadcast(each, total, link)
+
+    def arrivals(self, ready, sizes, link, ties):
+        return self.value if self.name == "arrivals" else super().arrivals(ready, sizes, link, ties)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("decoded", np.nan, "what decoded of .* returns must be a finite number of at least 0, found nan"),
+        ("sent", -1.0, "what sent of .* returns must be a finite number of at least 0"),
+        ("broadcast", "soon", "what broadcast of .* returns must be a finite number"),
+        ("collect", [1.0], "what collect of .* returns must be a finite number"),
+        ("arrivals", [1.0], "what arrivals of .* returns must be an array of real numbers of shape"),
+        ("arrivals", [-np.inf] * 3, "what arrivals of .* returns must be no sooner than"),
+    ],
+)
+def test_what_a_topology_says(name: str, value: Any, told: str) -> None:
+    """Times that are no numbers went into the trace, and messages could come before they were ready."""
+    network = qsim.Network(Linked(name=name, value=value))
+    if name == "collect":  # which only topologies without a server are asked for
+        with pytest.raises(ValueError, match=told):
+            network.topology.collect(np.ones(3), qsim.network.Link())
+        return
+    with pytest.raises(ValueError, match=told):
+        trained(network=network)
+    trained(network=qsim.Network(Linked()))

@@ -97,6 +97,7 @@ def test_a_round_by_hand() -> None:
     assert trace.frame["nonzeros"].iloc[1] == pytest.approx(message.nonzeros, abs=2)
 
 
+@pytest.mark.usefixtures("through_the_exchange")
 @pytest.mark.parametrize("downlink", [DenseWeights(), DenseWeights("float64"), SparseSum()])
 @pytest.mark.parametrize("compressor", [qsim.QSGD(2), qsim.Identity(), Ternary()])
 def test_bits_are_the_bytes_of_packets_and_the_server_sums_what_it_decodes(downlink, compressor, monkeypatch) -> None:
