@@ -1,4 +1,4 @@
-"""What a user's own downlinks, codecs, memories and links say: taken if it is sound, else refused by name before it is used."""
+"""What a user's own downlinks, codecs, memories and links say: taken if it is sound, else refused by name."""
 
 from __future__ import annotations
 
