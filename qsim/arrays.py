@@ -38,3 +38,13 @@ def reals(
         what = shown(found) if array.ndim == 0 else f"{array.dtype} of shape {array.shape}"
         raise ValueError(f"{name} must be an array of real numbers{of}, found {what}")
     return np.array(array, array.dtype if array.dtype in (np.float32, np.float64) else np.float64)
+
+
+def arrays_by_name(name: str, found: Any) -> dict[str, NDArray[Any]]:
+    """Return arrays that a user's code keeps, by their names; refuse what cannot be kept from round to round."""
+    if not isinstance(found, dict) or not all(
+        isinstance(key, str) and isinstance(array, np.ndarray) and not array.dtype.hasobject
+        for key, array in found.items()
+    ):
+        raise TypeError(f"{name} must be arrays by name, found {shown(found)}")
+    return found

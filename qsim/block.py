@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from qsim.batch import Support, Vectors, index_type
 from qsim.datasets.dataset import Dataset
 from qsim.datasets.partition import Shards
+from qsim.program import NoProgram, Program
 from qsim.weights import Replica
 
 _THREAD = local()
@@ -214,6 +215,46 @@ class Block:
             value,
         )
         return Vectors(self.n, offsets, index[:used], value[:used])
+
+    def plan_margins(self, program: Program, rows: Rows, weights: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Have a program write the margins of rows, as `margins` does; return where."""
+        from qsim.kernels.csr import margins
+
+        if self.width != 1:
+            raise NoProgram
+        out = np.empty(rows.index.size, np.float32)
+        program.call(margins, self._indptr, self._columns, self._values, rows.index, weights, out)
+        return out
+
+    def plan_spread(self, program: Program, rows: Rows, slopes: NDArray[np.float32]) -> Vectors:
+        """Have a program sum slope times row for each worker, as `spread` does; return where.
+
+        The offsets of the rows must be those that they have in every round.
+        """
+        from qsim.kernels.csr import scatter_support, scatter_touched
+        from qsim.kernels.rounds import fill
+
+        data = self._indptr, self._local, self._values, rows.index, rows.offsets, slopes
+        if rows.all:
+            of = self.support
+            value = np.zeros(of.offsets[-1], np.float32)
+            program.call(fill, value, np.float32(0))
+            program.call(scatter_support, *data, self._support_offsets, value)
+            return Vectors(self.n, of.offsets, of.index, value)
+        widths = np.diff(self._support_offsets)
+        most = int(np.minimum(widths, np.diff(rows.offsets) * self._longest()).sum())
+        value, sums = np.empty(most, np.float32), np.zeros(int(widths.max()), np.float32)
+        marks, offsets = np.zeros(-(-sums.size // 64), np.uint64), np.zeros(self.workers + 1, np.int64)
+        v = Vectors(self.n, offsets, np.empty(most, index_type(self.n)), value)
+        program.call(
+            scatter_touched, *data, self._support, self._support_offsets, sums, marks, v.offsets, v.index, v.value
+        )
+        return v
+
+    def _longest(self) -> NDArray[np.int64]:
+        """Return the non-zeros of each worker's longest row."""
+        sizes = np.diff(self._indptr)
+        return np.array([sizes[self.order[low:high]].max(initial=0) for low, high in pairwise(self.offsets)])
 
     def _count(self, rows: Rows, times: int = 1) -> None:
         """Take note of rows that meet the weights, so many times."""

@@ -10,6 +10,7 @@ from qsim.batch.checks import require_message
 from qsim.codecs import Auto, Codec, Dense, FixedWidth, GolombRice, SparseFloats
 from qsim.compressors import Compressor, Identity
 from qsim.options import is_shipped, option, shown
+from qsim.program import NoProgram, Program, with_plan
 
 
 def default_codec(compressor: Compressor) -> Codec:
@@ -153,6 +154,20 @@ class Channel:
             kind = self.compressor.emits if self._native else Floats
             require_message(f"what {self.codec!r} reads", message, kind, getattr(message, "n", 0), len(packets))
         return self.compressor.decompress(message, keys) if self._native else message.vectors()
+
+    def plan(
+        self, program: Program, v: Vectors, keys: NDArray[np.uint64], memory: Memory | None = None
+    ) -> tuple[Vectors, NDArray[np.int64]]:
+        """Have a program pack and unpack what is in the arrays of `v`; return where it arrives, and packets' offsets.
+
+        Raises NoProgram if the compressor or the codec has no calls for it.
+        """
+        if not self._native:
+            raise NoProgram
+        message, offsets = with_plan(self._codec).plan(
+            program, with_plan(self.compressor).plan(program, v, keys, memory)
+        )
+        return self.compressor.plan_decompress(program, message, keys), offsets
 
     @property
     def dense(self) -> bool:

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal, final
 import numpy as np
 from numpy.typing import NDArray
 
-from qsim.arrays import reals
+from qsim.arrays import arrays_by_name, reals
 from qsim.batch import Arrays, Levels, Memory, Vectors, index_type
 from qsim.batch.checks import require_rows
 from qsim.channel import Channel
@@ -63,13 +63,7 @@ def _arrays_at_the_door(start: Callable[..., Any]) -> Callable[..., Arrays]:
 
     @wraps(start)
     def checked(self: Downlink, w: Weights) -> Arrays:
-        found = start(self, w)
-        if not isinstance(found, dict) or not all(
-            isinstance(name, str) and isinstance(array, np.ndarray) and not array.dtype.hasobject
-            for name, array in found.items()
-        ):
-            raise TypeError(f"what start of {self!r} returns must be arrays by name, found {shown(found)}")
-        return found
+        return arrays_by_name(f"what start of {self!r} returns", start(self, w))
 
     return checked
 

@@ -39,6 +39,7 @@ import tomllib
 import traceback
 from collections.abc import Collection, Iterator
 from dataclasses import astuple, dataclass, fields
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -165,7 +166,16 @@ def _silent(tree: ast.AST) -> list[tuple[tuple[int, int], tuple[int, int]]]:
 def tests_of(path: str, table: dict[str, list[str]]) -> list[str]:
     """Return the test files that see to a source."""
     named = table.get(path) or next((names for key, names in table.items() if fnmatch.fnmatch(path, key)), [])
-    return [f"tests/{name}.py" for name in named]
+    return [_test_file(name) for name in named]
+
+
+@cache
+def _test_file(name: str) -> str:
+    """Return the test file of a name, in whichever folder it is."""
+    found = [path.relative_to(ROOT).as_posix() for path in (ROOT / "tests").rglob(f"{name}.py")]
+    if len(found) != 1:
+        raise SystemExit(f"tools/mutation.toml names {name}: expected one such file under tests/, found {found}")
+    return found[0]
 
 
 class Plan:

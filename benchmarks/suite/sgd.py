@@ -38,12 +38,12 @@ def _passes(title: str, data: qsim.Dataset, scaled: float, lazy: float) -> Case:
     block, objective = Block(shards, 0, 1), qsim.LogisticRegression(l2=L2)
     nothing, steps = Replica(np.zeros(data.features, np.float32)), np.full(data.rows, STEP)
 
-    def walk(way: L2Decay) -> NDArray[np.float32]:
-        return -objective.walk(block, block.all_rows(), 1, nothing, steps, way).row(0)
+    def steps_by(way: L2Decay) -> NDArray[np.float32]:
+        return -objective.local_steps(block, block.all_rows(), 1, nothing, steps, way).row(0)
 
     contestants: list[Contestant] = [
-        Timed("qsim, global scale", partial(walk, GlobalScale()), data.rows),
-        Timed("qsim, just in time", partial(walk, JustInTime()), data.rows),
+        Timed("qsim, global scale", partial(steps_by, GlobalScale()), data.rows),
+        Timed("qsim, just in time", partial(steps_by, JustInTime()), data.rows),
     ]
     claims: list[Claim] = []
     absent: list[str] = []

@@ -259,6 +259,8 @@ class Memory:
         The rows, by name: one number for each coordinate of the support.
     pending : dict of ndarray, optional
         Rows by name that replace those in `arrays` when it is known what was delivered.
+    planned : dict of ndarray, optional
+        Where a program writes such rows.
 
     Notes
     -----
@@ -276,6 +278,7 @@ class Memory:
     support: Support
     arrays: Arrays
     pending: Arrays = field(default_factory=dict)
+    planned: Arrays = field(default_factory=dict)
 
     @classmethod
     def zeros(cls, support: Support, *names: str, dtype: type[np.floating[Any]] = np.float32) -> Self:
@@ -311,6 +314,8 @@ class Memory:
                 f"the memory is of {of.size - 1} workers with vectors of length {self.support.n}, found {v.rows}"
                 f" vectors of length {v.n}"
             )
+        if rows.shape != (of[-1],):
+            raise ValueError(f"the rows {name!r} must be {of[-1]} numbers, one a coordinate, found shape {rows.shape}")
         matched = add_on_support(of, index, v.offsets, v.index, v.value, rows.dtype.type(sign), rows)
         if matched != v.nonzeros:
             raise ValueError(f"{v.nonzeros - matched} non-zeros are off the supports of their workers")

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qsim.batch import Floats, Levels, Message, Packets, SharedSupport, Signs
+from qsim.program import NoProgram, Program
 
 VERSION = 1
 """The format's version, the first byte of every stream header."""
@@ -134,6 +135,13 @@ class Codec(ABC):
         ndarray of int64, shape (rows,)
             Bits of each packet.
         """
+
+    def plan(self, program: Program, message: Message) -> tuple[Message, NDArray[np.int64]]:
+        """Have a program encode a message, and decode the packets; return where it then is, and the packets' offsets.
+
+        Raises NoProgram if there are no calls for it.
+        """
+        raise NoProgram
 
     def header(self, message: Message) -> bytes:
         """Return the stream header for messages like this one.

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from qsim.batch import Floats, Message, Packets, SharedSupport, dense_offsets
 from qsim.codecs.base import Codec, DecodeError, read_header
 from qsim.options import one_of, option
+from qsim.program import NoProgram, Program
 
 _WIDTHS = {"float32": 4, "float64": 8, "float16": 2, "bfloat16": 2}
 _NUMBERS = {"float32": 1, "float64": 2, "float16": 3, "bfloat16": 16}
@@ -80,6 +81,27 @@ class Dense(Codec):
         values = _numbers(message)
         written = np.array(self._to_wire(values.reshape(-1)))  # a copy: packets outlive the message's own arrays
         return Packets(written.view(np.uint8), dense_offsets(message.rows, values.shape[1] * self._width))
+
+    def plan(self, program: Program, message: Message) -> tuple[Message, NDArray[np.int64]]:
+        from qsim.kernels.rounds import first_wrong, read_floats, write_dense, write_floats
+
+        if self.dtype != "float32":
+            raise NoProgram
+        rows, offsets = message.rows, message.offsets
+        count = message.k if isinstance(message, SharedSupport) else message.n
+        assert isinstance(message, (Floats, SharedSupport))
+        data, value = np.zeros(4 * rows * count, np.uint8), np.empty(rows * count, np.float32)
+        came = dense_offsets(rows, count)
+        if isinstance(message, Floats) and message.index is not None:
+            program.call(write_dense, offsets, message.index, message.value, message.n, data)
+        else:
+            program.call(write_floats, message.value, data)
+        program.call(read_floats, data, value)
+        program.call(first_wrong, came, value, stop="not negative")
+        packets = dense_offsets(rows, 4 * count)
+        if isinstance(message, SharedSupport):
+            return SharedSupport(message.n, came, count, value), packets
+        return Floats(message.n, came, None, value), packets
 
     def decode(self, packets: Packets, header: bytes) -> Floats | SharedSupport:
         from qsim.kernels.vectors import first_not_finite

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from dataclasses import dataclass
-from typing import Any, ClassVar, NoReturn
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, NoReturn, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from qsim.batch import Floats, Levels, Message, Packets, Signs, index_type
 from qsim.codecs.base import MOST_FIXED, Codec, DecodeError, Stream, TooLongError, read_header
 from qsim.kernels import decode_status
+from qsim.program import NoProgram, Program
 
 REASONS = {
     decode_status.TRUNCATED: "the packet ends inside an entry",
@@ -76,6 +77,18 @@ class Entries:
             value[kept].view(np.int32),
             np.empty((rows, 0), np.float32),
         )
+
+    @classmethod
+    def planned(cls, message: Message) -> Self:
+        """Return where the entries of a message will be, whose numbers are in its arrays later. It has no zeros."""
+        stream = Stream.of(message)
+        if isinstance(message, Levels):
+            prefix = message.scale.reshape(message.rows, stream.scales)[:, : stream.floats]
+            return cls(stream, message.offsets, message.index, message.level, np.ascontiguousarray(prefix))
+        if isinstance(message, Floats) and message.index is not None and message.value.dtype == np.float32:
+            word = message.value.view(np.int32)
+            return cls(stream, message.offsets, message.index, word, np.empty((message.rows, 0), np.float32))
+        raise NoProgram
 
     def wrong_prefix(self) -> tuple[int, str] | None:
         """Return the first row whose floats cannot be, and what is wrong; None if all are right."""
@@ -200,6 +213,33 @@ class EntryCodec(Codec):
         if wrong is not None:
             raise DecodeError(f" {wrong[1]}", wrong[0])
         return entries.message()
+
+    def plan(self, program: Program, message: Message) -> tuple[Message, NDArray[np.int64]]:
+        from qsim.kernels.prefix import put_prefixes, take_prefixes, wrong_prefix
+        from qsim.kernels.rounds import clear_behind
+
+        sent = Entries.planned(message)
+        stream, rows, n, s = sent.stream, sent.rows, sent.stream.n, sent.s
+        self._require_fits(n, s)
+        skip, (encode, _, decode) = 4 * stream.floats, self._kernels(s)
+        most = skip * rows + self._most_bytes(replace(sent, offsets=np.arange(rows + 1)))  # no row without entries
+        data, ends = np.zeros(most + SLACK, np.uint8), np.zeros(rows + 1, np.int64)
+        program.call(encode, sent.offsets, sent.index, sent.word, n, s, skip, ends, data, stop="negative")
+        came = replace(
+            sent,
+            offsets=np.zeros(rows + 1, np.int64),
+            index=np.empty_like(sent.index),
+            word=np.empty_like(sent.word),
+            prefix=np.empty_like(sent.prefix),
+        )
+        if skip:
+            program.call(put_prefixes, sent.prefix.view(np.uint8), ends, data)
+            program.call(take_prefixes, data, ends, came.prefix.view(np.uint8))
+        program.call(clear_behind, ends, SLACK, data)
+        program.call(decode, data, ends, skip, n, s, came.offsets, came.index, came.word, stop="not zero")
+        levels, bucket = stream.kind is Levels, stream.bucket or n
+        program.call(wrong_prefix, came.prefix, came.offsets, came.index, levels, bucket, stop="not negative")
+        return came.message(), ends
 
     def _entries(self, message: Message) -> Entries:
         self.require(message)

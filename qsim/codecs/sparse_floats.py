@@ -11,6 +11,7 @@ from qsim.batch import Floats, Message, Packets
 from qsim.codecs.base import Codec
 from qsim.codecs.varint import Varint
 from qsim.options import option
+from qsim.program import Program
 
 
 @final
@@ -42,6 +43,10 @@ class SparseFloats(Codec):
         """Write the non-zeros of every row, rounded to float32; what rounds to zero is left out."""
         self.require(message)
         return Varint().encode(message)
+
+    def plan(self, program: Program, message: Message) -> tuple[Message, NDArray[np.int64]]:
+        self.require(message)
+        return Varint().plan(program, message)
 
     def decode(self, packets: Packets, header: bytes) -> Message:
         return Varint().decode(packets, header)

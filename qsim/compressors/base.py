@@ -12,8 +12,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from qsim.batch import Memory, Message, Support, Vectors, index_type
 from qsim.batch.checks import require_keys, require_memory, require_message, require_vectors
+from qsim.batch.planned import plan_vectors
 from qsim.keys import Key, of_word, require_key
 from qsim.options import refuse_masked
+from qsim.program import NoProgram, Program
 
 INFINITE = np.int32(0x7F800000)
 """The bits of float32's infinity. Bits of magnitudes compare as the magnitudes do, and those of NaN come last."""
@@ -297,6 +299,23 @@ class Compressor:
             The vectors, in float32.
         """
         return message.vectors()
+
+    def plan(self, program: Program, v: Vectors, keys: NDArray[np.uint64], memory: Memory | None = None) -> Message:
+        """Have a program compress what is in the arrays of `v`, as `compress` does; return where the message is.
+
+        Calls that find what `compress` refuses end the program. Raises NoProgram if there are no calls for it.
+        """
+        raise NoProgram
+
+    def plan_decompress(self, program: Program, message: Message, keys: NDArray[np.uint64]) -> Vectors:
+        """Have a program do what `decompress` does; return where."""
+        if type(self).decompress is not Compressor.decompress:
+            raise NoProgram
+        return plan_vectors(program, message)
+
+    def plan_on_delivered(self, program: Program, memory: Memory, sent: Vectors) -> None:
+        """Have a program do what `on_delivered` does."""
+        raise NoProgram
 
     def contraction(self, n: int) -> float | None:
         """Return the contraction constant delta of the compressor, for vectors of length n.

@@ -13,6 +13,7 @@ from qsim.compressors.compose import Compose
 from qsim.compressors.scaled import Scaled
 from qsim.compressors.wrapper import Wrapper
 from qsim.options import option
+from qsim.program import Program, with_plan
 
 
 @final
@@ -77,6 +78,30 @@ class ErrorFeedback(Wrapper):
         if not self.keeps_sparse:
             support = Support(support.n, dense_offsets(support.offsets.size - 1, support.n), None)
         return Memory.zeros(support, "error")
+
+    def plan(self, program: Program, v: Vectors, keys: NDArray[np.uint64], memory: Memory | None = None) -> Message:
+        from qsim.kernels.rounds import copy, first_wrong
+        from qsim.kernels.vectors import add_on_support
+
+        if memory is None:
+            return with_plan(self.compressor).plan(program, v, keys)
+        program.call(first_wrong, v.offsets, v.value, stop="not negative")
+        of, error = memory.support, memory.arrays["error"]
+        memory.planned["error"] = total = np.empty_like(error)
+        program.call(copy, error, total)
+        program.call(add_on_support, of.offsets, of.index, v.offsets, v.index, v.value, np.float32(1), total)
+        return with_plan(self.compressor).plan(program, Vectors(of.n, of.offsets, of.index, total), keys)
+
+    def plan_decompress(self, program: Program, message: Message, keys: NDArray[np.uint64]) -> Vectors:
+        return self.compressor.plan_decompress(program, message, keys)
+
+    def plan_on_delivered(self, program: Program, memory: Memory, sent: Vectors) -> None:
+        from qsim.kernels.rounds import copy
+        from qsim.kernels.vectors import add_on_support
+
+        of, error = memory.support, memory.arrays["error"]
+        program.call(copy, memory.planned["error"], error)
+        program.call(add_on_support, of.offsets, of.index, sent.offsets, sent.index, sent.value, np.float32(-1), error)
 
     def on_delivered(self, memory: Memory, sent: Vectors) -> None:
         if "error" not in memory.pending:

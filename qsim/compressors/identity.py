@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from qsim.batch import Floats, Memory, Vectors
 from qsim.compressors.base import Compressor, require_finite
 from qsim.options import option
+from qsim.program import Program
 
 
 @final
@@ -38,6 +39,12 @@ class Identity(Compressor):
     def compress(self, v: Vectors, keys: NDArray[np.uint64], memory: Memory | None = None) -> Floats:
         """Return the rows unchanged. Raises NotFiniteError for NaN and infinity."""
         require_finite(v)
+        return Floats.of(v)
+
+    def plan(self, program: Program, v: Vectors, keys: NDArray[np.uint64], memory: Memory | None = None) -> Floats:
+        from qsim.kernels.rounds import first_wrong
+
+        program.call(first_wrong, v.offsets, v.value, stop="not negative")
         return Floats.of(v)
 
     def variance(self, n: int) -> float:

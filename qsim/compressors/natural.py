@@ -11,6 +11,7 @@ from qsim.batch import Levels, Memory, Message, Vectors
 from qsim.compressors.base import Compressor, as_float32, empty_entries
 from qsim.compressors.norms import refuse_above
 from qsim.options import option
+from qsim.program import Program
 
 _MOST = 254  # the largest biased exponent of a float32 that is a number
 
@@ -61,6 +62,19 @@ class NaturalCompression(Compressor):
             refuse_above(v, 2.0**127, "there is no power of two above it in float32 (the largest is 2^127 = 1.7e38)")
         return Levels(v.n, offsets, index[:kept], level[:kept], np.ones(v.rows, np.float32), _MOST, fixed=1.0)
 
+    def plan(self, program: Program, v: Vectors, keys: NDArray[np.uint64], memory: Memory | None = None) -> Levels:
+        from qsim.kernels.powers import round_to_exponents
+        from qsim.kernels.rounds import exceeds
+
+        offsets, index, level = empty_entries(v, v.value.size, np.int32)
+        _, largest = program.call(round_to_exponents, v.offsets, v.index, v.value, keys, offsets, index, level)
+        program.call(exceeds, largest, 2.0**127, stop="not zero")
+        return Levels(v.n, offsets, index, level, np.ones(v.rows, np.float32), _MOST, fixed=1.0)
+
+    def plan_decompress(self, program: Program, message: Message, keys: NDArray[np.uint64]) -> Vectors:
+        assert isinstance(message, Levels)
+        return plan_powers_of_two(program, message, 127)
+
     def decompress(self, message: Message, keys: NDArray[np.uint64]) -> Vectors:
         """Return scale * 2^(|level| - 127) with the level's sign."""
         assert isinstance(message, Levels)
@@ -92,10 +106,23 @@ def powers_of_two(message: Levels, top: int) -> Vectors:
     from qsim.kernels.powers import look_up
 
     value = np.empty(message.level.size, np.float32)
-    positive = np.ldexp(1.0, np.arange(1, message.s + 1) - top)
-    table = np.concatenate([-positive[::-1], [0.0], positive])
-    look_up(message.offsets, message.level, message.scale, table, value)
+    look_up(message.offsets, message.level, message.scale, _powers(message.s, top), value)
     return Vectors(message.n, message.offsets, message.index, value)
+
+
+def plan_powers_of_two(program: Program, message: Levels, top: int) -> Vectors:
+    """Have a program do what `powers_of_two` does; return where."""
+    from qsim.kernels.powers import look_up
+
+    value = np.empty(message.level.size, np.float32)
+    program.call(look_up, message.offsets, message.level, message.scale, _powers(message.s, top), value)
+    return Vectors(message.n, message.offsets, message.index, value)
+
+
+def _powers(s: int, top: int) -> NDArray[np.float64]:
+    """Return what the levels -s, ..., s stand for."""
+    positive = np.ldexp(1.0, np.arange(1, s + 1) - top)
+    return np.concatenate([-positive[::-1], [0.0], positive])
 
 
 def variance_between_powers(size: NDArray[np.float64], least: float) -> float:

@@ -10,8 +10,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from qsim.batch import Levels, Memory, Vectors
 from qsim.compressors.base import Compressor, as_float32, empty_entries
-from qsim.compressors.norms import FEW, Norm, exact_norm, few_at, require_norm, row_norms, spread
+from qsim.compressors.norms import FEW, Norm, exact_norm, few_at, plan_norms, require_norm, row_norms, spread
 from qsim.options import option, whole
+from qsim.program import Program
 
 
 @final
@@ -121,12 +122,22 @@ class QSGD(Compressor):
         kept = round_to_levels(v.n, v.offsets, v.index, v.value, scale, self.levels, keys, offsets, index, level)
         return Levels(v.n, offsets, index[:kept], level[:kept], scale, self.levels)
 
+    def plan(self, program: Program, v: Vectors, keys: NDArray[np.uint64], memory: Memory | None = None) -> Levels:
+        from qsim.kernels.quantize import round_to_levels
+
+        scale, (offsets, index, level) = plan_norms(program, v, self.norm), empty_entries(v, v.value.size, np.int32)
+        program.call(round_to_levels, v.n, v.offsets, v.index, v.value, scale, self.levels, keys, offsets, index, level)
+        return Levels(v.n, offsets, index, level, scale, self.levels)
+
     def scales(self, v: Vectors) -> NDArray[np.float32]:
         """Return the norm of every row, rounded up to float32."""
         return row_norms(v, self.norm)
 
     def variance(self, n: int) -> float:
-        """Return omega(n): E ||Q(v) - v||^2 <= omega ||v||^2, attained by some v with the l2 and the max norm."""
+        """Return omega(n): E ||Q(v) - v||^2 <= omega ||v||^2.
+
+        Attained by some v with the max norm, and with l2 if n >= 4 s^2; an upper bound otherwise.
+        """
         s = self.levels
         if self.norm == "max":
             return (sqrt(1 + (n - 1) / s**2) - 1) / 2

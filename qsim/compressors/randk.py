@@ -8,9 +8,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from qsim.batch import Floats, Memory, Message, SharedSupport, Vectors, dense_offsets, index_type
+from qsim.batch.planned import plan_vectors
 from qsim.compressors.base import as_float32
-from qsim.compressors.sparsifier import Sparsifier, kept_of, require_scalable, take_kept
+from qsim.compressors.sparsifier import Sparsifier, kept_of, largest_scalable, require_scalable, take_kept
 from qsim.options import one_of, option
+from qsim.program import NoProgram, Program
 
 
 @final
@@ -93,6 +95,35 @@ class RandK(Sparsifier):
             raise ValueError(f"{self!r} makes {self.most_kept(message.n)} numbers a row, the message has {message.k}")
         return _placed(message, self._draw(message.n, keys))
 
+    def plan(
+        self, program: Program, v: Vectors, keys: NDArray[np.uint64], memory: Memory | None = None
+    ) -> Floats | SharedSupport:
+        from qsim.kernels.select import first_of_rows_at_least, take_positions
+
+        k, factor = self.most_kept(v.n), self._factor(v.n)
+        bound = largest_scalable(factor).view(np.int32) + np.int32(1)
+        program.call(first_of_rows_at_least, v.offsets, v.value, bound, stop="not negative")
+        positions, value = self._plan_draw(program, v.n, keys), np.empty(v.rows * k, np.float32)
+        program.call(take_positions, v.offsets, v.index, v.value, positions, factor, value)
+        drawn = SharedSupport(v.n, dense_offsets(v.rows, k), k, value)
+        return drawn if self.positions == "drawn" else Floats.of(_plan_placed(program, drawn, positions))
+
+    def plan_decompress(self, program: Program, message: Message, keys: NDArray[np.uint64]) -> Vectors:
+        if not isinstance(message, SharedSupport):
+            return plan_vectors(program, message)
+        return _plan_placed(program, message, self._plan_draw(program, message.n, keys))
+
+    def _plan_draw(self, program: Program, n: int, keys: NDArray[np.uint64]) -> NDArray[Any]:
+        """Have a program draw the coordinates of all rows; return where."""
+        from qsim.kernels.select import draw_positions
+
+        k = self.most_kept(n)
+        if k == n:
+            raise NoProgram
+        positions = np.empty(keys.size * k, index_type(n))
+        program.call(draw_positions, keys, n, k, positions)
+        return positions
+
     def most_kept(self, n: int) -> int:
         return kept_of(self.k, n)
 
@@ -127,6 +158,16 @@ class RandK(Sparsifier):
     @classmethod
     def examples(cls) -> tuple[Self, ...]:
         return (cls(k=10), cls(k=10, positions="drawn"))
+
+
+def _plan_placed(program: Program, drawn: SharedSupport, positions: NDArray[Any]) -> Vectors:
+    from qsim.kernels.rounds import copy
+    from qsim.kernels.select import without_zeros
+
+    offsets, value = np.zeros_like(drawn.offsets), np.empty_like(drawn.value)
+    program.call(copy, drawn.value, value)
+    program.call(without_zeros, drawn.offsets, positions, value, offsets)
+    return Vectors(drawn.n, offsets, positions, value)
 
 
 def _placed(drawn: SharedSupport, positions: NDArray[Any]) -> Vectors:

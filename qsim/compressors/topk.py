@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Self, final
+from typing import Any, Self, final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -11,6 +11,7 @@ from qsim.batch import Floats, Memory, Vectors
 from qsim.compressors.base import INFINITE, as_float32, empty_entries, require_finite
 from qsim.compressors.sparsifier import Sparsifier, kept_of, take_kept
 from qsim.options import number, option
+from qsim.program import Program
 
 
 @final
@@ -76,6 +77,14 @@ class TopK(Sparsifier):
             require_finite(v)
         return Floats(v.n, offsets, index[:kept], value[:kept])
 
+    def plan(self, program: Program, v: Vectors, keys: NDArray[np.uint64], memory: Memory | None = None) -> Floats:
+        from qsim.kernels.select import keep_largest
+
+        k = kept_of(self.k, v.n)
+        offsets, index, value = empty_entries(v, min(v.rows * k, v.value.size), np.float32)
+        _plan_kept(program, keep_largest, v, k, offsets, index, value)
+        return Floats(v.n, offsets, index, value)
+
     def most_kept(self, n: int) -> int:
         return kept_of(self.k, n)
 
@@ -96,6 +105,14 @@ class TopK(Sparsifier):
     @classmethod
     def examples(cls) -> tuple[Self, ...]:
         return (cls(k=10),)
+
+
+def _plan_kept(program: Program, keep: Any, v: Vectors, bound: Any, *out: NDArray[Any]) -> None:
+    """Have a program keep entries, and end where one is not finite."""
+    from qsim.kernels.rounds import reaches
+
+    _, largest = program.call(keep, v.offsets, v.index, v.value, bound, *out)
+    program.call(reaches, largest, int(INFINITE), stop="not zero")
 
 
 @final
@@ -156,6 +173,15 @@ class HardThreshold(Sparsifier):
         if largest >= INFINITE:
             require_finite(v)
         return Floats(v.n, offsets, index[:kept], value[:kept])
+
+    def plan(self, program: Program, v: Vectors, keys: NDArray[np.uint64], memory: Memory | None = None) -> Floats:
+        from qsim.kernels.norms import rounded_up
+        from qsim.kernels.select import keep_at_least
+
+        bound = rounded_up(np.array([self.threshold], np.float64))[0].view(np.int32)[0]
+        offsets, index, value = empty_entries(v, v.value.size, np.float32)
+        _plan_kept(program, keep_at_least, v, bound, offsets, index, value)
+        return Floats(v.n, offsets, index, value)
 
     def expected_nonzeros(self, v: ArrayLike) -> float:
         """Return nnz Q(v): how many magnitudes reach the threshold."""

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qsim.batch import Arrays
+from qsim.workers.group import WorkerGroup
 from qsim.workers.tasks import Instruction, Job, Reply
 
 
@@ -67,6 +68,11 @@ class Session(AbstractContextManager["Session"]):
         snapshot : dict of ndarray
             A snapshot of the same job, taken on any engine.
         """
+
+    @property
+    def group(self) -> WorkerGroup | None:
+        """The workers, if they all live in this process; None if they do not."""
+        return None
 
     @property
     def pids(self) -> list[int]:

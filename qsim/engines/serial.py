@@ -63,6 +63,10 @@ class _SerialSession(Session):
     def __init__(self, group: WorkerGroup) -> None:
         self._group = group
 
+    @property
+    def group(self) -> WorkerGroup:
+        return self._group
+
     def round(self, instruction: Instruction) -> Iterator[Reply]:
         return self._group.run(instruction)
 

@@ -118,6 +118,27 @@ def rounded_up(norms: NDArray[np.float64]) -> tuple[NDArray[np.float32], bool]:
 
 
 @kernel
+def l2_scales(
+    offsets: NDArray[np.int64],
+    index: NDArray[np.int32] | None,
+    value: NDArray[np.float32],
+    out: NDArray[np.float32],
+) -> int:
+    """Write the l2 norm of every row, rounded up to float32; return 0 if all are finite, else 1."""
+    scale, finite = rounded_up(l2_norms(offsets, index, value))
+    out[:] = scale
+    return 0 if finite else 1
+
+
+@kernel
+def max_scales(offsets: NDArray[np.int64], value: NDArray[np.float32], out: NDArray[np.float32]) -> int:
+    """Write the largest magnitude in every row; return 0 if all are finite, else 1."""
+    scale, finite = rounded_up(max_norms(offsets, value))
+    out[:] = scale
+    return 0 if finite else 1
+
+
+@kernel
 def _raise_to(x: NDArray[np.float32], inverse: float, p: float, out: NDArray[np.float64]) -> None:
     """Write (|x| inverse)^p, which is at most 1: by products and a root if p is a multiple of 1/2 up to 16."""
     whole = math.floor(p)

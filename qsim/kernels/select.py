@@ -19,6 +19,12 @@ _NEAR = 4096  # entries that are searched at a time, so that what was found is s
 
 
 @kernel
+def first_of_rows_at_least(offsets: NDArray[np.int64], value: NDArray[np.float32], bound: np.int32) -> int:
+    """Return the place of the first of the rows' entries whose magnitude has bits of at least `bound`, or -1."""
+    return first_at_least(value[: offsets[-1]], bound)
+
+
+@kernel
 def first_at_least(value: NDArray[np.float32], bound: np.int32) -> int:
     """Return the first place where the bits of the magnitude are at least `bound`, or -1."""
     bits = value.view(np.int32)

@@ -17,7 +17,9 @@ from qsim.compressors import Compressor, Sign
 from qsim.datasets import Shards
 from qsim.keys import Key
 from qsim.objectives import Objective
+from qsim.plan import Plan
 from qsim.problem import Bound, Problem
+from qsim.program import NoProgram
 from qsim.steps import Constant, Step
 from qsim.weights import Replica, Weights
 
@@ -230,6 +232,13 @@ class Method(ABC):
         Vectors
             One row a worker, before compression.
         """
+
+    def plan(self, plan: Plan, memory: Memory) -> None:
+        """Plan a round of server and workers, whose memory this is, as `round` and `work` have it.
+
+        Raises NoProgram where that cannot be: the rounds are done one by one.
+        """
+        raise NoProgram
 
     def reads(self, task: Task, block: Block, memory: Memory) -> Rows:
         """Return the rows at whose coordinates `work` will read the weights.

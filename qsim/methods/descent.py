@@ -16,7 +16,9 @@ from qsim.methods.base import Exchange, Method, Task, constant
 from qsim.methods.sampling import Sampling, WithReplacement, check_batch, drawn
 from qsim.objectives import Objective
 from qsim.options import number, option
+from qsim.plan import Plan
 from qsim.problem import Bound, Problem
+from qsim.program import NoProgram, with_plan
 from qsim.steps import Constant, Step, take_step
 from qsim.weights import Weights
 
@@ -186,6 +188,18 @@ class _Descent(Method):
         velocity += plain
         w.move(-self.momentum.along(velocity, plain))
 
+    def plan(self, plan: Plan, memory: Memory) -> None:
+        if self.momentum is not None:
+            raise NoProgram
+        step = plan.begin(self.step)
+        _, total = plan.send(plan.update(self._plan_rows(plan, memory), step))
+        plan.apply_l2_step(step)
+        plan.subtract(total)
+
+    def _plan_rows(self, plan: Plan, memory: Memory) -> Rows:
+        """Return where the rows of a planned round are: all, here."""
+        return plan.block.all_rows()
+
     def work(self, task: Task, objective: Objective, block: Block, memory: Memory) -> Vectors:
         assert isinstance(self.step, Step)
         return objective.update(block, self.reads(task, block, memory), task.weights, self.step(task.round))
@@ -321,6 +335,9 @@ class SGD(_Descent):
 
     def reads(self, task: Task, block: Block, memory: Memory) -> Rows:
         return drawn(self.sampling, block, self.batch, task, memory)
+
+    def _plan_rows(self, plan: Plan, memory: Memory) -> Rows:
+        return with_plan(self.sampling).plan(plan, self.batch, memory.arrays)
 
     @classmethod
     def examples(cls) -> tuple[Self, ...]:

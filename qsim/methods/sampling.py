@@ -15,6 +15,8 @@ from qsim.datasets.checks import as_array, whole_numbers
 from qsim.keys import Key
 from qsim.methods.base import Method, Task
 from qsim.options import is_shipped, option, shown, whole
+from qsim.plan import Plan
+from qsim.program import NoProgram, with_plan
 
 
 class Sampling(ABC):
@@ -58,6 +60,10 @@ class Sampling(ABC):
         """
         return {}
 
+    def plan(self, plan: Plan, batch: int, memory: Arrays) -> Rows:
+        """Have a plan draw as `draw` does; return where the rows are. Raises NoProgram if it cannot."""
+        raise NoProgram
+
 
 @final
 @option
@@ -80,6 +86,14 @@ class WithReplacement(Sampling):
         keys = key.fold(t).words(block.low, block.high)
         drawn = draw_with_replacement(keys, block.order, block.offsets, batch, offsets, rows)
         return Rows(rows[:drawn], offsets)
+
+    def plan(self, plan: Plan, batch: int, memory: Arrays) -> Rows:
+        from qsim.kernels.sampling import draw_with_replacement
+
+        block, rows = plan.block, _drawn_each_round(plan.block, batch)
+        keys = plan.data_words()
+        plan.program.call(draw_with_replacement, keys, block.order, block.offsets, batch, rows.offsets, rows.index)
+        return rows
 
 
 @final
@@ -111,6 +125,33 @@ class Passes(Sampling):
             keys, block.order, block.offsets, batch, t * batch, memory["shuffled"], memory["passes"], offsets, rows
         )
         return Rows(rows[:drawn], offsets)
+
+    def plan(self, plan: Plan, batch: int, memory: Arrays) -> Rows:
+        from qsim.kernels.rounds import times
+        from qsim.kernels.sampling import draw_passes
+
+        block, rows = plan.block, _drawn_each_round(plan.block, batch)
+        position = plan.program.call(times, plan.turn, batch)
+        plan.program.call(
+            draw_passes,
+            plan.data_key.words(block.low, block.high),
+            block.order,
+            block.offsets,
+            batch,
+            position,
+            memory["shuffled"],
+            memory["passes"],
+            rows.offsets,
+            rows.index,
+        )
+        return rows
+
+
+def _drawn_each_round(block: Block, batch: int) -> Rows:
+    """Return room for the rows of a round: `batch` of every worker that has any."""
+    counts = np.where(np.diff(block.offsets) > 0, batch, 0)
+    offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts, dtype=np.int64)])
+    return Rows(np.empty(offsets[-1], np.int64), offsets)
 
 
 def drawn(sampling: Sampling, block: Block, batch: int, task: Task, memory: Memory) -> Rows:
@@ -159,6 +200,10 @@ class Batched(Method):
         if self.batch is None:
             return block.all_rows()
         return drawn(self.sampling, block, self.batch, task, memory)
+
+    def _plan_rows(self, plan: Plan, memory: Memory) -> Rows:
+        """Return where the rows of a planned round are."""
+        return with_plan(self.sampling).plan(plan, self.batch, memory.arrays) if self.batch else plan.block.all_rows()
 
 
 def check_batch(batch: int | None, sampling: Sampling) -> None:

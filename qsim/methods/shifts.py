@@ -16,7 +16,9 @@ from qsim.methods.base import Exchange, Task, constant, refuse_absences, refuse_
 from qsim.methods.sampling import Batched, Passes, Sampling, WithReplacement, check_batch
 from qsim.objectives import Objective
 from qsim.options import number, one_of, option
+from qsim.plan import Plan
 from qsim.problem import Bound, Problem
+from qsim.program import NoProgram
 from qsim.steps import Constant, Step, take_step
 from qsim.weights import Weights
 
@@ -58,6 +60,18 @@ class _Shifted(Batched):
         kept = super().memory(block, support)
         kept.arrays.update(Memory.zeros(support, "shift", dtype=np.float64).arrays)
         return kept
+
+    def _plan_difference(self, plan: Plan, memory: Memory) -> Vectors:
+        """Return where the differences of the gradients to the shifts are, as `Memory.less` makes them."""
+        from qsim.kernels.rounds import negative, rounded
+        from qsim.kernels.vectors import add_on_support
+
+        g, support, call = plan.update(self._plan_rows(plan, memory), 1.0), memory.support, plan.program.call
+        less, value = np.empty(support.offsets[-1]), np.empty(support.offsets[-1], np.float32)
+        call(negative, memory.arrays["shift"], less)
+        call(add_on_support, support.offsets, support.index, g.offsets, g.index, g.value, 1.0, less)
+        call(rounded, less, value)
+        return Vectors(support.n, support.offsets, support.index, value)
 
     def _gradient(self, task: Task, objective: Objective, block: Block, memory: Memory) -> Vectors:
         """Return the gradients of the loss over the rows of this round."""
@@ -185,6 +199,21 @@ class DIANA(_Shifted):
         w.move(-step * shift)
         w.subtract(received.vector.scaled(step))
         received.vector.add_to(shift, self.shift * received.share)
+
+    def plan(self, plan: Plan, memory: Memory) -> None:
+        from qsim.kernels.rounds import add_row
+        from qsim.kernels.vectors import add_on_support
+
+        step, shift, of = plan.begin(self.step), plan.state["shift"], memory.support
+        arrived, total = plan.send(self._plan_difference(plan, memory))
+        own = memory.arrays["shift"]
+        plan.program.call(
+            add_on_support, of.offsets, of.index, arrived.offsets, arrived.index, arrived.value, self.shift, own
+        )
+        plan.apply_l2_step(step)
+        plan.descend(step, shift)
+        plan.subtract(total, step)
+        plan.program.call(add_row, total.offsets, total.index, total.value, self.shift, shift)
 
     @classmethod
     def examples(cls) -> tuple[Self, ...]:
@@ -333,6 +362,20 @@ class EF21(_Shifted):
         received.vector.add_to(shift, received.share)
         exchange.objective.apply_l2_step(w, step)
         w.move(-step * shift)
+
+    def plan(self, plan: Plan, memory: Memory) -> None:
+        from qsim.kernels.rounds import add_row
+        from qsim.kernels.vectors import add_on_support
+
+        if self.momentum is not None:
+            raise NoProgram
+        step, shift, of = plan.begin(self.step), plan.state["shift"], memory.support
+        arrived, total = plan.send(self._plan_difference(plan, memory))
+        own = memory.arrays["shift"]
+        plan.program.call(add_on_support, of.offsets, of.index, arrived.offsets, arrived.index, arrived.value, 1.0, own)
+        plan.program.call(add_row, total.offsets, total.index, total.value, 1.0, shift)
+        plan.apply_l2_step(step)
+        plan.descend(step, shift)
 
     @classmethod
     def examples(cls) -> tuple[Self, ...]:

@@ -3,17 +3,35 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from typing import ClassVar, final
+from collections.abc import Callable, Iterator
+from functools import wraps
+from typing import Any, ClassVar, final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from qsim.arrays import reals
 from qsim.keys import Key
 from qsim.network.traffic import Link, Stage
-from qsim.options import option, whole
+from qsim.options import number, option, whole
 
 Array = NDArray[np.float64]
+
+
+def _at_the_door(name: str, found: Callable[..., Any]) -> Callable[..., Any]:
+    """Check the times and sizes of a user's own topology."""
+
+    @wraps(found)
+    def checked(self: Topology, first: Any, *rest: Any, **options: Any) -> Any:
+        what, value = f"what {name} of {self!r} returns", found(self, first, *rest, **options)
+        if name != "arrivals":
+            return number(what, value, least=0)
+        times = reals(what, value, np.shape(first)).astype(np.float64, copy=False)
+        if not np.isfinite(times).all() or (times < first).any():
+            raise ValueError(f"{what} must be no sooner than the messages are ready, and finite, found {times}")
+        return times
+
+    return checked
 
 
 class Topology(ABC):
@@ -33,6 +51,14 @@ class Topology(ABC):
 
     has_server: ClassVar[bool] = False
     sums_in_flight: ClassVar[bool] = False
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Have what the methods of a user's own return checked, before the clock takes it."""
+        super().__init_subclass__(**options)
+        if cls.__module__.partition(".")[0] != "qsim":
+            for name in ("collect", "sent", "decoded", "broadcast", "arrivals"):
+                if name in vars(cls):
+                    setattr(cls, name, _at_the_door(name, vars(cls)[name]))
 
     def arrivals(self, ready: Array, sizes: Array, link: Link, ties: Key) -> Array:
         """Return when each message is known to have arrived.

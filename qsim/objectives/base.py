@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import wraps
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from qsim.arrays import reals
 from qsim.batch import Memory, Vectors, inner
-from qsim.batch.checks import require_rows
 from qsim.block import Block, Rows
 from qsim.datasets import DataError, Dataset, Shards
 from qsim.datasets.labels import Kind
 from qsim.l2_decay import GlobalScale, L2Decay
-from qsim.options import real, shown
+from qsim.objectives.doors import AT_THE_DOOR
+from qsim.program import Cell, NoProgram, Program
 from qsim.weights import Replica, Weights
 
 _KINDS: dict[Kind, str] = {
@@ -66,56 +63,6 @@ class Optimum:
     gradient_norm: float
 
 
-def _vectors_at_the_door(name: str, found: Callable[..., Vectors]) -> Callable[..., Vectors]:
-    """Check the vectors that a user's own objective makes for the workers of a block."""
-
-    @wraps(found)
-    def checked(self: Objective, block: Block, *args: Any, **options: Any) -> Vectors:
-        vectors = found(self, block, *args, **options)
-        length = 1 if name == "losses" else block.n
-        require_rows(f"what {name} of {self!r} returns", vectors, block.workers, length)
-        return vectors
-
-    return checked
-
-
-def _numbers_at_the_door(name: str, found: Callable[..., Any]) -> Callable[..., Any]:
-    """Check the numbers that a user's own objective states."""
-
-    @wraps(found)
-    def checked(self: Objective, *args: Any, **options: Any) -> Any:
-        what = f"what {name} of {self!r} returns"
-        numbers = found(self, *args, **options)
-        if name == "worker_smoothness":
-            return reals(what, numbers)
-        if name != "value_and_gradient":
-            return real(what, numbers)
-        if not isinstance(numbers, tuple) or len(numbers) != 2:
-            raise ValueError(f"{what} must be the value and the gradient, found {shown(numbers)}")
-        return real(f"the value that {name} of {self!r} returns", numbers[0]), reals(
-            f"the gradient that {name} of {self!r} returns", numbers[1], np.shape(args[0] if args else options["w"])
-        )
-
-    return checked
-
-
-_AT_THE_DOOR: dict[str, Callable[..., Any]] = dict.fromkeys(
-    ("update", "losses", "hvp", "local_steps"), _vectors_at_the_door
-) | dict.fromkeys(
-    (
-        "value_and_gradient",
-        "error",
-        "smoothness",
-        "worker_smoothness",
-        "row_smoothness",
-        "strong_convexity",
-        "curvature_bound",
-    ),
-    _numbers_at_the_door,
-)
-"""The methods of an objective of one's own whose results are looked at before anything is done with them."""
-
-
 class Objective(ABC):
     """Base class of objectives, which are minimised.
 
@@ -154,7 +101,7 @@ class Objective(ABC):
         """Have what the methods of a user's own return checked, before a kernel takes it."""
         super().__init_subclass__(**options)
         if cls.__module__.partition(".")[0] != "qsim":
-            for name, door in _AT_THE_DOOR.items():
+            for name, door in AT_THE_DOOR.items():
                 owner = next((base for base in cls.__mro__ if name in vars(base)), Objective)
                 if owner is cls or not issubclass(owner, Objective):  # as a mixin is not
                     setattr(cls, name, door(name, vars(owner)[name]))
@@ -228,6 +175,27 @@ class Objective(ABC):
             The share of rows that are predicted wrongly; of targets, the mean square. The shipped objectives count a
             row whose class is tied with others as a random draw among them would: half, for two.
         """
+
+    def evaluate(self, w: NDArray[np.float64], data: Dataset) -> tuple[float, NDArray[np.float64], float]:
+        """Return F(w), its gradient, and the error on data: what is recorded of a round.
+
+        Parameters
+        ----------
+        w : ndarray of float64, shape (n,)
+            The weights.
+        data : Dataset
+            The data.
+
+        Returns
+        -------
+        value : float
+            F(w).
+        gradient : ndarray of float64, shape (n,)
+            The gradient of F at w.
+        error : float
+            The error, as `error` has it.
+        """
+        return *self.value_and_gradient(w, data), self.error(w, data)
 
     def smoothness(self, data: Dataset) -> float:
         """Return the smoothness constant L, with ||grad F(u) - grad F(w)|| <= L ||u - w||.
@@ -337,6 +305,12 @@ class Objective(ABC):
         Vectors
             One row a worker, with only the coordinates that its rows touch; zero for a worker without rows.
         """
+
+    def plan(
+        self, program: Program, block: Block, rows: Rows, weights: NDArray[np.float32], step: Cell | float
+    ) -> Vectors:
+        """Have a program do what `update` does; return where. Raises NoProgram if there are no calls for it."""
+        raise NoProgram
 
     @abstractmethod
     def losses(self, block: Block, rows: Rows, weights: Replica) -> Vectors:

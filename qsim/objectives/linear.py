@@ -103,7 +103,41 @@ class MarginModel(Objective):
     def value_and_gradient(self, w: NDArray[np.float64], data: Dataset) -> tuple[float, NDArray[np.float64]]:
         """Return F(w) and its gradient: w has shape (features * width,), of the features of the design."""
         data = self.design(data)
+        return self._value_and_gradient(w, data, margins_of(data, w, self.width))
+
+    def evaluate(self, w: NDArray[np.float64], data: Dataset) -> tuple[float, NDArray[np.float64], float]:
+        own = type(self).value_and_gradient, type(self).error
+        if own != (MarginModel.value_and_gradient, MarginModel.error):
+            return super().evaluate(w, data)
+        data = self.design(data)
         margin = margins_of(data, w, self.width)
+        return *self._value_and_gradient(w, data, margin), self.error_of_margins(margin, data)
+
+    def error(self, w: NDArray[np.float64], data: Dataset) -> float:
+        data = self.design(data)
+        return self.error_of_margins(margins_of(data, w, self.width), data)
+
+    def error_of_margins(self, margins: Margins, data: Dataset) -> float:
+        """Return the error on data from the margins of all rows.
+
+        Parameters
+        ----------
+        margins : ndarray of float64, shape (rows,) or (rows, width)
+            The margins.
+        data : Dataset
+            The data, as `design` returns them.
+
+        Returns
+        -------
+        float
+            The error, as `error` has it.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must define error(self, w, data)")
+
+    def _value_and_gradient(
+        self, w: NDArray[np.float64], data: Dataset, margin: Margins
+    ) -> tuple[float, NDArray[np.float64]]:
+        """Return F(w) and its gradient from the margins of the design."""
         penalty, slope = self.regulariser(np.asarray(w, np.float64))
         value = float(self._each("loss", self.loss(margin, data.labels), (data.rows,)).sum()) / data.rows + penalty
         slopes = self._each("slope", self.slope(margin, data.labels), margin.shape)
@@ -315,17 +349,15 @@ class LinearModel(MarginModel):
         curvature: Margins = self._each("curvature", self.curvature(margins, labels), along.shape)
         return along * curvature
 
-    def error(self, w: NDArray[np.float64], data: Dataset) -> float:
+    def error_of_margins(self, margins: Margins, data: Dataset) -> float:
         """Return the share of rows with y <x, w> < 0; a margin of zero, a tie of both signs, counts as half.
 
         So at w = 0, where nothing is learned yet, it is 1/2, as of a coin that is tossed where the model is undecided.
         Of targets, the mean of (<x, w> - y)^2.
         """
-        data = self.design(data)
-        margin = margins_of(data, w)
         if data.kind == "targets":
-            return float(np.mean((margin - data.labels) ** 2))
-        return float(np.mean((1 - np.sign(margin * data.labels)) / 2))
+            return float(np.mean((margins - data.labels) ** 2))
+        return float(np.mean((1 - np.sign(margins * data.labels)) / 2))
 
 
 def margins_of(data: Dataset, w: Any, width: int = 1) -> NDArray[np.float64]:

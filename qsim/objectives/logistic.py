@@ -14,6 +14,7 @@ from qsim.l2_decay import L2Decay
 from qsim.objectives.base import NoOptimumError, Optimum
 from qsim.objectives.linear import LinearModel, Margins
 from qsim.options import number, option
+from qsim.program import Cell, Program
 from qsim.weights import Replica
 
 
@@ -56,6 +57,17 @@ class Logistic(LinearModel):
     ) -> Vectors:
         """Have every worker do steps of SGD, all in one kernel."""
         return block.local_steps(rows, batch, weights, steps, self.l2, decay.kernel)
+
+    def plan(
+        self, program: Program, block: Block, rows: Rows, weights: NDArray[np.float32], step: Cell | float
+    ) -> Vectors:
+        from qsim.kernels.csr import logistic_slopes
+        from qsim.kernels.rounds import scale_by_count
+
+        margin = block.plan_margins(program, rows, weights)
+        program.call(logistic_slopes, margin, block.labels, rows.index)
+        program.call(scale_by_count, rows.offsets, step, margin)
+        return block.plan_spread(program, rows, margin)
 
     def _slopes(self, block: Block, rows: Rows, weights: Replica) -> Margins:
         from qsim.kernels.csr import logistic_slopes

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from qsim.datasets import DataError, Dataset
 from qsim.objectives.base import NoOptimumError, Optimum
-from qsim.objectives.linear import MarginModel, Margins, margins_of
+from qsim.objectives.linear import MarginModel, Margins
 from qsim.options import number, option, whole
 
 
@@ -104,15 +104,13 @@ class MultinomialLogistic(MarginModel):
         """Return 1/2, of two classes that share all the probability."""
         return 0.5
 
-    def error(self, w: NDArray[np.float64], data: Dataset) -> float:
+    def error_of_margins(self, margins: Margins, data: Dataset) -> float:
         """Return the share of rows whose class has not the largest margin.
 
         Of m classes that share the largest, one is predicted by chance: the row counts as 1 - 1/m if its class is among
         them. So at w = 0 the error is 1 - 1/classes, 1/2 for two classes.
         """
-        data = self.design(data)
-        margin = margins_of(data, w, self.width)
-        largest = margin == margin.max(axis=1, keepdims=True)
+        largest = margins == margins.max(axis=1, keepdims=True)
         return float(np.mean(1 - largest[np.arange(data.rows), data.labels] / largest.sum(axis=1)))
 
     def _solve(self, data: Dataset) -> Optimum:

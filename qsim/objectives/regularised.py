@@ -71,6 +71,9 @@ class WithRegulariser(Objective):
     def value_and_gradient(self, w: NDArray[np.float64], data: Dataset) -> tuple[float, NDArray[np.float64]]:
         return self.objective.value_and_gradient(w, data)
 
+    def evaluate(self, w: NDArray[np.float64], data: Dataset) -> tuple[float, NDArray[np.float64], float]:
+        return self.objective.evaluate(w, data)
+
     def error(self, w: NDArray[np.float64], data: Dataset) -> float:
         return self.objective.error(w, data)
 

@@ -76,6 +76,11 @@ class WireExchange:
             self.clock.begin(t)
 
     @property
+    def opened(self) -> bool:
+        """Whether the streams of a compressed exchange have all been opened, so that no header is sent any more."""
+        return not self.streams.unopened(f"up, None, {self._n}").any()
+
+    @property
     def counted(self) -> NDArray[np.int64]:
         """The counts of this round, as a row: non-zeros, bits up, bits down, rows."""
         return np.array([[self.nonzeros, self.bits_up, self.bits_down, self.rows]], np.int64)

@@ -57,6 +57,17 @@ class Recorder:
         self._spent += counted.sum(axis=0)
         return self._over(done, solution, evaluate=done % self._run.evaluate_every == 0 or done == self._run.rounds)
 
+    def rounds_to_end(self, done: int, counted: NDArray[np.int64]) -> int:
+        """Return how many of the next rounds, `done` of them in all, there are until the run's rule ends it.
+
+        counted: as `record` takes it; nothing is recorded. All of them if the rule does not end it before.
+        """
+        spent = self._spent + counted.cumsum(axis=0)
+        for number in range(1, len(counted)):
+            if self._reached(done - len(counted) + number, _UNKNOWN, spent[number - 1]):
+                return number
+        return len(counted)
+
     def trace(self, solution: Solution, clock: Clock | None = None) -> Trace:
         """Return what was recorded."""
         *traffic, rows = np.concatenate(self._counted).T.copy()
@@ -94,21 +105,21 @@ class Recorder:
         rows = zip(saved["evaluated"].tolist(), saved["evaluations"].tolist(), strict=True)
         self._evaluations = {done: dict(zip(EVALUATION, row, strict=True)) for done, row in rows}
         done = len(saved["counted"]) - 1
-        return self._reached(done, self._evaluations.get(done, _UNKNOWN))
+        return self._reached(done, self._evaluations.get(done, _UNKNOWN), self._spent)
 
     def _over(self, done: int, solution: Solution, evaluate: bool) -> bool:
         """Evaluate where that is due, or the run ends; tells whether its rule ends it."""
         if evaluate:
             self._evaluations[done] = self._evaluate(solution())
-        over = self._reached(done, self._evaluations.get(done, _UNKNOWN))
+        over = self._reached(done, self._evaluations.get(done, _UNKNOWN), self._spent)
         if over and not evaluate:
             self._evaluations[done] = self._evaluate(solution())
         return over
 
-    def _reached(self, done: int, evaluation: dict[str, float]) -> bool:
+    def _reached(self, done: int, evaluation: dict[str, float], spent_so_far: NDArray[np.int64]) -> bool:
         if self._run.until is None:
             return False
-        _, up, down, rows = self._spent.tolist()
+        _, up, down, rows = spent_so_far.tolist()
         spent = {"round": done, "bits_up": up, "bits_down": down, "bits": up + down, "passes": rows / self._data.rows}
         time = {} if self._run.network is None else {"seconds": self._seconds}
         seen = MappingProxyType(spent | time | evaluation)  # which a user's rule cannot change
@@ -116,12 +127,12 @@ class Recorder:
 
     def _evaluate(self, w: NDArray[np.float64]) -> dict[str, float]:
         objective = self._run.objective
-        loss, gradient = objective.value_and_gradient(w, self._data)
+        loss, gradient, error = objective.evaluate(w, self._data)
         return {
             "loss": loss,
             "suboptimality": loss - self._minimum,
             "gradient_norm": math.sqrt(inner(gradient, gradient)),
-            "train_error": objective.error(w, self._data),
+            "train_error": error,
             "test_error": np.nan if self._test is None else objective.error(w, self._test),
         }
 

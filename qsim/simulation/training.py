@@ -10,18 +10,19 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from qsim.arrays import arrays_by_name
 from qsim.batch import Arrays
 from qsim.channel import Channel
 from qsim.clients import AllClients
-from qsim.engines import Engine, Serial, Session
+from qsim.engines import Engine, Session
 from qsim.keys import Key
 from qsim.methods import Method
 from qsim.network import Clock
 from qsim.objectives.derivative import refuse_wrong_gradient
 from qsim.simulation.exchange import WireExchange
+from qsim.simulation.planned import PlannedRounds
 from qsim.simulation.recorder import Recorder
 from qsim.simulation.run import Run
-from qsim.simulation.solo import Solo
 from qsim.trace import Trace
 from qsim.weights import Weights
 from qsim.workers.tasks import Job
@@ -41,12 +42,13 @@ class Training:
         session: Session,
         exchange: WireExchange,
         recorder: Recorder,
-        solo: Solo | None = None,
     ) -> None:
         """Take what `opened` has made."""
         self.run, self.done, self.over = run, 0, False
-        self._method, self._weights, self._state = method, weights, method.start(weights)
-        self._session, self._exchange, self._recorder, self._solo = session, exchange, recorder, solo
+        self._method, self._weights = method, weights
+        self._state = arrays_by_name(f"what start of {method!r} returns", method.start(weights))
+        self._session, self._exchange, self._recorder = session, exchange, recorder
+        self._planned: PlannedRounds | None = None
 
     @classmethod
     @contextmanager
@@ -76,17 +78,19 @@ class Training:
             exchange = WireExchange(
                 session, run.objective, channel, run.downlink, problem.weights, w, key, clients, clock
             )
-            solo = Solo.of(run, method, channel, shards, key) if isinstance(engine, Serial) else None
-            training = cls(run, method, w, session, exchange, recorder, solo)
+            training = cls(run, method, w, session, exchange, recorder)
             training._begin(saved)
+            training._planned = PlannedRounds.of(run, method, channel, session, problem.weights, training._state, key)
             yield training
 
     def advance(self, most: int = 1) -> None:
         """Do the next round, or up to `most` where several can be done at once, and record them."""
         counted = None
-        if self._solo is not None and self._exchange.streams.opened:
+        if self._planned is not None and self._exchange.opened:
             end = min(self.done + most, self.run.rounds, _next(self.done, self.run.evaluate_every))
-            counted = self._solo.rounds(self._weights, self.done, end)
+            counted = self._planned.run(
+                self._weights, self.done, end, None if self.run.until is None else self._recorder.rounds_to_end
+            )
         if counted is None:
             self._exchange.begin(self.done)
             self._method.round(self._weights, self._state, self._exchange)

@@ -10,12 +10,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from qsim.batch import Arrays, Packets, Support, Vectors, dense_offsets
+from qsim.arrays import arrays_by_name
+from qsim.batch import Arrays, Memory, Packets, Support, Vectors, dense_offsets
 from qsim.block import Block
 from qsim.channel import EXACT
 from qsim.compressors import NotFiniteError
 from qsim.keys import Purpose
 from qsim.methods import Task
+from qsim.options import shown
 from qsim.weights import Replica
 from qsim.workers.tasks import CoordinateRequest, Instruction, Job, Order, Reply
 
@@ -37,6 +39,11 @@ class WorkerGroup:
         self._data_key = job.key.fold(Purpose.DATA)
         self._blocks = [_Workers(job, first, min(first + size, high)) for first in range(low, high, size)]
         self._pool = ThreadPoolExecutor(threads) if threads > 1 else None
+
+    @property
+    def parts(self) -> list[_Workers]:
+        """The blocks of workers, and what they keep."""
+        return self._blocks
 
     @property
     def stateful(self) -> bool:
@@ -159,6 +166,9 @@ class _Workers:
         filled = Support(self.block.n, dense_offsets(high - low, self.block.n), None)
         support = self.block.support if job.objective.keeps_support else filled
         self.kept = job.method.memory(self.block, support if compressor.keeps_sparse else filled)
+        if not isinstance(self.kept, Memory):
+            raise TypeError(f"what memory of {job.method!r} returns must be a Memory, found {shown(self.kept)}")
+        arrays_by_name(f"the arrays of what memory of {job.method!r} returns", self.kept.arrays)
         self.memory = compressor.memory(support)
         self.unsettled: _Unsettled | None = None
         self.arrays = {f"method/{name}": array for name, array in self.kept.arrays.items()}

@@ -1,0 +1,252 @@
+"""What a round does between its larger kernels: keys, steps, weights, shifts and counts, for rounds that are planned.
+
+Each does to the last bit what the objects of a round in Python do (`Key`, `Weights`, `Memory`, `Vectors`).
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qsim.kernels._jit import kernel
+from qsim.kernels.hashing import fold
+
+LARGEST = float(np.finfo(np.float32).max)
+_SMALLEST = 2.0**-64  # as in `qsim/weights.py`
+
+
+@kernel
+def fold_round(word: np.uint64, turn: NDArray[np.int64], low: int, out: NDArray[np.uint64]) -> None:
+    """Write the words of workers low, low + 1, ... for a round: fold(fold(word, round), worker)."""
+    of_round = fold(word, np.uint64(turn[0]))
+    for worker in range(out.size):
+        out[worker] = fold(of_round, np.uint64(low + worker))
+
+
+@kernel
+def fold_exchange(
+    word: np.uint64, turn: NDArray[np.int64], exchange: int, shared: bool, low: int, out: NDArray[np.uint64]
+) -> None:
+    """Write the words for an exchange of a round: fold(fold(fold(word, round), exchange), worker).
+
+    shared: every worker has the word of worker 0.
+    """
+    of_exchange = fold(fold(word, np.uint64(turn[0])), np.uint64(exchange))
+    for worker in range(out.size):
+        out[worker] = fold(of_exchange, np.uint64(0 if shared else low + worker))
+
+
+@kernel
+def begin_round(turn: NDArray[np.int64], steps: NDArray[np.float64], step: NDArray[np.float64], l2: float) -> int:
+    """Take the step of the round; return whether it would throw the weights past zero.
+
+    turn: the round, and which of the rounds that are run at once it is, which is the place of its step.
+    """
+    step[0] = steps[turn[1]]
+    return int(1.0 - step[0] * l2 <= 0.0)
+
+
+@kernel
+def end_round(
+    turn: NDArray[np.int64],
+    nonzeros: int,
+    offsets: NDArray[np.int64],
+    down: int,
+    rows: int,
+    counted: NDArray[np.int64],
+) -> None:
+    """Write what the round counted, the bits of packets by their offsets, and go on to the next."""
+    counted[turn[1], 0] = nonzeros
+    counted[turn[1], 1] = 8 * offsets[offsets.size - 1]
+    counted[turn[1], 2] = down
+    counted[turn[1], 3] = rows
+    turn[0] += 1
+    turn[1] += 1
+
+
+@kernel
+def to_float32(vector: NDArray[np.float64], scale: float, out: NDArray[np.float32]) -> int:
+    """Write scale times a vector as float32; return how many numbers float32 does not reach, or that are none."""
+    bad = 0
+    for k in range(out.size):
+        x = scale * vector[k]
+        bad += int(not abs(x) <= LARGEST)
+        out[k] = np.float32(x)
+    return bad
+
+
+@kernel
+def scale_by_count(row_offsets: NDArray[np.int64], step: float, numbers: NDArray[np.float32]) -> None:
+    """Multiply the numbers of each worker's rows by step / (how many rows it has)."""
+    for worker in range(row_offsets.size - 1):
+        first, last = row_offsets[worker], row_offsets[worker + 1]
+        factor = np.float32(step / max(last - first, 1))
+        for r in range(first, last):
+            numbers[r] *= factor
+
+
+@kernel
+def shrink(step: float, l2: float, vector: NDArray[np.float64], scale: NDArray[np.float64]) -> None:
+    """Multiply the weights, which are scale times a vector, by 1 - step l2."""
+    scale[0] *= 1.0 - step * l2
+    if scale[0] < _SMALLEST:
+        for k in range(vector.size):
+            vector[k] *= scale[0]
+        scale[0] = 1.0
+
+
+@kernel
+def descend(step: float, along: NDArray[np.float64], scale: float, vector: NDArray[np.float64]) -> None:
+    """Subtract step times a dense vector from weights that are scale times a vector."""
+    for k in range(vector.size):
+        vector[k] -= step * along[k] / scale
+
+
+@kernel
+def subtract(
+    offsets: NDArray[np.int64],
+    index: NDArray[np.int32] | None,
+    value: NDArray[np.float64],
+    factor: float,
+    scale: float,
+    vector: NDArray[np.float64],
+) -> None:
+    """Subtract factor times the one row that there is from weights that are scale times a vector."""
+    for k in range(offsets[1]):
+        vector[np.uint64(k if index is None else index[k])] -= value[k] * factor / scale
+
+
+@kernel
+def add_row(
+    offsets: NDArray[np.int64],
+    index: NDArray[np.int32] | None,
+    value: NDArray[np.float64],
+    factor: float,
+    out: NDArray[np.float64],
+) -> None:
+    """Add factor times the one row that there is to a dense vector."""
+    for k in range(offsets[1]):
+        out[np.uint64(k if index is None else index[k])] += factor * value[k]
+
+
+@kernel
+def take_dense(total: NDArray[np.float64], marks: NDArray[np.uint64], out: NDArray[np.float64]) -> None:
+    """Move all of `total` out; total and marks are zero afterwards."""
+    for k in range(total.size):
+        out[k] = total[k]
+        total[k] = 0.0
+    marks[:] = np.uint64(0)
+
+
+@kernel
+def nonzeros_among(offsets: NDArray[np.int64], value: NDArray[np.float32]) -> int:
+    """Return how many values of all rows are not zero."""
+    found = 0
+    for k in range(offsets[offsets.size - 1]):
+        found += int(value[k] != np.float32(0.0))
+    return found
+
+
+@kernel
+def first_wrong(offsets: NDArray[np.int64], value: NDArray[np.float32]) -> int:
+    """Return the place of the first value of the rows that is not finite, or -1."""
+    for k in range(offsets[offsets.size - 1]):
+        if not math.isfinite(value[k]):
+            return k
+    return -1
+
+
+@kernel
+def times(turn: NDArray[np.int64], number: int) -> int:
+    """Return the round times a number."""
+    return int(turn[0] * number)
+
+
+@kernel
+def reaches(number: np.int32, bound: int) -> int:
+    """Return whether a number is at least the bound."""
+    return int(number >= bound)
+
+
+@kernel
+def exceeds(number: float, most: float) -> int:
+    """Return whether a number is above the largest, or none."""
+    return int(not number <= most)
+
+
+@kernel
+def store(number: int, out: NDArray[np.int64]) -> None:
+    """Write a number into an array."""
+    out[0] = number
+
+
+@kernel
+def copy(x: NDArray[np.floating], out: NDArray[np.floating]) -> None:
+    """Write numbers somewhere else."""
+    for k in range(out.size):
+        out[k] = x[k]
+
+
+@kernel
+def negative(x: NDArray[np.floating], out: NDArray[np.floating]) -> None:
+    """Write the negatives of numbers."""
+    for k in range(out.size):
+        out[k] = -x[k]
+
+
+@kernel
+def rounded(x: NDArray[np.float64], out: NDArray[np.float32]) -> None:
+    """Write numbers as float32."""
+    for k in range(out.size):
+        out[k] = np.float32(x[k])
+
+
+@kernel
+def fill(out: NDArray[np.floating], x: float) -> None:
+    """Write one number everywhere."""
+    for k in range(out.size):
+        out[k] = x
+
+
+@kernel
+def write_floats(value: NDArray[np.float32], data: NDArray[np.uint8]) -> None:
+    """Write float32 numbers as bytes, little-endian."""
+    words = value.view(np.uint32)
+    for k in range(words.size):
+        for byte in range(4):
+            data[4 * k + byte] = np.uint8(words[k] >> np.uint32(8 * byte) & np.uint32(255))
+
+
+@kernel
+def write_dense(
+    offsets: NDArray[np.int64], index: NDArray[np.int32], value: NDArray[np.float32], n: int, data: NDArray[np.uint8]
+) -> None:
+    """Write sparse rows of length n as float32 of every coordinate, little-endian."""
+    words = value.view(np.uint32)
+    data[:] = np.uint8(0)
+    for row in range(offsets.size - 1):
+        for k in range(offsets[row], offsets[row + 1]):
+            at = 4 * (row * n + index[k])
+            for byte in range(4):
+                data[at + byte] = np.uint8(words[k] >> np.uint32(8 * byte) & np.uint32(255))
+
+
+@kernel
+def read_floats(data: NDArray[np.uint8], out: NDArray[np.float32]) -> None:
+    """Read float32 numbers from bytes, little-endian."""
+    words = out.view(np.uint32)
+    for k in range(out.size):
+        word = np.uint32(0)
+        for byte in range(4):
+            word |= np.uint32(data[4 * k + byte]) << np.uint32(8 * byte)
+        words[k] = word
+
+
+@kernel
+def clear_behind(offsets: NDArray[np.int64], size: int, data: NDArray[np.uint8]) -> None:
+    """Write zeros into the bytes behind the last packet, which decoders may read."""
+    end = offsets[offsets.size - 1]
+    for k in range(end, end + size):
+        data[k] = np.uint8(0)

@@ -1,0 +1,64 @@
+"""What the methods of a user's own objective return, looked at before a kernel takes it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+import numpy as np
+
+from qsim.arrays import reals
+from qsim.batch import Vectors
+from qsim.batch.checks import require_rows
+from qsim.options import real, shown
+
+
+def _vectors_at_the_door(name: str, found: Callable[..., Vectors]) -> Callable[..., Vectors]:
+    """Check the vectors that a user's own objective makes for the workers of a block."""
+
+    @wraps(found)
+    def checked(self: Any, block: Any, *args: Any, **options: Any) -> Vectors:
+        vectors = found(self, block, *args, **options)
+        length = 1 if name == "losses" else block.n
+        require_rows(f"what {name} of {self!r} returns", vectors, block.workers, length)
+        return vectors
+
+    return checked
+
+
+def _numbers_at_the_door(name: str, found: Callable[..., Any]) -> Callable[..., Any]:
+    """Check the numbers that a user's own objective states."""
+
+    @wraps(found)
+    def checked(self: Any, *args: Any, **options: Any) -> Any:
+        what = f"what {name} of {self!r} returns"
+        numbers = found(self, *args, **options)
+        if name == "worker_smoothness":
+            return reals(what, numbers)
+        if name != "value_and_gradient":
+            return real(what, numbers)
+        if not isinstance(numbers, tuple) or len(numbers) != 2:
+            raise ValueError(f"{what} must be the value and the gradient, found {shown(numbers)}")
+        return real(f"the value that {name} of {self!r} returns", numbers[0]), reals(
+            f"the gradient that {name} of {self!r} returns", numbers[1], np.shape(args[0] if args else options["w"])
+        )
+
+    return checked
+
+
+AT_THE_DOOR: dict[str, Callable[..., Any]] = dict.fromkeys(
+    ("update", "losses", "hvp", "local_steps"), _vectors_at_the_door
+) | dict.fromkeys(
+    (
+        "value_and_gradient",
+        "error",
+        "smoothness",
+        "worker_smoothness",
+        "row_smoothness",
+        "strong_convexity",
+        "curvature_bound",
+    ),
+    _numbers_at_the_door,
+)
+"""The methods of an objective of one's own whose results are looked at before anything is done with them."""

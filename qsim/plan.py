@@ -1,0 +1,143 @@
+"""Plans: what the rounds of a run do, as calls of kernels on arrays that stay.
+
+A plan goes through a round once, part by part, as the round itself does: the method asks for updates and sends them,
+the compressor and the codec add their kernels. What passes between the parts are the usual batches (`Vectors`,
+`Levels`, `Floats`), whose arrays are as long as they ever need be: how many entries they hold in a round, the last of
+their offsets says.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qsim.batch import Arrays, Memory, Vectors, index_type
+from qsim.block import Block, Rows
+from qsim.channel import Channel
+from qsim.keys import Key, Purpose
+from qsim.objectives import Objective
+from qsim.program import Cell, NoProgram, Program, with_plan
+from qsim.steps import Step
+
+ROUNDS = 4096
+"""How many rounds are run at once, at most."""
+
+
+@dataclass(frozen=True, eq=False)
+class PlannedWeights:
+    """The server's weights: scale * vector."""
+
+    vector: NDArray[np.float64]
+    scale: Cell
+
+
+class Plan:
+    """The rounds of the workers of a block and of their server, in the making.
+
+    program: the calls so far. weights: the server's. replica: the weights as workers receive them.
+    state: what the server keeps beside them. turn: the number of
+    the round, and which of those that are run at once it is.
+    """
+
+    def __init__(
+        self,
+        block: Block,
+        objective: Objective,
+        channel: Channel,
+        weights: PlannedWeights,
+        replica: NDArray[np.float32],
+        state: Arrays,
+        of_workers: NDArray[np.float64],
+        key: Key,
+        compressor_memory: Memory | None,
+    ) -> None:
+        """Begin a plan without calls."""
+        self.program = Program()
+        self.block, self.objective, self.channel = block, objective, channel
+        self.weights, self.replica, self.state = weights, replica, state
+        self.turn = np.zeros(2, np.int64)
+        self.rows = 0
+        """How many rows the workers read in a round."""
+        self._of_workers = of_workers
+        self.data_key, self._wire_key = key.fold(Purpose.DATA), key.fold(Purpose.QUANTIZE)
+        self._memory = compressor_memory
+        self.step: Step | None = None
+        self.steps = np.zeros(ROUNDS)
+        """The steps of the rounds that are run at once."""
+        self.counted: tuple[Any, NDArray[np.int64]] | None = None
+
+    def begin(self, step: Step | float | None) -> Cell:
+        """Begin a round: with its step, by a rule, and the weights on their way down.
+
+        Ends the program where the step is too long for the regulariser, and for weights that float32 does not reach.
+        """
+        from qsim.kernels.rounds import begin_round, to_float32
+
+        if type(self.objective).apply_l2_step is not Objective.apply_l2_step:
+            raise NoProgram
+        assert isinstance(step, Step)
+        self.step, cell, call = step, Cell.of(0.0), self.program.call
+        l2 = self.objective.l2 or 0.0
+        call(begin_round, self.turn, self.steps, cell.array, l2, stop="not zero")
+        call(to_float32, self.weights.vector, self.weights.scale, self.replica, stop="not zero")
+        return cell
+
+    def data_words(self) -> NDArray[np.uint64]:
+        """Return where the words of the workers' keys for the data of a round are."""
+        from qsim.kernels.rounds import fold_round
+
+        words = np.empty(self.block.workers, np.uint64)
+        self.program.call(fold_round, np.uint64(self.data_key.word), self.turn, self.block.low, words)
+        return words
+
+    def update(self, rows: Rows, step: Any) -> Vectors:
+        """Return where each worker's update is: step times the mean gradient of its rows."""
+        self.rows = rows.index.size
+        return with_plan(self.objective).plan(self.program, self.block, rows, self.replica, step)
+
+    def send(self, v: Vectors) -> tuple[Vectors, Vectors]:
+        """Send what the workers have: return it as it arrives, and the weighted sum, one row."""
+        from qsim.kernels.rounds import fold_exchange, nonzeros_among, store, take_dense
+        from qsim.kernels.vectors import add_rows, take_marked
+
+        call, n, rows = self.program.call, v.n, self.block.workers
+        keys = np.empty(rows, np.uint64)
+        call(fold_exchange, np.uint64(self._wire_key.word), self.turn, 0, False, self.block.low, keys)
+        arrived, packet_offsets = self.channel.plan(self.program, v, keys, self._memory)
+        nonzeros = call(nonzeros_among, arrived.offsets, arrived.value)
+        self.counted = nonzeros, packet_offsets
+        total, marks = np.zeros(n), np.zeros(-(-n // 64), np.uint64)
+        call(add_rows, arrived.offsets, arrived.index, arrived.value, self._of_workers, total, marks)
+        if arrived.index is None:
+            summed = Vectors.dense(np.zeros(n))
+            call(take_dense, total, marks, summed.value)
+        else:
+            most = min(n, arrived.value.size)
+            summed = Vectors(n, np.zeros(2, np.int64), np.empty(most, index_type(n)), np.empty(most))
+            taken = call(take_marked, total, marks, summed.index, summed.value)
+            call(store, taken, summed.offsets[1:])
+        if self._memory is not None:
+            self.channel.compressor.plan_on_delivered(self.program, self._memory, arrived)
+        return arrived, summed
+
+    def apply_l2_step(self, step: Any) -> None:
+        """Do a step on the regulariser alone, as `Objective.apply_l2_step` does."""
+        from qsim.kernels.rounds import shrink
+
+        if self.objective.l2:
+            self.program.call(shrink, step, self.objective.l2, self.weights.vector, self.weights.scale.array)
+
+    def subtract(self, v: Vectors, factor: Any = 1.0) -> None:
+        """Subtract factor times a row from the weights."""
+        from qsim.kernels.rounds import subtract
+
+        self.program.call(subtract, v.offsets, v.index, v.value, factor, self.weights.scale, self.weights.vector)
+
+    def descend(self, step: Any, along: NDArray[np.float64]) -> None:
+        """Subtract step times a dense vector from the weights."""
+        from qsim.kernels.rounds import descend
+
+        self.program.call(descend, step, along, self.weights.scale, self.weights.vector)

@@ -1,0 +1,168 @@
+"""Programs: a round as a list of calls of kernels, on arrays that stay where they are.
+
+Planning a round once, and running it any number of times without coming back to Python, makes a small round as cheap as
+its arithmetic. The parts of a run add their calls (`Compressor.plan` and the like); one that has none raises
+`NoProgram`, and the run goes on round by round in Python, to the same bits.
+
+A program stops before a round that cannot be done, with nothing that lasts changed by it, so that Python does that
+round again and says what is wrong: calls that can fail come before those that change anything.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qsim.options import is_shipped
+
+Stop = Literal["never", "not zero", "negative", "not negative"]
+"""Which results of a call end a program."""
+
+
+class NoProgram(Exception):  # noqa: N818
+    """A part of a run has no calls of kernels to offer for its rounds."""
+
+
+def with_plan(part: _Part) -> _Part:
+    """Return a part of a run whose plan is its own.
+
+    Raises NoProgram for a user's subclass without one: what it overrides, the plan that it inherits does not know.
+    """
+    if not is_shipped(part) and "plan" not in vars(type(part)):
+        raise NoProgram
+    return part
+
+
+_Part = TypeVar("_Part")
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """A number that a call returns, each time that it is made: where it lies in the call's result, and its type."""
+
+    call: int
+    byte: int
+    kind: Any
+
+
+@dataclass(frozen=True, eq=False)
+class Cell:
+    """A number that changes from round to round: the only one in an array."""
+
+    array: NDArray[Any]
+
+    @classmethod
+    def of(cls, value: Any) -> Cell:
+        """Make a cell that holds a number, whose type it has."""
+        return cls(np.array([value]))
+
+
+@dataclass(frozen=True, eq=False)
+class Head:
+    """The first entries of an array: as many as the last of some offsets says when a call comes to them."""
+
+    array: NDArray[Any]
+    offsets: NDArray[np.int64]
+
+
+class Program:
+    """Calls of kernels in the order in which a round makes them.
+
+    >>> import numpy as np
+    >>> from qsim.kernels.vectors import first_not_finite
+    >>> program, numbers = Program(), np.array([1.0, 2.0])
+    >>> place = program.call(first_not_finite, numbers, stop="not negative")
+    >>> program.run(5)
+    5
+    """
+
+    def __init__(self) -> None:
+        """Begin with no calls."""
+        self._calls: list[tuple[int, int, list[Any]]] = []
+        self._stops_on: list[int] = []
+        self._kept: list[Any] = []
+        self._table: tuple[Any, ...] | None = None
+
+    def call(self, kernel: Any, *arguments: Any, stop: Stop = "never") -> Any:
+        """Add a call of a kernel; return what stands for its result, or for the numbers of which it is a tuple.
+
+        arguments: arrays (in C order), None, numbers, results of calls before, cells, and heads of arrays. stop: which
+        results end the program.
+        """
+        from numba import typeof, types
+
+        from qsim.kernels._calls import compiled
+
+        kind_of: Any = typeof
+        kinds = tuple(a.kind if isinstance(a, Result) else kind_of(_like(a)) for a in arguments)
+        address, trampoline, returned = compiled(kernel, kinds)
+
+        self._calls.append((trampoline, address, list(arguments)))
+        self._stops_on.append(_STOPS[stop])
+        self._table = None
+        call, byte, results = len(self._calls) - 1, 0, []
+        several = isinstance(returned, types.BaseTuple)
+        for kind in returned if several else [returned]:
+            size = max(1, getattr(kind, "bitwidth", 64) // 8)
+            byte = -(-byte // size) * size
+            results.append(Result(call, byte, kind))
+            byte += size
+        return tuple(results) if several else results[0]
+
+    def run(self, rounds: int) -> int:
+        """Run up to `rounds` rounds; return how many were completed."""
+        from qsim.kernels._calls import run_calls
+
+        if self._table is None:
+            self._table = self._laid_out()
+        calls, stops, results, *_ = self._table
+        return int(run_calls(calls, stops, results, rounds))
+
+    def _laid_out(self) -> tuple[Any, ...]:
+        """Return the calls as addresses, and all that these must find alive."""
+        from qsim.kernels._calls import WORDS
+
+        results = np.zeros((len(self._calls), WORDS), np.int64)
+        kept: list[Any] = []
+
+        def at(array: NDArray[Any]) -> int:
+            kept.append(array)
+            return int(array.ctypes.data)
+
+        def result(call: int, byte: int) -> int:
+            return at(results) + 8 * WORDS * call + byte
+
+        def words(argument: Any) -> list[int]:
+            if argument is None:
+                return []
+            if isinstance(argument, Result):
+                return [result(argument.call, argument.byte)]
+            if isinstance(argument, Cell):
+                return [at(argument.array)]
+            if isinstance(argument, Head):
+                return [at(np.array([argument.array.ctypes.data])), at(argument.offsets[-1:])]
+            if isinstance(argument, np.ndarray):
+                kept.append(argument)
+                shape = np.array([argument.ctypes.data, *argument.shape], np.int64)
+                return [at(shape) + 8 * k for k in range(shape.size)]
+            return [at(np.array([argument]))]
+
+        rows = []
+        for number, (trampoline, address, arguments) in enumerate(self._calls):
+            kept += arguments
+            table = np.array([word for argument in arguments for word in words(argument)], np.int64)
+            rows.append([trampoline, address, at(table), result(number, 0)])
+        return np.array(rows, np.int64).reshape(len(rows), 4), np.array(self._stops_on, np.int64), results, kept
+
+
+_STOPS = {"never": 0, "not zero": 1, "negative": 2, "not negative": 3}
+
+
+def _like(argument: Any) -> Any:
+    """Return what has the Numba type of an argument."""
+    if isinstance(argument, Head):
+        return argument.array
+    return argument.array[0] if isinstance(argument, Cell) else argument

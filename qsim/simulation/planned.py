@@ -1,0 +1,117 @@
+"""Rounds of a run that are planned: many at a time, without coming back to Python."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qsim.batch import Arrays
+from qsim.channel import Channel
+from qsim.clients import AllClients
+from qsim.downlinks import DenseWeights
+from qsim.engines import Session
+from qsim.keys import Key
+from qsim.methods import Method
+from qsim.plan import ROUNDS, Plan, PlannedWeights
+from qsim.program import Cell, NoProgram, with_plan
+from qsim.simulation.run import Run
+from qsim.weights import Weights
+
+ToEnd = Callable[[int, NDArray[np.int64]], int]
+"""Tells how many of some rounds, whose last is given, with what they counted, there are until a run is over."""
+
+
+class PlannedRounds:
+    """Does rounds on the server's weights and state, and on the memories of workers that live in this process.
+
+    The same to the last bit as the exchange does, packets and all. Streams must have sent their headers.
+    """
+
+    @classmethod
+    def of(
+        cls,
+        run: Run,
+        method: Method,
+        channel: Channel,
+        session: Session,
+        weights: NDArray[np.float64],
+        state: Arrays,
+        key: Key,
+    ) -> PlannedRounds | None:
+        """Return what does the rounds of a run, whose method is resolved; None if a part has no plan."""
+        group = session.group
+        parts = None if group is None else group.parts
+        if (
+            parts is None
+            or len(parts) != 1
+            or run.network is not None
+            or not isinstance(run.clients, AllClients)
+            or type(run.downlink) is not DenseWeights
+        ):
+            return None
+        (part,) = parts
+        n = part.block.n
+        plan = Plan(
+            part.block,
+            run.objective,
+            channel,
+            PlannedWeights(np.zeros(n), Cell.of(1.0)),
+            np.empty(n, np.float32),
+            state,
+            weights,
+            key,
+            part.memory,
+        )
+        try:
+            with_plan(method).plan(plan, part.kept)
+        except NoProgram:
+            return None
+        bits = run.workers * n * (32 if run.downlink.dtype == "float32" else 64)
+        return cls(plan, bits, [*state.values(), *part.arrays.values()])
+
+    def __init__(self, plan: Plan, down: int, lasting: list[NDArray[Any]]) -> None:
+        """Take a plan, how many bits go down in a round, and the arrays of server and workers that it changes."""
+        from qsim.kernels.rounds import end_round
+
+        self._lasting = lasting
+
+        assert plan.counted is not None
+        self._plan, self._counted = plan, np.zeros((ROUNDS, 4), np.int64)
+        nonzeros, offsets = plan.counted
+        plan.program.call(end_round, plan.turn, nonzeros, offsets, down, plan.rows, self._counted)
+
+    def run(self, w: Weights, first: int, end: int, to_end: ToEnd | None = None) -> NDArray[np.int64] | None:
+        """Do rounds `first` to `end` - 1 on w, or fewer: none that fails, so that the exchange can say why it does.
+
+        to_end: how many of some rounds there are until the run is over. It is asked when they are done, and if they are
+            too many they are undone, and fewer done.
+
+        Returns what was counted in each, as rows: non-zeros, bits up, bits down, rows read; None if none was done.
+        """
+        own, plan, scale = self._plan.weights.vector, self._plan, w.scale
+        if w.vector is not own:
+            own[:] = w.vector
+        lasting = [own, *self._lasting] if to_end else []
+        before = [array.copy() for array in lasting]
+        done = self._try(scale, first, min(end - first, ROUNDS))
+        wanted = done if to_end is None or not done else to_end(first + done, self._counted[:done])
+        if wanted < done:
+            for array, old in zip(lasting, before, strict=True):
+                array[:] = old
+            self._try(scale, first, wanted)
+        if not done:
+            return None
+        w.vector, w.scale, w.stamp = own, float(plan.weights.scale.array[0]), object()
+        return self._counted[:wanted].copy()
+
+    def _try(self, scale: float, first: int, count: int) -> int:
+        """Do up to `count` rounds; return how many were done."""
+        plan = self._plan
+        assert plan.step is not None
+        plan.turn[:] = first, 0
+        plan.steps[:count] = [plan.step(t) for t in range(first, first + count)]
+        plan.weights.scale.array[0] = scale
+        return plan.program.run(count)

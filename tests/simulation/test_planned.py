@@ -1,0 +1,388 @@
+"""Planned rounds: the same to the last bit as through the exchange, whatever the parts of the run; or not planned."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import qsim
+from qsim.compressors import NotFiniteError
+from qsim.datasets import Dataset, Synthetic
+from qsim.methods import SGD, HeavyBall, Passes, WithReplacement
+from qsim.simulation.planned import PlannedRounds
+from qsim.steps import Constant, InverseSqrt, InverseTime
+from qsim.testing.shipped import shipped
+
+CODECS = [
+    *(kind() for kind in (qsim.codecs.Varint, qsim.codecs.GolombRice, qsim.codecs.RANS, qsim.codecs.Bitmap)),
+    *(kind() for kind in (qsim.codecs.FixedWidth, qsim.codecs.SparseFloats, qsim.codecs.Auto, qsim.codecs.Dense)),
+    *(kind(code) for kind in (qsim.codecs.Elias, qsim.codecs.EliasDense) for code in ("gamma", "delta", "omega")),
+    *map(qsim.codecs.Dense, ("float16", "bfloat16", "float64")),
+]
+
+RUN = qsim.Run(
+    Synthetic(rows=200, features=5000, nonzeros_per_row=20, values="tfidf", seed=5),
+    qsim.LogisticRegression(l2=1e-3),
+    SGD(Constant(0.5)),
+    compressor=qsim.QSGD(4),
+    workers=1,
+    rounds=250,
+    evaluate_every=100,
+    optimum=False,
+)
+
+
+def plain(run: qsim.Run, **options: Any) -> qsim.Trace:
+    """The run through the exchange, round by round."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(PlannedRounds, "of", lambda *arguments: None)
+        return qsim.simulate(run, **options)
+
+
+@pytest.fixture
+def count(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many rounds at a time were planned ones."""
+    done: list[int] = []
+    run = PlannedRounds.run
+
+    def counted(self, *arguments):
+        found = run(self, *arguments)
+        done.append(0 if found is None else len(found))
+        return found
+
+    monkeypatch.setattr(PlannedRounds, "run", counted)
+    return done
+
+
+def agree(one: qsim.Trace, other: qsim.Trace) -> None:
+    assert one.weights.tobytes() == other.weights.tobytes()
+    assert one.frame.equals(other.frame)
+
+
+@settings(max_examples=25)
+@given(
+    levels=st.sampled_from([1, 2, 4, 127, 10_000]),
+    norm=st.sampled_from(["l2", "max"]),
+    sampling=st.sampled_from([WithReplacement(), Passes()]),
+    step=st.sampled_from([Constant(0.5), InverseTime(5.0, 30.0), InverseSqrt(2.0)]),
+    l2=st.sampled_from([0.0, 1e-3, 0.15]),
+    bits=st.sampled_from(["float32", "float64"]),
+    seed=st.integers(0, 5),
+    ones=st.booleans(),
+    codec=st.sampled_from([qsim.codecs.GolombRice(), qsim.codecs.Varint()]),
+)
+def test_bits_are_those_of_the_exchange(levels, norm, sampling, step, l2, bits, seed, ones, codec) -> None:
+    data = RUN.load()
+    data = Dataset(data.indptr, data.indices, None if ones else data.values, data.labels > 0, data.features)
+    run = replace(
+        RUN,
+        data=data,
+        objective=qsim.LogisticRegression(l2=l2, intercept=ones),
+        method=SGD(step, sampling=sampling),
+        compressor=qsim.QSGD(levels, norm),
+        codec=codec,
+        downlink=qsim.downlinks.DenseWeights(bits),
+        seed=seed,
+    )
+    agree(qsim.simulate(run), plain(run))
+
+
+SHAPES = [  # workers, how rows are shared out, whether values are not all one
+    (1, qsim.datasets.Contiguous(), True),
+    (3, qsim.datasets.ByLabel(), False),
+    (7, qsim.datasets.Dirichlet(0.1), True),
+]
+
+
+def small(values: bool) -> Dataset:
+    """Rows of a few features, one row empty, one longer than the others."""
+    rng = np.random.default_rng(3)
+    lengths = np.array([0, 90, *rng.integers(1, 12, 22)])
+    indices = np.concatenate([np.sort(rng.choice(100, size, replace=False)) for size in lengths])
+    numbers = rng.normal(size=indices.size).astype(np.float32) if values else None
+    return Dataset(np.concatenate([[0], lengths.cumsum()]), indices, numbers, rng.integers(0, 2, 24) > 0, 100)
+
+
+def differences(run: qsim.Run) -> list[str]:
+    """What is not the same in planned rounds; nothing for a run that is refused."""
+    try:
+        right = plain(run)
+    except (ValueError, TypeError):
+        with pytest.raises((ValueError, TypeError)):
+            qsim.simulate(run)
+        return []
+    found = qsim.simulate(run)
+    same = found.frame.equals(right.frame), found.weights.tobytes() == right.weights.tobytes()
+    return [repr(run)] if not all(same) else []
+
+
+METHODS = [
+    qsim.GradientDescent(0.2),
+    SGD(Constant(0.2), batch=1),
+    SGD(InverseTime(0.5, 20.0), batch=3, sampling=Passes()),
+    qsim.DIANA(0.1, shift=0.25),
+    qsim.DIANA(0.1, shift=0.5, batch=2),
+    qsim.DIANA(0.1, shift=0.5, batch=2, shifts="gradient"),
+    qsim.EF21(0.1),
+    qsim.EF21(0.1, batch=2, sampling=Passes()),
+]
+
+
+@pytest.mark.parametrize("compressor", list(shipped(qsim.compressors, qsim.compressors.Compressor)), ids=repr)
+def test_every_compressor_with_every_method(compressor: qsim.compressors.Compressor) -> None:
+    wrong = []
+    for number, method in enumerate([*METHODS, *shipped(qsim.methods, qsim.methods.Method)]):
+        workers, partition, values = SHAPES[number % len(SHAPES)]
+        run = qsim.Run(
+            small(values),
+            qsim.LogisticRegression(l2=0.01 * (number % 2)),
+            method,
+            compressor,
+            workers=workers,
+            partition=partition,
+            rounds=9,
+            evaluate_every=4,
+            optimum=False,
+            seed=number,
+        )
+        wrong += differences(run)
+    assert not wrong
+
+
+@pytest.mark.parametrize("codec", CODECS, ids=repr)
+def test_every_codec(codec: qsim.codecs.Codec) -> None:
+    wrong = []
+    compressors = [
+        qsim.QSGD(1),
+        qsim.QSGD(4),
+        qsim.QSGD(300, "max"),
+        qsim.TopK(3),
+        qsim.RandK(2),
+        qsim.RandK(2, "drawn"),
+    ]
+    compressors += [qsim.Identity(), qsim.compressors.NaturalCompression(), qsim.ErrorFeedback(qsim.TopK(2))]
+    for number, compressor in enumerate(compressors):
+        for workers, partition, values in SHAPES:
+            try:
+                qsim.Channel(compressor, codec)
+            except ValueError:
+                continue
+            run = qsim.Run(
+                small(values),
+                qsim.LogisticRegression(l2=0.01),
+                METHODS[number % 3],
+                compressor,
+                codec=codec,
+                workers=workers,
+                partition=partition,
+                rounds=9,
+                evaluate_every=5,
+                optimum=False,
+            )
+            wrong += differences(run)
+    assert not wrong
+
+
+@pytest.mark.parametrize("rule", [qsim.stopping.Bits(40_000), qsim.stopping.Passes(2.0)], ids=repr)
+@pytest.mark.parametrize("method", [METHODS[1], METHODS[4]], ids=repr)
+def test_a_budget_ends_it_at_the_same_round(rule: qsim.stopping.StoppingRule, method: qsim.methods.Method) -> None:
+    run = qsim.Run(
+        small(True), qsim.LogisticRegression(0.1), method, qsim.QSGD(2), workers=5, rounds=300, until=rule,
+        evaluate_every=300, optimum=False,
+    )  # fmt: skip
+    found = qsim.simulate(run)
+    assert 1 < found.frame["round"].iloc[-1] < 299
+    agree(found, plain(run))
+
+
+@pytest.mark.parametrize("compressor", [qsim.ErrorFeedback(qsim.TopK(2)), qsim.QSGD(2)], ids=repr)
+@pytest.mark.parametrize("method", [METHODS[2], METHODS[4]], ids=repr)
+def test_what_workers_keep_is_in_checkpoints(compressor, method, tmp_path: Path) -> None:
+    """Snapshots in the middle of what is run at once, taken by either way, and continued by the other."""
+    if isinstance(compressor, qsim.ErrorFeedback) and not isinstance(method, SGD):
+        return
+    run = qsim.Run(
+        small(True), qsim.LogisticRegression(0.1), method, compressor, workers=5, rounds=120, evaluate_every=120,
+        optimum=False,
+    )  # fmt: skip
+    whole = plain(run)
+    for first, second in ((plain, qsim.simulate), (qsim.simulate, plain), (qsim.simulate, qsim.simulate)):
+        path = tmp_path / f"{first.__name__}-{second.__name__}.npz"
+        with pytest.raises(KeyboardInterrupt):
+            first(run, checkpoint=path, every=30, after_round=stopped)
+        agree(second(run, checkpoint=path, every=30), whole)
+
+
+def test_long_rows_and_thinned_blocks() -> None:
+    """Rows of thousands of non-zeros, some of whose blocks are thinned, and one without any."""
+    rng = np.random.default_rng(1)
+    lengths = np.array([9000, 0, 4000])
+    indices = np.concatenate([np.sort(rng.choice(20_000, size, replace=False)) for size in lengths])
+    values = rng.normal(size=indices.size).astype(np.float32)
+    values[:9000:3000] *= 1000
+    data = Dataset(np.concatenate([[0], lengths.cumsum()]), indices, values, [1, 0, 1], 20_000)
+    run = replace(RUN, data=data, compressor=qsim.QSGD(1), rounds=60, method=SGD(Constant(1e-3)))
+    agree(qsim.simulate(run), plain(run))
+
+
+def test_as_many_rounds_as_may_be_are_done_at_once(count: list[int]) -> None:
+    qsim.simulate(RUN)
+    assert count == [99, 100, 50]  # the first round opens the streams
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"method": qsim.GradientDescent(0.5)},
+        {"method": SGD(Constant(0.5), batch=3, sampling=Passes())},
+        {"method": qsim.DIANA(0.5, shift=0.1)},
+        {"method": qsim.EF21(0.5, batch=2), "compressor": qsim.TopK(3)},
+        {"compressor": qsim.QSGD(4, "max"), "codec": qsim.codecs.Varint()},
+        {"compressor": qsim.QSGD(4), "codec": qsim.codecs.RANS()},
+        {"compressor": qsim.QSGD(1), "codec": qsim.codecs.Bitmap()},
+        {"compressor": qsim.QSGD(4), "codec": qsim.codecs.FixedWidth()},
+        {"compressor": qsim.QSGD(4), "codec": qsim.codecs.Elias()},
+        {"compressor": qsim.RandK(3)},
+        {"compressor": qsim.RandK(3, "drawn")},
+        {"compressor": qsim.compressors.HardThreshold(0.1)},
+        {"compressor": qsim.compressors.NaturalCompression(), "codec": qsim.codecs.Varint()},
+        {"compressor": qsim.ErrorFeedback(qsim.TopK(3))},
+        {"compressor": qsim.Identity()},
+        {"engine": qsim.engines.Serial()},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("workers", [1, 6])
+def test_what_is_planned(changes: dict, workers: int, count: list[int]) -> None:
+    engine = changes.get("engine")
+    rest = {name: value for name, value in changes.items() if name != "engine"}
+    qsim.simulate(replace(RUN, rounds=20, workers=workers, **rest), engine=engine)
+    assert count == [19]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"method": SGD(Constant(0.5), momentum=HeavyBall(0.5))},
+        {"compressor": qsim.QSGD(4, 3.0)},
+        {"compressor": qsim.Philox(qsim.QSGD(4))},
+        {"downlink": qsim.downlinks.SparseSum()},
+        {"clients": qsim.clients.SampledClients(1)},
+        {"objective": qsim.objectives.LeastSquares(l2=0.1)},
+    ],
+    ids=str,
+)
+def test_other_runs_go_through_the_exchange(changes: dict, count: list[int]) -> None:
+    qsim.simulate(replace(RUN, rounds=3, **changes))
+    assert count == []
+
+
+def test_what_a_user_overrides_is_not_passed_over(count: list[int]) -> None:
+    """A subclass of a shipped part inherits a plan that knows nothing of it."""
+
+    @qsim.option
+    class Half(qsim.QSGD):
+        def compress(self, v, keys, memory=None):
+            return super().compress(v, keys, memory).scaled(0.5)
+
+    @qsim.option
+    class Steeper(qsim.LogisticRegression):
+        def slope(self, margins, labels):
+            return 2 * super().slope(margins, labels)
+
+        def loss(self, margins, labels):
+            return 2 * super().loss(margins, labels)
+
+        def _slopes(self, block, rows, weights):
+            return 2 * super()._slopes(block, rows, weights)
+
+    @qsim.option
+    class Twice(SGD):
+        def round(self, w, state, exchange):
+            super().round(w, state, exchange)
+            w.shrink(0.5)
+
+    @qsim.option
+    class First(WithReplacement):
+        def draw(self, block, batch, t, memory, key):
+            return super().draw(block, batch, 0, memory, key)
+
+    @qsim.option
+    class Wide(qsim.codecs.Varint):
+        def encode(self, message):
+            return super().encode(message)
+
+    for changes in (
+        {"compressor": Half(4)},
+        {"objective": Steeper(l2=0.1)},
+        {"method": Twice(0.1)},
+        {"method": SGD(0.1, sampling=First())},
+        {"codec": Wide()},
+        {"compressor": qsim.ErrorFeedback(qsim.Scaled(qsim.QSGD(4)))},
+    ):
+        run = replace(RUN, rounds=5, **changes)
+        agree(qsim.simulate(run), plain(run))
+    assert count == []
+
+
+def test_a_run_is_resumed(tmp_path: Path, count: list[int]) -> None:
+    path, whole = tmp_path / "run.npz", qsim.simulate(RUN)
+    with pytest.raises(KeyboardInterrupt):
+        qsim.simulate(RUN, checkpoint=path, every=30, after_round=stopped)
+    assert path.exists()
+    count.clear()
+    agree(qsim.simulate(RUN, checkpoint=path, every=30), whole)
+    assert count == [10, 20, 30, 30, 20, 10, 30, 10]  # from round 90 on
+
+
+def stopped(done: int) -> None:
+    if done == 97:
+        raise KeyboardInterrupt
+
+
+def test_a_rule_ends_it_at_the_same_round() -> None:
+    run = replace(RUN, evaluate_every=10)
+    some = plain(run).frame["gradient_norm"].dropna().iloc[10]
+    run = replace(run, until=qsim.stopping.GradientNorm(float(some)))
+    found = qsim.simulate(run)
+    assert 0 < found.frame["round"].iloc[-1] < run.rounds
+    agree(found, plain(run))
+
+
+@pytest.mark.parametrize(
+    ("changes", "error"),
+    [
+        ({"method": SGD(Constant(2.0)), "objective": qsim.LogisticRegression(l2=0.5)}, ValueError),
+        ({"method": SGD(Constant(1e39))}, NotFiniteError),
+    ],
+    ids=["past zero", "infinite"],
+)
+def test_the_exchange_says_why_a_round_fails(changes: dict, error: type[Exception]) -> None:
+    run = replace(RUN, **changes)
+    with pytest.raises(error) as seen:
+        qsim.simulate(run)
+    with pytest.raises(error) as right:
+        plain(run)
+    assert str(seen.value) == str(right.value)
+
+
+def test_divergence_is_found_in_the_same_round() -> None:
+    """A step that grows from round to round: the first rounds are good."""
+
+    @qsim.option
+    class Growing(qsim.steps.Step):
+        def __call__(self, t: int) -> float:
+            return 10.0 ** (2 * t)
+
+    run = replace(RUN, method=SGD(Growing()), objective=qsim.LogisticRegression(l2=0.0))
+    with pytest.raises(NotFiniteError) as seen:
+        qsim.simulate(run)
+    with pytest.raises(NotFiniteError) as right:
+        plain(run)
+    assert str(seen.value) == str(right.value)
