@@ -9,9 +9,9 @@ from importlib import import_module
 from pkgutil import walk_packages
 
 import pytest
-from test_options import options
 
 import qsim
+from helpers.options import options
 
 
 @pytest.mark.parametrize("cls", options(), ids=lambda cls: cls.__name__)

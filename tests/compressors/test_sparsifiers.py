@@ -220,7 +220,7 @@ def test_pairs_are_drawn_equally_often(n: int, k: int) -> None:
 def test_coordinate_zero_is_drawn_as_any_other() -> None:
     """By a table as well, where the next coordinates have the same cell."""
     n, k = 500, 3
-    drawn = {word: oracles.positions(word, n, k) for word in range(10_000)}
+    drawn = {word: select.positions(word, n, k) for word in range(10_000)}
     both = [word for word, place in drawn.items() if place[0] == 0 and place[1] < n // (2 * k)]
     assert len(both) > 5
     message = RandK(k).compress(tiled(np.ones(n), len(both)), np.array(both, np.uint64))
