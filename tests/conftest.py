@@ -1,16 +1,15 @@
 """Settings of the test-suite."""
 
 import os
-import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
 from hypothesis import settings
 
+from helpers.paths import ROOT
 from qsim.storage import user_cache
 
-sys.path.insert(0, str(Path(__file__).parent))  # the oracles
 os.environ.setdefault("MPLBACKEND", "Agg")
 os.environ.pop("QSIM_QUIET", None)  # some tests read what is said
 
@@ -50,7 +49,7 @@ def through_the_exchange(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def raw() -> Path:
-    folder = Path(os.environ.get("QSIM_RAW_DATA", Path(__file__).parents[2] / "shared" / "data"))
+    folder = Path(os.environ.get("QSIM_RAW_DATA", ROOT.parent / "shared" / "data"))
     if not (folder / "adult" / "adult.data.xz").is_file():
         pytest.skip(f"no raw data in {folder}: set QSIM_RAW_DATA to a folder with adult/ and spark/")
     return folder

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+from helpers.paths import ROOT
+
 if not (ROOT / "benchmarks").exists():
     pytest.skip("needs the checkout's benchmarks", allow_module_level=True)
 

@@ -9,15 +9,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import qsim
+from helpers.paths import PACKAGE, ROOT
 from qsim.datasets import names
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))
+sys.path.insert(0, str(ROOT / "tools"))
 build = pytest.importorskip("build_datasets", reason="needs the checkout's tools")
 
 
 def test_building_again_gives_the_shipped_content_and_the_same_bytes(raw: Path, tmp_path: Path) -> None:
-    shipped = Path(qsim.__file__).parent / "datasets/data"
+    shipped = PACKAGE / "datasets/data"
     for folder in ("one", "two"):
         assert build.main([str(raw), str(tmp_path / folder)]) == 0
     for name in names():

@@ -11,13 +11,10 @@ from pathlib import Path
 
 import pytest
 
-import qsim
+from helpers.paths import PACKAGE, process_environment
 from qsim import calibrate, verify
 from qsim.commands import command
 from qsim.study import cli
-
-ROOT = Path(qsim.__file__).parents[1]
-ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT)}
 
 
 @pytest.mark.parametrize("arguments", [["list"], ["show", "s_sweep"]], ids=str)
@@ -26,7 +23,9 @@ def test_a_reader_that_has_seen_enough_ends_a_command(arguments: list[str]) -> N
     reader, writer = os.pipe()
     os.close(reader)
     command_line = [sys.executable, "-m", "qsim.study", *arguments]
-    done = subprocess.run(command_line, stdout=writer, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT, check=False)
+    done = subprocess.run(
+        command_line, stdout=writer, stderr=subprocess.PIPE, text=True, env=process_environment(), check=False
+    )
     os.close(writer)
     assert (done.returncode, done.stderr) == (141, "")
 
@@ -40,8 +39,8 @@ def test_a_file_too_large_is_said_when_figures_are_written(tmp_path: Path) -> No
         [*command_line, "--out", str(tmp_path)],
         capture_output=True,
         text=True,
-        env=ENVIRONMENT | {"PYTHONDONTWRITEBYTECODE": "1"},
-        cwd=ROOT,
+        env=process_environment(PYTHONDONTWRITEBYTECODE="1"),
+        cwd=PACKAGE.parent,
         check=False,
         preexec_fn=limit,
     )

@@ -12,9 +12,8 @@ from pathlib import Path
 import pytest
 
 import qsim
+from helpers.paths import DOCS, PACKAGE, ROOT
 
-ROOT = Path(__file__).parents[1]
-PACKAGE = Path(qsim.__file__).parent
 MODULES = sorted(
     ".".join(("qsim", *path.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(".__init__")
     for path in PACKAGE.rglob("*.py")
@@ -57,7 +56,7 @@ def test_the_page_of_studies(cache: Path, tmp_path: Path, monkeypatch: pytest.Mo
     """The worked study runs, from a script and by the page's commands; all its commands are understood."""
     from qsim.study import cli
 
-    page = ROOT / "docs" / "studies.md"
+    page = DOCS / "studies.md"
     study, traced = blocks(page, "python")
     assert study.count("\n") < 40
     (tmp_path / "batches.py").write_text(study)
@@ -78,8 +77,8 @@ def test_the_page_of_studies(cache: Path, tmp_path: Path, monkeypatch: pytest.Mo
 @needs_checkout
 def test_the_page_of_methods() -> None:
     """Its program runs, and its first table has every method."""
-    text = (ROOT / "docs" / "methods.md").read_text(encoding="utf-8")
-    (program,) = blocks(ROOT / "docs" / "methods.md", "python")
+    text = (DOCS / "methods.md").read_text(encoding="utf-8")
+    (program,) = blocks(DOCS / "methods.md", "python")
     exec(compile(program, "methods.md", "exec"), {"__name__": "methods"})
     base = qsim.methods.Method
     methods = [m for m in vars(qsim.methods).values() if isinstance(m, type) and issubclass(m, base) and m is not base]
@@ -89,7 +88,7 @@ def test_the_page_of_methods() -> None:
 
 @needs_checkout
 def test_wire_format_example() -> None:
-    text = (ROOT / "docs" / "wire-format.md").read_text(encoding="utf-8")
+    text = (DOCS / "wire-format.md").read_text(encoding="utf-8")
     message = qsim.batch.Levels.single([0, -3, 0, 1, 0, 0, 0, 2], scale=1.5, s=3)
     codecs = qsim.codecs
     for codec in (codecs.Varint(), codecs.Elias("gamma"), codecs.FixedWidth(), codecs.Bitmap(), codecs.RANS()):
@@ -107,6 +106,6 @@ def test_wire_format_example() -> None:
 def test_the_page_of_networks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     space: dict[str, object] = {}
-    for program in blocks(ROOT / "docs" / "network.md", "python"):
+    for program in blocks(DOCS / "network.md", "python"):
         exec(compile(program, "network.md", "exec"), space)
     assert Path("round_1.pdf").stat().st_size > 1000

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from pkgutil import resolve_name
 
 import pytest
 
-PAGE = Path(__file__).parents[1] / "docs" / "glossary.md"
+from helpers.paths import DOCS
+
+PAGE = DOCS / "glossary.md"
 pytestmark = pytest.mark.skipif(not PAGE.exists(), reason="needs the checkout's docs")
 
 

@@ -17,10 +17,8 @@ from typing import get_overloads
 import pytest
 
 import qsim
+from helpers.paths import PACKAGE, ROOT, process_environment
 from qsim.options import code
-
-ROOT = Path(__file__).parents[1]
-PACKAGE = Path(qsim.__file__).parent
 
 LAYERS = [  # each package may import those above it, and itself
     {"_version", "options", "interrupts", "plotting", "commands", "notebooks"},
@@ -95,7 +93,7 @@ def test_arrows_point_one_way(path: Path) -> None:
 
 
 def test_no_file_is_long() -> None:
-    files = [*sources(), *ROOT.glob("tests/*.py"), *ROOT.glob("studies/*.py"), *ROOT.glob("tools/*.py")]
+    files = [*sources(), *ROOT.glob("tests/**/*.py"), *ROOT.glob("studies/*.py"), *ROOT.glob("tools/*.py")]
     long = [str(path) for path in files if len(path.read_text(encoding="utf-8").splitlines()) > 500]
     assert not long
 
@@ -167,7 +165,7 @@ def test_public_docstrings() -> None:
 
 def python(code: str, **environment: str) -> str:
     """Run a program in a fresh interpreter, away from the checkout; return what it prints."""
-    settings = os.environ | {"PYTHONPATH": str(PACKAGE.parent)} | environment
+    settings = process_environment(**environment)
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, env=settings, cwd="/", check=False
     )
@@ -212,7 +210,7 @@ def test_compiling_is_announced_once_and_cached(tmp_path: Path) -> None:
         "from numpy import int32, uint64; from qsim.kernels.hashing import below;"
         " below(uint64(1), 3); below(uint64(1), int32(3))"
     )
-    settings = os.environ | {"PYTHONPATH": str(PACKAGE.parent), "QSIM_CACHE_DIR": str(tmp_path)}
+    settings = process_environment(QSIM_CACHE_DIR=str(tmp_path))
     runs = [
         subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=settings, check=True).stderr
         for _ in range(2)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-import oracles
 import pytest
 
 import qsim
+from oracles import hashing, varint
 from qsim.datasets import Synthetic
 from qsim.downlinks import DenseWeights, SparsePull
 from qsim.engines import Processes, Serial
@@ -39,10 +39,10 @@ def test_every_bit_by_hand() -> None:
         asked = answered = 0
         for worker in range(WORKERS):
             first, last = shards.offsets[worker : worker + 2]
-            word = oracles.fold(oracles.fold(key.fold(Purpose.DATA).word, t), worker)
-            drawn = [shards.order[first + oracles.below(oracles.fold(word, i), last - first)] for i in range(BATCH)]
+            word = hashing.fold(hashing.fold(key.fold(Purpose.DATA).word, t), worker)
+            drawn = [shards.order[first + hashing.below(hashing.fold(word, i), last - first)] for i in range(BATCH)]
             touched = {int(c) for i in drawn for c in data.indices[data.indptr[i] : data.indptr[i + 1]]}
-            asked += 8 * len(oracles.varint_packet(np.float32(1), dict.fromkeys(sorted(touched), 1), 1)[4:])
+            asked += 8 * len(varint.packet(np.float32(1), dict.fromkeys(sorted(touched), 1), 1)[4:])
             answered += 32 * len(touched)
         up.append(asked)
         down.append(answered)

@@ -6,9 +6,9 @@ from dataclasses import fields
 
 import numpy as np
 import pytest
-from test_options import made, options
 
 import qsim
+from helpers.options import made, options
 
 WITH_STEP = [
     cls for cls in options() if any("Step" in str(field.type) for field in fields(cls) if field.name == "step")

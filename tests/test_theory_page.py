@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import pytest
 
 import qsim
+from helpers.paths import DOCS
 
-PAGE = Path(__file__).parents[1] / "docs" / "theory.md"
+PAGE = DOCS / "theory.md"
 pytestmark = pytest.mark.skipif(not PAGE.exists(), reason="needs the checkout's docs")
 
 

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+from helpers.paths import ROOT
+
 pytestmark = pytest.mark.skipif(not (ROOT / "CITATION.cff").exists(), reason="needs the checkout")
 PARTS = ("qsim", "studies", "tests", "docs", "tools", "pyproject.toml", "CITATION.cff", "README.md", "CHANGELOG.md")
 
@@ -147,7 +148,7 @@ TOYS = [
             "tests/test_package.py::test_sources_can_be_cited",
             "tests/test_theory_page.py::test_every_part_is_on_the_page",
             "tests/test_verify.py::test_every_shipped_compressor_is_an_example",
-            "tests/test_check_compressor.py::test_shipped_compressors_pass[qsim.Coin()]",
+            "tests/testing/test_check_compressor.py::test_shipped_compressors_pass[qsim.Coin()]",
             "tests/test_docs.py::test_docstring_examples[qsim.compressors.coin]",
         ],
     ),
@@ -167,7 +168,7 @@ TOYS = [
             "tests/test_package.py::test_public_names_import",
             "tests/test_package.py::test_the_top_level_follows_its_rule",
             "tests/test_package.py::test_sources_can_be_cited",
-            "tests/test_check_method.py::test_what_is_right_passes[qsim.Halved(step=0.5)]",
+            "tests/testing/test_check_method.py::test_what_is_right_passes[qsim.Halved(step=0.5)]",
             "tests/test_docs.py::test_docstring_examples[qsim.methods.halved]",
         ],
     ),

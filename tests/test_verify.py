@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 import sys
@@ -11,12 +10,13 @@ from pathlib import Path
 import pytest
 
 import qsim
+from helpers.paths import DOCS, process_environment
 from qsim import verify
 from qsim.compressors import Compressor
 from qsim.object_loader import NotFoundError, evaluate, load_file
 from qsim.testing import Finding, Report
 
-PAGE = Path(__file__).parents[1] / "docs" / "your-own-compressor.md"
+PAGE = DOCS / "your-own-compressor.md"
 needs_page = pytest.mark.skipif(not PAGE.exists(), reason="needs the checkout's docs")
 
 MINE = """
@@ -120,7 +120,7 @@ def test_full_shows_all(mine: Path, capsys: pytest.CaptureFixture[str]) -> None:
 def test_as_a_program(mine: Path) -> None:
     """From another folder, by the name of a module there."""
     command = [sys.executable, "-m", "qsim.verify", "mine:Largest(2.0)"]
-    settings = os.environ | {"PYTHONPATH": str(Path(qsim.__file__).parents[1])}
+    settings = process_environment()
     done = subprocess.run(command, capture_output=True, text=True, cwd=mine.parent, env=settings, check=False)
     assert done.returncode == 1, done.stderr
     assert "mine.Largest(claim=2.0)" in done.stdout

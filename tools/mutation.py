@@ -4,10 +4,12 @@
     python tools/mutation.py --only 'qsim/codecs/*' --count 60  # of some files
     python tools/mutation.py --list --count 420                 # what would be planted
 
-A fault is an operator for another, a whole number that is one more or one less, `and` for `or`, and the like. Each is
-planted in a copy of the checkout and given to the tests that `tools/mutation.toml` names for its file. It is *noticed*
-if one of them fails, crashes, or takes many times its usual time. Survivors are either equivalent, which
-`tools/survivors.toml` says with a reason, or a hole in the tests.
+A fault is an operator for another, a whole number that is one more or one less, `and` for `or`, and the like. None is
+planted where it would change no behaviour: in annotations, messages and docstrings, in calls that only refuse a bad
+value, and in `examples()`, whose parameters are a sample for the checks. Each is planted in a copy of the checkout and
+given to the tests that `tools/mutation.toml` names for its file. It is *noticed* if one of them fails, crashes, or
+takes many times its usual time. Survivors are either equivalent, which `tools/survivors.toml` says with a reason, or a
+hole in the tests.
 
 Results are appended to `--out` as they come, kernels last, and a run that was stopped goes on from there. The seconds
 of the tests are kept beside it (`.json`): the fastest run first. The same `--seed` and sources give the same
@@ -37,12 +39,14 @@ import tomllib
 import traceback
 from collections.abc import Collection, Iterator
 from dataclasses import astuple, dataclass, fields
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 KERNELS = "qsim/kernels"
 _CHECKS = ("whole", "number", "several", "one_of", "cast", "TypeVar")  # calls that only refuse, or say a type
+_ASIDE = ("__repr__", "__str__", "examples")  # functions that print, or give the checks some parameters to sample
 PATIENCE = 4  # how many times its usual time a test may take,
 COMPILING = 30  # beside these seconds of the processor for compiling,
 WAITING = 300  # and all tests of a mutant beside these seconds
@@ -98,7 +102,7 @@ class Outcome:
 
 
 def mutants(path: str) -> Iterator[Mutant]:
-    """Yield all mutants of a source, without those of annotations, messages, docstrings and imports."""
+    """Yield all mutants of a source, without those where a fault would change no behaviour."""
     source = (ROOT / path).read_text()
     lines, silent = source.splitlines(), _silent(ast.parse(source))
     before = ""
@@ -128,7 +132,7 @@ def _replacements(token: tokenize.TokenInfo) -> list[str]:
 
 
 def _silent(tree: ast.AST) -> list[tuple[tuple[int, int], tuple[int, int]]]:
-    """Return where a fault would change no number: from and to, as (line, column)."""
+    """Return where a fault would change no behaviour: from and to, as (line, column)."""
     spans: list[tuple[tuple[int, int], tuple[int, int]]] = []
 
     def leave_out(*nodes: Any) -> None:
@@ -148,7 +152,7 @@ def _silent(tree: ast.AST) -> list[tuple[tuple[int, int], tuple[int, int]]]:
                 leave_out(node.annotation)
             case ast.FunctionDef():
                 leave_out(node.returns, *node.decorator_list)
-                if node.name in ("__repr__", "__str__"):
+                if node.name in _ASIDE:
                     leave_out(*node.body)
             case ast.arg():
                 leave_out(node.annotation)
@@ -162,7 +166,16 @@ def _silent(tree: ast.AST) -> list[tuple[tuple[int, int], tuple[int, int]]]:
 def tests_of(path: str, table: dict[str, list[str]]) -> list[str]:
     """Return the test files that see to a source."""
     named = table.get(path) or next((names for key, names in table.items() if fnmatch.fnmatch(path, key)), [])
-    return [f"tests/{name}.py" for name in named]
+    return [_test_file(name) for name in named]
+
+
+@cache
+def _test_file(name: str) -> str:
+    """Return the test file of a name, in whichever folder it is."""
+    found = [path.relative_to(ROOT).as_posix() for path in (ROOT / "tests").rglob(f"{name}.py")]
+    if len(found) != 1:
+        raise SystemExit(f"tools/mutation.toml names {name}: expected one such file under tests/, found {found}")
+    return found[0]
 
 
 class Plan:

@@ -19,7 +19,7 @@ class Philox(Alias):
     """The random stream Philox 4x32-10, for any compressor.
 
     The compressor is the same, but its coordinates draw from Philox instead of the default stream, a keyed 32-bit hash
-    of the coordinate that is made for speed. Both pass the same battery of tests (`tests/test_streams.py`).
+    of the coordinate that is made for speed. Both pass the same battery of tests (`tests/kernels/test_streams.py`).
 
     Parameters
     ----------

@@ -1,0 +1,19 @@
+"""Logistic regression on rows as dicts."""
+
+from __future__ import annotations
+
+import math
+
+
+def logistic(w: list[float], rows: list[dict[int, float]], labels: list[int], l2: float) -> tuple[float, list[float]]:
+    """Loss and gradient, summed exactly (fsum)."""
+    losses, parts = [], [[] for _ in w]
+    for row, y in zip(rows, labels, strict=True):
+        m = y * math.fsum(x * w[j] for j, x in row.items())
+        losses.append(math.log1p(math.exp(-m)) if m > 0 else -m + math.log1p(math.exp(m)))
+        slope = -y * (math.exp(-m) / (1 + math.exp(-m)) if m > 0 else 1 / (1 + math.exp(m)))
+        for j, x in row.items():
+            parts[j].append(slope * x)
+    n = len(rows)
+    value = math.fsum(losses) / n + l2 / 2 * math.fsum(v * v for v in w)
+    return value, [math.fsum(part) / n + l2 * v for part, v in zip(parts, w, strict=True)]
