@@ -10,7 +10,7 @@ import pytest
 from helpers.paths import DOCS
 
 PAGE = DOCS / "glossary.md"
-pytestmark = pytest.mark.skipif(not PAGE.exists(), reason="needs the checkout's docs")
+pytestmark = [pytest.mark.quick, pytest.mark.skipif(not PAGE.exists(), reason="needs the checkout's docs")]
 
 
 def test_the_glossary_names_what_there_is() -> None:

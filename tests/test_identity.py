@@ -19,6 +19,8 @@ import pytest
 import qsim
 from qsim.identity import UnknowableError, identify
 
+pytestmark = pytest.mark.quick
+
 GAIN = 1.0
 TABLE = np.ones(3)
 CONFIG = {"gain": 1.0}

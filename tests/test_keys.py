@@ -10,6 +10,8 @@ import qsim
 from qsim.kernels import hashing
 from qsim.keys import Key, of_word
 
+pytestmark = pytest.mark.quick
+
 words = st.integers(0, 2**64 - 1)
 
 

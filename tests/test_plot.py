@@ -10,6 +10,8 @@ import pytest
 
 import qsim
 
+pytestmark = pytest.mark.quick
+
 RUN = qsim.Run(
     "spark_sample",
     objective=qsim.LogisticRegression(l2=0.01),

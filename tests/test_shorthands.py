@@ -10,6 +10,8 @@ import pytest
 import qsim
 from helpers.options import made, options
 
+pytestmark = pytest.mark.quick
+
 WITH_STEP = [
     cls for cls in options() if any("Step" in str(field.type) for field in fields(cls) if field.name == "step")
 ]

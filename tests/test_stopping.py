@@ -12,6 +12,8 @@ import pytest
 import qsim
 from qsim.stopping import AnyOf, Bits, GradientNorm, Passes, Seconds, StoppingRule, Suboptimality, any_of
 
+pytestmark = pytest.mark.quick
+
 RUN = qsim.Run(
     qsim.datasets.load("spark_sample"),
     objective=qsim.LogisticRegression(l2=0.01),

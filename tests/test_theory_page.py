@@ -10,7 +10,7 @@ import qsim
 from helpers.paths import DOCS
 
 PAGE = DOCS / "theory.md"
-pytestmark = pytest.mark.skipif(not PAGE.exists(), reason="needs the checkout's docs")
+pytestmark = [pytest.mark.quick, pytest.mark.skipif(not PAGE.exists(), reason="needs the checkout's docs")]
 
 
 def test_programs_run() -> None:

@@ -19,6 +19,8 @@ from qsim.weights import Replica, Weights
 from qsim.workers.group import WorkerGroup
 from qsim.workers.tasks import Job, Order
 
+pytestmark = pytest.mark.quick
+
 Dense, SparseFloats, Varint = qsim.codecs.Dense, qsim.codecs.SparseFloats, qsim.codecs.Varint
 
 

@@ -13,6 +13,8 @@ from qsim.batch import Floats, Levels, Packets, SharedSupport, Signs, Vectors
 from qsim.codecs import DecodeError, Dense, GolombRice, SparseFloats, Varint
 from qsim.codecs.base import Stream, read_header
 
+pytestmark = pytest.mark.quick
+
 scales = st.floats(2.0**-126, 2.0**126, width=32).map(np.float32)
 values = st.floats(-(2.0**100), 2.0**100, width=32).filter(bool)
 

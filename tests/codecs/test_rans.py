@@ -14,6 +14,8 @@ from oracles import bitcodes, bits, frequencies, rans, varint
 from qsim.batch import Floats, Levels, Message, Packets, Signs
 from qsim.codecs import RANS, DecodeError
 
+pytestmark = pytest.mark.quick
+
 CODEC = RANS()
 
 

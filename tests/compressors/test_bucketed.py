@@ -29,6 +29,8 @@ from qsim.compressors import (
 )
 from qsim.keys import of_word
 
+pytestmark = pytest.mark.quick
+
 
 @qsim.option
 class Restless(Compressor):

@@ -18,6 +18,8 @@ from qsim.batch import Vectors
 from qsim.compressors import NotFiniteError
 from qsim.keys import of_word
 
+pytestmark = pytest.mark.quick
+
 NORMS = ("l2", "max")
 floats = st.floats(-(2.0**100), 2.0**100, width=32)
 scaled = st.builds(lambda x, e: np.float32(math.ldexp(x, e)), st.integers(-64, 64), st.integers(-30, 20))

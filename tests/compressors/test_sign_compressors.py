@@ -15,6 +15,8 @@ from qsim.batch import Signs, Vectors
 from qsim.compressors import ErrorFeedback, NotFiniteError, OneBit, ScaledSign, Sign
 from qsim.kernels.norms import l1_norms
 
+pytestmark = pytest.mark.quick
+
 KEY = qsim.Key(0)
 ALL = [ScaledSign(), Sign(), OneBit(), OneBit(support_only=True)]
 CONTRACTIONS = {"scaled": ScaledSign(), "one bit": OneBit(), "support": OneBit(support_only=True)}

@@ -27,6 +27,8 @@ from qsim.compressors import (
 from qsim.compressors.alias import Alias
 from qsim.verify import EXAMPLES
 
+pytestmark = pytest.mark.quick
+
 CAN: list[Compressor] = [
     Identity(),
     Sign(),

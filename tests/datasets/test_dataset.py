@@ -17,6 +17,8 @@ from hypothesis.extra.numpy import arrays
 import qsim
 from qsim.datasets import DataError, Dataset
 
+pytestmark = pytest.mark.quick
+
 FORMATS = ("csr", "csc", "coo", "bsr", "lil", "dok", "dia")
 matrices = st.tuples(st.integers(1, 6), st.integers(1, 6)).flatmap(
     lambda shape: arrays(np.float32, shape, elements=st.sampled_from([0.0, 0.0, 1.0, -2.5, 3e38]))

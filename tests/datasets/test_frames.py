@@ -12,6 +12,8 @@ import pytest
 import qsim
 from qsim.datasets import DataError, Dataset, Table, load
 
+pytestmark = pytest.mark.quick
+
 FRAME = pd.DataFrame(
     {
         "age": [30, 0, 50, 41],

@@ -140,6 +140,7 @@ class Growing(Method):
         return Vectors(block.n, np.arange(rows + 1) * size, index, (value / 64).astype(np.float32))
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("block", [1, 2, None])
 def test_packets_of_any_size_come_back(block: int | None) -> None:
     """From a few bytes to 200,000 a process and round: the mail grows in the middle of a round, and between rounds."""

@@ -15,6 +15,8 @@ from qsim.kernels.norms import l2_norms
 from qsim.kernels.vectors import first_not_finite
 from qsim.objectives import Optimum
 
+pytestmark = pytest.mark.quick
+
 
 @pytest.mark.parametrize("n", [1, 31, 32, 33, 64, 100, 1000])
 def test_l2_norms_are_the_oracles_bit_by_bit(n: int) -> None:

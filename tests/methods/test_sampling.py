@@ -11,6 +11,8 @@ from qsim.block import Block
 from qsim.datasets import Contiguous, Dirichlet, Shuffled
 from qsim.methods import Passes, WithReplacement
 
+pytestmark = pytest.mark.quick
+
 DATA = qsim.datasets.synthetic(50, 20, 4, seed=2)
 KEY = qsim.Key(7)
 

@@ -15,6 +15,8 @@ from qsim.methods import DIANA, EF21, MARINA, SGD, GradientDescent, LocalSGD, Me
 from qsim.problem import Problem
 from qsim.steps import Constant
 
+pytestmark = pytest.mark.quick
+
 N, L, MOST, MEAN, ROW, S, SHARE, MU = 20, 2.0, 3.0, 2.5, 7.0, 0.75, 0.25, 0.125
 BEHIND, DISTANCE, SENT, NOISE, GRADIENT, CHANGE, ROUNDING = 5.0, 11.0, 13.0, 17.0, 19.0, 23.0, 2.0**-20
 

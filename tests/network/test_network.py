@@ -40,6 +40,8 @@ from qsim.network import (
     simulate_timing,
 )
 
+pytestmark = pytest.mark.quick
+
 KEY = qsim.Key(0)
 LINK = Link(bandwidth=3e6, latency=0.01)
 REDUCES = {

@@ -19,6 +19,8 @@ from qsim.network import (
     simulate_timing,
 )
 
+pytestmark = pytest.mark.quick
+
 
 def test_a_rehearsal_resamples_what_was_recorded() -> None:
     """One worker: its times are those of the records, each about as often (a share of 1/4, 6.5 standard deviations)."""

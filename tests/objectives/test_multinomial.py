@@ -23,6 +23,8 @@ from qsim.weights import Replica
 from qsim.workers.group import WorkerGroup
 from qsim.workers.tasks import Job
 
+pytestmark = pytest.mark.quick
+
 
 def made(rows: int, features: int, classes: int, seed: int, share: float = 0.4, ones: bool = False) -> Dataset:
     """Sparse rows of a true softmax model."""

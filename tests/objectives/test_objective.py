@@ -18,6 +18,8 @@ from qsim.datasets import Contiguous, Dirichlet
 from qsim.objectives import NoOptimumError
 from qsim.weights import Replica
 
+pytestmark = pytest.mark.quick
+
 LogisticRegression = qsim.LogisticRegression
 
 

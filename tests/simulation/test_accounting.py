@@ -19,6 +19,8 @@ from qsim.methods import Method, WithReplacement
 from qsim.simulation.collectives import ParameterServer
 from qsim.workers.tasks import Reply
 
+pytestmark = pytest.mark.quick
+
 N, WORKERS, ROUNDS, SEED, S = 4, 3, 3, 6, 2
 DATA = qsim.Dataset.from_arrays(np.eye(7, N) + 1, np.array([1, -1, 1, 1, -1, 1, -1]))  # shards of 2, 2 and 3 rows
 ROWS = [2 / 7, 2 / 7, 3 / 7]

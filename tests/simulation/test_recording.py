@@ -12,6 +12,8 @@ from oracles import csr
 from qsim.batch import Vectors
 from qsim.methods import Method
 
+pytestmark = pytest.mark.quick
+
 DATA = qsim.datasets.synthetic(40, 12, 4, seed=1)
 TEST = qsim.datasets.synthetic(30, 12, 4, seed=2)
 L2 = 0.05

@@ -11,6 +11,8 @@ import qsim
 from qsim.batch import Vectors
 from qsim.study.noise import excess, hessian, moments, noise
 
+pytestmark = pytest.mark.quick
+
 RUN = qsim.Run(
     qsim.datasets.load("spark_sample"),
     objective=qsim.LogisticRegression(l2=0.1),

@@ -31,6 +31,8 @@ from qsim.study import (
 )
 from qsim.study.statistics import band
 
+pytestmark = pytest.mark.quick
+
 SEEDS = Settings("spark_sample", 2, 2, 4)
 
 

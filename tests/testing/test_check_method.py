@@ -36,6 +36,7 @@ def test_what_is_right_passes(method: Method, monkeypatch) -> None:
     assert report.good, str(report)
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize(("method", "promise"), PLANTED, ids=lambda value: type(value).__name__)
 def test_planted_mistakes_are_caught(method: Method, promise: str, monkeypatch) -> None:
     """Only the check that must find it is run, to save time."""

@@ -51,6 +51,7 @@ def test_on_data_that_are_given(objective: Objective, data) -> None:
     assert report.good, str(report)
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize(("objective", "promise"), PLANTED, ids=lambda value: type(value).__name__)
 def test_planted_mistakes_are_caught(objective: Objective, promise: str, monkeypatch) -> None:
     """Only the check that must find it is run, to save time."""
