@@ -79,6 +79,71 @@ def margins_of_float64(
 
 
 @kernel
+def lay_out(
+    indptr: NDArray[np.int64],
+    local: NDArray[np.uint32],
+    values: NDArray[np.float32] | None,
+    order: NDArray[np.int64],
+    out_indptr: NDArray[np.int64],
+    out_local: NDArray[np.unsignedinteger],
+    out_values: NDArray[np.float32] | None,
+) -> None:
+    """Copy rows in an order, one behind the other."""
+    written = np.uint64(0)
+    out_indptr[0] = 0
+    for r in range(order.size):
+        row = np.uint64(order[r])
+        for k in range(np.uint64(indptr[row]), np.uint64(indptr[row + np.uint64(1)])):
+            out_local[written] = local[k]
+            if values is not None:
+                out_values[written] = values[k]  # type: ignore[index]
+            written += np.uint64(1)
+        out_indptr[r + 1] = written
+
+
+@kernel
+def gather(weights: NDArray[np.float32], support: NDArray[np.int32], out: NDArray[np.float32]) -> None:
+    """Write the weights at the coordinates of the supports."""
+    for k in range(out.size):
+        out[k] = weights[np.uint64(support[k])]
+
+
+@kernel
+def margins_on_support(
+    indptr: NDArray[np.int64],
+    local: NDArray[np.uint16],
+    values: NDArray[np.float32] | None,
+    rows: NDArray[np.int64],
+    row_offsets: NDArray[np.int64],
+    support_offsets: NDArray[np.int64],
+    held: NDArray[np.float32],
+    out: NDArray[np.float32],
+) -> None:
+    """Write the margins of each worker's rows with the weights on its support: what `margins` writes for all weights.
+
+    Worker b has rows[row_offsets[b] : row_offsets[b + 1]] and held[support_offsets[b] - support_offsets[0] :].
+    """
+    one = np.uint64(1)
+    for worker in range(row_offsets.size - 1):
+        own = held[support_offsets[worker] - support_offsets[0] : support_offsets[worker + 1] - support_offsets[0]]
+        for r in range(row_offsets[worker], row_offsets[worker + 1]):
+            row = np.uint64(rows[r])
+            k, last = np.uint64(indptr[row]), np.uint64(indptr[row + one])
+            even, odd = np.float32(0), np.float32(0)
+            while k + one < last:
+                if values is None:
+                    even += own[local[k]]
+                    odd += own[local[k + one]]
+                else:
+                    even += own[local[k]] * values[k]
+                    odd += own[local[k + one]] * values[k + one]
+                k += np.uint64(2)
+            if k < last:
+                even += own[local[k]] if values is None else own[local[k]] * values[k]
+            out[r] = even + odd
+
+
+@kernel
 def single_rows(
     indptr: NDArray[np.int64],
     columns: NDArray[np.uint32],

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qsim.batch import Arrays
+from qsim.block import Block
 from qsim.channel import Channel
 from qsim.clients import AllClients
 from qsim.downlinks import DenseWeights
@@ -53,12 +54,13 @@ class PlannedRounds:
             return None
         (part,) = group.parts
         n, shards = part.block.n, group.shards
+        reads = method.rows_per_round(shards) * shards.workers * shards.dataset.nonzeros / shards.dataset.rows
         plan = Plan(
-            part.block,
+            _laid_out(part.block, reads, run.rounds),
             run.objective,
             channel,
             PlannedWeights(np.zeros(n), Cell.of(1.0)),
-            method.rows_per_round(shards) * shards.workers * shards.dataset.nonzeros / shards.dataset.rows,
+            reads,
             state,
             weights,
             key,
@@ -114,3 +116,17 @@ class PlannedRounds:
         plan.steps[:count] = [plan.step(t) for t in range(first, first + count)]
         plan.weights.scale.array[0] = scale
         return plan.program.run(count)
+
+
+def _laid_out(block: Block, reads: float, rounds: int) -> Block:
+    """Return a block laid out for the workers if that pays: rounds that read much of it, and more than once or twice.
+
+    Weights are then gathered on all supports in every round, which is too much for rounds that read few of them.
+    """
+    nonzeros = block.nonzeros
+    pays = reads > block.support.offsets[-1] and reads * rounds > _PASSES * nonzeros
+    return block.laid_out() if pays and block.width == 1 and nonzeros <= _MOST else block
+
+
+_PASSES = 3
+_MOST = 2**25  # non-zeros that are copied for it

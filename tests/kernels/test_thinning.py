@@ -169,7 +169,9 @@ def test_a_row_is_thinned_whatever_is_beside_it() -> None:
     n, size = 4 * 4096, 901
     rng = np.random.default_rng(8)
     index = np.append(np.sort(rng.choice(2048, size - 1, replace=False)), n - 1).astype(np.int32)
-    value = np.append(np.where(rng.random(size - 1) < 0.5, -1, 1), 100).astype(np.float32)  # so that t is small in the block
+    value = np.append(np.where(rng.random(size - 1) < 0.5, -1, 1), 100).astype(
+        np.float32
+    )  # so that t is small in the block
     alone = Vectors(n, np.array([0, size]), index, value)
     among = Vectors(n, np.concatenate([[0, 0], np.full(29, size)]), index, value)
     keys = qsim.Key(3).words(0, 30)
