@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from qsim.downlinks import DenseWeights
 from qsim.engines import Session
 from qsim.keys import Key
 from qsim.methods import Method
+from qsim.options import is_shipped
 from qsim.plan import ROUNDS, Plan
 from qsim.program import Cell, NoProgram, with_plan
 from qsim.simulation.run import Run
@@ -78,6 +80,7 @@ class PlannedRounds:
         from qsim.kernels.rounds import end_round
 
         self._lasting = lasting
+        self._at_once = 16
 
         assert plan.counted is not None
         self._plan, self._counted = plan, np.zeros((ROUNDS, 4), np.int64)
@@ -86,6 +89,8 @@ class PlannedRounds:
 
     def run(self, w: Weights, first: int, end: int, to_end: ToEnd | None = None) -> NDArray[np.int64] | None:
         """Do rounds `first` to `end` - 1 on w, or fewer: none that fails, so that the exchange can say why it does.
+
+        Not for much longer than a tenth of a second, in which nobody can interrupt them or see how far they are.
 
         to_end: how many of some rounds there are until the run is over. It is asked when they are done, and if they are
             too many they are undone, and fewer done.
@@ -97,7 +102,10 @@ class PlannedRounds:
             own[:] = w.vector
         lasting = [own, *self._lasting] if to_end else []
         before = [array.copy() for array in lasting]
-        done = self._try(scale, first, min(end - first, ROUNDS))
+        start = perf_counter()
+        done = self._try(scale, first, min(end - first, self._at_once))
+        if done:
+            self._at_once = int(min(max(1.0, _SECONDS * done / (perf_counter() - start)), ROUNDS))
         wanted = done if to_end is None or not done else to_end(first + done, self._counted[:done])
         if wanted < done:
             for array, old in zip(lasting, before, strict=True):
@@ -113,7 +121,10 @@ class PlannedRounds:
         plan = self._plan
         assert plan.step is not None
         plan.turn[:] = first, 0
-        plan.steps[:count] = [plan.step(t) for t in range(first, first + count)]
+        if is_shipped(plan.step):
+            plan.steps[:count] = plan.step.many(first, count)
+        else:  # whose two ways may differ
+            plan.steps[:count] = [plan.step(t) for t in range(first, first + count)]
         plan.weights.scale.array[0] = scale
         return plan.program.run(count)
 
@@ -128,5 +139,6 @@ def _laid_out(block: Block, reads: float, rounds: int) -> Block:
     return block.laid_out() if pays and block.width == 1 and nonzeros <= _MOST else block
 
 
+_SECONDS = 0.1
 _PASSES = 3
 _MOST = 2**25  # non-zeros that are copied for it

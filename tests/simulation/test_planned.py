@@ -261,7 +261,23 @@ def test_long_rows_and_thinned_blocks() -> None:
 
 def test_as_many_rounds_as_may_be_are_done_at_once(count: list[int]) -> None:
     qsim.simulate(RUN)
-    assert count == [99, 100, 50]  # the first round opens the streams
+    assert sum(count) == 249  # the first round opens the streams
+    assert len(count) < 25
+
+
+@pytest.mark.parametrize(
+    "step", [Constant(0.3), InverseTime(0.5, 20.0), InverseSqrt(2.0), qsim.steps.Noisy(2.0, 3.0)], ids=repr
+)
+def test_steps_of_many_rounds_are_those_of_each(step: qsim.steps.Step) -> None:
+    assert step.many(7, 5000).tolist() == [step(t) for t in range(7, 5007)]
+
+
+def test_slow_rounds_are_few_at_once(count: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody can interrupt rounds that are run at once, or see how far they are."""
+    clock = iter(range(10**6))
+    monkeypatch.setattr("qsim.simulation.planned.perf_counter", lambda: float(next(clock)))  # each lasts a second
+    qsim.simulate(replace(RUN, rounds=40))
+    assert count == [16, *[1] * 23]
 
 
 @pytest.mark.parametrize(
@@ -291,7 +307,7 @@ def test_what_is_planned(changes: dict, workers: int, count: list[int]) -> None:
     engine = changes.get("engine")
     rest = {name: value for name, value in changes.items() if name != "engine"}
     qsim.simulate(replace(RUN, rounds=20, workers=workers, **rest), engine=engine)
-    assert count == [19]
+    assert sum(count) == 19
 
 
 @pytest.mark.parametrize(
@@ -366,7 +382,7 @@ def test_a_run_is_resumed(tmp_path: Path, count: list[int]) -> None:
     assert path.exists()
     count.clear()
     agree(qsim.simulate(RUN, checkpoint=path, every=30), whole)
-    assert count == [10, 20, 30, 30, 20, 10, 30, 10]  # from round 90 on
+    assert sum(count) == 160  # from round 90 on
 
 
 def stopped(done: int) -> None:
