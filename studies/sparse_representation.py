@@ -16,12 +16,12 @@ from qsim.study import (
     Study,
     each_seed,
     figure_grid,
-    leads,
     legend_below,
     log_axes,
     look,
     panel_letters,
     table,
+    winner,
 )
 from qsim.study.downlinks import DOWNLINKS, EXPLAINED, savings
 
@@ -117,7 +117,7 @@ def answers(results: Results) -> list[str]:
         ratios = results.compare(others, curve(levels, best), "bits_up")
         near = {name.split(", ", 1)[1]: found for name, found in ratios.items()}
         gains.append(
-            f"At s = {levels} the shortest is {leads(best, near)}; it is {bits[dense] / bits[best]:.1f} times shorter"
+            f"At s = {levels} the shortest is {winner(best, near)}; it is {bits[dense] / bits[best]:.1f} times shorter"
             f" than dense floats and {bits[floats] / bits[best]:.1f} times shorter than floats for the non-zeros"
             f" ({bits[best] / packets / n:.2f} bits a coordinate)."
         )

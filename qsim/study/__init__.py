@@ -1,4 +1,4 @@
-"""Studies: many runs, questions asked of the numbers, and a figure. `python -m qsim.study` is the command line."""
+"""Studies: many runs, questions asked of the numbers, and a figure. `qsim study` is the command line."""
 
 from qsim.plotting import STYLE
 from qsim.study.comparisons import Comparison, compare
@@ -16,7 +16,7 @@ from qsim.study.figures import (
     panel_letters,
 )
 from qsim.study.panel import PROMISED, Panel, draw, draw_bound, panels
-from qsim.study.report_text import beyond, leads, listed, reach_table, table, unled
+from qsim.study.report_text import bullets, no_winner, reach_table, significance, table, winner
 from qsim.study.results import AxisSpec, Results
 from qsim.study.runner import CellsFailedError, run_study
 from qsim.study.statistics import (
@@ -59,7 +59,7 @@ __all__ = [
     "Study",
     "Tuned",
     "Tuning",
-    "beyond",
+    "bullets",
     "compare",
     "draw",
     "draw_band",
@@ -67,12 +67,11 @@ __all__ = [
     "draw_comparisons",
     "each_seed",
     "figure_grid",
-    "leads",
     "legend_below",
     "legend_beside",
-    "listed",
     "log_axes",
     "look",
+    "no_winner",
     "note_coinciding",
     "panel_letters",
     "panels",
@@ -80,8 +79,9 @@ __all__ = [
     "reach_table",
     "resample",
     "run_study",
+    "significance",
     "table",
-    "unled",
+    "winner",
 ]
 
 

@@ -80,7 +80,7 @@ def run_study(
     name : str, default "study"
         What it is called in the progress bar.
     compressors : mapping of str to Compressor, optional
-        Further ones, by the names of their curves: copies of the study's carrier.
+        Further ones, by the names of their curves: copies of the study's template.
     jobs : int, optional
         How many processes; 1: this one. By default a process for each core, if at least two cells are missing and the
         estimated work is above three seconds, else this one. Cells with an engine of their own run in this one, one

@@ -218,7 +218,7 @@ class Study:
         Whether the study measures time: its cells run one after the other, and its numbers differ from run to run.
     recorded : bool, default False
         Whether the study takes recorded vectors (`Settings.vectors`); others refuse them.
-    carrier : str, optional
+    template : str, optional
         The curve whose runs are copied, with another compressor, to add a curve of a user's own; by default the study
         has no place for one. `answers` and `draw` must take such curves, which come last.
 
@@ -241,7 +241,7 @@ class Study:
     tuning: Tuning | None = None
     timed: bool = False
     recorded: bool = False
-    carrier: str | None = None
+    template: str | None = None
 
     def shown(self, settings: Settings, tuned: Tuned | None = None) -> Sequence[Cell]:
         """Return the cells that are shown; a study with tuning needs what was chosen."""
