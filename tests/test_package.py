@@ -140,6 +140,23 @@ def test_simulate_spells_out_the_fields_of_a_run() -> None:
         assert list(found)[len(run) :] == ["engine", "checkpoint", "every", "progress", "after_round"]
 
 
+def test_simulate_documents_the_fields_of_a_run() -> None:
+    """`help(qsim.simulate)` says of each what `Run` says."""
+    fields = (inspect.getdoc(qsim.Run) or "").partition("\nobjective : ")[2].partition("\n\nRaises")[0]
+    assert f"objective : {fields}\nengine : " in (inspect.getdoc(qsim.simulate) or "")
+
+
+def test_windows_is_refused() -> None:
+    code = (
+        "import sys, numba, pandas, scipy.sparse, multiprocessing.connection, qsim.datasets\n"
+        "sys.platform = 'win32'\nimport qsim\nqsim.simulate"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stderr.endswith(
+        "ImportError: qsim does not run on Windows: install it in WSL, the Windows Subsystem for Linux\n"
+    )
+
+
 def test_version_is_in_step() -> None:
     assert re.fullmatch(r"\d+\.\d+\.\d+(\.dev\d+)?", qsim.__version__)
     if (ROOT / "CITATION.cff").exists():

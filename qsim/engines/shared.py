@@ -52,8 +52,6 @@ class SharedFile:
     """
 
     def __init__(self, size: int, ram_disk: bool = True) -> None:
-        if sys.platform == "win32":
-            raise OSError("shared files without a name need POSIX; on Windows use qsim.engines.Serial(threads=...)")
         self.on_ram_disk = ram_disk and os.access(_RAM_DISK, os.W_OK)
         if self.on_ram_disk:
             try:
