@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from copy import copy
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 from threading import local
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +17,7 @@ from qsim.batch import Support, Vectors, index_type
 from qsim.datasets.dataset import Dataset
 from qsim.datasets.partition import Shards
 from qsim.program import NoProgram, Program
-from qsim.weights import Replica
+from qsim.weights import PlannedWeights, Replica
 
 _THREAD = local()
 
@@ -66,7 +67,7 @@ class Block:
         self.offsets = shards.offsets[low : high + 1]
         self._indptr, self._values = data.indptr, data.values
         # Numba checks signed indices for "from the end"; unsigned ones it takes as they are.
-        self._columns = data.indices.view(f"u{data.indices.itemsize}")
+        self._columns: NDArray[Any] | None = data.indices.view(f"u{data.indices.itemsize}")
         self._local = shards.local.view(np.uint32)
         self._support, self._support_offsets = shards.support, shards.support_offsets[low : high + 1]
 
@@ -74,6 +75,11 @@ class Block:
     def workers(self) -> int:
         """The number of workers in the block."""
         return self.high - self.low
+
+    @property
+    def nonzeros(self) -> int:
+        """How many non-zeros the rows of all workers have."""
+        return int(np.diff(self._indptr)[self.order[self.offsets[0] : self.offsets[-1]]].sum())
 
     @cached_property
     def support(self) -> Support:
@@ -126,6 +132,7 @@ class Block:
 
             out = np.empty((rows.index.size, self.width), weights.vector.dtype)
         self._count(rows)
+        assert self._columns is not None
         margins(self._indptr, self._columns, self._values, rows.index, weights.vector, out)
         if weights.moved is not None:
             subtract_margins(
@@ -216,14 +223,42 @@ class Block:
         )
         return Vectors(self.n, offsets, index[:used], value[:used])
 
-    def plan_margins(self, program: Program, rows: Rows, weights: NDArray[np.float32]) -> NDArray[np.float32]:
+    def laid_out(self) -> Self:
+        """Return the block with its rows copied, one worker's behind another's, and with places on supports only.
+
+        A row's number is its place there, and places take 16 bits where they can: a worker's rows stay in the cache.
+        """
+        from qsim.kernels.csr import lay_out
+
+        found, order = copy(self), self.order[self.offsets[0] : self.offsets[-1]]
+        places = np.uint16 if np.diff(self._support_offsets).max(initial=0) <= 2**16 else np.uint32
+        size = int(np.diff(self._indptr)[order].sum())
+        found._indptr, found._local = np.empty(order.size + 1, np.int64), np.empty(size, places)
+        found._values = None if self._values is None else np.empty(size, np.float32)
+        lay_out(self._indptr, self._local, self._values, order, found._indptr, found._local, found._values)
+        found.labels, found._columns = self.labels[order], None
+        found.order, found.offsets = np.arange(order.size), self.offsets - self.offsets[0]
+        return found
+
+    def plan_margins(
+        self, program: Program, rows: Rows, weights: NDArray[np.float32] | PlannedWeights
+    ) -> NDArray[np.float32]:
         """Have a program write the margins of rows, as `margins` does; return where."""
-        from qsim.kernels.csr import margins
+        from qsim.kernels.csr import gather, margins, margins_of_float64, margins_on_support
 
         if self.width != 1:
             raise NoProgram
-        out = np.empty(rows.index.size, np.float32)
-        program.call(margins, self._indptr, self._columns, self._values, rows.index, weights, out)
+        out, data = np.empty(rows.index.size, np.float32), (self._indptr, self._columns, self._values, rows.index)
+        if self._columns is None:
+            low, high = self._support_offsets[0], self._support_offsets[-1]
+            held = np.empty(high - low, np.float32)
+            program.call(gather, weights, self._support[low:high], held)
+            local = self._indptr, self._local, self._values, rows.index, rows.offsets
+            program.call(margins_on_support, *local, self._support_offsets, held, out)
+        elif isinstance(weights, PlannedWeights):
+            program.call(margins_of_float64, *data, weights.vector, weights.scale, out)
+        else:
+            program.call(margins, *data, weights, out)
         return out
 
     def plan_spread(self, program: Program, rows: Rows, slopes: NDArray[np.float32]) -> Vectors:
@@ -231,7 +266,7 @@ class Block:
 
         The offsets of the rows must be those that they have in every round.
         """
-        from qsim.kernels.csr import scatter_support, scatter_touched
+        from qsim.kernels.csr import scatter_short, scatter_support, scatter_touched, single_rows
         from qsim.kernels.rounds import fill
 
         data = self._indptr, self._local, self._values, rows.index, rows.offsets, slopes
@@ -241,14 +276,28 @@ class Block:
             program.call(fill, value, np.float32(0))
             program.call(scatter_support, *data, self._support_offsets, value)
             return Vectors(self.n, of.offsets, of.index, value)
+        counts, longest = np.diff(rows.offsets), self._longest()
+        if counts.max() <= 1 and self._columns is not None:
+            size = int((counts * longest).sum())
+            v = Vectors(
+                self.n,
+                np.zeros(self.workers + 1, np.int64),
+                np.empty(size, index_type(self.n)),
+                np.empty(size, np.float32),
+            )
+            program.call(single_rows, self._indptr, self._columns, self._values, *data[3:], v.offsets, v.index, v.value)
+            return v
         widths = np.diff(self._support_offsets)
-        most = int(np.minimum(widths, np.diff(rows.offsets) * self._longest()).sum())
-        value, sums = np.empty(most, np.float32), np.zeros(int(widths.max()), np.float32)
-        marks, offsets = np.zeros(-(-sums.size // 64), np.uint64), np.zeros(self.workers + 1, np.int64)
-        v = Vectors(self.n, offsets, np.empty(most, index_type(self.n)), value)
-        program.call(
-            scatter_touched, *data, self._support, self._support_offsets, sums, marks, v.offsets, v.index, v.value
+        most, width = int(np.minimum(widths, counts * longest).sum()) + 1, int(widths.max())
+        v = Vectors(
+            self.n, np.zeros(self.workers + 1, np.int64), np.empty(most, index_type(self.n)), np.empty(most, np.float32)
         )
+        support, out = (self._support, self._support_offsets), (v.offsets, v.index, v.value)
+        if rows.index.size * self._data.nonzeros > 0.5 * widths.sum() * self._data.rows:
+            program.call(scatter_short, *data, *support, np.full(width, -0.0, np.float32), *out)
+        else:
+            marks = np.zeros(-(-width // 64), np.uint64)
+            program.call(scatter_touched, *data, *support, np.zeros(width, np.float32), marks, *out)
         return v
 
     def _longest(self) -> NDArray[np.int64]:

@@ -8,7 +8,6 @@ their offsets says.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,25 +20,21 @@ from qsim.keys import Key, Purpose
 from qsim.objectives import Objective
 from qsim.program import Cell, NoProgram, Program, with_plan
 from qsim.steps import Step
+from qsim.weights import PlannedWeights
 
 ROUNDS = 4096
 """How many rounds are run at once, at most."""
 
-
-@dataclass(frozen=True, eq=False)
-class PlannedWeights:
-    """The server's weights: scale * vector."""
-
-    vector: NDArray[np.float64]
-    scale: Cell
+_FEW = 4  # so many times as many weights as are read cost more to round than those
 
 
 class Plan:
     """The rounds of the workers of a block and of their server, in the making.
 
-    program: the calls so far. weights: the server's. replica: the weights as workers receive them.
-    state: what the server keeps beside them. turn: the number of
-    the round, and which of those that are run at once it is.
+    program: the calls so far. weights: the server's. state: what it keeps beside them. turn: the number of the round,
+    and which of those that are run at once it is.
+
+    Weights come down as float32. Where the rows of a round read few of them, these alone are rounded.
     """
 
     def __init__(
@@ -48,16 +43,19 @@ class Plan:
         objective: Objective,
         channel: Channel,
         weights: PlannedWeights,
-        replica: NDArray[np.float32],
+        reads: float,
         state: Arrays,
         of_workers: NDArray[np.float64],
         key: Key,
         compressor_memory: Memory | None,
     ) -> None:
-        """Begin a plan without calls."""
+        """Begin a plan without calls; `reads` is about how many weights the rows of a round read."""
         self.program = Program()
         self.block, self.objective, self.channel = block, objective, channel
-        self.weights, self.replica, self.state = weights, replica, state
+        self.weights, self.state = weights, state
+        few = _FEW * reads < weights.vector.size
+        self._received = weights if few else np.empty(weights.vector.size, np.float32)
+        self._too_large = np.zeros(1, np.int64)
         self.turn = np.zeros(2, np.int64)
         self.rows = 0
         """How many rows the workers read in a round."""
@@ -81,8 +79,9 @@ class Plan:
         assert isinstance(step, Step)
         self.step, cell, call = step, Cell.of(0.0), self.program.call
         l2 = self.objective.l2 or 0.0
-        call(begin_round, self.turn, self.steps, cell.array, l2, stop="not zero")
-        call(to_float32, self.weights.vector, self.weights.scale, self.replica, stop="not zero")
+        call(begin_round, self.turn, self.steps, cell.array, l2, self._too_large, stop="not zero")
+        if self._received is not self.weights:
+            call(to_float32, self.weights.vector, self.weights.scale, self._received, stop="not zero")
         return cell
 
     def data_words(self) -> NDArray[np.uint64]:
@@ -96,19 +95,33 @@ class Plan:
     def update(self, rows: Rows, step: Any) -> Vectors:
         """Return where each worker's update is: step times the mean gradient of its rows."""
         self.rows = rows.index.size
-        return with_plan(self.objective).plan(self.program, self.block, rows, self.replica, step)
+        return with_plan(self.objective).plan(self.program, self.block, rows, self._received, step)
 
     def send(self, v: Vectors) -> tuple[Vectors, Vectors]:
         """Send what the workers have: return it as it arrives, and the weighted sum, one row."""
-        from qsim.kernels.rounds import fold_exchange, nonzeros_among, store, take_dense
-        from qsim.kernels.vectors import add_rows, take_marked
+        from qsim.kernels.rounds import fold_exchange, nonzeros_among
 
-        call, n, rows = self.program.call, v.n, self.block.workers
+        call, rows = self.program.call, self.block.workers
         keys = np.empty(rows, np.uint64)
         call(fold_exchange, np.uint64(self._wire_key.word), self.turn, 0, False, self.block.low, keys)
         arrived, packet_offsets = self.channel.plan(self.program, v, keys, self._memory)
         nonzeros = call(nonzeros_among, arrived.offsets, arrived.value)
         self.counted = nonzeros, packet_offsets
+        summed = self._sum(arrived)
+        if self._memory is not None:
+            self.channel.compressor.plan_on_delivered(self.program, self._memory, arrived)
+        return arrived, summed
+
+    def _sum(self, arrived: Vectors) -> Vectors:
+        """Return where the weighted sum of the rows is, as `ParameterServer` makes it."""
+        from qsim.kernels.rounds import store, take_dense, weighted
+        from qsim.kernels.vectors import add_rows, take_marked
+
+        call, n = self.program.call, arrived.n
+        if arrived.rows == 1:
+            alone = np.empty(arrived.value.size)
+            call(weighted, arrived.offsets, arrived.value, self._of_workers[0], alone)
+            return Vectors(n, arrived.offsets, arrived.index, alone)
         total, marks = np.zeros(n), np.zeros(-(-n // 64), np.uint64)
         call(add_rows, arrived.offsets, arrived.index, arrived.value, self._of_workers, total, marks)
         if arrived.index is None:
@@ -119,9 +132,7 @@ class Plan:
             summed = Vectors(n, np.zeros(2, np.int64), np.empty(most, index_type(n)), np.empty(most))
             taken = call(take_marked, total, marks, summed.index, summed.value)
             call(store, taken, summed.offsets[1:])
-        if self._memory is not None:
-            self.channel.compressor.plan_on_delivered(self.program, self._memory, arrived)
-        return arrived, summed
+        return summed
 
     def apply_l2_step(self, step: Any) -> None:
         """Do a step on the regulariser alone, as `Objective.apply_l2_step` does."""
@@ -134,7 +145,8 @@ class Plan:
         """Subtract factor times a row from the weights."""
         from qsim.kernels.rounds import subtract
 
-        self.program.call(subtract, v.offsets, v.index, v.value, factor, self.weights.scale, self.weights.vector)
+        row, weights = (v.offsets, v.index, v.value), self.weights
+        self.program.call(subtract, *row, factor, weights.scale, weights.vector, self._too_large)
 
     def descend(self, step: Any, along: NDArray[np.float64]) -> None:
         """Subtract step times a dense vector from the weights."""

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qsim.batch import Vectors
+from qsim.program import Cell
 
 _SMALLEST = 2.0**-64
 """The scale is multiplied into the vector below this, long before either could under- or overflow."""
@@ -76,3 +77,11 @@ class Replica:
     vector: NDArray[np.floating]
     scale: float = 1.0
     moved: NDArray[np.floating] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class PlannedWeights:
+    """The server's weights while a program changes them: scale * vector. Workers read them as float32."""
+
+    vector: NDArray[np.float64]
+    scale: Cell

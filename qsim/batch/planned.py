@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 
 from qsim.batch.messages import Floats, Levels, Message
-from qsim.batch.vectors import Vectors
+from qsim.batch.vectors import Support, Vectors
 from qsim.program import NoProgram, Program
 
 
@@ -22,3 +25,21 @@ def plan_vectors(program: Program, message: Message) -> Vectors:
         levels_to_values, message.offsets, message.index, message.level, message.scale, bucket, message.s, value
     )
     return Vectors(message.n, message.offsets, message.index, value)
+
+
+def plan_add(program: Program, of: Support, rows: NDArray[Any], v: Vectors, sign: float) -> None:
+    """Have a program add sign times v to rows on their support, as `Memory.add` does; v is zero off it.
+
+    Where each coordinate lies on the support is looked up, if a table of that is small; else both are gone through.
+    """
+    from qsim.kernels.vectors import add_at_places, add_on_support
+
+    factor = rows.dtype.type(sign)
+    if of.index is None or v.index is None or v.rows * of.n > _TABLE:
+        program.call(add_on_support, of.offsets, of.index, v.offsets, v.index, v.value, factor, rows)
+    else:
+        program.call(add_at_places, of.places, of.offsets, v.offsets, v.index, v.value, factor, rows)
+
+
+_TABLE = 2**20
+"""Numbers that a table may have."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, Self
 
 import numpy as np
@@ -241,6 +242,16 @@ class Support:
     n: int
     offsets: NDArray[np.int64]
     index: NDArray[Any] | None
+
+    @cached_property
+    def places(self) -> NDArray[np.int32]:
+        """Where each coordinate lies on the support of each row, shape (rows, n); -1: nowhere."""
+        assert self.index is not None
+        sizes = np.diff(self.offsets)
+        places = np.full((sizes.size, self.n), -1, np.int32)
+        first = np.repeat(self.offsets[:-1], sizes)
+        places[np.repeat(np.arange(sizes.size), sizes), self.index] = np.arange(self.index.size) - first
+        return places
 
 
 Arrays = dict[str, NDArray[Any]]

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from qsim.batch import Memory, Message, Support, Vectors, dense_offsets
+from qsim.batch.planned import plan_add
 from qsim.compressors.base import Compressor, require_compressor, require_finite
 from qsim.compressors.compose import Compose
 from qsim.compressors.scaled import Scaled
@@ -81,7 +82,6 @@ class ErrorFeedback(Wrapper):
 
     def plan(self, program: Program, v: Vectors, keys: NDArray[np.uint64], memory: Memory | None = None) -> Message:
         from qsim.kernels.rounds import copy, first_wrong
-        from qsim.kernels.vectors import add_on_support
 
         if memory is None:
             return with_plan(self.compressor).plan(program, v, keys)
@@ -89,7 +89,7 @@ class ErrorFeedback(Wrapper):
         of, error = memory.support, memory.arrays["error"]
         memory.planned["error"] = total = np.empty_like(error)
         program.call(copy, error, total)
-        program.call(add_on_support, of.offsets, of.index, v.offsets, v.index, v.value, np.float32(1), total)
+        plan_add(program, of, total, v, 1.0)
         return with_plan(self.compressor).plan(program, Vectors(of.n, of.offsets, of.index, total), keys)
 
     def plan_decompress(self, program: Program, message: Message, keys: NDArray[np.uint64]) -> Vectors:
@@ -97,11 +97,10 @@ class ErrorFeedback(Wrapper):
 
     def plan_on_delivered(self, program: Program, memory: Memory, sent: Vectors) -> None:
         from qsim.kernels.rounds import copy
-        from qsim.kernels.vectors import add_on_support
 
-        of, error = memory.support, memory.arrays["error"]
+        error = memory.arrays["error"]
         program.call(copy, memory.planned["error"], error)
-        program.call(add_on_support, of.offsets, of.index, sent.offsets, sent.index, sent.value, np.float32(-1), error)
+        plan_add(program, memory.support, error, sent, -1.0)
 
     def on_delivered(self, memory: Memory, sent: Vectors) -> None:
         if "error" not in memory.pending:

@@ -46,6 +46,129 @@ def margins(
 
 
 @kernel
+def margins_of_float64(
+    indptr: NDArray[np.int64],
+    columns: NDArray[np.uint32],
+    values: NDArray[np.float32] | None,
+    rows: NDArray[np.int64],
+    vector: NDArray[np.float64],
+    scale: float,
+    out: NDArray[np.float32],
+) -> None:
+    """Write the margins of rows with scale times a vector, each of whose entries is rounded to float32 when it is read.
+
+    To the last bit what `margins` writes for the rounded weights, at no cost for those that are not read.
+    """
+    one = np.uint64(1)
+    for r in range(out.size):
+        row = np.uint64(rows[r])
+        k, last = np.uint64(indptr[row]), np.uint64(indptr[row + one])
+        even, odd = np.float32(0), np.float32(0)
+        while k + one < last:
+            if values is None:
+                even += np.float32(scale * vector[columns[k]])
+                odd += np.float32(scale * vector[columns[k + one]])
+            else:
+                even += np.float32(scale * vector[columns[k]]) * values[k]
+                odd += np.float32(scale * vector[columns[k + one]]) * values[k + one]
+            k += np.uint64(2)
+        if k < last:
+            x = np.float32(scale * vector[columns[k]])
+            even += x if values is None else x * values[k]
+        out[r] = even + odd
+
+
+@kernel
+def lay_out(
+    indptr: NDArray[np.int64],
+    local: NDArray[np.uint32],
+    values: NDArray[np.float32] | None,
+    order: NDArray[np.int64],
+    out_indptr: NDArray[np.int64],
+    out_local: NDArray[np.unsignedinteger],
+    out_values: NDArray[np.float32] | None,
+) -> None:
+    """Copy rows in an order, one behind the other."""
+    written = np.uint64(0)
+    out_indptr[0] = 0
+    for r in range(order.size):
+        row = np.uint64(order[r])
+        for k in range(np.uint64(indptr[row]), np.uint64(indptr[row + np.uint64(1)])):
+            out_local[written] = local[k]
+            if values is not None:
+                out_values[written] = values[k]  # type: ignore[index]
+            written += np.uint64(1)
+        out_indptr[r + 1] = written
+
+
+@kernel
+def gather(weights: NDArray[np.float32], support: NDArray[np.int32], out: NDArray[np.float32]) -> None:
+    """Write the weights at the coordinates of the supports."""
+    for k in range(out.size):
+        out[k] = weights[np.uint64(support[k])]
+
+
+@kernel
+def margins_on_support(
+    indptr: NDArray[np.int64],
+    local: NDArray[np.uint16],
+    values: NDArray[np.float32] | None,
+    rows: NDArray[np.int64],
+    row_offsets: NDArray[np.int64],
+    support_offsets: NDArray[np.int64],
+    held: NDArray[np.float32],
+    out: NDArray[np.float32],
+) -> None:
+    """Write the margins of each worker's rows with the weights on its support: what `margins` writes for all weights.
+
+    Worker b has rows[row_offsets[b] : row_offsets[b + 1]] and held[support_offsets[b] - support_offsets[0] :].
+    """
+    one = np.uint64(1)
+    for worker in range(row_offsets.size - 1):
+        own = held[support_offsets[worker] - support_offsets[0] : support_offsets[worker + 1] - support_offsets[0]]
+        for r in range(row_offsets[worker], row_offsets[worker + 1]):
+            row = np.uint64(rows[r])
+            k, last = np.uint64(indptr[row]), np.uint64(indptr[row + one])
+            even, odd = np.float32(0), np.float32(0)
+            while k + one < last:
+                if values is None:
+                    even += own[local[k]]
+                    odd += own[local[k + one]]
+                else:
+                    even += own[local[k]] * values[k]
+                    odd += own[local[k + one]] * values[k + one]
+                k += np.uint64(2)
+            if k < last:
+                even += own[local[k]] if values is None else own[local[k]] * values[k]
+            out[r] = even + odd
+
+
+@kernel
+def single_rows(
+    indptr: NDArray[np.int64],
+    columns: NDArray[np.uint32],
+    values: NDArray[np.float32] | None,
+    rows: NDArray[np.int64],
+    row_offsets: NDArray[np.int64],
+    slopes: NDArray[np.float32],
+    out_offsets: NDArray[np.int64],
+    out_index: NDArray[np.int32],
+    out_value: NDArray[np.float32],
+) -> None:
+    """Write slope times row for workers with one row each, or none: what `scatter_touched` sums then."""
+    written = np.uint64(0)
+    out_offsets[0] = 0
+    for worker in range(row_offsets.size - 1):
+        for r in range(row_offsets[worker], row_offsets[worker + 1]):
+            row, slope = np.uint64(rows[r]), slopes[r]
+            for k in range(np.uint64(indptr[row]), np.uint64(indptr[row + np.uint64(1)])):
+                out_index[written] = columns[k]
+                out_value[written] = np.float32(0) + (slope if values is None else slope * values[k])
+                written += np.uint64(1)
+        out_offsets[worker + 1] = written
+
+
+@kernel
 def subtract_margins(
     indptr: NDArray[np.int64],
     local: NDArray[np.uint32],
@@ -200,3 +323,43 @@ def scatter_touched(
                 written += 1
         out_offsets[worker + 1] = written
     return written
+
+
+@kernel
+def scatter_short(
+    indptr: NDArray[np.int64],
+    local: NDArray[np.uint32],
+    values: NDArray[np.float32] | None,
+    rows: NDArray[np.int64],
+    row_offsets: NDArray[np.int64],
+    slopes: NDArray[np.floating],
+    support: NDArray[np.int32],
+    support_offsets: NDArray[np.int64],
+    sums: NDArray[np.floating],
+    out_offsets: NDArray[np.int64],
+    out_index: NDArray[np.int32],
+    out_value: NDArray[np.floating],
+) -> int:
+    """As `scatter_touched`, for rows with more non-zeros than their worker's support has coordinates.
+
+    `sums` holds negative zeros, to which nothing was added yet, and holds them again at the end. So there is nothing to
+    mark, and a coordinate to which only negative zeros were added is left out. The cost is non-zeros and support.
+    """
+    written = np.uint64(0)
+    untouched = sums.dtype.type(-0.0)
+    out_offsets[0] = 0
+    for worker in range(row_offsets.size - 1):
+        for r in range(row_offsets[worker], row_offsets[worker + 1]):
+            row = np.uint64(rows[r])
+            slope = slopes[r]
+            for k in range(np.uint64(indptr[row]), np.uint64(indptr[row + np.uint64(1)])):
+                sums[local[k]] += slope if values is None else slope * values[k]
+        base = np.uint64(support_offsets[worker])
+        for here in range(np.uint64(support_offsets[worker + 1]) - base):
+            total = sums[here]
+            out_index[written] = support[base + here]
+            out_value[written] = total
+            sums[here] = untouched
+            written += np.uint64(total != untouched or not np.signbit(total))
+        out_offsets[worker + 1] = written
+    return int(written)

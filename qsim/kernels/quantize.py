@@ -19,7 +19,7 @@ from qsim.kernels._jit import kernel
 from qsim.kernels.bits import ones, trailing_zeros
 from qsim.kernels.hashing import fold, uniform24
 from qsim.kernels.simd import STRIP, draws_below
-from qsim.kernels.thinning import BLOCK, RARE, candidates, largest_of_many, next_block
+from qsim.kernels.thinning import BLOCK, LEAST, RARE, candidates, largest_of_many, next_block
 from qsim.kernels.tiles import FEW, RUN, draw_entries, keep_entries, strip_ramp
 
 TINY = np.float32(2.0**-60)
@@ -29,6 +29,7 @@ COINS = 2**63
 """What a key is folded with for the coins of thinned blocks."""
 
 _LIFT = np.float32(2.0**64)
+_SHORT = 48  # entries a row, on average: with fewer a plain loop is faster than vectors
 _SPREAD = 4096  # in shorter rows, for the square of the levels, t is hardly ever as small as in thinned blocks
 
 
@@ -57,6 +58,10 @@ def round_to_levels(
     coordinate is a candidate if j fair coins all show heads (`toss`, with the word fold(key, COINS)). The level of a
     candidate is 1 if u < t 2^j, and that of the others is 0: its mean is t to within 2^-(24 + j).
     """
+    entries = offsets[-1] - offsets[0]
+    thick = n >= _SPREAD * levels * levels and entries >= LEAST
+    if index is not None and entries <= _SHORT * (offsets.size - 1) and not thick:
+        return _round_short(offsets, index, value, scale, levels, keys, out_offsets, out_index, out_level)
     kept = np.uint64(0)  # unsigned: Numba need not ask whether it counts from the end
     ramp, uniform, level = strip_ramp(), np.empty(RUN, np.int32), np.empty(RUN, np.int32)
     heads, where, chosen = np.empty(2 * STRIP, np.int32), np.empty_like(ramp), np.empty(BLOCK, np.int64)
@@ -90,6 +95,33 @@ def round_to_levels(
                         out_level[kept] = -1 if y < np.float32(0.0) else 1
                         kept += np.uint64(np.float32(uniform24(coordinate, keys[row])) < _position(y, law) * odds)
             start = end
+        out_offsets[row + 1] = kept
+    return int(kept)
+
+
+@kernel
+def _round_short(
+    offsets: NDArray[np.int64],
+    index: NDArray[np.int32],
+    value: NDArray[np.float32],
+    scale: NDArray[np.float32],
+    levels: int,
+    keys: NDArray[np.uint64],
+    out_offsets: NDArray[np.int64],
+    out_index: NDArray[np.int32],
+    out_level: NDArray[np.int32],
+) -> int:
+    """Round rows as `round_to_levels` does, none of whose blocks has as many numbers as a thinned one."""
+    kept = np.uint64(0)
+    out_offsets[0] = 0
+    for row in range(offsets.size - 1):
+        if scale[row] > np.float32(0.0):
+            law = _law(scale[row], levels)
+            for k in range(np.uint64(offsets[row]), np.uint64(offsets[row + 1])):
+                coordinate = np.int64(index[k])
+                found = _level(value[k], law, uniform24(coordinate, keys[row]))
+                out_index[kept], out_level[kept] = coordinate, found
+                kept += np.uint64(found != 0)
         out_offsets[row + 1] = kept
     return int(kept)
 

@@ -39,13 +39,19 @@ def fold_exchange(
 
 
 @kernel
-def begin_round(turn: NDArray[np.int64], steps: NDArray[np.float64], step: NDArray[np.float64], l2: float) -> int:
-    """Take the step of the round; return whether it would throw the weights past zero.
+def begin_round(
+    turn: NDArray[np.int64],
+    steps: NDArray[np.float64],
+    step: NDArray[np.float64],
+    l2: float,
+    too_large: NDArray[np.int64],
+) -> int:
+    """Take the step of the round; return whether it would throw the weights past zero, or some are too large already.
 
     turn: the round, and which of the rounds that are run at once it is, which is the place of its step.
     """
     step[0] = steps[turn[1]]
-    return int(1.0 - step[0] * l2 <= 0.0)
+    return int(1.0 - step[0] * l2 <= 0.0 or too_large[0] != 0)
 
 
 @kernel
@@ -112,10 +118,23 @@ def subtract(
     factor: float,
     scale: float,
     vector: NDArray[np.float64],
+    too_large: NDArray[np.int64],
 ) -> None:
-    """Subtract factor times the one row that there is from weights that are scale times a vector."""
+    """Subtract factor times the one row that there is from weights that are scale times a vector.
+
+    too_large: how many weights float32 does not reach any more.
+    """
     for k in range(offsets[1]):
-        vector[np.uint64(k if index is None else index[k])] -= value[k] * factor / scale
+        coordinate = np.uint64(k if index is None else index[k])
+        vector[coordinate] -= value[k] * factor / scale
+        too_large[0] += int(not abs(scale * vector[coordinate]) <= LARGEST)
+
+
+@kernel
+def weighted(offsets: NDArray[np.int64], value: NDArray[np.float32], weight: float, out: NDArray[np.float64]) -> None:
+    """Write weight times the values of the one row that there is, as adding them to zeros does."""
+    for k in range(offsets[1]):
+        out[k] = 0.0 + weight * np.float64(value[k])
 
 
 @kernel

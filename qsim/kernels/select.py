@@ -14,6 +14,7 @@ from qsim.kernels.hashing import fold
 from qsim.kernels.simd import STRIP, at_least
 
 _SAMPLE = 4096  # entries that a threshold is guessed from
+_SMALL = 16  # so many are kept in order as they come
 _BITS_EACH = 128  # with up to so many coordinates for each that is drawn, bits are faster than a table
 _NEAR = 4096  # entries that are searched at a time, so that what was found is still near
 
@@ -181,7 +182,8 @@ def keep_largest(
     """Keep the k entries of every row with the largest magnitudes, of equal ones the first.
 
     One pass collects candidates: what reaches a bound that is guessed from a sample, a little low. (All non-zeros, in
-    a second pass, if these are fewer than k.) The k-th largest of them is found exactly, by its bits.
+    a second pass, if these are fewer than k.) The k-th largest of them is found exactly, by its bits. For a small k, in
+    a short row, the k largest so far are kept in order instead.
 
     Returns how many are kept, and the bits of the largest magnitude.
     """
@@ -195,10 +197,13 @@ def keep_largest(
     for row in range(offsets.size - 1):
         first = offsets[row]
         bits = value[first : offsets[row + 1]].view(np.int32)
-        bound = _guess(bits, k, sample, counts)
-        found = collect(bits, bound, places)
-        if found < k and bound > 1:
-            found = collect(bits, np.int32(1), places)
+        if k <= _SMALL and bits.size <= _SAMPLE:
+            found = _largest_so_far(bits, k, places, magnitudes)
+        else:
+            bound = _guess(bits, k, sample, counts)
+            found = collect(bits, bound, places)
+            if found < k and bound > 1:
+                found = collect(bits, np.int32(1), places)
         least, ties = np.int32(1), found
         if found > k:
             for i in range(found):
@@ -215,6 +220,44 @@ def keep_largest(
                 kept += np.uint64(1)
         out_offsets[row + 1] = kept
     return int(kept), largest
+
+
+@kernel
+def _largest_so_far(bits: NDArray[np.int32], k: int, places: NDArray[np.int64], magnitudes: NDArray[np.int32]) -> int:
+    """Write the places, rising, of the k largest magnitudes but zeros, of equal ones the first; return how many.
+
+    magnitudes: scratch, for those so far, the largest first.
+    """
+    found, bound = 0, np.int32(1)
+    whole = bits.size - bits.size % STRIP
+    for start in range(0, bits.size, STRIP):
+        left = np.uint64(0)
+        if start < whole:
+            left = at_least(bits, start, bound)
+        else:
+            for j in range(bits.size - whole):
+                left |= np.uint64(bits[whole + j] & MAGNITUDE >= bound) << np.uint64(j)
+        while left != np.uint64(0):
+            place = start + np.int64(trailing_zeros(left))
+            left &= left - np.uint64(1)
+            magnitude = np.int32(bits[place] & MAGNITUDE)
+            if magnitude < bound:  # it has risen since
+                continue
+            here = min(found, k - 1)
+            while here > 0 and magnitudes[here - 1] < magnitude:
+                magnitudes[here], places[here] = magnitudes[here - 1], places[here - 1]
+                here -= 1
+            magnitudes[here], places[here] = magnitude, place
+            found = min(found + 1, k)
+            if found == k:
+                bound = np.int32(magnitudes[k - 1] + 1)
+    for i in range(1, found):  # by place
+        place, here = places[i], i
+        while here > 0 and places[here - 1] > place:
+            places[here] = places[here - 1]
+            here -= 1
+        places[here] = place
+    return found
 
 
 @kernel

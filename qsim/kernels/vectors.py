@@ -102,6 +102,24 @@ def first_unordered(offsets: NDArray[np.int64], index: NDArray[np.int32], n: int
 
 
 @kernel
+def add_at_places(
+    places: NDArray[np.int32],
+    support_offsets: NDArray[np.int64],
+    offsets: NDArray[np.int64],
+    index: NDArray[np.int32],
+    value: NDArray[np.float32],
+    sign: np.float32,
+    out: NDArray[np.float32],
+) -> None:
+    """Add sign times each row to its support's entries in `out`; `places` has each coordinate's place on it, or -1."""
+    for row in range(offsets.size - 1):
+        for k in range(offsets[row], offsets[row + 1]):
+            place = np.int64(places[row, np.uint64(index[k])])
+            if place >= 0:
+                out[np.uint64(support_offsets[row] + place)] += sign * value[k]
+
+
+@kernel
 def add_on_support(
     support_offsets: NDArray[np.int64],
     support: NDArray[np.int32] | None,

@@ -130,7 +130,7 @@ class Passes(Sampling):
         from qsim.kernels.rounds import times
         from qsim.kernels.sampling import draw_passes
 
-        block, rows = plan.block, _drawn_each_round(plan.block, batch)
+        block, rows, memory = plan.block, _drawn_each_round(plan.block, batch), self.memory(plan.block)
         position = plan.program.call(times, plan.turn, batch)
         plan.program.call(
             draw_passes,

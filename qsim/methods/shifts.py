@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qsim.batch import Arrays, Memory, Support, Vectors
+from qsim.batch.planned import plan_add
 from qsim.block import Block
 from qsim.compressors import Scaled
 from qsim.methods.base import Exchange, Task, constant, refuse_absences, refuse_unfit
@@ -64,12 +65,11 @@ class _Shifted(Batched):
     def _plan_difference(self, plan: Plan, memory: Memory) -> Vectors:
         """Return where the differences of the gradients to the shifts are, as `Memory.less` makes them."""
         from qsim.kernels.rounds import negative, rounded
-        from qsim.kernels.vectors import add_on_support
 
         g, support, call = plan.update(self._plan_rows(plan, memory), 1.0), memory.support, plan.program.call
         less, value = np.empty(support.offsets[-1]), np.empty(support.offsets[-1], np.float32)
         call(negative, memory.arrays["shift"], less)
-        call(add_on_support, support.offsets, support.index, g.offsets, g.index, g.value, 1.0, less)
+        plan_add(plan.program, support, less, g, 1.0)
         call(rounded, less, value)
         return Vectors(support.n, support.offsets, support.index, value)
 
@@ -202,14 +202,11 @@ class DIANA(_Shifted):
 
     def plan(self, plan: Plan, memory: Memory) -> None:
         from qsim.kernels.rounds import add_row
-        from qsim.kernels.vectors import add_on_support
 
-        step, shift, of = plan.begin(self.step), plan.state["shift"], memory.support
+        assert self.shift is not None
+        step, shift = plan.begin(self.step), plan.state["shift"]
         arrived, total = plan.send(self._plan_difference(plan, memory))
-        own = memory.arrays["shift"]
-        plan.program.call(
-            add_on_support, of.offsets, of.index, arrived.offsets, arrived.index, arrived.value, self.shift, own
-        )
+        plan_add(plan.program, memory.support, memory.arrays["shift"], arrived, self.shift)
         plan.apply_l2_step(step)
         plan.descend(step, shift)
         plan.subtract(total, step)
@@ -365,14 +362,12 @@ class EF21(_Shifted):
 
     def plan(self, plan: Plan, memory: Memory) -> None:
         from qsim.kernels.rounds import add_row
-        from qsim.kernels.vectors import add_on_support
 
         if self.momentum is not None:
             raise NoProgram
-        step, shift, of = plan.begin(self.step), plan.state["shift"], memory.support
+        step, shift = plan.begin(self.step), plan.state["shift"]
         arrived, total = plan.send(self._plan_difference(plan, memory))
-        own = memory.arrays["shift"]
-        plan.program.call(add_on_support, of.offsets, of.index, arrived.offsets, arrived.index, arrived.value, 1.0, own)
+        plan_add(plan.program, memory.support, memory.arrays["shift"], arrived, 1.0)
         plan.program.call(add_row, total.offsets, total.index, total.value, 1.0, shift)
         plan.apply_l2_step(step)
         plan.descend(step, shift)

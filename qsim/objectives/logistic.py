@@ -15,7 +15,7 @@ from qsim.objectives.base import NoOptimumError, Optimum
 from qsim.objectives.linear import LinearModel, Margins
 from qsim.options import number, option
 from qsim.program import Cell, Program
-from qsim.weights import Replica
+from qsim.weights import PlannedWeights, Replica
 
 
 class Logistic(LinearModel):
@@ -59,7 +59,12 @@ class Logistic(LinearModel):
         return block.local_steps(rows, batch, weights, steps, self.l2, decay.kernel)
 
     def plan(
-        self, program: Program, block: Block, rows: Rows, weights: NDArray[np.float32], step: Cell | float
+        self,
+        program: Program,
+        block: Block,
+        rows: Rows,
+        weights: NDArray[np.float32] | PlannedWeights,
+        step: Cell | float,
     ) -> Vectors:
         from qsim.kernels.csr import logistic_slopes
         from qsim.kernels.rounds import scale_by_count

@@ -9,16 +9,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qsim.batch import Arrays
+from qsim.block import Block
 from qsim.channel import Channel
 from qsim.clients import AllClients
 from qsim.downlinks import DenseWeights
 from qsim.engines import Session
 from qsim.keys import Key
 from qsim.methods import Method
-from qsim.plan import ROUNDS, Plan, PlannedWeights
+from qsim.plan import ROUNDS, Plan
 from qsim.program import Cell, NoProgram, with_plan
 from qsim.simulation.run import Run
-from qsim.weights import Weights
+from qsim.weights import PlannedWeights, Weights
 
 ToEnd = Callable[[int, NDArray[np.int64]], int]
 """Tells how many of some rounds, whose last is given, with what they counted, there are until a run is over."""
@@ -43,23 +44,23 @@ class PlannedRounds:
     ) -> PlannedRounds | None:
         """Return what does the rounds of a run, whose method is resolved; None if a part has no plan."""
         group = session.group
-        parts = None if group is None else group.parts
         if (
-            parts is None
-            or len(parts) != 1
+            group is None
+            or len(group.parts) != 1
             or run.network is not None
             or not isinstance(run.clients, AllClients)
             or type(run.downlink) is not DenseWeights
         ):
             return None
-        (part,) = parts
-        n = part.block.n
+        (part,) = group.parts
+        n, shards = part.block.n, group.shards
+        reads = method.rows_per_round(shards) * shards.workers * shards.dataset.nonzeros / shards.dataset.rows
         plan = Plan(
-            part.block,
+            _laid_out(part.block, reads, run.rounds),
             run.objective,
             channel,
             PlannedWeights(np.zeros(n), Cell.of(1.0)),
-            np.empty(n, np.float32),
+            reads,
             state,
             weights,
             key,
@@ -115,3 +116,17 @@ class PlannedRounds:
         plan.steps[:count] = [plan.step(t) for t in range(first, first + count)]
         plan.weights.scale.array[0] = scale
         return plan.program.run(count)
+
+
+def _laid_out(block: Block, reads: float, rounds: int) -> Block:
+    """Return a block laid out for the workers if that pays: rounds that read much of it, and more than once or twice.
+
+    Weights are then gathered on all supports in every round, which is too much for rounds that read few of them.
+    """
+    nonzeros = block.nonzeros
+    pays = reads > block.support.offsets[-1] and reads * rounds > _PASSES * nonzeros
+    return block.laid_out() if pays and block.width == 1 and nonzeros <= _MOST else block
+
+
+_PASSES = 3
+_MOST = 2**25  # non-zeros that are copied for it

@@ -15,6 +15,7 @@ from qsim.batch import Arrays, Memory, Packets, Support, Vectors, dense_offsets
 from qsim.block import Block
 from qsim.channel import EXACT
 from qsim.compressors import NotFiniteError
+from qsim.datasets import Shards
 from qsim.keys import Purpose
 from qsim.methods import Task
 from qsim.options import shown
@@ -39,6 +40,11 @@ class WorkerGroup:
         self._data_key = job.key.fold(Purpose.DATA)
         self._blocks = [_Workers(job, first, min(first + size, high)) for first in range(low, high, size)]
         self._pool = ThreadPoolExecutor(threads) if threads > 1 else None
+
+    @property
+    def shards(self) -> Shards:
+        """The rows of all workers, also of those in other groups."""
+        return self._job.shards
 
     @property
     def parts(self) -> list[_Workers]:

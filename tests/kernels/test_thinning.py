@@ -162,3 +162,22 @@ def test_levels_are_drawn_with_their_probabilities_independently() -> None:
     assert min(chi2.cdf(spread, keys), chi2.sf(spread, keys)) > 1e-10
     lanes = np.array([((counts - keys * t)[at::32] ** 2 / (keys * t * (1 - t))[at::32]).sum() for at in range(32)])
     assert chi2.sf(lanes.sum(), 2048) > 1e-10
+
+
+def test_a_row_is_thinned_whatever_is_beside_it() -> None:
+    """Rows of a batch that is short on average: one has enough numbers in a block, the others have none."""
+    n, size = 4 * 4096, 901
+    rng = np.random.default_rng(8)
+    index = np.append(np.sort(rng.choice(2048, size - 1, replace=False)), n - 1).astype(np.int32)
+    value = np.append(np.where(rng.random(size - 1) < 0.5, -1, 1), 100).astype(
+        np.float32
+    )  # so that t is small in the block
+    alone = Vectors(n, np.array([0, size]), index, value)
+    among = Vectors(n, np.concatenate([[0, 0], np.full(29, size)]), index, value)
+    keys = qsim.Key(3).words(0, 30)
+    assert size < 48 * keys.size
+    one = qsim.QSGD(1).compress(alone, keys[1:2])
+    assert one.level.size > 1
+    many = qsim.QSGD(1).compress(among, keys)
+    assert one.index.tolist() == many.index.tolist()
+    assert one.level.tolist() == many.level.tolist()

@@ -219,6 +219,34 @@ def test_what_workers_keep_is_in_checkpoints(compressor, method, tmp_path: Path)
         agree(second(run, checkpoint=path, every=30), whole)
 
 
+@pytest.mark.parametrize("values", [False, True])
+@pytest.mark.parametrize(
+    "method",
+    [
+        SGD(Constant(0.2), batch=40),
+        SGD(Constant(0.2), batch=40, sampling=Passes()),
+        qsim.GradientDescent(0.2),
+        qsim.EF21(0.1),
+    ],
+    ids=repr,
+)
+def test_rows_that_are_laid_out(method: qsim.methods.Method, values: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rounds that read much more than the supports, after a first that reads the rows where they are."""
+    data = qsim.datasets.synthetic(600, 70, 12, seed=4)
+    numbers = None if not values else np.random.default_rng(5).normal(size=data.nonzeros).astype(np.float32)
+    data = Dataset(data.indptr, data.indices, numbers, data.labels > 0, data.features)
+    laid: list[qsim.block.Block] = []
+    lay = qsim.block.Block.laid_out
+    monkeypatch.setattr(qsim.block.Block, "laid_out", lambda self: laid.append(lay(self)) or laid[-1])
+    for partition in (qsim.datasets.Shuffled(), qsim.datasets.ByLabel()):
+        run = qsim.Run(
+            data, qsim.LogisticRegression(0.01), method, qsim.TopK(9), workers=4, partition=partition, rounds=30,
+            evaluate_every=9, optimum=False,
+        )  # fmt: skip
+        agree(qsim.simulate(run), plain(run))
+    assert len(laid) == 2
+
+
 def test_long_rows_and_thinned_blocks() -> None:
     """Rows of thousands of non-zeros, some of whose blocks are thinned, and one without any."""
     rng = np.random.default_rng(1)
