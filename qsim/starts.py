@@ -1,4 +1,4 @@
-"""Where training starts: the weights of round 0."""
+"""Starts: the weights of round 0."""
 
 from __future__ import annotations
 

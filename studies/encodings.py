@@ -1,4 +1,4 @@
-"""What each code costs: bits a coordinate and a non-zero, over s and n, beside the entropy and published bounds."""
+"""The cost of each code: bits per coordinate and per non-zero, over s and n, beside entropy and published bounds."""
 
 from __future__ import annotations
 

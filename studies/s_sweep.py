@@ -1,4 +1,4 @@
-"""How the number of quantization levels s changes loss, non-zeros and bits, and why."""
+"""The effect of the number of quantization levels s on loss, non-zeros and bits, and why."""
 
 from __future__ import annotations
 

@@ -87,6 +87,10 @@ def why(results: Results) -> str:
     )
 
 
+def _fewer(times: float) -> str:
+    return "as many" if times == 1 else f"{times:.1f} times fewer"
+
+
 def answers(results: Results) -> list[str]:
     sent = {curve: results.final(curve, "nonzeros") for curve in results.curves}
     others = [curve for curve in results.curves if curve != UNCOMPRESSED]  # compressors of one's own come behind
@@ -103,7 +107,7 @@ def answers(results: Results) -> list[str]:
         " are expected of the simple quantizer, whatever the gradient. On average there are:"
         + bullets(
             f"{curve}: {sent[curve] / messages:.2f} in a message, {sent[curve]:,.0f} in all,"
-            f" {sent[UNCOMPRESSED] / max(sent[curve], 1):.1f} times fewer ({fewer[curve].verdict})"
+            f" {_fewer(sent[UNCOMPRESSED] / max(sent[curve], 1))} ({fewer[curve].verdict})"
             for curve in others
         ),
         f"Against updates {UNCOMPRESSED} and dense weights:{savings(results, dense(results), UNCOMPRESSED)}\n\n"

@@ -1,4 +1,4 @@
-"""What a sparse representation of quantized gradients saves, by all codes on the same trajectories."""
+"""The savings of a sparse representation of quantized gradients, by all codes on the same trajectories."""
 
 from __future__ import annotations
 

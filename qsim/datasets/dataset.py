@@ -155,7 +155,7 @@ class Dataset:
         kind, classes : str and int
             As in `Dataset`.
         hashed : int, optional
-            Categorical columns share so many features behind the others, and a hash of column and value says which.
+            Categorical columns share this many features behind the others, and a hash of column and value says which.
 
         Returns
         -------

@@ -1,4 +1,4 @@
-"""Where studies are found: the shipped ones by name, any other by the path of its file."""
+"""Finding studies: the shipped ones by name, any other by the path of its file."""
 
 from __future__ import annotations
 
