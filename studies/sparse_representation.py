@@ -94,7 +94,7 @@ def setting(settings: Settings) -> str:
     return (
         f"Logistic regression (l2 = {OBJECTIVE.l2:g}) on {settings.dataset}, shuffled over {settings.workers} workers;"
         f" full-batch updates with step 1/L = {step(settings):.3g}, quantized by QSGD with the l2 norm and s levels."
-        " Uplink bits are the bytes of the packets (positions included) and of one stream header a worker; the server"
+        " Uplink bits are the bytes of the packets (positions included) and of one stream header per worker; the server"
         f" sends dense float32 weights back, 32 bits for a coordinate and worker, but for the last answer. {EXPLAINED}"
         f" For"
         " one s all codecs carry the same values, so the trajectories are"

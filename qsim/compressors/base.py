@@ -415,7 +415,8 @@ class Compressor:
             if not isinstance(message, self.emits) or message.rows != 1 or message.n != v.n:
                 found = repr(message)
                 if isinstance(message, Message):
-                    found = f"{type(message).__name__} of {message.rows} of length {message.n}"
+                    rows = "one row" if message.rows == 1 else f"{message.rows} rows"
+                    found = f"{type(message).__name__} of {rows} of length {message.n}"
                 raise ValueError(
                     f"quantize of {self!r} must return {self.emits.__name__} of one row of length {v.n}, found {found}"
                 )
