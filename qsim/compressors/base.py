@@ -406,7 +406,9 @@ class Compressor:
         sent : Vectors
             What the server decoded from the packets, one row per worker.
         """
-        raise NotImplementedError(f"{type(self).__name__} has a memory, so it must define settle(self, memory, sent)")
+        raise NotImplementedError(
+            f"{type(self).__name__} has a memory, so it must define on_delivered(self, memory, sent)"
+        )
 
     def _row(self, row: int, v: Vectors, key: Key) -> Message:
         """Compress one row, made dense, with the user's `quantize`; an error tells which row it was."""

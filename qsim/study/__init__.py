@@ -1,6 +1,7 @@
 """Studies: many runs, questions asked of the numbers, and a figure. `qsim study` is the command line."""
 
 from qsim.plotting import STYLE
+from qsim.study.cells import Cell, Settings, each_seed
 from qsim.study.comparisons import Comparison, compare
 from qsim.study.figures import (
     COLUMN_WIDTH,
@@ -29,7 +30,7 @@ from qsim.study.statistics import (
     resample,
 )
 from qsim.study.store import Store, StoreError
-from qsim.study.study import Cell, Settings, Study, each_seed
+from qsim.study.study import Study
 from qsim.study.tuning import Candidate, Choice, FewestRounds, LeastFinal, Rule, Tuned, Tuning
 
 __all__ = [

@@ -23,11 +23,12 @@ from qsim.options import nearest
 from qsim.storage import can_write
 from qsim.study import catalog, compare_results, export, output, progress
 from qsim.study.catalog import RequestError
+from qsim.study.cells import Cell, Settings
 from qsim.study.extra_curves import shown_cells, with_compressors
 from qsim.study.progress import Log
 from qsim.study.runner import CellsFailedError, Runner, run_study
 from qsim.study.store import Store, StoreError, free
-from qsim.study.study import Cell, Settings, Study
+from qsim.study.study import Study
 
 _T = TypeVar("_T")
 _SETTINGS = ("data", "workers", "rounds", "seeds", "vectors")

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from qsim.compressors import Compressor
-from qsim.study.study import Cell, Settings, Study
+from qsim.study.cells import Cell, Settings
+from qsim.study.study import Study
 from qsim.study.tuning import Tuned
 
 

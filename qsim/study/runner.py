@@ -16,13 +16,14 @@ from qsim.compressors import Compressor, NotFiniteError
 from qsim.engines import Serial
 from qsim.engines.shared import SharedPickle
 from qsim.identity import Identity, UnknowableError, identify
+from qsim.study.cells import Cell, Settings
 from qsim.study.compute_cell import Done, Task, compute, cores, prepare, seconds
 from qsim.study.extra_curves import shown_cells, with_compressors
 from qsim.study.pool import over_processes, share
 from qsim.study.progress import Log, Progress
 from qsim.study.results import Results
 from qsim.study.store import Store, StoreError
-from qsim.study.study import Cell, Settings, Study
+from qsim.study.study import Study
 from qsim.study.tuning import Candidate, Tuned
 from qsim.trace import Trace
 
