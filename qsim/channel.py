@@ -96,7 +96,7 @@ class Channel:
         Parameters
         ----------
         v : Vectors
-            The vectors, one row a worker.
+            The vectors, one row per worker.
         keys : ndarray of uint64, shape (rows,)
             The word of the key of each row.
         memory : Memory, optional
@@ -123,7 +123,7 @@ class Channel:
                 raise TypeError(f"the header of {self.codec!r} must be bytes, found {shown(header)}")
             if not isinstance(packets, Packets) or len(packets) != message.rows:
                 raise TypeError(
-                    f"{self.codec!r} must encode {message.rows} rows as so many Packets, found {shown(packets)}"
+                    f"{self.codec!r} must encode {message.rows} rows as that many Packets, found {shown(packets)}"
                 )
         return header, packets
 

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import json
 import sys
-from argparse import ArgumentParser, RawDescriptionHelpFormatter
-from collections.abc import Callable, Sequence
+from argparse import SUPPRESS, ArgumentParser, RawDescriptionHelpFormatter, _SubParsersAction
+from collections.abc import Callable, Iterator, Sequence
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from qsim._version import __version__
 from qsim.commands import command
 from qsim.options import nearest
 
-_SHELLS = ["bash", "zsh", "tcsh"]
+_SHELLS = ["bash", "zsh", "fish", "tcsh"]
 _HELP = """commands:
   study       run studies, and look after what they have stored
   verify      check that compressors, objectives and methods keep what they promise
@@ -71,6 +72,9 @@ def _of(module: str) -> Callable[[Sequence[str]], int]:
 def _bench(arguments: Sequence[str]) -> int:
     sys.path.insert(0, str(Path.cwd()))  # where an installed command does not look
     if find_spec("benchmarks") is None or find_spec("benchmarks.runner") is None:
+        if {"-h", "--help"} & set(arguments):
+            print("usage: qsim bench ...\n\nCompare qsim's speed with its peers', in the folder of a checkout.")
+            return 0
         print(
             "error: the benchmarks are in the repository, not in the package: run this in the folder of a checkout",
             file=sys.stderr,
@@ -85,6 +89,9 @@ def _completion(arguments: Sequence[str]) -> int:
     )
     parser.add_argument("shell", choices=_SHELLS)
     shell = parser.parse_args(arguments).shell
+    if shell == "fish":
+        print("\n".join(_fish(_tree(), "qsim")))
+        return 0
     try:
         import shtab
     except ImportError:
@@ -94,16 +101,49 @@ def _completion(arguments: Sequence[str]) -> int:
     return 0
 
 
+def _fish(parser: ArgumentParser, program: str, path: tuple[str, ...] = ()) -> Iterator[str]:
+    """Yield the lines that make fish complete a parser's commands and options, which shtab does not know how to."""
+    commands = {
+        name: sub
+        for action in parser._actions
+        if isinstance(action, _SubParsersAction)
+        for name, sub in action.choices.items()
+    }
+    seen = [f"__fish_seen_subcommand_from {name}" for name in path]
+    if commands:
+        seen.append(f"not __fish_seen_subcommand_from {' '.join(commands)}")
+    when = f"complete -c {program}" + (f" -n {quote('; and '.join(seen))}" if seen else "")
+    for action in parser._actions:
+        about = (
+            f" -d {quote(' '.join(action.help.partition('. ')[0].split()))}"
+            if action.help and action.help != SUPPRESS
+            else ""
+        )
+        if isinstance(action, _SubParsersAction):
+            helps = {choice.dest: (choice.help or "").partition(". ")[0] for choice in action._choices_actions}
+            yield from (f"{when} -f -a {name} -d {quote(helps.get(name, ''))}" for name in commands)
+            continue
+        flags = "".join(
+            f" -{'l' if flag.startswith('--') else 's'} {flag.lstrip('-')}" for flag in action.option_strings
+        )
+        if action.choices:
+            yield f"{when}{flags} -{'x' if flags else 'f'} -a {quote(' '.join(map(str, action.choices)))}{about}"
+        elif flags:
+            yield f"{when}{flags}{' -r' if action.nargs != 0 else ''}{about}"
+    for name, sub in commands.items():
+        yield from _fish(sub, program, (*path, name))
+
+
 def _data(arguments: Sequence[str]) -> int:
     from qsim.datasets import DataError, downloadable, fetch, load, names
 
     parser = ArgumentParser(prog="qsim data", description="Look at data sets.")
-    options = _add_data_verbs(parser).parse_args(arguments)
+    options = _add_data_commands(parser).parse_args(arguments)
     try:
-        if options.verb == "list":
+        if options.command == "list":
             _print({"built in": names(), "to download": downloadable()}, options.json)
             return 0
-        found = (fetch if options.verb == "fetch" else load)(options.name, options.split)
+        found = (fetch if options.command == "fetch" else load)(options.name, options.split)
     except (DataError, ImportError) as error:  # of pooch, which downloads
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -113,15 +153,15 @@ def _data(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _add_data_verbs(parser: ArgumentParser) -> ArgumentParser:
-    verbs = parser.add_subparsers(dest="verb", required=True)
-    for verb, text in (
+def _add_data_commands(parser: ArgumentParser) -> ArgumentParser:
+    group = parser.add_subparsers(dest="command", required=True)
+    for name, text in (
         ("list", "list the data sets that are built in, and those that can be downloaded"),
         ("show", "load a data set, by name or path, and say what it is"),
         ("fetch", "download a data set, once, and say what it is"),
     ):
-        one = verbs.add_parser(verb, help=text, description=text.capitalize() + ".")
-        if verb != "list":
+        one = group.add_parser(name, help=text, description=text.capitalize() + ".")
+        if name != "list":
             one.add_argument("name", help="a name, or the path of a file")
             one.add_argument("--split", default="train", choices=["train", "test"])
         one.add_argument("--json", action="store_true", help="print JSON")
@@ -155,9 +195,9 @@ def _tree() -> ArgumentParser:
 
     parser = _parser()
     group = parser.add_subparsers()
-    study.add_verbs(group.add_parser("study", help="run studies"), listed=True)
+    study.add_commands(group.add_parser("study", help="run studies"), listed=True)
     group.add_parser("verify", help="check parts", parents=[verify.parser()], add_help=False)
-    _add_data_verbs(group.add_parser("data", help="look at data"))
+    _add_data_commands(group.add_parser("data", help="look at data"))
     group.add_parser("calibrate", help="measure this machine", parents=[calibrate.parser()], add_help=False)
     group.add_parser("bench", help="compare speeds")
     group.add_parser("completion", help="print a script").add_argument("shell", choices=_SHELLS)

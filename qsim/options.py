@@ -286,13 +286,14 @@ def _taken(name: str, value: Any, kinds: tuple[Any, ...]) -> Any:
 
 
 def _listed(kinds: tuple[Any, ...]) -> str:
+    kinds = tuple(sorted(kinds, key=lambda kind: kind is object))
     words = [
         f"a tuple of {' or '.join(_WORDS[part].removeprefix('a ') + 's' for part in kind.kinds)}"
         if isinstance(kind, _Many)
         else _WORDS.get(kind, "another object")
         for kind in kinds
     ]
-    return " or ".join(words)
+    return " or ".join(", ".join(words).rsplit(", ", 1))
 
 
 def shown(value: Any, most: int = 200) -> str:

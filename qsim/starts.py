@@ -1,9 +1,9 @@
-"""Where training starts: the weights of round 0."""
+"""Starts: the weights of round 0."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import final
+from typing import Any, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,7 +57,7 @@ class Weights(Start):
     Parameters
     ----------
     values : tuple of float
-        The weights, as many as the model has; an array is taken, too.
+        The weights, as many as the model has. An array is taken, too, and a `Trace` stands for its final weights.
 
     Raises
     ------
@@ -70,11 +70,15 @@ class Weights(Start):
     >>> first = qsim.simulate(
     ...     "spark_sample", objective=qsim.LogisticRegression(l2=0.1), method=qsim.GradientDescent(step=0.1), rounds=3
     ... )
-    >>> qsim.starts.Weights(first.weights).weights(16, qsim.Key(0)).tolist() == first.weights.tolist()
+    >>> qsim.starts.Weights(first).weights(16, qsim.Key(0)).tolist() == first.weights.tolist()
     True
     """
 
     values: tuple[float, ...]
+
+    def __init__(self, values: Any) -> None:
+        object.__setattr__(self, "values", getattr(values, "weights", values))
+        self.__post_init__()  # type: ignore[attr-defined]
 
     def weights(self, n: int, key: Key) -> NDArray[np.float64]:
         return np.array(self.values)

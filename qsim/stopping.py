@@ -1,4 +1,4 @@
-"""When to stop before the last round: at a target that the run has reached, or at a budget that it has spent.
+"""Rules that stop a run early: at a target that the run has reached, or at a budget that it has spent.
 
 >>> import qsim
 >>> rule = qsim.stopping.any_of(qsim.stopping.Suboptimality(1e-3), qsim.stopping.Bits(50_000))

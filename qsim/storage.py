@@ -1,4 +1,4 @@
-"""Where qsim keeps files of its own, and how it writes any file: whole or not at all."""
+"""The folders of qsim's own files, and writing any file whole or not at all."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 import qsim
 from qsim.batch import Vectors
 from qsim.compressors import Compressor
-from qsim.study import Cell, Results, Settings, Study, figure_grid, legend_below, listed, look, panel_letters
+from qsim.study import Cell, Results, Settings, Study, bullets, figure_grid, legend_below, look, panel_letters
 from qsim.testing.gallery import gallery
 
 if TYPE_CHECKING:
@@ -153,8 +153,8 @@ def answers(results: Results) -> list[str]:
         for _, row in beyond.iterrows()
     ]
     return [
-        f"Measured over claim, least to most over n and s (attained: at least {TIGHT:.0%}):{listed(lines)}",
-        f"Of the claims for every n, these are, by more than five standard errors:{listed(broken)}"
+        f"Measured over claim, least to most over n and s (attained: at least {TIGHT:.0%}):{bullets(lines)}",
+        f"Of the claims for every n, these are, by more than five standard errors:{bullets(broken)}"
         if broken
         else f"No, in none of {len(proved)} cases by more than five standard errors (exact ones: 1e-5 of the claim).",
         "\n\n".join(_limit(table[table["curve"] == curve]).strip() for curve in ASYMPTOTIC)
@@ -188,7 +188,7 @@ def _limit(here: pd.DataFrame) -> str:
             " from"
             " it, within five standard errors, as chance alone may give"
         )
-    return f"The claim of {here['curve'].iloc[0]} {exceeded}{within}. Worst measured over claim:{listed(said)}"
+    return f"The claim of {here['curve'].iloc[0]} {exceeded}{within}. Worst measured over claim:{bullets(said)}"
 
 
 def draw(results: Results) -> Figure:

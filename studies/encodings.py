@@ -1,4 +1,4 @@
-"""What each code costs: bits a coordinate and a non-zero, over s and n, beside the entropy and published bounds."""
+"""The cost of each code: bits per coordinate and per non-zero, over s and n, beside entropy and published bounds."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from qsim.study import (
     Results,
     Settings,
     Study,
+    bullets,
     compare,
     figure_grid,
     legend_below,
-    listed,
     look,
     panel_letters,
 )
@@ -218,9 +218,9 @@ def answers(results: Results) -> list[str]:
     dense, best_code = (large[root].bits[code].mean() / LARGEST for code in ("Elias omega, dense", "rANS"))
     return [
         "The shortest of all codes; codes that the noise over draws and workers does not tell apart: joined by"
-        f" or.{listed(wins)}",
+        f" or.{bullets(wins)}",
         f"Length over the entropy, Gaussian vectors of n = {LARGEST:,}, over all s; the draws are within"
-        f" {100 * max(spreads):.2g}% of each other:{listed(gaps)}",
+        f" {100 * max(spreads):.2g}% of each other:{bullets(gaps)}",
         f"At s = sqrt n = {root} (Gaussian, n = {LARGEST:,}) the dense Elias omega code takes {dense:.2f} bits per"
         f" coordinate, against 2.8 in the paper's Corollary 3.3, and rANS {best_code:.2f}. "
         + " ".join(_held(bound, {s: large[s] for s in LEVELS}) for bound in (PAPER, ROOT))
@@ -229,7 +229,7 @@ def answers(results: Results) -> list[str]:
         "Bits per coordinate, early and late, and the ratio, paired by worker (the noise is that over workers). That"
         " late"
         " gradients take more bits is what is measured; why they do is not tested.\n"
-        + listed(_early_and_late(results)),
+        + bullets(_early_and_late(results)),
     ]
 
 

@@ -20,11 +20,11 @@ from qsim.study import (
     Results,
     Settings,
     Study,
+    bullets,
     compare,
     draw_band,
     figure_grid,
     legend_below,
-    listed,
     panel_letters,
 )
 from qsim.study.statistics import band
@@ -188,8 +188,8 @@ def answers(results: Results) -> list[str]:
     ]
     second = [f"{name}, d = {d:,}, W = {workers:,}: {gains[str((name, (d, workers)))]}" for name, (d, workers) in speed]
     return [
-        f"By `Serial`, and against computing alone:{listed(first)}",
-        f"The speed against `Serial` (below 1 times: slower):{listed(second)}",
+        f"By `Serial`, and against computing alone:{bullets(first)}",
+        f"The speed against `Serial` (below 1 times: slower):{bullets(second)}",
     ]
 
 

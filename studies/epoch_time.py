@@ -14,7 +14,7 @@ from qsim.batch import Vectors
 from qsim.codecs import Codec, FixedWidth
 from qsim.compressors import QSGD, Bucketed, Compressor, Identity
 from qsim.network import Link, Machines, ParameterServer, simulate_timing
-from qsim.study import Cell, Results, Settings, Study, figure_grid, legend_below, listed, panel_letters, table
+from qsim.study import Cell, Results, Settings, Study, bullets, figure_grid, legend_below, panel_letters, table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -282,7 +282,7 @@ def answers(results: Results) -> list[str]:
         f"{against}",
         f"One number is fitted, to one of the paper's, {FITTED.paper:g} times for {fitted}: the effective bandwidth of"
         f" a GPU's link, {bandwidth} each way, with latency and encoding in it. No source was at hand for what is"
-        f" called assumed. By source:{listed(_sources())}",
+        f" called assumed. By source:{bullets(_sources())}",
         f"The paper's other speed-ups would need {spread['min']:.3g} to {spread['max']:.3g} Gbit/s where {bandwidth}"
         f" were fitted to {network}. So one bandwidth for all networks is wrong, or the assumed rates, minibatches and"
         f" bits are, or what overlaps differs, and the bars are what would be if {network}'s bandwidth held for all."

@@ -21,13 +21,13 @@ from qsim.study import (
     Results,
     Settings,
     Study,
+    bullets,
     compare,
     draw,
     draw_bound,
     each_seed,
     figure_grid,
     legend_beside,
-    listed,
     panel_letters,
     reach_table,
     table,
@@ -236,7 +236,7 @@ def _promises(results: Results) -> str:
             lines.append(f"{curve(shards, name)}: {kept}; at the end {seen[-1]:.2g}, promised {bound[-1]:.2g}")
     return (
         "The bound is on the expectation, so the arithmetic mean over seeds stands against it (the tables above have"
-        f" geometric means, which are lower):{listed(lines)}"
+        f" geometric means, which are lower):{bullets(lines)}"
     )
 
 
@@ -257,7 +257,7 @@ def _top_one(results: Results) -> str:
     ]
     return (
         f"SGD ends at {mean(plain):.3g}. The others, as ratios to it, and how many bits they save a step:"
-        f"{listed(lines)}\n\nBits both ways to a suboptimality:"
+        f"{bullets(lines)}\n\nBits both ways to a suboptimality:"
         + reach_table(results, list(SGD_WAYS), SGD_TARGETS, axis="bits")
     )
 

@@ -21,11 +21,11 @@ from qsim.study import (
     Results,
     Settings,
     Study,
+    bullets,
     compare,
     draw_band,
     figure_grid,
     legend_below,
-    listed,
     look,
     panel_letters,
     table,
@@ -232,7 +232,7 @@ def answers(results: Results) -> list[str]:
         "Faster than shrinking all weights, beyond the seed noise: "
         + "; ".join(crossing(results, way, gains) for way in WAYS if way != DENSE)
         + f". The speed against {DENSE!r} (below 1 times: slower):"
-        + listed(f"{name}: {gain}" for name, gain in gains.items()),
+        + bullets(f"{name}: {gain}" for name, gain in gains.items()),
         _same(results),
     ]
 

@@ -18,11 +18,11 @@ from qsim.study import (
     Results,
     Settings,
     Study,
+    bullets,
     compare,
     each_seed,
     figure_grid,
     legend_below,
-    listed,
     log_axes,
     look,
     panel_letters,
@@ -149,7 +149,7 @@ def answers(results: Results) -> list[str]:
         f"{_fall(results)}Rounds to the target:{table(columns, rows('round'))}",
         f"{_save(results)}Bits both ways to the target:{table(columns, rows('bits'))}",
         f"Suboptimality after {results.settings.rounds} rounds with exact differences, and by label as ratio to"
-        f" iid:{listed(lines)}",
+        f" iid:{bullets(lines)}",
     ]
 
 
@@ -187,7 +187,7 @@ def _save(results: Results) -> str:
     if ratios:
         gains = compare(ratios, np.ones(results.settings.seeds), results.settings.bands, ratio=True)
         said += (
-            f" How many times fewer than exact, H = 1:{listed(f'{name}: {gain}' for name, gain in gains.items())}\n\n"
+            f" How many times fewer than exact, H = 1:{bullets(f'{name}: {gain}' for name, gain in gains.items())}\n\n"
         )
     return said
 

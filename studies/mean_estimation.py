@@ -19,14 +19,14 @@ from qsim.study import (
     Results,
     Settings,
     Study,
+    bullets,
     compare,
     figure_grid,
-    leads,
     legend_below,
-    listed,
     look,
     panel_letters,
     table,
+    winner,
 )
 from qsim.study.gradients import worker_gradients
 
@@ -220,7 +220,7 @@ def answers(results: Results) -> list[str]:
             if here:
                 best = min(here.values(), key=lambda point: point.error)
                 others = {key: point.errors for key, point in here.items() if point is not best}
-                lead = leads(_name(best), compare(others, best.errors, ratio=True)).replace("seed noise", "noise")
+                lead = winner(_name(best), compare(others, best.errors, ratio=True)).replace("seed noise", "noise")
                 least.append(f"{name}, at most {budget} bits: error {best.error:.3g} at {best.bits:.2f} bits, {lead}")
     noise = max(float(point.errors.std(ddof=1) / point.error) for point in found["Gaussian"]) / np.sqrt(
         found["Gaussian"][0].errors.size
@@ -228,8 +228,8 @@ def answers(results: Results) -> list[str]:
     return [
         "Error over 1/(2^(2R) - 1), Gaussian vectors, least to most over the points of a curve (standard errors are at"
         f" most {100 * noise:.2g}%):"
-        + listed(f"{curve}: {min(ratios):.3g} to {max(ratios):.3g}" for curve, ratios in over.items()),
-        f"The least error among the points measured, to send nothing among them:{listed(least)}",
+        + bullets(f"{curve}: {min(ratios):.3g} to {max(ratios):.3g}" for curve, ratios in over.items()),
+        f"The least error among the points measured, to send nothing among them:{bullets(least)}",
         _beaten(found),
     ]
 

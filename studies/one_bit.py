@@ -23,18 +23,18 @@ from qsim.study import (
     Results,
     Settings,
     Study,
-    beyond,
+    bullets,
     compare,
     draw,
     draw_band,
     each_seed,
     figure_grid,
     legend_below,
-    listed,
     log_axes,
     look,
     panel_letters,
     reach_table,
+    significance,
     table,
 )
 from qsim.study.downlinks import DOWNLINKS, by_downlink, savings
@@ -211,11 +211,11 @@ def answers(results: Results) -> list[str]:
         + "; ".join(f"{name} {gain}" for name, gain in gains.items())
         + f". After {settings.rounds} iterations, and as a ratio to the uncompressed run's"
         f" {results.final('uncompressed', 'suboptimality'):.3g}:"
-        + listed(f"{name}: {results.final(name, 'suboptimality'):.3g}, {ratios[name]}" for name in others),
+        + bullets(f"{name}: {results.final(name, 'suboptimality'):.3g}, {ratios[name]}" for name in others),
         explained(results),
         f"After as many iterations, against uncompressed messages with dense weights:"
-        f"{savings(results, dense(results), 'uncompressed')}\n\nUplink bits against uncompressed: {beyond(fewer)} Bits"
-        f" of"
+        f"{savings(results, dense(results), 'uncompressed')}\n\nUplink bits against uncompressed: {significance(fewer)}"
+        f" Bits of"
         f" both directions to the first evaluated iteration (every {EVERY}) at or below a suboptimality, geometric"
         f" means"
         f" with intervals:{reach_table(results, results.curves, TARGETS)}",
@@ -259,8 +259,8 @@ def explained(results: Results) -> str:
         " and"
         " nothing more. That the bias holds it there is what error feedback tests, which leaves the compressor as it is"
         " and sends later what it left out. Of the suboptimality without it against that with it (first answer):"
-        f" {beyond(mended(results))} With it the gradient at the end does not follow the bias that the compressor alone"
-        " has at the same weights. For each seed:"
+        f" {significance(mended(results))} With it the gradient at the end does not follow the bias that the compressor"
+        " alone has at the same weights. For each seed:"
         + table(("norm of the bias", "norm of the gradient", "gradient over bias"), rows)
         + "\n\nQSGD is unbiased, but its variance does not vanish, since the workers' gradients do not. On a quadratic"
         f" with the variance V at the minimum that adds tr(H S)/2 to the loss in {results.settings.rounds} iterations"
@@ -334,5 +334,5 @@ study = Study(
     answers=answers,
     draw=figure,
     numbers=numbers,
-    carrier="uncompressed",
+    template="uncompressed",
 )

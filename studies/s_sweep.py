@@ -1,4 +1,4 @@
-"""How the number of quantization levels s changes loss, non-zeros and bits, and why."""
+"""The effect of the number of quantization levels s on loss, non-zeros and bits, and why."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from qsim.study import (
     Results,
     Settings,
     Study,
-    beyond,
     draw,
     draw_comparisons,
     each_seed,
     figure_grid,
-    leads,
     legend_below,
     look,
+    no_winner,
     panel_letters,
     reach_table,
+    significance,
     table,
-    unled,
+    winner,
 )
 from qsim.study.downlinks import DOWNLINKS, EXPLAINED, by_downlink, effect_of_downlink, savings
 from qsim.study.noise import excess, hessian, noise
@@ -185,7 +185,7 @@ def answers(results: Results) -> list[str]:
         losses = differences(results, suffix)
         told.append(
             f"Rows {words[suffix]}: the uncompressed run ends at {results.final(UNCOMPRESSED + suffix, 'loss'):.5f}."
-            f" {beyond({short(name): c for name, c in losses.items()})}{_order(losses)}"
+            f" {significance({short(name): c for name, c in losses.items()})}{_order(losses)}"
         )
         for name, compared in losses.items():
             cause = found[name]
@@ -230,7 +230,7 @@ def answers(results: Results) -> list[str]:
     )
     shown = [name for name in results.curves if not name.endswith(SORTED)]
     winners = [
-        f"To {target:g}: {leads(*best) if best else unled(results, shown, target)}."
+        f"To {target:g}: {winner(*best) if best else no_winner(results, shown, target)}."
         for target in TARGETS
         for best in [results.cheapest(shown, target)]
     ]
@@ -334,5 +334,5 @@ study = Study(
     answers=answers,
     draw=figure,
     numbers=numbers,
-    carrier=UNCOMPRESSED,
+    template=UNCOMPRESSED,
 )

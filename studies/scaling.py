@@ -28,16 +28,16 @@ from qsim.study import (
     Results,
     Settings,
     Study,
+    bullets,
     compare,
     each_seed,
     figure_grid,
-    leads,
     legend_below,
-    listed,
     log_axes,
     look,
     panel_letters,
     table,
+    winner,
 )
 from qsim.study.statistics import band
 
@@ -366,7 +366,7 @@ def answers(results: Results) -> list[str]:
             ["largest W with an efficiency of at least 1/2", f"speed-up at W = {COUNTS[-1]:,}", "efficiency there"],
             weak,
         ),
-        f"The optimum's speed-up is lowered by delays of {1000 * DELAY.mean:g} ms on average:{listed(loss)}",
+        f"The optimum's speed-up is lowered by delays of {1000 * DELAY.mean:g} ms on average:{bullets(loss)}",
         _to_target(results),
         f"At W = {ran:,}, where both are known, a rehearsal differs from the run by at most {checked(results):.2g} of"
         " the seconds (it resamples the sizes and non-zeros, so its slowest worker is another).",
@@ -396,7 +396,7 @@ def _to_target(results: Results) -> str:
         cheapest = results.cheapest([curve(GOAL, *way) for way in best], TARGET, axis="seconds")
         if cheapest is not None:
             others = {shown.removeprefix(f"{GOAL}, "): found for shown, found in cheapest[1].items()}
-            said = f"The least: {leads(cheapest[0].removeprefix(f'{GOAL}, '), others)}."
+            said = f"The least: {winner(cheapest[0].removeprefix(f'{GOAL}, '), others)}."
         said += f" {top} has the largest speed-up of a round and needs {ratio} at its best W: rounds are not all alike."
     same = alike(results.once(numbers))
     coincide = f" Lines that coincide, by less than {ALIKE:.0%}: {'; '.join(same)}." if same else ""

@@ -18,17 +18,17 @@ from qsim.study import (
     Results,
     Settings,
     Study,
+    bullets,
     compare,
     draw,
     each_seed,
     figure_grid,
-    leads,
     legend_below,
-    listed,
+    no_winner,
     panel_letters,
     reach_table,
     table,
-    unled,
+    winner,
 )
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ def answers(results: Results) -> list[str]:
     )
     winners = {
         words: [
-            leads(*found) if found else unled(results, exact, target, axis=axis)
+            winner(*found) if found else no_winner(results, exact, target, axis=axis)
             for target in TARGETS
             for found in [results.cheapest(exact, target, axis=axis)]
         ]
@@ -202,7 +202,7 @@ def _compressed(results: Results) -> str:
     fewer = (
         "\n\nHow many times fewer bits both ways than with exact sums, where every seed gets there:" if saved else ""
     )
-    return f"{'; '.join(ends)}.{fewer}{listed(f'{name}: {found}' for name, found in saved.items()) if saved else ''}"
+    return f"{'; '.join(ends)}.{fewer}{bullets(f'{name}: {found}' for name, found in saved.items()) if saved else ''}"
 
 
 def figure(results: Results) -> Figure:

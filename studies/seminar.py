@@ -9,7 +9,7 @@ import numpy as np
 import qsim
 from qsim.compressors import Compressor
 from qsim.downlinks import Downlink
-from qsim.study import Cell, Panel, Results, Settings, Study, beyond, each_seed, listed, panels, table
+from qsim.study import Cell, Panel, Results, Settings, Study, bullets, each_seed, panels, significance, table
 from qsim.study.downlinks import DOWNLINKS, EXPLAINED, TOP, by_downlink, effect_of_downlink, savings
 from qsim.study.noise import excess, hessian, noise
 
@@ -88,9 +88,9 @@ def answers(results: Results) -> list[str]:
     def against(quantity: str) -> str:
         found = results.compare(curves, UNCOMPRESSED, quantity)
         return (
-            f"Uncompressed ends at {results.final(UNCOMPRESSED, quantity):.4f}. {beyond(found)} Final values and"
+            f"Uncompressed ends at {results.final(UNCOMPRESSED, quantity):.4f}. {significance(found)} Final values and"
             " differences:"
-            + listed(f"{curve}: {results.final(curve, quantity):.4f}, {found[curve]}" for curve in curves)
+            + bullets(f"{curve}: {results.final(curve, quantity):.4f}, {found[curve]}" for curve in curves)
         )
 
     predicted, losses = results.once(predictions), results.compare(curves, UNCOMPRESSED, "loss")
@@ -126,7 +126,7 @@ def answers(results: Results) -> list[str]:
             },
         ),
         against("train_error"),
-        f"{sent[UNCOMPRESSED]:,.0f} uncompressed; of these {shares}. Against uncompressed: {beyond(fewer)}",
+        f"{sent[UNCOMPRESSED]:,.0f} uncompressed; of these {shares}. Against uncompressed: {significance(fewer)}",
         f"Against uncompressed updates with dense weights:{savings(results, dense(results), UNCOMPRESSED)}\n\n"
         + effect_of_downlink(results, UNCOMPRESSED, DOWN_TOO),
     ]
@@ -162,5 +162,5 @@ study = Study(
     setting=setting,
     answers=answers,
     draw=draw,
-    carrier=UNCOMPRESSED,
+    template=UNCOMPRESSED,
 )

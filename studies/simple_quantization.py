@@ -9,7 +9,7 @@ import numpy as np
 import qsim
 from qsim.compressors import Compressor
 from qsim.downlinks import Downlink
-from qsim.study import Cell, Panel, Results, Settings, Study, each_seed, listed, panels
+from qsim.study import Cell, Panel, Results, Settings, Study, bullets, each_seed, panels
 from qsim.study.downlinks import DOWNLINKS, EXPLAINED, TOP, by_downlink, effect_of_downlink, savings
 from qsim.study.noise import excess, hessian, noise
 
@@ -87,6 +87,10 @@ def why(results: Results) -> str:
     )
 
 
+def _fewer(times: float) -> str:
+    return "as many" if times == 1 else f"{times:.1f} times fewer"
+
+
 def answers(results: Results) -> list[str]:
     sent = {curve: results.final(curve, "nonzeros") for curve in results.curves}
     others = [curve for curve in results.curves if curve != UNCOMPRESSED]  # compressors of one's own come behind
@@ -97,13 +101,13 @@ def answers(results: Results) -> list[str]:
     return [
         f"After {results.settings.rounds} iterations the loss is {results.final(UNCOMPRESSED, 'loss'):.5f}"
         f" {UNCOMPRESSED}; with it, and the difference:"
-        + listed(f"{curve}: {results.final(curve, 'loss'):.5f}, {losses[curve]}" for curve in others),
+        + bullets(f"{curve}: {results.final(curve, 'loss'):.5f}, {losses[curve]}" for curve in others),
         why(results),
         f"{sent[UNCOMPRESSED]:,.0f} {UNCOMPRESSED}. At most sqrt(n) = {n**0.5:.1f} of n = {n} coordinates in a message"
         " are expected of the simple quantizer, whatever the gradient. On average there are:"
-        + listed(
+        + bullets(
             f"{curve}: {sent[curve] / messages:.2f} in a message, {sent[curve]:,.0f} in all,"
-            f" {sent[UNCOMPRESSED] / max(sent[curve], 1):.1f} times fewer ({fewer[curve].verdict})"
+            f" {_fewer(sent[UNCOMPRESSED] / max(sent[curve], 1))} ({fewer[curve].verdict})"
             for curve in others
         ),
         f"Against updates {UNCOMPRESSED} and dense weights:{savings(results, dense(results), UNCOMPRESSED)}\n\n"
@@ -146,5 +150,5 @@ study = Study(
     setting=setting,
     answers=answers,
     draw=draw,
-    carrier=UNCOMPRESSED,
+    template=UNCOMPRESSED,
 )

@@ -1,4 +1,4 @@
-"""What a sparse representation of quantized gradients saves, by all codes on the same trajectories."""
+"""The savings of a sparse representation of quantized gradients, by all codes on the same trajectories."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from qsim.study import (
     Study,
     each_seed,
     figure_grid,
-    leads,
     legend_below,
     log_axes,
     look,
     panel_letters,
     table,
+    winner,
 )
 from qsim.study.downlinks import DOWNLINKS, EXPLAINED, savings
 
@@ -94,7 +94,7 @@ def setting(settings: Settings) -> str:
     return (
         f"Logistic regression (l2 = {OBJECTIVE.l2:g}) on {settings.dataset}, shuffled over {settings.workers} workers;"
         f" full-batch updates with step 1/L = {step(settings):.3g}, quantized by QSGD with the l2 norm and s levels."
-        " Uplink bits are the bytes of the packets (positions included) and of one stream header a worker; the server"
+        " Uplink bits are the bytes of the packets (positions included) and of one stream header per worker; the server"
         f" sends dense float32 weights back, 32 bits for a coordinate and worker, but for the last answer. {EXPLAINED}"
         f" For"
         " one s all codecs carry the same values, so the trajectories are"
@@ -117,7 +117,7 @@ def answers(results: Results) -> list[str]:
         ratios = results.compare(others, curve(levels, best), "bits_up")
         near = {name.split(", ", 1)[1]: found for name, found in ratios.items()}
         gains.append(
-            f"At s = {levels} the shortest is {leads(best, near)}; it is {bits[dense] / bits[best]:.1f} times shorter"
+            f"At s = {levels} the shortest is {winner(best, near)}; it is {bits[dense] / bits[best]:.1f} times shorter"
             f" than dense floats and {bits[floats] / bits[best]:.1f} times shorter than floats for the non-zeros"
             f" ({bits[best] / packets / n:.2f} bits a coordinate)."
         )

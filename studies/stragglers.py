@@ -19,11 +19,11 @@ from qsim.study import (
     Results,
     Settings,
     Study,
+    bullets,
     draw,
     each_seed,
     figure_grid,
     legend_below,
-    listed,
     panel_letters,
     table,
 )
@@ -164,7 +164,7 @@ def answers(results: Results) -> list[str]:
     finals, costs = {}, {}
     for how in DATA:
         compared = results.compare([f"{how}: {rule}" for rule in others], f"{how}: {WAIT}", "suboptimality")
-        finals[how] = listed(
+        finals[how] = bullets(
             [f"{WAIT}: {results.final(f'{how}: {WAIT}', 'suboptimality'):.3g}"]
             + [
                 f"{rule}: {results.final(f'{how}: {rule}', 'suboptimality'):.3g}, {compared[f'{how}: {rule}']}"
@@ -178,7 +178,7 @@ def answers(results: Results) -> list[str]:
         {rule: [costs[how][place] for how in DATA] for place, rule in enumerate(rules(workers))},
     )
     return [
-        f"Mean time of a round:{listed(rounds)}",
+        f"Mean time of a round:{bullets(rounds)}",
         _memory(results) + f"{ends}{finals['alike']}",
         f"{ends}{finals['by label']}",
         f"Virtual seconds to the first evaluated round (every {EVERY}) at or below suboptimality {TARGET:g}:{times}",

@@ -14,7 +14,7 @@ from qsim.channel import Channel
 from qsim.codecs import FixedWidth
 from qsim.compressors import QSGD, Bucketed, Identity, RandK, ScaledSign, TopK
 from qsim.network import AllGather, HalvingDoubling, Link, ParameterServer, Ring, Topology, Tree
-from qsim.study import Cell, Results, Settings, Study, figure_grid, listed, look, panel_letters, table
+from qsim.study import Cell, Results, Settings, Study, bullets, figure_grid, look, panel_letters, table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -181,7 +181,7 @@ def answers(results: Results) -> list[str]:
         " ring is ahead for long messages. The tree is never the fastest: halving-doubling has the same latencies and"
         " sends fewer bytes.",
         f"All-gather of compressed messages of {N:,} numbers is faster than the fastest all-reduce of"
-        f" {whole / 1e6:g} MB:{listed(crossings)}\n\nAn exchange takes:{times}",
+        f" {whole / 1e6:g} MB:{bullets(crossings)}\n\nAn exchange takes:{times}",
         "For small messages, whose cost is the latency. One server is the fastest up to, in steps of a quarter of a"
         f" power of ten, {'; '.join(f'{size:,.0f} bytes at p = {q:,}' for q, size in up_to.items())}. For"
         f" {whole / 1e6:g} MB it takes {ratios['one server'][0]:.3g} times as long as the fastest all-reduce at p = 16,"

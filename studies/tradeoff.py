@@ -24,13 +24,13 @@ from qsim.study import (
     Tuning,
     compare,
     figure_grid,
-    leads,
     legend_below,
     log_axes,
     look,
+    no_winner,
     panel_letters,
     table,
-    unled,
+    winner,
 )
 from qsim.study.statistics import Band, band
 
@@ -361,10 +361,10 @@ def _optimum(results: Results) -> str:
                 shown = [curve(s, workers, step) for s in LEVELS]
                 cheapest = results.cheapest(shown, TARGET, axis=axis)
                 if cheapest is None:
-                    row.append(unled(results, shown, TARGET, axis=axis))
+                    row.append(no_winner(results, shown, TARGET, axis=axis))
                 else:
                     best, others = cheapest
-                    row.append(leads(_s(best), {_s(other): found for other, found in others.items()}))
+                    row.append(winner(_s(best), {_s(other): found for other, found in others.items()}))
         rows[f"W = {workers}"] = row
     columns = ["theory, uplink", *(f"{way}, {step}" for way in ("uplink", "both ways") for step in STEPS)]
     dense = []

@@ -36,14 +36,14 @@ from qsim.study import (
     Settings,
     Study,
     Tuning,
+    bullets,
     compare,
     draw,
     each_seed,
     figure_grid,
-    leads,
-    listed,
     panel_letters,
     table,
+    winner,
 )
 from qsim.study.gradients import worker_gradients
 
@@ -61,7 +61,7 @@ MULTIPLES = (0.5, 1, 2, 4, 8, 16)
 """The steps that are tried: so many times 1/L."""
 OBJECTIVE = qsim.LogisticRegression(l2=1e-3)
 TEXT: Source = Synthetic(rows=1600, features=1000, nonzeros_per_row=40, values="tfidf")
-UNCOMPRESSED, CARRIER = "uncompressed", "QSGD, l2"
+UNCOMPRESSED, TEMPLATE = "uncompressed", "QSGD, l2"
 DOWN = ("QSGD, l2", "EF, Top-k")
 """What the downlinks are compared with, besides the uncompressed."""
 Make = Callable[[int], Compressor]
@@ -368,7 +368,7 @@ def _winners(results: Results) -> str:
                 best = min(known, key=lambda name: _mean(known[name]))
                 others = {_short(name): found for name, found in known.items() if name != best}
                 lead = compare(others, known[best], results.settings.bands, ratio=True)
-                winners.append(f"at {share * whole:,.0f} bits {leads(_short(best), lead)}")
+                winners.append(f"at {share * whole:,.0f} bits {winner(_short(best), lead)}")
         columns = [f"{share * whole:,.0f} bits" for share in BUDGETS]
         said.append(f"\n\n{data}: the least suboptimality {'; '.join(winners)}.{table(columns, rows)}")
     return (
@@ -406,7 +406,7 @@ def _against(results: Results) -> str:
         }
         known = {name: found for name, found in others.items() if np.isfinite(found).all()}
         ratios: dict[str, Comparison] = compare(known, dense, results.settings.bands, ratio=True) if known else {}
-        lines = listed(f"{name}: {ratio}" for name, ratio in ratios.items())
+        lines = bullets(f"{name}: {ratio}" for name, ratio in ratios.items())
         said.append(
             f"\n\n{data}, uncompressed {_words(dense, not rounds)}, after the {rounds} uncompressed"
             f" round{'' if rounds == 1 else 's'} that the budget holds; ratios to it:{lines}"
@@ -449,7 +449,7 @@ def _downlinks(results: Results) -> str:
         f"On {results.settings.name}, a worker to a suboptimality of {TARGET:g}, at each downlink's own step, tuned for"
         f" {results.settings.rounds} rounds. Why the rounds differ with the downlink, at the same step too, is not"
         " tested here. How many times fewer bits both ways than uncompressed with dense weights down, and in which"
-        f" part of them:{listed(f'{name}: {found} = {parts[name]}' for name, found in saved.items())}"
+        f" part of them:{bullets(f'{name}: {found} = {parts[name]}' for name, found in saved.items())}"
         + table(("rounds", "bits a round", "bits up", "bits down", "bits both ways"), rows)
     )
 
@@ -494,5 +494,5 @@ study = Study(
     draw=figure,
     numbers=numbers,
     tuning=Tuning("multiple of 1/L as step", tuned, to_choose, MULTIPLES),
-    carrier=CARRIER,
+    template=TEMPLATE,
 )

@@ -48,7 +48,7 @@ def test_readme_names_exist() -> None:
     for name in re.findall(r"python -m qsim\.study (\w+)", text):
         from qsim.study import catalog
 
-        assert name in {*catalog.names(), *catalog.VERBS}
+        assert name in {*catalog.names(), *catalog.COMMANDS}
 
 
 @needs_checkout

@@ -353,9 +353,9 @@ class Returns(qsim.compressors.Compressor):
     [
         (None, "found None"),
         (np.ones(16, np.float32), "found array"),
-        (qsim.batch.Signs.single([True] * 16, low=-1, high=1), "found 1 of length 16"),
-        (qsim.batch.Floats.single(np.ones(15)), "found 1 of length 15"),
-        (qsim.batch.Floats.of(qsim.batch.Vectors.dense(np.ones((2, 16)))), "found 2 of length 16"),
+        (qsim.batch.Signs.single([True] * 16, low=-1, high=1), "found Signs of one row of length 16"),
+        (qsim.batch.Floats.single(np.ones(15)), "found Floats of one row of length 15"),
+        (qsim.batch.Floats.of(qsim.batch.Vectors.dense(np.ones((2, 16)))), "found Floats of 2 rows of length 16"),
     ],
 )
 def test_what_a_users_quantize_returns_is_checked(what: Any, found: str) -> None:

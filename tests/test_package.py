@@ -92,6 +92,23 @@ def test_arrows_point_one_way(path: Path) -> None:
             assert parts[0] in OUTSIDE[own], f"{own} must not import {module}"
 
 
+def test_no_file_imports_itself_by_others() -> None:
+    """No circle, for types neither: files can be put into an order in which each imports earlier ones only."""
+    names = {".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts): path for path in sources()}
+    names = {name.removesuffix(".__init__"): path for name, path in names.items() if "studies" not in name}
+    names.pop("qsim")  # imports what is asked for, when it is
+    needs = {}
+    for name, path in names.items():
+        needs[name] = set()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom):
+                full = {f"{node.module}.{alias.name}" for alias in node.names}
+                needs[name] |= {one if one in names else node.module for one in full} & (set(names) - {name})
+    while ready := {name for name, others in needs.items() if not others}:
+        needs = {name: others - ready for name, others in needs.items() if name not in ready}
+    assert sorted(needs) == []
+
+
 def test_no_file_is_long() -> None:
     files = [*sources(), *ROOT.glob("tests/**/*.py"), *ROOT.glob("studies/*.py"), *ROOT.glob("tools/*.py")]
     long = [str(path) for path in files if len(path.read_text(encoding="utf-8").splitlines()) > 500]
@@ -138,6 +155,23 @@ def test_simulate_spells_out_the_fields_of_a_run() -> None:
         assert [name for name in found if name in run] == list(run)
         assert {name: found[name].default for name in run} == {name: part.default for name, part in run.items()}
         assert list(found)[len(run) :] == ["engine", "checkpoint", "every", "progress", "after_round"]
+
+
+def test_simulate_documents_the_fields_of_a_run() -> None:
+    """`help(qsim.simulate)` says of each what `Run` says."""
+    fields = (inspect.getdoc(qsim.Run) or "").partition("\nobjective : ")[2].partition("\n\nRaises")[0]
+    assert f"objective : {fields}\nengine : " in (inspect.getdoc(qsim.simulate) or "")
+
+
+def test_windows_is_refused() -> None:
+    code = (
+        "import sys, numba, pandas, scipy.sparse, multiprocessing.connection, qsim.datasets\n"
+        "sys.platform = 'win32'\nimport qsim\nqsim.simulate"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stderr.endswith(
+        "ImportError: qsim does not run on Windows: install it in WSL, the Windows Subsystem for Linux\n"
+    )
 
 
 def test_version_is_in_step() -> None:

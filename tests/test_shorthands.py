@@ -28,6 +28,8 @@ def test_a_number_is_a_constant_step(cls: type) -> None:
     assert made(cls, "step", 2) == made(cls, "step", 2.0)
     with pytest.raises(ValueError, match="step must be a finite number above 0"):
         made(cls, "step", 0)
+    with pytest.raises(ValueError, match=r"step must be a number(, None)? or another object, found True"):
+        made(cls, "step", True)
     with pytest.raises(ValueError, match="step"):
         made(cls, "step", True)
     with pytest.raises(TypeError, match="step must be a number, or a rule"):

@@ -79,6 +79,7 @@ def one_round() -> list[tuple[str | None, str, str]]:
     )
     with Training.opened(run, Serial()) as training:
         training.advance()
+        training._planned = None  # the round as its parts define it, not as one program
         sys.setprofile(note)
         training.advance()
         sys.setprofile(None)

@@ -1,7 +1,7 @@
 """Batches: vectors, the messages made of them, and the packets that carry messages. Pure data.
 
-Everything is a batch of rows, one row a worker; a single vector is a batch of one. Rows lie one behind the other, row b
-at `offsets[b]` to `offsets[b + 1]`. With `index` they are sparse (coordinates rising inside a row), without it dense.
+Everything is a batch of rows, one row per worker; a single vector is a batch of one. Rows lie one behind the other, row
+b at `offsets[b]` to `offsets[b + 1]`. With `index` they are sparse (coordinates rising inside a row), without it dense.
 """
 
 from qsim.batch.messages import Floats, Levels, Message, SharedSupport, Signs

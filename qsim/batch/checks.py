@@ -26,7 +26,7 @@ def require_vectors(name: str, v: Any) -> None:
 
 
 def require_rows(name: str, v: Any, rows: int, n: int) -> None:
-    """Refuse what is no sound batch of so many vectors of length n, of float32 or float64."""
+    """Refuse what is no sound batch of `rows` vectors of length n, of float32 or float64."""
     require_vectors(name, v)
     if (v.rows, v.n) != (rows, n):
         raise ValueError(f"{name} must be {rows} vectors of length {n}, found {v.rows} of {v.n}")

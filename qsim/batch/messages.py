@@ -243,7 +243,8 @@ class Levels(Message):
         refuse_masked("levels", level)
         s = whole("s", s, least=1)
         array = np.asarray(level)
-        found = array.astype(np.int32)
+        with np.errstate(invalid="ignore"):  # what is no number is refused below
+            found = array.astype(np.int32)
         if array.ndim != 1 or np.any(found != array) or np.any(np.abs(found) > s):
             raise ValueError(f"levels must be one vector of whole numbers from -{s} to {s}, found {array!r}")
         (index,) = np.nonzero(found)

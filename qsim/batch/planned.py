@@ -1,4 +1,4 @@
-"""What a program does with batches: to arrays that stay, whose numbers are there when it comes to them."""
+"""Batches in programs: arrays that stay, whose numbers are there when it comes to them."""
 
 from __future__ import annotations
 

@@ -102,7 +102,7 @@ class FixedWidth(CoordinateCodec):
 
 
 _FEW = 4
-"""Up to so many coordinates of one bit take no fewer bytes than such of two."""
+"""Up to this many coordinates of one bit take no fewer bytes than as many of two."""
 
 
 def _all_signs(message: Message) -> TypeGuard[Signs]:

@@ -257,7 +257,7 @@ class Compressor:
 
     @_at_the_door
     def compress(self, v: Vectors, keys: NDArray[np.uint64], memory: Memory | None = None) -> Message:
-        """Compress a batch of vectors, one row a worker.
+        """Compress a batch of vectors, one row per worker.
 
         Parameters
         ----------
@@ -392,7 +392,7 @@ class Compressor:
         Returns
         -------
         Memory or None
-            The memory, one row a worker; None for a compressor without one.
+            The memory, one row per worker; None for a compressor without one.
         """
         return None
 
@@ -404,16 +404,21 @@ class Compressor:
         memory : Memory
             The memory, to be changed in place.
         sent : Vectors
-            What the server decoded from the packets, one row a worker.
+            What the server decoded from the packets, one row per worker.
         """
-        raise NotImplementedError(f"{type(self).__name__} has a memory, so it must define settle(self, memory, sent)")
+        raise NotImplementedError(
+            f"{type(self).__name__} has a memory, so it must define on_delivered(self, memory, sent)"
+        )
 
     def _row(self, row: int, v: Vectors, key: Key) -> Message:
         """Compress one row, made dense, with the user's `quantize`; an error tells which row it was."""
         try:
             message = self.quantize(v.row(row), key)
             if not isinstance(message, self.emits) or message.rows != 1 or message.n != v.n:
-                found = f"{message.rows} of length {message.n}" if isinstance(message, Message) else repr(message)
+                found = repr(message)
+                if isinstance(message, Message):
+                    rows = "one row" if message.rows == 1 else f"{message.rows} rows"
+                    found = f"{type(message).__name__} of {rows} of length {message.n}"
                 raise ValueError(
                     f"quantize of {self!r} must return {self.emits.__name__} of one row of length {v.n}, found {found}"
                 )

@@ -104,7 +104,7 @@ class ErrorFeedback(Wrapper):
 
     def on_delivered(self, memory: Memory, sent: Vectors) -> None:
         if "error" not in memory.pending:
-            raise ValueError("nothing was compressed with this memory since it was last settled")
+            raise ValueError("nothing was compressed with this memory since on_delivered was last called")
         memory.arrays["error"][:] = memory.pending.pop("error")
         memory.add("error", sent, -1.0)
 

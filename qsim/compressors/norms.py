@@ -16,7 +16,7 @@ Norm = Literal["l2", "max"] | float
 """Which norm: "l2", "max", or a number p of at least 1 for (sum_i |v_i|^p)^(1/p)."""
 
 FEW = 8
-"""Up to so many levels of the l2 norm are few: in a dense vector most are 0, 1 or 2."""
+"""Up to this many levels of the l2 norm are few: in a dense vector most are 0, 1 or 2."""
 
 
 def few_at(norm: Norm) -> bool:

@@ -1,4 +1,4 @@
-"""Rand-k: so many coordinates, drawn at random."""
+"""Rand-k: k coordinates, drawn at random."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from os import PathLike, fspath
 from typing import Any, Literal
 
 from qsim.datasets.builtin import Builtin, names
-from qsim.datasets.dataset import Dataset
+from qsim.datasets.dataset import Dataset, Source
 from qsim.datasets.download import Fetched, downloadable, fetch
 from qsim.datasets.errors import DataError
 from qsim.datasets.files import expanded
@@ -23,7 +23,6 @@ from qsim.datasets.libsvm import LibSVM
 from qsim.datasets.npz import Npz, save_npz
 from qsim.datasets.partition import ByLabel, Contiguous, Dirichlet, Partition, Shards, Shuffled
 from qsim.datasets.quadratics import Quadratics
-from qsim.datasets.sources import Source
 from qsim.datasets.synthetic import Synthetic
 from qsim.datasets.table import Table, table_suffix
 from qsim.options import nearest, shown

@@ -8,9 +8,8 @@ from typing import final
 
 import numpy as np
 
-from qsim.datasets.dataset import Dataset
+from qsim.datasets.dataset import Dataset, Source
 from qsim.datasets.errors import DataError
-from qsim.datasets.sources import Source
 from qsim.options import nearest, option
 
 _FOLDER = Path(__file__).parent / "data"

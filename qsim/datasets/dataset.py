@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
@@ -31,7 +32,38 @@ from qsim.options import number, one_of, whole
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
-    from qsim.datasets.sources import Source
+
+class Source(ABC):
+    """Base class of sources: options that know how to make a data set, so that a run can be printed and evaluated.
+
+    A subclass is an option (`qsim.option`), has a `name`, and loads.
+
+    Attributes
+    ----------
+    name : str
+        What figures call the data.
+
+    Examples
+    --------
+    >>> import qsim
+    >>> source = qsim.datasets.load("spark_sample").source
+    >>> source
+    qsim.datasets.Builtin(name='spark_sample')
+    >>> eval(repr(source)).load() is source.load()
+    True
+    """
+
+    name: str
+
+    @abstractmethod
+    def load(self) -> Dataset:
+        """Return the data set; a source that was loaded lately is not loaded again.
+
+        Returns
+        -------
+        Dataset
+            The data set, whose `source` is this option.
+        """
 
 
 @final
@@ -155,7 +187,7 @@ class Dataset:
         kind, classes : str and int
             As in `Dataset`.
         hashed : int, optional
-            Categorical columns share so many features behind the others, and a hash of column and value says which.
+            Categorical columns share this many features behind the others, and a hash of column and value says which.
 
         Returns
         -------

@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import final
 
-from qsim.datasets.dataset import Dataset
+from qsim.datasets.dataset import Dataset, Source
 from qsim.datasets.errors import DataError
 from qsim.datasets.files import File
 from qsim.datasets.libsvm import LibSVM, load_as
-from qsim.datasets.sources import Source
 from qsim.options import nearest, option
 from qsim.storage import locked, replacing, user_cache
 

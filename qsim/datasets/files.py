@@ -20,9 +20,8 @@ from uuid import uuid4
 
 import numpy as np
 
-from qsim.datasets.dataset import Dataset
+from qsim.datasets.dataset import Dataset, Source
 from qsim.datasets.errors import DataError
-from qsim.datasets.sources import Source
 from qsim.storage import can_write, locked, user_cache
 
 _VERSION = 2  # of what is kept: raised when the same bytes are read to something else

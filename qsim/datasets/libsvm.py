@@ -13,11 +13,10 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
-from qsim.datasets.dataset import Dataset
+from qsim.datasets.dataset import Dataset, Source
 from qsim.datasets.errors import DataError
 from qsim.datasets.files import File, kept, stem
 from qsim.datasets.labels import Kind
-from qsim.datasets.sources import Source
 from qsim.options import number, option, whole
 
 _MOST_FEATURES = 2**31  # what an int32 tells apart

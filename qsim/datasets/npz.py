@@ -11,10 +11,9 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
-from qsim.datasets.dataset import Dataset
+from qsim.datasets.dataset import Dataset, Source
 from qsim.datasets.errors import DataError
 from qsim.datasets.files import File, expanded, kept, stem
-from qsim.datasets.sources import Source
 from qsim.options import option
 from qsim.storage import replacing
 

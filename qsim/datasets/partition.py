@@ -81,7 +81,7 @@ class Shards:
             raise DataError(f"offsets must not fall, as they do after worker {falls[0]}")
 
     def of_width(self, width: int) -> Shards:
-        """Return the same shards, for objectives with so many weights a feature."""
+        """Return the same shards, for objectives with several weights per feature."""
         return self if width == self.width else replace(self, width=width)
 
     @property

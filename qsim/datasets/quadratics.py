@@ -10,8 +10,7 @@ from typing import final
 import numpy as np
 from numpy.typing import NDArray
 
-from qsim.datasets.dataset import Dataset
-from qsim.datasets.sources import Source
+from qsim.datasets.dataset import Dataset, Source
 from qsim.keys import Key, Purpose
 from qsim.options import number, option, whole
 

@@ -8,10 +8,9 @@ from os import PathLike, fspath
 from pathlib import Path
 from typing import Any, Literal, final
 
-from qsim.datasets.dataset import Dataset
+from qsim.datasets.dataset import Dataset, Source
 from qsim.datasets.errors import DataError
 from qsim.datasets.files import File, kept, stem
-from qsim.datasets.sources import Source
 from qsim.options import nearest, one_of, option, whole
 
 TABLES = (".csv", ".tsv", ".parquet")

@@ -1,5 +1,10 @@
 """Engines: where the workers run. Every engine gives the same bits."""
 
+import sys
+
+if sys.platform == "win32":  # multiprocessing passes no file descriptors there
+    raise ImportError("qsim does not run on Windows: install it in WSL, the Windows Subsystem for Linux")
+
 from qsim.engines.base import Engine, Session
 from qsim.engines.processes import EngineError, Processes
 from qsim.engines.serial import Serial

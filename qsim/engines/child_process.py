@@ -1,4 +1,4 @@
-"""How a process that this one starts begins and ends: what engines and studies share."""
+"""Child processes of engines and studies: how they begin and end."""
 
 from __future__ import annotations
 

@@ -52,8 +52,6 @@ class SharedFile:
     """
 
     def __init__(self, size: int, ram_disk: bool = True) -> None:
-        if sys.platform == "win32":
-            raise OSError("shared files without a name need POSIX; on Windows use qsim.engines.Serial(threads=...)")
         self.on_ram_disk = ram_disk and os.access(_RAM_DISK, os.W_OK)
         if self.on_ram_disk:
             try:
@@ -76,7 +74,7 @@ class SharedFile:
         self.map = mmap.mmap(descriptor, 0)
 
     def grow(self, size: int) -> None:
-        """Make room for at least so many bytes, or map what another process made. Views of the old map stay valid."""
+        """Make room for at least `size` bytes, or map what another process made. Views of the old map stay valid."""
         if size > os.fstat(self._descriptor).st_size:
             try:
                 os.posix_fallocate(self._descriptor, 0, 2 * size)  # room to grow, if there is any

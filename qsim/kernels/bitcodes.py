@@ -26,8 +26,8 @@ GAMMA, DELTA, OMEGA, RICE = range(4)
 """The codes. Rice is for gaps: its levels are in gamma."""
 
 _ONE, _TWO, _63, _64 = np.uint64(1), np.uint64(2), np.uint64(63), np.uint64(64)
-_SHORT = np.uint64(56)  # so many bits fit a word behind up to seven others
-_VALID = np.uint64(57)  # so many bits of a window are there
+_SHORT = np.uint64(56)  # this many bits fit a word behind up to seven others
+_VALID = np.uint64(57)  # this many bits of a window are there
 
 
 def _omega_bits(number: int) -> str:

@@ -21,8 +21,8 @@ from qsim.kernels.decode_status import EMPTY, FINE, LEVELS, PAST_LEVELS, TRUNCAT
 from qsim.kernels.packing import is_filled, put_rest
 
 _ONE, _7 = np.uint64(1), np.uint64(7)
-_SHORT = np.uint64(56)  # so many bits fit a word behind up to seven others
-_VALID = np.uint64(57)  # so many bits of a window are there
+_SHORT = np.uint64(56)  # this many bits fit a word behind up to seven others
+_VALID = np.uint64(57)  # this many bits of a window are there
 
 
 @inlined

@@ -21,7 +21,7 @@ from qsim.kernels.bits import bit_length, load, put, store, window
 from qsim.kernels.decode_status import EMPTY, FINE, NO_ZERO, PAST_LEVELS, TRUNCATED, UNFILLED
 
 BLOCK = 1024
-FEW = np.uint64(64)  # so many entries of a block are cheaper to set one by one
+FEW = np.uint64(64)  # this many entries of a block are cheaper to set one by one
 GROUPS = (8, 4, 2, 1)
 """How many fields go into a word at once."""
 

@@ -157,7 +157,7 @@ def claims(data: NDArray[np.uint8], offsets: NDArray[np.int64], skip: int, n: in
 
 @inlined
 def _plausible(k: np.uint64, size: np.uint64, n: int, s: int) -> bool:
-    """Tell whether a body of so many bytes can hold k entries."""
+    """Tell whether a body of `size` bytes can hold k entries."""
     return bool(k <= np.uint64(n) and k <= (size * ENTRIES_PER_BYTE if s > 0 else size >> _TWO))
 
 

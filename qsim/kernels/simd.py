@@ -1,4 +1,4 @@
-"""What Numba has no word for: many numbers at a time, as LLVM vectors.
+"""Many numbers at a time, as LLVM vectors, which Numba cannot express.
 
 Sums in lanes that stay in registers, comparisons whose answers are the bits of a word, and keeping what is not zero.
 The vectors are generic: LLVM cuts them to what the machine has (AVX2, SSE2, NEON, ...), but for one permutation.

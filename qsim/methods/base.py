@@ -230,7 +230,7 @@ class Method(ABC):
         Returns
         -------
         Vectors
-            One row a worker, before compression.
+            One row per worker, before compression.
         """
 
     def plan(self, plan: Plan, memory: Memory) -> None:
@@ -274,7 +274,7 @@ class Method(ABC):
         Returns
         -------
         Memory
-            The memory, one row a worker; empty by default.
+            The memory, one row per worker; empty by default.
         """
         return Memory(support, {})
 
@@ -297,7 +297,7 @@ class Method(ABC):
         memory : Memory
             What they keep between rounds, to be changed in place.
         arrived : Vectors
-            What the server decoded, one row a worker, zero if the message was dropped.
+            What the server decoded, one row per worker, zero if the message was dropped.
         delivered : ndarray of bool, shape (workers,)
             Whose messages arrived.
         """

@@ -56,7 +56,7 @@ class Sampling(ABC):
         Returns
         -------
         dict of ndarray
-            Arrays by name, one row a worker; empty by default.
+            Arrays by name, one row per worker; empty by default.
         """
         return {}
 
@@ -175,8 +175,8 @@ def _sound(rows: Any, sampling: Sampling, block: Block) -> Rows:
     rise = offsets.size == block.workers + 1 and offsets[0] == 0 and offsets[-1] == index.size
     if not rise or (np.diff(offsets) < 0).any():
         raise ValueError(
-            f"{names[1]} must rise from 0 to the {index.size} rows drawn in {block.workers} steps, one a worker, found"
-            f" {np.array2string(offsets, threshold=8)}"
+            f"{names[1]} must rise from 0 to the {index.size} rows drawn in {block.workers} steps, one per worker,"
+            f" found {np.array2string(offsets, threshold=8)}"
         )
     spans = zip(pairwise(offsets), pairwise(block.offsets), strict=True)
     if not all(np.isin(index[a:b], block.order[c:d]).all() for (a, b), (c, d) in spans):

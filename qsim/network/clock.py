@@ -88,7 +88,7 @@ class Clock:
     Raises
     ------
     ValueError
-        If the network cannot work with so many workers.
+        If the network cannot work with that many workers.
 
     Examples
     --------
@@ -219,7 +219,7 @@ class Clock:
 
 
 def _times(name: str, found: Any, count: int) -> NDArray[np.float64]:
-    """Return numbers of a law that may be a user's own: finite ones of at least 0, one a worker."""
+    """Return numbers of a law that may be a user's own: finite ones of at least 0, one per worker."""
     times = reals(name, found, (count,)).astype(np.float64, copy=False)
     if not (times.min(initial=0.0) >= 0 and times.max(initial=0.0) < np.inf):
         wrong = times[~((times >= 0) & (times < np.inf))]

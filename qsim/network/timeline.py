@@ -25,7 +25,7 @@ _COLOURS = {
 
 
 def draw(schedule: Arrays, t: int, ax: Axes | None = None) -> Axes:
-    """Draw the timeline of round t (see `qsim.network.SCHEDULE`), a line a worker; dropped messages end in a cross."""
+    """Draw the timeline of a round (see `qsim.network.SCHEDULE`), a line per worker; a cross ends a dropped message."""
     t = whole("round", t, least=0)
     rounds = sorted(set(schedule["round"].tolist())) if schedule else []
     if t not in rounds:

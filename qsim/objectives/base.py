@@ -303,7 +303,7 @@ class Objective(ABC):
         Returns
         -------
         Vectors
-            One row a worker, with only the coordinates that its rows touch; zero for a worker without rows.
+            One row per worker, with only the coordinates that its rows touch; zero for a worker without rows.
         """
 
     def plan(
@@ -329,7 +329,7 @@ class Objective(ABC):
         Returns
         -------
         Vectors
-            One row of length 1 a worker; 0 for a worker without rows.
+            One row of length 1 per worker; 0 for a worker without rows.
         """
 
     def hvp(self, block: Block, rows: Rows, weights: Replica, direction: NDArray[np.floating]) -> Vectors:
@@ -345,7 +345,7 @@ class Objective(ABC):
         Returns
         -------
         Vectors
-            One row a worker.
+            One row per worker.
 
         Raises
         ------
@@ -384,7 +384,7 @@ class Objective(ABC):
         Returns
         -------
         Vectors
-            prod_h (1 - a_h l2) w - u_H, on the support of the worker: one row a worker.
+            prod_h (1 - a_h l2) w - u_H, on the support of the worker: one row per worker.
 
         Raises
         ------

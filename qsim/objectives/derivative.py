@@ -1,4 +1,4 @@
-"""Whether a gradient is that of its loss: derivatives along lines, by differences."""
+"""Checks that a gradient is that of its loss: derivatives along lines, by differences."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the methods of a user's own objective return, looked at before a kernel takes it."""
+"""Checks of what the methods of a user's own objective return, before a kernel takes it."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ class MeanLoss(Objective):
     Notes
     -----
     Each worker calls `loss_and_gradient` with its own rows, so it costs what you write: a copy of the rows, and dense
-    vectors of n weights a worker.
+    vectors of n weights per worker.
 
     Further methods, if you know them: `smoothness` and `worker_smoothness` (steps of theory), `strong_convexity`
     (bounds; 0 by default), `optimum` (suboptimality), `hvp` (NewtonCG), `regulariser`, `regulariser_hvp` and

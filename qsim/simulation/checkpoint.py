@@ -17,7 +17,7 @@ from qsim.identity import Identity, UnknowableError, identify
 from qsim.storage import read_arrays, replacing, write_arrays
 
 if TYPE_CHECKING:
-    from qsim.simulation import Run
+    from qsim.simulation.run import Run
 
 
 class CheckpointError(ValueError):

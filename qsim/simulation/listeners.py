@@ -1,4 +1,4 @@
-"""Who listens to a run: called after its rounds, they change nothing in it."""
+"""Listeners of a run: they are called after its rounds, and change nothing in it."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class AfterRound(Listener):
 
 
 class Saving(Listener):
-    """Writes a checkpoint every so many rounds, and at the end."""
+    """Writes a checkpoint every `every` rounds, and at the end."""
 
     def __init__(self, store: Checkpoint, every: int) -> None:
         self._store, self._every = store, every

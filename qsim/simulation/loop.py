@@ -82,9 +82,43 @@ def simulate(
         A `Run`, which says everything below up to `test`; or the training data: a `Dataset` or a source of one, the
         name of a built-in data set or the path of a file (see `qsim.datasets.load`), or a pair (X, y) (see
         `qsim.Dataset.from_arrays`).
-    objective, method, compressor, codec, downlink, workers, partition, clients, network, weighting, rounds, until, \
-start, seed, evaluate_every, optimum, test : fields of `Run`
-        What is simulated.
+    objective : Objective
+        What is minimised.
+    method : Method
+        How it is minimised.
+    compressor : Compressor, default `Identity()`
+        The compressor of the uplink.
+    codec : Codec, optional
+        The codec of the uplink; the compressor's usual one by default.
+    downlink : Broadcast or SparsePull, default `DenseWeights()`
+        What the server sends to each worker, counted in `bits_down`.
+    workers : int, default 8
+        How many workers there are.
+    partition : Partition, default `Shuffled()`
+        Which rows each worker holds.
+    clients : Clients, default `AllClients()`
+        Which workers take part in a round.
+    network : Network, optional
+        The cluster whose virtual time is computed, and whose rule may drop late messages; by default there is no time.
+    weighting : {"rows", "workers"}, default "rows"
+        "rows" weights worker i's message by n_i/n, so that the sum estimates the gradient over all rows, for unequal
+        shards too; "workers" takes the plain mean.
+    rounds : int, default 100
+        How many rounds there are, unless `until` ends the run before.
+    until : StoppingRule, optional
+        When to stop early.
+    start : Start, default `Zeros()`
+        The weights of round 0.
+    seed : int, default 0
+        The seed of all randomness, from 0 to 2^64 - 1. Runs that differ only in the compressor, the codec or the
+        downlink see the same partition, start and batches.
+    evaluate_every : int, default 1
+        The driver evaluates the objective in float64 at the start, once in this many rounds, and at the end. That
+        costs no bits.
+    optimum : bool, default True
+        Whether to solve for the minimum, too (cached on disk), so that suboptimality is known.
+    test : Dataset, Source, path, or pair of arrays, optional
+        Data whose error is evaluated, too.
     engine : Engine, default `qsim.engines.Serial()`
         Where the workers run. It changes the speed, never the numbers.
     checkpoint : path of an .npz file, optional

@@ -67,8 +67,8 @@ class Run:
         The seed of all randomness, from 0 to 2^64 - 1. Runs that differ only in the compressor, the codec or the
         downlink see the same partition, start and batches.
     evaluate_every : int, default 1
-        The driver evaluates the objective in float64 at the start, every so many rounds, and at the end. That costs no
-        bits.
+        The driver evaluates the objective in float64 at the start, once in this many rounds, and at the end. That
+        costs no bits.
     optimum : bool, default True
         Whether to solve for the minimum, too (cached on disk), so that suboptimality is known.
     test : Dataset, Source, path, or pair of arrays, optional

@@ -1,6 +1,7 @@
-"""Studies: many runs, questions asked of the numbers, and a figure. `python -m qsim.study` is the command line."""
+"""Studies: many runs, questions asked of the numbers, and a figure. `qsim study` is the command line."""
 
 from qsim.plotting import STYLE
+from qsim.study.cells import Cell, Settings, each_seed
 from qsim.study.comparisons import Comparison, compare
 from qsim.study.figures import (
     COLUMN_WIDTH,
@@ -16,7 +17,7 @@ from qsim.study.figures import (
     panel_letters,
 )
 from qsim.study.panel import PROMISED, Panel, draw, draw_bound, panels
-from qsim.study.report_text import beyond, leads, listed, reach_table, table, unled
+from qsim.study.report_text import bullets, no_winner, reach_table, significance, table, winner
 from qsim.study.results import AxisSpec, Results
 from qsim.study.runner import CellsFailedError, run_study
 from qsim.study.statistics import (
@@ -29,7 +30,7 @@ from qsim.study.statistics import (
     resample,
 )
 from qsim.study.store import Store, StoreError
-from qsim.study.study import Cell, Settings, Study, each_seed
+from qsim.study.study import Study
 from qsim.study.tuning import Candidate, Choice, FewestRounds, LeastFinal, Rule, Tuned, Tuning
 
 __all__ = [
@@ -59,7 +60,7 @@ __all__ = [
     "Study",
     "Tuned",
     "Tuning",
-    "beyond",
+    "bullets",
     "compare",
     "draw",
     "draw_band",
@@ -67,12 +68,11 @@ __all__ = [
     "draw_comparisons",
     "each_seed",
     "figure_grid",
-    "leads",
     "legend_below",
     "legend_beside",
-    "listed",
     "log_axes",
     "look",
+    "no_winner",
     "note_coinciding",
     "panel_letters",
     "panels",
@@ -80,8 +80,9 @@ __all__ = [
     "reach_table",
     "resample",
     "run_study",
+    "significance",
     "table",
-    "unled",
+    "winner",
 ]
 
 

@@ -1,4 +1,4 @@
-"""Where studies are found: the shipped ones by name, any other by the path of its file."""
+"""Finding studies: the shipped ones by name, any other by the path of its file."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from qsim.object_loader import load_file
 from qsim.options import nearest
 from qsim.study.study import Study
 
-VERBS = ("all", "run", "list", "show", "status", "clean", "export", "compare")
+COMMANDS = ("all", "run", "list", "show", "status", "clean", "export", "compare")
 """Words that the command line takes in the place of a study."""
 
 
@@ -42,7 +42,7 @@ def find(name: str) -> tuple[str, Study]:
     else:
         path = folder() / f"{name}.py"
         if name not in names():
-            known = [*names(), *VERBS]
+            known = [*names(), *COMMANDS]
             raise RequestError(f"there is no study {name!r}{nearest(name, known)} (there are: {', '.join(names())})")
     return path.stem, _read(path)
 

@@ -1,4 +1,4 @@
-"""The command line `python -m qsim.study`: verbs, options, exit codes."""
+"""The command `qsim study` (also `python -m qsim.study`): its commands, options, exit codes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from qsim.study.store import StoreError
 _ABOUT = """Run studies: each trains with simulated workers and writes a figure (PDF, PNG), the numbers in it (CSV), its
 findings in words (Markdown) and where the numbers come from (JSON)."""
 
-_HELP = """verbs:
+_HELP = """commands:
   NAME or PATH ...      run these studies (so does `run NAME`); `all`: all that are shipped
   list                  what studies there are
   show NAME             what a study asks and runs
@@ -31,16 +31,16 @@ _HELP = """verbs:
   compare A B [NAME]    draw results that were written before against others of the same study
 
 examples:
-  python -m qsim.study s_sweep
-  python -m qsim.study s_sweep --data spark_sample --workers 8 --rounds 50 --seeds 3 --out small_figures
-  python -m qsim.study s_sweep --compressor "mine.py:MyQuantizer(3)"
-  python -m qsim.study my_study.py --jobs 8 --format svg
-  python -m qsim.study s_sweep --only "s = 2, seed 1"
-  python -m qsim.study export s_sweep --format parquet
-  python -m qsim.study compare paper_figures small_figures s_sweep
+  qsim study s_sweep
+  qsim study s_sweep --data spark_sample --workers 8 --rounds 50 --seeds 3 --out small_figures
+  qsim study s_sweep --compressor "mine.py:MyQuantizer(3)"
+  qsim study my_study.py --jobs 8 --format svg
+  qsim study s_sweep --only "s = 2, seed 1"
+  qsim study export s_sweep --format parquet
+  qsim study compare paper_figures small_figures s_sweep
 
 Every finished run is stored at once: a study that is stopped or killed goes on when the same command is given again.
-The options of running: python -m qsim.study run --help; those of other verbs: python -m qsim.study VERB --help.
+The options of running: qsim study run --help; those of the others: qsim study COMMAND --help.
 
 exit codes:
   0  good
@@ -72,40 +72,38 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parse(arguments: list[str]) -> Namespace:
-    """Return the options of a verb; what begins with none is a study to run."""
+    """Return the options of a command; what begins with none is a study to run."""
     parser, known = _parsers()
     if not arguments or arguments[0] not in (*known, "-h", "--help", "--version"):
         arguments = ["run", *arguments]
     options, unknown = parser.parse_known_args(arguments)
     if unknown:
-        choices = [name for action in known[options.verb]._actions for name in action.option_strings]
+        choices = [name for action in known[options.command]._actions for name in action.option_strings]
         raise RequestError(
-            f"{options.verb} takes no {unknown[0]!r}{nearest(unknown[0].partition('=')[0], choices)}"
-            f" (python -m qsim.study {options.verb} --help)"
+            f"{options.command} takes no {unknown[0]!r}{nearest(unknown[0].partition('=')[0], choices)}"
+            f" (qsim study {options.command} --help)"
         )
     return options
 
 
 def _parsers() -> tuple[ArgumentParser, dict[str, ArgumentParser]]:
     parser = ArgumentParser(
-        prog="python -m qsim.study",
-        usage="python -m qsim.study [VERB] NAME ... [OPTIONS]",
+        prog="qsim study",
+        usage="qsim study [COMMAND] NAME ... [OPTIONS]",
         description=_ABOUT,
         epilog=_HELP,
         formatter_class=RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"qsim {qsim.__version__}")
-    return parser, add_verbs(parser)
+    return parser, add_commands(parser)
 
 
-def add_verbs(parser: ArgumentParser, listed: bool = False) -> dict[str, ArgumentParser]:
-    """Give a parser the verbs, listed in its help or not (as the epilog does); return what reads each of them."""
-    group = parser.add_subparsers(
-        dest="verb", prog="python -m qsim.study", metavar="", help=None if listed else SUPPRESS
-    )
+def add_commands(parser: ArgumentParser, listed: bool = False) -> dict[str, ArgumentParser]:
+    """Give a parser the commands, listed in its help or not (as the epilog does); return what reads each of them."""
+    group = parser.add_subparsers(dest="command", prog="qsim study", metavar="", help=None if listed else SUPPRESS)
     known: dict[str, ArgumentParser] = {}
 
-    def verb(name: str, do: Callable[[Namespace], int], text: str, names: str, about_names: str) -> ArgumentParser:
+    def add(name: str, do: Callable[[Namespace], int], text: str, names: str, about_names: str) -> ArgumentParser:
         if listed:
             known[name] = group.add_parser(name, description=text, allow_abbrev=False, help=text)
         else:
@@ -116,7 +114,7 @@ def add_verbs(parser: ArgumentParser, listed: bool = False) -> dict[str, Argumen
         return known[name]
 
     one = "the name of a study, or the path of its file"
-    run = verb("run", commands.run, "Run studies.", "+", "names of studies, paths of files, or all")
+    run = add("run", commands.run, "Run studies.", "+", "names of studies, paths of files, or all")
     _add_settings(run)
     _add_running(run)
     run.add_argument(
@@ -124,14 +122,14 @@ def add_verbs(parser: ArgumentParser, listed: bool = False) -> dict[str, Argumen
     )
     run.add_argument("--format", action="append", choices=["svg"], help="also write the figure as SVG")
     run.add_argument("--out", type=Path, default=Path("paper_figures"), metavar="DIR", help="default: paper_figures")
-    listing = verb("list", commands.list_studies, "List the studies.", "*", "(none)")
-    show = verb("show", commands.show, "Show what a study asks and runs.", "*", one)
+    listing = add("list", commands.list_studies, "List the studies.", "*", "(none)")
+    show = add("show", commands.show, "Show what a study asks and runs.", "*", one)
     _add_settings(show)
-    status = verb("status", commands.status, "Say how many cells are stored.", "*", "names or paths; without: all")
+    status = add("status", commands.status, "Say how many cells are stored.", "*", "names or paths; without: all")
     for each in (listing, status):
         each.add_argument("--json", action="store_true", help="print JSON")
     _add_settings(status)
-    clean = verb(
+    clean = add(
         "clean",
         commands.clean,
         "Remove stored cells that are of other sources of qsim, of another version of NumPy, Numba, SciPy or Python, of"
@@ -141,12 +139,12 @@ def add_verbs(parser: ArgumentParser, listed: bool = False) -> dict[str, Argumen
         "",
     )
     clean.add_argument("--all", action="store_true", help="remove all stored cells and logs")
-    export = verb("export", commands.export_cells, "Write all cells of a study as one table.", "+", one)
+    export = add("export", commands.export_cells, "Write all cells of a study as one table.", "+", one)
     _add_settings(export)
     _add_running(export)
     export.add_argument("--format", choices=["csv", "parquet"], default="csv", help="default: csv")
     export.add_argument("--out", type=Path, default=Path(), metavar="DIR", help="default: this folder")
-    compare = verb(
+    compare = add(
         "compare",
         commands.compare,
         "Draw results B against results A, and print how their final values differ.",

@@ -1,4 +1,4 @@
-"""The verbs of the command line: a function for each verb, which returns the exit code."""
+"""The commands of `qsim study`: a function for each, which returns the exit code."""
 
 from __future__ import annotations
 
@@ -23,11 +23,12 @@ from qsim.options import nearest
 from qsim.storage import can_write
 from qsim.study import catalog, compare_results, export, output, progress
 from qsim.study.catalog import RequestError
+from qsim.study.cells import Cell, Settings
 from qsim.study.extra_curves import shown_cells, with_compressors
 from qsim.study.progress import Log
 from qsim.study.runner import CellsFailedError, Runner, run_study
 from qsim.study.store import Store, StoreError, free
-from qsim.study.study import Cell, Settings, Study
+from qsim.study.study import Study
 
 _T = TypeVar("_T")
 _SETTINGS = ("data", "workers", "rounds", "seeds", "vectors")
@@ -52,7 +53,7 @@ def list_studies(options: Namespace) -> int:
 def show(options: Namespace) -> int:
     """Print what a study asks and runs."""
     if len(options.names) != 1:
-        raise RequestError("show takes the name of one study: python -m qsim.study show s_sweep")
+        raise RequestError("show takes the name of one study: qsim study show s_sweep")
     name, study = catalog.find(options.names[0])
     cells = _first_cells(study, options)
     print(f"{name}: {study.title}\n\n{study.setting(_settings(study, options))}\n\nquestions:")
@@ -97,7 +98,7 @@ def status(options: Namespace) -> int:
         print(f"{name:{width}}  {text}")
     print(f"\n{store.folder}: {len(cells):,} cells, {store.size() / 1e6:,.1f} MB")
     if stale:
-        print(f"{len(stale):,} of them are of other versions or sources: python -m qsim.study clean")
+        print(f"{len(stale):,} of them are of other versions or sources: qsim study clean")
     return 0
 
 
@@ -305,8 +306,8 @@ def _compressors(options: Namespace, studies: Mapping[str, Study]) -> dict[str, 
         short = split(text)[1].strip()
         found[text if short in found else short] = compressor
     for name, study in studies.items():
-        if found and study.carrier is None:
-            shipped = [name for name in catalog.names() if catalog.find(name)[1].carrier is not None]
+        if found and study.template is None:
+            shipped = [name for name in catalog.names() if catalog.find(name)[1].template is not None]
             raise RequestError(
                 f"--compressor is not for {name}, which has no curve that another compressor could be put into (of the"
                 f" shipped studies these have: {', '.join(shipped)})"

@@ -11,7 +11,7 @@ from qsim.compressors import TopK
 from qsim.downlinks import CompressedWeights, DenseWeights, Downlink, SparseSum
 from qsim.study.comparisons import compare
 from qsim.study.figures import look
-from qsim.study.report_text import listed, table
+from qsim.study.report_text import bullets, table
 from qsim.study.results import Results
 
 SPARSE, TOP = "; sparse sum", "; Top-6 weights"
@@ -56,7 +56,7 @@ def effect_of_downlink(results: Results, plain: str, quantized: str, suffix: str
     return (
         f"What {suffix.removeprefix('; ')} do to the final loss is the downlink's effect, not the quantizer's, as the"
         f" run that quantizes nothing shows. Differences of final losses:"
-        f"{listed(f'{name}: {difference}' for name, difference in found.items())}\n\nWhy a downlink with a memory"
+        f"{bullets(f'{name}: {difference}' for name, difference in found.items())}\n\nWhy a downlink with a memory"
         " changes the loss is not tested here."
     )
 

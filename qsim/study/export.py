@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from qsim.simulation import Run
 from qsim.storage import replacing
 from qsim.study.catalog import RequestError
-from qsim.study.study import Cell
+from qsim.study.cells import Cell
 from qsim.trace import Trace
 
 if TYPE_CHECKING:

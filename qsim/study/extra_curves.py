@@ -6,34 +6,35 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from qsim.compressors import Compressor
-from qsim.study.study import Cell, Settings, Study
+from qsim.study.cells import Cell, Settings
+from qsim.study.study import Study
 from qsim.study.tuning import Tuned
 
 
-class NotCarriedError(ValueError):
+class NoTemplateError(ValueError):
     """A study that has no place for another compressor, or not under this name."""
 
 
 def with_compressors(study: Study, cells: Sequence[Cell], compressors: Mapping[str, Compressor]) -> list[Cell]:
-    """Return cells, and behind them those of further compressors: copies of the study's carrier.
+    """Return cells, and behind them those of further compressors: copies of the study's template.
 
-    compressors: by the name that its curve shall have. The runs differ from the carrier's in the compressor and its
+    compressors: by the name that its curve shall have. The runs differ from the template's in the compressor and its
     codec (the usual one) alone, so that they see the same data, batches and start. Curves that begin with the
-    carrier's name and a comma or semicolon are copied too, to curves that begin with the new name.
+    template's name and a comma or semicolon are copied too, to curves that begin with the new name.
 
-    Raises NotCarriedError for a study without a carrier, and for a name that is taken.
+    Raises NoTemplateError for a study without a template, and for a name that is taken.
     """
-    if compressors and study.carrier is None:
-        raise NotCarriedError(f"{study.title!r} does not train with one compressor a curve, so none can be added to it")
+    if compressors and study.template is None:
+        raise NoTemplateError(f"{study.title!r} does not train with one compressor a curve, so none can be added to it")
     added = []
     for name, compressor in compressors.items():
         for cell in cells:
-            if _is_of(study.carrier or "", cell.curve):
-                rest = cell.curve.removeprefix(study.carrier or "")
+            if _is_of(study.template or "", cell.curve):
+                rest = cell.curve.removeprefix(study.template or "")
                 added.append(replace(cell, curve=name + rest, run=replace(cell.run, compressor=compressor, codec=None)))
     taken = {cell.curve for cell in cells} & {cell.curve for cell in added}
     if taken:
-        raise NotCarriedError(f"the study has a curve {min(taken)!r} already")
+        raise NoTemplateError(f"the study has a curve {min(taken)!r} already")
     return [*cells, *added]
 
 
@@ -47,7 +48,7 @@ def shown_cells(
     added = []
     for name, compressor in compressors.items():
         chosen = {curve: choice for curve, choice in tuned.choices.items() if _is_of(name, curve)}
-        mine = {(study.carrier or "") + curve.removeprefix(name): choice for curve, choice in chosen.items()}
+        mine = {(study.template or "") + curve.removeprefix(name): choice for curve, choice in chosen.items()}
         own = replace(tuned, choices={**tuned.choices, **mine})
         found = study.shown(settings, own)
         added += with_compressors(study, found, {name: compressor})[len(found) :]

@@ -276,7 +276,7 @@ def log_axes(ax: Axes, *names: str) -> None:
 
 
 _FEW = {"x": 1.6, "y": 2.0}
-"""On so many powers of ten there is room for labels between them."""
+"""On this many powers of ten there is room for labels between them."""
 
 
 def _decades(ax: Axes, name: str) -> float:

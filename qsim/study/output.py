@@ -14,8 +14,9 @@ from qsim.options import one_of
 from qsim.plotting import styled
 from qsim.simulation import Run
 from qsim.storage import replacing
+from qsim.study.cells import Cell
 from qsim.study.results import Results
-from qsim.study.study import Cell, Study
+from qsim.study.study import Study
 from qsim.study.tuning import Tuned
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from qsim.study.results import Results
 from qsim.trace import LABELS
 
 
-def listed(lines: Iterable[str]) -> str:
+def bullets(lines: Iterable[str]) -> str:
     r"""Return a Markdown list, to stand at the end of an answer.
 
     Parameters
@@ -26,7 +26,7 @@ def listed(lines: Iterable[str]) -> str:
 
     Examples
     --------
-    >>> listed(["one", "two"])
+    >>> bullets(["one", "two"])
     '\n\n- one\n- two'
     """
     return "\n" + "".join(f"\n- {line}" for line in lines)
@@ -61,7 +61,7 @@ def table(columns: Sequence[str], rows: Mapping[str, Sequence[object]], corner: 
     return "\n\n" + "\n".join(lines)
 
 
-def beyond(found: Mapping[str, Comparison]) -> str:
+def significance(found: Mapping[str, Comparison]) -> str:
     """Say of a list of comparisons which differ beyond the seed noise, and what would have been found in the others.
 
     Parameters
@@ -77,7 +77,7 @@ def beyond(found: Mapping[str, Comparison]) -> str:
     Examples
     --------
     >>> one, two = Comparison(0.1, 0.05, 0.15, 0.001, 5), Comparison(0.1, -0.2, 0.4, 0.8, 5, detectable=0.41)
-    >>> beyond({"s = 1": one, "s = 2": two})
+    >>> significance({"s = 1": one, "s = 2": two})
     'Beyond the seed noise: s = 1. No difference found: s = 2 (one of 0.41 would have been).'
     """
     if all(comparison.kind == "one seed" for comparison in found.values()):
@@ -100,7 +100,7 @@ def beyond(found: Mapping[str, Comparison]) -> str:
     return " ".join(parts)
 
 
-def leads(best: str, others: Mapping[str, Comparison]) -> str:
+def winner(best: str, others: Mapping[str, Comparison]) -> str:
     """Say of a winner whether its lead over the others is beyond the seed noise.
 
     Parameters
@@ -117,7 +117,7 @@ def leads(best: str, others: Mapping[str, Comparison]) -> str:
 
     Examples
     --------
-    >>> leads("s = 1", {"s = 2": Comparison(1.1, 0.9, 1.3, 0.2, 5, ratio=True, detectable=1.32)})
+    >>> winner("s = 1", {"s = 2": Comparison(1.1, 0.9, 1.3, 0.2, 5, ratio=True, detectable=1.32)})
     's = 1; no difference found to s = 2 (one of 1.32 times would have been)'
     """
     if not others:
@@ -143,7 +143,7 @@ def _would(near: Mapping[str, Comparison]) -> str:
     return f"one of {sizes[0]}{f' to {sizes[-1]}' if sizes[-1] != sizes[0] else ''} would have been"
 
 
-def unled(results: Results, curves: Sequence[str], target: float, *, axis: str = "bits") -> str:
+def no_winner(results: Results, curves: Sequence[str], target: float, *, axis: str = "bits") -> str:
     """Say why `Results.cheapest` names no curve: the target costs nothing, or is not reached by all seeds of any curve.
 
     Parameters
@@ -167,7 +167,7 @@ def unled(results: Results, curves: Sequence[str], target: float, *, axis: str =
     >>> from qsim.study import Settings, catalog, run_study
     >>> _, study = catalog.find("seminar")
     >>> results = run_study(study, Settings("spark_sample", workers=4, rounds=5, seeds=2), cache=False)
-    >>> isinstance(unled(results, results.curves, target=1e-9), str)
+    >>> isinstance(no_winner(results, results.curves, target=1e-9), str)
     True
     """
     costs = [results.reach(curve, target, axis=axis).costs for curve in curves]

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from qsim.notebooks import html_table
 from qsim.problem import Bound
+from qsim.study.cells import Cell, Settings
 from qsim.study.comparisons import Comparison, compare
 from qsim.study.statistics import Band, Reach, band, reach, resample
-from qsim.study.study import Cell, Settings
 from qsim.trace import CUMULATIVE, EVALUATION, LOGARITHMIC, Trace
 
 if TYPE_CHECKING:

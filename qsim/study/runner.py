@@ -16,13 +16,14 @@ from qsim.compressors import Compressor, NotFiniteError
 from qsim.engines import Serial
 from qsim.engines.shared import SharedPickle
 from qsim.identity import Identity, UnknowableError, identify
+from qsim.study.cells import Cell, Settings
 from qsim.study.compute_cell import Done, Task, compute, cores, prepare, seconds
 from qsim.study.extra_curves import shown_cells, with_compressors
 from qsim.study.pool import over_processes, share
 from qsim.study.progress import Log, Progress
 from qsim.study.results import Results
 from qsim.study.store import Store, StoreError
-from qsim.study.study import Cell, Settings, Study
+from qsim.study.study import Study
 from qsim.study.tuning import Candidate, Tuned
 from qsim.trace import Trace
 
@@ -80,7 +81,7 @@ def run_study(
     name : str, default "study"
         What it is called in the progress bar.
     compressors : mapping of str to Compressor, optional
-        Further ones, by the names of their curves: copies of the study's carrier.
+        Further ones, by the names of their curves: copies of the study's template.
     jobs : int, optional
         How many processes; 1: this one. By default a process for each core, if at least two cells are missing and the
         estimated work is above three seconds, else this one. Cells with an engine of their own run in this one, one

@@ -128,7 +128,7 @@ class Store:
             size = sum(array.nbytes for array in (trace.weights, *trace.columns.values(), *trace.schedule.values()))
             raise StoreError(
                 f"{error.strerror or error}: a cell of up to {size:,} bytes can't be stored in {self.folder}"
-                f" ({free(self.folder)}). Make room there (python -m qsim.study clean), set QSIM_CACHE_DIR to a folder"
+                f" ({free(self.folder)}). Make room there (qsim study clean), set QSIM_CACHE_DIR to a folder"
                 " on another disk, or run with --no-cache"
             ) from error
 

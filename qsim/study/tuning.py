@@ -12,7 +12,7 @@ import numpy as np
 from qsim.compressors import NotFiniteError
 from qsim.options import number, option, whole
 from qsim.simulation import Run
-from qsim.study.study import Cell, Settings, timed_on
+from qsim.study.cells import Cell, Settings, timed_on
 from qsim.trace import LABELS, Trace
 
 FIRST_SEED = 1_000_000

@@ -1,4 +1,4 @@
-"""Whether the mean of a sample is above zero, told without a doubt: by bets that cannot be won where it is not."""
+"""Proof that the mean of a sample is above zero: bets that can hardly be won where it is not."""
 
 from __future__ import annotations
 

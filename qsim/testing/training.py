@@ -173,7 +173,7 @@ class _Watched(Method):
     ) -> None:
         kept = arrived.value.copy()
         self.inner.on_delivered(task, block, memory, arrived, delivered)
-        refuse_unless(np.array_equal(kept, arrived.value, True), "settle writes to what arrived")
+        refuse_unless(np.array_equal(kept, arrived.value, True), "on_delivered writes to what arrived")
         _plain(memory.arrays, "on_delivered")
         self.seen.append("on_delivered")
 

@@ -318,7 +318,7 @@ def test_what_holds_for_large_n_only_is_said_by_what_is_around_it() -> None:
     assert qsim.Bucketed(inner, 512).variance(10_000) is qsim.Bucketed(inner, 512).contraction(10_000) is None
 
 
-def test_a_memory_needs_a_settle() -> None:
+def test_a_memory_needs_on_delivered() -> None:
     @qsim.option
     class Forgetful(Compressor):
         emits = Floats
@@ -329,7 +329,7 @@ def test_a_memory_needs_a_settle() -> None:
         def memory(self, support):
             return Memory.zeros(support, "kept")
 
-    with pytest.raises(NotImplementedError, match="Forgetful has a memory, so it must define settle"):
+    with pytest.raises(NotImplementedError, match="Forgetful has a memory, so it must define on_delivered"):
         qsim.simulate(
             qsim.datasets.synthetic(30, 8, 3, seed=1),
             objective=qsim.LogisticRegression(l2=0.1),

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from scipy.stats import t as student
 from scipy.stats import ttest_1samp
 
-from qsim.study import Bootstrap, Comparison, Settings, StudentT, beyond, compare, leads
+from qsim.study import Bootstrap, Comparison, Settings, StudentT, compare, significance, winner
 
 
 def test_lists_keep_their_level_under_no_difference() -> None:
@@ -98,7 +98,7 @@ def test_no_printed_comparison_contradicts_itself(samples: list[list[float]]) ->
             for comparison in found.values():
                 require_consistent(str(comparison), len(other))
                 assert "within the seed noise" not in str(comparison)
-            said, led = beyond(found), leads("best", found)
+            said, led = significance(found), winner("best", found)
             for name, comparison in found.items():
                 if comparison.kind != "one seed" and len(found) > 1 and "all." not in said and "any (" not in said:
                     assert re.search(rf"\b{name}\b", said)

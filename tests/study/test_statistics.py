@@ -25,9 +25,9 @@ from qsim.study import (
     StudentT,
     draw,
     figure_grid,
+    no_winner,
     reach,
     resample,
-    unled,
 )
 from qsim.study.statistics import band
 
@@ -302,9 +302,9 @@ def test_finals_comparisons_and_costs_of_results() -> None:
     assert others["a"].mean == pytest.approx(sqrt(8 / 4 * 10 / 5))
     assert found.cheapest(["a", "b"], 0.1) is None
     assert found.cheapest(["a", "b"], 2.0)[0] == "a"  # only one seed of b comes there
-    assert unled(found, ["a", "b"], 0.1) == "none gets there with every seed"
+    assert no_winner(found, ["a", "b"], 0.1) == "none gets there with every seed"
     assert found.cheapest(["a", "b"], 8.0) is None
-    assert unled(found, ["a", "b"], 8.0) == "all are there at the start"
+    assert no_winner(found, ["a", "b"], 8.0) == "all are there at the start"
     assert found.once(len_of) is found.once(len_of)
 
 
@@ -312,7 +312,7 @@ def test_a_target_that_some_seeds_meet_at_the_start() -> None:
     found = results({"a": [[9.0, 5.0, 3.0], [4.0, 3.0, 2.0]], "b": [[9.0, 5.0, 3.0], [4.0, 3.0, 2.0]]}, BITS)
     assert str(found.reach("a", 4.0)) == "1 of 2 seeds at the start, the others within 8"
     assert found.cheapest(["a", "b"], 4.0) is None
-    assert unled(found, ["a", "b"], 4.0) == "some seeds are there at the start"
+    assert no_winner(found, ["a", "b"], 4.0) == "some seeds are there at the start"
 
 
 def len_of(found: Results) -> list[str]:

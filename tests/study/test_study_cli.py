@@ -1,4 +1,4 @@
-"""The command line of studies: verbs, options, exit codes, and what it says to bad requests."""
+"""The command line of studies: commands, options, exit codes, and what it says to bad requests."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def cells(settings):
     ]
 
 study = Study(
-    title="Norms", questions=["Which?"], defaults=Settings("spark_sample", 4, 5, 2), cells=cells, carrier="l2",
+    title="Norms", questions=["Which?"], defaults=Settings("spark_sample", 4, 5, 2), cells=cells, template="l2",
     setting=lambda settings: "A setting.", answers=lambda results: [", ".join(results.curves)],
     draw=lambda results: Figure(),
 )
@@ -134,8 +134,8 @@ def test_bad_requests_end_with_2_and_say_why(command: str, words: str, here: Pat
 )
 def test_a_study_file_that_fails_is_a_wrong_request(source: str, words: str, here: Path, capsys) -> None:
     (here / "wrong.py").write_text(source)
-    for verb in ([], ["show"], ["status"], ["export"]):
-        assert cli.main([*verb, "wrong.py"]) == 2
+    for name in ([], ["show"], ["status"], ["export"]):
+        assert cli.main([*name, "wrong.py"]) == 2
         assert words in capsys.readouterr().err
     assert cli.main(["norms.py", "--compressor", "wrong.py:X()"]) == 2
     assert f"can't be run: {words.partition(': ')[2]}" in capsys.readouterr().err
@@ -225,15 +225,15 @@ def test_an_added_compressor_sees_what_its_carrier_saw(here: Path) -> None:
     assert "sources" not in curves["l2"]
     table = pd.read_csv(here / "paper_figures" / "norms.csv").set_index("curve")
     _, study = catalog.find("norms.py")
-    carrier = study.cells(study.defaults)[0].run
+    template = study.cells(study.defaults)[0].run
     keep = load_file(here / "mine.py", "mine_by_hand").Keep
     finals = [
-        qsim.simulate(replace(carrier, compressor=keep(0.5), codec=None, seed=seed)).columns["loss"][-1]
+        qsim.simulate(replace(template, compressor=keep(0.5), codec=None, seed=seed)).columns["loss"][-1]
         for seed in (0, 1)
     ]
     assert table.loc["Keep(0.5)", "loss"].iloc[-1] == pytest.approx(np.mean(finals))
-    carrier = replace(carrier, compressor=qsim.Identity(), codec=None)
-    plain = [qsim.simulate(replace(carrier, seed=seed)).columns["loss"][-1] for seed in (0, 1)]
+    template = replace(template, compressor=qsim.Identity(), codec=None)
+    plain = [qsim.simulate(replace(template, seed=seed)).columns["loss"][-1] for seed in (0, 1)]
     assert table.loc["Keep(1.0)", "loss"].iloc[-1] == pytest.approx(np.mean(plain))
 
 
@@ -251,7 +251,7 @@ def test_an_edited_compressor_is_run_again_alone(here: Path) -> None:
     assert [line.split()[1] for line in log.splitlines() if "computed in" in line] == ["Keep(0.5),"] * 2
 
 
-@pytest.mark.parametrize("name", [name for name in catalog.names() if catalog.find(name)[1].carrier is not None])
+@pytest.mark.parametrize("name", [name for name in catalog.names() if catalog.find(name)[1].template is not None])
 def test_shipped_studies_take_a_further_compressor(name: str, here: Path, capsys) -> None:
     assert cli.main([name, *TINY, "--jobs", "1", "--compressor", "mine.py:Keep(0.5)"]) == 0
     assert "Keep(0.5)" in (here / "paper_figures" / f"{name}.csv").read_text()
@@ -380,12 +380,12 @@ def test_committed_results_can_be_compared(name: str) -> None:
     assert " differ\n" not in text
 
 
-def test_verbs_have_help(capsys: pytest.CaptureFixture[str]) -> None:
-    for verb in ("", "run", "list", "show", "status", "clean", "export", "compare"):
+def test_commands_have_help(capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("", "run", "list", "show", "status", "clean", "export", "compare"):
         with pytest.raises(SystemExit, match="0"):
-            cli.main([verb, "--help"] if verb else ["--help"])
+            cli.main([name, "--help"] if name else ["--help"])
         said = capsys.readouterr().out
-        assert said.startswith("usage: python -m qsim.study")
+        assert said.startswith("usage: qsim study")
     with pytest.raises(SystemExit, match="2"):
         cli.main([])
 
