@@ -68,7 +68,7 @@ class Plan:
         self.counted: tuple[Any, NDArray[np.int64]] | None = None
 
     def begin(self, step: Step | float | None) -> Cell:
-        """Begin a round: with its step, by a rule, and the weights on their way down.
+        """Begin a round: with its step, by a rule, and the weights sent to the workers.
 
         Ends the program where the step is too long for the regulariser, and for weights that float32 does not reach.
         """

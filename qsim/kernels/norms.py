@@ -36,7 +36,7 @@ def max_norms(offsets: NDArray[np.int64], value: NDArray[np.float32]) -> NDArray
 
 @kernel
 def l1_norms(offsets: NDArray[np.int64], value: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Return the sum of magnitudes of every row; it is finite just if all entries are."""
+    """Return the sum of magnitudes of every row; it is finite if and only if all entries are."""
     norms = np.empty(offsets.size - 1, np.float64)
     lanes = np.empty(LANES, np.float64)
     for row in range(norms.size):

@@ -4,10 +4,11 @@ A batch is `offsets` (rows + 1), `value` (float32), and `index` (the coordinates
 rows. The same vector gives the same bits dense and sparse: sums follow the coordinate, and so does the randomness.
 
 How fast: a vector must be read twice, for the norm and for the levels. The norm runs as fast as `np.dot` reads. Where
-most levels are zero, rounding is one comparison, 64 at a time, as a level is not zero just when its random number is
-below |x| levels / scale; levels are made only where it holds. The hash, about 13 of its 20 vector instructions for 8
+most levels are zero, rounding is one comparison, 64 at a time, as a level is not zero if and only if its random number
+is below |x| levels / scale; levels are made only where it holds. The hash, about 13 of its 20 vector instructions for 8
 coordinates, is what keeps it from the limit, which is reading. Where hardly any level is not zero, in long rows, most
-coordinates are not hashed at all (`thinning`); where many are not zero, levels are made 512 at a time (`strips`).
+coordinates are not hashed at all (`thinning`); where many are not zero, levels are made 512 at a time (`tiles`). Short
+rows are rounded in a plain loop.
 """
 
 from __future__ import annotations

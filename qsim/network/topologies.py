@@ -301,7 +301,7 @@ class Tree(_AllReduce):
 
     Notes
     -----
-    In step j worker i, a multiple of 2^j but not of 2^(j+1), sends its sum to worker i - 2^j; the way down is the
+    In step j worker i, a multiple of 2^j but not of 2^(j+1), sends its sum to worker i - 2^j; the downlink is the
     reverse.
 
     Examples

@@ -36,22 +36,33 @@ def _numbers_at_the_door(name: str, found: Callable[..., Any]) -> Callable[..., 
         numbers = found(self, *args, **options)
         if name == "worker_smoothness":
             return reals(what, numbers)
-        if name != "value_and_gradient":
+        if name not in _PARTS:
             return real(what, numbers)
-        if not isinstance(numbers, tuple) or len(numbers) != 2:
-            raise ValueError(f"{what} must be the value and the gradient, found {shown(numbers)}")
-        return real(f"the value that {name} of {self!r} returns", numbers[0]), reals(
-            f"the gradient that {name} of {self!r} returns", numbers[1], np.shape(args[0] if args else options["w"])
+        parts = _PARTS[name]
+        if not isinstance(numbers, tuple) or len(numbers) != len(parts):
+            raise ValueError(f"{what} must be {' and '.join(parts)}, found {shown(numbers)}")
+        shape = np.shape(args[0] if args else options["w"])
+        return tuple(
+            reals(f"{part} that {name} of {self!r} returns", number, shape)
+            if part == "the gradient"
+            else real(f"{part} that {name} of {self!r} returns", number)
+            for part, number in zip(parts, numbers, strict=True)
         )
 
     return checked
 
+
+_PARTS = {
+    "value_and_gradient": ("the value", "the gradient"),
+    "evaluate": ("the value", "the gradient", "the error"),
+}
 
 AT_THE_DOOR: dict[str, Callable[..., Any]] = dict.fromkeys(
     ("update", "losses", "hvp", "local_steps"), _vectors_at_the_door
 ) | dict.fromkeys(
     (
         "value_and_gradient",
+        "evaluate",
         "error",
         "smoothness",
         "worker_smoothness",

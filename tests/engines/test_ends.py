@@ -72,12 +72,12 @@ def test_compiling_does_not_try_ones_patience() -> None:
 
             if key == qsim.Key(0).fold(3, 2, 0, 9):
                 _jit._LISTENER.tell(True)
-                time.sleep(4.0)
+                time.sleep(8.0)
                 _jit._LISTENER.tell(False)
             return qsim.batch.Floats.single(v)
 
     run = replace(RUN, compressor=Compiled(), rounds=3)
-    assert qsim.simulate(run, engine=Processes(2, patience=3.0)).frame["nonzeros"].sum() > 0
+    assert qsim.simulate(run, engine=Processes(2, patience=6.0)).frame["nonzeros"].sum() > 0
 
 
 def test_a_daemonic_process_is_told_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -222,3 +222,17 @@ def test_a_memory_takes_vectors_of_its_own_kind() -> None:
             with pytest.raises(ValueError, match="the memory is of 1 workers with vectors of length 6, found"):
                 call("h", Vectors.dense(v))
     assert not memory.arrays["h"].any()
+
+
+@pytest.mark.parametrize(
+    ("how", "told"),
+    [
+        (lambda found: None, "what evaluate of .* must be the value and the gradient and the error, found None"),
+        (lambda found: found[:2], "must be the value and the gradient and the error"),
+        (lambda found: (found[0], found[1][:-1], found[2]), "the gradient that evaluate of .* of shape"),
+        (lambda found: (found[0], found[1], "none"), "the error that evaluate of"),
+    ],
+)
+def test_what_evaluate_returns(how: Callable[[Any], Any], told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        trained(objective=changed("evaluate", how))
