@@ -221,7 +221,7 @@ def test_the_documented_example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     """The page's program as one module, and the command that it shows on the class of its first block."""
     text = PAGE.read_text(encoding="utf-8")
     blocks = re.findall(r"```python\n(.*?)```", text, flags=re.S)
-    assert len(blocks) == 4
+    assert len(blocks) == 5
     assert len(blocks[0].splitlines()) <= 25
     monkeypatch.chdir(tmp_path)
     Path("page.py").write_text("\n".join(blocks))

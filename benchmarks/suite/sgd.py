@@ -1,4 +1,4 @@
-"""SGD by single rows with l2 against scikit-learn, and many rounds of one worker at a time against one at a time."""
+"""SGD by rows with l2 against scikit-learn; rounds of one worker, many at a time against one at a time."""
 
 from __future__ import annotations
 
@@ -97,7 +97,9 @@ def _rounds(title: str, data: qsim.Dataset, rounds: int) -> Case:
 
     def check(results: Mapping[str, Any]) -> None:
         short = rounds // 400
-        assert run(short).weights.tobytes() == watched(short).weights.tobytes(), "the number of rounds at a time changed the bits"
+        assert run(short).weights.tobytes() == watched(short).weights.tobytes(), (
+            "the number of rounds at a time changed the bits"
+        )
 
     return Case(
         f"QSGD with one worker, {title}",
