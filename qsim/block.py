@@ -77,6 +77,11 @@ class Block:
         return self.high - self.low
 
     @property
+    def on_supports(self) -> bool:
+        """Whether rows have the places of their columns on the workers' supports only, as after `laid_out`."""
+        return self._columns is None
+
+    @property
     def nonzeros(self) -> int:
         """How many non-zeros the rows of all workers have."""
         return int(np.diff(self._indptr)[self.order[self.offsets[0] : self.offsets[-1]]].sum())
@@ -249,10 +254,11 @@ class Block:
         if self.width != 1:
             raise NoProgram
         out, data = np.empty(rows.index.size, np.float32), (self._indptr, self._columns, self._values, rows.index)
-        if self._columns is None:
+        if self.on_supports:
+            assert isinstance(weights, PlannedWeights)
             low, high = self._support_offsets[0], self._support_offsets[-1]
             held = np.empty(high - low, np.float32)
-            program.call(gather, weights, self._support[low:high], held)
+            program.call(gather, weights.vector, weights.scale, self._support[low:high], held)
             local = self._indptr, self._local, self._values, rows.index, rows.offsets
             program.call(margins_on_support, *local, self._support_offsets, held, out)
         elif isinstance(weights, PlannedWeights):
@@ -277,7 +283,7 @@ class Block:
             program.call(scatter_support, *data, self._support_offsets, value)
             return Vectors(self.n, of.offsets, of.index, value)
         counts, longest = np.diff(rows.offsets), self._longest()
-        if counts.max() <= 1 and self._columns is not None:
+        if counts.max() <= 1 and not self.on_supports:
             size = int((counts * longest).sum())
             v = Vectors(
                 self.n,

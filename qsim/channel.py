@@ -9,6 +9,7 @@ from qsim.batch import Floats, Memory, Packets, SharedSupport, Vectors
 from qsim.batch.checks import require_message
 from qsim.codecs import Auto, Codec, Dense, FixedWidth, GolombRice, SparseFloats
 from qsim.compressors import Compressor, Identity
+from qsim.compressors.plans import with_own_plan
 from qsim.options import is_shipped, option, shown
 from qsim.program import NoProgram, Program, with_plan
 
@@ -165,7 +166,7 @@ class Channel:
         if not self._native:
             raise NoProgram
         message, offsets = with_plan(self._codec).plan(
-            program, with_plan(self.compressor).plan(program, v, keys, memory)
+            program, with_own_plan(self.compressor).plan(program, v, keys, memory)
         )
         return self.compressor.plan_decompress(program, message, keys), offsets
 

@@ -53,9 +53,10 @@ class Plan:
         self.program = Program()
         self.block, self.objective, self.channel = block, objective, channel
         self.weights, self.state = weights, state
-        few = _FEW * reads < weights.vector.size
+        few = _FEW * reads < weights.vector.size or block.on_supports
         self._received = weights if few else np.empty(weights.vector.size, np.float32)
-        self._too_large = np.zeros(1, np.int64)
+        self.too_large = np.zeros(1, np.int64)
+        """How many weights float32 does not reach any more."""
         self.turn = np.zeros(2, np.int64)
         self.rows = 0
         """How many rows the workers read in a round."""
@@ -79,7 +80,7 @@ class Plan:
         assert isinstance(step, Step)
         self.step, cell, call = step, Cell.of(0.0), self.program.call
         l2 = self.objective.l2 or 0.0
-        call(begin_round, self.turn, self.steps, cell.array, l2, self._too_large, stop="not zero")
+        call(begin_round, self.turn, self.steps, cell.array, l2, self.too_large, stop="not zero")
         if self._received is not self.weights:
             call(to_float32, self.weights.vector, self.weights.scale, self._received, stop="not zero")
         return cell
@@ -103,7 +104,7 @@ class Plan:
 
         call, rows = self.program.call, self.block.workers
         keys = np.empty(rows, np.uint64)
-        call(fold_exchange, np.uint64(self._wire_key.word), self.turn, 0, False, self.block.low, keys)
+        call(fold_exchange, np.uint64(self._wire_key.word), self.turn, self.block.low, keys)
         arrived, packet_offsets = self.channel.plan(self.program, v, keys, self._memory)
         nonzeros = call(nonzeros_among, arrived.offsets, arrived.value)
         self.counted = nonzeros, packet_offsets
@@ -146,10 +147,11 @@ class Plan:
         from qsim.kernels.rounds import subtract
 
         row, weights = (v.offsets, v.index, v.value), self.weights
-        self.program.call(subtract, *row, factor, weights.scale, weights.vector, self._too_large)
+        self.program.call(subtract, *row, factor, weights.scale, weights.vector, self.too_large)
 
     def descend(self, step: Any, along: NDArray[np.float64]) -> None:
         """Subtract step times a dense vector from the weights."""
         from qsim.kernels.rounds import descend
 
-        self.program.call(descend, step, along, self.weights.scale, self.weights.vector)
+        weights = self.weights
+        self.program.call(descend, step, along, weights.scale, weights.vector, self.too_large)

@@ -16,7 +16,7 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from qsim.options import is_shipped
+from qsim.options import is_shipped, shown
 
 Stop = Literal["never", "not zero", "negative", "not negative"]
 """Which results of a call end a program."""
@@ -27,11 +27,8 @@ class NoProgram(Exception):  # noqa: N818
 
 
 def with_plan(part: _Part) -> _Part:
-    """Return a part of a run whose plan is its own.
-
-    Raises NoProgram for a user's subclass without one: what it overrides, the plan that it inherits does not know.
-    """
-    if not is_shipped(part) and "plan" not in vars(type(part)):
+    """Return a shipped part of a run. Raises NoProgram for a user's: what it overrides, no inherited plan knows."""
+    if not is_shipped(part):
         raise NoProgram
     return part
 
@@ -60,14 +57,6 @@ class Cell:
         return cls(np.array([value]))
 
 
-@dataclass(frozen=True, eq=False)
-class Head:
-    """The first entries of an array: as many as the last of some offsets says when a call comes to them."""
-
-    array: NDArray[Any]
-    offsets: NDArray[np.int64]
-
-
 class Program:
     """Calls of kernels in the order in which a round makes them.
 
@@ -83,34 +72,31 @@ class Program:
         """Begin with no calls."""
         self._calls: list[tuple[int, int, list[Any]]] = []
         self._stops_on: list[int] = []
-        self._kept: list[Any] = []
         self._table: tuple[Any, ...] | None = None
 
     def call(self, kernel: Any, *arguments: Any, stop: Stop = "never") -> Any:
         """Add a call of a kernel; return what stands for its result, or for the numbers of which it is a tuple.
 
-        arguments: arrays (in C order), None, numbers, results of calls before, cells, and heads of arrays. stop: which
-        results end the program.
+        arguments: arrays (in C order), None, numbers, results of calls before, and cells. stop: which (first) results,
+        whole numbers of 64 bits, end the program.
+
+        Raises TypeError for other arguments, for what Numba has not compiled, and for a kernel that returns more than
+        four numbers, or anything else.
         """
-        from numba import typeof, types
+        from numba import typeof
 
-        from qsim.kernels._calls import compiled
+        from qsim.kernels._calls import STOPS, compiled
 
+        if not hasattr(kernel, "overloads"):
+            raise TypeError(f"a program calls functions that Numba compiles (numba.njit), found {shown(kernel)}")
         kind_of: Any = typeof
         kinds = tuple(a.kind if isinstance(a, Result) else kind_of(_like(a)) for a in arguments)
-        address, trampoline, returned = compiled(kernel, kinds)
-
+        trampoline, address, returned = compiled(kernel, kinds, stop)
         self._calls.append((trampoline, address, list(arguments)))
-        self._stops_on.append(_STOPS[stop])
+        self._stops_on.append(STOPS.index(stop))
         self._table = None
-        call, byte, results = len(self._calls) - 1, 0, []
-        several = isinstance(returned, types.BaseTuple)
-        for kind in returned if several else [returned]:
-            size = max(1, getattr(kind, "bitwidth", 64) // 8)
-            byte = -(-byte // size) * size
-            results.append(Result(call, byte, kind))
-            byte += size
-        return tuple(results) if several else results[0]
+        results = tuple(Result(len(self._calls) - 1, byte, kind) for byte, kind in returned)
+        return results[0] if len(results) == 1 else results
 
     def run(self, rounds: int) -> int:
         """Run up to `rounds` rounds; return how many were completed."""
@@ -142,8 +128,6 @@ class Program:
                 return [result(argument.call, argument.byte)]
             if isinstance(argument, Cell):
                 return [at(argument.array)]
-            if isinstance(argument, Head):
-                return [at(np.array([argument.array.ctypes.data])), at(argument.offsets[-1:])]
             if isinstance(argument, np.ndarray):
                 kept.append(argument)
                 shape = np.array([argument.ctypes.data, *argument.shape], np.int64)
@@ -158,11 +142,15 @@ class Program:
         return np.array(rows, np.int64).reshape(len(rows), 4), np.array(self._stops_on, np.int64), results, kept
 
 
-_STOPS = {"never": 0, "not zero": 1, "negative": 2, "not negative": 3}
-
-
 def _like(argument: Any) -> Any:
-    """Return what has the Numba type of an argument."""
-    if isinstance(argument, Head):
-        return argument.array
-    return argument.array[0] if isinstance(argument, Cell) else argument
+    """Return what has the Numba type of an argument. Raises TypeError for what machine code can't be given."""
+    if argument is None or isinstance(argument, (bool, int, float, np.bool_, np.number)):
+        return argument
+    if isinstance(argument, Cell):
+        return argument.array[0]
+    if not isinstance(argument, np.ndarray) or argument.dtype.kind not in "biuf" or not argument.flags.c_contiguous:
+        raise TypeError(
+            f"a program calls kernels with arrays of numbers in C order, None, numbers, cells and results of calls"
+            f" before, found {shown(argument)}"
+        )
+    return argument

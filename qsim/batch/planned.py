@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qsim.batch.messages import Floats, Levels, Message
-from qsim.batch.vectors import Support, Vectors
+from qsim.batch.vectors import Support, Vectors, index_type
+from qsim.options import shown
 from qsim.program import NoProgram, Program
 
 
@@ -43,3 +44,28 @@ def plan_add(program: Program, of: Support, rows: NDArray[Any], v: Vectors, sign
 
 _TABLE = 2**20
 """Numbers that a table may have."""
+
+
+def plan_check(name: str, program: Program, message: Message, kind: type[Message], v: Vectors) -> None:
+    """Refuse where a user's plan says that the message of v is, and end a program in whose rounds it is unsound.
+
+    Raises TypeError for another kind of message, and for arrays that are not those of one; NoProgram for kinds other
+    than floats with their coordinates, and levels.
+    """
+    from qsim.kernels.rounds import unsound_offsets
+    from qsim.kernels.vectors import first_unordered
+
+    if not isinstance(message, kind) or (message.n, message.rows) != (v.n, v.rows):
+        raise TypeError(f"{name} must return {kind.__name__} of {v.rows} rows of length {v.n}, found {shown(message)}")
+    numbers = message.level if isinstance(message, Levels) else getattr(message, "value", None)
+    index = getattr(message, "index", None)
+    if not isinstance(message, (Floats, Levels)) or index is None or numbers is None:
+        raise NoProgram
+    wanted = (np.int64, index_type(v.n), np.int32 if isinstance(message, Levels) else np.float32)
+    arrays = (message.offsets, index, numbers)
+    if [a.dtype for a in arrays] != list(map(np.dtype, wanted)) or index.shape != numbers.shape:
+        found = ", ".join(f"{a.dtype} of shape {a.shape}" for a in arrays)
+        types = " and ".join(kind.__name__ for kind in wanted)
+        raise TypeError(f"the arrays of what {name} returns must be {types}, the last two of one size, found {found}")
+    program.call(unsound_offsets, message.offsets, index.size, stop="not zero")
+    program.call(first_unordered, message.offsets, index, v.n, stop="not negative")

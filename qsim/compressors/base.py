@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from qsim.batch import Memory, Message, Support, Vectors, index_type
 from qsim.batch.checks import require_keys, require_memory, require_message, require_vectors
 from qsim.batch.planned import plan_vectors
+from qsim.compressors.plans import planned_at_the_door
 from qsim.keys import Key, of_word, require_key
 from qsim.options import refuse_masked
 from qsim.program import NoProgram, Program
@@ -168,6 +169,8 @@ class Compressor:
         super().__init_subclass__(**options)
         doors: dict[str, Callable[..., Any]] = {"compress": _at_the_door, "decompress": _read_at_the_door}
         doors |= dict.fromkeys(("expected_nonzeros", "exact_variance"), _vector_at_the_door)
+        if cls.__module__.partition(".")[0] != "qsim":
+            doors["plan"] = planned_at_the_door
         for name, door in doors.items():
             if name in vars(cls):
                 setattr(cls, name, door(vars(cls)[name]))

@@ -11,10 +11,11 @@ from qsim.batch import Memory, Message, Support, Vectors, dense_offsets
 from qsim.batch.planned import plan_add
 from qsim.compressors.base import Compressor, require_compressor, require_finite
 from qsim.compressors.compose import Compose
+from qsim.compressors.plans import with_own_plan
 from qsim.compressors.scaled import Scaled
 from qsim.compressors.wrapper import Wrapper
 from qsim.options import option
-from qsim.program import Program, with_plan
+from qsim.program import Program
 
 
 @final
@@ -84,13 +85,13 @@ class ErrorFeedback(Wrapper):
         from qsim.kernels.rounds import copy, first_wrong
 
         if memory is None:
-            return with_plan(self.compressor).plan(program, v, keys)
+            return with_own_plan(self.compressor).plan(program, v, keys)
         program.call(first_wrong, v.offsets, v.value, stop="not negative")
         of, error = memory.support, memory.arrays["error"]
         memory.planned["error"] = total = np.empty_like(error)
         program.call(copy, error, total)
         plan_add(program, of, total, v, 1.0)
-        return with_plan(self.compressor).plan(program, Vectors(of.n, of.offsets, of.index, total), keys)
+        return with_own_plan(self.compressor).plan(program, Vectors(of.n, of.offsets, of.index, total), keys)
 
     def plan_decompress(self, program: Program, message: Message, keys: NDArray[np.uint64]) -> Vectors:
         return self.compressor.plan_decompress(program, message, keys)

@@ -17,12 +17,14 @@ from numba import types
 from numba.core.compiler_lock import global_compiler_lock
 from numba.core.registry import cpu_target
 from numba.extending import intrinsic
+from numba.np.numpy_support import as_dtype
 from numpy.typing import NDArray
 
 from qsim.kernels._jit import kernel
 
-NEVER, NOT_ZERO, NEGATIVE, NOT_NEGATIVE = range(4)
+STOPS = ("never", "not zero", "negative", "not negative")
 """When a program stops after a call: by the (first) number that it returned."""
+_NEVER, _NOT_ZERO, _NEGATIVE, _NOT_NEGATIVE = range(4)
 
 WORDS = 4
 """Room for a result, in words of 64 bits."""
@@ -66,24 +68,41 @@ def run_calls(calls: NDArray[np.int64], stops: NDArray[np.int64], results: NDArr
             status = call(calls[c, 0], calls[c, 1], calls[c, 2], calls[c, 3])
             if status != 0 and status != -2:
                 return done
-            if stops[c] != NEVER:
-                found = results[c, 0]
-                stop = found != 0
-                if stops[c] != NOT_ZERO:
-                    stop = (found < 0) == (stops[c] == NEGATIVE)
-                if stop:
-                    return done
+            found = results[c, 0]
+            if stops[c] == _NOT_ZERO and found != 0:
+                return done
+            if stops[c] == _NEGATIVE and found < 0:
+                return done
+            if stops[c] == _NOT_NEGATIVE and found >= 0:
+                return done
     return rounds
 
 
-def compiled(function: Any, kinds: tuple[Any, ...]) -> tuple[int, int, Any]:
-    """Return the addresses of a kernel for these Numba types, and of their trampoline, and the type that it returns."""
+def compiled(function: Any, kinds: tuple[Any, ...], stop: str) -> tuple[int, int, list[tuple[int, Any]]]:
+    """Compile a kernel for these Numba types.
+
+    Returns the addresses of their trampoline and of the kernel, and for each number that it returns the byte of the
+    result where it lies, and its type. Raises TypeError for a kernel whose results a program can't hold.
+    """
     if kinds not in function.overloads:
         function.compile(kinds)
     result = function.overloads[kinds]
     description = result.fndesc
+    returned = description.restype
+    tuples: Any = returned if isinstance(returned, types.BaseTuple) else [returned]
+    numbers = [kind for kind in tuples if kind != types.none]
+    simple = all(isinstance(kind, (types.Integer, types.Float)) for kind in numbers) and len(numbers) <= WORDS
+    if not simple or (stop != STOPS[_NEVER] and (not numbers or numbers[0] not in (types.int64, types.uint64))):
+        wanted = f"up to {WORDS} numbers" if stop == STOPS[_NEVER] else "a whole number of 64 bits first"
+        raise TypeError(f"{function.__name__} must return {wanted} to a program, found {returned}")
+    places, byte = [], 0
+    for kind in numbers:
+        size = kind.bitwidth // 8
+        byte = -(-byte // size) * size
+        places.append((byte, kind))
+        byte += size
     address: int = result.library.get_pointer_to_function(description.llvm_func_name)
-    return address, _trampoline(description.restype, tuple(description.argtypes))[0], description.restype
+    return _trampoline(returned, tuple(description.argtypes))[0], address, places
 
 
 @cache
@@ -132,7 +151,7 @@ def _array(builder: Any, kind: Any, read: Any, flat: Any) -> list[Any]:
     """Return an array in C order as Numba passes it: no owner, its sizes, its data, shape and strides."""
     owner, parent, _, _, data = (next(flat) for _ in range(5))
     pointer, shape = read(data), [read(_INT) for _ in range(kind.ndim)]
-    size = _INT(kind.dtype.bitwidth // 8)
+    size = _INT(as_dtype(kind.dtype).itemsize)
     strides, count = [], _INT(1)
     for extent in reversed(shape):
         strides.append(builder.mul(size, count))

@@ -102,10 +102,10 @@ def lay_out(
 
 
 @kernel
-def gather(weights: NDArray[np.float32], support: NDArray[np.int32], out: NDArray[np.float32]) -> None:
-    """Write the weights at the coordinates of the supports."""
+def gather(vector: NDArray[np.float64], scale: float, support: NDArray[np.int32], out: NDArray[np.float32]) -> None:
+    """Write the weights, scale times a vector, at the coordinates of the supports, rounded to float32."""
     for k in range(out.size):
-        out[k] = weights[np.uint64(support[k])]
+        out[k] = np.float32(scale * vector[np.uint64(support[k])])
 
 
 @kernel

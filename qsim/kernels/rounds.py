@@ -26,16 +26,11 @@ def fold_round(word: np.uint64, turn: NDArray[np.int64], low: int, out: NDArray[
 
 
 @kernel
-def fold_exchange(
-    word: np.uint64, turn: NDArray[np.int64], exchange: int, shared: bool, low: int, out: NDArray[np.uint64]
-) -> None:
-    """Write the words for an exchange of a round: fold(fold(fold(word, round), exchange), worker).
-
-    shared: every worker has the word of worker 0.
-    """
-    of_exchange = fold(fold(word, np.uint64(turn[0])), np.uint64(exchange))
+def fold_exchange(word: np.uint64, turn: NDArray[np.int64], low: int, out: NDArray[np.uint64]) -> None:
+    """Write the words for the first exchange of a round: fold(fold(fold(word, round), 0), worker)."""
+    of_exchange = fold(fold(word, np.uint64(turn[0])), np.uint64(0))
     for worker in range(out.size):
-        out[worker] = fold(of_exchange, np.uint64(0 if shared else low + worker))
+        out[worker] = fold(of_exchange, np.uint64(low + worker))
 
 
 @kernel
@@ -104,10 +99,18 @@ def shrink(step: float, l2: float, vector: NDArray[np.float64], scale: NDArray[n
 
 
 @kernel
-def descend(step: float, along: NDArray[np.float64], scale: float, vector: NDArray[np.float64]) -> None:
-    """Subtract step times a dense vector from weights that are scale times a vector."""
+def descend(
+    step: float, along: NDArray[np.float64], scale: float, vector: NDArray[np.float64], too_large: NDArray[np.int64]
+) -> None:
+    """Subtract step times a dense vector from weights that are scale times a vector.
+
+    too_large: how many weights float32 does not reach any more.
+    """
+    bad = 0
     for k in range(vector.size):
         vector[k] -= step * along[k] / scale
+        bad += int(not abs(scale * vector[k]) <= LARGEST)
+    too_large[0] += bad
 
 
 @kernel
@@ -261,6 +264,15 @@ def read_floats(data: NDArray[np.uint8], out: NDArray[np.float32]) -> None:
         for byte in range(4):
             word |= np.uint32(data[4 * k + byte]) << np.uint32(8 * byte)
         words[k] = word
+
+
+@kernel
+def unsound_offsets(offsets: NDArray[np.int64], size: int) -> int:
+    """Return whether offsets do not rise from 0 to at most the size of what they are offsets in."""
+    wrong = int(offsets[0] != 0) + int(offsets[offsets.size - 1] > size)
+    for row in range(offsets.size - 1):
+        wrong += int(offsets[row] > offsets[row + 1])
+    return wrong
 
 
 @kernel

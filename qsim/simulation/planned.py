@@ -73,7 +73,7 @@ class PlannedRounds:
         except NoProgram:
             return None
         bits = run.workers * n * (32 if run.downlink.dtype == "float32" else 64)
-        return cls(plan, bits, [*state.values(), *part.arrays.values()])
+        return cls(plan, bits, [plan.too_large, *state.values(), *part.arrays.values()])
 
     def __init__(self, plan: Plan, down: int, lasting: list[NDArray[Any]]) -> None:
         """Take a plan, how many bits go down in a round, and the arrays of server and workers that it changes."""

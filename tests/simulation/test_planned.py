@@ -247,6 +247,20 @@ def test_rows_that_are_laid_out(method: qsim.methods.Method, values: bool, monke
     assert len(laid) == 2
 
 
+@pytest.mark.parametrize(
+    "method", [qsim.GradientDescent(0.1), SGD(Constant(0.1), batch=30), qsim.DIANA(0.1, shift=0.1)], ids=repr
+)
+def test_few_rows_of_very_many_features(method: qsim.methods.Method) -> None:
+    """Rounds read few of all weights, but more than the supports have: the two ways of reading fewer met."""
+    data = qsim.datasets.synthetic(60, 40, 6, seed=1)
+    data = Dataset(data.indptr, data.indices, None, data.labels > 0, 100_000)
+    run = qsim.Run(
+        data, qsim.LogisticRegression(0.01), method, qsim.QSGD(4), workers=1, rounds=40, evaluate_every=40,
+        optimum=False,
+    )  # fmt: skip
+    agree(qsim.simulate(run), plain(run))
+
+
 def test_long_rows_and_thinned_blocks() -> None:
     """Rows of thousands of non-zeros, some of whose blocks are thinned, and one without any."""
     rng = np.random.default_rng(1)
