@@ -158,21 +158,13 @@ def test_every_compressor_with_every_method(compressor: qsim.compressors.Compres
 @pytest.mark.parametrize("codec", CODECS, ids=repr)
 def test_every_codec(codec: qsim.codecs.Codec) -> None:
     wrong = []
-    compressors = [
-        qsim.QSGD(1),
-        qsim.QSGD(4),
-        qsim.QSGD(300, "max"),
-        qsim.TopK(3),
-        qsim.RandK(2),
-        qsim.RandK(2, "drawn"),
-    ]
-    compressors += [qsim.Identity(), qsim.compressors.NaturalCompression(), qsim.ErrorFeedback(qsim.TopK(2))]
-    for number, compressor in enumerate(compressors):
+    compressors = [qsim.QSGD(1), qsim.QSGD(4), qsim.QSGD(300, "max"), qsim.TopK(3), qsim.RandK(2)]
+    compressors += [qsim.RandK(2, "drawn"), qsim.Identity(), qsim.compressors.NaturalCompression()]
+    compressors += [qsim.ErrorFeedback(qsim.TopK(2))]
+    carried = [c for c in compressors if {c.emits, qsim.batch.Floats} & set(codec.carries)]
+    assert len(carried) >= 4
+    for number, compressor in enumerate(carried):
         for workers, partition, values in SHAPES:
-            try:
-                qsim.Channel(compressor, codec)
-            except ValueError:
-                continue
             run = qsim.Run(
                 small(values),
                 qsim.LogisticRegression(l2=0.01),
@@ -201,12 +193,13 @@ def test_a_budget_ends_it_at_the_same_round(rule: qsim.stopping.StoppingRule, me
     agree(found, plain(run))
 
 
-@pytest.mark.parametrize("compressor", [qsim.ErrorFeedback(qsim.TopK(2)), qsim.QSGD(2)], ids=repr)
-@pytest.mark.parametrize("method", [METHODS[2], METHODS[4]], ids=repr)
+@pytest.mark.parametrize(
+    ("method", "compressor"),
+    [(METHODS[2], qsim.ErrorFeedback(qsim.TopK(2))), (METHODS[2], qsim.QSGD(2)), (METHODS[4], qsim.QSGD(2))],
+    ids=repr,
+)
 def test_what_workers_keep_is_in_checkpoints(compressor, method, tmp_path: Path) -> None:
     """Snapshots in the middle of what is run at once, taken by either way, and continued by the other."""
-    if isinstance(compressor, qsim.ErrorFeedback) and not isinstance(method, SGD):
-        return
     run = qsim.Run(
         small(True), qsim.LogisticRegression(0.1), method, compressor, workers=5, rounds=120, evaluate_every=120,
         optimum=False,
