@@ -437,3 +437,23 @@ def test_divergence_is_found_in_the_same_round() -> None:
     with pytest.raises(NotFiniteError) as right:
         plain(run)
     assert str(seen.value) == str(right.value)
+
+
+@pytest.mark.parametrize("compressor", [qsim.Identity(), qsim.ErrorFeedback(qsim.TopK(2)), qsim.QSGD(4)], ids=repr)
+def test_what_overflows_on_the_last_worker_alone_is_found(compressor: qsim.compressors.Compressor) -> None:
+    """Its rows are so large that a longer step throws it out, from the fifth round on."""
+
+    @qsim.option
+    class Longer(qsim.steps.Step):
+        def __call__(self, t: int) -> float:
+            return 0.0 if t < 5 else 1e10
+
+    data = Dataset([0, 1, 2, 3], [0, 1, 2], np.array([1, 1, 1e30], np.float32), [1, 0, 1], 3)
+    run = replace(RUN, data=data, objective=qsim.LogisticRegression(0.0), method=SGD(Longer()), compressor=compressor)
+    run = replace(run, workers=3, partition=qsim.datasets.Contiguous(), rounds=30)
+    told = []
+    for way in (plain, qsim.simulate):
+        with pytest.raises(NotFiniteError, match="worker 2, round 5") as seen:
+            way(run)
+        told.append(str(seen.value))
+    assert told[0] == told[1]
