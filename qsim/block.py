@@ -17,7 +17,7 @@ from qsim.batch import Support, Vectors, index_type
 from qsim.datasets.dataset import Dataset
 from qsim.datasets.partition import Shards
 from qsim.program import NoProgram, Program
-from qsim.weights import PlannedWeights, Replica
+from qsim.weights import PlannedReplica, Replica
 
 _THREAD = local()
 
@@ -245,26 +245,26 @@ class Block:
         found.order, found.offsets = np.arange(order.size), self.offsets - self.offsets[0]
         return found
 
-    def plan_margins(
-        self, program: Program, rows: Rows, weights: NDArray[np.float32] | PlannedWeights
-    ) -> NDArray[np.float32]:
+    def plan_margins(self, program: Program, rows: Rows, weights: PlannedReplica) -> NDArray[np.float32]:
         """Have a program write the margins of rows, as `margins` does; return where."""
         from qsim.kernels.csr import gather, margins, margins_of_float64, margins_on_support
+        from qsim.kernels.rounds import multiply
 
         if self.width != 1:
             raise NoProgram
         out, data = np.empty(rows.index.size, np.float32), (self._indptr, self._columns, self._values, rows.index)
         if self.on_supports:
-            assert isinstance(weights, PlannedWeights)
             low, high = self._support_offsets[0], self._support_offsets[-1]
             held = np.empty(high - low, np.float32)
             program.call(gather, weights.vector, weights.scale, self._support[low:high], held)
             local = self._indptr, self._local, self._values, rows.index, rows.offsets
             program.call(margins_on_support, *local, self._support_offsets, held, out)
-        elif isinstance(weights, PlannedWeights):
-            program.call(margins_of_float64, *data, weights.vector, weights.scale, out)
+        elif weights.vector.dtype == np.float32:
+            program.call(margins, *data, weights.vector, out)
         else:
-            program.call(margins, *data, weights, out)
+            program.call(margins_of_float64, *data, weights.vector, weights.scale, out)
+        if weights.factor is not None:
+            program.call(multiply, weights.factor, out)
         return out
 
     def plan_spread(self, program: Program, rows: Rows, slopes: NDArray[np.float32]) -> Vectors:

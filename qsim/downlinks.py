@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qsim.arrays import arrays_by_name, reals
-from qsim.batch import Arrays, Levels, Memory, Vectors, index_type
+from qsim.batch import Arrays, Floats, Levels, Memory, Vectors, index_type
 from qsim.batch.checks import require_rows
 from qsim.channel import Channel
 from qsim.codecs import Codec, Dense, SparseFloats, Varint
@@ -20,7 +20,9 @@ from qsim.compressors import Compressor, Identity, Sign
 from qsim.compressors.signs import TIE
 from qsim.keys import Key
 from qsim.options import one_of, option, real, shown, whole
-from qsim.weights import Replica, Weights
+from qsim.plan import Plan
+from qsim.program import NoProgram
+from qsim.weights import PlannedReplica, Replica, Weights
 
 _NO_KEY = Key(0)  # the identity draws nothing
 
@@ -183,6 +185,19 @@ class Downlink:
         """
         return total, Sent()
 
+    def plan_weights(self, plan: Plan) -> PlannedReplica:
+        """Have a plan send the weights of a round to the workers; return how they have them.
+
+        Raises NoProgram where that cannot be planned.
+        """
+        raise NoProgram
+
+    def plan_sum(self, plan: Plan, total: Vectors) -> Vectors:
+        """Have a plan do what `aggregate` does with a sum; return where what is applied is."""
+        if type(self).aggregate is not Downlink.aggregate:
+            raise NoProgram
+        return total
+
 
 class Broadcast(Downlink, ABC):
     """Base class of downlinks that send the same to all workers.
@@ -254,6 +269,10 @@ class DenseWeights(Broadcast):
     def weights(self, w: Weights, state: Arrays, key: Key) -> tuple[Replica, Sent]:
         known, sent = through(self.dtype, w.dense())
         return Replica(known.astype(np.float32, copy=False)), sent
+
+    def plan_weights(self, plan: Plan) -> PlannedReplica:
+        plan.sent_down(plan.weights.vector.size * (32 if self.dtype == "float32" else 64))
+        return plan.rounded_weights()
 
 
 @final
@@ -387,6 +406,19 @@ class CompressedWeights(Broadcast):
         channel.unpack(header, packets, key.words(0, 1)).add_to(known)
         return Replica(known.astype(np.float32)), Sent(packets.bits, 8 * len(header))
 
+    def plan_weights(self, plan: Plan) -> PlannedReplica:
+        from qsim.kernels.rounds import add_row, copy, difference
+
+        call, weights, known = plan.program.call, plan.weights, plan.shared["known"]
+        less, ahead, keys = Vectors.dense(np.empty(known.size, np.float32)), np.empty_like(known), plan.key_down()
+        call(difference, weights.scale, weights.vector, known, less.value)
+        received, packets = Channel(self.compressor, self.codec).plan(plan.program, less, keys)
+        call(copy, known, ahead)
+        call(add_row, received.offsets, received.index, received.value, 1.0, ahead)
+        plan.at_the_end(copy, ahead, known)
+        plan.sent_down(packets)
+        return PlannedReplica(ahead)
+
 
 @final
 @option
@@ -409,6 +441,24 @@ class SparseSum(Broadcast):
     def aggregate(self, total: Vectors, state: Arrays, key: Key) -> tuple[Vectors, Sent]:
         received, sent = _through(Channel(Identity(), SparseFloats()), total, _NO_KEY)
         return Vectors(received.n, received.offsets, received.index, received.value.astype(np.float64)), sent
+
+    def plan_weights(self, plan: Plan) -> PlannedReplica:
+        return plan.own_weights()
+
+    def plan_sum(self, plan: Plan, total: Vectors) -> Vectors:
+        from qsim.kernels.rounds import round_nonzeros, widen
+
+        size = total.value.size
+        index, value = np.empty(size, index_type(total.n)), np.empty(size, np.float32)
+        kept = Floats(total.n, np.zeros(2, np.int64), index, value)
+        row = total.offsets, total.index, total.value
+        plan.program.call(round_nonzeros, *row, kept.offsets, index, value, stop="not zero")
+        message, packets = SparseFloats().plan(plan.program, kept)
+        assert isinstance(message, Floats)
+        plan.sent_down(packets)
+        applied = Vectors(total.n, message.offsets, message.index, np.empty(size))
+        plan.program.call(widen, message.offsets, message.value, applied.value)
+        return applied
 
 
 @final

@@ -8,7 +8,9 @@ their offsets says.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,14 +20,24 @@ from qsim.block import Block, Rows
 from qsim.channel import Channel
 from qsim.keys import Key, Purpose
 from qsim.objectives import Objective
-from qsim.program import Cell, NoProgram, Program, with_plan
+from qsim.options import is_shipped
+from qsim.program import Cell, NoProgram, Program, Result, with_plan
 from qsim.steps import Step
-from qsim.weights import PlannedWeights
+from qsim.weights import PlannedReplica, PlannedWeights
 
 ROUNDS = 4096
 """How many rounds are run at once, at most."""
 
 _FEW = 4  # so many times as many weights as are read cost more to round than those
+_TOLD = 2**22  # numbers that are told for the rounds that are run at once, at most
+
+
+class PlannedDownlink(Protocol):
+    """What the server sends to the workers, as a plan calls it: see `qsim.downlinks.Downlink`."""
+
+    def plan_weights(self, plan: Plan) -> PlannedReplica: ...
+
+    def plan_sum(self, plan: Plan, total: Vectors) -> Vectors: ...
 
 
 class Plan:
@@ -42,48 +54,124 @@ class Plan:
         block: Block,
         objective: Objective,
         channel: Channel,
+        downlink: PlannedDownlink,
         weights: PlannedWeights,
         reads: float,
         state: Arrays,
+        shared: Arrays,
         of_workers: NDArray[np.float64],
         key: Key,
         compressor_memory: Memory | None,
     ) -> None:
         """Begin a plan without calls; `reads` is about how many weights the rows of a round read."""
         self.program = Program()
-        self.block, self.objective, self.channel = block, objective, channel
-        self.weights, self.state = weights, state
-        few = _FEW * reads < weights.vector.size or block.on_supports
-        self._received = weights if few else np.empty(weights.vector.size, np.float32)
+        self.block, self.objective, self.channel, self.downlink = block, objective, channel, downlink
+        self.weights, self.state, self.shared = weights, state, shared
+        self._few = _FEW * reads < weights.vector.size or block.on_supports
+        self._received: PlannedReplica | None = None
         self.too_large = np.zeros(1, np.int64)
         """How many weights float32 does not reach any more."""
         self.turn = np.zeros(2, np.int64)
-        self.rows = 0
-        """How many rows the workers read in a round."""
-        self._of_workers = of_workers
+        self.most = ROUNDS
+        """How many rounds can be run at once."""
+        self._tellers: list[tuple[NDArray[Any], Callable[[int, int], NDArray[Any]]]] = []
+        self._of_workers, self._root = of_workers, key
         self.data_key, self._wire_key = key.fold(Purpose.DATA), key.fold(Purpose.QUANTIZE)
         self._memory = compressor_memory
-        self.step: Step | None = None
-        self.steps = np.zeros(ROUNDS)
-        """The steps of the rounds that are run at once."""
-        self.counted: tuple[Any, NDArray[np.int64]] | None = None
+        self._rows: Rows | None = None
+        self._nonzeros: Result | None = None
+        self._up: NDArray[np.int64] | None = None
+        self._down: int = 0
+        self._packets_down: NDArray[np.int64] | None = None
+        self._last: list[tuple[Any, ...]] = []
+
+    def told(self, tell: Callable[[int, int], NDArray[Any]]) -> NDArray[Any]:
+        """Return where Python writes what a round needs to know: an entry for each of the rounds that are run at once.
+
+        tell: returns the entries of some rounds, the first of which has a number.
+        """
+        one = tell(0, 1)
+        self.most = min(self.most, max(1, _TOLD // max(one.size, 1)))
+        found = np.zeros((self.most, *one.shape[1:]), one.dtype)
+        self._tellers.append((found, tell))
+        return found
+
+    def begin_rounds(self, first: int, count: int) -> None:
+        """Prepare to run some rounds at once."""
+        self.turn[:] = first, 0
+        for found, tell in self._tellers:
+            found[:count] = tell(first, count)
 
     def begin(self, step: Step | float | None) -> Cell:
         """Begin a round: with its step, by a rule, and the weights sent to the workers.
 
         Ends the program where the step is too long for the regulariser, and for weights that float32 does not reach.
         """
-        from qsim.kernels.rounds import begin_round, to_float32
+        from qsim.kernels.rounds import begin_round
 
         if type(self.objective).apply_l2_step is not Objective.apply_l2_step:
             raise NoProgram
         assert isinstance(step, Step)
-        self.step, cell, call = step, Cell.of(0.0), self.program.call
+        steps, cell = self.told(partial(_steps, step)), Cell.of(0.0)
         l2 = self.objective.l2 or 0.0
-        call(begin_round, self.turn, self.steps, cell.array, l2, self.too_large, stop="not zero")
-        if self._received is not self.weights:
-            call(to_float32, self.weights.vector, self.weights.scale, self._received, stop="not zero")
+        self.program.call(begin_round, self.turn, steps, cell.array, l2, self.too_large, stop="not zero")
+        self._received = with_plan(self.downlink).plan_weights(self)
         return cell
+
+    def rounded_weights(self) -> PlannedReplica:
+        """Return the weights as float32; ends the program where float32 does not reach them."""
+        from qsim.kernels.rounds import to_float32
+
+        if self._few:
+            return PlannedReplica(self.weights.vector, self.weights.scale)
+        rounded = np.empty(self.weights.vector.size, np.float32)
+        self.program.call(to_float32, self.weights.vector, self.weights.scale, rounded, stop="not zero")
+        return PlannedReplica(rounded)
+
+    def own_weights(self) -> PlannedReplica:
+        """Return the weights as workers have them who do themselves what the server does: a scale beside float32."""
+        from qsim.kernels.rounds import rounded
+
+        vector: NDArray[Any] = self.weights.vector
+        if not self._few:
+            vector = np.empty(vector.size, np.float32)
+            self.program.call(rounded, self.weights.vector, vector)
+        return PlannedReplica(vector, factor=self.weights.scale)
+
+    def key_down(self) -> NDArray[np.uint64]:
+        """Return where the word of the key is with which the weights of a round are sent down."""
+        from qsim.kernels.rounds import fold_down
+
+        word = np.empty(1, np.uint64)
+        self.program.call(fold_down, np.uint64(self._root.fold(Purpose.DOWN).word), self.turn, word)
+        return word
+
+    def sent_down(self, bits: int | NDArray[np.int64]) -> None:
+        """Take note of what each worker receives: so many bits, or a packet, whose offsets these are."""
+        if isinstance(bits, int):
+            self._down += bits
+        else:
+            assert self._packets_down is None
+            self._packets_down = bits
+
+    def at_the_end(self, kernel: Any, *arguments: Any) -> None:
+        """Add a call at the end of a round, when nothing can end the program any more."""
+        self._last.append((kernel, *arguments))
+
+    def end(self) -> NDArray[np.int64]:
+        """End a round; return where it writes what it counted: non-zeros, bits up, bits down, rows read."""
+        from qsim.kernels.rounds import end_round
+
+        assert self._rows is not None
+        for kernel, *arguments in self._last:
+            self.program.call(kernel, *arguments)
+        counted = np.zeros((self.most, 4), np.int64)
+        down = self._packets_down
+        self.program.call(
+            end_round, self.turn, self._nonzeros, self._up, self._of_workers.size, self._down, down,
+            self._rows.index.size, counted,
+        )  # fmt: skip
+        return counted
 
     def data_words(self) -> NDArray[np.uint64]:
         """Return where the words of the workers' keys for the data of a round are."""
@@ -95,20 +183,20 @@ class Plan:
 
     def update(self, rows: Rows, step: Any) -> Vectors:
         """Return where each worker's update is: step times the mean gradient of its rows."""
-        self.rows = rows.index.size
+        assert self._received is not None
+        self._rows = rows
         return with_plan(self.objective).plan(self.program, self.block, rows, self._received, step)
 
     def send(self, v: Vectors) -> tuple[Vectors, Vectors]:
-        """Send what the workers have: return it as it arrives, and the weighted sum, one row."""
+        """Send what the workers have: return it as it arrives, and the weighted sum, one row, as it is applied."""
         from qsim.kernels.rounds import fold_exchange, nonzeros_among
 
         call, rows = self.program.call, self.block.workers
         keys = np.empty(rows, np.uint64)
         call(fold_exchange, np.uint64(self._wire_key.word), self.turn, self.block.low, keys)
-        arrived, packet_offsets = self.channel.plan(self.program, v, keys, self._memory)
-        nonzeros = call(nonzeros_among, arrived.offsets, arrived.value)
-        self.counted = nonzeros, packet_offsets
-        summed = self._sum(arrived)
+        arrived, self._up = self.channel.plan(self.program, v, keys, self._memory)
+        self._nonzeros = call(nonzeros_among, arrived.offsets, arrived.value)
+        summed = with_plan(self.downlink).plan_sum(self, self._sum(arrived))
         if self._memory is not None:
             self.channel.compressor.plan_on_delivered(self.program, self._memory, arrived)
         return arrived, summed
@@ -155,3 +243,10 @@ class Plan:
 
         weights = self.weights
         self.program.call(descend, step, along, weights.scale, weights.vector, self.too_large)
+
+
+def _steps(step: Step, first: int, count: int) -> NDArray[np.float64]:
+    """Return the steps of some rounds."""
+    if is_shipped(step):
+        return step.many(first, count)
+    return np.array([step(t) for t in range(first, first + count)])  # whose two ways may differ

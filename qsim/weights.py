@@ -81,7 +81,20 @@ class Replica:
 
 @dataclass(frozen=True, eq=False)
 class PlannedWeights:
-    """The server's weights while a program changes them: scale * vector. Workers read them as float32."""
+    """The server's weights while a program changes them: scale * vector."""
 
     vector: NDArray[np.float64]
     scale: Cell
+
+
+@dataclass(frozen=True, eq=False)
+class PlannedReplica:
+    """The weights as workers hold them in a program: factor * float32(scale * vector).
+
+    `vector` is rounded where it is read, or float32 already (and the scale one), so that nothing is left to round.
+    """
+
+    vector: NDArray[np.float32] | NDArray[np.float64]
+    scale: Cell | float = 1.0
+    factor: Cell | None = None
+    """Multiplied in float32; None: one."""

@@ -50,18 +50,32 @@ def begin_round(
 
 
 @kernel
+def fold_down(word: np.uint64, turn: NDArray[np.int64], out: NDArray[np.uint64]) -> None:
+    """Write the word for the first trip down of the first exchange of a round."""
+    of_exchange = fold(fold(word, np.uint64(turn[0])), np.uint64(0))
+    out[0] = fold(fold(of_exchange, np.uint64(0)), np.uint64(0))
+
+
+@kernel
 def end_round(
     turn: NDArray[np.int64],
     nonzeros: int,
     offsets: NDArray[np.int64],
+    receivers: int,
     down: int,
+    down_offsets: NDArray[np.int64] | None,
     rows: int,
     counted: NDArray[np.int64],
 ) -> None:
-    """Write what the round counted, the bits of packets by their offsets, and go on to the next."""
+    """Write what the round counted, the bits of packets by their offsets, and go on to the next.
+
+    down: the bits that each receiver gets, beside a packet, if there are any.
+    """
+    if down_offsets is not None:
+        down += 8 * down_offsets[1]
     counted[turn[1], 0] = nonzeros
     counted[turn[1], 1] = 8 * offsets[offsets.size - 1]
-    counted[turn[1], 2] = down
+    counted[turn[1], 2] = receivers * down
     counted[turn[1], 3] = rows
     turn[0] += 1
     turn[1] += 1
@@ -196,6 +210,53 @@ def reaches(number: np.int32, bound: int) -> int:
 def exceeds(number: float, most: float) -> int:
     """Return whether a number is above the largest, or none."""
     return int(not number <= most)
+
+
+@kernel
+def multiply(factor: float, out: NDArray[np.float32]) -> None:
+    """Multiply numbers by a factor, rounded to float32."""
+    rounded = np.float32(factor)
+    for k in range(out.size):
+        out[k] *= rounded
+
+
+@kernel
+def difference(scale: float, vector: NDArray[np.float64], known: NDArray[np.float64], out: NDArray[np.float32]) -> None:
+    """Write scale times a vector, less what is known, as float32."""
+    for k in range(out.size):
+        out[k] = np.float32(scale * vector[k] - known[k])
+
+
+@kernel
+def round_nonzeros(
+    offsets: NDArray[np.int64],
+    index: NDArray[np.int32] | None,
+    value: NDArray[np.float64],
+    out_offsets: NDArray[np.int64],
+    out_index: NDArray[np.int32],
+    out_value: NDArray[np.float32],
+) -> int:
+    """Write the numbers of the one row that there is as float32, without those that are zero then.
+
+    Returns how many float32 does not reach, or are none.
+    """
+    bad = kept = 0
+    for k in range(offsets[1]):
+        x = np.float32(value[k])
+        if x != np.float32(0.0):
+            bad += int(not math.isfinite(x))
+            out_index[kept] = k if index is None else index[k]
+            out_value[kept] = x
+            kept += 1
+    out_offsets[1] = kept
+    return bad
+
+
+@kernel
+def widen(offsets: NDArray[np.int64], value: NDArray[np.float32], out: NDArray[np.float64]) -> None:
+    """Write the numbers of the one row that there is as float64."""
+    for k in range(offsets[1]):
+        out[k] = np.float64(value[k])
 
 
 @kernel

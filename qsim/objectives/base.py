@@ -16,7 +16,7 @@ from qsim.datasets.labels import Kind
 from qsim.l2_decay import GlobalScale, L2Decay
 from qsim.objectives.doors import AT_THE_DOOR
 from qsim.program import Cell, NoProgram, Program
-from qsim.weights import PlannedWeights, Replica, Weights
+from qsim.weights import PlannedReplica, Replica, Weights
 
 _KINDS: dict[Kind, str] = {
     "signs": "the signs -1 and +1",
@@ -311,7 +311,7 @@ class Objective(ABC):
         program: Program,
         block: Block,
         rows: Rows,
-        weights: NDArray[np.float32] | PlannedWeights,
+        weights: PlannedReplica,
         step: Cell | float,
     ) -> Vectors:
         """Have a program do what `update` does; return where. Raises NoProgram if there are no calls for it."""

@@ -15,7 +15,7 @@ from qsim.objectives.base import NoOptimumError, Optimum
 from qsim.objectives.linear import LinearModel, Margins
 from qsim.options import number, option
 from qsim.program import Cell, Program
-from qsim.weights import PlannedWeights, Replica
+from qsim.weights import PlannedReplica, Replica
 
 
 class Logistic(LinearModel):
@@ -63,7 +63,7 @@ class Logistic(LinearModel):
         program: Program,
         block: Block,
         rows: Rows,
-        weights: NDArray[np.float32] | PlannedWeights,
+        weights: PlannedReplica,
         step: Cell | float,
     ) -> Vectors:
         from qsim.kernels.csr import logistic_slopes

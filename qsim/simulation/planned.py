@@ -13,12 +13,10 @@ from qsim.batch import Arrays
 from qsim.block import Block
 from qsim.channel import Channel
 from qsim.clients import AllClients
-from qsim.downlinks import DenseWeights
 from qsim.engines import Session
 from qsim.keys import Key
 from qsim.methods import Method
-from qsim.options import is_shipped
-from qsim.plan import ROUNDS, Plan
+from qsim.plan import Plan
 from qsim.program import Cell, NoProgram, with_plan
 from qsim.simulation.run import Run
 from qsim.weights import PlannedWeights, Weights
@@ -42,6 +40,7 @@ class PlannedRounds:
         session: Session,
         weights: NDArray[np.float64],
         state: Arrays,
+        shared: Arrays,
         key: Key,
     ) -> PlannedRounds | None:
         """Return what does the rounds of a run, whose method is resolved; None if a part has no plan."""
@@ -51,7 +50,6 @@ class PlannedRounds:
             or len(group.parts) != 1
             or run.network is not None
             or not isinstance(run.clients, AllClients)
-            or type(run.downlink) is not DenseWeights
         ):
             return None
         (part,) = group.parts
@@ -61,9 +59,11 @@ class PlannedRounds:
             _laid_out(part.block, reads, run.rounds),
             run.objective,
             channel,
+            run.downlink,
             PlannedWeights(np.zeros(n), Cell.of(1.0)),
             reads,
             state,
+            shared,
             weights,
             key,
             part.memory,
@@ -72,20 +72,11 @@ class PlannedRounds:
             with_plan(method).plan(plan, part.kept)
         except NoProgram:
             return None
-        bits = run.workers * n * (32 if run.downlink.dtype == "float32" else 64)
-        return cls(plan, bits, [plan.too_large, *state.values(), *part.arrays.values()])
+        return cls(plan, [plan.too_large, *state.values(), *shared.values(), *part.arrays.values()])
 
-    def __init__(self, plan: Plan, down: int, lasting: list[NDArray[Any]]) -> None:
-        """Take a plan, how many bits go down in a round, and the arrays of server and workers that it changes."""
-        from qsim.kernels.rounds import end_round
-
-        self._lasting = lasting
-        self._at_once = 16
-
-        assert plan.counted is not None
-        self._plan, self._counted = plan, np.zeros((ROUNDS, 4), np.int64)
-        nonzeros, offsets = plan.counted
-        plan.program.call(end_round, plan.turn, nonzeros, offsets, down, plan.rows, self._counted)
+    def __init__(self, plan: Plan, lasting: list[NDArray[Any]]) -> None:
+        """Take the plan of a round, and the arrays of server and workers that it changes."""
+        self._plan, self._lasting, self._counted, self._at_once = plan, lasting, plan.end(), 16
 
     def run(self, w: Weights, first: int, end: int, to_end: ToEnd | None = None) -> NDArray[np.int64] | None:
         """Do rounds `first` to `end` - 1 on w, or fewer: none that fails, so that the exchange can say why it does.
@@ -105,7 +96,7 @@ class PlannedRounds:
         start = perf_counter()
         done = self._try(scale, first, min(end - first, self._at_once))
         if done:
-            self._at_once = int(min(max(1.0, _SECONDS * done / (perf_counter() - start)), ROUNDS))
+            self._at_once = int(min(max(1.0, _SECONDS * done / (perf_counter() - start)), self._plan.most))
         wanted = done if to_end is None or not done else to_end(first + done, self._counted[:done])
         if wanted < done:
             for array, old in zip(lasting, before, strict=True):
@@ -119,12 +110,7 @@ class PlannedRounds:
     def _try(self, scale: float, first: int, count: int) -> int:
         """Do up to `count` rounds; return how many were done."""
         plan = self._plan
-        assert plan.step is not None
-        plan.turn[:] = first, 0
-        if is_shipped(plan.step):
-            plan.steps[:count] = plan.step.many(first, count)
-        else:  # whose two ways may differ
-            plan.steps[:count] = [plan.step(t) for t in range(first, first + count)]
+        plan.begin_rounds(first, count)
         plan.weights.scale.array[0] = scale
         return plan.program.run(count)
 

@@ -80,7 +80,9 @@ class Training:
             )
             training = cls(run, method, w, session, exchange, recorder)
             training._begin(saved)
-            training._planned = PlannedRounds.of(run, method, channel, session, problem.weights, training._state, key)
+            training._planned = PlannedRounds.of(
+                run, method, channel, session, problem.weights, training._state, exchange.shared, key
+            )
             yield training
 
     def advance(self, most: int = 1) -> None:
