@@ -77,6 +77,7 @@ class Plan:
         self._tellers: list[tuple[NDArray[Any], Callable[[int, int], NDArray[Any]]]] = []
         self._of_workers, self._root = of_workers, key
         self.data_key, self._wire_key = key.fold(Purpose.DATA), key.fold(Purpose.QUANTIZE)
+        self.method_key = key.fold(Purpose.METHOD)
         self._memory = compressor_memory
         self._rows: Rows | None = None
         self._nonzeros: Result | None = None

@@ -93,9 +93,6 @@ class ErrorFeedback(Wrapper):
         plan_add(program, of, total, v, 1.0)
         return with_own_plan(self.compressor).plan(program, Vectors(of.n, of.offsets, of.index, total), keys)
 
-    def plan_decompress(self, program: Program, message: Message, keys: NDArray[np.uint64]) -> Vectors:
-        return self.compressor.plan_decompress(program, message, keys)
-
     def plan_on_delivered(self, program: Program, memory: Memory, sent: Vectors) -> None:
         from qsim.kernels.rounds import copy
 

@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from qsim.batch import Message, Vectors
 from qsim.compressors.base import Compressor
+from qsim.program import Program
 
 
 class Wrapper(Compressor):
@@ -50,6 +51,9 @@ class Wrapper(Compressor):
 
     def decompress(self, message: Message, keys: NDArray[np.uint64]) -> Vectors:
         return self.compressor.decompress(message, keys)
+
+    def plan_decompress(self, program: Program, message: Message, keys: NDArray[np.uint64]) -> Vectors:
+        return self.compressor.plan_decompress(program, message, keys)
 
     def expected_nonzeros(self, v: ArrayLike) -> float | None:
         """Return that of the compressor: for a bare vector, without a memory."""

@@ -260,6 +260,77 @@ def widen(offsets: NDArray[np.int64], value: NDArray[np.float32], out: NDArray[n
 
 
 @kernel
+def scaled(x: NDArray[np.float32], factor: np.float32, out: NDArray[np.float32]) -> int:
+    """Write factor times numbers; return how many that were not zero are now."""
+    vanished = 0
+    for k in range(out.size):
+        out[k] = factor * x[k]
+        vanished += int(out[k] == np.float32(0.0) and x[k] != np.float32(0.0))
+    return vanished
+
+
+@kernel
+def plain_step(step: float, l2: float, scale: float, vector: NDArray[np.float64], out: NDArray[np.float64]) -> None:
+    """Write step times the gradient of the regulariser at scale times a vector."""
+    for k in range(out.size):
+        out[k] = step * (l2 * (scale * vector[k]))
+
+
+@kernel
+def accelerate(beta: float, step: NDArray[np.float64], velocity: NDArray[np.float64]) -> None:
+    """Multiply a velocity by beta, and add a step to it."""
+    for k in range(velocity.size):
+        velocity[k] *= beta
+        velocity[k] += step[k]
+
+
+@kernel
+def look_ahead(beta: float, step: NDArray[np.float64], velocity: NDArray[np.float64], out: NDArray[np.float64]) -> None:
+    """Write a step plus beta times a velocity."""
+    for k in range(out.size):
+        out[k] = step[k] + beta * velocity[k]
+
+
+@kernel
+def average(
+    eta: np.float32,
+    offsets: NDArray[np.int64],
+    new: NDArray[np.float32],
+    old: NDArray[np.float32],
+    out_new: NDArray[np.float32],
+    out: NDArray[np.float32],
+) -> None:
+    """Write 1 - eta times the old, and eta times the new, of which there are as many as the offsets say."""
+    rest = np.float32(1) - eta
+    for k in range(out.size):
+        out[k] = rest * old[k]
+    for k in range(offsets[offsets.size - 1]):
+        out_new[k] = eta * new[k]
+
+
+@kernel
+def less(x: NDArray[np.float32], shift: NDArray[np.floating], out: NDArray[np.float32]) -> None:
+    """Write numbers less their shifts, in the precision of these, as float32."""
+    for k in range(out.size):
+        out[k] = np.float32(-shift[k] + x[k])
+
+
+@kernel
+def count_false(flags: NDArray[np.bool_]) -> int:
+    """Return how many flags are not set."""
+    found = 0
+    for k in range(flags.size):
+        found += int(not flags[k])
+    return found
+
+
+@kernel
+def entry(flags: NDArray[np.bool_], turn: NDArray[np.int64]) -> int:
+    """Return the flag of the round."""
+    return int(flags[turn[1]])
+
+
+@kernel
 def store(number: int, out: NDArray[np.int64]) -> None:
     """Write a number into an array."""
     out[0] = number

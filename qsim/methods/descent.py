@@ -18,7 +18,7 @@ from qsim.objectives import Objective
 from qsim.options import number, option
 from qsim.plan import Plan
 from qsim.problem import Bound, Problem
-from qsim.program import NoProgram, with_plan
+from qsim.program import NoProgram, Program, with_plan
 from qsim.steps import Constant, Step, take_step
 from qsim.weights import Weights
 
@@ -52,6 +52,12 @@ class Momentum(ABC):
         ndarray of float64, shape (n,)
             The step that is taken.
         """
+
+    def plan_along(
+        self, program: Program, velocity: NDArray[np.float64], step: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """Have a program do what `along` does; return where."""
+        raise NoProgram
 
     def __post_init__(self) -> None:
         number("beta", self.beta, least=0)
@@ -92,6 +98,11 @@ class HeavyBall(Momentum):
     def along(self, velocity: NDArray[np.float64], step: NDArray[np.float64]) -> NDArray[np.float64]:
         return velocity
 
+    def plan_along(
+        self, program: Program, velocity: NDArray[np.float64], step: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        return velocity
+
 
 @final
 @option
@@ -127,6 +138,15 @@ class Nesterov(Momentum):
 
     def along(self, velocity: NDArray[np.float64], step: NDArray[np.float64]) -> NDArray[np.float64]:
         return step + self.beta * velocity
+
+    def plan_along(
+        self, program: Program, velocity: NDArray[np.float64], step: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        from qsim.kernels.rounds import look_ahead
+
+        along = np.empty_like(step)
+        program.call(look_ahead, self.beta, step, velocity, along)
+        return along
 
 
 class _Descent(Method):
@@ -189,12 +209,20 @@ class _Descent(Method):
         w.move(-self.momentum.along(velocity, plain))
 
     def plan(self, plan: Plan, memory: Memory) -> None:
-        if self.momentum is not None:
-            raise NoProgram
+        from qsim.kernels.rounds import accelerate, add_row, plain_step
+
         step = plan.begin(self.step)
         _, total = plan.send(plan.update(self._plan_rows(plan, memory), step))
-        plan.apply_l2_step(step)
-        plan.subtract(total)
+        if self.momentum is None:
+            plan.apply_l2_step(step)
+            plan.subtract(total)
+            return
+        call, weights, velocity = plan.program.call, plan.weights, plan.state["velocity"]
+        plain = np.empty_like(velocity)
+        call(plain_step, step, plan.objective.l2 or 0.0, weights.scale, weights.vector, plain)
+        call(add_row, total.offsets, total.index, total.value, 1.0, plain)
+        call(accelerate, self.momentum.beta, plain, velocity)
+        plan.descend(1.0, with_plan(self.momentum).plan_along(plan.program, velocity, plain))
 
     def _plan_rows(self, plan: Plan, memory: Memory) -> Rows:
         """Return where the rows of a planned round are: all, here."""

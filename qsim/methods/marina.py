@@ -10,10 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qsim.batch import Arrays, Memory, Support, Vectors
+from qsim.batch.planned import plan_add
 from qsim.block import Block
+from qsim.keys import Key
 from qsim.methods.base import Exchange, Method, Task, constant, refuse_absences, refuse_unfit
 from qsim.objectives import Objective
 from qsim.options import number, option
+from qsim.plan import Plan
 from qsim.problem import Bound, Problem
 from qsim.steps import Constant, Step, take_step
 from qsim.weights import Weights
@@ -127,7 +130,7 @@ class MARINA(Method):
         assert isinstance(self.step, Step)
         assert self.p is not None
         step, estimate = self.step(exchange.round), state["estimate"]
-        if exchange.round == 0 or exchange.key.fold(exchange.round).generator().random() < self.p:
+        if self._synchronises(exchange.key, exchange.round):
             estimate[:] = 0.0
             exchange("full", w, exact="float32").vector.add_to(estimate)
         else:
@@ -135,6 +138,32 @@ class MARINA(Method):
             received.vector.add_to(estimate, received.share)
         exchange.objective.apply_l2_step(w, step)
         w.move(-step * estimate)
+
+    def _synchronises(self, key: Key, t: int) -> bool:
+        """Tell whether full gradients are sent in a round."""
+        return t == 0 or bool(key.fold(t).generator().random() < self.p)
+
+    def plan(self, plan: Plan, memory: Memory) -> None:
+        """Plan the rounds between synchronisations."""
+        from qsim.kernels.rounds import add_row, copy, entry, fill, negative
+
+        call, gradient, estimate = plan.program.call, memory.arrays["gradient"], plan.state["estimate"]
+        full = plan.told(
+            lambda first, count: np.array([self._synchronises(plan.method_key, t) for t in range(first, first + count)])
+        )
+        call(entry, full, plan.turn, stop="not zero")
+        step = plan.begin(self.step)
+        g, newest, change = plan.update(plan.block.all_rows(), 1.0), memory.arrays["newest"], np.empty_like(gradient)
+        call(negative, gradient, change)
+        plan_add(plan.program, memory.support, change, g, 1.0)
+        of = memory.support
+        _, total = plan.send(Vectors(of.n, of.offsets, of.index, change))
+        call(fill, newest, np.float32(0))
+        plan_add(plan.program, of, newest, g, 1.0)
+        call(copy, newest, gradient)
+        call(add_row, total.offsets, total.index, total.value, 1.0, estimate)
+        plan.apply_l2_step(step)
+        plan.descend(step, estimate)
 
     @classmethod
     def examples(cls) -> tuple[Self, ...]:

@@ -45,12 +45,7 @@ class PlannedRounds:
     ) -> PlannedRounds | None:
         """Return what does the rounds of a run, whose method is resolved; None if a part has no plan."""
         group = session.group
-        if (
-            group is None
-            or len(group.parts) != 1
-            or run.network is not None
-            or not isinstance(run.clients, AllClients)
-        ):
+        if group is None or len(group.parts) != 1 or run.network is not None or not isinstance(run.clients, AllClients):
             return None
         (part,) = group.parts
         n, shards = part.block.n, group.shards
