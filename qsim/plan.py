@@ -8,6 +8,7 @@ their offsets says.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Protocol
@@ -86,22 +87,25 @@ class Plan:
         self._packets_down: NDArray[np.int64] | None = None
         self._last: list[tuple[Any, ...]] = []
 
-    def told(self, tell: Callable[[int, int], NDArray[Any]]) -> NDArray[Any]:
+    def told(self, tell: Callable[[int, int], NDArray[Any]], shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
         """Return where Python writes what a round needs to know: an entry for each of the rounds that are run at once.
 
-        tell: returns the entries of some rounds, the first of which has a number.
+        shape, dtype: those of an entry. tell: returns the entries of some rounds, of which it gets the number of the first, and how many there are; or
+            of fewer, if it cannot tell more.
         """
-        one = tell(0, 1)
-        self.most = min(self.most, max(1, _TOLD // max(one.size, 1)))
-        found = np.zeros((self.most, *one.shape[1:]), one.dtype)
+        self.most = min(self.most, max(1, _TOLD // math.prod(shape)))
+        found = np.zeros((self.most, *shape), dtype)
         self._tellers.append((found, tell))
         return found
 
-    def begin_rounds(self, first: int, count: int) -> None:
-        """Prepare to run some rounds at once."""
+    def begin_rounds(self, first: int, count: int) -> int:
+        """Prepare to run some rounds at once; return for how many of them all was told."""
         self.turn[:] = first, 0
         for found, tell in self._tellers:
-            found[:count] = tell(first, count)
+            entries = tell(first, count)
+            count = len(entries)
+            found[:count] = entries
+        return count
 
     def begin(self, step: Step | float | None) -> Cell:
         """Begin a round: with its step, by a rule, and the weights sent to the workers.
@@ -113,7 +117,7 @@ class Plan:
         if type(self.objective).apply_l2_step is not Objective.apply_l2_step:
             raise NoProgram
         assert isinstance(step, Step)
-        steps, cell = self.told(partial(_steps, step)), Cell.of(0.0)
+        steps, cell = self.told(partial(_steps, step), (), np.float64), Cell.of(0.0)
         l2 = self.objective.l2 or 0.0
         self.program.call(begin_round, self.turn, steps, cell.array, l2, self.too_large, stop="not zero")
         self._received = with_plan(self.downlink).plan_weights(self)
@@ -247,7 +251,13 @@ class Plan:
 
 
 def _steps(step: Step, first: int, count: int) -> NDArray[np.float64]:
-    """Return the steps of some rounds."""
+    """Return the steps of some rounds, or of those before the first at which a user's own raises: it will again."""
     if is_shipped(step):
         return step.many(first, count)
-    return np.array([step(t) for t in range(first, first + count)])  # whose two ways may differ
+    found = []
+    for t in range(first, first + count):  # as the exchange does: its `many` may differ
+        try:
+            found.append(step(t))
+        except Exception:
+            break
+    return np.array(found, np.float64)

@@ -148,9 +148,11 @@ class MARINA(Method):
         from qsim.kernels.rounds import add_row, copy, entry, fill, negative
 
         call, gradient, estimate = plan.program.call, memory.arrays["gradient"], plan.state["estimate"]
-        full = plan.told(
-            lambda first, count: np.array([self._synchronises(plan.method_key, t) for t in range(first, first + count)])
-        )
+
+        def synchronises(first: int, count: int) -> NDArray[np.bool_]:
+            return np.array([self._synchronises(plan.method_key, t) for t in range(first, first + count)])
+
+        full = plan.told(synchronises, (), np.bool_)
         call(entry, full, plan.turn, stop="not zero")
         step = plan.begin(self.step)
         g, newest, change = plan.update(plan.block.all_rows(), 1.0), memory.arrays["newest"], np.empty_like(gradient)

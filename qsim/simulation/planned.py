@@ -105,7 +105,7 @@ class PlannedRounds:
     def _try(self, scale: float, first: int, count: int) -> int:
         """Do up to `count` rounds; return how many were done."""
         plan = self._plan
-        plan.begin_rounds(first, count)
+        count = plan.begin_rounds(first, count)
         plan.weights.scale.array[0] = scale
         return plan.program.run(count)
 

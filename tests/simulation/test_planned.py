@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 import qsim
 from qsim.compressors import NotFiniteError
 from qsim.datasets import Dataset, Synthetic
-from qsim.methods import SGD, HeavyBall, Passes, WithReplacement
+from qsim.methods import SGD, HeavyBall, Nesterov, Passes, WithReplacement
 from qsim.simulation.planned import PlannedRounds
 from qsim.steps import Constant, InverseSqrt, InverseTime
 from qsim.testing.shipped import shipped
@@ -131,6 +131,17 @@ METHODS = [
     qsim.DIANA(0.1, shift=0.5, batch=2, shifts="gradient"),
     qsim.EF21(0.1),
     qsim.EF21(0.1, batch=2, sampling=Passes()),
+    SGD(Constant(0.2), batch=2, momentum=HeavyBall(0.5)),
+    qsim.GradientDescent(0.2, momentum=Nesterov(0.7)),
+    qsim.EF21(0.1, momentum=0.3, batch=2),
+    qsim.EF21(0.1, momentum=0.3, shifts="gradient"),
+    qsim.methods.MARINA(0.1, p=0.3),
+]
+DOWNLINKS = [
+    qsim.downlinks.DenseWeights(),
+    qsim.downlinks.SparseSum(),
+    qsim.downlinks.CompressedWeights(qsim.TopK(5)),
+    qsim.downlinks.CompressedWeights(qsim.Scaled(qsim.QSGD(8)), qsim.codecs.Varint()),
 ]
 
 
@@ -139,11 +150,13 @@ def test_every_compressor_with_every_method(compressor: qsim.compressors.Compres
     wrong = []
     for number, method in enumerate([*METHODS, *shipped(qsim.methods, qsim.methods.Method)]):
         workers, partition, values = SHAPES[number % len(SHAPES)]
+        downlink = DOWNLINKS[number % len(DOWNLINKS)]
         run = qsim.Run(
             small(values),
             qsim.LogisticRegression(l2=0.01 * (number % 2)),
             method,
             compressor,
+            downlink=downlink,
             workers=workers,
             partition=partition,
             rounds=9,
@@ -153,6 +166,29 @@ def test_every_compressor_with_every_method(compressor: qsim.compressors.Compres
         )
         wrong += differences(run)
     assert not wrong
+
+
+@pytest.mark.parametrize("downlink", DOWNLINKS, ids=repr)
+def test_every_downlink_with_every_method(downlink: qsim.downlinks.Downlink, count: list[int]) -> None:
+    """With regularisers that change the scale of the weights, wide data and narrow."""
+    wrong = []
+    for number, method in enumerate(METHODS):
+        for compressor in (qsim.RandK(9), qsim.TopK(3)):
+            for data in (small(True), RUN.load()):
+                run = qsim.Run(
+                    data,
+                    qsim.LogisticRegression(l2=0.05 * (number % 3)),
+                    method,
+                    compressor,
+                    downlink=downlink,
+                    workers=4,
+                    rounds=12,
+                    evaluate_every=5,
+                    optimum=False,
+                )
+                wrong += differences(run)
+    assert not wrong
+    assert sum(count) > 10 * len(METHODS)
 
 
 @pytest.mark.parametrize("codec", CODECS, ids=repr)
@@ -306,6 +342,11 @@ def test_slow_rounds_are_few_at_once(count: list[int], monkeypatch: pytest.Monke
         {"compressor": qsim.ErrorFeedback(qsim.TopK(3))},
         {"compressor": qsim.Identity()},
         {"engine": qsim.engines.Serial()},
+        *({"downlink": downlink} for downlink in DOWNLINKS),
+        {"method": SGD(Constant(0.5), momentum=HeavyBall(0.5))},
+        {"method": qsim.EF21(0.5, batch=2, momentum=0.5), "compressor": qsim.TopK(3)},
+        {"compressor": qsim.Scaled(qsim.QSGD(4))},
+        {"compressor": qsim.ErrorFeedback(qsim.Scaled(qsim.QSGD(4)))},
     ],
     ids=str,
 )
@@ -320,10 +361,9 @@ def test_what_is_planned(changes: dict, workers: int, count: list[int]) -> None:
 @pytest.mark.parametrize(
     "changes",
     [
-        {"method": SGD(Constant(0.5), momentum=HeavyBall(0.5))},
         {"compressor": qsim.QSGD(4, 3.0)},
         {"compressor": qsim.Philox(qsim.QSGD(4))},
-        {"downlink": qsim.downlinks.SparseSum()},
+        {"downlink": qsim.downlinks.SparsePull()},
         {"clients": qsim.clients.SampledClients(1)},
         {"objective": qsim.objectives.LeastSquares(l2=0.1)},
     ],
@@ -369,13 +409,25 @@ def test_what_a_user_overrides_is_not_passed_over(count: list[int]) -> None:
         def encode(self, message):
             return super().encode(message)
 
+    @qsim.option
+    class Heavier(HeavyBall):
+        def along(self, velocity, step):
+            return 2 * super().along(velocity, step)
+
+    @qsim.option
+    class Sum(qsim.downlinks.SparseSum):
+        def aggregate(self, total, state, key):
+            return super().aggregate(total.scaled(0.5), state, key)
+
     for changes in (
         {"compressor": Half(4)},
         {"objective": Steeper(l2=0.1)},
         {"method": Twice(0.1)},
         {"method": SGD(0.1, sampling=First())},
         {"codec": Wide()},
-        {"compressor": qsim.ErrorFeedback(qsim.Scaled(qsim.QSGD(4)))},
+        {"compressor": qsim.ErrorFeedback(qsim.Scaled(Half(4)))},
+        {"method": SGD(0.1, momentum=Heavier(0.5))},
+        {"downlink": Sum()},
     ):
         run = replace(RUN, rounds=5, **changes)
         agree(qsim.simulate(run), plain(run))
