@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from qsim.batch import Support, Vectors, index_type
 from qsim.datasets.dataset import Dataset
 from qsim.datasets.partition import Shards
-from qsim.program import NoProgram, Program
+from qsim.program import NoProgram, Part, Program, Result
 from qsim.weights import PlannedReplica, Replica
 
 _THREAD = local()
@@ -39,6 +39,12 @@ class Rows:
     offsets: NDArray[np.int64]
     all: bool = False
     """Whether these are all rows of every worker, so that their gradient fills the worker's support."""
+    drawn: Result | None = None
+    """In a program: how many there are in a round, if that is not the same in all."""
+
+    def some(self, array: NDArray[Any]) -> NDArray[Any] | Part:
+        """Return the part of an array, with an entry for each of the rows, that a round of a program fills."""
+        return array if self.drawn is None else Part(array, self.drawn)
 
     def step(self, h: int, batch: int) -> Rows:
         """Return the rows of step h, of `batch` a step; workers without rows have none."""
@@ -252,7 +258,8 @@ class Block:
 
         if self.width != 1:
             raise NoProgram
-        out, data = np.empty(rows.index.size, np.float32), (self._indptr, self._columns, self._values, rows.index)
+        out = np.empty(rows.index.size, np.float32)
+        data, written = (self._indptr, self._columns, self._values, rows.some(rows.index)), rows.some(out)
         if self.on_supports:
             low, high = self._support_offsets[0], self._support_offsets[-1]
             held = np.empty(high - low, np.float32)
@@ -260,11 +267,11 @@ class Block:
             local = self._indptr, self._local, self._values, rows.index, rows.offsets
             program.call(margins_on_support, *local, self._support_offsets, held, out)
         elif weights.vector.dtype == np.float32:
-            program.call(margins, *data, weights.vector, out)
+            program.call(margins, *data, weights.vector, written)
         else:
-            program.call(margins_of_float64, *data, weights.vector, weights.scale, out)
+            program.call(margins_of_float64, *data, weights.vector, weights.scale, written)
         if weights.factor is not None:
-            program.call(multiply, weights.factor, out)
+            program.call(multiply, weights.factor, written)
         return out
 
     def plan_spread(self, program: Program, rows: Rows, slopes: NDArray[np.float32]) -> Vectors:

@@ -91,12 +91,15 @@ class SampledClients(Clients):
         whole("count", self.count, least=1)
 
     def draw(self, key: Key, workers: int) -> NDArray[np.bool_]:
+        from qsim.kernels.select import draw_positions
+
         require_key(key)
         workers = whole("workers", workers, least=1)
         if self.count > workers:
             raise ValueError(f"{self.count} clients cannot be drawn of {workers} workers")
-        here = np.zeros(workers, bool)
-        here[key.generator().choice(workers, self.count, replace=False)] = True
+        who, here = np.empty(self.count, np.int64), np.zeros(workers, bool)
+        draw_positions(key.words(0, 1), workers, self.count, who)
+        here[who] = True
         return here
 
 

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from qsim.batch import Arrays, Memory, Vectors, index_type
 from qsim.block import Block, Rows
 from qsim.channel import Channel
+from qsim.clients import AllClients, Clients
 from qsim.keys import Key, Purpose
 from qsim.objectives import Objective
 from qsim.options import is_shipped
@@ -31,6 +32,13 @@ ROUNDS = 4096
 
 _FEW = 4  # so many times as many weights as are read cost more to round than those
 _TOLD = 2**22  # numbers that are told for the rounds that are run at once, at most
+
+
+class PlannedClock(Protocol):
+    """What the time of a round is computed by, as a plan calls it: see `qsim.network.planned`."""
+
+    def plan(self, plan: Plan, v: Vectors, packets: NDArray[np.int64]) -> NDArray[np.bool_] | None:
+        """Have a plan find out when messages come; return whose are on time, or None if all are."""
 
 
 class PlannedDownlink(Protocol):
@@ -63,6 +71,8 @@ class Plan:
         of_workers: NDArray[np.float64],
         key: Key,
         compressor_memory: Memory | None,
+        clients: Clients,
+        clock: PlannedClock | None,
     ) -> None:
         """Begin a plan without calls; `reads` is about how many weights the rows of a round read."""
         self.program = Program()
@@ -80,18 +90,24 @@ class Plan:
         self.data_key, self._wire_key = key.fold(Purpose.DATA), key.fold(Purpose.QUANTIZE)
         self.method_key = key.fold(Purpose.METHOD)
         self._memory = compressor_memory
+        workers = of_workers.size
+        self.present = None if isinstance(clients, AllClients) else np.ones(workers, np.bool_)
+        """Who takes part in a round; None: all workers. The others have no rows, or what they send is not delivered."""
+        self.delivered: NDArray[np.bool_] | None = self.present
+        """Whose messages arrive."""
+        self._clients, self._clock = clients, clock
         self._rows: Rows | None = None
         self._nonzeros: Result | None = None
-        self._up: NDArray[np.int64] | None = None
-        self._down: int = 0
+        self._up: Result | None = None
+        self._down = 0
         self._packets_down: NDArray[np.int64] | None = None
         self._last: list[tuple[Any, ...]] = []
 
     def told(self, tell: Callable[[int, int], NDArray[Any]], shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
         """Return where Python writes what a round needs to know: an entry for each of the rounds that are run at once.
 
-        shape, dtype: those of an entry. tell: returns the entries of some rounds, of which it gets the number of the first, and how many there are; or
-            of fewer, if it cannot tell more.
+        shape, dtype: those of an entry. tell: returns the entries of some rounds, of which it gets the number of the
+            first, and how many there are; or of fewer, if it cannot tell more.
         """
         self.most = min(self.most, max(1, _TOLD // math.prod(shape)))
         found = np.zeros((self.most, *shape), dtype)
@@ -117,11 +133,25 @@ class Plan:
         if type(self.objective).apply_l2_step is not Objective.apply_l2_step:
             raise NoProgram
         assert isinstance(step, Step)
+        if self.present is not None:
+            self._invite(self.present)
         steps, cell = self.told(partial(_steps, step), (), np.float64), Cell.of(0.0)
         l2 = self.objective.l2 or 0.0
         self.program.call(begin_round, self.turn, steps, cell.array, l2, self.too_large, stop="not zero")
         self._received = with_plan(self.downlink).plan_weights(self)
         return cell
+
+    def _invite(self, present: NDArray[np.bool_]) -> None:
+        """Have Python draw who takes part in a round."""
+        from qsim.kernels.rounds import take_entry
+
+        key, clients, workers = self._root.fold(Purpose.CLIENTS), self._clients, present.size
+
+        def draw(first: int, count: int) -> NDArray[np.bool_]:
+            drawn = [clients.draw(key.fold(t), workers) for t in range(first, first + count)]
+            return np.array(drawn, bool).reshape(count, workers)
+
+        self.program.call(take_entry, self.told(draw, (workers,), np.bool_), self.turn, present)
 
     def rounded_weights(self) -> PlannedReplica:
         """Return the weights as float32; ends the program where float32 does not reach them."""
@@ -152,7 +182,7 @@ class Plan:
         return word
 
     def sent_down(self, bits: int | NDArray[np.int64]) -> None:
-        """Take note of what each worker receives: so many bits, or a packet, whose offsets these are."""
+        """Take note of what workers receive: so many bits, those that take part, or all a packet with these offsets."""
         if isinstance(bits, int):
             self._down += bits
         else:
@@ -165,17 +195,17 @@ class Plan:
 
     def end(self) -> NDArray[np.int64]:
         """End a round; return where it writes what it counted: non-zeros, bits up, bits down, rows read."""
-        from qsim.kernels.rounds import end_round
+        from qsim.kernels.rounds import count_true, end_round, product, rows_of
 
         assert self._rows is not None
+        call, down = self.program.call, self._packets_down
         for kernel, *arguments in self._last:
-            self.program.call(kernel, *arguments)
+            call(kernel, *arguments)
+        here = self._of_workers.size if self.present is None else call(count_true, self.present)
+        rows = self._rows.index.size if self.present is None else call(rows_of, self._rows.offsets, self.present)
         counted = np.zeros((self.most, 4), np.int64)
-        down = self._packets_down
-        self.program.call(
-            end_round, self.turn, self._nonzeros, self._up, self._of_workers.size, self._down, down,
-            self._rows.index.size, counted,
-        )  # fmt: skip
+        fixed = call(product, here, self._down)
+        call(end_round, self.turn, self._nonzeros, self._up, fixed, down, self._of_workers.size, rows, counted)
         return counted
 
     def data_words(self) -> NDArray[np.uint64]:
@@ -188,25 +218,50 @@ class Plan:
 
     def update(self, rows: Rows, step: Any) -> Vectors:
         """Return where each worker's update is: step times the mean gradient of its rows."""
+        from qsim.kernels.rounds import silence
+
         assert self._received is not None
         self._rows = rows
-        return with_plan(self.objective).plan(self.program, self.block, rows, self._received, step)
+        v = with_plan(self.objective).plan(self.program, self.block, rows, self._received, step)
+        if self.present is not None and rows.all:
+            self.program.call(silence, v.offsets, v.value, self.present)
+        return v
 
-    def send(self, v: Vectors) -> tuple[Vectors, Vectors]:
-        """Send what the workers have: return it as it arrives, and the weighted sum, one row, as it is applied."""
-        from qsim.kernels.rounds import fold_exchange, nonzeros_among
+    def send(self, v: Vectors) -> tuple[Vectors, Vectors, Any]:
+        """Send what the workers have: return it as it arrives, the weighted sum as it is applied, and its share.
 
-        call, rows = self.program.call, self.block.workers
-        keys = np.empty(rows, np.uint64)
+        Messages that do not arrive are zero then. The sum is one row; the share is what the weights of those that are
+        in it sum to.
+        """
+        from qsim.kernels.rounds import bytes_of, fold_exchange, is_zero, nonzeros_of, silence, weights_of
+
+        call, workers = self.program.call, self.block.workers
+        keys = np.empty(workers, np.uint64)
         call(fold_exchange, np.uint64(self._wire_key.word), self.turn, self.block.low, keys)
-        arrived, self._up = self.channel.plan(self.program, v, keys, self._memory)
-        self._nonzeros = call(nonzeros_among, arrived.offsets, arrived.value)
-        summed = with_plan(self.downlink).plan_sum(self, self._sum(arrived))
+        arrived, packets = self.channel.plan(self.program, v, keys, self._memory)
+        self._nonzeros = call(nonzeros_of, arrived.offsets, arrived.value, self.present)
+        self._up = call(bytes_of, packets, self.present)
+        weights, share = self._of_workers, 1.0
+        if self._clock is not None:
+            self.delivered = self._clock.plan(self, v, packets)
+        if self.delivered is not None:
+            weights = np.empty(workers)
+            share = call(weights_of, self._of_workers, self.delivered, weights)
+            call(is_zero, share, stop="not zero")  # nothing is sent down then
+        summed = with_plan(self.downlink).plan_sum(self, self._sum(arrived, weights))
+        if self.delivered is not None:
+            call(silence, arrived.offsets, arrived.value, self.delivered)
         if self._memory is not None:
             self.channel.compressor.plan_on_delivered(self.program, self._memory, arrived)
-        return arrived, summed
+        return arrived, summed, share
 
-    def _sum(self, arrived: Vectors) -> Vectors:
+    def times(self, factor: float, share: Any) -> Any:
+        """Return a number times a share."""
+        from qsim.kernels.rounds import product
+
+        return factor * share if isinstance(share, float) else self.program.call(product, factor, share)
+
+    def _sum(self, arrived: Vectors, weights: NDArray[np.float64]) -> Vectors:
         """Return where the weighted sum of the rows is, as `ParameterServer` makes it."""
         from qsim.kernels.rounds import store, take_dense, weighted
         from qsim.kernels.vectors import add_rows, take_marked
@@ -214,10 +269,16 @@ class Plan:
         call, n = self.program.call, arrived.n
         if arrived.rows == 1:
             alone = np.empty(arrived.value.size)
-            call(weighted, arrived.offsets, arrived.value, self._of_workers[0], alone)
+            call(
+                weighted,
+                arrived.offsets,
+                arrived.value,
+                weights[0] if weights is self._of_workers else Cell(weights),
+                alone,
+            )
             return Vectors(n, arrived.offsets, arrived.index, alone)
         total, marks = np.zeros(n), np.zeros(-(-n // 64), np.uint64)
-        call(add_rows, arrived.offsets, arrived.index, arrived.value, self._of_workers, total, marks)
+        call(add_rows, arrived.offsets, arrived.index, arrived.value, weights, total, marks)
         if arrived.index is None:
             summed = Vectors.dense(np.zeros(n))
             call(take_dense, total, marks, summed.value)

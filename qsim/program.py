@@ -57,6 +57,14 @@ class Cell:
         return cls(np.array([value]))
 
 
+@dataclass(frozen=True, eq=False)
+class Part:
+    """The first entries of an array, as many as a call returns each time that it is made: a whole number of 64 bits."""
+
+    array: NDArray[Any]
+    size: Result
+
+
 class Program:
     """Calls of kernels in the order in which a round makes them.
 
@@ -77,7 +85,7 @@ class Program:
     def call(self, kernel: Any, *arguments: Any, stop: Stop = "never") -> Any:
         """Add a call of a kernel; return what stands for its result, or for the numbers of which it is a tuple.
 
-        arguments: arrays (in C order), None, numbers, results of calls before, and cells. stop: which (first) results,
+        arguments: arrays (in C order), parts of them, None, numbers, results of calls before, and cells. stop: which (first) results,
         whole numbers of 64 bits, end the program.
 
         Raises TypeError for other arguments, for what Numba has not compiled, and for a kernel that returns more than
@@ -128,6 +136,8 @@ class Program:
                 return [result(argument.call, argument.byte)]
             if isinstance(argument, Cell):
                 return [at(argument.array)]
+            if isinstance(argument, Part):
+                return [words(argument.array)[0], result(argument.size.call, argument.size.byte)]
             if isinstance(argument, np.ndarray):
                 kept.append(argument)
                 shape = np.array([argument.ctypes.data, *argument.shape], np.int64)
@@ -148,6 +158,10 @@ def _like(argument: Any) -> Any:
         return argument
     if isinstance(argument, Cell):
         return argument.array[0]
+    if isinstance(argument, Part):
+        if argument.array.ndim != 1 or argument.size.kind.bitwidth != 64:
+            raise TypeError(f"a part is of an array with one dimension, and as long as a result says, found {argument}")
+        argument = argument.array
     if not isinstance(argument, np.ndarray) or argument.dtype.kind not in "biuf" or not argument.flags.c_contiguous:
         raise TypeError(
             f"a program calls kernels with arrays of numbers in C order, None, numbers, cells and results of calls"

@@ -60,22 +60,22 @@ def fold_down(word: np.uint64, turn: NDArray[np.int64], out: NDArray[np.uint64])
 def end_round(
     turn: NDArray[np.int64],
     nonzeros: int,
-    offsets: NDArray[np.int64],
-    receivers: int,
+    up: int,
     down: int,
     down_offsets: NDArray[np.int64] | None,
+    receivers: int,
     rows: int,
     counted: NDArray[np.int64],
 ) -> None:
-    """Write what the round counted, the bits of packets by their offsets, and go on to the next.
+    """Write what the round counted, and go on to the next.
 
-    down: the bits that each receiver gets, beside a packet, if there are any.
+    up: bytes. down: the bits of what goes down beside a packet for each receiver, if there is any.
     """
-    if down_offsets is not None:
-        down += 8 * down_offsets[1]
     counted[turn[1], 0] = nonzeros
-    counted[turn[1], 1] = 8 * offsets[offsets.size - 1]
-    counted[turn[1], 2] = receivers * down
+    counted[turn[1], 1] = 8 * up
+    counted[turn[1], 2] = down
+    if down_offsets is not None:
+        counted[turn[1], 2] += receivers * 8 * down_offsets[1]
     counted[turn[1], 3] = rows
     turn[0] += 1
     turn[1] += 1
@@ -177,12 +177,118 @@ def take_dense(total: NDArray[np.float64], marks: NDArray[np.uint64], out: NDArr
 
 
 @kernel
-def nonzeros_among(offsets: NDArray[np.int64], value: NDArray[np.float32]) -> int:
-    """Return how many values of all rows are not zero."""
+def nonzeros_of(offsets: NDArray[np.int64], value: NDArray[np.float32], present: NDArray[np.bool_] | None) -> int:
+    """Return how many values are not zero in all rows, or in those of the workers that take part."""
     found = 0
-    for k in range(offsets[offsets.size - 1]):
-        found += int(value[k] != np.float32(0.0))
+    if present is None:
+        for k in range(offsets[offsets.size - 1]):
+            found += int(value[k] != np.float32(0.0))
+        return found
+    for row in range(offsets.size - 1):
+        if present[row]:
+            for k in range(offsets[row], offsets[row + 1]):
+                found += int(value[k] != np.float32(0.0))
     return found
+
+
+@kernel
+def bytes_of(offsets: NDArray[np.int64], present: NDArray[np.bool_] | None) -> int:
+    """Return the bytes of all packets, or of those of the workers that take part."""
+    if present is None:
+        return int(offsets[offsets.size - 1])
+    found = 0
+    for row in range(offsets.size - 1):
+        if present[row]:
+            found += offsets[row + 1] - offsets[row]
+    return found
+
+
+@kernel
+def rows_of(offsets: NDArray[np.int64], present: NDArray[np.bool_]) -> int:
+    """Return how many rows the workers that take part have."""
+    found = 0
+    for worker in range(offsets.size - 1):
+        if present[worker]:
+            found += offsets[worker + 1] - offsets[worker]
+    return found
+
+
+@kernel
+def weights_of(of_workers: NDArray[np.float64], delivered: NDArray[np.bool_], weights: NDArray[np.float64]) -> float:
+    """Write the weights of those whose messages are summed, which are scaled to sum 1; zero for the others.
+
+    Returns what they summed to before, which is 1 if all are summed: their weights are as they are then.
+    """
+    kept = np.empty(of_workers.size)
+    count = 0
+    for worker in range(of_workers.size):
+        if delivered[worker]:
+            kept[count] = of_workers[worker]
+            count += 1
+    share = 1.0 if count == of_workers.size else pairwise_sum(kept[:count])
+    for worker in range(of_workers.size):
+        weights[worker] = of_workers[worker] / share if delivered[worker] else 0.0
+    return share
+
+
+@kernel
+def pairwise_sum(x: NDArray[np.float64]) -> float:
+    """Return the sum of numbers, added in the order in which NumPy adds them, so that it is theirs to the last bit."""
+    size = x.size
+    if size > 128:
+        half = size // 2
+        half -= half % 8
+        return pairwise_sum(x[:half]) + pairwise_sum(x[half:])
+    if size < 8:
+        total = 0.0
+        for k in range(size):
+            total += x[k]
+        return total
+    lanes = x[:8].copy()
+    whole = size - size % 8
+    for k in range(8, whole):
+        lanes[k % 8] += x[k]
+    total = ((lanes[0] + lanes[1]) + (lanes[2] + lanes[3])) + ((lanes[4] + lanes[5]) + (lanes[6] + lanes[7]))
+    for k in range(whole, size):
+        total += x[k]
+    return total
+
+
+@kernel
+def silence(offsets: NDArray[np.int64], value: NDArray[np.float32], heard: NDArray[np.bool_]) -> None:
+    """Make the rows of some workers zero: of all that are not heard."""
+    for row in range(offsets.size - 1):
+        if not heard[row]:
+            for k in range(offsets[row], offsets[row + 1]):
+                value[k] = np.float32(0.0)
+
+
+@kernel
+def count_true(flags: NDArray[np.bool_]) -> int:
+    """Return how many flags are set."""
+    found = 0
+    for k in range(flags.size):
+        found += int(flags[k])
+    return found
+
+
+@kernel
+def take_entry(entries: NDArray[np.generic], turn: NDArray[np.int64], out: NDArray[np.generic]) -> None:
+    """Write the entry of the round, a row."""
+    for k in range(out.size):
+        out[k] = entries[turn[1], k]
+
+
+@kernel
+def product(x: float, y: float) -> float:
+    """Return the product of two numbers."""
+    return x * y
+
+
+@kernel
+def is_zero(x: float) -> int:
+    """Return whether a number is zero."""
+    return int(x == 0.0)
 
 
 @kernel
@@ -316,12 +422,14 @@ def less(x: NDArray[np.float32], shift: NDArray[np.floating], out: NDArray[np.fl
 
 
 @kernel
-def count_false(flags: NDArray[np.bool_]) -> int:
-    """Return how many flags are not set."""
-    found = 0
-    for k in range(flags.size):
-        found += int(not flags[k])
-    return found
+def copy_rows(
+    offsets: NDArray[np.int64], which: NDArray[np.bool_] | None, x: NDArray[np.floating], out: NDArray[np.floating]
+) -> None:
+    """Write rows somewhere else: all, or some of them."""
+    for row in range(offsets.size - 1):
+        if which is None or which[row]:
+            for k in range(offsets[row], offsets[row + 1]):
+                out[k] = x[k]
 
 
 @kernel

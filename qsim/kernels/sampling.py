@@ -15,15 +15,16 @@ def draw_with_replacement(
     order: NDArray[np.int64],
     offsets: NDArray[np.int64],
     batch: int,
+    present: NDArray[np.bool_] | None,
     row_offsets: NDArray[np.int64],
     rows: NDArray[np.int64],
 ) -> int:
-    """Draw `batch` rows of every worker, independently and uniformly; a worker without rows draws none."""
+    """Draw `batch` rows of every worker, independently and uniformly; one that has none, or is not present, none."""
     drawn = 0
     row_offsets[0] = 0
     for worker in range(keys.size):
         first, size = offsets[worker], offsets[worker + 1] - offsets[worker]
-        if size > 0:
+        if size > 0 and (present is None or present[worker]):
             for draw in range(batch):
                 rows[drawn] = order[first + below(fold(keys[worker], np.uint64(draw)), size)]
                 drawn += 1
@@ -38,12 +39,13 @@ def draw_passes(
     offsets: NDArray[np.int64],
     batch: int,
     position: int,
+    present: NDArray[np.bool_] | None,
     shuffled: NDArray[np.int64],
     passes: NDArray[np.int64],
     row_offsets: NDArray[np.int64],
     rows: NDArray[np.int64],
 ) -> int:
-    """Draw the rows at positions [position, position + batch) of every worker's endless sequence of shuffled passes.
+    """Draw the rows at positions [position, position + batch) of every present worker's endless sequence of shuffled passes.
 
     Pass p of a worker is a Fisher-Yates shuffle of its rows, keyed by fold(key, p). `shuffled` holds the pass that
     `passes` names for each worker (-1: none yet): a memo, not a state, since any pass can be made again at any time.
@@ -53,7 +55,7 @@ def draw_passes(
     base = offsets[0]
     for worker in range(keys.size):
         first, size = offsets[worker], offsets[worker + 1] - offsets[worker]
-        if size > 0:
+        if size > 0 and (present is None or present[worker]):
             here = shuffled[first - base : first - base + size]
             for place in range(position, position + batch):
                 if place // size != passes[worker]:

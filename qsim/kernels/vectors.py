@@ -18,8 +18,13 @@ def add_rows(
     total: NDArray[np.float64],
     marks: NDArray[np.uint64],
 ) -> None:
-    """Add weight times row to `total`, row after row in float64, and mark (a bit each) the coordinates that came."""
+    """Add weight times row to `total`, row after row in float64, and mark (a bit each) the coordinates that came.
+
+    Rows of weight zero are passed over.
+    """
     for row in range(offsets.size - 1):
+        if weight[row] == 0.0:
+            continue
         first = offsets[row]
         for k in range(first, offsets[row + 1]):
             coordinate = np.uint64(k - first if index is None else index[k])

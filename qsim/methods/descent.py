@@ -212,7 +212,7 @@ class _Descent(Method):
         from qsim.kernels.rounds import accelerate, add_row, plain_step
 
         step = plan.begin(self.step)
-        _, total = plan.send(plan.update(self._plan_rows(plan, memory), step))
+        _, total, _ = plan.send(plan.update(self._plan_rows(plan, memory), step))
         if self.momentum is None:
             plan.apply_l2_step(step)
             plan.subtract(total)

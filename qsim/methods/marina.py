@@ -145,7 +145,7 @@ class MARINA(Method):
 
     def plan(self, plan: Plan, memory: Memory) -> None:
         """Plan the rounds between synchronisations."""
-        from qsim.kernels.rounds import add_row, copy, entry, fill, negative
+        from qsim.kernels.rounds import add_row, copy_rows, entry, fill, negative
 
         call, gradient, estimate = plan.program.call, memory.arrays["gradient"], plan.state["estimate"]
 
@@ -159,11 +159,11 @@ class MARINA(Method):
         call(negative, gradient, change)
         plan_add(plan.program, memory.support, change, g, 1.0)
         of = memory.support
-        _, total = plan.send(Vectors(of.n, of.offsets, of.index, change))
+        _, total, share = plan.send(Vectors(of.n, of.offsets, of.index, change))
         call(fill, newest, np.float32(0))
         plan_add(plan.program, of, newest, g, 1.0)
-        call(copy, newest, gradient)
-        call(add_row, total.offsets, total.index, total.value, 1.0, estimate)
+        call(copy_rows, of.offsets, plan.delivered, newest, gradient)
+        call(add_row, total.offsets, total.index, total.value, share, estimate)
         plan.apply_l2_step(step)
         plan.descend(step, estimate)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any, final
 
@@ -84,7 +85,7 @@ class WithReplacement(Sampling):
 
         offsets, rows = np.empty(block.workers + 1, np.int64), np.empty(block.workers * batch, np.int64)
         keys = key.fold(t).words(block.low, block.high)
-        drawn = draw_with_replacement(keys, block.order, block.offsets, batch, offsets, rows)
+        drawn = draw_with_replacement(keys, block.order, block.offsets, batch, None, offsets, rows)
         return Rows(rows[:drawn], offsets)
 
     def plan(self, plan: Plan, batch: int, memory: Arrays) -> Rows:
@@ -92,8 +93,9 @@ class WithReplacement(Sampling):
 
         block, rows = plan.block, _drawn_each_round(plan.block, batch)
         keys = plan.data_words()
-        plan.program.call(draw_with_replacement, keys, block.order, block.offsets, batch, rows.offsets, rows.index)
-        return rows
+        data = keys, block.order, block.offsets, batch, plan.present
+        drawn = plan.program.call(draw_with_replacement, *data, rows.offsets, rows.index)
+        return rows if plan.present is None else replace(rows, drawn=drawn)
 
 
 @final
@@ -122,7 +124,16 @@ class Passes(Sampling):
         offsets, rows = np.empty(block.workers + 1, np.int64), np.empty(block.workers * batch, np.int64)
         keys = key.words(block.low, block.high)
         drawn = draw_passes(
-            keys, block.order, block.offsets, batch, t * batch, memory["shuffled"], memory["passes"], offsets, rows
+            keys,
+            block.order,
+            block.offsets,
+            batch,
+            t * batch,
+            None,
+            memory["shuffled"],
+            memory["passes"],
+            offsets,
+            rows,
         )
         return Rows(rows[:drawn], offsets)
 
@@ -132,19 +143,20 @@ class Passes(Sampling):
 
         block, rows, memory = plan.block, _drawn_each_round(plan.block, batch), self.memory(plan.block)
         position = plan.program.call(times, plan.turn, batch)
-        plan.program.call(
+        drawn = plan.program.call(
             draw_passes,
             plan.data_key.words(block.low, block.high),
             block.order,
             block.offsets,
             batch,
             position,
+            plan.present,
             memory["shuffled"],
             memory["passes"],
             rows.offsets,
             rows.index,
         )
-        return rows
+        return rows if plan.present is None else replace(rows, drawn=drawn)
 
 
 def _drawn_each_round(block: Block, batch: int) -> Rows:

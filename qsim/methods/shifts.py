@@ -19,6 +19,7 @@ from qsim.objectives import Objective
 from qsim.options import number, one_of, option
 from qsim.plan import Plan
 from qsim.problem import Bound, Problem
+from qsim.program import NoProgram
 from qsim.steps import Constant, Step, take_step
 from qsim.weights import Weights
 
@@ -204,12 +205,12 @@ class DIANA(_Shifted):
 
         assert self.shift is not None
         step, shift = plan.begin(self.step), plan.state["shift"]
-        arrived, total = plan.send(self._plan_difference(plan, memory))
+        arrived, total, share = plan.send(self._plan_difference(plan, memory))
         plan_add(plan.program, memory.support, memory.arrays["shift"], arrived, self.shift)
         plan.apply_l2_step(step)
         plan.descend(step, shift)
         plan.subtract(total, step)
-        plan.program.call(add_row, total.offsets, total.index, total.value, self.shift, shift)
+        plan.program.call(add_row, total.offsets, total.index, total.value, plan.times(self.shift, share), shift)
 
     @classmethod
     def examples(cls) -> tuple[Self, ...]:
@@ -364,19 +365,20 @@ class EF21(_Shifted):
 
         step, shift = plan.begin(self.step), plan.state["shift"]
         averages = self.momentum is not None
-        arrived, total = plan.send((self._plan_average if averages else self._plan_difference)(plan, memory))
+        arrived, total, share = plan.send((self._plan_average if averages else self._plan_difference)(plan, memory))
         plan_add(plan.program, memory.support, memory.arrays["shift"], arrived, 1.0)
-        plan.program.call(add_row, total.offsets, total.index, total.value, 1.0, shift)
+        plan.program.call(add_row, total.offsets, total.index, total.value, share, shift)
         plan.apply_l2_step(step)
         plan.descend(step, shift)
 
     def _plan_average(self, plan: Plan, memory: Memory) -> Vectors:
-        """Return where the differences of the averages to the shifts are, of workers that have begun to average."""
-        from qsim.kernels.rounds import average, copy, count_false, less
+        """Return where the differences of the averages to the shifts are, where all workers have begun to average."""
+        from qsim.kernels.rounds import average, copy, less
 
+        if plan.present is not None:  # of whom each begins when it first takes part
+            raise NoProgram
         assert self.momentum is not None
         call, of, old = plan.program.call, memory.support, memory.arrays["momentum"]
-        call(count_false, memory.arrays["started"], stop="not zero")
         g, new, value = plan.update(self._plan_rows(plan, memory), 1.0), np.empty_like(old), np.empty_like(old)
         share = replace(g, value=np.empty_like(g.value))
         call(average, np.float32(self.momentum), g.offsets, g.value, old, share.value, new)

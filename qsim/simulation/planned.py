@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from qsim.batch import Arrays
 from qsim.block import Block
 from qsim.channel import Channel
-from qsim.clients import AllClients
+from qsim.clients import AllClients, SampledClients
 from qsim.engines import Session
 from qsim.keys import Key
 from qsim.methods import Method
@@ -45,9 +45,9 @@ class PlannedRounds:
     ) -> PlannedRounds | None:
         """Return what does the rounds of a run, whose method is resolved; None if a part has no plan."""
         group = session.group
-        if group is None or len(group.parts) != 1 or run.network is not None or not isinstance(run.clients, AllClients):
+        if group is None or run.network is not None or not _affordable(run, len(group.parts)):
             return None
-        (part,) = group.parts
+        part = group.joined()
         n, shards = part.block.n, group.shards
         reads = method.rows_per_round(shards) * shards.workers * shards.dataset.nonzeros / shards.dataset.rows
         plan = Plan(
@@ -62,6 +62,8 @@ class PlannedRounds:
             weights,
             key,
             part.memory,
+            run.clients,
+            None,
         )
         try:
             with_plan(method).plan(plan, part.kept)
@@ -110,6 +112,17 @@ class PlannedRounds:
         return plan.program.run(count)
 
 
+def _affordable(run: Run, blocks: int) -> bool:
+    """Tell whether all workers can be one block, where those that take no part in a round still cost a little.
+
+    Blocks are what fits the cache; of sampled clients each is one.
+    """
+    clients = run.clients
+    if not isinstance(clients, SampledClients):
+        return blocks == 1 and isinstance(clients, AllClients)
+    return run.workers <= _ABSENT * clients.count and run.workers <= _SAMPLED
+
+
 def _laid_out(block: Block, reads: float, rounds: int) -> Block:
     """Return a block laid out for the workers if that pays: rounds that read much of it, and more than once or twice.
 
@@ -121,5 +134,7 @@ def _laid_out(block: Block, reads: float, rounds: int) -> Block:
 
 
 _SECONDS = 0.1
+_ABSENT = 16  # times as many workers as take part, at most
+_SAMPLED = 1024  # workers, at most
 _PASSES = 3
 _MOST = 2**25  # non-zeros that are copied for it

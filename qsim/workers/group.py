@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,6 +51,19 @@ class WorkerGroup:
     def parts(self) -> list[_Workers]:
         """The blocks of workers, and what they keep."""
         return self._blocks
+
+    def joined(self) -> _Workers:
+        """Return all workers as one block, of whose arrays those of the blocks are parts from then on."""
+        if len(self._blocks) == 1:
+            return self._blocks[0]
+        whole = _Workers(self._job, self._blocks[0].block.low, self._blocks[-1].block.high)
+        for name, array in whole.arrays.items():
+            pieces = [part.arrays[name] for part in self._blocks]
+            array[:] = np.concatenate(pieces)
+            ends = np.cumsum([piece.size for piece in pieces])
+            for part, piece in zip(self._blocks, np.split(array, ends[:-1]), strict=True):
+                part.keep(name, piece)
+        return whole
 
     @property
     def stateful(self) -> bool:
@@ -177,9 +191,20 @@ class _Workers:
         arrays_by_name(f"the arrays of what memory of {job.method!r} returns", self.kept.arrays)
         self.memory = compressor.memory(support)
         self.unsettled: _Unsettled | None = None
-        self.arrays = {f"method/{name}": array for name, array in self.kept.arrays.items()}
-        if self.memory is not None:
-            self.arrays |= {f"compressor/{name}": array for name, array in self.memory.arrays.items()}
+
+    @property
+    def arrays(self) -> Arrays:
+        """What the workers keep, by name."""
+        return {f"{owner}/{name}": array for owner, held in self._held.items() for name, array in held.items()}
+
+    def keep(self, name: str, array: NDArray[Any]) -> None:
+        """Keep what is in an array, there from now on."""
+        owner, _, own = name.partition("/")
+        self._held[owner][own] = array
+
+    @property
+    def _held(self) -> dict[str, Arrays]:
+        return {"method": self.kept.arrays, "compressor": {} if self.memory is None else self.memory.arrays}
 
 
 @contextmanager
