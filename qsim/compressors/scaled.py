@@ -8,9 +8,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from qsim.batch import Memory, Message, Vectors
+from qsim.batch.planned import plan_scaled
 from qsim.compressors.base import Compressor, require_compressor
+from qsim.compressors.plans import with_own_plan
 from qsim.compressors.wrapper import Wrapper
 from qsim.options import option
+from qsim.program import Program
 
 
 @final
@@ -57,6 +60,13 @@ class Scaled(Wrapper):
 
     def compress(self, v: Vectors, keys: NDArray[np.uint64], memory: Memory | None = None) -> Message:
         return self.compressor.compress(v, keys, memory).scaled(self.contraction(v.n))
+
+    def plan(self, program: Program, v: Vectors, keys: NDArray[np.uint64], memory: Memory | None = None) -> Message:
+        message = with_own_plan(self.compressor).plan(program, v, keys, memory)
+        return plan_scaled(program, message, self.contraction(v.n))
+
+    def plan_decompress(self, program: Program, message: Message, keys: NDArray[np.uint64]) -> Vectors:
+        return self.compressor.plan_decompress(program, message, keys)
 
     def contraction(self, n: int) -> float:
         """Return delta = 1/(1 + omega)."""

@@ -219,6 +219,16 @@ def negative(x: NDArray[np.floating], out: NDArray[np.floating]) -> None:
 
 
 @kernel
+def multiplied(offsets: NDArray[np.int64], x: NDArray[np.float32], factor: np.float32, out: NDArray[np.float32]) -> int:
+    """Write factor times the numbers of rows; return how many became zero, having been something else."""
+    lost = 0
+    for k in range(offsets[offsets.size - 1]):
+        out[k] = x[k] * factor
+        lost += int(out[k] == np.float32(0.0) and x[k] != np.float32(0.0))
+    return lost
+
+
+@kernel
 def rounded(x: NDArray[np.float64], out: NDArray[np.float32]) -> None:
     """Write numbers as float32."""
     for k in range(out.size):

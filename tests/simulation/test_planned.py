@@ -12,9 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import qsim
+from qsim.batch import Vectors
 from qsim.compressors import NotFiniteError
 from qsim.datasets import Dataset, Synthetic
 from qsim.methods import SGD, HeavyBall, Passes, WithReplacement
+from qsim.program import Program
 from qsim.simulation.planned import PlannedRounds
 from qsim.steps import Constant, InverseSqrt, InverseTime
 from qsim.testing.shipped import shipped
@@ -160,7 +162,8 @@ def test_every_codec(codec: qsim.codecs.Codec) -> None:
     wrong = []
     compressors = [qsim.QSGD(1), qsim.QSGD(4), qsim.QSGD(300, "max"), qsim.TopK(3), qsim.RandK(2)]
     compressors += [qsim.RandK(2, "drawn"), qsim.Identity(), qsim.compressors.NaturalCompression()]
-    compressors += [qsim.ErrorFeedback(qsim.TopK(2))]
+    compressors += [qsim.ErrorFeedback(qsim.TopK(2)), qsim.ErrorFeedback(qsim.Scaled(qsim.RandK(2)))]
+    compressors += [qsim.Scaled(qsim.RandK(2, "drawn")), qsim.Scaled(qsim.QSGD(3))]
     carried = [c for c in compressors if {c.emits, qsim.batch.Floats} & set(codec.carries)]
     assert len(carried) >= 4
     for number, compressor in enumerate(carried):
@@ -304,6 +307,9 @@ def test_slow_rounds_are_few_at_once(count: list[int], monkeypatch: pytest.Monke
         {"compressor": qsim.compressors.HardThreshold(0.1)},
         {"compressor": qsim.compressors.NaturalCompression(), "codec": qsim.codecs.Varint()},
         {"compressor": qsim.ErrorFeedback(qsim.TopK(3))},
+        {"compressor": qsim.Scaled(qsim.QSGD(4))},
+        {"compressor": qsim.ErrorFeedback(qsim.Scaled(qsim.RandK(3)))},
+        {"compressor": qsim.Scaled(qsim.RandK(3, "drawn"))},
         {"compressor": qsim.Identity()},
         {"engine": qsim.engines.Serial()},
     ],
@@ -332,6 +338,13 @@ def test_what_is_planned(changes: dict, workers: int, count: list[int]) -> None:
 def test_other_runs_go_through_the_exchange(changes: dict, count: list[int]) -> None:
     qsim.simulate(replace(RUN, rounds=3, **changes))
     assert count == []
+
+
+def test_a_scaled_number_that_vanishes_is_left_to_the_exchange() -> None:
+    for least, done in ((1e-30, 1), (1e-45, 0)):
+        program, v = Program(), Vectors.dense(np.array([0.0, least, 0.0, 0.0], np.float32))
+        qsim.Scaled(qsim.QSGD(1)).plan(program, v, qsim.Key(1).words(0, 1))
+        assert program.run(1) == done
 
 
 def test_what_a_user_overrides_is_not_passed_over(count: list[int]) -> None:
@@ -375,7 +388,7 @@ def test_what_a_user_overrides_is_not_passed_over(count: list[int]) -> None:
         {"method": Twice(0.1)},
         {"method": SGD(0.1, sampling=First())},
         {"codec": Wide()},
-        {"compressor": qsim.ErrorFeedback(qsim.Scaled(qsim.QSGD(4)))},
+        {"compressor": qsim.ErrorFeedback(qsim.Scaled(Half(4)))},
     ):
         run = replace(RUN, rounds=5, **changes)
         agree(qsim.simulate(run), plain(run))
