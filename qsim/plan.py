@@ -32,7 +32,7 @@ class Plan:
     """The rounds of the workers of a block and of their server, in the making.
 
     program: the calls so far. weights: the server's. state: what it keeps beside them. turn: the number of the round,
-    and which of those that are run at once it is.
+    which of those that are run at once it is, and how many of them before it are evaluated.
 
     Weights come down as float32. Where the rows of a round read few of them, these alone are rounded.
     """
@@ -57,7 +57,7 @@ class Plan:
         self._received = weights if few else np.empty(weights.vector.size, np.float32)
         self.too_large = np.zeros(1, np.int64)
         """How many weights float32 does not reach any more."""
-        self.turn = np.zeros(2, np.int64)
+        self.turn = np.zeros(3, np.int64)
         self.rows = 0
         """How many rows the workers read in a round."""
         self._of_workers = of_workers

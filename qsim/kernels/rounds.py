@@ -50,6 +50,17 @@ def begin_round(
 
 
 @kernel
+def keep_weights(
+    turn: NDArray[np.int64], every: int, scale: float, vector: NDArray[np.float64], out: NDArray[np.float64]
+) -> None:
+    """Write scale times a vector into the next row if the round is one to evaluate: the last of `every`, and so on."""
+    if (turn[0] + 1) % every == 0:
+        for k in range(vector.size):
+            out[turn[2], k] = scale * vector[k]
+        turn[2] += 1
+
+
+@kernel
 def end_round(
     turn: NDArray[np.int64],
     nonzeros: int,

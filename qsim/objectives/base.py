@@ -197,6 +197,42 @@ class Objective(ABC):
         """
         return *self.value_and_gradient(w, data), self.error(w, data)
 
+    def evaluate_many(
+        self, weights: NDArray[np.float64], data: Dataset
+    ) -> list[tuple[float, NDArray[np.float64], float]]:
+        """Return for each of several weights what `evaluate` returns, to the last bit.
+
+        Parameters
+        ----------
+        weights : ndarray of float64, shape (k, n)
+            The weights, a row each.
+        data : Dataset
+            The data.
+
+        Returns
+        -------
+        list of tuple, of length k
+            What `evaluate` returns of each.
+        """
+        return [self.evaluate(w, data) for w in weights]
+
+    def errors(self, weights: NDArray[np.float64], data: Dataset) -> list[float]:
+        """Return for each of several weights what `error` returns, to the last bit.
+
+        Parameters
+        ----------
+        weights : ndarray of float64, shape (k, n)
+            The weights, a row each.
+        data : Dataset
+            The data.
+
+        Returns
+        -------
+        list of float, of length k
+            What `error` returns of each.
+        """
+        return [self.error(w, data) for w in weights]
+
     def smoothness(self, data: Dataset) -> float:
         """Return the smoothness constant L, with ||grad F(u) - grad F(w)|| <= L ||u - w||.
 

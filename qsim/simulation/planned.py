@@ -21,10 +21,14 @@ from qsim.options import is_shipped
 from qsim.plan import ROUNDS, Plan
 from qsim.program import Cell, NoProgram, with_plan
 from qsim.simulation.run import Run
+from qsim.steps import Step
 from qsim.weights import PlannedWeights, Weights
 
-ToEnd = Callable[[int, NDArray[np.int64]], int]
-"""Tells how many of some rounds, whose last is given, with what they counted, there are until a run is over."""
+ToEnd = Callable[[int, NDArray[np.int64], NDArray[np.float64]], int]
+"""Tells how many of some rounds there are until a run is over.
+
+It is given the last of them, what each counted, and the weights after those that are evaluated, a row each.
+"""
 
 
 class PlannedRounds:
@@ -52,6 +56,7 @@ class PlannedRounds:
             or run.network is not None
             or not isinstance(run.clients, AllClients)
             or type(run.downlink) is not DenseWeights
+            or type(method).solution is not Method.solution
         ):
             return None
         (part,) = group.parts
@@ -73,46 +78,56 @@ class PlannedRounds:
         except NoProgram:
             return None
         bits = run.workers * n * (32 if run.downlink.dtype == "float32" else 64)
-        return cls(plan, bits, [plan.too_large, *state.values(), *part.arrays.values()])
+        lasting = [plan.weights.vector, plan.too_large, *state.values(), *part.arrays.values()]
+        evaluations = min(_EVALUATIONS, _READ // max(shards.dataset.nonzeros, 1), _KEPT // n)
+        kept = np.empty((max(1, evaluations), n))
+        return cls(plan, bits, kept, run.evaluate_every, [] if run.until is None else lasting)
 
-    def __init__(self, plan: Plan, down: int, lasting: list[NDArray[Any]]) -> None:
-        """Take a plan, how many bits go down in a round, and the arrays of server and workers that it changes."""
-        from qsim.kernels.rounds import end_round
+    def __init__(
+        self, plan: Plan, down: int, kept: NDArray[np.float64], every: int, lasting: list[NDArray[Any]]
+    ) -> None:
+        """Take a plan, how many bits go down in a round, and where the weights of every so many rounds are kept.
+
+        lasting: the arrays of server and workers that rounds change, if rounds may have to be undone.
+        """
+        from qsim.kernels.rounds import end_round, keep_weights
 
         self._lasting = lasting
+        self._kept, self._every = kept, every
         self._at_once = 16
 
         assert plan.counted is not None
         self._plan, self._counted = plan, np.zeros((ROUNDS, 4), np.int64)
         nonzeros, offsets = plan.counted
+        plan.program.call(keep_weights, plan.turn, every, plan.weights.scale, plan.weights.vector, kept)
         plan.program.call(end_round, plan.turn, nonzeros, offsets, down, plan.rows, self._counted)
 
-    def run(self, w: Weights, first: int, end: int, to_end: ToEnd | None = None) -> NDArray[np.int64] | None:
+    def run(self, w: Weights, first: int, end: int, to_end: ToEnd) -> NDArray[np.int64] | None:
         """Do rounds `first` to `end` - 1 on w, or fewer: none that fails, so that the exchange can say why it does.
 
-        Not for much longer than a tenth of a second, in which nobody can interrupt them or see how far they are.
+        Not for much longer than a tenth of a second, in which nobody can interrupt them or see how far they are, and no
+        more of them with an evaluation than weights can be kept for.
 
-        to_end: how many of some rounds there are until the run is over. It is asked when they are done, and if they are
-            too many they are undone, and fewer done.
+        to_end: is asked when the rounds are done. If they are too many they are undone, and fewer done.
 
         Returns what was counted in each, as rows: non-zeros, bits up, bits down, rows read; None if none was done.
         """
         own, plan, scale = self._plan.weights.vector, self._plan, w.scale
         if w.vector is not own:
             own[:] = w.vector
-        lasting = [own, *self._lasting] if to_end else []
-        before = [array.copy() for array in lasting]
+        before = [array.copy() for array in self._lasting]
+        due = first // self._every
         start = perf_counter()
-        done = self._try(scale, first, min(end - first, self._at_once))
-        if done:
-            self._at_once = int(min(max(1.0, _SECONDS * done / (perf_counter() - start)), ROUNDS))
-        wanted = done if to_end is None or not done else to_end(first + done, self._counted[:done])
-        if wanted < done:
-            for array, old in zip(lasting, before, strict=True):
-                array[:] = old
-            self._try(scale, first, wanted)
+        done = self._try(scale, first, min(end - first, self._at_once, (due + len(self._kept)) * self._every - first))
         if not done:
             return None
+        self._at_once = int(min(max(1.0, _SECONDS * done / (perf_counter() - start)), ROUNDS))
+        kept = self._kept[: (first + done) // self._every - due]
+        wanted = to_end(first + done, self._counted[:done], kept)
+        if wanted < done:
+            for array, old in zip(self._lasting, before, strict=True):
+                array[:] = old
+            self._try(scale, first, wanted)
         w.vector, w.scale, w.stamp = own, float(plan.weights.scale.array[0]), object()
         return self._counted[:wanted].copy()
 
@@ -120,13 +135,24 @@ class PlannedRounds:
         """Do up to `count` rounds; return how many were done."""
         plan = self._plan
         assert plan.step is not None
-        plan.turn[:] = first, 0
-        if is_shipped(plan.step):
-            plan.steps[:count] = plan.step.many(first, count)
-        else:  # whose two ways may differ
-            plan.steps[:count] = [plan.step(t) for t in range(first, first + count)]
+        steps = _steps(plan.step, first, count)
+        plan.turn[:] = first, 0, 0
+        plan.steps[: len(steps)] = steps
         plan.weights.scale.array[0] = scale
-        return plan.program.run(count)
+        return plan.program.run(len(steps))
+
+
+def _steps(step: Step, first: int, count: int) -> NDArray[np.float64]:
+    """Return the steps of some rounds, or of those before the first at which a user's own raises: it will again."""
+    if is_shipped(step):
+        return step.many(first, count)
+    found = []
+    for t in range(first, first + count):  # as the exchange does: its `many` may differ
+        try:
+            found.append(step(t))
+        except Exception:
+            break
+    return np.array(found, np.float64)
 
 
 def _laid_out(block: Block, reads: float, rounds: int) -> Block:
@@ -140,5 +166,8 @@ def _laid_out(block: Block, reads: float, rounds: int) -> Block:
 
 
 _SECONDS = 0.1
+_EVALUATIONS = 128  # weights that are kept to be evaluated together
+_READ = 2**24  # non-zeros that are read for it, once for each weights
+_KEPT = 2**21  # numbers in all these weights
 _PASSES = 3
 _MOST = 2**25  # non-zeros that are copied for it
