@@ -6,7 +6,7 @@ Each lane computes, in the same order, what `margins` and `scatter` of `csr.py` 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any, SupportsIndex, cast
 
 import numpy as np
 from llvmlite import ir
@@ -26,15 +26,13 @@ _INT = ir.IntType(64)
 class _Lanes(types.Type):
     """The Numba type of a number for each of the weights."""
 
-    def __init__(self) -> None:
-        super().__init__(name="Lanes")
 
-
-_LANES = _Lanes()
+_TYPE: Any = _Lanes
+_LANES = _TYPE("Lanes")
 
 
 @register_model(_Lanes)
-class _LanesModel(models.PrimitiveModel):  # type: ignore[misc]
+class _LanesModel(models.PrimitiveModel):
     """Tells Numba how LLVM holds the lanes."""
 
     def __init__(self, manager: Any, kind: Any) -> None:
@@ -131,13 +129,13 @@ def _places(context: Any, builder: Any, kind: Any, columns: Any, at: Any) -> lis
 
 _Rows = NDArray[np.float64]
 zeros = cast("Callable[[], Any]", _zeros)
-lanes_of = cast("Callable[[_Rows, np.uint64], Any]", _lanes_of)
+lanes_of = cast("Callable[[_Rows, SupportsIndex], Any]", _lanes_of)
 """Read a row of an array of shape (any, TOGETHER). Nothing checks that it is there."""
-write_lanes = cast("Callable[[Any, _Rows, np.uint64], None]", _write_lanes)
+write_lanes = cast("Callable[[Any, _Rows, SupportsIndex], None]", _write_lanes)
 """Write a row of an array of shape (any, TOGETHER)."""
-column = cast("Callable[[_Rows, np.uint64], Any]", _column)
+column = cast("Callable[[_Rows, SupportsIndex], Any]", _column)
 """Read a column of an array of shape (TOGETHER, any)."""
-write_column = cast("Callable[[Any, _Rows, np.uint64], None]", _write_column)
+write_column = cast("Callable[[Any, _Rows, SupportsIndex], None]", _write_column)
 """Write a column of an array of shape (TOGETHER, any)."""
 plus = cast("Callable[[Any, Any], Any]", _plus)
 times = cast("Callable[[Any, Any], Any]", _times)

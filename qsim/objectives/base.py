@@ -200,37 +200,11 @@ class Objective(ABC):
     def evaluate_many(
         self, weights: NDArray[np.float64], data: Dataset
     ) -> list[tuple[float, NDArray[np.float64], float]]:
-        """Return for each of several weights what `evaluate` returns, to the last bit.
-
-        Parameters
-        ----------
-        weights : ndarray of float64, shape (k, n)
-            The weights, a row each.
-        data : Dataset
-            The data.
-
-        Returns
-        -------
-        list of tuple, of length k
-            What `evaluate` returns of each.
-        """
+        """Return for each of several weights, a row each, what `evaluate` returns, to the last bit."""
         return [self.evaluate(w, data) for w in weights]
 
     def errors(self, weights: NDArray[np.float64], data: Dataset) -> list[float]:
-        """Return for each of several weights what `error` returns, to the last bit.
-
-        Parameters
-        ----------
-        weights : ndarray of float64, shape (k, n)
-            The weights, a row each.
-        data : Dataset
-            The data.
-
-        Returns
-        -------
-        list of float, of length k
-            What `error` returns of each.
-        """
+        """Return for each of several weights, a row each, what `error` returns, to the last bit."""
         return [self.error(w, data) for w in weights]
 
     def smoothness(self, data: Dataset) -> float:

@@ -122,8 +122,7 @@ class MarginModel(Objective):
         data = self.design(data)
         margins, labels = margins_of_several(data, weights), np.tile(data.labels, len(weights))
         losses = self.loss(margins.ravel(), labels).reshape(margins.shape).sum(axis=1) / data.rows
-        slopes = self.slope(margins.ravel(), labels).reshape(margins.shape)
-        slopes /= data.rows
+        slopes = self.slope(margins.ravel(), labels).reshape(margins.shape) / data.rows
         gradients, found = rmatvec_of_several(data, slopes), []
         for w, margin, loss, gradient in zip(weights, margins, losses.tolist(), gradients, strict=True):
             penalty, slope = self.regulariser(w)
@@ -386,7 +385,7 @@ class LinearModel(MarginModel):
 
         if data.kind == "targets":
             return float(np.mean((margins - data.labels) ** 2))
-        halves = wrong_halves(margins, data.labels)
+        halves = wrong_halves(margins.astype(np.float64, copy=False), data.labels)
         return halves / 2 / data.rows if halves >= 0 else math.nan
 
 
@@ -441,7 +440,7 @@ def rmatvec(data: Dataset, slopes: NDArray[np.float64]) -> NDArray[np.float64]:
     return out
 
 
-def rmatvec_of_several(data: Dataset, slopes: NDArray[np.float64]) -> NDArray[np.float64]:
+def rmatvec_of_several(data: Dataset, slopes: Margins) -> NDArray[np.float64]:
     """Return X^T slopes for each row of slopes, up to eight: shape (rows of slopes, features)."""
     from qsim.kernels import several
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -12,12 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import qsim
+from helpers.planned import RUN, agree, plain, small, stopped
 from qsim.batch import Vectors
 from qsim.compressors import NotFiniteError
-from qsim.datasets import Dataset, Synthetic
+from qsim.datasets import Dataset
 from qsim.methods import SGD, HeavyBall, Passes, WithReplacement
 from qsim.program import Program
-from qsim.simulation.planned import PlannedRounds
 from qsim.steps import Constant, InverseSqrt, InverseTime
 from qsim.testing.shipped import shipped
 
@@ -27,44 +26,6 @@ CODECS = [
     *(kind(code) for kind in (qsim.codecs.Elias, qsim.codecs.EliasDense) for code in ("gamma", "delta", "omega")),
     *map(qsim.codecs.Dense, ("float16", "bfloat16", "float64")),
 ]
-
-RUN = qsim.Run(
-    Synthetic(rows=200, features=5000, nonzeros_per_row=20, values="tfidf", seed=5),
-    qsim.LogisticRegression(l2=1e-3),
-    SGD(Constant(0.5)),
-    compressor=qsim.QSGD(4),
-    workers=1,
-    rounds=250,
-    evaluate_every=100,
-    optimum=False,
-)
-
-
-def plain(run: qsim.Run, **options: Any) -> qsim.Trace:
-    """The run through the exchange, round by round."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(PlannedRounds, "of", lambda *arguments: None)
-        return qsim.simulate(run, **options)
-
-
-@pytest.fixture
-def count(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many rounds at a time were planned ones."""
-    done: list[int] = []
-    run = PlannedRounds.run
-
-    def counted(self, *arguments):
-        found = run(self, *arguments)
-        done.append(0 if found is None else len(found))
-        return found
-
-    monkeypatch.setattr(PlannedRounds, "run", counted)
-    return done
-
-
-def agree(one: qsim.Trace, other: qsim.Trace) -> None:
-    assert one.weights.tobytes() == other.weights.tobytes()
-    assert one.frame.equals(other.frame)
 
 
 @settings(max_examples=25)
@@ -100,15 +61,6 @@ SHAPES = [  # workers, how rows are shared out, whether values are not all one
     (3, qsim.datasets.ByLabel(), False),
     (7, qsim.datasets.Dirichlet(0.1), True),
 ]
-
-
-def small(values: bool) -> Dataset:
-    """Rows of a few features, one row empty, one longer than the others."""
-    rng = np.random.default_rng(3)
-    lengths = np.array([0, 90, *rng.integers(1, 12, 22)])
-    indices = np.concatenate([np.sort(rng.choice(100, size, replace=False)) for size in lengths])
-    numbers = rng.normal(size=indices.size).astype(np.float32) if values else None
-    return Dataset(np.concatenate([[0], lengths.cumsum()]), indices, numbers, rng.integers(0, 2, 24) > 0, 100)
 
 
 def differences(run: qsim.Run) -> list[str]:
@@ -276,83 +228,6 @@ def test_as_many_rounds_as_may_be_are_done_at_once(every: int, count: list[int])
     assert len(count) < 25
 
 
-EVALUATED = replace(RUN, data=small(True), test=small(False), workers=3, rounds=90, optimum=True)
-OBJECTIVES = [
-    qsim.LogisticRegression(0.05), qsim.LogisticRegression(0.05, intercept=True), qsim.LogisticRegression(0.0)
-]  # fmt: skip
-
-
-@pytest.mark.parametrize("objective", OBJECTIVES, ids=repr)
-@pytest.mark.parametrize("every", [1, 4])
-def test_what_is_evaluated_in_the_midst_of_rounds(
-    objective: qsim.LogisticRegression, every: int, tmp_path: Path
-) -> None:
-    run = replace(EVALUATED, objective=objective, evaluate_every=every, optimum=objective.l2 > 0)
-    whole = plain(run)
-    agree(qsim.simulate(run), whole)
-    path = tmp_path / "run.npz"
-    with pytest.raises(KeyboardInterrupt):
-        qsim.simulate(replace(run, rounds=120), checkpoint=path, every=25, after_round=stopped)
-    agree(qsim.simulate(replace(run, rounds=120), checkpoint=path, every=25), plain(replace(run, rounds=120)))
-
-
-@pytest.mark.parametrize("end", [3, 37, 88, 89])
-@pytest.mark.parametrize("every", [1, 2, 5])
-@pytest.mark.parametrize("name", ["suboptimality", "gradient_norm", "train_error", "own"])
-def test_a_rule_that_looks_at_what_is_evaluated(name: str, every: int, end: int, count: list[int]) -> None:
-    """Rounds after the end are undone, on the server and at the workers, and nothing of them is recorded."""
-    seen: list[dict[str, float]] = []
-
-    @qsim.option
-    class Own(qsim.stopping.StoppingRule):
-        def reached(self, found):
-            seen.append(dict(found))
-            return found["round"] >= end if name == "own" else found[name] <= bound
-
-    run = replace(
-        EVALUATED, evaluate_every=every, method=qsim.DIANA(0.05, shift=0.3, batch=2), objective=OBJECTIVES[0],
-        compressor=qsim.QSGD(16), codec=qsim.codecs.Varint(),
-    )  # fmt: skip
-    if name != "own":
-        bound = float(plain(run).frame[name].iloc[: end + 1].min())
-    run = replace(run, until=Own())
-    right, asked = plain(run), list(map(str, seen))
-    seen.clear()
-    count.clear()
-    agree(qsim.simulate(run), right)
-    assert list(dict.fromkeys(map(str, seen))) == asked
-    assert sum(count) == max(len(right.frame) - 2, 0)  # but for the first round
-
-
-def test_a_method_with_a_solution_of_its_own_is_not_planned(count: list[int]) -> None:
-    class Shown(SGD):
-        def solution(self, w, state):
-            return w.dense() + 1
-
-    Shown.__module__ = "qsim.shown"
-    run = replace(RUN, method=Shown(0.1), rounds=9, evaluate_every=1)
-    agree(qsim.simulate(run), plain(run))
-    assert count == []
-
-
-def test_a_step_of_ones_own_raises_in_its_round(count: list[int]) -> None:
-    @qsim.option
-    class Short(qsim.steps.Step):
-        def __call__(self, t: int) -> float:
-            return [0.1, 0.2, 0.1, 0.2, 0.1][t]
-
-    done: list[int] = []
-    with pytest.raises(IndexError):
-        qsim.simulate(replace(RUN, method=SGD(Short())), after_round=done.append)
-    assert done == [1, 2, 3, 4, 5]
-    run = replace(RUN, method=SGD(Short()), rounds=5)
-    count.clear()
-    agree(qsim.simulate(run), plain(run))
-    assert sum(count) == 4
-    with pytest.raises(IndexError):
-        qsim.simulate(replace(run, rounds=30))
-
-
 @pytest.mark.parametrize(
     "step", [Constant(0.3), InverseTime(0.5, 20.0), InverseSqrt(2.0), qsim.steps.Noisy(2.0, 3.0)], ids=repr
 )
@@ -481,11 +356,6 @@ def test_a_run_is_resumed(tmp_path: Path, count: list[int]) -> None:
     count.clear()
     agree(qsim.simulate(RUN, checkpoint=path, every=30), whole)
     assert sum(count) == 160  # from round 90 on
-
-
-def stopped(done: int) -> None:
-    if done == 97:
-        raise KeyboardInterrupt
 
 
 def test_a_rule_ends_it_at_the_same_round() -> None:
