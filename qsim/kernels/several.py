@@ -36,7 +36,7 @@ class _LanesModel(models.PrimitiveModel):
     """Tells Numba how LLVM holds the lanes."""
 
     def __init__(self, manager: Any, kind: Any) -> None:
-        super().__init__(manager, kind, _VECTOR)
+        super().__init__(manager, kind, _VECTOR)  # type: ignore[no-untyped-call]
 
 
 @intrinsic
