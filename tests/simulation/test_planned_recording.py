@@ -59,6 +59,13 @@ def test_a_rule_that_looks_at_what_is_evaluated(name: str, every: int, end: int,
     assert sum(count) == max(len(right.frame) - 2, 0)  # but for the first round
 
 
+def test_no_more_are_evaluated_at_once_than_are_kept(count: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("qsim.simulation.planned._EVALUATIONS", 4)
+    run = replace(EVALUATED, evaluate_every=3)
+    agree(qsim.simulate(run), plain(run))
+    assert count[:3] == [11, 12, 12]
+
+
 def test_a_method_with_a_solution_of_its_own_is_not_planned(count: list[int]) -> None:
     class Shown(SGD):
         def solution(self, w, state):
