@@ -53,7 +53,7 @@ class Plan:
     """The rounds of the workers of a block and of their server, in the making.
 
     program: the calls so far. weights: the server's. state: what it keeps beside them. turn: the number of the round,
-    and which of those that are run at once it is.
+    which of those that are run at once it is, and how many of them before it are evaluated.
 
     Weights come down as float32. Where the rows of a round read few of them, these alone are rounded.
     """
@@ -82,7 +82,7 @@ class Plan:
         self._received: PlannedReplica | None = None
         self.too_large = np.zeros(1, np.int64)
         """How many weights float32 does not reach any more."""
-        self.turn = np.zeros(2, np.int64)
+        self.turn = np.zeros(3, np.int64)
         self.most = ROUNDS
         """How many rounds can be run at once."""
         self._tellers: list[tuple[NDArray[Any], Callable[[int, int], NDArray[Any]]]] = []
@@ -116,7 +116,7 @@ class Plan:
 
     def begin_rounds(self, first: int, count: int) -> int:
         """Prepare to run some rounds at once; return for how many of them all was told."""
-        self.turn[:] = first, 0
+        self.turn[:] = first, 0, 0
         for found, tell in self._tellers:
             entries = tell(first, count)
             count = len(entries)

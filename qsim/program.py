@@ -85,8 +85,8 @@ class Program:
     def call(self, kernel: Any, *arguments: Any, stop: Stop = "never") -> Any:
         """Add a call of a kernel; return what stands for its result, or for the numbers of which it is a tuple.
 
-        arguments: arrays (in C order), parts of them, None, numbers, results of calls before, and cells. stop: which (first) results,
-        whole numbers of 64 bits, end the program.
+        arguments: arrays (in C order), parts of them, None, numbers, results of calls before, and cells. stop: which
+        (first) results, whole numbers of 64 bits, end the program.
 
         Raises TypeError for other arguments, for what Numba has not compiled, and for a kernel that returns more than
         four numbers, or anything else.

@@ -224,7 +224,8 @@ def test_an_edit_in_another_files_kernel_is_noticed(tmp_path: Path) -> None:
     shutil.copytree(PACKAGE, copy, ignore=shutil.ignore_patterns("__pycache__"))
     code = (
         "import numpy as np; from qsim.kernels.sampling import draw_with_replacement as draw; o = np.empty(2, int);"
-        "r = np.empty(4, np.int64); draw(np.ones(1, np.uint64), np.arange(9), np.array([0, 9]), 4, None, o, r); print(r)"
+        "r = np.empty(4, np.int64); one = np.ones(1, np.uint64);"
+        "draw(one, np.arange(9), np.array([0, 9]), 4, None, o, r); print(r)"
     )
     settings = {"PYTHONPATH": str(tmp_path), "QSIM_CACHE_DIR": str(tmp_path / "cache")}
     first = python(code, **settings)

@@ -1,125 +1,29 @@
 """The everyday round: Adult, 20 workers, against the dense NumPy loop that authors write for themselves.
 
 The loop computes in float64, draws by NumPy's generator and counts bits by a formula; it encodes nothing. qsim encodes,
-decodes and counts every packet. One thread each.
+decodes and counts every packet. One thread each. QSGD also against the loop in SciPy and in PyTorch; then steps of one
+worker; then a sweep over seeds and steps, on two cores each.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import multiprocessing
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
+from importlib.util import find_spec
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 import qsim
-from benchmarks.case import Case, Claim, LongMinusShort
+from benchmarks.case import Case, Claim, LongMinusShort, Timed
+from benchmarks.loops import L2, STEP, WORKERS, Alone, Loop, SparseLoop, TorchLoop, natural, qsgd, randk, topk
 
-WORKERS, L2, STEP = 20, 1.57e-4, 0.01
-Vector = NDArray[np.float64]
-Compress = Callable[[Vector, np.random.Generator], tuple[Vector, int]]
-
-
-class Loop:
-    """Rounds of dense NumPy on the rows of each worker."""
-
-    def __init__(self, data: qsim.Dataset) -> None:
-        """Take the rows sorted by label, as many for each worker."""
-        order = np.argsort(data.labels, kind="stable")
-        rows, labels = data.to_scipy().astype(np.float64)[order].toarray(), data.labels[order].astype(np.float64)
-        self.size, self.n = data.rows // WORKERS, data.features
-        parts = [slice(i * self.size, (i + 1) * self.size) for i in range(WORKERS)]
-        self._rows, self._labels = (
-            [np.ascontiguousarray(rows[part]) for part in parts],
-            [labels[part] for part in parts],
-        )
-
-    def gradient(self, worker: int, rows: NDArray[np.int64] | None, w: Vector) -> Vector:
-        """Return the mean gradient of a worker's rows; None: of all."""
-        x, y = self._rows[worker], self._labels[worker]
-        if rows is not None:
-            x, y = x[rows], y[rows]
-        gradient: Vector = x.T @ (-y / (1 + np.exp(y * (x @ w)))) / y.size
-        return gradient
-
-    def batch(self, rng: np.random.Generator, batch: int | None) -> NDArray[np.int64] | None:
-        """Return the rows of a draw; None: all."""
-        return None if batch is None else rng.integers(0, self.size, batch)
-
-    def sgd(self, compress: Compress, batch: int | None, rounds: int) -> Vector:
-        """Run SGD with compressed gradients."""
-        rng, w, bits = np.random.default_rng(0), np.zeros(self.n), 0
-        for _ in range(rounds):
-            total = np.zeros(self.n)
-            for i in range(WORKERS):
-                sent, size = compress(self.gradient(i, self.batch(rng, batch), w), rng)
-                total += sent
-                bits += size
-            w -= STEP * (total / WORKERS + L2 * w)
-        return w
-
-    def feedback(self, compress: Compress, batch: int | None, rounds: int) -> Vector:
-        """Run SGD with error feedback."""
-        rng, w, bits, errors = np.random.default_rng(0), np.zeros(self.n), 0, np.zeros((WORKERS, self.n))
-        for _ in range(rounds):
-            total = np.zeros(self.n)
-            for i in range(WORKERS):
-                errors[i] += STEP * self.gradient(i, self.batch(rng, batch), w)
-                sent, size = compress(errors[i], rng)
-                errors[i] -= sent
-                total += sent
-                bits += size
-            w -= total / WORKERS + STEP * L2 * w
-        return w
-
-    def shifted(self, compress: Compress, shift: float, diana: bool, batch: int | None, rounds: int) -> Vector:
-        """Run DIANA, or EF21, whose server steps along the mean of the shifts."""
-        rng, w, bits = np.random.default_rng(0), np.zeros(self.n), 0
-        shifts, mean = np.zeros((WORKERS, self.n)), np.zeros(self.n)
-        for _ in range(rounds):
-            total = np.zeros(self.n)
-            for i in range(WORKERS):
-                sent, size = compress(self.gradient(i, self.batch(rng, batch), w) - shifts[i], rng)
-                shifts[i] += shift * sent
-                total += sent
-                bits += size
-            total /= WORKERS
-            w -= STEP * (mean + (total if diana else shift * total) + L2 * w)
-            mean += shift * total
-        return w
-
-
-def qsgd(v: Vector, rng: np.random.Generator, s: int = 4) -> tuple[Vector, int]:
-    """Quantize to s levels of the norm."""
-    norm = np.linalg.norm(v)
-    if norm == 0:
-        return v, 32
-    t = np.abs(v) * (s / norm)
-    level = np.floor(t)
-    level += rng.random(v.size) < t - level
-    return np.sign(v) * level * (norm / s), 32 + 7 * int(np.count_nonzero(level))
-
-
-def randk(v: Vector, rng: np.random.Generator, k: int = 2) -> tuple[Vector, int]:
-    """Keep k coordinates at random."""
-    sent, at = np.zeros_like(v), rng.choice(v.size, k, replace=False)
-    sent[at] = v[at] * (v.size / k)
-    return sent, 39 * k
-
-
-def topk(v: Vector, rng: np.random.Generator, k: int = 2) -> tuple[Vector, int]:
-    """Keep the k largest magnitudes."""
-    sent, at = np.zeros_like(v), np.argpartition(np.abs(v), -k)[-k:]
-    sent[at] = v[at]
-    return sent, 39 * k
-
-
-def natural(v: Vector, rng: np.random.Generator) -> tuple[Vector, int]:
-    """Round to powers of two."""
-    mantissa, exponent = np.frexp(v)
-    up = rng.random(v.size) < 2 * np.abs(mantissa) - 1
-    return np.ldexp(np.sign(mantissa), exponent - 1 + up), 9 * int(np.count_nonzero(v))
+NO_TORCH = "PyTorch is not installed: python -m pip install '.[peers]'"
+SEEDS, STEPS, ROUNDS = 8, 13, 1000
+"""The sweep is of 40 seeds and 13 steps. qsim does 8 of the seeds, the loop 1, and times are for each run."""
 
 
 def cases(quick: bool) -> Iterator[Case]:
@@ -137,7 +41,9 @@ def cases(quick: bool) -> Iterator[Case]:
     for batch, target in ((1, 40.0), (16, 15.0), (162, 7.0)):
         for name, (compressor, codec, by_hand) in plain.items():
             run = _run(data, sgd(STEP, batch=batch), compressor, codec)
-            yield _case(f"SGD, {name}, batch {batch}", run, partial(loop.sgd, by_hand, batch), target, quick)
+            others = _others(data, batch) if name == "QSGD(4)" else {}
+            peer = partial(loop.sgd, by_hand, batch)
+            yield _case(f"SGD, {name}, batch {batch}", run, peer, target, quick, others=others)
         target = {1: 30.0, 16: 12.0, 162: 5.0}[batch]
         omega = n / 2 - 1
         run = _run(data, diana(STEP, shift=1 / (1 + omega), batch=batch), qsim.RandK(2), None)
@@ -153,9 +59,77 @@ def cases(quick: bool) -> Iterator[Case]:
     yield _case("EF21, Top-2, all rows", run, partial(loop.shifted, topk, 1.0, False, None), 6.0, quick, 100)
     run = _run(data, qsim.GradientDescent(STEP), qsim.QSGD(4), varint)
     yield _case("gradient descent, QSGD(4), all rows", run, partial(loop.sgd, qsgd, None), 6.0, quick, 100)
+    yield from _alone(data, quick)
+    yield from _sweep(data, quick)
 
 
-def _run(data: qsim.Dataset, method: Any, compressor: Any, codec: Any) -> Callable[[int], NDArray[np.float64]]:
+def _others(data: qsim.Dataset, batch: int) -> dict[str, Callable[[int], Any] | None]:
+    """Return QSGD's rounds by other hands, by their names; None for one that could not come."""
+    torch = find_spec("torch") is not None
+    return {
+        "SciPy loop": partial(SparseLoop(data).sgd, qsgd, batch),
+        "PyTorch loop": partial(TorchLoop(data).sgd, batch) if torch else None,
+    }
+
+
+def _alone(data: qsim.Dataset, quick: bool) -> Iterator[Case]:
+    """Yield steps of one worker on one row each."""
+    steps, feedback = Alone(data), qsim.ErrorFeedback
+    for name, compressor, peer, target in (
+        ("Top-5 with memory", feedback(qsim.TopK(5)), steps.largest, 5.0),
+        ("Rand-5 with memory", feedback(qsim.compressors.Scaled(qsim.RandK(5))), steps.drawn, 5.0),
+        ("uncompressed", qsim.compressors.Identity(), steps.plain, 2.0),
+    ):
+        short, long, times = (2, 6, 1) if quick else (100, 5_000, 10)
+        contestants = [
+            LongMinusShort(
+                "qsim", _run(data, qsim.SGD(STEP, batch=1), compressor, None, 1), short * times, long * times
+            ),
+            LongMinusShort("NumPy step", peer, short, long),
+        ]
+        yield Case(f"{name}, batch 1: Adult, 1 worker", "step", contestants, [Claim("qsim", "NumPy step", target)])
+
+
+def _sweep(data: qsim.Dataset, quick: bool) -> Iterator[Case]:
+    """Yield runs over seeds and steps on two cores, each run in one process."""
+    rounds, seeds = (3, 1) if quick else (ROUNDS, SEEDS)
+    steps = [STEP * 2.0 ** (power / 2) for power in range(STEPS)]
+    tasks = [(step, seed, rounds) for seed in range(seeds) for step in steps]
+    few = tasks[: len(steps) - len(steps) % 2]  # as many for either core
+    with multiprocessing.get_context("forkserver").Pool(2, _own, (data,)) as pool:
+        yield Case(
+            f"SGD, QSGD(4), batch 16, {rounds} rounds, seeds x steps on two cores: Adult, {WORKERS} workers",
+            "run",
+            [
+                Timed("qsim", lambda: pool.map(_by_qsim, tasks, chunksize=1), len(tasks)),
+                Timed("NumPy loop", lambda: pool.map(_by_hand, few, chunksize=1), len(few)),
+            ],
+            [Claim("qsim", "NumPy loop", 14.0)],
+        )
+
+
+_owned: dict[str, Any] = {}
+
+
+def _own(data: qsim.Dataset) -> None:
+    """Keep the data in a process of the pool."""
+    _owned.update(data=data, loop=Loop(data))
+
+
+def _by_qsim(task: tuple[float, int, int]) -> NDArray[np.float64]:
+    step, seed, rounds = task
+    return _run(_owned["data"], qsim.SGD(step, batch=16), qsim.QSGD(4), qsim.codecs.Varint(), seed=seed)(rounds)
+
+
+def _by_hand(task: tuple[float, int, int]) -> NDArray[np.float64]:
+    step, seed, rounds = task
+    loop: Loop = _owned["loop"]
+    return loop.sgd(qsgd, 16, rounds, step, seed)
+
+
+def _run(
+    data: qsim.Dataset, method: Any, compressor: Any, codec: Any, workers: int = WORKERS, seed: int = 0
+) -> Callable[[int], NDArray[np.float64]]:
     def simulate(rounds: int) -> NDArray[np.float64]:
         return qsim.simulate(
             data,
@@ -163,8 +137,9 @@ def _run(data: qsim.Dataset, method: Any, compressor: Any, codec: Any) -> Callab
             method=method,
             compressor=compressor,
             codec=codec,
-            workers=WORKERS,
+            workers=workers,
             partition=qsim.datasets.ByLabel(),
+            seed=seed,
             rounds=rounds,
             evaluate_every=rounds,
             optimum=False,
@@ -175,12 +150,21 @@ def _run(data: qsim.Dataset, method: Any, compressor: Any, codec: Any) -> Callab
 
 
 def _case(
-    title: str, ours: Callable[[int], Any], peer: Callable[[int], Any], target: float, quick: bool, rounds: int = 300
+    title: str,
+    ours: Callable[[int], Any],
+    peer: Callable[[int], Any],
+    target: float,
+    quick: bool,
+    rounds: int = 300,
+    others: Mapping[str, Callable[[int], Any] | None] = MappingProxyType({}),
 ) -> Case:
     short = 2 if quick else 10
     long = 6 if quick else 10 + rounds
+    there = {"NumPy loop": peer} | {name: other for name, other in others.items() if other is not None}
     contestants = [
         LongMinusShort("qsim", ours, short, short + (long - short) * (1 if quick else 10)),
-        LongMinusShort("NumPy loop", peer, short, long),
+        *(LongMinusShort(name, run, short, long) for name, run in there.items()),
     ]
-    return Case(f"{title}: Adult, {WORKERS} workers", "round", contestants, [Claim("qsim", "NumPy loop", target)])
+    claims = [Claim("qsim", name, target if name == "NumPy loop" else None) for name in there]
+    absent = [NO_TORCH] if None in others.values() else []
+    return Case(f"{title}: Adult, {WORKERS} workers", "round", contestants, claims, absent=absent)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from qsim.batch.messages import Floats, Levels, Message
+from qsim.batch.messages import Floats, Levels, Message, SharedSupport
 from qsim.batch.vectors import Support, Vectors, index_type
 from qsim.options import shown
 from qsim.program import NoProgram, Program
@@ -26,6 +27,26 @@ def plan_vectors(program: Program, message: Message) -> Vectors:
         levels_to_values, message.offsets, message.index, message.level, message.scale, bucket, message.s, value
     )
     return Vectors(message.n, message.offsets, message.index, value)
+
+
+def plan_scaled(program: Program, message: Message, factor: float) -> Message:
+    """Have a program do what `Message.scaled` does; return where. It ends where a number becomes zero.
+
+    Raises NoProgram for other kinds of messages.
+    """
+    from qsim.kernels.rounds import multiplied
+
+    if isinstance(message, Levels) and message.fixed is not None:
+        return message.scaled(factor)  # its scales are the same in every round
+    if isinstance(message, Levels):
+        numbers, offsets = message.scale, np.array([0, message.scale.size])
+    elif isinstance(message, (Floats, SharedSupport)) and message.value.dtype == np.float32:
+        numbers, offsets = message.value, message.offsets
+    else:
+        raise NoProgram
+    out = np.empty_like(numbers)
+    program.call(multiplied, offsets, numbers, np.float32(factor), out, stop="not zero")
+    return replace(message, scale=out) if isinstance(message, Levels) else replace(message, value=out)
 
 
 def plan_add(program: Program, of: Support, rows: NDArray[Any], v: Vectors, sign: float) -> None:

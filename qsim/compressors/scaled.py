@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Self, final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from qsim.batch import Floats, Levels, Memory, Message, Vectors
+from qsim.batch import Memory, Message, Vectors
+from qsim.batch.planned import plan_scaled
 from qsim.compressors.base import Compressor, require_compressor
 from qsim.compressors.plans import with_own_plan
 from qsim.compressors.wrapper import Wrapper
 from qsim.options import option
-from qsim.program import NoProgram, Program
+from qsim.program import Program
 
 
 @final
@@ -62,20 +62,8 @@ class Scaled(Wrapper):
         return self.compressor.compress(v, keys, memory).scaled(self.contraction(v.n))
 
     def plan(self, program: Program, v: Vectors, keys: NDArray[np.uint64], memory: Memory | None = None) -> Message:
-        from qsim.kernels.rounds import scaled
-
-        message, factor = with_own_plan(self.compressor).plan(program, v, keys, memory), self.contraction(v.n)
-        if isinstance(message, Levels) and message.fixed is not None:
-            return message.scaled(factor)  # its scales are the same in every round
-        if isinstance(message, Levels):
-            scale = np.empty_like(message.scale)
-            program.call(scaled, message.scale, np.float32(factor), scale, stop="not zero")
-            return replace(message, scale=scale)
-        if isinstance(message, Floats):
-            value = np.zeros_like(message.value)
-            program.call(scaled, message.value, np.float32(factor), value, stop="not zero")
-            return replace(message, value=value)
-        raise NoProgram
+        message = with_own_plan(self.compressor).plan(program, v, keys, memory)
+        return plan_scaled(program, message, self.contraction(v.n))
 
     def contraction(self, n: int) -> float:
         """Return delta = 1/(1 + omega)."""

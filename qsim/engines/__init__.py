@@ -6,7 +6,8 @@ if sys.platform == "win32":  # multiprocessing passes no file descriptors there
     raise ImportError("qsim does not run on Windows: install it in WSL, the Windows Subsystem for Linux")
 
 from qsim.engines.base import Engine, Session
-from qsim.engines.processes import EngineError, Processes
+from qsim.engines.processes import Processes
+from qsim.engines.recovery import EngineError
 from qsim.engines.serial import Serial
 
 __all__ = ["Engine", "EngineError", "Processes", "Serial", "Session"]

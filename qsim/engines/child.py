@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from multiprocessing.connection import Connection
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from qsim.batch import Packets
 from qsim.engines.child_process import portable_error
+from qsim.engines.members import Members, attempted
 from qsim.engines.shared import NoRoomError, SharedFile, SharedPickle, receive, send
 from qsim.weights import Replica
-from qsim.workers.group import WorkerGroup
-from qsim.workers.tasks import Instruction, Job, Order
+from qsim.workers.tasks import Instruction, Job, Order, Reply
 
 
 def serve(
@@ -30,7 +33,13 @@ def serve(
     from qsim.kernels._jit import tell_of_compiling
 
     tell_of_compiling(lambda begins: send(pipe, mail, Compiling(begins)))
-    members: _Members | None = None
+    members: _MailingMembers | None = None
+
+    def do(task: str, detail: Any) -> Any:
+        nonlocal members
+        members = members or _MailingMembers(job.load(), board, mail, low, high, block, threads)
+        return getattr(members, task)(detail)
+
     while True:
         try:
             task, detail = receive(pipe, mail)
@@ -38,11 +47,7 @@ def serve(
             return
         if task == "close":
             return
-        try:
-            members = members or _Members(job.load(), board, mail, low, high, block, threads)
-            answer: tuple[bool, Any] = (True, getattr(members, task)(detail))
-        except BaseException as error:
-            answer = (False, portable_error(error))
+        answer = attempted(partial(do, task, detail))
         try:
             send(pipe, mail, answer, members.mail_end if members else 0)
         except NoRoomError as error:
@@ -58,56 +63,45 @@ class Compiling:
     begins: bool
 
 
-class _Members:
-    """The tasks a child can do."""
+@dataclass(frozen=True)
+class MailedReplies:
+    """The replies to a round, whose packets are in the mail."""
+
+    places: list[tuple[int, bytes, NDArray[np.int64], int, NDArray[np.int64] | None]]
+
+    def taken_from(self, mail: SharedFile) -> Iterator[Reply]:
+        """Yield the replies; their packets are views of the mail."""
+        if self.places and self.places[-1][2][-1] > len(mail.map):
+            mail.grow(0)
+        data = np.frombuffer(mail.map, np.uint8)
+        for low, header, offsets, rows, work in self.places:
+            yield Reply(low, header, Packets(data[offsets[0] : offsets[-1]], offsets - offsets[0]), rows, work)
+
+
+class _MailingMembers(Members):
+    """Workers that read the weights from the board, and put their packets in the mail."""
 
     def __init__(
         self, job: Job, board: SharedFile, mail: SharedFile, low: int, high: int, block: int | None, threads: int
     ) -> None:
-        self._job, self._low = job, low
-        self._group = WorkerGroup(job, low, high, block, threads)
+        super().__init__(job, low, high, block, threads)
         self._board, self._features = board, job.shards.n
         self._mail = mail
         self.mail_end = 0
         """Where the packets of the last round end in the mail."""
 
-    def warm(self, _: None) -> None:
-        """Run one worker once, on its own, so that all kernels are compiled and on disk for the other processes."""
-        group = WorkerGroup(self._job, self._low, self._low + 1)
-        nowhere = Replica(np.zeros(self._features, np.float32))
-        with suppress(Exception, SystemExit):  # it will be said with the round in which it happens
-            list(group.run(Order(0, 0, "update", nowhere)))
-            if self._job.drops:
-                group.on_delivered(np.zeros(self._job.shards.workers, bool))
-        group.close()
-
-    def stateful(self, _: None) -> bool:
-        return self._group.stateful
-
-    def round(self, instruction: Instruction) -> list[tuple[int, bytes, Any, int, Any]]:
+    def round(self, instruction: Instruction) -> MailedReplies:
         """Run the workers, at the weights on the board unless an order brings its own; put the packets in the mail."""
         if isinstance(instruction, Order) and not instruction.weights.vector.size:
             vector = np.frombuffer(self._board.map, instruction.weights.vector.dtype)[: self._features]
             instruction = replace(instruction, weights=Replica(vector, instruction.weights.scale))
-        shapes, end = [], 0
+        places, end = [], 0
         for reply in self._group.run(instruction):
             data, offsets = reply.packets.data, reply.packets.offsets
             if end + data.size > len(self._mail.map):
                 self._mail.grow(end + data.size)
             np.frombuffer(self._mail.map, np.uint8)[end : end + data.size] = data
-            shapes.append((reply.low, reply.header, offsets + end, reply.rows, reply.work))
+            places.append((reply.low, reply.header, offsets + end, reply.rows, reply.work))
             end += data.size
         self.mail_end = end
-        return shapes
-
-    def on_delivered(self, delivered: Any) -> None:
-        self._group.on_delivered(delivered)
-
-    def snapshot(self, _: None) -> Any:
-        return self._group.snapshot()
-
-    def sizes(self, _: None) -> dict[str, int]:
-        return {name: array.size for name, array in self._group.snapshot().items()}
-
-    def restore(self, snapshot: Any) -> None:
-        self._group.restore(snapshot)
+        return MailedReplies(places)

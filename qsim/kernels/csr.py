@@ -230,6 +230,20 @@ def logistic_curvatures(margin: NDArray[np.floating]) -> None:
 
 
 @kernel
+def wrong_halves(margin: NDArray[np.float64], labels: NDArray[np.int8]) -> int:
+    """Return twice how many margins have not the sign of their label, those of zero counted as half.
+
+    -1 if a margin is not a number.
+    """
+    halves, unknown = 0, False
+    for r in range(margin.size):
+        m = margin[r] * labels[r]
+        halves += 2 * int(m < 0.0) + int(m == 0.0)
+        unknown |= m != m
+    return -1 if unknown else halves
+
+
+@kernel
 def sums(offsets: NDArray[np.int64], numbers: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the sum of each run numbers[offsets[b] : offsets[b + 1]], added up in order."""
     out = np.zeros(offsets.size - 1)

@@ -57,6 +57,17 @@ def fold_down(word: np.uint64, turn: NDArray[np.int64], out: NDArray[np.uint64])
 
 
 @kernel
+def keep_weights(
+    turn: NDArray[np.int64], every: int, scale: float, vector: NDArray[np.float64], out: NDArray[np.float64]
+) -> None:
+    """Write scale times a vector into the next row if the round is one to evaluate: the last of `every`, and so on."""
+    if (turn[0] + 1) % every == 0:
+        for k in range(vector.size):
+            out[turn[2], k] = scale * vector[k]
+        turn[2] += 1
+
+
+@kernel
 def end_round(
     turn: NDArray[np.int64],
     nonzeros: int,
@@ -225,7 +236,7 @@ def weights_of(of_workers: NDArray[np.float64], delivered: NDArray[np.bool_], we
         if delivered[worker]:
             kept[count] = of_workers[worker]
             count += 1
-    share = 1.0 if count == of_workers.size else pairwise_sum(kept[:count])
+    share: float = 1.0 if count == of_workers.size else pairwise_sum(kept[:count])
     for worker in range(of_workers.size):
         weights[worker] = of_workers[worker] / share if delivered[worker] else 0.0
     return share
@@ -238,7 +249,7 @@ def pairwise_sum(x: NDArray[np.float64]) -> float:
     if size > 128:
         half = size // 2
         half -= half % 8
-        return pairwise_sum(x[:half]) + pairwise_sum(x[half:])
+        return float(pairwise_sum(x[:half]) + pairwise_sum(x[half:]))
     if size < 8:
         total = 0.0
         for k in range(size):
@@ -366,16 +377,6 @@ def widen(offsets: NDArray[np.int64], value: NDArray[np.float32], out: NDArray[n
 
 
 @kernel
-def scaled(x: NDArray[np.float32], factor: np.float32, out: NDArray[np.float32]) -> int:
-    """Write factor times numbers; return how many that were not zero are now."""
-    vanished = 0
-    for k in range(out.size):
-        out[k] = factor * x[k]
-        vanished += int(out[k] == np.float32(0.0) and x[k] != np.float32(0.0))
-    return vanished
-
-
-@kernel
 def plain_step(step: float, l2: float, scale: float, vector: NDArray[np.float64], out: NDArray[np.float64]) -> None:
     """Write step times the gradient of the regulariser at scale times a vector."""
     for k in range(out.size):
@@ -456,6 +457,16 @@ def negative(x: NDArray[np.floating], out: NDArray[np.floating]) -> None:
     """Write the negatives of numbers."""
     for k in range(out.size):
         out[k] = -x[k]
+
+
+@kernel
+def multiplied(offsets: NDArray[np.int64], x: NDArray[np.float32], factor: np.float32, out: NDArray[np.float32]) -> int:
+    """Write factor times the numbers of rows; return how many became zero, having been something else."""
+    lost = 0
+    for k in range(offsets[offsets.size - 1]):
+        out[k] = x[k] * factor
+        lost += int(out[k] == np.float32(0.0) and x[k] != np.float32(0.0))
+    return lost
 
 
 @kernel

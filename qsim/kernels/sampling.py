@@ -45,7 +45,7 @@ def draw_passes(
     row_offsets: NDArray[np.int64],
     rows: NDArray[np.int64],
 ) -> int:
-    """Draw the rows at positions [position, position + batch) of every present worker's endless sequence of shuffled passes.
+    """Draw the rows at positions [position, position + batch) of each present worker's endless shuffled passes.
 
     Pass p of a worker is a Fisher-Yates shuffle of its rows, keyed by fold(key, p). `shuffled` holds the pass that
     `passes` names for each worker (-1: none yet): a memo, not a state, since any pass can be made again at any time.

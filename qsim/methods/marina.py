@@ -128,7 +128,6 @@ class MARINA(Method):
 
     def round(self, w: Weights, state: Arrays, exchange: Exchange) -> None:
         assert isinstance(self.step, Step)
-        assert self.p is not None
         step, estimate = self.step(exchange.round), state["estimate"]
         if self._synchronises(exchange.key, exchange.round):
             estimate[:] = 0.0
@@ -141,6 +140,7 @@ class MARINA(Method):
 
     def _synchronises(self, key: Key, t: int) -> bool:
         """Tell whether full gradients are sent in a round."""
+        assert self.p is not None
         return t == 0 or bool(key.fold(t).generator().random() < self.p)
 
     def plan(self, plan: Plan, memory: Memory) -> None:

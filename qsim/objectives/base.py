@@ -197,6 +197,16 @@ class Objective(ABC):
         """
         return *self.value_and_gradient(w, data), self.error(w, data)
 
+    def evaluate_many(
+        self, weights: NDArray[np.float64], data: Dataset
+    ) -> list[tuple[float, NDArray[np.float64], float]]:
+        """Return for each of several weights, a row each, what `evaluate` returns, to the last bit."""
+        return [self.evaluate(w, data) for w in weights]
+
+    def errors(self, weights: NDArray[np.float64], data: Dataset) -> list[float]:
+        """Return for each of several weights, a row each, what `error` returns, to the last bit."""
+        return [self.error(w, data) for w in weights]
+
     def smoothness(self, data: Dataset) -> float:
         """Return the smoothness constant L, with ||grad F(u) - grad F(w)|| <= L ||u - w||.
 

@@ -22,6 +22,7 @@ from qsim.weights import Replica
 
 _TOLERANCE = 1e-10
 _MANY = 2000  # columns: their smallest eigenvalue takes a second, and grows with the cube
+_SEVERAL = 8  # weights that kernels take at a time
 
 Margins = NDArray[np.floating]
 
@@ -113,9 +114,34 @@ class MarginModel(Objective):
         margin = margins_of(data, w, self.width)
         return *self._value_and_gradient(w, data, margin), self.error_of_margins(margin, data)
 
+    def evaluate_many(
+        self, weights: NDArray[np.float64], data: Dataset
+    ) -> list[tuple[float, NDArray[np.float64], float]]:
+        if not self._takes_several(weights):
+            return super().evaluate_many(weights, data)
+        data = self.design(data)
+        margins, labels = margins_of_several(data, weights), np.tile(data.labels, len(weights))
+        losses = self.loss(margins.ravel(), labels).reshape(margins.shape).sum(axis=1) / data.rows
+        slopes = self.slope(margins.ravel(), labels).reshape(margins.shape) / data.rows
+        gradients, found = rmatvec_of_several(data, slopes), []
+        for w, margin, loss, gradient in zip(weights, margins, losses.tolist(), gradients, strict=True):
+            penalty, slope = self.regulariser(w)
+            found.append((loss + penalty, gradient + slope, self.error_of_margins(margin, data)))
+        return found
+
     def error(self, w: NDArray[np.float64], data: Dataset) -> float:
         data = self.design(data)
         return self.error_of_margins(margins_of(data, w, self.width), data)
+
+    def errors(self, weights: NDArray[np.float64], data: Dataset) -> list[float]:
+        if not self._takes_several(weights):
+            return super().errors(weights, data)
+        data = self.design(data)
+        return [self.error_of_margins(margin, data) for margin in margins_of_several(data, weights)]
+
+    def _takes_several(self, weights: NDArray[np.float64]) -> bool:
+        """Return whether weights, a row each, are evaluated in one pass over the rows of the data."""
+        return self.width == 1 and 1 < len(weights) <= _SEVERAL and is_shipped(self)
 
     def error_of_margins(self, margins: Margins, data: Dataset) -> float:
         """Return the error on data from the margins of all rows.
@@ -355,9 +381,12 @@ class LinearModel(MarginModel):
         So at w = 0, where nothing is learned yet, it is 1/2, as of a coin that is tossed where the model is undecided.
         Of targets, the mean of (<x, w> - y)^2.
         """
+        from qsim.kernels.csr import wrong_halves
+
         if data.kind == "targets":
             return float(np.mean((margins - data.labels) ** 2))
-        return float(np.mean((1 - np.sign(margins * data.labels)) / 2))
+        halves = wrong_halves(margins.astype(np.float64, copy=False), data.labels)
+        return halves / 2 / data.rows if halves >= 0 else math.nan
 
 
 def margins_of(data: Dataset, w: Any, width: int = 1) -> NDArray[np.float64]:
@@ -383,6 +412,17 @@ def margins_of(data: Dataset, w: Any, width: int = 1) -> NDArray[np.float64]:
     return out
 
 
+def margins_of_several(data: Dataset, weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the margins of every row with each of up to eight weights: shape (weights, rows)."""
+    from qsim.kernels import several
+
+    lanes, out = np.zeros((data.features, several.TOGETHER)), np.empty((several.TOGETHER, data.rows))
+    lanes[:, : len(weights)] = weights.T
+    columns = data.indices.view(f"u{data.indices.itemsize}")
+    several.margins_of_several(data.indptr, columns, data.values, lanes, out)
+    return out[: len(weights)]
+
+
 def rmatvec(data: Dataset, slopes: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return X^T slopes, in float64, for slopes of the shape of margins: one number for each weight."""
     columns = data.indices.view(f"u{data.indices.itemsize}")
@@ -398,6 +438,17 @@ def rmatvec(data: Dataset, slopes: NDArray[np.float64]) -> NDArray[np.float64]:
         support = np.array([0, data.features])
         scatter_classes_support(data.indptr, columns, data.values, every, whole, slopes, support, out)
     return out
+
+
+def rmatvec_of_several(data: Dataset, slopes: Margins) -> NDArray[np.float64]:
+    """Return X^T slopes for each row of slopes, up to eight: shape (rows of slopes, features)."""
+    from qsim.kernels import several
+
+    out, columns = np.zeros((data.features, several.TOGETHER)), data.indices.view(f"u{data.indices.itemsize}")
+    padded = np.zeros((several.TOGETHER, data.rows))
+    padded[: len(slopes)] = slopes
+    several.scatter_several(data.indptr, columns, data.values, padded, out)
+    return np.ascontiguousarray(out.T[: len(slopes)])
 
 
 def _largest_eigenvalue(matrix: Any) -> float:

@@ -21,8 +21,11 @@ from qsim.program import Cell, NoProgram, with_plan
 from qsim.simulation.run import Run
 from qsim.weights import PlannedWeights, Weights
 
-ToEnd = Callable[[int, NDArray[np.int64]], int]
-"""Tells how many of some rounds, whose last is given, with what they counted, there are until a run is over."""
+ToEnd = Callable[[int, NDArray[np.int64], NDArray[np.float64]], int]
+"""Tells how many of some rounds there are until a run is over.
+
+It is given the last of them, what each counted, and the weights after those that are evaluated, a row each.
+"""
 
 
 class PlannedRounds:
@@ -45,7 +48,12 @@ class PlannedRounds:
     ) -> PlannedRounds | None:
         """Return what does the rounds of a run, whose method is resolved; None if a part has no plan."""
         group = session.group
-        if group is None or run.network is not None or not _affordable(run, len(group.parts)):
+        if (
+            group is None
+            or run.network is not None
+            or type(method).solution is not Method.solution
+            or not _affordable(run, len(group.parts))
+        ):
             return None
         part = group.joined()
         n, shards = part.block.n, group.shards
@@ -69,38 +77,50 @@ class PlannedRounds:
             with_plan(method).plan(plan, part.kept)
         except NoProgram:
             return None
-        return cls(plan, [plan.too_large, *state.values(), *shared.values(), *part.arrays.values()])
+        lasting = [plan.weights.vector, plan.too_large, *state.values(), *shared.values(), *part.arrays.values()]
+        evaluations = min(_EVALUATIONS, _READ // max(shards.dataset.nonzeros, 1), _KEPT // n)
+        kept = np.empty((max(1, evaluations), n))
+        return cls(plan, kept, run.evaluate_every, [] if run.until is None else lasting)
 
-    def __init__(self, plan: Plan, lasting: list[NDArray[Any]]) -> None:
-        """Take the plan of a round, and the arrays of server and workers that it changes."""
-        self._plan, self._lasting, self._counted, self._at_once = plan, lasting, plan.end(), 16
+    def __init__(self, plan: Plan, kept: NDArray[np.float64], every: int, lasting: list[NDArray[Any]]) -> None:
+        """Take the plan of a round, and where the weights of every so many rounds are kept.
 
-    def run(self, w: Weights, first: int, end: int, to_end: ToEnd | None = None) -> NDArray[np.int64] | None:
+        lasting: the arrays of server and workers that rounds change, if rounds may have to be undone.
+        """
+        from qsim.kernels.rounds import keep_weights
+
+        self._lasting = lasting
+        self._kept, self._every = kept, every
+        self._at_once = 16
+        plan.at_the_end(keep_weights, plan.turn, every, plan.weights.scale, plan.weights.vector, kept)
+        self._plan, self._counted = plan, plan.end()
+
+    def run(self, w: Weights, first: int, end: int, to_end: ToEnd) -> NDArray[np.int64] | None:
         """Do rounds `first` to `end` - 1 on w, or fewer: none that fails, so that the exchange can say why it does.
 
-        Not for much longer than a tenth of a second, in which nobody can interrupt them or see how far they are.
+        Not for much longer than a tenth of a second, in which nobody can interrupt them or see how far they are, and no
+        more of them with an evaluation than weights can be kept for.
 
-        to_end: how many of some rounds there are until the run is over. It is asked when they are done, and if they are
-            too many they are undone, and fewer done.
+        to_end: is asked when the rounds are done. If they are too many they are undone, and fewer done.
 
         Returns what was counted in each, as rows: non-zeros, bits up, bits down, rows read; None if none was done.
         """
         own, plan, scale = self._plan.weights.vector, self._plan, w.scale
         if w.vector is not own:
             own[:] = w.vector
-        lasting = [own, *self._lasting] if to_end else []
-        before = [array.copy() for array in lasting]
+        before = [array.copy() for array in self._lasting]
+        due = first // self._every
         start = perf_counter()
-        done = self._try(scale, first, min(end - first, self._at_once))
-        if done:
-            self._at_once = int(min(max(1.0, _SECONDS * done / (perf_counter() - start)), self._plan.most))
-        wanted = done if to_end is None or not done else to_end(first + done, self._counted[:done])
-        if wanted < done:
-            for array, old in zip(lasting, before, strict=True):
-                array[:] = old
-            self._try(scale, first, wanted)
+        done = self._try(scale, first, min(end - first, self._at_once, (due + len(self._kept)) * self._every - first))
         if not done:
             return None
+        self._at_once = int(min(max(1.0, _SECONDS * done / (perf_counter() - start)), plan.most))
+        kept = self._kept[: (first + done) // self._every - due]
+        wanted = to_end(first + done, self._counted[:done], kept)
+        if wanted < done:
+            for array, old in zip(self._lasting, before, strict=True):
+                array[:] = old
+            self._try(scale, first, wanted)
         w.vector, w.scale, w.stamp = own, float(plan.weights.scale.array[0]), object()
         return self._counted[:wanted].copy()
 
@@ -136,5 +156,8 @@ def _laid_out(block: Block, reads: float, rounds: int) -> Block:
 _SECONDS = 0.1
 _ABSENT = 16  # times as many workers as take part, at most
 _SAMPLED = 1024  # workers, at most
+_EVALUATIONS = 128  # weights that are kept to be evaluated together
+_READ = 2**24  # non-zeros that are read for it, once for each weights
+_KEPT = 2**21  # numbers in all these weights
 _PASSES = 3
 _MOST = 2**25  # non-zeros that are copied for it

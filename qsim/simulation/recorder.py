@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import fields
 from types import MappingProxyType
 from typing import Any
@@ -21,6 +21,7 @@ from qsim.trace import CUMULATIVE, EVALUATION, TIME, TRAFFIC, Trace
 Solution = Callable[[], NDArray[np.float64]]
 """Gives the weights that are evaluated, when they are needed."""
 _UNKNOWN = dict.fromkeys(EVALUATION, np.nan)
+_TOGETHER = 8  # weights that are evaluated at a time
 
 
 class Recorder:
@@ -46,8 +47,8 @@ class Recorder:
     def record(self, done: int, solution: Solution, counted: NDArray[np.int64], clock: Clock | None = None) -> bool:
         """Record what was counted in the last rounds, `done` of them in all; tells whether the run's rule ends it here.
 
-        counted: a row per round: non-zeros, bits up, bits down, rows. Only the last can be one to evaluate, or one that
-            ends the run. With a clock it is a single round.
+        counted: a row per round: non-zeros, bits up, bits down, rows. `rounds_to_end` was asked about all but the last.
+            With a clock it is a single round.
         """
         if clock is not None:
             times = clock.times
@@ -57,14 +58,25 @@ class Recorder:
         self._spent += counted.sum(axis=0)
         return self._over(done, solution, evaluate=done % self._run.evaluate_every == 0 or done == self._run.rounds)
 
-    def rounds_to_end(self, done: int, counted: NDArray[np.int64]) -> int:
+    def rounds_to_end(self, done: int, counted: NDArray[np.int64], solutions: NDArray[np.float64]) -> int:
         """Return how many of the next rounds, `done` of them in all, there are until the run's rule ends it.
 
-        counted: as `record` takes it; nothing is recorded. All of them if the rule does not end it before.
+        counted: as `record` takes it; it is not recorded. solutions: the weights after the rounds to evaluate, a row
+            each; what is found of those before the end is recorded.
+
+        All of the rounds if the rule does not end it before the last, of which it is not asked.
         """
+        first, every = done - len(counted), self._run.evaluate_every
+        due, found = range((first // every + 1) * every, done + 1, every), self._evaluated(solutions)
+        if self._run.until is None:
+            self._evaluations |= zip(due, found, strict=True)
+            return len(counted)
         spent = self._spent + counted.cumsum(axis=0)
-        for number in range(1, len(counted)):
-            if self._reached(done - len(counted) + number, _UNKNOWN, spent[number - 1]):
+        for number in range(1, len(counted) + 1):
+            if first + number in due:
+                self._evaluations[first + number] = next(found)
+            seen = self._evaluations.get(first + number, _UNKNOWN)
+            if number < len(counted) and self._reached(first + number, seen, spent[number - 1]):
                 return number
         return len(counted)
 
@@ -109,10 +121,10 @@ class Recorder:
 
     def _over(self, done: int, solution: Solution, evaluate: bool) -> bool:
         """Evaluate where that is due, or the run ends; tells whether its rule ends it."""
-        if evaluate:
+        if evaluate and done not in self._evaluations:
             self._evaluations[done] = self._evaluate(solution())
         over = self._reached(done, self._evaluations.get(done, _UNKNOWN), self._spent)
-        if over and not evaluate:
+        if over and done not in self._evaluations:
             self._evaluations[done] = self._evaluate(solution())
         return over
 
@@ -126,15 +138,24 @@ class Recorder:
         return flag(f"what reached of {self._run.until!r} returns", self._run.until.reached(seen))
 
     def _evaluate(self, w: NDArray[np.float64]) -> dict[str, float]:
+        (found,) = self._evaluated(w[None])
+        return found
+
+    def _evaluated(self, solutions: NDArray[np.float64]) -> Iterator[dict[str, float]]:
+        """Evaluate weights, a row each, a few at a time and only when they are asked for."""
         objective = self._run.objective
-        loss, gradient, error = objective.evaluate(w, self._data)
-        return {
-            "loss": loss,
-            "suboptimality": loss - self._minimum,
-            "gradient_norm": math.sqrt(inner(gradient, gradient)),
-            "train_error": error,
-            "test_error": np.nan if self._test is None else objective.error(w, self._test),
-        }
+        for low in range(0, len(solutions), _TOGETHER):
+            some = solutions[low : low + _TOGETHER]
+            found = objective.evaluate_many(some, self._data)
+            on_test = [np.nan] * len(some) if self._test is None else objective.errors(some, self._test)
+            for (loss, gradient, error), test_error in zip(found, on_test, strict=True):
+                yield {
+                    "loss": loss,
+                    "suboptimality": loss - self._minimum,
+                    "gradient_norm": math.sqrt(inner(gradient, gradient)),
+                    "train_error": error,
+                    "test_error": test_error,
+                }
 
     def _provenance(self) -> dict[str, Any]:
         used = {"data": self._data} if self._test is None else {"data": self._data, "test": self._test}

@@ -89,10 +89,8 @@ class Training:
         """Do the next round, or up to `most` where several can be done at once, and record them."""
         counted = None
         if self._planned is not None and self._exchange.opened:
-            end = min(self.done + most, self.run.rounds, _next(self.done, self.run.evaluate_every))
-            counted = self._planned.run(
-                self._weights, self.done, end, None if self.run.until is None else self._recorder.rounds_to_end
-            )
+            end = min(self.done + most, self.run.rounds)
+            counted = self._planned.run(self._weights, self.done, end, self._recorder.rounds_to_end)
         if counted is None:
             self._exchange.begin(self.done)
             self._method.round(self._weights, self._state, self._exchange)
@@ -145,11 +143,6 @@ class Training:
     def _solution(self) -> NDArray[np.float64]:
         """Return the weights that are evaluated."""
         return self._method.solution(self._weights, self._state)
-
-
-def _next(done: int, period: int) -> int:
-    """Return the next multiple of a period."""
-    return (done // period + 1) * period
 
 
 def _part(saved: Arrays, prefix: str) -> Arrays:

@@ -232,10 +232,10 @@ def test_an_error_while_starting_leaves_nothing(monkeypatch) -> None:
     started = []
     real = processes._Child.start
 
-    def start(self, siblings):
+    def start(self):
         if len(started) == 1:
             raise KeyboardInterrupt
-        real(self, siblings)
+        real(self)
         started.append(self.pid)
 
     monkeypatch.setattr(processes._Child, "start", start)

@@ -15,7 +15,7 @@ import pytest
 import qsim
 from helpers.traces import same
 from qsim.batch import Vectors
-from qsim.engines import Processes, Serial, processes
+from qsim.engines import Processes, Serial, recovery
 from qsim.methods import Method, Passes
 from qsim.simulation.checkpoint import CheckpointError
 
@@ -68,7 +68,7 @@ def killing(*rounds: int) -> Killing:
 )
 def test_a_process_killed_after_a_snapshot_goes_on_from_it(monkeypatch, name: str, most: int, kept: list[int]) -> None:
     """Before the first, right after one, and some rounds later; with the orders since, and no others."""
-    monkeypatch.setattr(processes, name, most)
+    monkeypatch.setattr(recovery, name, most)
     engine = killing(1, 3, 8)
     assert same(qsim.simulate(RUN), qsim.simulate(RUN, engine=engine))
     assert engine.kept == kept
@@ -77,7 +77,7 @@ def test_a_process_killed_after_a_snapshot_goes_on_from_it(monkeypatch, name: st
 @pytest.mark.parametrize("most", [1, 3, 50])
 def test_a_process_killed_before_it_knows_what_was_delivered(monkeypatch, most: int) -> None:
     """Between its reply and the news of what was dropped; with snapshots, which wait for the news, of any distance."""
-    monkeypatch.setattr(processes, "_LOG_ROUNDS", most)
+    monkeypatch.setattr(recovery, "_LOG_ROUNDS", most)
     network = qsim.Network(
         machines=qsim.network.Machines(delay=qsim.network.Exponential(1.0)), rule=qsim.network.Fastest(2)
     )
@@ -177,7 +177,7 @@ def test_a_small_ram_disk_is_left_for_the_temporary_folder(ram_disk: list[int], 
     data = qsim.Dataset.from_arrays(np.eye(10, 12_000), np.array([1, -1] * 5), empty="keep")
     growing = replace(RUN, data=data, method=Growing(), compressor=qsim.Identity(), codec=qsim.codecs.SparseFloats())
     keeping = replace(RUN, data=qsim.datasets.synthetic(3000, 60_000, 60, seed=1), workers=4)
-    monkeypatch.setattr(processes, "_LOG_ROUNDS", 2)
+    monkeypatch.setattr(recovery, "_LOG_ROUNDS", 2)
     for run in (growing, keeping):
         run = replace(run, rounds=6)
         ram_disk.clear()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -12,10 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import qsim
+from helpers.planned import RUN, agree, plain, small, stopped
+from qsim.batch import Vectors
 from qsim.compressors import NotFiniteError
-from qsim.datasets import Dataset, Synthetic
+from qsim.datasets import Dataset
 from qsim.methods import SGD, HeavyBall, Nesterov, Passes, WithReplacement
-from qsim.simulation.planned import PlannedRounds
+from qsim.program import Program
 from qsim.steps import Constant, InverseSqrt, InverseTime
 from qsim.testing.shipped import shipped
 
@@ -25,44 +26,6 @@ CODECS = [
     *(kind(code) for kind in (qsim.codecs.Elias, qsim.codecs.EliasDense) for code in ("gamma", "delta", "omega")),
     *map(qsim.codecs.Dense, ("float16", "bfloat16", "float64")),
 ]
-
-RUN = qsim.Run(
-    Synthetic(rows=200, features=5000, nonzeros_per_row=20, values="tfidf", seed=5),
-    qsim.LogisticRegression(l2=1e-3),
-    SGD(Constant(0.5)),
-    compressor=qsim.QSGD(4),
-    workers=1,
-    rounds=250,
-    evaluate_every=100,
-    optimum=False,
-)
-
-
-def plain(run: qsim.Run, **options: Any) -> qsim.Trace:
-    """The run through the exchange, round by round."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(PlannedRounds, "of", lambda *arguments: None)
-        return qsim.simulate(run, **options)
-
-
-@pytest.fixture
-def count(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many rounds at a time were planned ones."""
-    done: list[int] = []
-    run = PlannedRounds.run
-
-    def counted(self, *arguments):
-        found = run(self, *arguments)
-        done.append(0 if found is None else len(found))
-        return found
-
-    monkeypatch.setattr(PlannedRounds, "run", counted)
-    return done
-
-
-def agree(one: qsim.Trace, other: qsim.Trace) -> None:
-    assert one.weights.tobytes() == other.weights.tobytes()
-    assert one.frame.equals(other.frame)
 
 
 @settings(max_examples=25)
@@ -98,15 +61,6 @@ SHAPES = [  # workers, how rows are shared out, whether values are not all one
     (3, qsim.datasets.ByLabel(), False),
     (7, qsim.datasets.Dirichlet(0.1), True),
 ]
-
-
-def small(values: bool) -> Dataset:
-    """Rows of a few features, one row empty, one longer than the others."""
-    rng = np.random.default_rng(3)
-    lengths = np.array([0, 90, *rng.integers(1, 12, 22)])
-    indices = np.concatenate([np.sort(rng.choice(100, size, replace=False)) for size in lengths])
-    numbers = rng.normal(size=indices.size).astype(np.float32) if values else None
-    return Dataset(np.concatenate([[0], lengths.cumsum()]), indices, numbers, rng.integers(0, 2, 24) > 0, 100)
 
 
 def differences(run: qsim.Run) -> list[str]:
@@ -191,12 +145,38 @@ def test_every_downlink_with_every_method(downlink: qsim.downlinks.Downlink, cou
     assert sum(count) > 10 * len(METHODS)
 
 
+@pytest.mark.parametrize(("workers", "partition"), [(5, None), (7, qsim.datasets.Dirichlet(0.1))])
+@pytest.mark.parametrize("method", METHODS, ids=repr)
+def test_sampled_clients(method: qsim.methods.Method, workers: int, partition: Any, count: list[int]) -> None:
+    """Who sits out a round reads, sends and learns nothing; some have no rows at all."""
+    wrong = []
+    for number, compressor in enumerate((qsim.TopK(3), qsim.ErrorFeedback(qsim.TopK(3)), qsim.RandK(9))):
+        run = qsim.Run(
+            small(True),
+            qsim.LogisticRegression(l2=0.02 * number),
+            method,
+            compressor,
+            workers=workers,
+            partition=partition or qsim.datasets.Shuffled(),
+            clients=qsim.clients.SampledClients(workers // 2),
+            downlink=DOWNLINKS[number],
+            rounds=60,
+            evaluate_every=25,
+            optimum=False,
+        )
+        wrong += differences(run)
+    assert not wrong
+    refused = isinstance(method, qsim.methods.MARINA) or getattr(method, "shifts", "zero") != "zero"
+    assert (sum(count) > 50) == (not refused and getattr(method, "momentum", None) != 0.3)
+
+
 @pytest.mark.parametrize("codec", CODECS, ids=repr)
 def test_every_codec(codec: qsim.codecs.Codec) -> None:
     wrong = []
     compressors = [qsim.QSGD(1), qsim.QSGD(4), qsim.QSGD(300, "max"), qsim.TopK(3), qsim.RandK(2)]
     compressors += [qsim.RandK(2, "drawn"), qsim.Identity(), qsim.compressors.NaturalCompression()]
-    compressors += [qsim.ErrorFeedback(qsim.TopK(2))]
+    compressors += [qsim.ErrorFeedback(qsim.TopK(2)), qsim.ErrorFeedback(qsim.Scaled(qsim.RandK(2)))]
+    compressors += [qsim.Scaled(qsim.RandK(2, "drawn")), qsim.Scaled(qsim.QSGD(3))]
     carried = [c for c in compressors if {c.emits, qsim.batch.Floats} & set(codec.carries)]
     assert len(carried) >= 4
     for number, compressor in enumerate(carried):
@@ -302,8 +282,9 @@ def test_long_rows_and_thinned_blocks() -> None:
     agree(qsim.simulate(run), plain(run))
 
 
-def test_as_many_rounds_as_may_be_are_done_at_once(count: list[int]) -> None:
-    qsim.simulate(RUN)
+@pytest.mark.parametrize("every", [1, 7, 1000])
+def test_as_many_rounds_as_may_be_are_done_at_once(every: int, count: list[int]) -> None:
+    qsim.simulate(replace(RUN, evaluate_every=every))
     assert sum(count) == 249  # the first round opens the streams
     assert len(count) < 25
 
@@ -340,13 +321,15 @@ def test_slow_rounds_are_few_at_once(count: list[int], monkeypatch: pytest.Monke
         {"compressor": qsim.compressors.HardThreshold(0.1)},
         {"compressor": qsim.compressors.NaturalCompression(), "codec": qsim.codecs.Varint()},
         {"compressor": qsim.ErrorFeedback(qsim.TopK(3))},
+        {"compressor": qsim.Scaled(qsim.QSGD(4))},
+        {"compressor": qsim.ErrorFeedback(qsim.Scaled(qsim.RandK(3)))},
+        {"compressor": qsim.Scaled(qsim.RandK(3, "drawn"))},
         {"compressor": qsim.Identity()},
         {"engine": qsim.engines.Serial()},
         *({"downlink": downlink} for downlink in DOWNLINKS),
         {"method": SGD(Constant(0.5), momentum=HeavyBall(0.5))},
         {"method": qsim.EF21(0.5, batch=2, momentum=0.5), "compressor": qsim.TopK(3)},
-        {"compressor": qsim.Scaled(qsim.QSGD(4))},
-        {"compressor": qsim.ErrorFeedback(qsim.Scaled(qsim.QSGD(4)))},
+        {"compressor": qsim.Scaled(qsim.compressors.NaturalCompression()), "codec": qsim.codecs.Varint()},
     ],
     ids=str,
 )
@@ -364,7 +347,6 @@ def test_what_is_planned(changes: dict, workers: int, count: list[int]) -> None:
         {"compressor": qsim.QSGD(4, 3.0)},
         {"compressor": qsim.Philox(qsim.QSGD(4))},
         {"downlink": qsim.downlinks.SparsePull()},
-        {"clients": qsim.clients.SampledClients(1)},
         {"objective": qsim.objectives.LeastSquares(l2=0.1)},
     ],
     ids=str,
@@ -372,6 +354,13 @@ def test_what_is_planned(changes: dict, workers: int, count: list[int]) -> None:
 def test_other_runs_go_through_the_exchange(changes: dict, count: list[int]) -> None:
     qsim.simulate(replace(RUN, rounds=3, **changes))
     assert count == []
+
+
+def test_a_scaled_number_that_vanishes_is_left_to_the_exchange() -> None:
+    for least, done in ((1e-30, 1), (1e-45, 0)):
+        program, v = Program(), Vectors.dense(np.array([0.0, least, 0.0, 0.0], np.float32))
+        qsim.Scaled(qsim.QSGD(1)).plan(program, v, qsim.Key(1).words(0, 1))
+        assert program.run(1) == done
 
 
 def test_what_a_user_overrides_is_not_passed_over(count: list[int]) -> None:
@@ -442,11 +431,6 @@ def test_a_run_is_resumed(tmp_path: Path, count: list[int]) -> None:
     count.clear()
     agree(qsim.simulate(RUN, checkpoint=path, every=30), whole)
     assert sum(count) == 160  # from round 90 on
-
-
-def stopped(done: int) -> None:
-    if done == 97:
-        raise KeyboardInterrupt
 
 
 def test_a_rule_ends_it_at_the_same_round() -> None:
