@@ -251,15 +251,15 @@ def pairwise_sum(x: NDArray[np.float64]) -> float:
         half -= half % 8
         return float(pairwise_sum(x[:half]) + pairwise_sum(x[half:]))
     if size < 8:
-        total = 0.0
+        first = 0.0
         for k in range(size):
-            total += x[k]
-        return total
+            first += x[k]
+        return first
     lanes = x[:8].copy()
     whole = size - size % 8
     for k in range(8, whole):
         lanes[k % 8] += x[k]
-    total = ((lanes[0] + lanes[1]) + (lanes[2] + lanes[3])) + ((lanes[4] + lanes[5]) + (lanes[6] + lanes[7]))
+    total: float = ((lanes[0] + lanes[1]) + (lanes[2] + lanes[3])) + ((lanes[4] + lanes[5]) + (lanes[6] + lanes[7]))
     for k in range(whole, size):
         total += x[k]
     return total

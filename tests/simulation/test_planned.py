@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -167,7 +168,7 @@ def test_sampled_clients(method: qsim.methods.Method, workers: int, partition: A
         wrong += differences(run)
     assert not wrong
     refused = isinstance(method, qsim.methods.MARINA) or getattr(method, "shifts", "zero") != "zero"
-    assert (sum(count) > 50) == (not refused and getattr(method, "momentum", None) != 0.3)
+    assert (sum(count) > 20) == (not refused and getattr(method, "momentum", None) != 0.3)
 
 
 @pytest.mark.parametrize("codec", CODECS, ids=repr)
