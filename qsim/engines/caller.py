@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -14,35 +13,30 @@ from qsim.engines.sockets import call, frames
 from qsim.workers.tasks import Job
 
 
-@dataclass(frozen=True)
-class Hello:
-    """The first words of a caller: for which place it is, and what is on its machine."""
-
-    place: int
-    facts: Facts
-
-
 def serve(
     address: tuple[str, int],
     key: bytes,
-    hello: Hello,
+    place: int,
+    facts: Facts,
     load: Callable[[], Job],
     low: int,
     high: int,
     block: int | None,
     threads: int,
 ) -> str:
-    """Call the driver and do its tasks, until it says that it is over.
+    """Call the driver and do the tasks of a place, until it says that it is over.
+
+    facts: what is on this machine.
 
     Returns a text if the driver can't be reached. Raises OSError if the connection breaks.
     """
     from qsim.kernels._jit import tell_of_compiling
 
     try:
-        line = call(address, key, hello)
+        line = call(address, key, (place, facts))
     except OSError as error:
         return (
-            f"{hello.facts['host']} can't reach the driver at {address[0]}, port {address[1]} ({error}); give the"
+            f"{facts['host']} can't reach the driver at {address[0]}, port {address[1]} ({error}); give the"
             " engine a host and a port that can be reached from there"
         )
     members: Members | None = None

@@ -25,25 +25,25 @@ def inspector(paths: Sequence[str] = ()) -> Callable[[], Facts]:
 
         sys.path += [path for path in paths if path not in sys.path and Path(path).is_dir()]
         facts: dict[str, Any] = {"host": socket.gethostname(), "interpreter": sys.executable, "pid": os.getpid()}
-        facts["Python"] = ".".join(map(str, sys.version_info[:2]))
         facts["machine"] = facts["host"]
         try:  # of two containers that call themselves alike, too
             boot = Path("/proc/sys/kernel/random/boot_id").read_text()
             facts["machine"] += f" {boot.strip()} {Path('/proc/self/ns/pid').readlink()}"
         except OSError:
             pass
+        versions = facts["versions"] = {"Python": ".".join(map(str, sys.version_info[:2]))}
         try:
             import qsim
 
-            facts["qsim"] = qsim.__version__
+            versions["qsim"] = qsim.__version__
             import numba
             import numpy
             import scipy
 
-            facts |= {"NumPy": numpy.__version__, "Numba": numba.__version__, "SciPy": scipy.__version__}
+            versions |= {"NumPy": numpy.__version__, "Numba": numba.__version__, "SciPy": scipy.__version__}
             from qsim.kernels._jit import source_digest
 
-            facts["the digest of qsim's kernels"] = source_digest()
+            versions["the digest of qsim's kernels"] = source_digest()
         except Exception as error:
             facts["error"] = f"{type(error).__name__}: {error}"
         return facts
@@ -51,13 +51,12 @@ def inspector(paths: Sequence[str] = ()) -> Callable[[], Facts]:
     return inspect
 
 
-def refusal(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
-    """Say why workers can't run on a machine; nothing if they can."""
-    where = f"{found['host']} ({found['interpreter']})"
-    checked = [name for name in wanted if name not in ("host", "interpreter", "pid", "machine")]
-    other = [name for name in checked if name in found and found[name] != wanted[name]]
+def refusal(found: Facts, wanted: Mapping[str, str]) -> str:
+    """Say why workers can't run on a machine, where versions are wanted; nothing if they can."""
+    where, versions = f"{found['host']} ({found['interpreter']})", found["versions"]
+    other = [name for name in wanted if name in versions and versions[name] != wanted[name]]
     if other:
-        differences = ", ".join(f"{name} is {found[name]}, here {wanted[name]}" for name in other)
+        differences = ", ".join(f"{name} is {versions[name]}, here {wanted[name]}" for name in other)
         return (
             f"{where} would not give the same numbers: {differences}; install there what is installed here"
             " (docs/clusters.md)"

@@ -99,9 +99,10 @@ class _Actors(Transport):
         self._opened, self._ray = opened, ray
         self.places: list[_Actor] = []
         try:
-            groups = _groups(engine, job.shards.workers)
-            blob, here = ray.put(portable(job)), inspector()()  # held by the places: a restarted actor needs it again
-            create = ray.remote(num_cpus=engine.threads, max_restarts=-1, max_task_retries=0)(_member(search_path()))
+            groups, here = _groups(engine, job.shards.workers), inspector()()
+            blob = ray.put(portable(job))  # held by the places: a restarted actor needs it again
+            member = _member(here["versions"])
+            create = ray.remote(num_cpus=engine.threads, max_restarts=-1, max_task_retries=0)(member)
             for low, high in shares(job.shards.workers, groups):
                 self.places.append(_Actor(engine, create.remote(), here, blob, low, high))
         except BaseException:
@@ -151,7 +152,7 @@ class _Actor(Place):
         self._await_actor()
         details = (self._blob, self.low, self.high, self._engine.block, self._engine.threads)
         self._facts = self._got(self._actor.begin.remote(*details))
-        refused = refusal(self._facts, self._here)
+        refused = refusal(self._facts, self._here["versions"])
         if refused:
             raise EngineError(refused)
 
@@ -204,9 +205,9 @@ class _Actor(Place):
             raise PlaceEndedError(f"{type(error).__name__}: {str(error).strip().splitlines()[0]}") from None
 
 
-def _member(paths: list[str]) -> type:
-    """Return the class of the actors. It is pickled by value, as qsim may not be there."""
-    inspect = inspector(paths)
+def _member(versions: dict[str, str]) -> type:
+    """Return the class of the actors. It is pickled by value, as qsim may not be there, or another version of it."""
+    inspect = inspector(search_path())
 
     class Member:
         """An actor: it has no workers until it is told to begin, and none again when Ray has started it anew."""
@@ -220,7 +221,7 @@ def _member(paths: list[str]) -> type:
         def begin(self, job: bytes, low: int, high: int, block: int | None, threads: int) -> Facts:
             """Have workers as a job begins with them; tell what is on this machine."""
             facts = inspect()
-            if "error" not in facts:
+            if facts["versions"] == versions:
                 from qsim.engines.members import answering
 
                 self._do = answering(job, low, high, block, threads)

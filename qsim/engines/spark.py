@@ -9,7 +9,6 @@ from threading import Condition, Thread
 from typing import Any, final
 
 from qsim.engines.base import Engine, Session
-from qsim.engines.caller import Hello
 from qsim.engines.hosts import Facts, inspector, refusal, search_path
 from qsim.engines.members import Compiling, awaited
 from qsim.engines.recovery import EngineError, Place, PlaceEndedError, RecoveringSession, Transport, shares
@@ -136,7 +135,8 @@ class _Tasks(Transport):
         self._opened.callback(_destroy, blob)
         here, address = inspector()(), (host, self._home.port)
         for place, (low, high) in enumerate(shares(job.shards.workers, groups)):
-            task = _task(place, address, self._home.key, blob, search_path(), (low, high, engine.block, threads))
+            which = (low, high, engine.block, threads)
+            task = _task(place, address, self._home.key, blob, here["versions"], which)
             self.places.append(_Seat(engine, context, here, task, f"qsim {id(self)} {place}", low, high))
         for seat in self.places:
             seat.launch()
@@ -154,8 +154,9 @@ class _Tasks(Transport):
         finally:
             self._opened.close()
 
-    def _admit(self, line: Line, hello: Hello) -> None:
-        self.places[hello.place].admit(line, hello.facts)
+    def _admit(self, line: Line, hello: tuple[int, Facts]) -> None:
+        place, facts = hello
+        self.places[place].admit(line, facts)
 
 
 class _Seat(Place):
@@ -194,11 +195,8 @@ class _Seat(Place):
 
     def admit(self, line: Line, facts: Facts) -> None:
         """Take in a task that has called."""
-        refused = refusal(facts, self._here)
         with self._changed:
-            if refused:
-                self._hopeless = EngineError(refused)
-            if refused or self._over:
+            if self._over:
                 _say_close(line)
             else:
                 self._waiting.append((line, facts))
@@ -275,13 +273,17 @@ class _Seat(Place):
                 self._context.cancelJobGroup(self._name)
             self._thread.join(10.0)
 
+    def _refused(self, said: str | Facts) -> str:
+        """Say why a task ended by itself."""
+        return said if isinstance(said, str) else refusal(said, self._here["versions"])
+
     def _run(self) -> None:
         """Start the job again as often as it ends: Spark gives it up after spark.task.maxFailures, on local[n] one."""
         while not self._over:
             try:
                 self._context.setJobGroup(self._name, f"qsim: workers {self.low} to {self.high - 1}", True)
                 said = self._context.parallelize([0], 1).mapPartitions(self._task).collect()
-                error = EngineError(said[0] if isinstance(said[0], str) else refusal(said[0], {})) if said else None
+                error = EngineError(self._refused(said[0])) if said else None
             except Exception as problem:
                 self._failures += 1
                 failed = EngineError(
@@ -297,20 +299,20 @@ class _Seat(Place):
                 self._changed.wait(0.1 if not self._over else 0.0)
 
 
-def _task(place: int, address: tuple[str, int], key: bytes, blob: Any, paths: list[str], which: Any) -> Any:
-    """Return what a task runs. It is pickled by value, as qsim may not be there."""
-    inspect = inspector(paths)
+def _task(place: int, address: tuple[str, int], key: bytes, blob: Any, versions: dict[str, str], which: Any) -> Any:
+    """Return what a task runs. It is pickled by value, as qsim may not be there, or another version of it."""
+    inspect = inspector(search_path())
 
     def work(rows: Any) -> list[Any]:
         list(rows)  # a process that leaves some of its input unread is not used again
         facts = inspect()
-        if "error" in facts:
+        if facts["versions"] != versions:
             return [facts]
         import pickle
 
-        from qsim.engines.caller import Hello, serve
+        from qsim.engines.caller import serve
 
-        said = serve(address, key, Hello(place, facts), lambda: pickle.loads(blob.value), *which)
+        said = serve(address, key, place, facts, lambda: pickle.loads(blob.value), *which)
         return [said] if said else []
 
     return work
