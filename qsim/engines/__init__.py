@@ -7,10 +7,12 @@ if sys.platform == "win32":  # multiprocessing passes no file descriptors there
 
 from qsim.engines.base import Engine, Session
 from qsim.engines.processes import Processes
+from qsim.engines.ray import Ray
 from qsim.engines.recovery import EngineError
 from qsim.engines.serial import Serial
+from qsim.engines.spark import Spark
 
-__all__ = ["Engine", "EngineError", "Processes", "Serial", "Session"]
+__all__ = ["Engine", "EngineError", "Processes", "Ray", "Serial", "Session", "Spark"]
 
 
 def __dir__() -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
 from numpy.typing import NDArray
@@ -76,8 +76,13 @@ class Session(AbstractContextManager["Session"]):
 
     @property
     def pids(self) -> list[int]:
-        """The processes of the workers, this one left out."""
+        """The processes of the workers on this machine, this one left out."""
         return []
+
+    @property
+    def ending_pids(self) -> list[int]:
+        """Those of `pids` that end with the session; the others are of a cluster that lives on."""
+        return self.pids
 
 
 class Engine(ABC):
@@ -97,3 +102,13 @@ class Engine(ABC):
         Session
             The workers, which end with the session.
         """
+
+    def started(self) -> AbstractContextManager[None]:
+        """Start what sessions of this engine need, once for all that are opened inside the `with` block.
+
+        Returns
+        -------
+        context manager
+            Ends what it started. A session that is opened elsewhere starts what it needs for itself.
+        """
+        return nullcontext()

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from qsim.batch import Packets
 from qsim.engines.child_process import portable_error
-from qsim.engines.members import Members, attempted
+from qsim.engines.members import Compiling, Members, attempted
 from qsim.engines.shared import NoRoomError, SharedFile, SharedPickle, receive, send
 from qsim.weights import Replica
 from qsim.workers.tasks import Instruction, Job, Order, Reply
@@ -54,13 +54,6 @@ def serve(
             send(pipe, mail, (False, portable_error(error)))  # short enough for the pipe
         except OSError:
             return
-
-
-@dataclass(frozen=True)
-class Compiling:
-    """A child begins, or ends, to compile a kernel."""
-
-    begins: bool
 
 
 @dataclass(frozen=True)

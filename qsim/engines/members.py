@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,7 +20,7 @@ from qsim.workers.tasks import Instruction, Job, Order
 
 
 class Members:
-    """The workers low, ..., high - 1 of a job. Every public method is a task, which takes one argument."""
+    """The workers low, ..., high - 1 of a job. What they can do takes one argument each."""
 
     def __init__(self, job: Job, low: int, high: int, block: int | None, threads: int) -> None:
         self._job, self._low = job, low
@@ -52,6 +55,16 @@ class Members:
     def restore(self, snapshot: Arrays) -> None:
         self._group.restore(snapshot)
 
+    def end(self) -> None:
+        self._group.close()
+
+
+@dataclass(frozen=True)
+class Compiling:
+    """The workers begin, or end, to compile a kernel."""
+
+    begins: bool
+
 
 def attempted(work: Callable[[], Any]) -> tuple[bool, Any]:
     """Do something; return (True, what it returns), or (False, the exception as bytes)."""
@@ -59,6 +72,19 @@ def attempted(work: Callable[[], Any]) -> tuple[bool, Any]:
         return True, work()
     except BaseException as error:
         return False, portable_error(error)
+
+
+def answering(job: bytes, low: int, high: int, block: int | None, threads: int) -> Callable[[bytes], bytes]:
+    """Return a function that does the tasks of some workers, all pickled: a task with its argument, its outcome."""
+    members: Members | None = None
+
+    def do(message: bytes) -> Any:
+        nonlocal members
+        members = members or Members(pickle.loads(job), low, high, block, threads)
+        task, detail = pickle.loads(message)
+        return getattr(members, task)(detail)
+
+    return lambda message: pickle.dumps(attempted(partial(do, message)), protocol=5)
 
 
 def outcome(answer: tuple[bool, Any]) -> Any:
@@ -69,3 +95,18 @@ def outcome(answer: tuple[bool, Any]) -> Any:
     import cloudpickle
 
     raise cloudpickle.loads(found)
+
+
+def awaited(receive: Callable[[float | None], Any], patience: float) -> Any:
+    """Return the outcome of a task, which may take so many seconds, without those in which kernels are compiled.
+
+    receive: returns the next object that came, or raises, after so many seconds or never.
+    """
+    left: float | None = patience
+    while isinstance(said := receive(left), Compiling):
+        if said.begins:
+            from qsim.kernels._jit import announce
+
+            announce()
+        left = None if said.begins else patience
+    return outcome(said)

@@ -15,9 +15,9 @@ from typing import Any, Literal, NoReturn, final
 import numpy as np
 
 from qsim.engines.base import Engine, Session
-from qsim.engines.child import Compiling, MailedReplies, serve
+from qsim.engines.child import MailedReplies, serve
 from qsim.engines.child_process import start_child, stop_child
-from qsim.engines.members import outcome
+from qsim.engines.members import Compiling, awaited
 from qsim.engines.recovery import EngineError, Place, PlaceEndedError, RecoveringSession, Transport, shares
 from qsim.engines.shared import NoRoomError, SharedFile, SharedPickle, receive, send
 from qsim.options import number, one_of, option, whole
@@ -154,8 +154,9 @@ class _Child(Place):
         self._unsent: NoRoomError | None = None
 
     @property
-    def pid(self) -> int:
-        return int(self._process.pid)
+    def pid(self) -> int | None:
+        process = self._process
+        return None if process is None else process.pid
 
     def start(self) -> None:
         """Make the process, in place of the one that there was. It needs a moment before it answers."""
@@ -193,31 +194,24 @@ class _Child(Place):
             self._leave_ram_disk(error)
         if self._process is None:
             raise PlaceEndedError("before it was started")
-        patience: float | None = self._engine.patience
-        while True:
-            ready = wait([self._pipe, self._process.sentinel], patience)
-            try:
-                if self._pipe not in ready and not self._pipe.poll():
-                    raise EOFError
-                said = receive(self._pipe, self.mail)
-            except (EOFError, OSError):
-                self._owes = False
-                raise PlaceEndedError(
-                    self._end() if ready else f"killed after {patience:g} s without an answer"
-                ) from None
-            if not isinstance(said, Compiling):
-                break
-            if said.begins:
-                from qsim.kernels._jit import announce
-
-                announce()
-            patience = None if said.begins else self._engine.patience
-        self._owes = False  # not before: an interrupted wait leaves the answer owed
         try:
-            answer = outcome(said)
+            answer = awaited(self._next, self._engine.patience)
         except NoRoomError as error:
             self._leave_ram_disk(error)
         return answer.taken_from(self.mail) if isinstance(answer, MailedReplies) else answer
+
+    def _next(self, patience: float | None) -> Any:
+        """Return what the process says next."""
+        ready = wait([self._pipe, self._process.sentinel], patience)
+        try:
+            if self._pipe not in ready and not self._pipe.poll():
+                raise EOFError
+            said = receive(self._pipe, self.mail)
+        except (EOFError, OSError):
+            self._owes = False
+            raise PlaceEndedError(self._end() if ready else f"killed after {patience:g} s without an answer") from None
+        self._owes = isinstance(said, Compiling)  # not before: an interrupted wait leaves the answer owed
+        return said
 
     def close(self) -> None:
         """Ask the process to end by itself, after what it is doing."""

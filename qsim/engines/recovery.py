@@ -71,6 +71,8 @@ class Transport(ABC):
     """The places of a job, and what goes to them."""
 
     places: Sequence[Place]
+    processes_end = True
+    """Whether the processes of the places end when they are closed."""
 
     @abstractmethod
     def message(self, task: str, detail: Any) -> Any:
@@ -137,6 +139,10 @@ class RecoveringSession(Session):
     @property
     def pids(self) -> list[int]:
         return [place.pid for place in self._places if place.pid is not None]
+
+    @property
+    def ending_pids(self) -> list[int]:
+        return self.pids if self._transport.processes_end else []
 
     def __exit__(self, *problem: Any) -> None:
         self._transport.close(patient=not any(problem))

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
+from threading import Event, Thread
+from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from qsim.batch import Arrays, Floats, Levels, Memory, Message, Vectors
 from qsim.block import Block
@@ -23,11 +25,13 @@ from qsim.methods import MARINA, SGD, Exchange, GradientDescent, Method, Passes,
 from qsim.objectives import LogisticRegression, Objective
 from qsim.options import option
 from qsim.steps import Constant
+from qsim.testing.engine_runs import whole_runs
 from qsim.testing.report import Finding, Report
 from qsim.weights import Replica, Weights
-from qsim.workers.tasks import Job, Order
+from qsim.workers.tasks import Instruction, Job, Order, Reply
 
 _WORKERS, _FEATURES = 9, 60
+_END_SECONDS = 10.0  # that a process that was told to end may take
 
 
 def check_engine(engine: Engine) -> Report:
@@ -45,10 +49,11 @@ def check_engine(engine: Engine) -> Report:
 
     Notes
     -----
-    The same bits for stateless and stateful, dense and sparse, shipped and user-defined parts, and with dropped
-    messages; what workers keep survives a snapshot, a restore into a new session and into another engine; processes
-    that are killed are replaced, to the same bits; an exception in a worker arrives with its worker and round; closing
-    leaves no process.
+    The same bits for stateless and stateful, dense and sparse, shipped and user-defined parts, with dropped messages,
+    and in whole runs of every method, with memories, sampled clients and `SparsePull`; what workers keep survives a
+    snapshot, a restore into the same session, a new one and another engine; processes of this machine that are killed,
+    at any moment, are replaced, to the same bits; an exception in a worker arrives with its worker and round; closing
+    leaves no process that the session started.
 
     Examples
     --------
@@ -58,23 +63,25 @@ def check_engine(engine: Engine) -> Report:
     """
     checks: dict[str, Callable[[Engine], str]] = {
         "the same bits as Serial": _same_bits,
+        "whole runs of all methods are those of Serial": whole_runs,
         "what workers keep survives snapshot and restore": _state_survives,
         "killed processes are replaced, to the same bits": _killed_recover,
         "an exception in a worker arrives with its worker and round": _errors_arrive,
         "closing leaves no process": _closes_clean,
     }
     findings = {}
-    with engine.open(_job(QSGD(2))) as session:
-        seen_inside = session.pids
-    for promise, check in checks.items():
-        try:
-            seen = check(engine)
-        except Exception as error:
-            seen = f"{type(error).__name__}: {error}"
-        if not seen and "process" in promise and not seen_inside:
-            findings[promise] = Finding(True, "not checked, since the engine names no processes")
-        else:
-            findings[promise] = Finding(not seen, seen)
+    with engine.started():
+        with engine.open(_job(QSGD(2))) as session:
+            seen_inside = session.pids
+        for promise, check in checks.items():
+            try:
+                seen = check(engine)
+            except Exception as error:
+                seen = f"{type(error).__name__}: {error}"
+            if not seen and "process" in promise and not seen_inside:
+                findings[promise] = Finding(True, "not checked, since the engine names no processes")
+            else:
+                findings[promise] = Finding(not seen, seen)
     return Report(repr(engine), findings)
 
 
@@ -176,38 +183,115 @@ def _same_bits(engine: Engine) -> str:
 
 
 def _state_survives(engine: Engine) -> str:
+    """Snapshots are the same on every engine, so that each session can begin with one of another's."""
     for name, job in _jobs():
         expected = _expected(job, range(8))
-        with engine.open(job) as session:
-            _run(session, range(4), job)
-            saved = session.snapshot()
-            _run(session, range(4, 6), job)
-            session.restore(saved)
-            if _run(session, range(4, 8), job) != expected[4:]:
-                return f"other packets after a restore in place, with {name}"
         with Serial(block=3).open(job) as session:
             _run(session, range(4), job)
             serial = session.snapshot()
-        for other, start in ((engine, saved), (Serial(block=2), saved), (engine, serial)):
-            with other.open(job) as session:
-                session.restore(start)
-                if _run(session, range(4, 8), job) != expected[4:]:
-                    return f"other packets after a restore into {other!r}, with {name}"
+        with engine.open(job) as session:
+            _run(session, range(2), job)
+            session.restore(serial)
+            saved = session.snapshot()
+            if saved.keys() != serial.keys() or any(saved[key].tobytes() != serial[key].tobytes() for key in serial):
+                return f"a snapshot right after a restore is another, with {name}"
+            _run(session, range(4, 6), job)
+            session.restore(saved)
+            if _run(session, range(4, 6), job) != expected[4:6]:
+                return f"other packets after a restore in place, with {name}"
+            later = session.snapshot()
+        with Serial(block=2).open(job) as session:
+            session.restore(later)
+            if _run(session, range(6, 8), job) != expected[6:]:
+                return f"other packets after a restore into {Serial(block=2)!r}, with {name}"
+        with engine.open(job) as session:
+            session.restore(later)
+            if _run(session, range(6, 8), job) != expected[6:]:
+                return f"other packets after a restore into a new session, with {name}"
     return ""
 
 
 def _killed_recover(engine: Engine) -> str:
+    """Kill one process, or all at once, before and in the middle of everything that a session is asked for."""
     job = _dropping()
+    expected = _expected(job, range(10))
     with engine.open(job) as session:
         found = _run(session, range(2), job)
         for t in range(2, 6):
-            victims = session.pids if t == 3 else session.pids[t % 2 :][:1]  # one, or all at once
-            for victim in victims:
-                os.kill(victim, signal.SIGKILL)
+            _kill(session.pids if t == 3 else session.pids[t % 2 :][:1])
             if t == 4:
                 session.snapshot()
+            if t == 5:
+                _kill_before_delivery(session)
             found += _run(session, range(t, t + 1), job)
-    return "" if found == _expected(job, range(6)) else "other packets after a kill"
+        found += [_killed_in_a_round(session, 6, job)]
+        _kill(session.pids[:1])
+        saved = session.snapshot()
+        _kill(session.pids[-1:])
+        session.restore(saved)
+        _kill(session.pids[-1:])
+        found += _run(session, range(7, 8), job)
+        with _hunted(session):
+            found += _run(session, range(8, 10), job)
+        _kill(session.pids[:1])  # closing must not wait for it
+    return "" if found == expected else "other packets after a kill"
+
+
+def _kill(pids: Sequence[int]) -> None:
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def _kill_before_delivery(session: Session) -> None:
+    """Have a process killed once between its reply and the news of what was delivered."""
+    tell: Any = session.on_delivered
+
+    def told(delivered: NDArray[np.bool_]) -> None:
+        session.on_delivered = tell  # type: ignore[method-assign]
+        _kill(session.pids[:1])
+        tell(delivered)
+
+    session.on_delivered = told  # type: ignore[method-assign]
+
+
+def _killed_in_a_round(session: Session, t: int, job: Job) -> list[bytes]:
+    """Kill the last process as soon as the first reply is there; return the packets."""
+    real: Any = session.round
+
+    def killed(instruction: Instruction) -> Iterator[Reply]:
+        replies = real(instruction)
+        yield next(replies)
+        _kill(session.pids[-1:])
+        yield from replies
+
+    session.round = killed  # type: ignore[method-assign]
+    try:
+        return _run(session, range(t, t + 1), job)[0]
+    finally:
+        session.round = real  # type: ignore[method-assign]
+
+
+@contextmanager
+def _hunted(session: Session) -> Iterator[None]:
+    """Kill the first process, and whatever comes in its place a moment later, while the block runs."""
+    over = Event()
+
+    def hunt() -> None:
+        before: list[int] = []
+        for _ in range(2):
+            while session.pids[:1] == before and not over.is_set():
+                time.sleep(0.01)
+            before = session.pids[:1]
+            _kill(before)
+
+    hunter = Thread(target=hunt)
+    hunter.start()
+    try:
+        yield
+    finally:
+        over.set()
+        hunter.join()
 
 
 def _errors_arrive(engine: Engine) -> str:
@@ -223,14 +307,17 @@ def _errors_arrive(engine: Engine) -> str:
 
 
 def _closes_clean(engine: Engine) -> str:
+    """Look whether closing ends what the session started, also after an error; what is a cluster's may stay."""
     job = _job(QSGD(2))
     with engine.open(job) as session:
-        pids = session.pids
+        pids = session.ending_pids
         _run(session, range(1), job)
     with suppress(ZeroDivisionError), engine.open(job) as session:
-        pids += session.pids
+        pids += session.ending_pids
         raise ZeroDivisionError
-    time.sleep(0.05)
+    end = time.monotonic() + _END_SECONDS
+    while any(map(_alive, pids)) and time.monotonic() < end:
+        time.sleep(0.02)
     alive = [pid for pid in pids if _alive(pid)]
     return f"processes {alive} are alive" if alive else ""
 

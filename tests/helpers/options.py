@@ -24,6 +24,7 @@ PLAIN: dict[str, Any] = {  # a value for each field that has no default, by its 
 OTHER: dict[str, Any] = {"shift": 0.5, "momentum": 0.5, "features": 20, "positive": 1.0, "batch": 4, "block": 2}
 OTHER |= {
     "processes": 2,
+    "groups": 2,
     "hashed": 2,
     "classes": (1.0, 2.0),
     "heterogeneity": 2.0,
