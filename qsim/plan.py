@@ -143,7 +143,7 @@ class Plan:
 
     def _invite(self, present: NDArray[np.bool_]) -> None:
         """Have Python draw who takes part in a round."""
-        from qsim.kernels.rounds import take_entry
+        from qsim.kernels.participation import take_entry
 
         key, clients, workers = self._root.fold(Purpose.CLIENTS), self._clients, present.size
 
@@ -195,7 +195,8 @@ class Plan:
 
     def end(self) -> NDArray[np.int64]:
         """End a round; return where it writes what it counted: non-zeros, bits up, bits down, rows read."""
-        from qsim.kernels.rounds import count_true, end_round, product, rows_of
+        from qsim.kernels.participation import count_true, product, rows_of
+        from qsim.kernels.rounds import end_round
 
         assert self._rows is not None
         call, down = self.program.call, self._packets_down
@@ -218,7 +219,7 @@ class Plan:
 
     def update(self, rows: Rows, step: Any) -> Vectors:
         """Return where each worker's update is: step times the mean gradient of its rows."""
-        from qsim.kernels.rounds import silence
+        from qsim.kernels.participation import silence
 
         assert self._received is not None
         self._rows = rows
@@ -233,7 +234,8 @@ class Plan:
         Messages that do not arrive are zero then. The sum is one row; the share is what the weights of those that are
         in it sum to.
         """
-        from qsim.kernels.rounds import bytes_of, fold_exchange, is_zero, nonzeros_of, silence, weights_of
+        from qsim.kernels.participation import bytes_of, is_zero, nonzeros_of, silence, weights_of
+        from qsim.kernels.rounds import fold_exchange
 
         call, workers = self.program.call, self.block.workers
         keys = np.empty(workers, np.uint64)
@@ -257,7 +259,7 @@ class Plan:
 
     def times(self, factor: float, share: Any) -> Any:
         """Return a number times a share."""
-        from qsim.kernels.rounds import product
+        from qsim.kernels.participation import product
 
         return factor * share if isinstance(share, float) else self.program.call(product, factor, share)
 

@@ -145,7 +145,8 @@ class MARINA(Method):
 
     def plan(self, plan: Plan, memory: Memory) -> None:
         """Plan the rounds between synchronisations."""
-        from qsim.kernels.rounds import add_row, copy_rows, entry, fill, negative
+        from qsim.kernels.participation import copy_rows, entry
+        from qsim.kernels.rounds import add_row, fill, negative
 
         call, gradient, estimate = plan.program.call, memory.arrays["gradient"], plan.state["estimate"]
 

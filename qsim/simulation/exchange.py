@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from qsim.arrays import truths
 from qsim.channel import EXACT, Channel
 from qsim.clients import Clients
-from qsim.downlinks import Broadcast, DenseWeights, Downlink, Sent, SparsePull, through
+from qsim.downlinks import Broadcast, DenseWeights, Downlink, Sent, SparsePull
+from qsim.downlinks.wire import through
 from qsim.engines import Session
 from qsim.keys import Key, Purpose
 from qsim.methods import Sum
