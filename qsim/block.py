@@ -274,6 +274,17 @@ class Block:
             program.call(multiply, weights.factor, written)
         return out
 
+    def plan_touched(self, program: Program, rows: Rows) -> NDArray[np.int64]:
+        """Have a program count the non-zeros of each worker's rows; return where."""
+        from qsim.kernels.clock import count_touched
+
+        touched = np.empty(self.workers, np.int64)
+        if rows.all:
+            count_touched(self._indptr, rows.index, rows.offsets, touched)
+        else:
+            program.call(count_touched, self._indptr, rows.index, rows.offsets, touched)
+        return touched
+
     def plan_spread(self, program: Program, rows: Rows, slopes: NDArray[np.float32]) -> Vectors:
         """Have a program sum slope times row for each worker, as `spread` does; return where.
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from qsim.batch import Arrays, Memory, Vectors, index_type
 from qsim.block import Block, Rows
 from qsim.channel import Channel
-from qsim.clients import AllClients, Clients
+from qsim.clients import Clients, SampledClients
 from qsim.keys import Key, Purpose
 from qsim.objectives import Objective
 from qsim.options import is_shipped
@@ -35,10 +35,13 @@ _TOLD = 2**22  # numbers that are told for the rounds that are run at once, at m
 
 
 class PlannedClock(Protocol):
-    """What the time of a round is computed by, as a plan calls it: see `qsim.network.planned`."""
+    """What the time of a round is computed by, as a plan calls it: see `qsim.network.planned.PlannedClock`."""
 
-    def plan(self, plan: Plan, v: Vectors, packets: NDArray[np.int64]) -> NDArray[np.bool_] | None:
-        """Have a plan find out when messages come; return whose are on time, or None if all are."""
+    def begin(self, plan: Plan) -> None: ...
+
+    def plan(self, plan: Plan, v: Vectors, packets: NDArray[np.int64], invited: int) -> NDArray[np.bool_] | None: ...
+
+    def end(self, plan: Plan, each: int, invited: int, packet: NDArray[np.int64] | None) -> None: ...
 
 
 class PlannedDownlink(Protocol):
@@ -89,14 +92,16 @@ class Plan:
         self._of_workers, self._root = of_workers, key
         self.data_key, self._wire_key = key.fold(Purpose.DATA), key.fold(Purpose.QUANTIZE)
         self.method_key = key.fold(Purpose.METHOD)
-        self._memory = compressor_memory
+        self.memory = compressor_memory
         workers = of_workers.size
-        self.present = None if isinstance(clients, AllClients) else np.ones(workers, np.bool_)
+        self.present = np.ones(workers, np.bool_) if isinstance(clients, SampledClients) else None
         """Who takes part in a round; None: all workers. The others have no rows, or what they send is not delivered."""
         self.delivered: NDArray[np.bool_] | None = self.present
         """Whose messages arrive."""
         self._clients, self._clock = clients, clock
-        self._rows: Rows | None = None
+        self.rows = Rows(np.zeros(0, np.int64), np.zeros(workers + 1, np.int64))
+        """The rows that workers read in a round."""
+        self._invited = clients.count if isinstance(clients, SampledClients) else workers
         self._nonzeros: Result | None = None
         self._up: Result | None = None
         self._down = 0
@@ -135,6 +140,8 @@ class Plan:
         assert isinstance(step, Step)
         if self.present is not None:
             self._invite(self.present)
+        if self._clock is not None:
+            self._clock.begin(self)
         steps, cell = self.told(partial(_steps, step), (), np.float64), Cell.of(0.0)
         l2 = self.objective.l2 or 0.0
         self.program.call(begin_round, self.turn, steps, cell.array, l2, self.too_large, stop="not zero")
@@ -195,18 +202,17 @@ class Plan:
 
     def end(self) -> NDArray[np.int64]:
         """End a round; return where it writes what it counted: non-zeros, bits up, bits down, rows read."""
-        from qsim.kernels.participation import count_true, product, rows_of
+        from qsim.kernels.participation import rows_of
         from qsim.kernels.rounds import end_round
 
-        assert self._rows is not None
-        call, down = self.program.call, self._packets_down
+        call, packet, invited = self.program.call, self._packets_down, self._invited
         for kernel, *arguments in self._last:
             call(kernel, *arguments)
-        here = self._of_workers.size if self.present is None else call(count_true, self.present)
-        rows = self._rows.index.size if self.present is None else call(rows_of, self._rows.offsets, self.present)
-        counted = np.zeros((self.most, 4), np.int64)
-        fixed = call(product, here, self._down)
-        call(end_round, self.turn, self._nonzeros, self._up, fixed, down, self._of_workers.size, rows, counted)
+        if self._clock is not None:
+            self._clock.end(self, self._down // 8, invited, packet)
+        rows = self.rows.index.size if self.present is None else call(rows_of, self.rows.offsets, self.present)
+        counted, down = np.zeros((self.most, 4), np.int64), invited * self._down
+        call(end_round, self.turn, self._nonzeros, self._up, down, packet, self._of_workers.size, rows, counted)
         return counted
 
     def data_words(self) -> NDArray[np.uint64]:
@@ -222,7 +228,7 @@ class Plan:
         from qsim.kernels.participation import silence
 
         assert self._received is not None
-        self._rows = rows
+        self.rows = rows
         v = with_plan(self.objective).plan(self.program, self.block, rows, self._received, step)
         if self.present is not None and rows.all:
             self.program.call(silence, v.offsets, v.value, self.present)
@@ -240,12 +246,12 @@ class Plan:
         call, workers = self.program.call, self.block.workers
         keys = np.empty(workers, np.uint64)
         call(fold_exchange, np.uint64(self._wire_key.word), self.turn, self.block.low, keys)
-        arrived, packets = self.channel.plan(self.program, v, keys, self._memory)
+        arrived, packets = self.channel.plan(self.program, v, keys, self.memory)
         self._nonzeros = call(nonzeros_of, arrived.offsets, arrived.value, self.present)
         self._up = call(bytes_of, packets, self.present)
         weights, share = self._of_workers, 1.0
         if self._clock is not None:
-            self.delivered = self._clock.plan(self, v, packets)
+            self.delivered = self._clock.plan(self, v, packets, self._invited)
         if self.delivered is not None:
             weights = np.empty(workers)
             share = call(weights_of, self._of_workers, self.delivered, weights)
@@ -253,8 +259,8 @@ class Plan:
         summed = with_plan(self.downlink).plan_sum(self, self._sum(arrived, weights))
         if self.delivered is not None:
             call(silence, arrived.offsets, arrived.value, self.delivered)
-        if self._memory is not None:
-            self.channel.compressor.plan_on_delivered(self.program, self._memory, arrived)
+        if self.memory is not None:
+            self.channel.compressor.plan_on_delivered(self.program, self.memory, arrived)
         return arrived, summed, share
 
     def times(self, factor: float, share: Any) -> Any:

@@ -96,15 +96,6 @@ def silence(offsets: NDArray[np.int64], value: NDArray[np.float32], heard: NDArr
 
 
 @kernel
-def count_true(flags: NDArray[np.bool_]) -> int:
-    """Return how many flags are set."""
-    found = 0
-    for k in range(flags.size):
-        found += int(flags[k])
-    return found
-
-
-@kernel
 def take_entry(entries: NDArray[np.generic], turn: NDArray[np.int64], out: NDArray[np.generic]) -> None:
     """Write the entry of the round, a row."""
     for k in range(out.size):

@@ -82,6 +82,10 @@ class Clock:
         Seconds of the round so far, by part (`PARTS`).
     dropped : int
         How many messages were dropped in the round so far.
+    factors : ndarray of float64, shape (workers,)
+        How many times as long as usual each worker takes.
+    key : Key
+        The key of its randomness.
     schedule : list
         The rows (see `SCHEDULE`) of the rounds whose timelines are kept.
 
@@ -103,12 +107,12 @@ class Clock:
     def __init__(self, network: Network, workers: int, key: Key) -> None:
         """Be the clock of a run with a key."""
         self.network = network
-        self._key = key.fold(Purpose.DELAY)
+        self.key = key.fold(Purpose.DELAY)
         speeds = network.machines.speeds
-        self._factors = _times(
+        self.factors = _times(
             f"the factors of {speeds!r}", speeds.factors(workers, key.fold(Purpose.MACHINES)), workers
         )
-        if not self._factors.all():
+        if not self.factors.all():
             raise ValueError(f"the factors of {speeds!r} must be above 0, found 0")
         self.schedule: list[NDArray[np.float64]] = []
         self.begin(0)
@@ -144,7 +148,7 @@ class Clock:
 
     def ask(self, exchange: int, sizes: NDArray[np.integer]) -> None:
         """Send requests of these sizes in bytes up, all at once, and wait for all of them."""
-        ties = self._key.fold(self._round, exchange, self._factors.size)
+        ties = self.key.fold(self._round, exchange, self.factors.size)
         begun = np.zeros(sizes.size)
         arrivals = self.network.topology.arrivals(begun, sizes.astype(np.float64), self.network.link, ties)
         self.times["uplink"] += float(arrivals.max(initial=0.0))
@@ -155,7 +159,7 @@ class Clock:
         exact: no vector is compressed, and all messages are waited for.
         """
         topology, machines, link = self.network.topology, self.network.machines, self.network.link
-        factor, sizes = self._factors[load.who], load.sizes.astype(np.float64)
+        factor, sizes = self.factors[load.who], load.sizes.astype(np.float64)
         compute = np.multiply(load.nonzeros, machines.per_nonzero, dtype=np.float64)
         compute += machines.base
         compute += self._delays(exchange, load.who)
@@ -164,7 +168,7 @@ class Clock:
         encode *= 0.0 if exact else machines.encode_per_entry
         encode *= load.entries
         ready = compute + encode
-        ties = self._key.fold(self._round, exchange, self._factors.size)  # where one more worker's stream would be
+        ties = self.key.fold(self._round, exchange, self.factors.size)  # where one more worker's stream would be
         arrivals = topology.arrivals(ready, sizes, link, ties)
         rule = WaitForAll() if exact or not arrivals.size else self.network.rule
         on_time, close = rule.close(arrivals, ties)
@@ -178,7 +182,7 @@ class Clock:
         began, times = self.now, self.times
         summed = sizes[on_time]
         if not topology.has_server:  # all workers get the sum, also those who add nothing to it
-            summed = np.zeros(self._factors.size)
+            summed = np.zeros(self.factors.size)
             summed[load.who[on_time]] = sizes[on_time]
         if on_time.any():
             last = int(np.argmax(np.where(on_time, arrivals, -1.0)))
@@ -205,7 +209,7 @@ class Clock:
         delay = self.network.machines.delay
         if isinstance(delay, NoDelay):
             return 0.0
-        u = uniforms(self._key.fold(self._round, exchange), self._factors.size)
+        u = uniforms(self.key.fold(self._round, exchange), self.factors.size)
         found = delay.quantile(u[who] if who.size < u.size else u)
         return _times(f"the delays of {delay!r}", found, who.size)
 

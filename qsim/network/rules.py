@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import ClassVar, final
+from typing import Any, ClassVar, final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from qsim.keys import Key
 from qsim.options import number, option, whole
+from qsim.program import NoProgram, Program
 
 
 class Rule(ABC):
@@ -56,6 +57,12 @@ class Rule(ABC):
             When the waiting ends, in seconds since the workers began.
         """
 
+    def plan_close(
+        self, program: Program, arrivals: NDArray[np.float64], ties: NDArray[np.uint64], on_time: NDArray[np.bool_]
+    ) -> Any:
+        """Have a program do what `close` does; return when the waiting ends. Raises NoProgram if there are no calls."""
+        raise NoProgram
+
     def require(self, workers: int) -> None:
         """Refuse a number of workers for which the rule makes no sense.
 
@@ -91,6 +98,13 @@ class WaitForAll(Rule):
 
     def close(self, arrivals: NDArray[np.float64], ties: Key) -> tuple[NDArray[np.bool_], float]:
         return np.ones(arrivals.size, bool), float(arrivals.max(initial=0.0))
+
+    def plan_close(
+        self, program: Program, arrivals: NDArray[np.float64], ties: NDArray[np.uint64], on_time: NDArray[np.bool_]
+    ) -> Any:
+        from qsim.kernels.clock import take_all
+
+        return program.call(take_all, arrivals, on_time)
 
 
 @final
@@ -131,6 +145,13 @@ class Timeout(Rule):
         on_time = arrivals <= self.seconds
         return on_time, float(arrivals.max()) if on_time.all() else self.seconds
 
+    def plan_close(
+        self, program: Program, arrivals: NDArray[np.float64], ties: NDArray[np.uint64], on_time: NDArray[np.bool_]
+    ) -> Any:
+        from qsim.kernels.clock import take_until
+
+        return program.call(take_until, arrivals, self.seconds, on_time)
+
 
 @final
 @option
@@ -162,6 +183,13 @@ class Fastest(Rule):
 
     def close(self, arrivals: NDArray[np.float64], ties: Key) -> tuple[NDArray[np.bool_], float]:
         return _first(arrivals, min(self.count, arrivals.size), ties)
+
+    def plan_close(
+        self, program: Program, arrivals: NDArray[np.float64], ties: NDArray[np.uint64], on_time: NDArray[np.bool_]
+    ) -> Any:
+        from qsim.kernels.clock import take_first
+
+        return program.call(take_first, arrivals, min(self.count, arrivals.size), ties, on_time)
 
     def require(self, workers: int) -> None:
         if self.count > workers:
@@ -202,6 +230,13 @@ class Backup(Rule):
 
     def close(self, arrivals: NDArray[np.float64], ties: Key) -> tuple[NDArray[np.bool_], float]:
         return _first(arrivals, max(arrivals.size - self.count, 1), ties)
+
+    def plan_close(
+        self, program: Program, arrivals: NDArray[np.float64], ties: NDArray[np.uint64], on_time: NDArray[np.bool_]
+    ) -> Any:
+        from qsim.kernels.clock import take_first
+
+        return program.call(take_first, arrivals, max(arrivals.size - self.count, 1), ties, on_time)
 
     def require(self, workers: int) -> None:
         if self.count >= workers:

@@ -19,6 +19,7 @@ from qsim.methods import Sum
 from qsim.network import Clock, Load
 from qsim.objectives import Objective
 from qsim.simulation.collectives import ParameterServer, Received
+from qsim.simulation.recorder import Counted
 from qsim.simulation.streams import Held, Streams
 from qsim.weights import Replica, Weights
 from qsim.workers.tasks import CoordinateRequest, Order, Reply
@@ -82,9 +83,10 @@ class WireExchange:
         return not self.streams.unopened(f"up, None, {self._n}").any()
 
     @property
-    def counted(self) -> NDArray[np.int64]:
-        """The counts of this round, as a row: non-zeros, bits up, bits down, rows."""
-        return np.array([[self.nonzeros, self.bits_up, self.bits_down, self.rows]], np.int64)
+    def counted(self) -> Counted:
+        """What this round has counted."""
+        traffic, clock = np.array([[self.nonzeros, self.bits_up, self.bits_down, self.rows]], np.int64), self.clock
+        return Counted(traffic, None if clock is None else np.array([[*clock.times.values(), clock.dropped]]))
 
     def __call__(
         self,

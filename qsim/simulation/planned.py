@@ -16,12 +16,15 @@ from qsim.clients import AllClients, SampledClients
 from qsim.engines import Session
 from qsim.keys import Key
 from qsim.methods import Method
+from qsim.network import Clock
+from qsim.network.planned import PlannedClock
 from qsim.plan import Plan
 from qsim.program import Cell, NoProgram, with_plan
+from qsim.simulation.recorder import Counted
 from qsim.simulation.run import Run
 from qsim.weights import PlannedWeights, Weights
 
-ToEnd = Callable[[int, NDArray[np.int64], NDArray[np.float64]], int]
+ToEnd = Callable[[int, Counted, NDArray[np.float64]], int]
 """Tells how many of some rounds there are until a run is over.
 
 It is given the last of them, what each counted, and the weights after those that are evaluated, a row each.
@@ -45,45 +48,44 @@ class PlannedRounds:
         state: Arrays,
         shared: Arrays,
         key: Key,
+        clock: Clock | None,
     ) -> PlannedRounds | None:
         """Return what does the rounds of a run, whose method is resolved; None if a part has no plan."""
         group = session.group
-        if (
-            group is None
-            or run.network is not None
-            or type(method).solution is not Method.solution
-            or not _affordable(run, len(group.parts))
-        ):
+        if group is None or type(method).solution is not Method.solution or not _affordable(run, len(group.parts)):
             return None
         part = group.joined()
         n, shards = part.block.n, group.shards
         reads = method.rows_per_round(shards) * shards.workers * shards.dataset.nonzeros / shards.dataset.rows
-        plan = Plan(
-            _laid_out(part.block, reads, run.rounds),
-            run.objective,
-            channel,
-            run.downlink,
-            PlannedWeights(np.zeros(n), Cell.of(1.0)),
-            reads,
-            state,
-            shared,
-            weights,
-            key,
-            part.memory,
-            run.clients,
-            None,
-        )
         try:
+            timed = None if clock is None else PlannedClock(clock)
+            plan = Plan(
+                _laid_out(part.block, reads, run.rounds),
+                run.objective,
+                channel,
+                run.downlink,
+                PlannedWeights(np.zeros(n), Cell.of(1.0)),
+                reads,
+                state,
+                shared,
+                weights,
+                key,
+                part.memory,
+                run.clients,
+                timed,
+            )
             with_plan(method).plan(plan, part.kept)
         except NoProgram:
             return None
         lasting = [plan.weights.vector, plan.too_large, *state.values(), *shared.values(), *part.arrays.values()]
         evaluations = min(_EVALUATIONS, _READ // max(shards.dataset.nonzeros, 1), _KEPT // n)
         kept = np.empty((max(1, evaluations), n))
-        return cls(plan, kept, run.evaluate_every, [] if run.until is None else lasting)
+        return cls(plan, timed, kept, run.evaluate_every, [] if run.until is None else lasting)
 
-    def __init__(self, plan: Plan, kept: NDArray[np.float64], every: int, lasting: list[NDArray[Any]]) -> None:
-        """Take the plan of a round, and where the weights of every so many rounds are kept.
+    def __init__(
+        self, plan: Plan, clock: PlannedClock | None, kept: NDArray[np.float64], every: int, lasting: list[NDArray[Any]]
+    ) -> None:
+        """Take the plan of a round, its clock, and where the weights of every so many rounds are kept.
 
         lasting: the arrays of server and workers that rounds change, if rounds may have to be undone.
         """
@@ -93,9 +95,9 @@ class PlannedRounds:
         self._kept, self._every = kept, every
         self._at_once = 16
         plan.at_the_end(keep_weights, plan.turn, every, plan.weights.scale, plan.weights.vector, kept)
-        self._plan, self._counted = plan, plan.end()
+        self._plan, self._traffic, self._clock = plan, plan.end(), clock
 
-    def run(self, w: Weights, first: int, end: int, to_end: ToEnd) -> NDArray[np.int64] | None:
+    def run(self, w: Weights, first: int, end: int, to_end: ToEnd) -> Counted | None:
         """Do rounds `first` to `end` - 1 on w, or fewer: none that fails, so that the exchange can say why it does.
 
         Not for much longer than a tenth of a second, in which nobody can interrupt them or see how far they are, and no
@@ -103,7 +105,7 @@ class PlannedRounds:
 
         to_end: is asked when the rounds are done. If they are too many they are undone, and fewer done.
 
-        Returns what was counted in each, as rows: non-zeros, bits up, bits down, rows read; None if none was done.
+        Returns what was counted in each; None if none was done.
         """
         own, plan, scale = self._plan.weights.vector, self._plan, w.scale
         if w.vector is not own:
@@ -116,13 +118,18 @@ class PlannedRounds:
             return None
         self._at_once = int(min(max(1.0, _SECONDS * done / (perf_counter() - start)), plan.most))
         kept = self._kept[: (first + done) // self._every - due]
-        wanted = to_end(first + done, self._counted[:done], kept)
+        wanted = to_end(first + done, self._counted(done), kept)
         if wanted < done:
             for array, old in zip(self._lasting, before, strict=True):
                 array[:] = old
             self._try(scale, first, wanted)
         w.vector, w.scale, w.stamp = own, float(plan.weights.scale.array[0]), object()
-        return self._counted[:wanted].copy()
+        return self._counted(wanted)
+
+    def _counted(self, rounds: int) -> Counted:
+        """Return what the first of the rounds counted that were run at once."""
+        times = None if self._clock is None else self._clock.times[:rounds].copy()
+        return Counted(self._traffic[:rounds].copy(), times)
 
     def _try(self, scale: float, first: int, count: int) -> int:
         """Do up to `count` rounds; return how many were done."""

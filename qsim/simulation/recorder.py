@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from types import MappingProxyType
 from typing import Any
 
@@ -22,6 +22,26 @@ Solution = Callable[[], NDArray[np.float64]]
 """Gives the weights that are evaluated, when they are needed."""
 _UNKNOWN = dict.fromkeys(EVALUATION, np.nan)
 _TOGETHER = 8  # weights that are evaluated at a time
+
+
+@dataclass(frozen=True, eq=False)
+class Counted:
+    """What some rounds counted, a row each.
+
+    traffic: non-zeros, bits up, bits down, rows read. times: with a network, the seconds of each part of the round, and
+    how many messages were dropped.
+    """
+
+    traffic: NDArray[np.int64]
+    times: NDArray[np.float64] | None = None
+
+    def __len__(self) -> int:
+        """Return how many rounds there are."""
+        return len(self.traffic)
+
+    def seconds(self) -> list[float]:
+        """Return the seconds of each round."""
+        return [0.0] * len(self) if self.times is None else [sum(parts) for *parts, _ in self.times.tolist()]
 
 
 class Recorder:
@@ -44,24 +64,23 @@ class Recorder:
         self._counted.append(np.zeros((1, len(CUMULATIVE)), np.int64))
         return self._over(0, solution, evaluate=True)
 
-    def record(self, done: int, solution: Solution, counted: NDArray[np.int64], clock: Clock | None = None) -> bool:
+    def record(self, done: int, solution: Solution, counted: Counted) -> bool:
         """Record what was counted in the last rounds, `done` of them in all; tells whether the run's rule ends it here.
 
-        counted: a row per round: non-zeros, bits up, bits down, rows. `rounds_to_end` was asked about all but the last.
-            With a clock it is a single round.
+        `rounds_to_end` was asked about all of them but the last.
         """
-        if clock is not None:
-            times = clock.times
-            self._times.append((*times.values(), clock.dropped))
-            self._seconds += sum(times.values())
-        self._counted.append(counted)
-        self._spent += counted.sum(axis=0)
+        if counted.times is not None:
+            self._times += map(tuple, counted.times.tolist())
+        for seconds in counted.seconds():
+            self._seconds += seconds
+        self._counted.append(counted.traffic)
+        self._spent += counted.traffic.sum(axis=0)
         return self._over(done, solution, evaluate=done % self._run.evaluate_every == 0 or done == self._run.rounds)
 
-    def rounds_to_end(self, done: int, counted: NDArray[np.int64], solutions: NDArray[np.float64]) -> int:
+    def rounds_to_end(self, done: int, counted: Counted, solutions: NDArray[np.float64]) -> int:
         """Return how many of the next rounds, `done` of them in all, there are until the run's rule ends it.
 
-        counted: as `record` takes it; it is not recorded. solutions: the weights after the rounds to evaluate, a row
+        counted: what they counted, which is not recorded. solutions: the weights after the rounds to evaluate, a row
             each; what is found of those before the end is recorded.
 
         All of the rounds if the rule does not end it before the last, of which it is not asked.
@@ -71,12 +90,13 @@ class Recorder:
         if self._run.until is None:
             self._evaluations |= zip(due, found, strict=True)
             return len(counted)
-        spent = self._spent + counted.cumsum(axis=0)
-        for number in range(1, len(counted) + 1):
+        spent, seconds = self._spent + counted.traffic.cumsum(axis=0), self._seconds
+        for number, took in enumerate(counted.seconds(), start=1):
+            seconds += took
             if first + number in due:
                 self._evaluations[first + number] = next(found)
             seen = self._evaluations.get(first + number, _UNKNOWN)
-            if number < len(counted) and self._reached(first + number, seen, spent[number - 1]):
+            if number < len(counted) and self._reached(first + number, seen, spent[number - 1], seconds):
                 return number
         return len(counted)
 
@@ -117,23 +137,25 @@ class Recorder:
         rows = zip(saved["evaluated"].tolist(), saved["evaluations"].tolist(), strict=True)
         self._evaluations = {done: dict(zip(EVALUATION, row, strict=True)) for done, row in rows}
         done = len(saved["counted"]) - 1
-        return self._reached(done, self._evaluations.get(done, _UNKNOWN), self._spent)
+        return self._reached(done, self._evaluations.get(done, _UNKNOWN), self._spent, self._seconds)
 
     def _over(self, done: int, solution: Solution, evaluate: bool) -> bool:
         """Evaluate where that is due, or the run ends; tells whether its rule ends it."""
         if evaluate and done not in self._evaluations:
             self._evaluations[done] = self._evaluate(solution())
-        over = self._reached(done, self._evaluations.get(done, _UNKNOWN), self._spent)
+        over = self._reached(done, self._evaluations.get(done, _UNKNOWN), self._spent, self._seconds)
         if over and done not in self._evaluations:
             self._evaluations[done] = self._evaluate(solution())
         return over
 
-    def _reached(self, done: int, evaluation: dict[str, float], spent_so_far: NDArray[np.int64]) -> bool:
+    def _reached(
+        self, done: int, evaluation: dict[str, float], spent_so_far: NDArray[np.int64], seconds: float
+    ) -> bool:
         if self._run.until is None:
             return False
         _, up, down, rows = spent_so_far.tolist()
         spent = {"round": done, "bits_up": up, "bits_down": down, "bits": up + down, "passes": rows / self._data.rows}
-        time = {} if self._run.network is None else {"seconds": self._seconds}
+        time = {} if self._run.network is None else {"seconds": seconds}
         seen = MappingProxyType(spent | time | evaluation)  # which a user's rule cannot change
         return flag(f"what reached of {self._run.until!r} returns", self._run.until.reached(seen))
 

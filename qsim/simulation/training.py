@@ -81,7 +81,7 @@ class Training:
             training = cls(run, method, w, session, exchange, recorder)
             training._begin(saved)
             training._planned = PlannedRounds.of(
-                run, method, channel, session, problem.weights, training._state, exchange.shared, key
+                run, method, channel, session, problem.weights, training._state, exchange.shared, key, clock
             )
             yield training
 
@@ -96,7 +96,7 @@ class Training:
             self._method.round(self._weights, self._state, self._exchange)
             counted = self._exchange.counted
         self.done += len(counted)
-        ended = self._recorder.record(self.done, self._solution, counted, self._exchange.clock)
+        ended = self._recorder.record(self.done, self._solution, counted)
         self.over = ended or self.done == self.run.rounds
 
     def trace(self) -> Trace:
