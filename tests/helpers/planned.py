@@ -37,6 +37,19 @@ def agree(one: qsim.Trace, other: qsim.Trace) -> None:
     assert one.frame.equals(other.frame)
 
 
+def differences(run: qsim.Run) -> list[str]:
+    """What is not the same in planned rounds; nothing for a run that is refused."""
+    try:
+        right = plain(run)
+    except (ValueError, TypeError):
+        with pytest.raises((ValueError, TypeError)):
+            qsim.simulate(run)
+        return []
+    found = qsim.simulate(run)
+    same = found.frame.equals(right.frame), found.weights.tobytes() == right.weights.tobytes()
+    return [repr(run)] if not all(same) else []
+
+
 def small(values: bool) -> Dataset:
     """Rows of a few features, one row empty, one longer than the others."""
     rng = np.random.default_rng(3)

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import qsim
-from helpers.planned import RUN, agree, plain, small, stopped
+from helpers.planned import RUN, agree, differences, plain, small, stopped
 from qsim.batch import Vectors
 from qsim.compressors import NotFiniteError
 from qsim.datasets import Dataset
@@ -62,19 +62,6 @@ SHAPES = [  # workers, how rows are shared out, whether values are not all one
     (3, qsim.datasets.ByLabel(), False),
     (7, qsim.datasets.Dirichlet(0.1), True),
 ]
-
-
-def differences(run: qsim.Run) -> list[str]:
-    """What is not the same in planned rounds; nothing for a run that is refused."""
-    try:
-        right = plain(run)
-    except (ValueError, TypeError):
-        with pytest.raises((ValueError, TypeError)):
-            qsim.simulate(run)
-        return []
-    found = qsim.simulate(run)
-    same = found.frame.equals(right.frame), found.weights.tobytes() == right.weights.tobytes()
-    return [repr(run)] if not all(same) else []
 
 
 METHODS = [

@@ -1,0 +1,121 @@
+"""Planned rounds with a network: the same times, drops and numbers as through the exchange."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+import qsim
+from helpers.planned import differences, small
+from qsim.clients import AllClients, SampledClients
+from qsim.downlinks import CompressedWeights, DenseWeights, SparseSum
+from qsim.methods import SGD, HeavyBall, Passes
+from qsim.network import (
+    AllGather,
+    Backup,
+    Exponential,
+    Fastest,
+    Link,
+    LogNormal,
+    Machines,
+    ParameterServer,
+    Pareto,
+    ShiftedExponential,
+    Slow,
+    Timeout,
+)  # fmt: skip
+
+LINK = Link(bandwidth=1e6, latency=1e-3)
+MACHINES = Machines(1e-3, 1e-6, Exponential(0.01), Slow(0.3, 3.0), encode_per_entry=1e-6, decode_per_byte=1e-7)
+NETWORKS = [
+    qsim.Network(link=LINK),
+    qsim.Network(link=LINK, rule=Fastest(2)),  # all are ready at once, so that lots decide
+    qsim.Network(link=LINK, machines=MACHINES),
+    qsim.Network(link=LINK, machines=MACHINES, rule=Timeout(0.02)),
+    qsim.Network(ParameterServer(2), LINK, replace(MACHINES, delay=Pareto(1e-3, 1.5)), rule=Backup(1)),
+    qsim.Network(link=LINK, machines=replace(MACHINES, delay=LogNormal(0.01, 1.0)), rule=Timeout(0.03), timelines=(9,)),
+    qsim.Network(link=LINK, machines=replace(MACHINES, delay=ShiftedExponential(0.01, 0.01)), rule=Fastest(1)),
+]
+METHODS = [
+    SGD(0.3, batch=1),
+    SGD(0.3, batch=2, sampling=Passes(), momentum=HeavyBall(0.5)),
+    qsim.DIANA(0.1, shift=0.3, batch=2),
+    qsim.EF21(0.1),
+    qsim.EF21(0.1, batch=3, momentum=0.4),
+    qsim.methods.MARINA(0.1, p=0.1),
+]
+DOWNLINKS = [DenseWeights(), SparseSum(), CompressedWeights(qsim.TopK(5))]
+
+
+@pytest.mark.parametrize("network", NETWORKS, ids=repr)
+@pytest.mark.parametrize("method", METHODS, ids=repr)
+def test_times_and_drops_are_those_of_the_clock(
+    method: qsim.methods.Method, network: qsim.Network, count: list[int]
+) -> None:
+    """With sampled clients too, and with rules that end the run in the middle of what is run at once."""
+    wrong = []
+    compressors = {qsim.EF21: (qsim.TopK(3),), qsim.methods.MARINA: (qsim.QSGD(4), qsim.RandK(3))}
+    for compressor in compressors.get(type(method), (qsim.ErrorFeedback(qsim.TopK(3)), qsim.QSGD(4))):
+        for number, clients in enumerate((AllClients(), SampledClients(3))):
+            run = qsim.Run(
+                small(True),
+                qsim.LogisticRegression(l2=0.02),
+                method,
+                compressor,
+                workers=5,
+                rounds=60,
+                clients=clients,
+                network=network,
+                downlink=DOWNLINKS[(METHODS.index(method) + NETWORKS.index(network) + number) % 3],
+                until=qsim.stopping.Seconds(0.5) if number else None,
+                evaluate_every=25,
+                optimum=False,
+            )
+            wrong += differences(run)
+    assert not wrong
+    assert sum(count) > 20
+
+
+@pytest.mark.parametrize("size", [0, 1, 7, 8, 9, 100, 128, 129, 136, 1000, 4097])
+def test_sums_are_added_in_the_order_of_numpy(size: int) -> None:
+    import numpy as np
+
+    from qsim.kernels.participation import pairwise_sum
+
+    rng = np.random.default_rng(size)
+    for _ in range(20):
+        x = rng.normal(size=size) * 10.0 ** rng.integers(-8, 8, size)
+        assert pairwise_sum(x) == x.sum()
+
+
+def test_other_networks_go_through_the_exchange(count: list[int]) -> None:
+    @qsim.option
+    class Late(qsim.network.Timeout):
+        def close(self, arrivals, ties):
+            return super().close(arrivals / 2, ties)
+
+    @qsim.option
+    class Double(Exponential):
+        def quantile(self, u):
+            return 2 * super().quantile(u)
+
+    gathered = qsim.Network(AllGather(), LINK)
+    for network in (
+        gathered,
+        qsim.Network(link=LINK, rule=Late(0.02)),
+        qsim.Network(link=LINK, machines=replace(MACHINES, delay=Double(0.01))),
+    ):
+        run = qsim.Run(
+            small(True),
+            qsim.LogisticRegression(l2=0.02),
+            METHODS[0],
+            qsim.TopK(3),
+            workers=5,
+            rounds=6,
+            network=network,
+            downlink=qsim.downlinks.Replicated() if network is gathered else DenseWeights(),
+            optimum=False,
+        )
+        assert not differences(run)
+    assert count == []
