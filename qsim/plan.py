@@ -35,7 +35,7 @@ _TOLD = 2**22  # numbers that are told for the rounds that are run at once, at m
 
 
 class PlannedClock(Protocol):
-    """What the time of a round is computed by, as a plan calls it: see `qsim.network.planned.PlannedClock`."""
+    """What the time of a round is computed by, as a plan calls it: see `qsim.simulation.planned_clock.PlannedClock`."""
 
     def begin(self, plan: Plan) -> None: ...
 

@@ -17,9 +17,9 @@ from qsim.engines import Session
 from qsim.keys import Key
 from qsim.methods import Method
 from qsim.network import Clock
-from qsim.network.planned import PlannedClock
 from qsim.plan import Plan
 from qsim.program import Cell, NoProgram, with_plan
+from qsim.simulation.planned_clock import PlannedClock
 from qsim.simulation.recorder import Counted
 from qsim.simulation.run import Run
 from qsim.weights import PlannedWeights, Weights
