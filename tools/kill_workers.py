@@ -71,20 +71,20 @@ def _above(pid: int, parents: dict[int, int]) -> Iterator[int]:
 
 @dataclass
 class Hunt:
-    """Kills now and then, at most twice in a round: an engine gives up what ends three times in a row."""
+    """Kills now and then, at most twice in two rounds: an engine gives up what ends three times in a row."""
 
     victims: Callable[[Session], list[int]]
     rng: np.random.Generator
     note: Callable[[int], None]
     session: Session | None = None
     round: int = 0
-    _kills: tuple[int, int] = (0, 0)  # the round of the last, and how many there were in it
+    _rounds: tuple[int, int] = (-2, -2)  # of the last two kills
     _last: int = 0
 
     @contextmanager
     def on(self) -> Iterator[None]:
-        """Hunt while the block runs."""
-        over = Event()
+        """Hunt while the block runs, which starts with round 0."""
+        self.round, self._rounds, over = 0, (-2, -2), Event()
         hunter = Thread(target=self._hunt, args=(over,))
         hunter.start()
         try:
@@ -96,11 +96,9 @@ class Hunt:
     def _hunt(self, over: Event) -> None:
         while not over.wait(self.rng.exponential(_PAUSE)):
             there = self.victims(self.session) if self.session is not None else []
-            at, count = self._kills
-            if not there or self._last in there or (at == self.round and count == 2):
+            if not there or self._last in there or self.round <= self._rounds[0] + 1:
                 continue
-            self._last = int(self.rng.choice(there))
-            self._kills = (self.round, count + 1 if at == self.round else 1)
+            self._last, self._rounds = int(self.rng.choice(there)), (self._rounds[1], self.round)
             with suppress(ProcessLookupError):
                 os.kill(self._last, signal.SIGKILL)
                 self.note(self._last)
@@ -150,7 +148,6 @@ def survives(
 
     with engine.started():
         while done < kills:
-            hunt.round = 0
             with hunt.on():
                 watched = Watched(engine, hunt)
                 found = qsim.simulate(runs(rounds)[number % 2], engine=watched, progress=False, after_round=after_round)
