@@ -61,8 +61,6 @@ def furthest(found: np.ndarray, right: list[Decimal]) -> float:
 RNG = np.random.default_rng(1)
 ALL = np.concatenate([RNG.uniform(-s, s, 500) for s in (1e-20, 1e-9, 1e-3, 1.0, 30.0, 511.9)])
 NEAR = np.concatenate([RNG.random(1500), RNG.random(500) * 1e-8, 1 - RNG.random(500) * 2e-6, [0.41421, 0.41422]])
-    [RNG.random(1500), RNG.random(500) * 1e-8, 1 - RNG.random(500) * 2e-6, 0.41421 + RNG.random(300) * 1e-5]
-)
 
 
 def test_float64_is_within_a_part_of_the_last_place() -> None:
