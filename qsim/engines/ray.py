@@ -175,7 +175,7 @@ class _Actor(Place):
 
     def _await_actor(self) -> None:
         """Wait until there is a process of the actor."""
-        patience = self._engine.patience if self._facts else self._engine.slot_patience
+        patience = max(self._engine.slot_patience, self._engine.patience if self._facts else 0.0)
         end = time.monotonic() + patience
         while True:
             with suppress(PlaceEndedError):

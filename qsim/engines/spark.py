@@ -210,7 +210,7 @@ class _Seat(Place):
         if self._silent:  # its slot is needed
             self._context.cancelJobGroup(self._name)
             self._silent = False
-        patience = self._engine.patience if self._seated else self._engine.slot_patience
+        patience = max(self._engine.slot_patience, self._engine.patience if self._seated else 0.0)
         idle = time.monotonic()
         with self._changed:
             while not self._waiting:

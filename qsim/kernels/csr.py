@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 
 from qsim.kernels._jit import kernel
 from qsim.kernels.bits import trailing_zeros
+from qsim.kernels.exponentials import all_small, exp64, exponential, log1p64
+
+_TILE = 256  # rows whose slopes or losses are computed by vectors, unless a margin is very large
 
 
 @kernel
@@ -207,17 +210,36 @@ def nonzeros_of(indptr: NDArray[np.int64], rows: NDArray[np.int64]) -> int:
 def logistic_slopes(margin: NDArray[np.floating], labels: NDArray[np.int8], rows: NDArray[np.int64] | None) -> None:
     """Replace each margin z by the derivative of log(1 + exp(-y z)), which is -y / (1 + exp(y z))."""
     one = margin.dtype.type(1)
-    for r in range(margin.size):
-        y = margin.dtype.type(labels[r if rows is None else rows[r]])
-        margin[r] = -y / (one + math.exp(y * margin[r]))
+    signs = np.empty(min(_TILE, margin.size), margin.dtype)
+    for low in range(0, margin.size, _TILE):
+        part = margin[low : low + _TILE]
+        for r in range(part.size):
+            signs[r] = labels[low + r if rows is None else rows[low + r]]
+        if all_small(part):
+            for r in range(part.size):
+                part[r] = -signs[r] / (one + exponential(signs[r] * part[r]))
+        else:
+            for r in range(part.size):
+                part[r] = -signs[r] / (one + math.exp(signs[r] * part[r]))
 
 
 @kernel
 def logistic_losses(margin: NDArray[np.float64], labels: NDArray[np.int8]) -> None:
     """Replace each margin z by log(1 + exp(-y z)), stable for any z."""
-    for r in range(margin.size):
-        m = margin[r] * labels[r]
-        margin[r] = max(-m, 0.0) + math.log1p(math.exp(-abs(m)))
+    small = np.empty(min(_TILE, margin.size))
+    for low in range(0, margin.size, _TILE):
+        part, signs = margin[low : low + _TILE], labels[low : low + _TILE]
+        vectors = all_small(part)
+        for r in range(part.size):
+            part[r] *= signs[r]
+        if vectors:  # two loops need fewer registers than one
+            for r in range(part.size):
+                small[r] = exp64(-abs(part[r]))
+            for r in range(part.size):
+                part[r] = max(-part[r], 0.0) + log1p64(small[r])
+        else:
+            for r in range(part.size):
+                part[r] = max(-part[r], 0.0) + math.log1p(math.exp(-abs(part[r])))
 
 
 @kernel

@@ -122,7 +122,8 @@ class MarginModel(Objective):
         data = self.design(data)
         margins, labels = margins_of_several(data, weights), np.tile(data.labels, len(weights))
         losses = self.loss(margins.ravel(), labels).reshape(margins.shape).sum(axis=1) / data.rows
-        slopes = self.slope(margins.ravel(), labels).reshape(margins.shape) / data.rows
+        slopes: Any = self.slope(margins.ravel(), labels).reshape(margins.shape)
+        slopes /= data.rows  # in place: memory that is new to the process costs as much as the arithmetic
         gradients, found = rmatvec_of_several(data, slopes), []
         for w, margin, loss, gradient in zip(weights, margins, losses.tolist(), gradients, strict=True):
             penalty, slope = self.regulariser(w)
@@ -440,15 +441,16 @@ def rmatvec(data: Dataset, slopes: NDArray[np.float64]) -> NDArray[np.float64]:
     return out
 
 
-def rmatvec_of_several(data: Dataset, slopes: Margins) -> NDArray[np.float64]:
+def rmatvec_of_several(data: Dataset, slopes: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return X^T slopes for each row of slopes, up to eight: shape (rows of slopes, features)."""
     from qsim.kernels import several
 
-    out, columns = np.zeros((data.features, several.TOGETHER)), data.indices.view(f"u{data.indices.itemsize}")
-    padded = np.zeros((several.TOGETHER, data.rows))
-    padded[: len(slopes)] = slopes
-    several.scatter_several(data.indptr, columns, data.values, padded, out)
-    return np.ascontiguousarray(out.T[: len(slopes)])
+    count, columns = len(slopes), data.indices.view(f"u{data.indices.itemsize}")
+    out = np.zeros((data.features, several.TOGETHER))
+    if len(slopes) < several.TOGETHER:
+        slopes = np.concatenate([slopes, np.zeros((several.TOGETHER - len(slopes), data.rows))])
+    several.scatter_several(data.indptr, columns, data.values, slopes, out)
+    return np.ascontiguousarray(out.T[:count])
 
 
 def _largest_eigenvalue(matrix: Any) -> float:

@@ -281,3 +281,41 @@ def test_folders_of_the_driver_are_looked_in_last(tmp_path, monkeypatch) -> None
     monkeypatch.setattr(sys, "path", before.copy())
     inspector([str(tmp_path), before[-1], str(tmp_path / "missing")])()
     assert sys.path == [*before, str(tmp_path)]
+
+
+def test_a_second_caller_of_a_task_is_a_spare() -> None:
+    """As Spark's speculation makes, or an executor that it takes for lost: it waits, and is then told everything."""
+    from qsim.engines.spark import Spark, _Seat
+
+    job, facts = _dropping(), inspector()()
+    seat = _Seat(Spark(), None, facts, None, "name", 0, 9)
+    home = Home("127.0.0.1", 0, lambda line, hello: seat.admit(line, hello[1]))
+
+    class One(Transport):
+        places = (seat,)
+
+        def message(self, task: str, detail: object) -> object:
+            return frames((task, detail))
+
+        def close(self, patient: bool) -> None:
+            seat.close()
+
+    def member(pid: int) -> None:
+        with contextlib.suppress(OSError):
+            serve(("127.0.0.1", home.port), home.key, 0, facts | {"pid": pid}, lambda: job, 0, 9, None, 1)
+
+    threads = [threading.Thread(target=member, args=(pid,)) for pid in (1, 2, 3)]
+    for number, thread in enumerate(threads):
+        thread.start()
+        while len(seat._waiting) <= number:
+            time.sleep(0.01)
+    with RecoveringSession(One(), job) as session:
+        found = _run(session, range(3), job)
+        assert session.pids == [1]
+        seat._line.close()
+        found += _run(session, range(3, 5), job)
+        assert session.pids == [2]
+    assert found == _expected(job, range(5))
+    for thread in threads:
+        thread.join()
+    home.close()

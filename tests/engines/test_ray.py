@@ -1,0 +1,105 @@
+"""Workers in actors of Ray: on this machine, with the actors killed, stopped, and refused."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import qsim
+from helpers.clusters import ray_cluster, run_script
+from helpers.paths import ROOT
+from qsim.engines import EngineError, Ray
+from qsim.testing import check_engine
+from qsim.testing.engine import _dropping, _expected, _job, _run
+
+pytest.importorskip("ray", reason="needs Ray: pip install 'qsim[ray]'")
+sys.path.insert(0, str(ROOT / "tools"))
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::FutureWarning"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Any]:
+    with ray_cluster() as ray:
+        yield ray
+
+
+def test_ray_keeps_its_promises(cluster) -> None:
+    report = check_engine(Ray())
+    assert report.good, str(report)
+    assert "not checked" not in str(report)
+    assert cluster.is_initialized()
+
+
+def test_actors_killed_at_random_give_the_same_bits(cluster) -> None:
+    kill_workers = pytest.importorskip("kill_workers", reason="needs the checkout's tools")
+    lines: list[dict] = []
+    kills, wrong = kill_workers.survives(Ray(), 4, rounds=600, log=lines.append)
+    assert kills >= 4
+    assert wrong == 0, lines
+
+
+def test_a_stopped_actor_is_replaced(cluster) -> None:
+    job = _dropping()
+    with Ray(patience=3.0).open(job) as session:
+        found = _run(session, range(2), job)
+        stopped = session.pids[0]
+        os.kill(stopped, signal.SIGSTOP)
+        found += _run(session, range(2, 5), job)
+        assert stopped not in session.pids
+    assert found == _expected(job, range(5))
+
+
+def test_large_weights_go_by_the_object_store(cluster) -> None:
+    """And can be written to where they arrive, as everywhere."""
+    data = qsim.datasets.synthetic(60, 60_000, 6, seed=5)
+    run = qsim.Run(data, qsim.LogisticRegression(l2=0.1), qsim.GradientDescent(0.1), workers=4, rounds=3, optimum=False)
+    assert qsim.simulate(run, engine=Ray()).weights.tobytes() == qsim.simulate(run).weights.tobytes()
+
+
+def test_too_few_cpus_are_said(cluster) -> None:
+    job = _job(qsim.QSGD(2))
+    with pytest.raises(EngineError, match=r"groups=3 of 1 CPUs each are wanted, and Ray has CPUs for 2; take fewer"):
+        Ray(groups=3, slot_patience=0.5).open(job)
+    with Ray().open(job) as session:
+        with pytest.raises(EngineError, match=r"no actor for workers 0 to 3 in 1 s \(of 2 CPUs 0 are free\)"):
+            Ray(slot_patience=1.0).open(job)
+        assert _run(session, range(2), job) == _expected(job, range(2))
+
+
+def test_machines_that_would_give_other_numbers_are_refused(cluster, monkeypatch) -> None:
+    from qsim.engines import ray as module
+
+    real = module.inspector
+    there = real()() | {"host": "node7", "versions": {}, "error": "no qsim"}
+    monkeypatch.setattr(module, "inspector", lambda paths=None: real() if paths is None else lambda: there)
+    with pytest.raises(EngineError, match=r"node7 \(.*\) can't run workers \(no qsim\); install qsim there"):
+        Ray().open(_job(qsim.QSGD(2)))
+
+
+def test_an_old_or_missing_ray_is_said(monkeypatch) -> None:
+    import ray
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ray, "__version__", "2.9.3")
+        with pytest.raises(ImportError, match=r"needs Ray 2.40 or later, found 2.9.3: .*qsim\[ray\]"):
+            Ray().open(_job(qsim.QSGD(2)))
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(ImportError, match=r"needs Ray: python -m pip install 'qsim\[ray\]'"):
+        Ray().open(_job(qsim.QSGD(2)))
+
+
+@pytest.mark.parametrize("as_notebook", [False, True])
+def test_a_class_of_a_script_or_notebook_works_and_nothing_is_left(tmp_path: Path, as_notebook: bool) -> None:
+    """On a cluster that the engine starts for itself, and ends."""
+    assert "left: []" in run_script("qsim.engines.Ray(groups=2)", tmp_path, as_notebook)

@@ -1,0 +1,187 @@
+"""Workers in Spark: on this machine, with its Python workers and executors killed, stopped, and refused."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from shutil import which
+from typing import Any
+
+import pytest
+
+import qsim
+from helpers.clusters import run_script, spark_session
+from helpers.paths import ROOT, process_environment
+from qsim.engines import EngineError, Spark
+from qsim.testing import check_engine
+from qsim.testing.engine import _dropping, _expected, _job, _run
+
+pytest.importorskip("pyspark", reason="needs Spark: pip install 'qsim[spark]'")
+if which("java") is None:
+    pytest.skip("needs Java, for Spark", allow_module_level=True)
+sys.path.insert(0, str(ROOT / "tools"))
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::FutureWarning"),  # of Spark, about pandas
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),  # of its sockets
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+
+
+@pytest.fixture
+def spark() -> Iterator[Any]:
+    with spark_session() as session:
+        yield session
+
+
+def test_spark_keeps_its_promises(spark) -> None:
+    """And leaves the session as it was: no job runs, its processes are used again, and it can be used."""
+    report = check_engine(Spark())
+    assert report.good, str(report)
+    assert "not checked" not in str(report)
+    pids = []
+    for _ in range(2):
+        with Spark(session=spark).open(_job(qsim.QSGD(2))) as session:
+            pids.append(set(session.pids))
+            assert session.ending_pids == []
+        assert list(spark.sparkContext.statusTracker().getActiveJobsIds()) == []
+    assert pids[0] == pids[1]
+    assert spark.range(5).count() == 5
+
+
+def test_workers_killed_at_random_give_the_same_bits(spark) -> None:
+    kill_workers = pytest.importorskip("kill_workers", reason="needs the checkout's tools")
+    lines: list[dict] = []
+    kills, wrong = kill_workers.survives(Spark(), 4, rounds=600, log=lines.append)
+    assert kills >= 4
+    assert wrong == 0, lines
+
+
+def test_executors_killed_at_random_give_the_same_bits() -> None:
+    kill_workers = pytest.importorskip("kill_workers", reason="needs the checkout's tools")
+    lines: list[dict] = []
+    with spark_session("local-cluster[2,1,1024]"):
+        kills, wrong = kill_workers.survives(Spark(), 2, victims=kill_workers.executors, rounds=600, log=lines.append)
+    assert kills >= 2
+    assert wrong == 0, lines
+
+
+@pytest.mark.parametrize(
+    ("settings", "groups"),
+    [({"spark.python.worker.reuse": "false"}, 2), ({"spark.task.cpus": "2"}, 1), ({"spark.task.maxFailures": "1"}, 2)],
+)
+def test_settings_that_engines_trip_over(settings: dict[str, str], groups: int) -> None:
+    job = _dropping()
+    with spark_session(**settings), Spark().open(job) as session:
+        assert len(session.pids) == groups
+        found = _run(session, range(3), job)
+        os.kill(session.pids[-1], signal.SIGKILL)
+        assert found + _run(session, range(3, 6), job) == _expected(job, range(6))
+
+
+def test_a_stopped_process_is_replaced(spark) -> None:
+    job = _dropping()
+    with Spark(patience=3.0).open(job) as session:
+        found = _run(session, range(2), job)
+        stopped = session.pids[0]
+        os.kill(stopped, signal.SIGSTOP)
+        found += _run(session, range(2, 5), job)
+        assert stopped not in session.pids
+    assert found == _expected(job, range(5))
+
+
+def test_too_few_slots_are_said(spark) -> None:
+    """At once on this machine, where no more can come; after a while where others hold them."""
+    job = _job(qsim.QSGD(2))
+    with pytest.raises(EngineError, match=r"groups=3 needs 3 slots, and Spark has 2 \(.*take fewer groups"):
+        Spark(groups=3).open(job)
+    with Spark().open(job) as session:
+        with pytest.raises(EngineError, match=r"no slot for the task of workers 0 to 3 in 1 s .*take fewer groups"):
+            Spark(slot_patience=1.0).open(job)
+        assert _run(session, range(2), job) == _expected(job, range(2))
+    assert list(spark.sparkContext.statusTracker().getActiveJobsIds()) == []
+
+
+def test_executors_that_would_give_other_numbers_are_refused(spark, monkeypatch) -> None:
+    from qsim.engines import spark as module
+
+    real = module.inspector
+
+    def inspectors(changes: dict[str, Any]) -> Any:
+        def other(paths: Any = None) -> Any:
+            here = real()()
+            return real() if paths is None else lambda: here | {"host": "node7"} | changes
+
+        return other
+
+    versions = real()()["versions"]
+    lacking = {"versions": {"Python": versions["Python"]}, "error": "ModuleNotFoundError: No module named 'qsim'"}
+    for changes, words in (
+        (
+            lacking,
+            r"node7 \(.*\) can't run workers \(ModuleNotFoundError: No module named 'qsim'\); install qsim there",
+        ),
+        ({"versions": versions | {"qsim": "0.0.1"}}, r"node7 .*: qsim is 0.0.1, here "),
+    ):
+        monkeypatch.setattr(module, "inspector", inspectors(changes))
+        with pytest.raises(EngineError, match=words):
+            Spark().open(_job(qsim.QSGD(2)))
+
+
+def test_a_driver_that_executors_cannot_reach_is_said(spark) -> None:
+    with pytest.raises(EngineError, match=r"can't reach the driver at 127.0.0.9, port \d+ .*give the engine a host"):
+        Spark(host="127.0.0.9").open(_job(qsim.QSGD(2)))
+
+
+def test_a_stopped_session_is_said() -> None:
+    with spark_session() as session:
+        pass
+    with pytest.raises(EngineError, match="the Spark session has been stopped; make a new one"):
+        Spark(session=session).open(_job(qsim.QSGD(2)))
+
+
+@pytest.mark.parametrize("session", [7, "local[2]"])
+def test_what_is_no_session_is_said(session: Any) -> None:
+    with pytest.raises(TypeError, match=r"session must be a pyspark.sql.SparkSession .*found"):
+        Spark(session=session).open(_job(qsim.QSGD(2)))
+
+
+def test_an_old_or_missing_pyspark_is_said(monkeypatch) -> None:
+    import pyspark
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pyspark, "__version__", "3.5.1")
+        with pytest.raises(ImportError, match=r"needs PySpark 4, found 3.5.1: .*qsim\[spark\]"):
+            Spark().open(_job(qsim.QSGD(2)))
+    monkeypatch.setitem(sys.modules, "pyspark", None)
+    with pytest.raises(ImportError, match=r"needs PySpark 4: python -m pip install 'qsim\[spark\]'"):
+        Spark().open(_job(qsim.QSGD(2)))
+
+
+@pytest.mark.parametrize(
+    ("java", "words"),
+    [
+        (None, "Spark needs Java 17 or later, and there is none: JAVA_HOME is "),
+        ("echo 'openjdk version \"11.0.2\"' >&2; exit 1", '; openjdk version "11.0.2", and Spark 4 needs 17 or later'),
+    ],
+)
+def test_a_missing_or_old_java_is_said(java: str | None, words: str, tmp_path: Path) -> None:
+    (tmp_path / "bin").mkdir()
+    if java is not None:
+        (tmp_path / "bin" / "java").write_text(f"#!/bin/sh\n{java}\n")
+        (tmp_path / "bin" / "java").chmod(0o755)
+    code = "import qsim; from qsim.testing.engine import _job; qsim.engines.Spark().open(_job(qsim.QSGD(2)))"
+    command = [sys.executable, "-W", "ignore", "-c", code]
+    environment = process_environment(JAVA_HOME=str(tmp_path))
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert "EngineError: " in done.stderr
+    assert words in done.stderr
+
+
+@pytest.mark.parametrize("as_notebook", [False, True])
+def test_a_class_of_a_script_or_notebook_works_and_nothing_is_left(tmp_path: Path, as_notebook: bool) -> None:
+    """In a session that the engine starts for itself, and stops with its JVM."""
+    assert "left: []" in run_script("qsim.engines.Spark(groups=2)", tmp_path, as_notebook)
