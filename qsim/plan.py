@@ -153,10 +153,10 @@ class Plan:
         from qsim.kernels.participation import take_entry
 
         key, clients, workers = self._root.fold(Purpose.CLIENTS), self._clients, present.size
+        assert isinstance(clients, SampledClients)
 
         def draw(first: int, count: int) -> NDArray[np.bool_]:
-            drawn = [clients.draw(key.fold(t), workers) for t in range(first, first + count)]
-            return np.array(drawn, bool).reshape(count, workers)
+            return clients.draw_each(key.words(first, first + count), workers)
 
         self.program.call(take_entry, self.told(draw, (workers,), np.bool_), self.turn, present)
 
