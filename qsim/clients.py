@@ -95,7 +95,7 @@ class SampledClients(Clients):
         workers = whole("workers", workers, least=1)
         if self.count > workers:
             raise ValueError(f"{self.count} clients cannot be drawn of {workers} workers")
-        (here,) = self.draw_each(np.array([key.word], np.uint64), workers)
+        here: NDArray[np.bool_] = self.draw_each(np.array([key.word], np.uint64), workers)[0]
         return here
 
     def draw_each(self, words: NDArray[np.uint64], workers: int) -> NDArray[np.bool_]:
