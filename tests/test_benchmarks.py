@@ -50,6 +50,12 @@ def test_unknown_name_is_refused() -> None:
     assert f"choose from {', '.join(names)}" in done.stderr
 
 
+def test_the_table_says_which_clock_was_read() -> None:
+    done = command("quantizer", "--quick", "--cpu-time")
+    assert done.returncode == 0, done.stderr
+    assert "clock: CPU time." in done.stdout
+
+
 def test_disagreement_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(ROOT))
     from benchmarks.case import Case, Timed

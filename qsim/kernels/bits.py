@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any, SupportsIndex, cast
 
 import numpy as np
 from llvmlite import ir
@@ -153,6 +153,36 @@ load_low = cast("Callable[[NDArray[np.uint8], np.uint64], np.uint64]", _loader(_
 
 store_low = cast("Callable[[NDArray[np.uint8], np.uint64, np.uint64], None]", _storer(_first_lowest))
 """As `store`, the lowest byte first."""
+
+
+@intrinsic
+def _store_four(typing: Any, out: Any, at: Any, word: Any, base: Any) -> Any:
+    """Generate the code of `store_four`."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        out, at, word, base = arguments
+        number = ir.IntType(signature.args[0].dtype.bitwidth)
+        four, quarters = ir.VectorType(number, 4), ir.VectorType(ir.IntType(16), 4)
+        base = base if number == _I64 else builder.trunc(base, number)
+        bases = builder.insert_element(ir.Constant(four, ir.Undefined), base, ir.IntType(32)(0))
+        bases = builder.shuffle_vector(bases, bases, ir.Constant(ir.VectorType(ir.IntType(32), 4), [0] * 4))
+        parts = builder.sext(builder.bitcast(word, quarters), four)
+        order = [0, 1, 2, 3] if sys.byteorder == "little" else [3, 2, 1, 0]
+        parts = builder.shuffle_vector(parts, parts, ir.Constant(ir.VectorType(ir.IntType(32), 4), order))
+        numbers = builder.add(parts, bases)
+        data = context.make_array(signature.args[0])(context, builder, out).data
+        builder.store(numbers, builder.bitcast(builder.gep(data, [at]), four.as_pointer()), align=4)
+        return context.get_dummy_value()
+
+    good = isinstance(out, types.Array) and out.dtype in (types.int32, types.int64) and out.layout == "C"
+    return (types.void(out, types.uint64, types.uint64, types.int64), generate) if good else None
+
+
+store_four = cast("Callable[[NDArray[np.signedinteger], np.uint64, np.uint64, SupportsIndex], None]", _store_four)
+"""Write the four numbers of 16 bits, with signs, that a word consists of, each plus a base, from out[at] on.
+
+The lowest comes first. Nothing checks that there are four places.
+"""
 
 
 def _is_bytes(kind: Any) -> bool:
