@@ -125,7 +125,7 @@ class Rates:
         """Return the seconds for each unit of work, just now."""
         found: dict[str, float] = {}
         for unit, call in self._calls:
-            found[unit] = found.get(unit, 0.0) + call.seconds(0.002)
+            found[unit] = found.get(unit, 0.0) + call.seconds(0.005)
         return found
 
 
@@ -137,7 +137,7 @@ def cases(quick: bool) -> Iterator[Case]:
             loaded[features] = qsim.datasets.Synthetic(2_000 if quick else ROWS, features, A_ROW).load()
         data = loaded[features]
         work = _work(data, workers, batch)
-        rounds = 4 if quick else int(min(max(0.15 / (2e-6 + 6e-9 * work.nonzeros), 4), 20_000))
+        rounds = 4 if quick else int(min(max(0.1 / (2e-6 + 6e-9 * work.nonzeros), 4), 20_000))
         yield Case(
             f"{workers} workers, batch {batch}, d = {features}",
             "round",

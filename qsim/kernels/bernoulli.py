@@ -102,7 +102,7 @@ def _sum_below(x: NDArray[np.float32], bound: float, lanes: NDArray[np.float64])
         magnitude = np.float64(abs(x[k]))
         lanes[k - whole] += 0.0 if magnitude >= bound else magnitude
         reach += np.int64(magnitude >= bound)
-    return reach, lanes_total(lanes)
+    return int(reach), lanes_total(lanes)
 
 
 @kernel

@@ -72,7 +72,7 @@ i, in the stream of the word.
 @kernel
 def largest_of_many(bits: NDArray[np.int32]) -> np.float32:
     """Return the largest magnitude of a block, or infinity if fewer than LEAST are not zero."""
-    largest, found, start = np.int32(0), 0, 0
+    largest, found, start = np.int32(0), np.int64(0), 0
     for k in range(bits.size):
         largest = max(largest, np.int32(bits[k] & MAGNITUDE))
     while found < LEAST and start < bits.size:  # the first of them are enough, where few are zero
