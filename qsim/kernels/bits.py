@@ -13,8 +13,11 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-from qsim.kernels._jit import inlined
+from qsim.kernels._jit import inlined, kernel
 from qsim.kernels.decode_status import FLOATS
+
+WORDS = 64
+"""So many words of marks are gone through at a time, so that what was found is still near."""
 
 MAGNITUDE = np.int32(0x7FFFFFFF)
 """The bits of a float32 without its sign: they rise with the magnitude, those of NaN behind those of infinity."""
@@ -99,6 +102,48 @@ def _as_float(typing: Any, word: Any) -> Any:
 
 as_float = cast("Callable[[np.uint64], np.float64]", _as_float)
 """Return the float64 that has the bits of a word."""
+
+
+@kernel
+def take_marked_places(marks: NDArray[np.uint64], word: int, end: int, places: NDArray[np.int64]) -> int:
+    """Write the numbers of the bits that are set in the words from `word` to `end` - 1, rising, and clear them.
+
+    Returns how many there are; `places` has room for 64 a word, and 4 more. Four are written at a time, there or
+    not, since how many a word has can't be foretold.
+    """
+    found, one = np.uint64(0), np.uint64(1)
+    for at in range(np.uint64(word), np.uint64(end)):
+        left, first = marks[at], np.int64(at << np.uint64(6))
+        if left == np.uint64(0):
+            continue
+        marks[at] = np.uint64(0)
+        behind = found + np.uint64(ones(left))
+        while found < behind:
+            for k in range(4):
+                places[found + np.uint64(k)] = first + np.int64(trailing_zeros(left))
+                left &= left - one
+            found += np.uint64(4)
+        found = behind
+    return int(found)
+
+
+@intrinsic
+def _prefetch(typing: Any, array: Any, at: Any) -> Any:
+    """Generate the code of `prefetch`."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
+        here, number = builder.bitcast(builder.gep(data, [arguments[1]]), ir.IntType(8).as_pointer()), ir.IntType(32)
+        kind = ir.FunctionType(ir.VoidType(), [here.type, number, number, number])
+        call = _CODE.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        builder.call(call, [here, number(0), number(3), number(1)])
+        return context.get_dummy_value()
+
+    return (types.void(array, types.uint64), generate) if isinstance(array, types.Array) else None
+
+
+prefetch = cast("Callable[[NDArray[Any], np.uint64], None]", _prefetch)
+"""Have the entry of an array brought near, which will be read soon. Any place will do: nothing is read."""
 
 
 def _loader(arrange: Callable[[Any, Any], Any]) -> Any:
