@@ -12,23 +12,17 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from qsim.kernels._jit import inlined, kernel
+from qsim.kernels._jit import kernel
 from qsim.kernels.bits import WORDS, prefetch, take_marked_places
 from qsim.kernels.exponentials import all_small, exp64, exponential, log1p64
 
 _TILE = 256  # rows whose slopes or losses are computed by vectors, unless a margin is very large
 
-AHEAD = 8
-"""So many rows before a row is read, its entries are fetched: at random places of the data, reading waits for them."""
+AHEAD = np.uint64(8)
+"""So many rows before a row is read, its entries are fetched: at random places of the data, reading waits for them.
 
-
-@inlined
-def _fetch(indptr: NDArray[np.int64], columns: NDArray[np.unsignedinteger], rows: NDArray[np.int64], r: int) -> None:
-    """Have the entries of a later row brought near, and where those of a yet later one begin."""
-    if r + 2 * AHEAD < rows.size:
-        prefetch(indptr, np.uint64(rows[r + 2 * AHEAD]))
-    if r + AHEAD < rows.size:
-        prefetch(columns, np.uint64(indptr[np.uint64(rows[r + AHEAD])]))
+(Written out in every kernel: as a function, even one that is inlined, it makes the loop around it twice as slow.)
+"""
 
 
 @kernel
@@ -43,9 +37,9 @@ def margins(
     """Write the inner product of each row (all of them if rows is None) with the weights, in the weights' precision."""
     one = np.uint64(1)
     zero = weights.dtype.type(0)
-    for r in range(out.size):
-        if rows is not None:
-            _fetch(indptr, columns, rows, r)
+    for r in range(np.uint64(out.size)):
+        if rows is not None and r + AHEAD < np.uint64(rows.size):
+            prefetch(columns, np.uint64(indptr[np.uint64(rows[r + AHEAD])]))
         row = np.uint64(r if rows is None else rows[r])
         k, last = np.uint64(indptr[row]), np.uint64(indptr[row + one])
         even, odd = zero, zero  # two chains of additions overlap, which one cannot
@@ -77,8 +71,9 @@ def margins_of_float64(
     To the last bit what `margins` writes for the rounded weights, at no cost for those that are not read.
     """
     one = np.uint64(1)
-    for r in range(out.size):
-        _fetch(indptr, columns, rows, r)
+    for r in range(np.uint64(out.size)):
+        if r + AHEAD < np.uint64(rows.size):
+            prefetch(columns, np.uint64(indptr[np.uint64(rows[r + AHEAD])]))
         row = np.uint64(rows[r])
         k, last = np.uint64(indptr[row]), np.uint64(indptr[row + one])
         even, odd = np.float32(0), np.float32(0)
@@ -353,8 +348,9 @@ def scatter_touched(
     written, places = np.uint64(0), np.empty(64 * WORDS + 4, np.int64)
     out_offsets[0] = 0
     for worker in range(row_offsets.size - 1):
-        for r in range(row_offsets[worker], row_offsets[worker + 1]):
-            _fetch(indptr, local, rows, r)
+        for r in range(np.uint64(row_offsets[worker]), np.uint64(row_offsets[worker + 1])):
+            if r + AHEAD < np.uint64(rows.size):
+                prefetch(local, np.uint64(indptr[np.uint64(rows[r + AHEAD])]))
             row = np.uint64(rows[r])
             slope = slopes[r]
             for k in range(np.uint64(indptr[row]), np.uint64(indptr[row + np.uint64(1)])):
