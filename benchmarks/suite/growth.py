@@ -74,7 +74,7 @@ class Rates:
         shards = qsim.datasets.Contiguous().split(data, workers, qsim.Key(0))
         keys, n = qsim.Key(1).words(0, workers), data.features
         row_offsets, rows = np.empty(workers + 1, np.int64), np.empty(workers * batch, np.int64)
-        draw = (keys, shards.order, shards.offsets, batch, row_offsets, rows)
+        draw = (keys, shards.order, shards.offsets, batch, None, row_offsets, rows)
         draw_with_replacement(*draw)
         weights, slopes = np.random.default_rng(0).normal(size=n).astype(np.float32), np.empty(rows.size, np.float32)
         columns, local = data.indices.view(np.uint32), shards.local.view(np.uint32)
@@ -172,7 +172,7 @@ def _work(data: qsim.Dataset, workers: int, batch: int) -> Work:
     shards = qsim.datasets.Contiguous().split(data, workers, qsim.Key(0))
     keys = qsim.Key(1).words(0, workers)
     row_offsets, rows = np.empty(workers + 1, np.int64), np.empty(workers * batch, np.int64)
-    draw_with_replacement(keys, shards.order, shards.offsets, batch, row_offsets, rows)
+    draw_with_replacement(keys, shards.order, shards.offsets, batch, None, row_offsets, rows)
     objective, weights = qsim.LogisticRegression(l2=0.0), Replica(np.zeros(data.features, np.float32))
     v = objective.update(Block(shards, 0, workers), Rows(rows, row_offsets), weights, 1.0)
     message = qsim.QSGD(S).compress(v, keys)

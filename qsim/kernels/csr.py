@@ -38,7 +38,7 @@ def margins(
     one = np.uint64(1)
     zero = weights.dtype.type(0)
     for r in range(np.uint64(out.size)):
-        if rows is not None and r + AHEAD < np.uint64(rows.size):
+        if rows is not None and r + AHEAD < np.uint64(out.size):
             prefetch(columns, np.uint64(indptr[np.uint64(rows[r + AHEAD])]))
         row = np.uint64(r if rows is None else rows[r])
         k, last = np.uint64(indptr[row]), np.uint64(indptr[row + one])
@@ -72,7 +72,7 @@ def margins_of_float64(
     """
     one = np.uint64(1)
     for r in range(np.uint64(out.size)):
-        if r + AHEAD < np.uint64(rows.size):
+        if r + AHEAD < np.uint64(out.size):
             prefetch(columns, np.uint64(indptr[np.uint64(rows[r + AHEAD])]))
         row = np.uint64(rows[r])
         k, last = np.uint64(indptr[row]), np.uint64(indptr[row + one])
@@ -345,11 +345,12 @@ def scatter_touched(
     `sums` and `marks` (a bit a coordinate) are zeroed scratch for the widest support; they are zero again at the end.
     Returns how many coordinates were written. The cost is the non-zeros of the rows and 1/64 of the support.
     """
+    end = np.uint64(row_offsets[row_offsets.size - 1])
     written, places = np.uint64(0), np.empty(64 * WORDS + 4, np.int64)
     out_offsets[0] = 0
     for worker in range(row_offsets.size - 1):
         for r in range(np.uint64(row_offsets[worker]), np.uint64(row_offsets[worker + 1])):
-            if r + AHEAD < np.uint64(rows.size):
+            if r + AHEAD < end:
                 prefetch(local, np.uint64(indptr[np.uint64(rows[r + AHEAD])]))
             row = np.uint64(rows[r])
             slope = slopes[r]
