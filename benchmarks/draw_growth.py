@@ -55,7 +55,7 @@ def draw() -> None:
         panel.grid(alpha=0.25, linewidth=0.5)
         panel.set_axisbelow(True)
     panels[0].set_ylabel("rounds a second")
-    panels[0].legend(frameon=False, loc="lower left")
+    panels[2].legend(frameon=False, loc="lower left")
     figure.suptitle(f"SGD with QSGD(4), rows of 14 ones; CPU time of one thread on {machine}", fontsize=7, color="0.3")
     figure.savefig(FOLDER / "growth.png", dpi=200)
 
