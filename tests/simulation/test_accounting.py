@@ -277,13 +277,10 @@ def test_dense_weights_come_down_as_a_channel_brings_them(dtype: str) -> None:
         assert (found.tobytes(), found.dtype) == (right.tobytes(), right.dtype)
         assert (sent.bits, sent.header) == (packets.bits, 8 * len(header))
         found[0] = 1.0  # its own memory
-    for wrong in (np.nan, -np.inf, np.nextafter(largest, np.inf), 1e39):
-        vector = np.array([0.0, wrong])
-        try:
-            channel.pack(Vectors.dense(vector), keys)
-        except ValueError as error:
-            with pytest.raises(type(error)) as seen:
-                through(dtype, vector)
-            assert str(seen.value) == str(error)
-        else:
-            assert through(dtype, vector)[0].tolist() == vector.tolist()
+    for wrong in (np.nan, -np.inf, 1e309, *((np.nextafter(largest, np.inf), 1e39) if dtype == "float32" else ())):
+        told = []
+        for send in (lambda v: channel.pack(Vectors.dense(v), keys), lambda v: through(dtype, v)):
+            with pytest.raises(ValueError, match=r"\d") as seen:
+                send(np.array([0.0, wrong]))
+            told.append((seen.type, str(seen.value)))
+        assert told[0] == told[1]
