@@ -125,8 +125,8 @@ def _sweep(data: qsim.Dataset, quick: bool) -> Iterator[Case]:
             f"SGD, QSGD(4), batch 16, {rounds} rounds, seeds x steps on two cores: Adult, {WORKERS} workers",
             "run",
             [
-                Timed("qsim", lambda: pool.map(_by_qsim, tasks, chunksize=1), len(tasks)),
-                Timed("NumPy loop", lambda: pool.map(_by_hand, few, chunksize=1), len(few)),
+                Timed("qsim", lambda: pool.map(_by_qsim, tasks, chunksize=1), len(tasks), many=True),
+                Timed("NumPy loop", lambda: pool.map(_by_hand, few, chunksize=1), len(few), many=True),
             ],
             [Claim("qsim", "NumPy loop", 14.0)],
         )
