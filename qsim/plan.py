@@ -21,6 +21,7 @@ from qsim.block import Block, Rows
 from qsim.channel import Channel
 from qsim.clients import Clients, SampledClients
 from qsim.keys import Key, Purpose
+from qsim.l2_decay import L2Decay
 from qsim.objectives import Objective
 from qsim.options import is_shipped
 from qsim.program import Cell, NoProgram, Program, Result, with_plan
@@ -137,12 +138,14 @@ class Plan:
 
         if type(self.objective).apply_l2_step is not Objective.apply_l2_step:
             raise NoProgram
-        assert isinstance(step, Step)
         if self.present is not None:
             self._invite(self.present)
         if self._clock is not None:
             self._clock.begin(self)
-        steps, cell = self.told(partial(_steps, step), (), np.float64), Cell.of(0.0)
+        cell, steps = Cell.of(0.0), np.zeros(self.most)
+        if step is not None:
+            assert isinstance(step, Step)
+            steps = self.told(partial(_steps, step), (), np.float64)
         l2 = self.objective.l2 or 0.0
         self.program.call(begin_round, self.turn, steps, cell.array, l2, self.too_large, stop="not zero")
         self._received = with_plan(self.downlink).plan_weights(self)
@@ -233,6 +236,13 @@ class Plan:
         if self.present is not None and rows.all:
             self.program.call(silence, v.offsets, v.value, self.present)
         return v
+
+    def local_steps(self, rows: Rows, batch: int, steps: NDArray[np.float64], decay: L2Decay) -> Vectors:
+        """Return where it is how far each worker comes by steps of SGD."""
+        assert self._received is not None
+        self.rows = rows
+        objective = with_plan(self.objective)
+        return objective.plan_local_steps(self.program, self.block, rows, batch, self._received, steps, decay)
 
     def send(self, v: Vectors) -> tuple[Vectors, Vectors, Any]:
         """Send what the workers have: return it as it arrives, the weighted sum as it is applied, and its share.

@@ -16,6 +16,7 @@ from qsim.kernels.simd import LANES, STRIP, at_least, draws_below, lanes_total
 from qsim.kernels.tiles import RUN, draw_entries, strip_ramp
 
 _STEPS = 2.0**24
+_LARGEST = float(np.finfo(np.float32).max)
 
 
 @kernel
@@ -25,6 +26,12 @@ def fold_each(keys: NDArray[np.uint64], part: int) -> NDArray[np.uint64]:
     for row in range(keys.size):
         words[row] = fold(np.uint64(keys[row]), np.uint64(part))
     return words
+
+
+@kernel
+def fold_words(keys: NDArray[np.uint64], part: int, out: NDArray[np.uint64]) -> None:
+    """Write what `fold_each` returns."""
+    out[:] = fold_each(keys, part)
 
 
 @kernel
@@ -85,6 +92,16 @@ def certain_magnitudes(offsets: NDArray[np.int64], value: NDArray[np.float32], k
             aside, rest = _sum_below(entries, certain[row], lanes)
             more = before < aside < k  # k of them: the others are too small to count in the sum
     return certain
+
+
+@kernel
+def certain_scales(offsets: NDArray[np.int64], value: NDArray[np.float32], k: int, out: NDArray[np.float64]) -> int:
+    """Write what `certain_magnitudes` returns; return how many of them float32 does not reach."""
+    out[:] = certain_magnitudes(offsets, value, k)
+    above = 0
+    for row in range(out.size):
+        above += int(out[row] > _LARGEST)
+    return above
 
 
 @kernel
