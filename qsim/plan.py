@@ -239,10 +239,15 @@ class Plan:
 
     def local_steps(self, rows: Rows, batch: int, steps: NDArray[np.float64], decay: L2Decay) -> Vectors:
         """Return where it is how far each worker comes by steps of SGD."""
+        from qsim.kernels.participation import silence
+
         assert self._received is not None
         self.rows = rows
         objective = with_plan(self.objective)
-        return objective.plan_local_steps(self.program, self.block, rows, batch, self._received, steps, decay)
+        v = objective.plan_local_steps(self.program, self.block, rows, batch, self._received, steps, decay)
+        if self.present is not None:
+            self.program.call(silence, v.offsets, v.value, self.present)
+        return v
 
     def send(self, v: Vectors) -> tuple[Vectors, Vectors, Any]:
         """Send what the workers have: return it as it arrives, the weighted sum as it is applied, and its share.

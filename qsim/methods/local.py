@@ -140,7 +140,7 @@ class LocalSGD(Method):
         from qsim.kernels.participation import take_entry
         from qsim.kernels.rounds import shrink_by
 
-        if self.batch is None or plan.present is not None:
+        if self.batch is None:
             raise NoProgram
         objective, many = plan.objective, (self.steps,)
         told = plan.told(lambda first, count: self._told(first, count, objective, 0), many, np.float64)
