@@ -4,24 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from time import perf_counter, process_time
+from time import perf_counter
 from typing import Any, Protocol
-
-_clock = perf_counter
-
-
-def count_cpu_time() -> None:
-    """Count the CPU time of this process from now on, where other programs want the machine too.
-
-    It says nothing of threads and other processes.
-    """
-    global _clock
-    _clock = process_time
-
-
-def now() -> float:
-    """Return the seconds of the clock that counts."""
-    return _clock()
 
 
 class Contestant(Protocol):
@@ -44,19 +28,16 @@ class Timed:
     call: Callable[[], Any]
     units: int = 1
     """How many units of work one call does."""
-    many: bool = False
-    """Whether it works on several cores: its clock is the wall's."""
 
     def result(self) -> Any:
         return self.call()
 
     def seconds(self, least: float = 0.02) -> float:
-        clock = perf_counter if self.many else now
-        calls, start = 0, clock()
+        calls, start = 0, perf_counter()
         while True:
             self.call()
             calls += 1
-            passed = clock() - start
+            passed = perf_counter() - start
             if passed >= least:
                 return passed / (calls * self.units)
 
@@ -74,11 +55,11 @@ class LongMinusShort:
         return self.run(self.short)
 
     def seconds(self) -> float:
-        start = now()
+        start = perf_counter()
         self.run(self.short)
-        middle = now()
+        middle = perf_counter()
         self.run(self.long)
-        return (now() - middle - (middle - start)) / (self.long - self.short)
+        return (perf_counter() - middle - (middle - start)) / (self.long - self.short)
 
 
 @dataclass(frozen=True)
