@@ -54,6 +54,53 @@ class Loop:
             w -= step * (total / WORKERS + L2 * w)
         return w
 
+    def some(self, compress: Compress, batch: int | None, count: int, rounds: int) -> Vector:
+        """Run SGD with `count` clients a round."""
+        rng, w, bits = np.random.default_rng(0), np.zeros(self.n), 0
+        for _ in range(rounds):
+            total = np.zeros(self.n)
+            for i in rng.choice(WORKERS, count, replace=False):
+                sent, size = compress(self.gradient(i, self.batch(rng, batch), w), rng)
+                total += sent
+                bits += size
+            w -= STEP * (total / count + L2 * w)
+        return w
+
+    def fastest(self, compress: Compress, batch: int | None, count: int, rounds: int) -> Vector:
+        """Run SGD on a cluster whose workers are late by chance, and whose server takes the first `count` messages."""
+        rng, w, bits, seconds = np.random.default_rng(0), np.zeros(self.n), 0, 0.0
+        for _ in range(rounds):
+            total, messages, sizes = np.zeros(self.n), [], np.zeros(WORKERS)
+            for i in range(WORKERS):
+                sent, sizes[i] = compress(self.gradient(i, self.batch(rng, batch), w), rng)
+                messages.append(sent)
+                bits += int(sizes[i])
+            ready, free, came = rng.exponential(0.01, WORKERS), 0.0, np.zeros(WORKERS)
+            for i in np.argsort(ready):  # one after the other over the server's link
+                free = max(free, ready[i]) + sizes[i] / 1e9
+                came[i] = free
+            first = np.argsort(came)[:count]
+            for i in first:
+                total += messages[i]
+            seconds += came[first[-1]]
+            w -= STEP * (total / count + L2 * w)
+        return w
+
+    def compressed_down(self, compress: Compress, down: Compress, batch: int | None, rounds: int) -> Vector:
+        """Run SGD whose workers get compressed differences of the weights."""
+        rng, w, bits, known = np.random.default_rng(0), np.zeros(self.n), 0, np.zeros(self.n)
+        for _ in range(rounds):
+            sent, size = down(w - known, rng)
+            known += sent
+            bits += WORKERS * size
+            total = np.zeros(self.n)
+            for i in range(WORKERS):
+                sent, size = compress(self.gradient(i, self.batch(rng, batch), known), rng)
+                total += sent
+                bits += size
+            w -= STEP * (total / WORKERS + L2 * w)
+        return w
+
     def feedback(self, compress: Compress, batch: int | None, rounds: int) -> Vector:
         """Run SGD with error feedback."""
         rng, w, bits, errors = np.random.default_rng(0), np.zeros(self.n), 0, np.zeros((WORKERS, self.n))

@@ -274,6 +274,32 @@ class Block:
             program.call(multiply, weights.factor, written)
         return out
 
+    def plan_local_steps(
+        self,
+        program: Program,
+        rows: Rows,
+        batch: int,
+        weights: PlannedReplica,
+        steps: NDArray[np.float64],
+        l2: float,
+        kernel: Any,
+    ) -> Vectors:
+        """Have a program do what `local_steps` does; return where."""
+        from qsim.kernels.csr import gather
+        from qsim.kernels.rounds import multiply
+
+        if self.width != 1:
+            raise NoProgram
+        of = self.support
+        assert of.index is not None
+        start, out = np.empty(of.index.size, np.float32), np.empty(of.index.size, np.float32)
+        program.call(gather, weights.vector, weights.scale, of.index, start)
+        if weights.factor is not None:
+            program.call(multiply, weights.factor, start)
+        data = self._indptr, self._local, self._values, self.labels, rows.index, rows.offsets
+        program.call(kernel, *data, batch, self._support_offsets, steps, l2, start, out)
+        return Vectors(self.n, of.offsets, of.index, out)
+
     def plan_touched(self, program: Program, rows: Rows) -> NDArray[np.int64]:
         """Have a program count the non-zeros of each worker's rows; return where."""
         from qsim.kernels.clock import count_touched

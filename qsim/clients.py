@@ -91,15 +91,33 @@ class SampledClients(Clients):
         whole("count", self.count, least=1)
 
     def draw(self, key: Key, workers: int) -> NDArray[np.bool_]:
-        from qsim.kernels.select import draw_positions
-
         require_key(key)
         workers = whole("workers", workers, least=1)
         if self.count > workers:
             raise ValueError(f"{self.count} clients cannot be drawn of {workers} workers")
-        who, here = np.empty(self.count, np.int64), np.zeros(workers, bool)
-        draw_positions(key.words(0, 1), workers, self.count, who)
-        here[who] = True
+        here: NDArray[np.bool_] = self.draw_each(np.array([key.word], np.uint64), workers)[0]
+        return here
+
+    def draw_each(self, words: NDArray[np.uint64], workers: int) -> NDArray[np.bool_]:
+        """Return who takes part in rounds, the words of whose keys these are.
+
+        Parameters
+        ----------
+        words : ndarray of uint64, shape (rounds,)
+            The words.
+        workers : int
+            How many workers there are, at least `count`.
+
+        Returns
+        -------
+        ndarray of bool, shape (rounds, workers)
+            Who takes part in each.
+        """
+        from qsim.kernels.select import draw_positions
+
+        who, here = np.empty((words.size, self.count), np.int64), np.zeros((words.size, workers), bool)
+        draw_positions(words, workers, self.count, who.reshape(-1))
+        np.put_along_axis(here, who, True, axis=1)
         return here
 
 

@@ -22,7 +22,7 @@ _GOLDEN = 0x9E3779B97F4A7C15
 _SALT = 0x6A09E667F3BCC908  # the fraction of the square root of 2
 _FACTOR1, _FACTOR2 = 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
 _INVERSE1, _INVERSE2 = (pow(factor, -1, 1 << 64) for factor in (_FACTOR1, _FACTOR2))
-_FEW = 8  # so many words are made faster by Python than by NumPy
+_FEW = 8  # so many words are made in Python, which needs no kernel
 
 
 class Purpose(IntEnum):
@@ -120,7 +120,8 @@ class Key:
         """
         word = self.word
         for part in parts:
-            word = _mix(word + _GOLDEN * (_whole("a part of a key", part) + 1))
+            number = part if type(part) is int and 0 <= part <= _MASK else _whole("a part of a key", part)
+            word = _mix(word + _GOLDEN * (number + 1))
         return of_word(word)
 
     def words(self, low: int, high: int) -> NDArray[np.uint64]:
@@ -150,11 +151,11 @@ class Key:
         if high - low <= _FEW:
             parts = range(low + 1, high + 1)
             return np.array([_mix(self.word + _GOLDEN * part) for part in parts], np.uint64)
-        word = np.uint64(self.word) + np.uint64(_GOLDEN) * np.arange(low + 1, high + 1, dtype=np.uint64)
-        word = (word ^ (word >> np.uint64(30))) * np.uint64(_FACTOR1)
-        word = (word ^ (word >> np.uint64(27))) * np.uint64(_FACTOR2)
-        mixed: NDArray[np.uint64] = word ^ (word >> np.uint64(31))
-        return mixed
+        from qsim.kernels.hashing import fold_many
+
+        out = np.empty(high - low, np.uint64)
+        fold_many(np.uint64(self.word), np.uint64(low), out)
+        return out
 
     @property
     def shared(self) -> Key:

@@ -21,6 +21,7 @@ from qsim.block import Block, Rows
 from qsim.channel import Channel
 from qsim.clients import Clients, SampledClients
 from qsim.keys import Key, Purpose
+from qsim.l2_decay import L2Decay
 from qsim.objectives import Objective
 from qsim.options import is_shipped
 from qsim.program import Cell, NoProgram, Program, Result, with_plan
@@ -137,12 +138,14 @@ class Plan:
 
         if type(self.objective).apply_l2_step is not Objective.apply_l2_step:
             raise NoProgram
-        assert isinstance(step, Step)
         if self.present is not None:
             self._invite(self.present)
         if self._clock is not None:
             self._clock.begin(self)
-        steps, cell = self.told(partial(_steps, step), (), np.float64), Cell.of(0.0)
+        cell, steps = Cell.of(0.0), np.zeros(self.most)
+        if step is not None:
+            assert isinstance(step, Step)
+            steps = self.told(partial(_steps, step), (), np.float64)
         l2 = self.objective.l2 or 0.0
         self.program.call(begin_round, self.turn, steps, cell.array, l2, self.too_large, stop="not zero")
         self._received = with_plan(self.downlink).plan_weights(self)
@@ -153,10 +156,10 @@ class Plan:
         from qsim.kernels.participation import take_entry
 
         key, clients, workers = self._root.fold(Purpose.CLIENTS), self._clients, present.size
+        assert isinstance(clients, SampledClients)
 
         def draw(first: int, count: int) -> NDArray[np.bool_]:
-            drawn = [clients.draw(key.fold(t), workers) for t in range(first, first + count)]
-            return np.array(drawn, bool).reshape(count, workers)
+            return clients.draw_each(key.words(first, first + count), workers)
 
         self.program.call(take_entry, self.told(draw, (workers,), np.bool_), self.turn, present)
 
@@ -231,6 +234,18 @@ class Plan:
         self.rows = rows
         v = with_plan(self.objective).plan(self.program, self.block, rows, self._received, step)
         if self.present is not None and rows.all:
+            self.program.call(silence, v.offsets, v.value, self.present)
+        return v
+
+    def local_steps(self, rows: Rows, batch: int, steps: NDArray[np.float64], decay: L2Decay) -> Vectors:
+        """Return where it is how far each worker comes by steps of SGD."""
+        from qsim.kernels.participation import silence
+
+        assert self._received is not None
+        self.rows = rows
+        objective = with_plan(self.objective)
+        v = objective.plan_local_steps(self.program, self.block, rows, batch, self._received, steps, decay)
+        if self.present is not None:
             self.program.call(silence, v.offsets, v.value, self.present)
         return v
 

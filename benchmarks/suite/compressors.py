@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -182,7 +183,26 @@ class Line:
 
     compressor: Compressor
     form: Callable[[Vector], Any]
-    target: float = 5.0
+    target: float | None = 5.0
+    bound: Callable[[Vector], Any] | None = None
+    """What it must read and write at least, if that is what it is compared with too."""
+    near: float = 0.7
+    """How near to the bound it is to come."""
+
+
+def one_read(v: Vector) -> Any:
+    """Read the numbers."""
+    return np.dot(v, v)
+
+
+def two_reads_and_signs(v: Vector) -> Any:
+    """Read the numbers twice, and write a coordinate and a level for each."""
+    np.dot(v, v)
+    np.dot(v, v)
+    index, level = np.empty(v.size, np.int32), np.empty(v.size, np.int32)
+    index.fill(1)
+    level.fill(1)
+    return index, level
 
 
 LINES = [
@@ -199,13 +219,13 @@ LINES = [
     Line(RoundedFloats("bfloat16"), lambda v: (truncated(v, 16) >> 16).astype(np.uint16)),
     Line(RoundedFloats("bfloat16", "nearest"), nearest_bfloat16),
     Line(Bernoulli(0.01), lambda v: v[np.flatnonzero(generator.random(v.size, np.float32) < 0.01)] * np.float32(100)),
-    Line(RandK(1_000), drawn(1_000)),
+    Line(RandK(1_000), drawn(1_000), 1.0, one_read),
     Line(RandK(100_000), drawn(100_000)),
     Line(TopK(1_000), largest(1_000), 2.0),
     Line(TopK(10_000), largest(10_000), 2.0),
     Line(TopK(100_000), largest(100_000), 2.0),
-    Line(HardThreshold(2.5), lambda v: v[np.flatnonzero(np.abs(v) >= 2.5)]),
-    Line(ScaledSign(), lambda v: (v >= 0, np.abs(v).mean())),
+    Line(HardThreshold(2.5), lambda v: v[np.flatnonzero(np.abs(v) >= 2.5)], 5.0, one_read),
+    Line(ScaledSign(), lambda v: (v >= 0, np.abs(v).mean()), None, two_reads_and_signs),
     Line(Sign(), lambda v: v >= 0),
     Line(OneBit(), two_means),
     Line(Wangni(1_000), in_proportion(1_000)),
@@ -234,8 +254,12 @@ def _case(line: Line, v: Vector) -> Case:
         [
             Timed("qsim", lambda: line.compressor.compress(batch, keys)),
             Timed("NumPy", lambda: line.form(v)),
+            *([] if line.bound is None else [Timed("the memory", partial(line.bound, v))]),
         ],
-        [Claim("qsim", "NumPy", line.target)],
+        [
+            Claim("qsim", "NumPy", line.target),
+            *([] if line.bound is None else [Claim("qsim", "the memory", line.near)]),
+        ],
         _check,
     )
 

@@ -59,6 +59,7 @@ def cases(quick: bool) -> Iterator[Case]:
     yield _case("EF21, Top-2, all rows", run, partial(loop.shifted, topk, 1.0, False, None), 6.0, quick, 100)
     run = _run(data, qsim.GradientDescent(STEP), qsim.QSGD(4), varint)
     yield _case("gradient descent, QSGD(4), all rows", run, partial(loop.sgd, qsgd, None), 6.0, quick, 100)
+    yield from _settings(data, loop, quick)
     yield from _alone(data, quick)
     yield from _sweep(data, quick)
 
@@ -70,6 +71,29 @@ def _others(data: qsim.Dataset, batch: int) -> dict[str, Callable[[int], Any] | 
         "SciPy loop": partial(SparseLoop(data).sgd, qsgd, batch),
         "PyTorch loop": partial(TorchLoop(data).sgd, batch) if torch else None,
     }
+
+
+def _settings(data: qsim.Dataset, loop: Loop, quick: bool) -> Iterator[Case]:
+    """Yield batches of one row with other downlinks, some of the clients, and a network with stragglers."""
+    half = WORKERS // 2
+    network = qsim.Network(
+        link=qsim.network.Link(bandwidth=1e9),
+        machines=qsim.network.Machines(delay=qsim.network.Exponential(0.01)),
+        rule=qsim.network.Fastest(half),
+    )
+    sgd, qsgd_4, varint = qsim.SGD(STEP, batch=1), qsim.QSGD(4), qsim.codecs.Varint()
+    for name, options, peer in (
+        ("SparseSum", {"downlink": qsim.downlinks.SparseSum()}, partial(loop.sgd, qsgd, 1)),
+        (
+            "CompressedWeights(Top-10)",
+            {"downlink": qsim.downlinks.CompressedWeights(qsim.TopK(10))},
+            partial(loop.compressed_down, qsgd, partial(topk, k=10), 1),
+        ),
+        ("half of the clients", {"clients": qsim.clients.SampledClients(half)}, partial(loop.some, qsgd, 1, half)),
+        ("stragglers, the first half", {"network": network}, partial(loop.fastest, qsgd, 1, half)),
+    ):
+        run = _run(data, sgd, qsgd_4, varint, **options)
+        yield _case(f"SGD, QSGD(4), batch 1, {name}", run, peer, 15.0, quick)
 
 
 def _alone(data: qsim.Dataset, quick: bool) -> Iterator[Case]:
@@ -101,8 +125,8 @@ def _sweep(data: qsim.Dataset, quick: bool) -> Iterator[Case]:
             f"SGD, QSGD(4), batch 16, {rounds} rounds, seeds x steps on two cores: Adult, {WORKERS} workers",
             "run",
             [
-                Timed("qsim", lambda: pool.map(_by_qsim, tasks, chunksize=1), len(tasks)),
-                Timed("NumPy loop", lambda: pool.map(_by_hand, few, chunksize=1), len(few)),
+                Timed("qsim", lambda: pool.map(_by_qsim, tasks, chunksize=1), len(tasks), many=True),
+                Timed("NumPy loop", lambda: pool.map(_by_hand, few, chunksize=1), len(few), many=True),
             ],
             [Claim("qsim", "NumPy loop", 14.0)],
         )
@@ -128,7 +152,7 @@ def _by_hand(task: tuple[float, int, int]) -> NDArray[np.float64]:
 
 
 def _run(
-    data: qsim.Dataset, method: Any, compressor: Any, codec: Any, workers: int = WORKERS, seed: int = 0
+    data: qsim.Dataset, method: Any, compressor: Any, codec: Any, workers: int = WORKERS, seed: int = 0, **options: Any
 ) -> Callable[[int], NDArray[np.float64]]:
     def simulate(rounds: int) -> NDArray[np.float64]:
         return qsim.simulate(
@@ -144,6 +168,7 @@ def _run(
             evaluate_every=rounds,
             optimum=False,
             progress=False,
+            **options,
         ).weights
 
     return simulate

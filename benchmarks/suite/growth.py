@@ -74,7 +74,7 @@ class Rates:
         shards = qsim.datasets.Contiguous().split(data, workers, qsim.Key(0))
         keys, n = qsim.Key(1).words(0, workers), data.features
         row_offsets, rows = np.empty(workers + 1, np.int64), np.empty(workers * batch, np.int64)
-        draw = (keys, shards.order, shards.offsets, batch, row_offsets, rows)
+        draw = (keys, shards.order, shards.offsets, batch, None, row_offsets, rows)
         draw_with_replacement(*draw)
         weights, slopes = np.random.default_rng(0).normal(size=n).astype(np.float32), np.empty(rows.size, np.float32)
         columns, local = data.indices.view(np.uint32), shards.local.view(np.uint32)
@@ -125,7 +125,7 @@ class Rates:
         """Return the seconds for each unit of work, just now."""
         found: dict[str, float] = {}
         for unit, call in self._calls:
-            found[unit] = found.get(unit, 0.0) + call.seconds(0.002)
+            found[unit] = found.get(unit, 0.0) + call.seconds(0.005)
         return found
 
 
@@ -137,7 +137,7 @@ def cases(quick: bool) -> Iterator[Case]:
             loaded[features] = qsim.datasets.Synthetic(2_000 if quick else ROWS, features, A_ROW).load()
         data = loaded[features]
         work = _work(data, workers, batch)
-        rounds = 4 if quick else int(min(max(0.15 / (2e-6 + 6e-9 * work.nonzeros), 4), 20_000))
+        rounds = 4 if quick else int(min(max(0.1 / (2e-6 + 6e-9 * work.nonzeros), 4), 20_000))
         yield Case(
             f"{workers} workers, batch {batch}, d = {features}",
             "round",
@@ -172,7 +172,7 @@ def _work(data: qsim.Dataset, workers: int, batch: int) -> Work:
     shards = qsim.datasets.Contiguous().split(data, workers, qsim.Key(0))
     keys = qsim.Key(1).words(0, workers)
     row_offsets, rows = np.empty(workers + 1, np.int64), np.empty(workers * batch, np.int64)
-    draw_with_replacement(keys, shards.order, shards.offsets, batch, row_offsets, rows)
+    draw_with_replacement(keys, shards.order, shards.offsets, batch, None, row_offsets, rows)
     objective, weights = qsim.LogisticRegression(l2=0.0), Replica(np.zeros(data.features, np.float32))
     v = objective.update(Block(shards, 0, workers), Rows(rows, row_offsets), weights, 1.0)
     message = qsim.QSGD(S).compress(v, keys)

@@ -114,13 +114,11 @@ def _require_entries(name: str, batch: Batch, size: int, index: NDArray[Any] | N
         _require_size(f"the coordinates of {name}", index, size)
     if each is not None and size != each * batch.rows:
         raise ValueError(f"{name}: {batch.rows} rows of {each} numbers take {each * batch.rows}, found {size}")
-    sizes = offsets[1:] - offsets[:-1]
-    wrong = sizes < 0 if each is None else sizes != each
-    if wrong.any():
+    from qsim.kernels.vectors import first_unordered, first_wrong_row
+
+    if first_wrong_row(offsets, -1 if each is None else each) >= 0:
         raise ValueError(f"{name}: offsets must rise, row by row, found {_shown(offsets)}")
     if index is not None:
-        from qsim.kernels.vectors import first_unordered
-
         row = first_unordered(offsets, index, batch.n)
         if row >= 0:
             raise ValueError(f"row {row} of {name}: coordinates must rise from 0 on and stay below n = {batch.n}")

@@ -8,7 +8,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from qsim.batch import Memory, Message, Vectors
+from qsim.compressors.plans import with_own_plan
 from qsim.compressors.wrapper import Wrapper
+from qsim.program import Program
 
 
 class Alias(Wrapper):
@@ -24,6 +26,9 @@ class Alias(Wrapper):
 
     def compress(self, v: Vectors, keys: NDArray[np.uint64], memory: Memory | None = None) -> Message:
         return self.compressor.compress(v, keys, memory)
+
+    def plan(self, program: Program, v: Vectors, keys: NDArray[np.uint64], memory: Memory | None = None) -> Message:
+        return with_own_plan(self.compressor).plan(program, v, keys, memory)
 
     def variance(self, n: int) -> float | None:
         return self.compressor.variance(n)

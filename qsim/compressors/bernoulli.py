@@ -8,9 +8,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from qsim.batch import Floats, Memory, Vectors
-from qsim.compressors.base import NotFiniteError, as_float32, empty_entries, require_finite_floats
-from qsim.compressors.sparsifier import LARGEST, Sparsifier, kept_of, require_scalable, take_kept
+from qsim.compressors.base import INFINITE, NotFiniteError, as_float32, empty_entries, require_finite_floats
+from qsim.compressors.sparsifier import LARGEST, Sparsifier, kept_of, largest_scalable, require_scalable, take_kept
 from qsim.options import number, option
+from qsim.program import Program
 
 
 @final
@@ -75,6 +76,16 @@ class Bernoulli(Sparsifier):
         offsets, index, value = empty_entries(v, v.value.size, np.float32)
         kept = keep_with_probability(v.offsets, v.index, v.value, self._steps, keys, offsets, index, value)
         return Floats(v.n, offsets, index[:kept], value[:kept])
+
+    def plan(self, program: Program, v: Vectors, keys: NDArray[np.uint64], memory: Memory | None = None) -> Floats:
+        from qsim.kernels.bernoulli import keep_with_probability
+        from qsim.kernels.select import first_of_rows_at_least
+
+        row, out = (v.offsets, v.index, v.value), empty_entries(v, v.value.size, np.float32)
+        bound = largest_scalable(1.0 / self.used).view(np.int32) + np.int32(1)
+        program.call(first_of_rows_at_least, v.offsets, v.value, bound, stop="not negative")
+        program.call(keep_with_probability, *row, self._steps, keys, *out)
+        return Floats(v.n, *out)
 
     def variance(self, n: int) -> float:
         """Return omega = 1/used - 1: E ||Q(v) - v||^2 = omega ||v||^2 for all v."""
@@ -167,6 +178,17 @@ class Wangni(Sparsifier):
         offsets, index, value = empty_entries(v, v.value.size, np.float32)
         kept = keep_in_proportion(v.offsets, v.index, v.value, certain, keys, offsets, index, value)
         return Floats(v.n, offsets, index[:kept], value[:kept])
+
+    def plan(self, program: Program, v: Vectors, keys: NDArray[np.uint64], memory: Memory | None = None) -> Floats:
+        from qsim.kernels.bernoulli import certain_scales, keep_in_proportion
+        from qsim.kernels.select import first_of_rows_at_least
+
+        row, out = (v.offsets, v.index, v.value), empty_entries(v, v.value.size, np.float32)
+        certain = np.empty(v.rows)
+        program.call(first_of_rows_at_least, v.offsets, v.value, INFINITE, stop="not negative")
+        program.call(certain_scales, v.offsets, v.value, kept_of(self.k, v.n), certain, stop="not zero")
+        program.call(keep_in_proportion, *row, certain, keys, *out)
+        return Floats(v.n, *out)
 
     def variance(self, n: int) -> float:
         """Return omega = n/k - 1 (0 for k >= n), attained by vectors of one magnitude."""

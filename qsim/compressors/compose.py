@@ -8,10 +8,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from qsim.batch import Floats, Memory, Message, Vectors
+from qsim.batch.planned import plan_scaled
 from qsim.compressors.base import Compressor, require_compressor
+from qsim.compressors.plans import with_own_plan
 from qsim.compressors.scaled import Scaled
 from qsim.compressors.sparsifier import Sparsifier
 from qsim.options import option
+from qsim.program import Program
 
 
 @final
@@ -116,6 +119,18 @@ class Compose(Compressor):
 
         return self.second.decompress(message, fold_each(keys, 1))
 
+    def plan(self, program: Program, v: Vectors, keys: NDArray[np.uint64], memory: Memory | None = None) -> Message:
+        keys1, keys2 = _plan_keys(program, keys, 0), _plan_keys(program, keys, 1)
+        first, second = with_own_plan(self.first), with_own_plan(self.second)
+        kept = first.plan_decompress(program, first.plan(program, v, keys1), keys1)
+        if isinstance(second, Scaled):
+            message = with_own_plan(second.compressor).plan(program, kept, keys2)
+            return plan_scaled(program, message, second.contraction(self._length(v.n)))
+        return second.plan(program, kept, keys2)
+
+    def plan_decompress(self, program: Program, message: Message, keys: NDArray[np.uint64]) -> Vectors:
+        return self.second.plan_decompress(program, message, _plan_keys(program, keys, 1))
+
     def variance(self, n: int) -> float | None:
         """Return omega = (1 + omega1(n)) (1 + omega2(m)) - 1; None unless both are unbiased."""
         omega1, omega2 = self.first.variance(n), self.second.variance(self._length(n))
@@ -163,3 +178,12 @@ class Compose(Compressor):
         from qsim.compressors.topk import TopK
 
         return (cls(RandK(k=10), QSGD(levels=4)), cls(TopK(k=10), Scaled(QSGD(levels=4))))
+
+
+def _plan_keys(program: Program, keys: NDArray[np.uint64], part: int) -> NDArray[np.uint64]:
+    """Have a program mix a part into the words of keys; return where."""
+    from qsim.kernels.bernoulli import fold_words
+
+    words = np.empty_like(keys)
+    program.call(fold_words, keys, part, words)
+    return words

@@ -11,9 +11,10 @@ from numpy.typing import ArrayLike, NDArray
 from qsim.batch import Levels, Memory, Message, Vectors
 from qsim.compressors.alias import Alias
 from qsim.compressors.base import Compressor, as_float32, empty_entries
-from qsim.compressors.natural import powers_of_two, variance_between_powers
-from qsim.compressors.norms import FEW, Norm, exact_norm, few_at, require_norm, row_norms, spread
+from qsim.compressors.natural import plan_powers_of_two, powers_of_two, variance_between_powers
+from qsim.compressors.norms import FEW, Norm, exact_norm, few_at, plan_norms, require_norm, row_norms, spread
 from qsim.options import option, whole
+from qsim.program import Program
 
 
 @final
@@ -87,6 +88,18 @@ class NaturalDithering(Compressor):
         """Return scale * 2^(|level| - s) with the level's sign."""
         assert isinstance(message, Levels)
         return powers_of_two(message, self.levels)
+
+    def plan(self, program: Program, v: Vectors, keys: NDArray[np.uint64], memory: Memory | None = None) -> Levels:
+        from qsim.kernels.powers import round_to_powers
+
+        scale, (offsets, index, level) = plan_norms(program, v, self.norm), empty_entries(v, v.value.size, np.int32)
+        row = v.offsets, v.index, v.value
+        program.call(round_to_powers, *row, scale, self.levels, keys, offsets, index, level)
+        return Levels(v.n, offsets, index, level, scale, self.levels)
+
+    def plan_decompress(self, program: Program, message: Message, keys: NDArray[np.uint64]) -> Vectors:
+        assert isinstance(message, Levels)
+        return plan_powers_of_two(program, message, self.levels)
 
     def variance(self, n: int) -> float:
         """Return omega(n), as the class says."""

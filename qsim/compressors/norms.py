@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from qsim.batch import Vectors
 from qsim.compressors.base import NotFiniteError, require_finite
 from qsim.options import number, one_of
-from qsim.program import NoProgram, Program
+from qsim.program import Program
 
 Norm = Literal["l2", "max"] | float
 """Which norm: "l2", "max", or a number p of at least 1 for (sum_i |v_i|^p)^(1/p)."""
@@ -58,7 +58,7 @@ def row_norms(v: Vectors, norm: Norm) -> NDArray[np.float32]:
 
 def plan_norms(program: Program, v: Vectors, norm: Norm) -> NDArray[np.float32]:
     """Have a program compute the norms of rows, as `row_norms` does; return where. It ends where one is refused."""
-    from qsim.kernels.norms import l2_scales, max_scales
+    from qsim.kernels.norms import l2_scales, lp_scales, max_scales
 
     scale = np.empty(v.rows, np.float32)
     if norm == "max":
@@ -66,7 +66,7 @@ def plan_norms(program: Program, v: Vectors, norm: Norm) -> NDArray[np.float32]:
     elif norm in ("l2", 2):
         program.call(l2_scales, v.offsets, v.index, v.value, scale, stop="not zero")
     else:
-        raise NoProgram
+        program.call(lp_scales, v.offsets, v.index, v.value, float(norm), scale, stop="not zero")
     return scale
 
 

@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 from qsim.batch import Memory, Message, Vectors
 from qsim.compressors.alias import Alias
 from qsim.compressors.base import Compressor
+from qsim.compressors.plans import with_own_plan
 from qsim.options import option
+from qsim.program import Program
 
 
 @final
@@ -66,6 +68,12 @@ class Philox(Alias):
 
     def decompress(self, message: Message, keys: NDArray[np.uint64]) -> Vectors:
         return self.compressor.decompress(message, _signed(keys))
+
+    def plan(self, program: Program, v: Vectors, keys: NDArray[np.uint64], memory: Memory | None = None) -> Message:
+        return with_own_plan(self.compressor).plan(program, v, _signed(keys), memory)
+
+    def plan_decompress(self, program: Program, message: Message, keys: NDArray[np.uint64]) -> Vectors:
+        return self.compressor.plan_decompress(program, message, _signed(keys))
 
     @classmethod
     def examples(cls) -> tuple[Self, ...]:

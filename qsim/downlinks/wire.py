@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Literal
 
 import numpy as np
@@ -18,9 +19,32 @@ _NO_KEY = Key(0)  # nothing is drawn
 
 
 def through(dtype: Literal["float32", "float64"], vector: NDArray[np.float64]) -> tuple[NDArray[np.floating], Sent]:
-    """Send a dense vector as bytes; return it as it arrives, and its bits."""
-    known, sent = unpacked(Channel(Identity(), Dense(dtype)), Vectors.dense(vector))
-    return known.value, sent
+    """Send a dense vector as bytes, those of `Dense`; return it as it arrives, and its bits."""
+    from qsim.kernels.rounds import to_float32
+
+    rounded = np.empty(vector.size, dtype)
+    if to_float32(vector, 1.0, rounded) if dtype == "float32" else not _all_finite(vector, rounded):
+        unpacked(_channel(dtype), Vectors.dense(vector))  # which says what is wrong
+    packet = rounded.astype(f"<f{rounded.itemsize}", copy=False).tobytes()
+    known = np.frombuffer(packet, f"<f{rounded.itemsize}").astype(dtype)
+    return known, Sent(8 * len(packet), _header_bits(dtype, vector.size))
+
+
+def _all_finite(vector: NDArray[np.float64], out: NDArray[np.float64]) -> bool:
+    """Copy a vector; tell whether its numbers are finite."""
+    out[:] = vector
+    return bool(np.isfinite(vector).all())
+
+
+@cache
+def _channel(dtype: Literal["float32", "float64"]) -> Channel:
+    return Channel(Identity(), Dense(dtype))
+
+
+@cache
+def _header_bits(dtype: Literal["float32", "float64"], n: int) -> int:
+    """Return the bits of the header of a stream of dense vectors."""
+    return unpacked(_channel(dtype), Vectors.dense(np.zeros(n)))[1].header
 
 
 def unpacked(channel: Channel, v: Vectors) -> tuple[Vectors, Sent]:

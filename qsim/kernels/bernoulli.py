@@ -12,9 +12,11 @@ from numpy.typing import NDArray
 from qsim.kernels._jit import kernel
 from qsim.kernels.bits import trailing_zeros
 from qsim.kernels.hashing import fold, uniform24
-from qsim.kernels.simd import STRIP, draws_below
+from qsim.kernels.simd import LANES, STRIP, at_least, draws_below, lanes_total
+from qsim.kernels.tiles import RUN, draw_entries, strip_ramp
 
 _STEPS = 2.0**24
+_LARGEST = float(np.finfo(np.float32).max)
 
 
 @kernel
@@ -24,6 +26,12 @@ def fold_each(keys: NDArray[np.uint64], part: int) -> NDArray[np.uint64]:
     for row in range(keys.size):
         words[row] = fold(np.uint64(keys[row]), np.uint64(part))
     return words
+
+
+@kernel
+def fold_words(keys: NDArray[np.uint64], part: int, out: NDArray[np.uint64]) -> None:
+    """Write what `fold_each` returns."""
+    out[:] = fold_each(keys, part)
 
 
 @kernel
@@ -71,26 +79,55 @@ def certain_magnitudes(offsets: NDArray[np.int64], value: NDArray[np.float32], k
     """Return for every row the t with sum_i min(1, |x_i| / t) = k; 0 for rows with at most k non-zeros.
 
     From t = sum |x_i| / k on, those that reach t are set aside with probability 1, and t is found anew for the others,
-    until none more reaches it. Sums run in the order of the coordinates.
+    until none more reaches it. Sums run in lanes, entry i of a row in lane i % 32.
     """
-    certain = np.zeros(offsets.size - 1, np.float64)
+    certain, lanes = np.zeros(offsets.size - 1, np.float64), np.empty(LANES, np.float64)
     for row in range(certain.size):
         entries = value[offsets[row] : offsets[row + 1]]
-        rest, nonzeros = 0.0, 0
-        for i in range(entries.size):
-            rest += np.float64(abs(entries[i]))
-            nonzeros += entries[i] != np.float32(0.0)
-        aside, more = 0, nonzeros > k
+        aside, rest = _sum_below(entries, np.inf, lanes)
+        more = _count_nonzeros(entries) > k
         while more:
             certain[row] = rest / np.float64(k - aside)
-            before, aside, rest = aside, 0, 0.0
-            for i in range(entries.size):
-                magnitude = np.float64(abs(entries[i]))
-                reaches = magnitude >= certain[row]
-                aside += reaches
-                rest += 0.0 if reaches else magnitude
+            before = aside
+            aside, rest = _sum_below(entries, certain[row], lanes)
             more = before < aside < k  # k of them: the others are too small to count in the sum
     return certain
+
+
+@kernel
+def certain_scales(offsets: NDArray[np.int64], value: NDArray[np.float32], k: int, out: NDArray[np.float64]) -> int:
+    """Write what `certain_magnitudes` returns; return how many of them float32 does not reach."""
+    out[:] = certain_magnitudes(offsets, value, k)
+    above = 0
+    for row in range(out.size):
+        above += int(out[row] > _LARGEST)
+    return above
+
+
+@kernel
+def _sum_below(x: NDArray[np.float32], bound: float, lanes: NDArray[np.float64]) -> tuple[int, float]:
+    """Return how many magnitudes reach a bound, and the sum of the others."""
+    lanes[:] = 0.0
+    whole, reach = x.size - x.size % LANES, np.int64(0)
+    for start in range(0, whole, LANES):
+        strip = x[start : start + LANES]
+        for lane in range(LANES):
+            magnitude = np.float64(abs(strip[lane]))
+            lanes[lane] += 0.0 if magnitude >= bound else magnitude
+            reach += np.int64(magnitude >= bound)
+    for k in range(whole, x.size):
+        magnitude = np.float64(abs(x[k]))
+        lanes[k - whole] += 0.0 if magnitude >= bound else magnitude
+        reach += np.int64(magnitude >= bound)
+    return int(reach), lanes_total(lanes)
+
+
+@kernel
+def _count_nonzeros(x: NDArray[np.float32]) -> int:
+    found = 0
+    for k in range(x.size):
+        found += int(x[k] != np.float32(0.0))
+    return found
 
 
 @kernel
@@ -106,18 +143,32 @@ def keep_in_proportion(
 ) -> int:
     """Keep every non-zero x with probability p = min(1, |x| / certain), rounded up, divided by p; return how many."""
     kept = np.uint64(0)
+    ramp, uniform, chosen = strip_ramp(), np.empty(RUN, np.int32), np.zeros(RUN, np.int32)
     out_offsets[0] = 0
     for row in range(offsets.size - 1):
-        first = offsets[row]
+        first, last = offsets[row], offsets[row + 1]
         factor = _STEPS / certain[row] if certain[row] > 0.0 else np.inf
-        for place in range(first, offsets[row + 1]):
-            x = np.float64(value[place])
-            if x != 0.0:
-                coordinate = np.int64(place - first if index is None else index[place])
-                steps = min(abs(x) * factor, _STEPS)
-                if np.float64(uniform24(coordinate, keys[row])) < steps:
-                    out_index[kept] = coordinate
-                    out_value[kept] = np.float32(x * (_STEPS / np.ceil(steps)))
+        for start in range(first, last, RUN):
+            size = min(RUN, last - start)
+            draw_entries(ramp, index, first, start, size, keys[row], uniform)
+            _choose(value[start : start + size], factor, uniform, chosen)
+            for strip in range(start, start + size, STRIP):
+                left = at_least(chosen, strip - start, np.int32(1))
+                while left != np.uint64(0):
+                    place = np.uint64(strip) + trailing_zeros(left)
+                    left &= left - np.uint64(1)
+                    x = np.float64(value[place])
+                    out_index[kept] = np.int64(place) - first if index is None else index[place]
+                    out_value[kept] = np.float32(x * (_STEPS / np.ceil(min(abs(x) * factor, _STEPS))))
                     kept += np.uint64(1)
         out_offsets[row + 1] = kept
     return int(kept)
+
+
+@kernel
+def _choose(x: NDArray[np.float32], factor: float, uniform: NDArray[np.int32], chosen: NDArray[np.int32]) -> None:
+    """Write 1 for every number that is not zero and whose draw is below |x| factor, and 0 for the others and behind."""
+    for k in range(x.size):
+        there = x[k] != np.float32(0.0)
+        chosen[k] = there & (np.float64(uniform[k]) < np.float64(abs(x[k])) * factor)
+    chosen[x.size :] = 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any, SupportsIndex, cast
 
 import numpy as np
 from llvmlite import ir
@@ -13,8 +13,11 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-from qsim.kernels._jit import inlined
+from qsim.kernels._jit import inlined, kernel
 from qsim.kernels.decode_status import FLOATS
+
+WORDS = 64
+"""So many words of marks are gone through at a time, so that what was found is still near."""
 
 MAGNITUDE = np.int32(0x7FFFFFFF)
 """The bits of a float32 without its sign: they rise with the magnitude, those of NaN behind those of infinity."""
@@ -101,6 +104,48 @@ as_float = cast("Callable[[np.uint64], np.float64]", _as_float)
 """Return the float64 that has the bits of a word."""
 
 
+@kernel
+def take_marked_places(marks: NDArray[np.uint64], word: int, end: int, places: NDArray[np.int64]) -> int:
+    """Write the numbers of the bits that are set in the words from `word` to `end` - 1, rising, and clear them.
+
+    Returns how many there are; `places` has room for 64 a word, and 4 more. Four are written at a time, there or
+    not, since how many a word has can't be foretold.
+    """
+    found, one = np.uint64(0), np.uint64(1)
+    for at in range(np.uint64(word), np.uint64(end)):
+        left, first = marks[at], np.int64(at << np.uint64(6))
+        if left == np.uint64(0):
+            continue
+        marks[at] = np.uint64(0)
+        behind = found + np.uint64(ones(left))
+        while found < behind:
+            for k in range(4):
+                places[found + np.uint64(k)] = first + np.int64(trailing_zeros(left))
+                left &= left - one
+            found += np.uint64(4)
+        found = behind
+    return int(found)
+
+
+@intrinsic
+def _prefetch(typing: Any, array: Any, at: Any) -> Any:
+    """Generate the code of `prefetch`."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
+        here, number = builder.bitcast(builder.gep(data, [arguments[1]]), ir.IntType(8).as_pointer()), ir.IntType(32)
+        kind = ir.FunctionType(ir.VoidType(), [here.type, number, number, number])
+        call = _CODE.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        builder.call(call, [here, number(0), number(3), number(1)])
+        return context.get_dummy_value()
+
+    return (types.void(array, types.uint64), generate) if isinstance(array, types.Array) else None
+
+
+prefetch = cast("Callable[[NDArray[Any], np.uint64], None]", _prefetch)
+"""Have the entry of an array brought near, which will be read soon. Any place will do: nothing is read."""
+
+
 def _loader(arrange: Callable[[Any, Any], Any]) -> Any:
     """Make an intrinsic that loads eight bytes from any place."""
 
@@ -153,6 +198,36 @@ load_low = cast("Callable[[NDArray[np.uint8], np.uint64], np.uint64]", _loader(_
 
 store_low = cast("Callable[[NDArray[np.uint8], np.uint64, np.uint64], None]", _storer(_first_lowest))
 """As `store`, the lowest byte first."""
+
+
+@intrinsic
+def _store_four(typing: Any, out: Any, at: Any, word: Any, base: Any) -> Any:
+    """Generate the code of `store_four`."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        out, at, word, base = arguments
+        number = ir.IntType(signature.args[0].dtype.bitwidth)
+        four, quarters = ir.VectorType(number, 4), ir.VectorType(ir.IntType(16), 4)
+        base = base if number == _I64 else builder.trunc(base, number)
+        bases = builder.insert_element(ir.Constant(four, ir.Undefined), base, ir.IntType(32)(0))
+        bases = builder.shuffle_vector(bases, bases, ir.Constant(ir.VectorType(ir.IntType(32), 4), [0] * 4))
+        parts = builder.sext(builder.bitcast(word, quarters), four)
+        order = [0, 1, 2, 3] if sys.byteorder == "little" else [3, 2, 1, 0]
+        parts = builder.shuffle_vector(parts, parts, ir.Constant(ir.VectorType(ir.IntType(32), 4), order))
+        numbers = builder.add(parts, bases)
+        data = context.make_array(signature.args[0])(context, builder, out).data
+        builder.store(numbers, builder.bitcast(builder.gep(data, [at]), four.as_pointer()), align=4)
+        return context.get_dummy_value()
+
+    good = isinstance(out, types.Array) and out.dtype in (types.int32, types.int64) and out.layout == "C"
+    return (types.void(out, types.uint64, types.uint64, types.int64), generate) if good else None
+
+
+store_four = cast("Callable[[NDArray[np.signedinteger], np.uint64, np.uint64, SupportsIndex], None]", _store_four)
+"""Write the four numbers of 16 bits, with signs, that a word consists of, each plus a base, from out[at] on.
+
+The lowest comes first. Nothing checks that there are four places.
+"""
 
 
 def _is_bytes(kind: Any) -> bool:

@@ -13,10 +13,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qsim.kernels._jit import kernel
-from qsim.kernels.bits import trailing_zeros
+from qsim.kernels.bits import WORDS, prefetch, take_marked_places
 from qsim.kernels.exponentials import all_small, exp64, exponential, log1p64
 
 _TILE = 256  # rows whose slopes or losses are computed by vectors, unless a margin is very large
+
+AHEAD = np.uint64(8)
+"""So many rows before a row is read, its entries are fetched: at random places of the data, reading waits for them.
+
+(Written out in every kernel: as a function, even one that is inlined, it makes the loop around it twice as slow.)
+"""
 
 
 @kernel
@@ -31,7 +37,9 @@ def margins(
     """Write the inner product of each row (all of them if rows is None) with the weights, in the weights' precision."""
     one = np.uint64(1)
     zero = weights.dtype.type(0)
-    for r in range(out.size):
+    for r in range(np.uint64(out.size)):
+        if rows is not None and r + AHEAD < np.uint64(out.size):
+            prefetch(columns, np.uint64(indptr[np.uint64(rows[r + AHEAD])]))
         row = np.uint64(r if rows is None else rows[r])
         k, last = np.uint64(indptr[row]), np.uint64(indptr[row + one])
         even, odd = zero, zero  # two chains of additions overlap, which one cannot
@@ -63,7 +71,9 @@ def margins_of_float64(
     To the last bit what `margins` writes for the rounded weights, at no cost for those that are not read.
     """
     one = np.uint64(1)
-    for r in range(out.size):
+    for r in range(np.uint64(out.size)):
+        if r + AHEAD < np.uint64(out.size):
+            prefetch(columns, np.uint64(indptr[np.uint64(rows[r + AHEAD])]))
         row = np.uint64(rows[r])
         k, last = np.uint64(indptr[row]), np.uint64(indptr[row + one])
         even, odd = np.float32(0), np.float32(0)
@@ -335,30 +345,30 @@ def scatter_touched(
     `sums` and `marks` (a bit a coordinate) are zeroed scratch for the widest support; they are zero again at the end.
     Returns how many coordinates were written. The cost is the non-zeros of the rows and 1/64 of the support.
     """
-    written = 0
+    end = np.uint64(row_offsets[row_offsets.size - 1])
+    written, places = np.uint64(0), np.empty(64 * WORDS + 4, np.int64)
     out_offsets[0] = 0
     for worker in range(row_offsets.size - 1):
-        for r in range(row_offsets[worker], row_offsets[worker + 1]):
+        for r in range(np.uint64(row_offsets[worker]), np.uint64(row_offsets[worker + 1])):
+            if r + AHEAD < end:
+                prefetch(local, np.uint64(indptr[np.uint64(rows[r + AHEAD])]))
             row = np.uint64(rows[r])
             slope = slopes[r]
             for k in range(np.uint64(indptr[row]), np.uint64(indptr[row + np.uint64(1)])):
                 place = np.uint64(local[k])
                 sums[place] += slope if values is None else slope * values[k]
                 marks[place >> np.uint64(6)] |= np.uint64(1) << (place & np.uint64(63))
-        base = support_offsets[worker]
-        width = support_offsets[worker + 1] - base
-        for word in range((width + 63) // 64):
-            left = marks[word]
-            marks[word] = np.uint64(0)
-            while left != np.uint64(0):
-                here = np.int64(word) * 64 + np.int64(trailing_zeros(left))
-                left &= left - np.uint64(1)
+        base = np.uint64(support_offsets[worker])
+        words = (support_offsets[worker + 1] - support_offsets[worker] + 63) // 64
+        for word in range(0, words, WORDS):
+            for k in range(take_marked_places(marks, word, min(word + WORDS, words), places)):
+                here = np.uint64(places[k])
                 out_index[written] = support[base + here]
                 out_value[written] = sums[here]
                 sums[here] = sums.dtype.type(0)
-                written += 1
+                written += np.uint64(1)
         out_offsets[worker + 1] = written
-    return written
+    return int(written)
 
 
 @kernel

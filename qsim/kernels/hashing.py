@@ -9,6 +9,7 @@ import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
+from numpy.typing import NDArray
 
 from qsim.kernels._jit import kernel
 
@@ -129,6 +130,13 @@ def fold(word: np.uint64, part: np.uint64) -> np.uint64:
     word = np.uint64((word ^ (word >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9))
     word = np.uint64((word ^ (word >> np.uint64(27))) * np.uint64(0x94D049BB133111EB))
     return np.uint64(word ^ (word >> np.uint64(31)))
+
+
+@kernel
+def fold_many(word: np.uint64, low: np.uint64, out: NDArray[np.uint64]) -> None:
+    """Write the words of parts low, low + 1, ..."""
+    for k in range(np.uint64(out.size)):
+        out[k] = fold(word, low + k)
 
 
 @kernel

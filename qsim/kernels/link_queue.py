@@ -11,15 +11,31 @@ from qsim.kernels._jit import kernel
 
 _BITS = 11
 _DIGITS = 6  # of 11 bits, for 64
+_FEW = 64
+
+
+@kernel
+def _rising_few(word: NDArray[np.uint64], order: NDArray[np.int64]) -> NDArray[np.int64]:
+    """As `rising`, by insertion."""
+    found = order.copy()
+    for k in range(1, found.size):
+        item, place = found[k], k
+        while place > 0 and word[found[place - 1]] > word[item]:
+            found[place] = found[place - 1]
+            place -= 1
+        found[place] = item
+    return found
 
 
 @kernel
 def rising(word: NDArray[np.uint64], order: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return the order in which the words rise, equal ones as they are in `order`: a radix sort.
+    """Return the order in which the words rise, equal ones as they are in `order`: a radix sort, for more than a few.
 
     The bits of floats of at least 0 rise as the floats do.
     """
     size, mask = word.size, np.uint64((1 << _BITS) - 1)
+    if size <= _FEW:
+        return _rising_few(word, order)
     counts = np.zeros((_DIGITS, 1 << _BITS), np.int64)
     for k in range(size):
         left = word[k]

@@ -131,6 +131,20 @@ def l2_scales(
 
 
 @kernel
+def lp_scales(
+    offsets: NDArray[np.int64],
+    index: NDArray[np.int32] | None,
+    value: NDArray[np.float32],
+    p: float,
+    out: NDArray[np.float32],
+) -> int:
+    """Write the lp norm of every row, rounded up to float32; return 0 if all are finite, else 1."""
+    scale, finite = rounded_up(lp_norms(offsets, index, value, p))
+    out[:] = scale
+    return 0 if finite else 1
+
+
+@kernel
 def max_scales(offsets: NDArray[np.int64], value: NDArray[np.float32], out: NDArray[np.float32]) -> int:
     """Write the largest magnitude in every row; return 0 if all are finite, else 1."""
     scale, finite = rounded_up(max_norms(offsets, value))

@@ -277,6 +277,31 @@ def accelerate(beta: float, step: NDArray[np.float64], velocity: NDArray[np.floa
 
 
 @kernel
+def add_to_average(
+    share: NDArray[np.float64],
+    turn: NDArray[np.int64],
+    scale: float,
+    vector: NDArray[np.float64],
+    average: NDArray[np.float64],
+) -> None:
+    """Move an average towards scale times a vector, by the share of the round."""
+    for k in range(average.size):
+        average[k] += share[turn[1]] * (scale * vector[k] - average[k])
+
+
+@kernel
+def shrink_by(
+    factor: NDArray[np.float64], turn: NDArray[np.int64], scale: NDArray[np.float64], vector: NDArray[np.float64]
+) -> None:
+    """Multiply the weights, which are scale times a vector, by the factor of the round."""
+    scale[0] *= factor[turn[1]]
+    if scale[0] < _SMALLEST:
+        for k in range(vector.size):
+            vector[k] *= scale[0]
+        scale[0] = 1.0
+
+
+@kernel
 def look_ahead(beta: float, step: NDArray[np.float64], velocity: NDArray[np.float64], out: NDArray[np.float64]) -> None:
     """Write a step plus beta times a velocity."""
     for k in range(out.size):

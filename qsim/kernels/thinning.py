@@ -72,12 +72,16 @@ i, in the stream of the word.
 @kernel
 def largest_of_many(bits: NDArray[np.int32]) -> np.float32:
     """Return the largest magnitude of a block, or infinity if fewer than LEAST are not zero."""
-    largest, zeros = np.int32(0), np.int32(0)
+    largest, found, start = np.int32(0), np.int64(0), 0
     for k in range(bits.size):
-        magnitude = np.int32(bits[k] & MAGNITUDE)
-        largest = max(largest, magnitude)
-        zeros = np.int32(zeros + np.int32(magnitude == np.int32(0)))
-    return np.int32(largest).view(np.float32) if bits.size - zeros >= LEAST else np.float32(np.inf)
+        largest = max(largest, np.int32(bits[k] & MAGNITUDE))
+    while found < LEAST and start < bits.size:  # the first of them are enough, where few are zero
+        zeros, part = np.int32(0), bits[start : start + LEAST]
+        for k in range(part.size):
+            zeros = np.int32(zeros + np.int32(part[k] & MAGNITUDE == np.int32(0)))
+        found += part.size - zeros
+        start += LEAST
+    return np.int32(largest).view(np.float32) if found >= LEAST else np.float32(np.inf)
 
 
 @kernel

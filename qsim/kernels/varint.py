@@ -2,6 +2,9 @@
 
 Each entry is one number, `((gap - 1) << width | (|level| - 1)) << 1 | sign`, where width is the bit length of s - 1; a
 float (s = 0) is `gap - 1` and then the four bytes of its value. `docs/wire-format.md` is the specification.
+
+The place of an entry follows from the lengths of all before it, and that is what reading waits for. So where the next
+four take one or two bytes each, how they lie is looked up in a table, and they are read at once, in 16 bits each.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qsim.kernels._jit import inlined, kernel
-from qsim.kernels.bits import bit_length, is_entry, leading_zeros, load_low, store_low, trailing_zeros
+from qsim.kernels.bits import bit_length, is_entry, leading_zeros, load_low, store_four, store_low, trailing_zeros
 from qsim.kernels.decode_status import (
     FINE,
     FLOATS,
@@ -29,6 +32,54 @@ from qsim.kernels.decode_status import (
 _MORE = np.uint64(0x8080808080808080)
 _SEVEN = np.uint64(127)
 _ONE, _TWO = np.uint64(1), np.uint64(2)
+
+
+_EACH = np.uint64(0x0001000100010001)
+_TOP = _EACH << np.uint64(15)
+_PAIRS = _EACH << np.uint64(7)
+_TWO_EACH = _EACH * np.uint64(0x7F7F)
+
+
+def _layout(ends: int) -> tuple[int, int]:
+    """Return how four numbers of one or two bytes lie in eight, of which bit i of `ends` says if byte i is a last one.
+
+    First, the bytes that they take in bits 0 to 3, 0 if there are no four such numbers; and the bits at which the
+    second to the fourth begin, in 6 bits each from bit 4 on. Then, in 16 bits each, which of their bits count.
+    """
+    at, layout, bits = 0, 0, 0
+    for entry in range(4):
+        two = not ends >> at & 1
+        if two and not ends >> at + 1 & 1:
+            return 0, 0
+        bits |= (0x7F7F if two else 0x7F) << 16 * entry
+        layout |= 8 * at << 6 * entry - 2 if entry else 0
+        at += 1 + two
+    return layout | at, bits
+
+
+_LAYOUTS = np.array([_layout(ends) for ends in range(256)], np.uint64)
+_START = np.uint64(63)
+
+
+@inlined
+def _four(eight: np.uint64, ends: np.uint64) -> tuple[np.uint64, np.uint64, bool]:
+    """Return the first four numbers of eight bytes, in 16 bits each, what they take, and if none is longer than needed.
+
+    They take 0 bytes if one is of more than two. `ends` has the high bits of the last bytes of numbers.
+    """
+    raw, bits, took = eight, _TWO_EACH, np.uint64(8)
+    if ends != _PAIRS << np.uint64(8):
+        which = (ends >> np.uint64(7)) * np.uint64(0x0102040810204080) >> np.uint64(56)
+        layout, bits = _LAYOUTS[which, 0], _LAYOUTS[which, 1]
+        took = layout & np.uint64(15)
+        raw = eight & np.uint64(0xFFFF)
+        raw |= (eight >> (layout >> np.uint64(4) & _START) & np.uint64(0xFFFF)) << np.uint64(16)
+        raw |= (eight >> (layout >> np.uint64(10) & _START) & np.uint64(0xFFFF)) << np.uint64(32)
+        raw |= eight >> (layout >> np.uint64(16) & _START) << np.uint64(48)
+    raw &= bits
+    high = raw & _EACH * np.uint64(0x7F00)
+    needed = (high + _EACH * np.uint64(0x7F00)) & _TOP == (bits << _ONE) & _TOP
+    return (raw & _EACH * _SEVEN) | high >> _ONE, took, needed
 
 
 @inlined
@@ -148,6 +199,10 @@ def _kernels(payload: int) -> tuple[Any, Any, Any]:
         """Read packets, one row behind the other: (reason, row, byte of the packet). Needs 8 bytes behind the last."""
         k, width = np.uint64(0), _width(s, payload)
         mask = (_ONE << width) - _ONE
+        shift = width + _ONE
+        mask_each = _EACH * (mask & np.uint64(0x1FFF))
+        gap_each = _EACH * (np.uint64(0x3FFF) >> min(shift, np.uint64(14)))
+        over_each = _EACH * (np.uint64(0x8000) - np.uint64(min(s, 0x2000)))
         out_offsets[0] = 0
         for row in range(offsets.size - 1):
             first, end = np.uint64(offsets[row]), np.uint64(offsets[row + 1])
@@ -157,6 +212,19 @@ def _kernels(payload: int) -> tuple[Any, Any, Any]:
                 start = at
                 eight = load_low(data, at)
                 last = ~eight & _MORE
+                if payload != FLOATS and at + np.uint64(8) <= end:
+                    four, took, fine = _four(eight, last)
+                    level = four >> _ONE & mask_each
+                    gaps = (four >> shift & gap_each) * _EACH + np.uint64(0x0004000300020001)  # from the place before
+                    fine &= (level + over_each) & _TOP == np.uint64(0)
+                    ahead = np.int64(gaps >> np.uint64(48))
+                    if fine and took != np.uint64(0) and previous + ahead < n:
+                        sign = four & _EACH
+                        level = (level + _EACH ^ sign * np.uint64(0xFFFF)) + sign
+                        store_four(index, k, gaps, previous)
+                        store_four(words, k, level, 0)
+                        previous, at, k = previous + ahead, at + took, k + np.uint64(4)
+                        continue  # else one by one, and to say what is wrong
                 if last & np.uint64(0x8080) != np.uint64(0):  # one byte or two
                     two = eight >> np.uint64(7) & _ONE
                     second = eight >> np.uint64(8) & _SEVEN

@@ -95,6 +95,16 @@ def first_above(value: NDArray[np.floating], most: float) -> int:
 
 
 @kernel
+def first_wrong_row(offsets: NDArray[np.int64], each: int) -> int:
+    """Return the first row whose number of entries is not `each`, or below zero if that is -1; -1 if there is none."""
+    for row in range(offsets.size - 1):
+        size = offsets[row + 1] - offsets[row]
+        if size < 0 or (each >= 0 and size != each):
+            return row
+    return -1
+
+
+@kernel
 def first_unordered(offsets: NDArray[np.int64], index: NDArray[np.int32], n: int) -> int:
     """Return the first row whose coordinates do not rise from 0 on and stay below n, or -1."""
     for row in range(offsets.size - 1):

@@ -14,8 +14,10 @@ from qsim.datasets import Shards
 from qsim.methods.base import Exchange, Method, Task
 from qsim.objectives import Objective
 from qsim.options import number, option
+from qsim.plan import Plan
 from qsim.problem import Problem
-from qsim.weights import Weights
+from qsim.program import Cell, with_plan
+from qsim.weights import PlannedWeights, Weights
 
 _AVERAGE = "average"
 
@@ -78,9 +80,26 @@ class Averaged(Method):
     def round(self, w: Weights, state: Arrays, exchange: Exchange) -> None:
         average = state.pop(_AVERAGE)
         self.method.round(w, state, exchange)
-        t = exchange.round + 1
-        average += (self.power + 1) / (t + self.power) * (w.dense() - average)
+        average += self._share(exchange.round + 1) * (w.dense() - average)
         state[_AVERAGE] = average
+
+    def plan(self, plan: Plan, memory: Memory) -> None:
+        from qsim.kernels.rounds import add_to_average
+
+        def shares(first: int, count: int) -> NDArray[np.float64]:
+            return np.array([self._share(t) for t in range(first + 1, first + count + 1)])
+
+        with_plan(self.method).plan(plan, memory)
+        weights, average = plan.weights, plan.state[_AVERAGE]
+        share = plan.told(shares, (), np.float64)
+        plan.program.call(add_to_average, share, plan.turn, weights.scale, weights.vector, average)
+
+    def plan_solution(self, plan: Plan) -> PlannedWeights:
+        return PlannedWeights(plan.state[_AVERAGE], Cell.of(1.0))
+
+    def _share(self, t: int) -> float:
+        """Return how much the weights of round t, from 1 on, count in the average up to it."""
+        return (self.power + 1) / (t + self.power)
 
     def solution(self, w: Weights, state: Arrays) -> NDArray[np.float64]:
         return state[_AVERAGE]

@@ -21,7 +21,7 @@ from qsim.plan import Plan
 from qsim.problem import Bound, Problem
 from qsim.program import NoProgram
 from qsim.steps import Constant, Step
-from qsim.weights import Replica, Weights
+from qsim.weights import PlannedWeights, Replica, Weights
 
 
 @dataclass(frozen=True)
@@ -239,6 +239,12 @@ class Method(ABC):
         Raises NoProgram where that cannot be: the rounds are done one by one.
         """
         raise NoProgram
+
+    def plan_solution(self, plan: Plan) -> PlannedWeights:
+        """Return where a plan has the weights that are evaluated, as `solution` has it."""
+        if type(self).solution is not Method.solution:
+            raise NoProgram
+        return plan.weights
 
     def reads(self, task: Task, block: Block, memory: Memory) -> Rows:
         """Return the rows at whose coordinates `work` will read the weights.

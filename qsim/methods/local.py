@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Self, final
+from typing import Any, Self, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,9 @@ from qsim.methods.base import Exchange, Method, Task
 from qsim.methods.sampling import Passes, Sampling, WithReplacement, check_batch, drawn
 from qsim.objectives import Objective
 from qsim.options import number, option, whole
+from qsim.plan import Plan
 from qsim.problem import Problem, TheoryError
+from qsim.program import NoProgram, with_plan
 from qsim.steps import InverseTime, Step, take_step
 from qsim.weights import Weights
 
@@ -133,6 +135,33 @@ class LocalSGD(Method):
         if shrink != 1.0:
             w.shrink(shrink)
         w.subtract(total.scaled(self.server_step) if self.server_step != 1.0 else total)
+
+    def plan(self, plan: Plan, memory: Memory) -> None:
+        from qsim.kernels.participation import take_entry
+        from qsim.kernels.rounds import shrink_by
+
+        if self.batch is None:
+            raise NoProgram
+        objective, many = plan.objective, (self.steps,)
+        told = plan.told(lambda first, count: self._told(first, count, objective, 0), many, np.float64)
+        shrink = plan.told(lambda first, count: self._told(first, count, objective, 1), (), np.float64)
+        plan.begin(None)
+        call, weights, steps = plan.program.call, plan.weights, np.empty(self.steps)
+        call(take_entry, told, plan.turn, steps)
+        rows = with_plan(self.sampling).plan(plan, self.steps * self.batch, memory.arrays)
+        _, total, _ = plan.send(plan.local_steps(rows, self.batch, steps, self.decay))
+        call(shrink_by, shrink, plan.turn, weights.scale.array, weights.vector)
+        plan.subtract(total, self.server_step)
+
+    def _told(self, first: int, count: int, objective: Objective, which: int) -> NDArray[np.float64]:
+        """Return the steps of some rounds, or their products: of those before the first in which steps are too long."""
+        found: list[Any] = []
+        for t in range(first, first + count):
+            try:
+                found.append(self._steps(t, objective)[which])
+            except ValueError:
+                break
+        return np.array(found, np.float64).reshape(len(found), *((self.steps,) if which == 0 else ()))
 
     def _steps(self, round: int, objective: Objective) -> tuple[NDArray[np.float64], float]:
         """Return the local steps of a round, and what all of them together multiply the weights by."""

@@ -327,6 +327,19 @@ class Objective(ABC):
         """Have a program do what `update` does; return where. Raises NoProgram if there are no calls for it."""
         raise NoProgram
 
+    def plan_local_steps(
+        self,
+        program: Program,
+        block: Block,
+        rows: Rows,
+        batch: int,
+        weights: PlannedReplica,
+        steps: NDArray[np.float64],
+        decay: L2Decay,
+    ) -> Vectors:
+        """Have a program do what `local_steps` does with batches; return where. Raises NoProgram if it cannot."""
+        raise NoProgram
+
     @abstractmethod
     def losses(self, block: Block, rows: Rows, weights: Replica) -> Vectors:
         """Return the mean loss of each worker's rows, without r.

@@ -7,6 +7,7 @@ import sys
 import warnings
 from abc import abstractmethod
 from pathlib import Path
+from threading import local
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from qsim.objectives.base import NoOptimumError, Objective, Optimum
 from qsim.options import is_shipped, refuse_masked
 from qsim.weights import Replica
 
+_THREAD = local()
 _TOLERANCE = 1e-10
 _MANY = 2000  # columns: their smallest eigenvalue takes a second, and grows with the cube
 _SEVERAL = 8  # weights that kernels take at a time
@@ -123,7 +125,7 @@ class MarginModel(Objective):
         margins, labels = margins_of_several(data, weights), np.tile(data.labels, len(weights))
         losses = self.loss(margins.ravel(), labels).reshape(margins.shape).sum(axis=1) / data.rows
         slopes: Any = self.slope(margins.ravel(), labels).reshape(margins.shape)
-        slopes /= data.rows  # in place: memory that is new to the process costs as much as the arithmetic
+        slopes /= data.rows
         gradients, found = rmatvec_of_several(data, slopes), []
         for w, margin, loss, gradient in zip(weights, margins, losses.tolist(), gradients, strict=True):
             penalty, slope = self.regulariser(w)
@@ -414,10 +416,16 @@ def margins_of(data: Dataset, w: Any, width: int = 1) -> NDArray[np.float64]:
 
 
 def margins_of_several(data: Dataset, weights: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the margins of every row with each of up to eight weights: shape (weights, rows)."""
+    """Return the margins of every row with each of up to eight weights: shape (weights, rows).
+
+    They lie where the next call in this thread writes its own: memory that is new to the process takes as long as they.
+    """
     from qsim.kernels import several
 
-    lanes, out = np.zeros((data.features, several.TOGETHER)), np.empty((several.TOGETHER, data.rows))
+    lanes, size = np.zeros((data.features, several.TOGETHER)), several.TOGETHER * data.rows
+    if getattr(_THREAD, "margins", np.empty(0)).size < size:
+        _THREAD.margins = np.empty(size)
+    out: NDArray[np.float64] = _THREAD.margins[:size].reshape(several.TOGETHER, data.rows)
     lanes[:, : len(weights)] = weights.T
     columns = data.indices.view(f"u{data.indices.itemsize}")
     several.margins_of_several(data.indptr, columns, data.values, lanes, out)

@@ -14,7 +14,7 @@ from qsim.l2_decay import L2Decay
 from qsim.objectives.base import NoOptimumError, Optimum
 from qsim.objectives.linear import LinearModel, Margins
 from qsim.options import number, option
-from qsim.program import Cell, Program
+from qsim.program import Cell, Program, with_plan
 from qsim.weights import PlannedReplica, Replica
 
 
@@ -57,6 +57,18 @@ class Logistic(LinearModel):
     ) -> Vectors:
         """Have every worker do steps of SGD, all in one kernel."""
         return block.local_steps(rows, batch, weights, steps, self.l2, decay.kernel)
+
+    def plan_local_steps(
+        self,
+        program: Program,
+        block: Block,
+        rows: Rows,
+        batch: int,
+        weights: PlannedReplica,
+        steps: NDArray[np.float64],
+        decay: L2Decay,
+    ) -> Vectors:
+        return block.plan_local_steps(program, rows, batch, weights, steps, self.l2, with_plan(decay).kernel)
 
     def plan(
         self,

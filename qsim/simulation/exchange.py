@@ -24,6 +24,8 @@ from qsim.simulation.streams import Held, Streams
 from qsim.weights import Replica, Weights
 from qsim.workers.tasks import CoordinateRequest, Order, Reply
 
+_NOTHING = Sent()
+
 
 class WireExchange:
     """Sends weights down, has the workers compute, and sums what they send up; counts a round's bits, non-zeros, rows.
@@ -224,7 +226,7 @@ class WireExchange:
 
     def _trip(self, stream: str, sent: Sent, who: NDArray[np.bool_]) -> NDArray[np.int64]:
         """Return the bytes that go down to each worker if one packet goes to some of them, headers where they must."""
-        if sent == Sent():
+        if sent == _NOTHING:
             return np.zeros(self._workers, np.int64)
         return (sent.bits * who + sent.header * self.streams.open(stream, who)) // 8
 

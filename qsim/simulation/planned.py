@@ -52,7 +52,7 @@ class PlannedRounds:
     ) -> PlannedRounds | None:
         """Return what does the rounds of a run, whose method is resolved; None if a part has no plan."""
         group = session.group
-        if group is None or type(method).solution is not Method.solution or not _affordable(run, len(group.parts)):
+        if group is None or not _affordable(run, len(group.parts)):
             return None
         part = group.joined()
         n, shards = part.block.n, group.shards
@@ -75,17 +75,24 @@ class PlannedRounds:
                 timed,
             )
             with_plan(method).plan(plan, part.kept)
+            solution = method.plan_solution(plan)
         except NoProgram:
             return None
         lasting = [plan.weights.vector, plan.too_large, *state.values(), *shared.values(), *part.arrays.values()]
         evaluations = min(_EVALUATIONS, _READ // max(shards.dataset.nonzeros, 1), _KEPT // n)
         kept = np.empty((max(1, evaluations), n))
-        return cls(plan, timed, kept, run.evaluate_every, [] if run.until is None else lasting)
+        return cls(plan, timed, solution, kept, run.evaluate_every, [] if run.until is None else lasting)
 
     def __init__(
-        self, plan: Plan, clock: PlannedClock | None, kept: NDArray[np.float64], every: int, lasting: list[NDArray[Any]]
+        self,
+        plan: Plan,
+        clock: PlannedClock | None,
+        solution: PlannedWeights,
+        kept: NDArray[np.float64],
+        every: int,
+        lasting: list[NDArray[Any]],
     ) -> None:
-        """Take the plan of a round, its clock, and where the weights of every so many rounds are kept.
+        """Take the plan of a round, its clock, and where the solutions of every so many rounds are kept.
 
         lasting: the arrays of server and workers that rounds change, if rounds may have to be undone.
         """
@@ -94,7 +101,7 @@ class PlannedRounds:
         self._lasting = lasting
         self._kept, self._every = kept, every
         self._at_once = 16
-        plan.at_the_end(keep_weights, plan.turn, every, plan.weights.scale, plan.weights.vector, kept)
+        plan.at_the_end(keep_weights, plan.turn, every, solution.scale, solution.vector, kept)
         self._plan, self._traffic, self._clock = plan, plan.end(), clock
 
     def run(self, w: Weights, first: int, end: int, to_end: ToEnd) -> Counted | None:

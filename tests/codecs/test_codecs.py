@@ -9,9 +9,11 @@ from hypothesis import strategies as st
 
 import qsim
 from oracles import varint
-from qsim.batch import Floats, Levels, Packets, SharedSupport, Signs, Vectors
+from qsim.batch import Floats, Levels, Packets, SharedSupport, Signs, Vectors, index_type
 from qsim.codecs import DecodeError, Dense, GolombRice, SparseFloats, Varint
 from qsim.codecs.base import Stream, read_header
+from qsim.kernels import decode_status
+from qsim.kernels.varint import KERNELS
 
 pytestmark = pytest.mark.quick
 
@@ -128,6 +130,34 @@ def test_hostile_varint_packets_are_refused(packet: str, why: str) -> None:
     good = Varint().encode(Levels.single([0, -3, 0, 1, 0, 0, 0, 2], scale=1.5, s=3))[0]
     with pytest.raises(DecodeError, match=f"packet 1.*{why}"):
         Varint().decode(Packets.of(good, bytes.fromhex(packet)), bytes.fromhex("010601080300"))
+
+
+def test_varint_reads_what_the_oracle_reads() -> None:
+    """Numbers of one to three bytes, of which four at a time may be read, one of them spoilt or not."""
+    rng, seen = np.random.default_rng(0), {}
+    for turn in range(6000):
+        s, n = int(rng.choice([1, 2, 4, 5, 100, 5000, 100_000])), int(rng.choice([3, 40, 3000, 2**31 - 1, 2**40]))
+        longest = rng.integers(1, 4)
+        body = b"".join(
+            varint.leb128(int(x)) for x in rng.integers(0, 2.0 ** (7 * rng.integers(1, longest + 1, 12)) - 1)
+        )
+        body = bytearray(body)
+        if turn % 3:
+            body[rng.integers(len(body))] = rng.choice([0, 1, 127, 128, 129, 255])
+        index, level, wrong, at = varint.read(body, n, s)
+        offsets, most = np.array([0, len(body)]), min(n, len(body))
+        out, kind = np.zeros(2, np.int64), index_type(n)
+        found, words = np.full(most + 8, -7, kind), np.full(most + 8, -7, np.int32)
+        data = np.frombuffer(bytes(body) + bytes(32), np.uint8)
+        reason, _, byte = KERNELS[min(s, 2)][2](data, offsets, 0, n, s, out, found[:most], words[:most])
+        assert reason == getattr(decode_status, wrong), (body.hex(), n, s)
+        assert byte == at
+        assert found[: len(index)].tolist() == index
+        assert words[: len(level)].tolist() == level
+        assert (found[most:] == -7).all()
+        assert (words[most:] == -7).all()
+        seen[wrong] = seen.get(wrong, 0) + (len(index) >= 4)
+    assert min(seen[wrong] for wrong in ("FINE", "TRUNCATED", "OVERLONG", "PAST_N", "PAST_LEVELS")) > 30, seen
 
 
 @pytest.mark.parametrize(

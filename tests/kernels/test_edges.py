@@ -11,6 +11,7 @@ from qsim.batch import Packets, Vectors
 from qsim.codecs import DecodeError, SparseFloats, Varint
 from qsim.codecs.base import read_header
 from qsim.compressors import NotFiniteError
+from qsim.kernels.bits import take_marked_places
 from qsim.kernels.norms import l2_norms
 from qsim.kernels.vectors import first_not_finite
 from qsim.objectives import Optimum
@@ -119,3 +120,19 @@ def test_a_newton_step_is_halved_until_the_gradient_falls() -> None:
 def _value_and_norm(objective: qsim.LogisticRegression, w: float, data: qsim.Dataset) -> tuple[float, float]:
     value, gradient = objective.value_and_gradient(np.array([w]), data)
     return value, abs(float(gradient[0]))
+
+
+def test_marked_places_are_taken() -> None:
+    """From words of none to 64 bits, the first and the last of a range among them."""
+    rng = np.random.default_rng(0)
+    for turn in range(300):
+        bits = rng.random((7, 64)) < rng.choice([0.0, 0.02, 0.1, 0.5, 1.0], (7, 1))
+        marks = np.packbits(bits, bitorder="little").view("<u8").astype(np.uint64)
+        first, end = sorted(rng.integers(0, 8, 2).tolist())
+        places = np.full(64 * (end - first) + 4 + 1, -7, np.int64)
+        found = take_marked_places(marks, first, end, places[:-1])
+        inside = np.zeros_like(bits)
+        inside[first:end] = bits[first:end]
+        assert places[:found].tolist() == np.flatnonzero(inside).tolist(), turn
+        assert places[-1] == -7
+        assert marks.tolist() == np.packbits(bits & ~inside, bitorder="little").view("<u8").tolist()

@@ -39,6 +39,8 @@ from qsim.network import (
 from qsim.steps import Constant, InverseSqrt
 from qsim.workers.tasks import CoordinateRequest
 
+pytestmark = pytest.mark.usefixtures("through_the_exchange")  # where these tests look on
+
 PLAIN = Constant(0.5)
 RANDOM = Machines(base=1e-3, per_nonzero=1e-5, delay=Exponential(0.01), speeds=Slow(0.3, 2.0))
 RUN = qsim.Run(
@@ -235,7 +237,6 @@ def test_headers_go_with_a_workers_first_packet_and_the_sum_goes_to_all(timed: b
     assert trace.frame["bits_down"].tolist() == down
 
 
-@pytest.mark.usefixtures("through_the_exchange")
 def test_every_trip_down_has_its_key(monkeypatch) -> None:
     """Weights and sums of every exchange and round; a downlink that draws for both must not draw the same."""
     keys = []
@@ -328,7 +329,6 @@ class Twice(SGD.__base__):
         exchange("c", w)
 
 
-@pytest.mark.usefixtures("through_the_exchange")
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_weights_that_are_held_are_not_sent_again(dtype) -> None:
     """Two of three exchanges of round 1 send them, and one later: the third of the round before left w as it is."""

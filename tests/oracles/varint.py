@@ -31,3 +31,21 @@ def sparse_floats_packet(values: dict[int, float]) -> bytes:
         packet += leb128(c - previous - 1) + struct.pack("<f", values[c])
         previous = c
     return packet
+
+
+def read(body: bytes, n: int, s: int) -> tuple[list[int], list[int], str, int]:
+    """The coordinates and levels of a body, then what is wrong with the next entry and the byte where it begins."""
+    index, level, at, width = [], [], 0, (s - 1).bit_length()
+    while at < len(body):
+        size = next((k + 1 for k, byte in enumerate(body[at:]) if byte < 128), 0)
+        number = sum((byte % 128) * 128**k for k, byte in enumerate(body[at : at + size]))
+        here = (index[-1] if index else -1) + 1 + number // 2 ** (width + 1)
+        magnitude = number // 2 % 2**width + 1
+        wrong = "TRUNCATED" if not size else "OVERLONG" if size > 1 and body[at + size - 1] == 0 else ""
+        wrong = wrong or ("PAST_N" if here >= n else "PAST_LEVELS" if magnitude > s else "")
+        if wrong:
+            return index, level, wrong, at
+        index.append(here)
+        level.append(-magnitude if number % 2 else magnitude)
+        at += size
+    return index, level, "FINE", 0

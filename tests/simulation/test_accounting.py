@@ -14,6 +14,7 @@ from qsim.batch import Floats, Packets, Vectors
 from qsim.compressors import Compressor
 from qsim.datasets import Contiguous
 from qsim.downlinks import DenseWeights, SparseSum
+from qsim.downlinks.wire import through
 from qsim.keys import Purpose
 from qsim.methods import Method, WithReplacement
 from qsim.simulation.collectives import ParameterServer
@@ -262,3 +263,24 @@ def test_dense_rows_of_a_batch_as_sparse_floats() -> None:
         assert packets[row] == varint.sparse_floats_packet({c: x for c, x in enumerate(sent) if x})
     assert packets[1] == b"\x00" + struct.pack("<f", 1)
     assert codec.decode(packets, codec.header(message)).vectors().to_dense().tolist() == SENT.tolist()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_dense_weights_come_down_as_a_channel_brings_them(dtype: str) -> None:
+    """Values, bits and header; and what a channel refuses, in its words."""
+    channel, keys = qsim.Channel(qsim.Identity(), qsim.codecs.Dense(dtype)), qsim.Key(0).words(0, 1)
+    largest = float(np.finfo(np.float32).max)
+    for vector in (np.array([0.1, -0.0, 1e-45, 1e-320, largest, -largest]), np.zeros(300)):
+        header, packets = channel.pack(Vectors.dense(vector), keys)
+        found, sent = through(dtype, vector)
+        right = channel.unpack(header, packets, keys).value
+        assert (found.tobytes(), found.dtype) == (right.tobytes(), right.dtype)
+        assert (sent.bits, sent.header) == (packets.bits, 8 * len(header))
+        found[0] = 1.0  # its own memory
+    for wrong in (np.nan, -np.inf, 1e309, *((np.nextafter(largest, np.inf), 1e39) if dtype == "float32" else ())):
+        told = []
+        for send in (lambda v: channel.pack(Vectors.dense(v), keys), lambda v: through(dtype, v)):
+            with pytest.raises(ValueError, match=r"\d") as seen:
+                send(np.array([0.0, wrong]))
+            told.append((seen.type, str(seen.value)))
+        assert told[0] == told[1]

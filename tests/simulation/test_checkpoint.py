@@ -51,6 +51,7 @@ def stop_after(monkeypatch: pytest.MonkeyPatch, rounds: int, run: qsim.Run, path
             qsim.simulate(run, checkpoint=path, **options)
 
 
+@pytest.mark.usefixtures("through_the_exchange")
 @pytest.mark.parametrize("downlink", [qsim.downlinks.DenseWeights(), qsim.downlinks.SparseSum()])
 @pytest.mark.parametrize("rounds", [1, 4, 13, 19])
 def test_a_resumed_run_gives_the_same_bits(tmp_path, monkeypatch, rounds: int, downlink) -> None:
@@ -98,6 +99,7 @@ def test_another_runs_checkpoint_is_refused_and_the_differences_named(tmp_path) 
     assert "seed" not in str(caught.value).replace("seed=", "")
 
 
+@pytest.mark.usefixtures("through_the_exchange")
 def test_torn_files_fall_back_a_generation(tmp_path, monkeypatch) -> None:
     path = tmp_path / "run.npz"
     stop_after(monkeypatch, 13, RUN, path, every=4)
@@ -158,6 +160,7 @@ def test_a_run_killed_at_random_instants_ends_with_the_same_bits(tmp_path) -> No
     )
 
 
+@pytest.mark.usefixtures("through_the_exchange")
 def test_a_torn_file_does_not_take_the_place_of_a_good_one(tmp_path, monkeypatch) -> None:
     path, before = tmp_path / "run.npz", tmp_path / "run.before.npz"
     stop_after(monkeypatch, 13, RUN, path, every=4)

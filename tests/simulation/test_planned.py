@@ -78,6 +78,9 @@ METHODS = [
     qsim.EF21(0.1, momentum=0.3, batch=2),
     qsim.EF21(0.1, momentum=0.3, shifts="gradient"),
     qsim.methods.MARINA(0.1, p=0.3),
+    qsim.methods.Averaged(SGD(Constant(0.2), batch=2), power=1),
+    qsim.methods.LocalSGD(0.3, steps=3, batch=2, sampling=Passes()),
+    qsim.methods.LocalSGD(0.3, steps=2, batch=1, server_step=0.7),
 ]
 DOWNLINKS = [
     qsim.downlinks.DenseWeights(),
@@ -314,6 +317,16 @@ def test_slow_rounds_are_few_at_once(count: list[int], monkeypatch: pytest.Monke
         {"compressor": qsim.Scaled(qsim.RandK(3, "drawn"))},
         {"compressor": qsim.Identity()},
         {"engine": qsim.engines.Serial()},
+        {"compressor": qsim.QSGD(4, 3.0), "codec": qsim.codecs.Varint()},
+        {"compressor": qsim.QSGD(4, 1.0)},
+        {"compressor": qsim.Philox(qsim.QSGD(4))},
+        {"compressor": qsim.compressors.TernGrad()},
+        {"compressor": qsim.compressors.NUQSGD(3)},
+        {"compressor": qsim.compressors.Bernoulli(0.3)},
+        {"compressor": qsim.compressors.Wangni(5)},
+        {"compressor": qsim.compressors.Compose(qsim.TopK(5), qsim.Scaled(qsim.QSGD(2)))},
+        {"method": qsim.methods.Averaged(SGD(Constant(0.5)))},
+        {"method": qsim.methods.LocalSGD(0.5, steps=3, batch=2)},
         *({"downlink": downlink} for downlink in DOWNLINKS),
         {"method": SGD(Constant(0.5), momentum=HeavyBall(0.5))},
         {"method": qsim.EF21(0.5, batch=2, momentum=0.5), "compressor": qsim.TopK(3)},
@@ -332,8 +345,8 @@ def test_what_is_planned(changes: dict, workers: int, count: list[int]) -> None:
 @pytest.mark.parametrize(
     "changes",
     [
-        {"compressor": qsim.QSGD(4, 3.0)},
-        {"compressor": qsim.Philox(qsim.QSGD(4))},
+        {"compressor": qsim.compressors.Sign()},
+        {"codec": qsim.codecs.Auto()},
         {"downlink": qsim.downlinks.SparsePull()},
         {"objective": qsim.objectives.LeastSquares(l2=0.1)},
     ],

@@ -147,6 +147,7 @@ def test_dense_downlink_bits() -> None:
     assert double["bits_down"].iloc[2] == 2 * frame["bits_down"].iloc[2]
 
 
+@pytest.mark.usefixtures("through_the_exchange")
 def test_sparse_sum_lets_workers_follow_the_weights(monkeypatch) -> None:
     """A worker that only ever saw the broadcast sums, and the start, has the server's weights."""
     run = replace(BASE, downlink=SparseSum(), start=qsim.starts.Uniform(0.5))
