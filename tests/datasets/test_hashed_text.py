@@ -122,11 +122,12 @@ def test_rows_of_any_length_are_sorted(features: int, pairs: int) -> None:
     """Around the 64 entries up to which ranks are counted, with and without features that meet."""
     chosen = list(combinations(CLICK_LOG.categories, 2))[:pairs]
     source = HashedText("x", features, pairs=chosen)
-    text = b"".join(
-        b"\t".join([b"1", *(b"%d" % (k * row % 1500) for k in range(13)), *(b"%x" % (row * k) for k in range(26))])
-        + b"\n"
-        for row in range(40)
-    )
+    lines = []
+    for row in range(500):
+        counts, words = (k * row % 1500 for k in range(13)), (row * k for k in range(26))
+        cells = [*map(str, counts), *(f"{word:x}" for word in words)]
+        lines.append("\t".join(["1", *("" if (row + k) % 5 == 0 else cell for k, cell in enumerate(cells))]))
+    text = "\n".join(lines).encode()
     assert rows_of(text, source) == oracle.parse(text, source)
 
 
@@ -184,6 +185,7 @@ def good(fields: dict[int, str] | None = None) -> str:
         (good() + "\t", "line 2: 41 fields instead of 40"),
         ("", "line 2: the line is empty"),
         (good({3: "12x"}), "line 2: the number 'I3' is '12x', which is not a number; a missing one is an empty field"),
+        (good({3: "-"}), "line 2: the number 'I3' is '-'"),
         (good({13: "nan"}), "line 2: the number 'I13' is 'nan'"),
         (good({1: "9" * 400}), "line 2: 'I1' is '9999999999999999999999999999999999999...', too large for float32"),
         (good({0: ""}), "line 2: the label 'label' is missing; leave the line out"),
