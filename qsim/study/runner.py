@@ -6,7 +6,7 @@ import time
 import warnings
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
@@ -189,8 +189,7 @@ class Runner:
         try:
             processes = _processes(missing, self.jobs, self.timed)
             with ExitStack() as stack:
-                if missing and self.engine is not None:
-                    stack.enter_context(self.engine.started())
+                _start(missing, stack)
                 computed = stack.enter_context(closing(_compute(missing, store, processes, shown, log)))
                 for number, answer in computed:
                     _note(log, cells[number], tasks[number], answer)
@@ -202,6 +201,16 @@ class Runner:
         finally:
             shown.close()
         return [answers[twin] for twin in twins]
+
+
+def _start(tasks: Mapping[int, Task], stack: ExitStack) -> None:
+    """Start what the engines of tasks need, once for all of them: a session of Spark takes seconds.
+
+    What fails here fails again in the cells that need it, and is reported there.
+    """
+    for engine in {repr(task.engine): task.engine for task in tasks.values()}.values():
+        with suppress(Exception):
+            stack.enter_context(engine.started())
 
 
 def _kept(name: str, tasks: Mapping[int, Task], store: Store | None) -> str:

@@ -121,7 +121,7 @@ def test_an_old_or_missing_ray_is_said(monkeypatch) -> None:
         Ray().open(_job(qsim.QSGD(2)))
 
 
-@pytest.mark.parametrize("as_notebook", [False, True])
+@pytest.mark.parametrize("as_notebook", [pytest.param(False, marks=pytest.mark.long), True])
 def test_a_class_of_a_script_or_notebook_works_and_nothing_is_left(tmp_path: Path, as_notebook: bool) -> None:
     """On a cluster that the engine starts for itself, and ends."""
     assert "left: []" in run_script("qsim.engines.Ray(groups=2)", tmp_path, as_notebook)

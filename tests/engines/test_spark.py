@@ -60,6 +60,7 @@ def test_workers_killed_at_random_give_the_same_bits(spark) -> None:
     assert wrong == 0, lines
 
 
+@pytest.mark.long
 def test_executors_killed_at_random_give_the_same_bits() -> None:
     kill_workers = pytest.importorskip("kill_workers", reason="needs the checkout's tools")
     lines: list[dict] = []
@@ -181,7 +182,7 @@ def test_a_missing_or_old_java_is_said(java: str | None, words: str, tmp_path: P
     assert words in done.stderr
 
 
-@pytest.mark.parametrize("as_notebook", [False, True])
+@pytest.mark.parametrize("as_notebook", [pytest.param(False, marks=pytest.mark.long), True])
 def test_a_class_of_a_script_or_notebook_works_and_nothing_is_left(tmp_path: Path, as_notebook: bool) -> None:
     """In a session that the engine starts for itself, and stops with its JVM."""
     assert "left: []" in run_script("qsim.engines.Spark(groups=2)", tmp_path, as_notebook)

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from helpers.studies import local
 from helpers.traces import same
 from qsim import identity
 from qsim.datasets import DataError, Dataset, Source
-from qsim.engines import Serial
+from qsim.engines import Engine, EngineError, Serial
 from qsim.study import Cell, Settings, Study, catalog, runner
 from qsim.study.compute_cell import Done, compute, seconds
 from qsim.study.pool import ProcessEndedError
@@ -206,6 +207,44 @@ def test_cells_with_an_engine_of_their_own_run_last_and_from_here(cache: Path, m
     done = run_cells(cells, jobs=2)
     assert order == [[1, 2], Serial(threads=2)]
     assert same(done[0].trace, qsim.simulate(cells[0].run))
+
+
+@qsim.option
+class Started(Engine):
+    """An engine that counts how often it is started, or cannot be."""
+
+    fails: bool = False
+
+    def started(self):
+        if self.fails:
+            raise EngineError("no luck")
+        return self._counted()
+
+    @contextmanager
+    def _counted(self):
+        STARTS.append("start")
+        yield
+        STARTS.append("end")
+
+    def open(self, job):
+        STARTS.append("open")
+        with self.started() if self.fails else nullcontext():
+            return Serial().open(job)
+
+
+STARTS: list[str] = []
+
+
+def test_an_engine_is_started_once_for_all_its_cells(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.modules[__name__], "STARTS", [])
+    run_cells([replace(cell, engine=Started()) for cell in CELLS[:3]], cache=False)
+    assert STARTS == ["start", "open", "open", "open", "end"]
+
+
+def test_an_engine_that_cannot_be_started_fails_its_own_cells_alone(cache: Path) -> None:
+    cells = [replace(CELLS[0], engine=Started(fails=True)), *CELLS[1:3]]
+    with pytest.raises(CellsFailedError, match=r"1 of 3 cells failed; the first, .*EngineError: no luck"):
+        run_cells(cells)
 
 
 def test_a_failing_cell_stops_no_other(cache: Path, tmp_path: Path) -> None:
