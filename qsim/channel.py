@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
 from qsim.batch import Floats, Memory, Packets, SharedSupport, Vectors
 from qsim.batch.checks import require_message
+from qsim.batch.planned import as_they_are, plan_by_python
 from qsim.codecs import Auto, Codec, Dense, FixedWidth, GolombRice, SparseFloats
-from qsim.compressors import Compressor, Identity
+from qsim.compressors import Compressor, ErrorFeedback, Identity
 from qsim.compressors.plans import with_own_plan
 from qsim.options import is_shipped, option, shown
 from qsim.program import NoProgram, Program, with_plan
@@ -157,18 +160,52 @@ class Channel:
         return self.compressor.decompress(message, keys) if self._native else message.vectors()
 
     def plan(
-        self, program: Program, v: Vectors, keys: NDArray[np.uint64], memory: Memory | None = None
+        self,
+        program: Program,
+        v: Vectors,
+        keys: NDArray[np.uint64],
+        memory: Memory | None = None,
+        check: Callable[[bytes], None] = lambda header: None,
     ) -> tuple[Vectors, NDArray[np.int64]]:
         """Have a program pack and unpack what is in the arrays of `v`; return where it arrives, and packets' offsets.
 
-        Raises NoProgram if the compressor or the codec has no calls for it.
+        Where the compressor or the codec has no calls for it, Python packs and unpacks, and checks the header. Raises
+        NoProgram if there is a memory that a program does not know.
         """
-        if not self._native:
-            raise NoProgram
-        message, offsets = with_plan(self._codec).plan(
-            program, with_own_plan(self.compressor).plan(program, v, keys, memory)
-        )
-        return self.compressor.plan_decompress(program, message, keys), offsets
+        try:
+            with program.all_or_nothing():
+                if not self._native:
+                    raise NoProgram
+                message = with_own_plan(self.compressor).plan(program, v, keys, memory)
+                arrived, offsets = with_plan(self._codec).plan(program, message)
+                return self.compressor.plan_decompress(program, arrived, keys), offsets
+        except NoProgram:
+            return self._plan_by_python(program, v, keys, memory, check)
+
+    def _plan_by_python(
+        self,
+        program: Program,
+        v: Vectors,
+        keys: NDArray[np.uint64],
+        memory: Memory | None,
+        check: Callable[[bytes], None],
+    ) -> tuple[Vectors, NDArray[np.int64]]:
+        """Have a program call `pack` and `unpack`."""
+        channel = self
+        if memory is not None:
+            if type(self.compressor) is not ErrorFeedback:
+                raise NoProgram
+            v, channel = self.compressor.plan_total(program, v, memory), Channel(self.compressor.compressor, self.codec)
+        offsets = np.zeros(v.rows + 1, np.int64)
+
+        def exchange() -> Vectors:
+            words = keys.copy()
+            header, packets = channel.pack(as_they_are(v), words)
+            check(header)
+            offsets[:] = packets.offsets
+            return channel.unpack(header, packets, words)
+
+        return plan_by_python(program, v, exchange), offsets
 
     @property
     def dense(self) -> bool:

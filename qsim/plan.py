@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qsim.batch import Arrays, Memory, Vectors, index_type
+from qsim.batch.planned import plan_by_python
 from qsim.block import Block, Rows
 from qsim.channel import Channel
 from qsim.clients import Clients, SampledClients
@@ -75,6 +76,7 @@ class Plan:
         of_workers: NDArray[np.float64],
         key: Key,
         compressor_memory: Memory | None,
+        check_header: Callable[[bytes], None],
         clients: Clients,
         clock: PlannedClock | None,
     ) -> None:
@@ -99,7 +101,7 @@ class Plan:
         """Who takes part in a round; None: all workers. The others have no rows, or what they send is not delivered."""
         self.delivered: NDArray[np.bool_] | None = self.present
         """Whose messages arrive."""
-        self._clients, self._clock = clients, clock
+        self._check_header, self._clients, self._clock = check_header, clients, clock
         self.rows = Rows(np.zeros(0, np.int64), np.zeros(workers + 1, np.int64))
         """The rows that workers read in a round."""
         self._invited = clients.count if isinstance(clients, SampledClients) else workers
@@ -231,11 +233,26 @@ class Plan:
         from qsim.kernels.participation import silence
 
         assert self._received is not None
-        self.rows = rows
-        v = with_plan(self.objective).plan(self.program, self.block, rows, self._received, step)
+        self.rows, received = rows, self._received
+        try:
+            with self.program.all_or_nothing():
+                v = with_plan(self.objective).plan(self.program, self.block, rows, received, step)
+        except NoProgram:
+            v = self._update_by_python(rows, received, step)
         if self.present is not None and rows.all:
             self.program.call(silence, v.offsets, v.value, self.present)
         return v
+
+    def _update_by_python(self, rows: Rows, received: PlannedReplica, step: Any) -> Vectors:
+        """Have the program call `Objective.update`."""
+        block, objective, weights = self.block, self.objective, received
+        like = Vectors(block.n, np.zeros(block.workers + 1, np.int64), None, np.empty(0, np.float32))
+
+        def update() -> Vectors:
+            drawn = Rows(rows.index[: rows.offsets[-1]].copy(), rows.offsets.copy(), rows.all)
+            return objective.update(block, drawn, weights.as_it_is(), _number(step))
+
+        return plan_by_python(self.program, like, update, dense=not objective.keeps_support)
 
     def local_steps(self, rows: Rows, batch: int, steps: NDArray[np.float64], decay: L2Decay) -> Vectors:
         """Return where it is how far each worker comes by steps of SGD."""
@@ -261,7 +278,9 @@ class Plan:
         call, workers = self.program.call, self.block.workers
         keys = np.empty(workers, np.uint64)
         call(fold_exchange, np.uint64(self._wire_key.word), self.turn, self.block.low, keys)
-        arrived, packets = self.channel.plan(self.program, v, keys, self.memory)
+        arrived, packets = self.channel.plan(self.program, v, keys, self.memory, self._check_header)
+        if self.program.has_python and self.present is not None:  # which would see those that sit out the round
+            raise NoProgram
         self._nonzeros = call(nonzeros_of, arrived.offsets, arrived.value, self.present)
         self._up = call(bytes_of, packets, self.present)
         weights, share = self._of_workers, 1.0
@@ -345,3 +364,8 @@ def _steps(step: Step, first: int, count: int) -> NDArray[np.float64]:
         except Exception:
             break
     return np.array(found, np.float64)
+
+
+def _number(x: Cell | float) -> float:
+    """Return a number of a program as it is."""
+    return float(x.array[0]) if isinstance(x, Cell) else x

@@ -10,6 +10,8 @@ round again and says what is wrong: calls that can fail come before those that c
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
@@ -79,6 +81,7 @@ class Program:
     def __init__(self) -> None:
         """Begin with no calls."""
         self._calls: list[tuple[int, int, list[Any]]] = []
+        self._functions: list[tuple[int, Callable[[], None]]] = []
         self._stops_on: list[int] = []
         self._table: tuple[Any, ...] | None = None
 
@@ -106,6 +109,25 @@ class Program:
         results = tuple(Result(len(self._calls) - 1, byte, kind) for byte, kind in returned)
         return results[0] if len(results) == 1 else results
 
+    def python(self, function: Callable[[], None]) -> None:
+        """Add a function of Python, which reads arrays and writes others. If it raises, the program ends."""
+        self._functions.append((len(self._calls), function))
+
+    @property
+    def has_python(self) -> bool:
+        """Whether rounds come back to Python."""
+        return bool(self._functions)
+
+    @contextmanager
+    def all_or_nothing(self) -> Iterator[None]:
+        """Take back what has been added, if there turns out to be no program."""
+        calls, functions = len(self._calls), len(self._functions)
+        try:
+            yield
+        except NoProgram:
+            del self._calls[calls:], self._stops_on[calls:], self._functions[functions:]
+            raise
+
     def run(self, rounds: int) -> int:
         """Run up to `rounds` rounds; return how many were completed."""
         from qsim.kernels._calls import run_calls
@@ -113,7 +135,20 @@ class Program:
         if self._table is None:
             self._table = self._laid_out()
         calls, stops, results, *_ = self._table
-        return int(run_calls(calls, stops, results, rounds))
+        if not self._functions:
+            return int(run_calls(calls, stops, results, rounds))
+        ends = [place for place, _ in self._functions] + [len(stops)]
+        parts = [slice(low, high) for low, high in zip([0, *ends], ends, strict=False)]
+        functions = [function for _, function in self._functions] + [lambda: None]
+        for done in range(rounds):
+            for part, function in zip(parts, functions, strict=True):
+                if not run_calls(calls[part], stops[part], results[part], 1):
+                    return done
+                try:
+                    function()
+                except Exception:  # the round is done again, which raises it where it belongs
+                    return done
+        return rounds
 
     def _laid_out(self) -> tuple[Any, ...]:
         """Return the calls as addresses, and all that these must find alive."""

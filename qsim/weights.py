@@ -98,3 +98,9 @@ class PlannedReplica:
     scale: Cell | float = 1.0
     factor: Cell | None = None
     """Multiplied in float32; None: one."""
+
+    def as_it_is(self) -> Replica:
+        """Return the weights that workers hold in the round of the program."""
+        scale = self.scale.array[0] if isinstance(self.scale, Cell) else self.scale
+        vector = self.vector if self.vector.dtype == np.float32 else (scale * self.vector).astype(np.float32)
+        return Replica(vector, 1.0 if self.factor is None else float(self.factor.array[0]))

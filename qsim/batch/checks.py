@@ -67,16 +67,29 @@ def require_message(name: str, message: Any, kind: type[Message], n: int, rows: 
 
 def _require_numbers(name: str, message: Message) -> None:
     """Refuse levels out of range, and floats that are not finite or scales below zero."""
+    from qsim.kernels.vectors import first_not_finite, first_wrong_level
+
     if isinstance(message, Levels):
-        level, s = message.level, message.s
-        if level.size and (level.min() < -s or level.max() > s or not level.all()):
-            raise ValueError(f"the levels of {name} must be from 1 to s = {s} or from -{s} to -1")
+        if first_wrong_level(message.level, message.s) >= 0:
+            raise ValueError(f"the levels of {name} must be from 1 to s = {message.s} or from -{message.s} to -1")
         if not (message.scale >= 0).all():
             raise ValueError(f"the scales of {name} must be numbers of at least 0")
-    named = {"scale": "scales", "value": "values", "low": "means", "high": "means"}
-    for field, plural in named.items():
-        if not np.isfinite(getattr(message, field, 0.0)).all():
-            raise ValueError(f"the {plural} of {name} must be finite")
+    for kind, field, plural in _NUMBERS:
+        if isinstance(message, kind):
+            numbers: NDArray[Any] = getattr(message, field)
+            compiled = numbers.dtype in (np.float32, np.float64)
+            if not (first_not_finite(numbers) < 0 if compiled else np.isfinite(numbers).all()):
+                raise ValueError(f"the {plural} of {name} must be finite")
+
+
+_NUMBERS: tuple[tuple[type[Message], str, str], ...] = (
+    (Levels, "scale", "scales"),
+    (Signs, "low", "means"),
+    (Signs, "high", "means"),
+    (Floats, "value", "values"),
+    (SharedSupport, "value", "values"),
+)
+"""The floats of messages, and what they are called."""
 
 
 def require_keys(keys: Any, rows: int) -> None:
@@ -125,6 +138,9 @@ def _require_entries(name: str, batch: Batch, size: int, index: NDArray[Any] | N
 
 
 def _require_array(name: str, array: Any, kinds: str, dtype: type[np.generic] | None = None) -> None:
+    plain = type(array) is np.ndarray and array.ndim == 1 and array.flags.c_contiguous
+    if plain and array.dtype.kind in kinds and (dtype is None or array.dtype == dtype):
+        return
     refuse_masked(name, array)
     good = isinstance(array, np.ndarray) and array.ndim == 1 and array.flags.c_contiguous
     if not good or array.dtype.kind not in kinds or (dtype is not None and array.dtype != dtype):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -90,3 +91,39 @@ def plan_check(name: str, program: Program, message: Message, kind: type[Message
         raise TypeError(f"the arrays of what {name} returns must be {types}, the last two of one size, found {found}")
     program.call(unsound_offsets, message.offsets, index.size, stop="not zero")
     program.call(first_unordered, message.offsets, index, v.n, stop="not negative")
+
+
+def plan_by_python(program: Program, like: Vectors, make: Callable[[], Vectors], dense: bool = False) -> Vectors:
+    """Have a program call a function that returns rows; return where they are. It ends where the function raises.
+
+    like: rows as many and as long. dense: whether the rows fill all coordinates, and say none.
+
+    Raises NoProgram where there is no room for rows that all are full.
+    """
+    rows, n = like.rows, like.n
+    if rows * n > _FULL:
+        raise NoProgram
+    index = None if dense else np.empty(rows * n, index_type(n))
+    offsets = np.arange(rows + 1) * n if dense else np.zeros(rows + 1, np.int64)
+    found = Vectors(n, offsets, index, np.empty(rows * n, np.float32))
+
+    def write() -> None:
+        made = make()
+        if (made.rows, made.n) != (rows, n) or made.value.dtype != np.float32 or (dense and made.index is not None):
+            raise TypeError(f"found {shown(made)}")
+        found.value[: made.value.size] = made.value
+        if index is not None:
+            offsets[:] = made.offsets
+            index[: made.value.size] = np.tile(np.arange(n), rows) if made.index is None else made.index
+
+    program.python(write)
+    return found
+
+
+def as_they_are(v: Vectors) -> Vectors:
+    """Return a copy of the rows that are in the arrays of a program."""
+    end = int(v.offsets[-1])
+    return Vectors(v.n, v.offsets.copy(), None if v.index is None else v.index[:end].copy(), v.value[:end].copy())
+
+
+_FULL = 2**20  # numbers

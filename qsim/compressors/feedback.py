@@ -82,16 +82,19 @@ class ErrorFeedback(Wrapper):
         return Memory.zeros(support, "error")
 
     def plan(self, program: Program, v: Vectors, keys: NDArray[np.uint64], memory: Memory | None = None) -> Message:
+        total = v if memory is None else self.plan_total(program, v, memory)
+        return with_own_plan(self.compressor).plan(program, total, keys)
+
+    def plan_total(self, program: Program, v: Vectors, memory: Memory) -> Vectors:
+        """Have a program add the errors to vectors; return where the sum is."""
         from qsim.kernels.rounds import copy, first_wrong
 
-        if memory is None:
-            return with_own_plan(self.compressor).plan(program, v, keys)
         program.call(first_wrong, v.offsets, v.value, stop="not negative")
         of, error = memory.support, memory.arrays["error"]
         memory.planned["error"] = total = np.empty_like(error)
         program.call(copy, error, total)
         plan_add(program, of, total, v, 1.0)
-        return with_own_plan(self.compressor).plan(program, Vectors(of.n, of.offsets, of.index, total), keys)
+        return Vectors(of.n, of.offsets, of.index, total)
 
     def plan_on_delivered(self, program: Program, memory: Memory, sent: Vectors) -> None:
         from qsim.kernels.rounds import copy

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import pickle
+import re
+import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
@@ -19,6 +21,7 @@ from qsim.workers.tasks import Job
 
 _OLDEST = (2, 40)
 _SMALL = 100_000  # bytes, below which Ray sends what a method is given with the call
+_CONNECTING_SECONDS = 10.0
 _LOOK = 0.2  # seconds between two looks at an actor or a cluster that is not ready
 
 
@@ -249,15 +252,24 @@ def _connected(address: str | None) -> Iterator[None]:
     """Connect to a cluster, or start one on this machine; end that at the end."""
     import ray
 
-    options = {"include_dashboard": False} if address is None and "RAY_ADDRESS" not in os.environ else {}
+    given = address or os.environ.get("RAY_ADDRESS")
+    options = {"include_dashboard": False} if given is None else {}
     try:
+        _require_listening(given)  # Ray itself tries for minutes
         ray.init(address=address, log_to_driver=False, logging_level="ERROR", **options)
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        raise EngineError(f"no Ray could be reached at {address or os.environ.get('RAY_ADDRESS')}: {error}") from error
+    except (OSError, RuntimeError, ValueError) as error:
+        raise EngineError(f"no Ray could be reached at {given}: {error}") from error
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _require_listening(address: str | None) -> None:
+    """Raise OSError if nobody listens at an address of the form host:port."""
+    found = re.fullmatch(r"(?:ray://)?\[?(.+?)\]?:(\d+)", address or "")
+    if found is not None:
+        socket.create_connection((found[1], int(found[2])), timeout=_CONNECTING_SECONDS).close()
 
 
 def _groups(engine: Ray, workers: int) -> int:

@@ -80,6 +80,16 @@ def first_not_finite(value: NDArray[np.floating]) -> int:
 
 
 @kernel
+def first_wrong_level(level: NDArray[np.signedinteger], s: int) -> int:
+    """Return the place of the first level that is zero, above s or below -s, or -1."""
+    for k in range(level.size):
+        x = np.int64(level[k])
+        if x == 0 or x > s or x < -s:
+            return k
+    return -1
+
+
+@kernel
 def first_above(value: NDArray[np.floating], most: float) -> int:
     """Return the place of the first magnitude above `most`, or NaN, or -1."""
     for start in range(0, value.size, 4096):

@@ -217,6 +217,8 @@ class _Descent(Method):
             plan.apply_l2_step(step)
             plan.subtract(total)
             return
+        if type(plan.objective).regulariser is not Objective.regulariser:
+            raise NoProgram
         call, weights, velocity = plan.program.call, plan.weights, plan.state["velocity"]
         plain = np.empty_like(velocity)
         call(plain_step, step, plan.objective.l2 or 0.0, weights.scale, weights.vector, plain)

@@ -16,9 +16,11 @@ from qsim.clients import AllClients, SampledClients
 from qsim.engines import Session
 from qsim.keys import Key
 from qsim.methods import Method
-from qsim.network import Clock
+from qsim.objectives import Objective
+from qsim.options import is_shipped
 from qsim.plan import Plan
 from qsim.program import Cell, NoProgram, with_plan
+from qsim.simulation.exchange import WireExchange
 from qsim.simulation.planned_clock import PlannedClock
 from qsim.simulation.recorder import Counted
 from qsim.simulation.run import Run
@@ -46,9 +48,8 @@ class PlannedRounds:
         session: Session,
         weights: NDArray[np.float64],
         state: Arrays,
-        shared: Arrays,
+        exchange: WireExchange,
         key: Key,
-        clock: Clock | None,
     ) -> PlannedRounds | None:
         """Return what does the rounds of a run, whose method is resolved; None if a part has no plan."""
         group = session.group
@@ -58,19 +59,20 @@ class PlannedRounds:
         n, shards = part.block.n, group.shards
         reads = method.rows_per_round(shards) * shards.workers * shards.dataset.nonzeros / shards.dataset.rows
         try:
-            timed = None if clock is None else PlannedClock(clock)
+            timed = None if exchange.clock is None else PlannedClock(exchange.clock)
             plan = Plan(
-                _laid_out(part.block, reads, run.rounds),
+                _laid_out(part.block, reads, run.rounds) if _has_plan(run.objective) else part.block,
                 run.objective,
                 channel,
                 run.downlink,
                 PlannedWeights(np.zeros(n), Cell.of(1.0)),
                 reads,
                 state,
-                shared,
+                exchange.shared,
                 weights,
                 key,
                 part.memory,
+                lambda header: exchange.streams.require_same(f"up, None, {n}", header),
                 run.clients,
                 timed,
             )
@@ -78,7 +80,13 @@ class PlannedRounds:
             solution = method.plan_solution(plan)
         except NoProgram:
             return None
-        lasting = [plan.weights.vector, plan.too_large, *state.values(), *shared.values(), *part.arrays.values()]
+        lasting = [
+            plan.weights.vector,
+            plan.too_large,
+            *state.values(),
+            *exchange.shared.values(),
+            *part.arrays.values(),
+        ]
         evaluations = min(_EVALUATIONS, _READ // max(shards.dataset.nonzeros, 1), _KEPT // n)
         kept = np.empty((max(1, evaluations), n))
         return cls(plan, timed, solution, kept, run.evaluate_every, [] if run.until is None else lasting)
@@ -100,9 +108,10 @@ class PlannedRounds:
 
         self._lasting = lasting
         self._kept, self._every = kept, every
-        self._at_once = 16
         plan.at_the_end(keep_weights, plan.turn, every, solution.scale, solution.vector, kept)
         self._plan, self._traffic, self._clock = plan, plan.end(), clock
+        self._most = 1 if lasting and plan.program.has_python else plan.most  # what is random there can't be done again
+        self._at_once = min(16, self._most)
 
     def run(self, w: Weights, first: int, end: int, to_end: ToEnd) -> Counted | None:
         """Do rounds `first` to `end` - 1 on w, or fewer: none that fails, so that the exchange can say why it does.
@@ -123,7 +132,7 @@ class PlannedRounds:
         done = self._try(scale, first, min(end - first, self._at_once, (due + len(self._kept)) * self._every - first))
         if not done:
             return None
-        self._at_once = int(min(max(1.0, _SECONDS * done / (perf_counter() - start)), plan.most))
+        self._at_once = int(min(max(1.0, _SECONDS * done / (perf_counter() - start)), self._most))
         kept = self._kept[: (first + done) // self._every - due]
         wanted = to_end(first + done, self._counted(done), kept)
         if wanted < done:
@@ -155,6 +164,11 @@ def _affordable(run: Run, blocks: int) -> bool:
     if not isinstance(clients, SampledClients):
         return blocks == 1 and isinstance(clients, AllClients)
     return run.workers <= _ABSENT * clients.count and run.workers <= _SAMPLED
+
+
+def _has_plan(objective: Objective) -> bool:
+    """Tell whether an objective may have calls of kernels; blocks that are laid out are for these alone."""
+    return is_shipped(objective) and type(objective).plan is not Objective.plan
 
 
 def _laid_out(block: Block, reads: float, rounds: int) -> Block:

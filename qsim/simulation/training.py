@@ -81,7 +81,7 @@ class Training:
             training = cls(run, method, w, session, exchange, recorder)
             training._begin(saved)
             training._planned = PlannedRounds.of(
-                run, method, channel, session, problem.weights, training._state, exchange.shared, key, clock
+                run, method, channel, session, problem.weights, training._state, exchange, key
             )
             yield training
 

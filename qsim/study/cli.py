@@ -11,6 +11,7 @@ import qsim
 from qsim.commands import command
 from qsim.compressors import NotFiniteError
 from qsim.datasets import DataError
+from qsim.engines import EngineError
 from qsim.object_loader import NotFoundError
 from qsim.objectives import NoOptimumError
 from qsim.options import nearest
@@ -35,6 +36,8 @@ examples:
   qsim study s_sweep --data spark_sample --workers 8 --rounds 50 --seeds 3 --out small_figures
   qsim study s_sweep --compressor "mine.py:MyQuantizer(3)"
   qsim study my_study.py --jobs 8 --format svg
+  qsim study s_sweep --engine "qsim.engines:Spark()"
+  qsim study s_sweep --part 3/16
   qsim study s_sweep --only "s = 2, seed 1"
   qsim study export s_sweep --format parquet
   qsim study compare paper_figures small_figures s_sweep
@@ -44,7 +47,7 @@ The options of running: qsim study run --help; those of the others: qsim study C
 
 exit codes:
   0  good
-  1  a cell failed (the others are done, no figure is drawn) or could not be stored
+  1  a cell failed (the others are done, no figure is drawn) or could not be stored; the engine could not be started
   2  a wrong request
   130  stopped by Ctrl-C; what was finished is kept
   141  nobody reads the output any more (`... | head`)
@@ -63,10 +66,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt as error:
         print(f"\nstopped; {str(error) or 'what was finished before is kept'}", file=sys.stderr)
         return 130
-    except (RequestError, DataError, NotFoundError) as error:
+    except (RequestError, DataError, NotFoundError, ImportError) as error:  # of an engine's package
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except (NotFiniteError, NoOptimumError, StoreError) as error:
+    except (NotFiniteError, NoOptimumError, StoreError, EngineError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
 
@@ -119,6 +122,11 @@ def add_commands(parser: ArgumentParser, listed: bool = False) -> dict[str, Argu
     _add_running(run)
     run.add_argument(
         "--only", action="append", metavar="CELL", help='run these cells alone: "CURVE, seed N" or "CURVE"'
+    )
+    run.add_argument(
+        "--part",
+        metavar="I/K",
+        help="run and store the I-th of K shares of the cells, and draw nothing: for jobs side by side with one store",
     )
     run.add_argument("--format", action="append", choices=["svg"], help="also write the figure as SVG")
     run.add_argument("--out", type=Path, default=Path("paper_figures"), metavar="DIR", help="default: paper_figures")
@@ -180,5 +188,10 @@ def _add_running(parser: ArgumentParser) -> None:
     group = parser.add_argument_group("running")
     group.add_argument(
         "--jobs", type=int, metavar="N", help="how many processes; default: one a core, or none for little work"
+    )
+    group.add_argument(
+        "--engine",
+        metavar="MODULE:EXPRESSION",
+        help='where the workers of each cell run, such as "qsim.engines:Spark()": the numbers are the same',
     )
     group.add_argument("--no-cache", action="store_true", help="neither read nor write stored cells")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import sys
 import time
@@ -16,7 +17,8 @@ from typing import Any, TypeVar
 
 from qsim.compressors import Compressor
 from qsim.datasets import DataError
-from qsim.identity import UnknowableError
+from qsim.engines import Engine
+from qsim.identity import UnknowableError, identify
 from qsim.network import Network
 from qsim.object_loader import evaluate, split
 from qsim.options import nearest
@@ -76,11 +78,15 @@ def run(options: Namespace) -> int:
     if options.only and len(studies) > 1:
         raise RequestError("--only is for the cells of one study")
     _compressors(options, {name: study for _, name, study in studies})
-    _running(options)
+    for _, name, study in studies:
+        _running(options, name, study)
+    part = _part(options, studies)
     _require_folder(options)
     with _logged([name for _, name, _ in studies]) as log:
         if options.only:
             return _run_only(*studies[0], options, log)
+        if part is not None:
+            return max([_run_part(*study, options, log, *part) for study in studies])
         return max([_run(*study, options, log) for study in studies])
 
 
@@ -128,7 +134,7 @@ def export_cells(options: Namespace) -> int:
     export.require(options.format)
     _require_folder(options)
     with _logged([name]) as log:
-        runner = Runner(name, study.timed, log=log, **_running(options))
+        runner = Runner(name, study.timed, log=log, **_running(options, name, study))
         try:
             cells = _cells(study, options, runner)
             done = runner.run(cells)
@@ -159,7 +165,12 @@ def _run(given: str, name: str, study: Study, options: Namespace, log: Log) -> i
     compressors = _compressors(options, {name: study})
     try:
         results = run_study(
-            study, _settings(study, options), name=name, compressors=compressors, log=log, **_running(options)
+            study,
+            _settings(study, options),
+            name=name,
+            compressors=compressors,
+            log=log,
+            **_running(options, name, study),
         )
     except CellsFailedError as error:
         return _report(given, name, error, options, log, ", no figure is drawn")
@@ -173,7 +184,7 @@ def _run(given: str, name: str, study: Study, options: Namespace, log: Log) -> i
 
 def _run_only(given: str, name: str, study: Study, options: Namespace, log: Log) -> int:
     """Run a few cells of a study, and say what came of each."""
-    runner = Runner(name, study.timed, log=log, **_running(options))
+    runner = Runner(name, study.timed, log=log, **_running(options, name, study))
     try:
         tried = [] if study.tuning is None else _first_cells(study, options)
         try:
@@ -190,6 +201,50 @@ def _run_only(given: str, name: str, study: Study, options: Namespace, log: Log)
             if not (options.no_cache or study.timed):
                 print(f"  {Store().path(cell.run)}")
     print("no figure is drawn: that takes all cells")
+    return 0
+
+
+def _part(options: Namespace, studies: Sequence[tuple[str, str, Study]]) -> tuple[int, int] | None:
+    """Return which of how many shares of the cells to run; None: all of them."""
+    if options.part is None:
+        return None
+    found = re.fullmatch(r"(\d+)/(\d+)", options.part)
+    if found is None or not 1 <= int(found[1]) <= int(found[2]):
+        raise RequestError(f"--part must be I/K with 1 <= I <= K, such as 3/16, found {options.part}")
+    if options.no_cache or options.only:
+        raise RequestError("--part stores a share of the cells: it takes neither --no-cache nor --only")
+    for _, name, study in studies:
+        if study.timed or not _first_cells(study, options):
+            raise RequestError(f"--part is not for {name}, whose cells are not stored")
+    return int(found[1]), int(found[2])
+
+
+def _run_part(given: str, name: str, study: Study, options: Namespace, log: Log, part: int, parts: int) -> int:
+    """Run a share of a study's cells, so that all of them are stored when all shares have been run.
+
+    Of what the study is tuned by, a share is run first, and then what no other program has done by then: all of it must
+    be known before there are cells to share.
+    """
+    runner = Runner(f"{name}, part {part}/{parts}", log=log, **_running(options, name, study))
+    try:
+        if study.tuning is not None:
+            runner.attempt(_first_cells(study, options)[part - 1 :: parts])
+        cells = _cells(study, options, runner)
+        share = cells[part - 1 :: parts]
+        for cell in share:
+            identify(cell.run)
+        runner.run(share)
+    except CellsFailedError as error:
+        return _report(given, name, error, options, log)
+    except UnknowableError as error:
+        raise RequestError(f"--part stores its share of the cells, and these can't be: {error}") from None
+    store = Store()
+    stored = sum(store.path(cell.run).exists() for cell in cells)
+    _say(
+        log,
+        f"{name}, part {part}/{parts}: {len(share)} cells are done, {stored} of all {len(cells)} are stored; when all"
+        f" are, qsim study {given} draws them",
+    )
     return 0
 
 
@@ -234,6 +289,8 @@ def _command(given: str, cell: Cell, options: Namespace) -> str:
         words += ["--compressor", text]
     if options.network is not None:
         words += ["--network", options.network]
+    if options.engine is not None:
+        words += ["--engine", options.engine]
     return shlex.join([*words, "--only", cell.name])
 
 
@@ -294,7 +351,10 @@ def _evaluated(option: str, text: str, kind: type[_T], example: str) -> _T:
     if isinstance(found, type):
         raise RequestError(f"{option} {text} is a class: make one of it, such as {text}()")
     if not isinstance(found, kind):
-        raise RequestError(f"{option} {text} is not a {kind.__name__.lower()}, such as {example}; found {found!r}")
+        article = "an" if kind.__name__[0] in "AEIO" else "a"
+        raise RequestError(
+            f"{option} {text} is not {article} {kind.__name__.lower()}, such as {example}; found {found!r}"
+        )
     return found
 
 
@@ -327,10 +387,17 @@ def _with_room(folder: Path) -> Iterator[None]:
         ) from error
 
 
-def _running(options: Namespace) -> dict[str, Any]:
+def _running(options: Namespace, name: str, study: Study) -> dict[str, Any]:
+    """Return the options of running a study."""
     if options.jobs is not None and options.jobs < 1:
         raise RequestError(f"--jobs must be a whole number of at least 1, found {options.jobs}")
-    return {"jobs": options.jobs, "cache": not options.no_cache}
+    engine = None
+    if options.engine is not None:
+        kind: Any = Engine  # abstract
+        engine = _evaluated("--engine", options.engine, kind, "qsim.engines:Processes(2)")
+        if study.timed:
+            raise RequestError(f"--engine is not for {name}, which measures time on the engines that it names")
+    return {"jobs": options.jobs, "cache": not options.no_cache, "engine": engine}
 
 
 def _require_folder(options: Namespace) -> None:

@@ -13,7 +13,7 @@ from itertools import chain
 from typing import cast
 
 from qsim.compressors import Compressor, NotFiniteError
-from qsim.engines import Serial
+from qsim.engines import Engine, Serial
 from qsim.engines.shared import SharedPickle
 from qsim.identity import Identity, UnknowableError, identify
 from qsim.study.cells import Cell, Settings
@@ -69,6 +69,7 @@ def run_study(
     cache: bool | Store = True,
     progress: bool | None = None,
     log: Log | None = None,
+    engine: Engine | None = None,
 ) -> Results:
     """Run all cells of a study that are not stored already, and return the results.
 
@@ -93,6 +94,8 @@ def run_study(
         As in `simulate`.
     log : Log, optional
         A file that records what happens.
+    engine : Engine, optional
+        Where the workers of cells run that have no engine of their own. Not for a timed study.
 
     Returns
     -------
@@ -105,6 +108,8 @@ def run_study(
         If cells failed, once all others are done.
     StoreError
         At once, if a cell cannot be stored.
+    ValueError
+        For an engine of a timed study.
 
     Examples
     --------
@@ -115,7 +120,7 @@ def run_study(
     ['uncompressed', 's = 1', 's = 2', 's = 3', 's = 4']
     """
     settings = study.defaults if settings is None else settings
-    runner = Runner(name, study.timed, jobs, cache, progress, log)
+    runner = Runner(name, study.timed, jobs, cache, progress, log, engine)
     tuned = runner.tune(study, settings, compressors or {})
     cells = shown_cells(study, settings, compressors or {}, tuned)
     done = runner.run(cells)
@@ -132,6 +137,11 @@ class Runner:
     cache: bool | Store = True
     progress: bool | None = None
     log: Log | None = None
+    engine: Engine | None = None
+
+    def __post_init__(self) -> None:
+        if self.timed and self.engine is not None:
+            raise ValueError(f"{self.name} measures time: its cells run on the engines that it names, and on no other")
 
     def run(self, cells: Sequence[Cell]) -> list[Done]:
         """Run cells; returns what each gave, in their order. Raises CellsFailedError once all others are done."""
@@ -162,6 +172,8 @@ class Runner:
         """Run cells; returns what each gave or raised, in their order. Raises StoreError at once."""
         store = None if self.timed or self.cache is False else Store() if self.cache is True else self.cache
         log = self.log or Log(None)
+        if self.engine is not None:
+            cells = [replace(cell, engine=self.engine) if cell.engine == Serial() else cell for cell in cells]
         tasks, twins = _plan(cells, store, log)
         answers: dict[int, Done | BaseException] = {}
         for number, task in tasks.items():
@@ -176,7 +188,10 @@ class Runner:
         shown = Progress(self.name, len(tasks), len(answers), rounds, self.progress)
         try:
             processes = _processes(missing, self.jobs, self.timed)
-            with closing(_compute(missing, store, processes, shown, log)) as computed:
+            with ExitStack() as stack:
+                if missing and self.engine is not None:
+                    stack.enter_context(self.engine.started())
+                computed = stack.enter_context(closing(_compute(missing, store, processes, shown, log)))
                 for number, answer in computed:
                     _note(log, cells[number], tasks[number], answer)
                     if isinstance(answer, StoreError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 
 import qsim
 from helpers.clusters import ray_cluster, run_script
-from helpers.paths import ROOT
+from helpers.paths import ROOT, process_environment
 from qsim.engines import EngineError, Ray
 from qsim.testing import check_engine
 from qsim.testing.engine import _dropping, _expected, _job, _run
@@ -85,6 +86,27 @@ def test_machines_that_would_give_other_numbers_are_refused(cluster, monkeypatch
     monkeypatch.setattr(module, "inspector", lambda paths=None: real() if paths is None else lambda: there)
     with pytest.raises(EngineError, match=r"node7 \(.*\) can't run workers \(no qsim\); install qsim there"):
         Ray().open(_job(qsim.QSGD(2)))
+
+
+def test_the_example_runs_on_a_cluster_that_is_there(cluster) -> None:
+    """By its address; it goes on when the program has ended."""
+    example = ROOT / "examples" / "ray_cluster.py"
+    if not example.exists():
+        pytest.skip("needs the checkout's examples")
+    environment = process_environment(RAY_ADDRESS=cluster.get_runtime_context().gcs_address)
+    command = [sys.executable, str(example)]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert "the same bits as on one machine: True" in done.stdout
+    assert cluster.cluster_resources()["CPU"] == 2
+
+
+def test_an_address_where_nobody_listens_is_said() -> None:
+    """In a process that is not connected to any."""
+    code = "import qsim; from qsim.testing.engine import _job; qsim.engines.Ray('127.0.0.1:1').open(_job(qsim.QSGD(2)))"
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, env=process_environment(), check=False, timeout=60)
+    assert "EngineError: no Ray could be reached at 127.0.0.1:1: " in done.stderr
 
 
 def test_an_old_or_missing_ray_is_said(monkeypatch) -> None:

@@ -185,3 +185,15 @@ def test_a_missing_or_old_java_is_said(java: str | None, words: str, tmp_path: P
 def test_a_class_of_a_script_or_notebook_works_and_nothing_is_left(tmp_path: Path, as_notebook: bool) -> None:
     """In a session that the engine starts for itself, and stops with its JVM."""
     assert "left: []" in run_script("qsim.engines.Spark(groups=2)", tmp_path, as_notebook)
+
+
+def test_the_example_runs_under_spark_submit() -> None:
+    example = ROOT / "examples" / "spark_submit.py"
+    if not example.exists():
+        pytest.skip("needs the checkout's examples")
+    submit = Path(sys.executable).with_name("spark-submit")
+    command = [submit, "--master", "local[2]", "--conf", "spark.ui.enabled=false", example]
+    environment = process_environment(SPARK_LOCAL_IP="127.0.0.1", PYSPARK_PYTHON=sys.executable)
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "the same bits as on one machine: True" in done.stdout

@@ -345,10 +345,10 @@ def test_what_is_planned(changes: dict, workers: int, count: list[int]) -> None:
 @pytest.mark.parametrize(
     "changes",
     [
-        {"compressor": qsim.compressors.Sign()},
-        {"codec": qsim.codecs.Auto()},
         {"downlink": qsim.downlinks.SparsePull()},
-        {"objective": qsim.objectives.LeastSquares(l2=0.1)},
+        {"objective": qsim.objectives.WithRegulariser(qsim.LogisticRegression(l2=0.1))},
+        {"method": qsim.methods.LBFGS(gradients="compressed")},
+        {"compressor": qsim.compressors.Sign(), "clients": qsim.clients.SampledClients(1)},
     ],
     ids=str,
 )
@@ -410,18 +410,24 @@ def test_what_a_user_overrides_is_not_passed_over(count: list[int]) -> None:
             return super().aggregate(total.scaled(0.5), state, key)
 
     for changes in (
-        {"compressor": Half(4)},
-        {"objective": Steeper(l2=0.1)},
         {"method": Twice(0.1)},
         {"method": SGD(0.1, sampling=First())},
-        {"codec": Wide()},
-        {"compressor": qsim.ErrorFeedback(qsim.Scaled(Half(4)))},
         {"method": SGD(0.1, momentum=Heavier(0.5))},
         {"downlink": Sum()},
     ):
         run = replace(RUN, rounds=5, **changes)
         agree(qsim.simulate(run), plain(run))
     assert count == []
+    for changes in (  # which Python is called for
+        {"compressor": Half(4)},
+        {"objective": Steeper(l2=0.1)},
+        {"codec": Wide()},
+        {"compressor": qsim.ErrorFeedback(qsim.Scaled(Half(4)))},
+    ):
+        run = replace(RUN, rounds=5, **changes)
+        agree(qsim.simulate(run), plain(run))
+        assert sum(count) == 4
+        count.clear()
 
 
 def test_a_run_is_resumed(tmp_path: Path, count: list[int]) -> None:
