@@ -131,7 +131,7 @@ class LocalSGD(Method):
         return objective.local_steps(block, rows, self.batch, task.weights, steps, self.decay)
 
     def _require_drawn(self, rows: Rows) -> None:
-        """Refuse too few or too many rows, which a sampling of one's own may draw: kernels take `batch` for each step."""
+        """Refuse too few or too many rows, as a sampling of one's own may draw: kernels take `batch` for each step."""
         assert self.batch is not None
         counts, wanted = np.diff(rows.offsets), self.steps * self.batch
         wrong = counts[(counts != 0) & (counts != wanted)]
