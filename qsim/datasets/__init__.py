@@ -15,10 +15,12 @@ from os import PathLike, fspath
 from typing import Any, Literal
 
 from qsim.datasets.builtin import Builtin, names
+from qsim.datasets.clicks import save_clicks
 from qsim.datasets.dataset import Dataset, Source
 from qsim.datasets.download import Fetched, downloadable, fetch
 from qsim.datasets.errors import DataError
 from qsim.datasets.files import expanded
+from qsim.datasets.hashed_text import CLICK_LOG, HashedText, TextColumns
 from qsim.datasets.libsvm import LibSVM
 from qsim.datasets.npz import Npz, save_npz
 from qsim.datasets.partition import ByLabel, Contiguous, Dirichlet, Partition, Shards, Shuffled
@@ -28,6 +30,7 @@ from qsim.datasets.table import Table, table_suffix
 from qsim.options import nearest, shown
 
 __all__ = [
+    "CLICK_LOG",
     "Builtin",
     "ByLabel",
     "Contiguous",
@@ -36,6 +39,7 @@ __all__ = [
     "Dataset",
     "Dirichlet",
     "Fetched",
+    "HashedText",
     "LibSVM",
     "Npz",
     "Partition",
@@ -45,11 +49,13 @@ __all__ = [
     "Source",
     "Synthetic",
     "Table",
+    "TextColumns",
     "downloadable",
     "fetch",
     "load",
     "load_libsvm",
     "names",
+    "save_clicks",
     "save_npz",
     "synthetic",
 ]

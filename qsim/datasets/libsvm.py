@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from io import BufferedIOBase
@@ -17,6 +17,7 @@ from qsim.datasets.dataset import Dataset, Source
 from qsim.datasets.errors import DataError
 from qsim.datasets.files import File, kept, stem
 from qsim.datasets.labels import Kind
+from qsim.datasets.lines import blocks_of_lines
 from qsim.options import number, option, whole
 
 _MOST_FEATURES = 2**31  # what an int32 tells apart
@@ -143,9 +144,11 @@ def read(stream: BufferedIOBase, format: LibSVM, block: int = _BLOCK) -> Rows:
 
     Raises DataError for a bad line, and for no rows.
     """
+    from qsim.kernels.decimals import PADDING
+
     parts: list[Rows] = []
     lines = 0
-    for text, end in _blocks(stream, block):
+    for text, end in blocks_of_lines(stream, block, PADDING):
         part, more = _parsed(text, end, format, lines)
         parts.append(part)
         lines += more
@@ -162,30 +165,10 @@ def read(stream: BufferedIOBase, format: LibSVM, block: int = _BLOCK) -> Rows:
     )
 
 
-def _blocks(stream: BufferedIOBase, size: int) -> Iterator[tuple[bytearray, int]]:
-    """Yield a buffer again and again, and how many of its bytes are whole lines."""
-    from qsim.kernels.libsvm import PADDING
-
-    text, held = bytearray(size + PADDING), 0
-    while got := stream.readinto(memoryview(text)[held : len(text) - PADDING]):
-        held += got
-        if held < len(text) - PADDING:
-            continue
-        end = text.rfind(b"\n", 0, held) + 1
-        if end:
-            yield text, end
-            text[: held - end] = text[end:held]
-            held -= end
-        else:  # a line that is longer than the buffer
-            text = text[:held] + bytearray(held + PADDING)
-    if held:
-        text[held] = ord("\n")
-        yield text, held + 1
-
-
 def _parsed(text: bytearray, end: int, format: LibSVM, before: int) -> tuple[Rows, int]:
     """Parse lines, in front of which there were others; returns the rows and the number of lines."""
-    from qsim.kernels.libsvm import FINE, LARGEST, NO_LABEL, TOO_LARGE, parse
+    from qsim.kernels.decimals import LARGEST
+    from qsim.kernels.libsvm import FINE, NO_LABEL, TOO_LARGE, parse
 
     first, last = _range(format)
     offsets, labels = np.empty(end // 2 + 2, np.int64), np.empty(end // 2 + 1)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 from qsim import methods
 from qsim.clients import SampledClients
 from qsim.compressors import QSGD, ErrorFeedback, TopK
 from qsim.downlinks import Replicated, SparsePull
 from qsim.engines import Engine, Serial
-from qsim.methods import DIANA, SGD
 from qsim.network import AllGather, Exponential, Fastest, Machines, Network
 from qsim.simulation import Run, simulate
 from qsim.testing.training import MethodUnderTest
@@ -41,22 +41,25 @@ def whole_runs(engine: Engine) -> str:
 
 
 def _runs() -> Iterator[tuple[str, Run]]:
-    """Yield runs of all methods, with memories, drawn clients, all that goes down, and drops."""
+    """Yield a run of every method; among them are memories, drawn clients, all that goes down, and drops."""
+    slow = Machines(delay=Exponential(0.01))
+    changes: dict[str, dict[str, Any]] = {
+        "SGD": {"compressor": ErrorFeedback(TopK(3))},
+        "Averaged": {"compressor": QSGD(2), "downlink": SparsePull()},
+        "DIANA": {"compressor": QSGD(2), "clients": SampledClients(3)},
+        "MARINA": {"compressor": QSGD(2), "network": Network(rule=Fastest(3), machines=slow)},
+        "GradientDescent": {"compressor": QSGD(2), "network": Network(AllGather()), "downlink": Replicated()},
+    }
     for kind in vars(methods).values():
         for method in kind.examples() if isinstance(kind, type) and issubclass(kind, methods.Method) else ():
             subject = MethodUnderTest(method)
-            yield repr(method), subject.run(subject.compressors[1 % len(subject.compressors)])
-    descent, shifts = MethodUnderTest(SGD(0.5, batch=2)), MethodUnderTest(DIANA())
-    slow = Machines(delay=Exponential(0.01))
-    yield "error feedback", descent.run(ErrorFeedback(TopK(3)))
-    yield "sampled clients", shifts.run(QSGD(2), clients=SampledClients(3))
-    yield "SparsePull", descent.run(QSGD(2), downlink=SparsePull())
-    yield "dropped messages", shifts.run(QSGD(2), network=Network(rule=Fastest(3), machines=slow))
-    yield "no server", descent.run(QSGD(2), network=Network(AllGather()), downlink=Replicated())
+            usual = {"compressor": subject.compressors[1 % len(subject.compressors)]}
+            with_these = usual | changes.get(kind.__name__, {})
+            yield f"{method!r} and {with_these}", subject.run(**with_these)
     main = sys.modules["__main__"]
     exec(_USERS, vars(main))  # as a script or a notebook defines it: in no file that another process could import
     try:
-        yield "a class of __main__", descent.run(vars(main)["_Halved"]())
+        yield "a class of __main__", MethodUnderTest(methods.SGD(0.5, batch=2)).run(vars(main)["_Halved"]())
     finally:
         del vars(main)["_Halved"]
 

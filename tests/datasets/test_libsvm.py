@@ -19,6 +19,7 @@ from helpers.paths import process_environment
 from oracles import libsvm
 from qsim.datasets import DataError, LibSVM
 from qsim.datasets.libsvm import Rows, read
+from qsim.kernels import decimals as decimal_kernels
 from qsim.kernels import libsvm as kernels
 
 FIELD = LibSVM("data.svm")
@@ -103,7 +104,7 @@ def test_nothing_is_written_outside_the_room_that_is_asked_for(text: bytes) -> N
     """Hostile text, with guards behind every array."""
     text = text.rstrip(b"\n") + b"\n"
     end, guard = len(text), 8
-    data = np.full(end + kernels.PADDING, ord("1"), np.uint8)
+    data = np.full(end + decimal_kernels.PADDING, ord("1"), np.uint8)
     data[:end] = np.frombuffer(text, np.uint8)
     sizes = {np.int64: end // 2 + 2, np.int32: end // 4 + 1, np.float32: end // 4 + 1, np.float64: end // 2 + 1}
     arrays = [np.full(size + guard, 77, dtype) for dtype, size in sizes.items()]
@@ -116,7 +117,8 @@ def test_nothing_is_written_outside_the_room_that_is_asked_for(text: bytes) -> N
 GUARDED = """
 import ctypes, mmap, random
 import numpy as np
-from qsim.kernels.libsvm import PADDING, parse
+from qsim.kernels.decimals import PADDING
+from qsim.kernels.libsvm import parse
 
 page = mmap.PAGESIZE
 memory = mmap.mmap(-1, 2 * page)
@@ -209,7 +211,7 @@ def test_powers_of_five_are_rounded_as_the_proof_wants() -> None:
     from fractions import Fraction
 
     for q in range(-64, 39):
-        high, low = kernels._FIVES[2 * (q + 64) : 2 * (q + 64) + 2].tolist()
+        high, low = decimal_kernels._FIVES[2 * (q + 64) : 2 * (q + 64) + 2].tolist()
         found, true = high << 64 | low, Fraction(5) ** q
         scale = Fraction(2) ** (127 - (true.numerator.bit_length() - true.denominator.bit_length()))
         scale *= 2 if true * scale < 2**127 else Fraction(1, 2) if true * scale >= 2**128 else 1

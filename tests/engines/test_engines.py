@@ -11,7 +11,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -57,43 +56,6 @@ def test_engines_keep_their_promises(engine: qsim.engines.Engine) -> None:
 
 def test_spawned_processes_give_the_same_bits() -> None:
     assert same(qsim.simulate(RUN), qsim.simulate(RUN, engine=Processes(2, start="spawn")))
-
-
-def test_check_engine_finds_broken_promises() -> None:
-    """An engine that forgets what workers keep, replies out of order, or swallows errors is found out."""
-
-    class Forgetful(Serial):
-        def open(self, job):
-            session = super().open(job)
-            session.restore = lambda snapshot: None
-            return session
-
-    class Backwards(Serial):
-        def open(self, job):
-            session = super().open(job)
-            ordered = session.round
-            session.round = lambda order: iter(list(ordered(order))[::-1])
-            return session
-
-    class Silent(Serial):
-        def open(self, job):
-            session = super().open(job)
-            ordered = session.round
-
-            def quiet(order) -> Iterator:
-                try:
-                    yield from ordered(order)
-                except ZeroDivisionError:
-                    return
-
-            session.round = quiet
-            return session
-
-    for broken, promise in ((Forgetful, "survives"), (Backwards, "same bits"), (Silent, "exception")):
-        report = check_engine(broken(block=1))
-        failed = [line for line, kept, _ in report.lines if not kept]
-        assert any(promise in line for line in failed), str(report)
-        assert "BROKEN" in str(report)
 
 
 def test_a_process_killed_inside_a_round_is_replaced(tmp_path: Path) -> None:
