@@ -78,6 +78,17 @@ def test_times_and_drops_are_those_of_the_clock(
     assert sum(count) > 20
 
 
+@pytest.mark.parametrize("servers", [1, 3, 9])
+def test_a_packet_to_all_takes_as_long_as_the_busiest_link(servers: int, count: list[int]) -> None:
+    """Which is a worker's own where there are more servers than workers."""
+    run = qsim.Run(
+        small(True), qsim.LogisticRegression(l2=0.02), METHODS[0], qsim.TopK(3), workers=5, rounds=9,
+        network=qsim.Network(ParameterServer(servers), LINK, timelines=()), downlink=DOWNLINKS[2], optimum=False,
+    )  # fmt: skip
+    assert not differences(run)
+    assert sum(count) == 8
+
+
 @pytest.mark.parametrize("size", [0, 1, 7, 8, 9, 100, 128, 129, 136, 1000, 4097])
 def test_sums_are_added_in_the_order_of_numpy(size: int) -> None:
     from qsim.kernels.participation import pairwise_sum
