@@ -103,6 +103,11 @@ class Parts(Source):
         found: Any = _KNOWN[self, marks]
         return found  # type: ignore[no-any-return]
 
+    @property
+    def digest(self) -> str:
+        """16 hexadecimal digits that name the content of all files, in their order."""
+        return self.load().digest
+
     def files(self) -> list[str]:
         """Return the paths of the files, in their order.
 
@@ -231,6 +236,10 @@ class RowsElsewhere:
             f"{self.source!r} ({len(self.parts):,} file{'s' * (len(self.parts) != 1)}, {self.rows:,} x"
             f" {self.features:,}, {self.nonzeros:,} non-zeros)"
         )
+
+
+Rows = Dataset | RowsElsewhere | Parts
+"""What is known by a digest of its rows."""
 
 
 @dataclass(frozen=True, eq=False)
