@@ -104,6 +104,9 @@ class Plan:
         self._check_header, self._clients, self._clock = check_header, clients, clock
         self.rows = Rows(np.zeros(0, np.int64), np.zeros(workers + 1, np.int64))
         """The rows that workers read in a round."""
+        self.touched: NDArray[np.int64] | None = None
+        """How many non-zeros of its rows each worker read, where Python counts them."""
+        self._read: Cell | None = None
         self._invited = clients.count if isinstance(clients, SampledClients) else workers
         self._nonzeros: Result | None = None
         self._up: Result | None = None
@@ -215,7 +218,9 @@ class Plan:
             call(kernel, *arguments)
         if self._clock is not None:
             self._clock.end(self, self._down // 8, invited, packet)
-        rows = self.rows.index.size if self.present is None else call(rows_of, self.rows.offsets, self.present)
+        rows: Any = self.rows.index.size if self._read is None else self._read
+        if self.present is not None:
+            rows = call(rows_of, self.rows.offsets, self.present)
         counted, down = np.zeros((self.most, 4), np.int64), invited * self._down
         call(end_round, self.turn, self._nonzeros, self._up, down, packet, self._of_workers.size, rows, counted)
         return counted
@@ -244,13 +249,20 @@ class Plan:
         return v
 
     def _update_by_python(self, rows: Rows, received: PlannedReplica, step: Any) -> Vectors:
-        """Have the program call `Objective.update`."""
+        """Have the program call `Objective.update`, which may read rows several times, or others."""
         block, objective, weights = self.block, self.objective, received
+        self._read, self.touched = Cell.of(0), np.zeros(block.workers, np.int64)
+        number, touched = self._read.array, self.touched
         like = Vectors(block.n, np.zeros(block.workers + 1, np.int64), None, np.empty(0, np.float32))
 
         def update() -> Vectors:
             drawn = Rows(rows.index[: rows.offsets[-1]].copy(), rows.offsets.copy(), rows.all)
-            return objective.update(block, drawn, weights.as_it_is(), _number(step))
+            before, block.touched = block.read, touched
+            touched[:] = 0
+            try:
+                return objective.update(block, drawn, weights.as_it_is(), _number(step))
+            finally:
+                number[0], block.touched = block.read - before, None
 
         return plan_by_python(self.program, like, update, dense=not objective.keeps_support)
 

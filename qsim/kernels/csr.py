@@ -389,17 +389,17 @@ def scatter_short(
     """As `scatter_touched`, for rows with more non-zeros than their worker's support has coordinates.
 
     `sums` holds negative zeros, to which nothing was added yet, and holds them again at the end. So there is nothing to
-    mark, and a coordinate to which only negative zeros were added is left out. The cost is non-zeros and support.
+    mark: what is added is never a negative zero, as 0.0 is added to it first. The cost is non-zeros and support.
     """
     written = np.uint64(0)
-    untouched = sums.dtype.type(-0.0)
+    untouched, zero = sums.dtype.type(-0.0), sums.dtype.type(0.0)
     out_offsets[0] = 0
     for worker in range(row_offsets.size - 1):
         for r in range(row_offsets[worker], row_offsets[worker + 1]):
             row = np.uint64(rows[r])
             slope = slopes[r]
             for k in range(np.uint64(indptr[row]), np.uint64(indptr[row + np.uint64(1)])):
-                sums[local[k]] += slope if values is None else slope * values[k]
+                sums[local[k]] += zero + (slope if values is None else slope * values[k])
         base = np.uint64(support_offsets[worker])
         for here in range(np.uint64(support_offsets[worker + 1]) - base):
             total = sums[here]

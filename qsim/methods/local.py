@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qsim.batch import Arrays, Memory, Support, Vectors
-from qsim.block import Block
+from qsim.block import Block, Rows
 from qsim.datasets import Shards
 from qsim.l2_decay import GlobalScale, L2Decay
 from qsim.methods.base import Exchange, Method, Task
@@ -127,7 +127,19 @@ class LocalSGD(Method):
         rows = block.all_rows()
         if self.batch is not None:
             rows = drawn(self.sampling, block, self.steps * self.batch, task, memory)
+            self._require_drawn(rows)
         return objective.local_steps(block, rows, self.batch, task.weights, steps, self.decay)
+
+    def _require_drawn(self, rows: Rows) -> None:
+        """Refuse too few or too many rows, as a sampling of one's own may draw: kernels take `batch` for each step."""
+        assert self.batch is not None
+        counts, wanted = np.diff(rows.offsets), self.steps * self.batch
+        wrong = counts[(counts != 0) & (counts != wanted)]
+        if wrong.size:
+            raise ValueError(
+                f"{self.sampling!r} must draw {wanted} rows of each worker that has any, {self.batch} for each of"
+                f" {self.steps} local steps, found {wrong[0]}"
+            )
 
     def round(self, w: Weights, state: Arrays, exchange: Exchange) -> None:
         _, shrink = self._steps(exchange.round, exchange.objective)
@@ -159,7 +171,7 @@ class LocalSGD(Method):
         for t in range(first, first + count):
             try:
                 found.append(self._steps(t, objective)[which])
-            except ValueError:
+            except Exception:  # of steps of one's own, too: the exchange raises it in its round
                 break
         return np.array(found, np.float64).reshape(len(found), *((self.steps,) if which == 0 else ()))
 

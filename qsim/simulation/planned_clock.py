@@ -74,7 +74,9 @@ class PlannedClock:
         sizes, compute, encode, ready, arrivals = np.empty((5, invited))
         call(fold_ties, np.uint64(clock.key.word), plan.turn, workers, ties)
         call(take_sizes, who, packets, sizes)
-        touched = plan.block.plan_touched(plan.program, plan.rows)
+        touched = plan.touched
+        if touched is None:
+            touched = plan.block.plan_touched(plan.program, plan.rows)
         speeds = clock.factors, machines.per_nonzero, machines.base, machines.encode_per_entry
         call(work, who, touched, entries, self._delays, plan.turn, *speeds, compute, encode, ready)
         call(arrive, ready, sizes, 8 / link.bandwidth, link.latency, self._servers, ties, arrivals)

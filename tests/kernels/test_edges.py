@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
 import qsim
-from oracles import hashing, quantize
+from oracles import csr, hashing, quantize
 from qsim.batch import Packets, Vectors
 from qsim.codecs import DecodeError, SparseFloats, Varint
 from qsim.codecs.base import read_header
 from qsim.compressors import NotFiniteError
 from qsim.kernels.bits import take_marked_places
+from qsim.kernels.csr import scatter_short, scatter_touched, single_rows
 from qsim.kernels.norms import l2_norms
 from qsim.kernels.vectors import first_not_finite
 from qsim.objectives import Optimum
@@ -136,3 +139,33 @@ def test_marked_places_are_taken() -> None:
         assert places[:found].tolist() == np.flatnonzero(inside).tolist(), turn
         assert places[-1] == -7
         assert marks.tolist() == np.packbits(bits & ~inside, bitorder="little").view("<u8").tolist()
+
+
+@pytest.mark.parametrize("values", [True, False])
+@pytest.mark.parametrize("batch", [1, 3])
+def test_sums_of_rows_are_at_all_coordinates_of_these(batch: int, values: bool) -> None:
+    """Whatever the sums are: of slopes that are zero, of either sign, and of numbers that cancel or vanish."""
+    rng = np.random.default_rng(batch)
+    n, workers = 12, 4
+    lengths = rng.integers(0, 6, 20)
+    columns = np.concatenate([np.sort(rng.choice(n, size, replace=False)) for size in lengths]).astype(np.uint32)
+    indptr = np.concatenate([[0], lengths.cumsum()])
+    numbers = rng.choice(np.float32([1, -1, 2, 1e-30, -1e-30]), columns.size) if values else None
+    drawn = rng.integers(0, 20, batch * (workers - 1))
+    offsets = batch * np.array([0, 1, 1, 2, 3])
+    slopes = rng.choice(np.float32([0.0, -0.0, 1, -1, 1e-30]), drawn.size)
+    each = np.ones(columns.size) if numbers is None else numbers
+    rows = [dict(zip(columns[a:b].tolist(), each[a:b].tolist(), strict=True)) for a, b in pairwise(indptr)]
+    drawn_by = [[(rows[r], s) for r, s in zip(drawn[a:b], slopes[a:b], strict=True)] for a, b in pairwise(offsets)]
+    right = csr.sums_of_rows(drawn_by)
+
+    support, support_offsets = np.tile(np.arange(n, dtype=np.int32), workers), n * np.arange(workers + 1)
+    data = indptr, columns, numbers, drawn, offsets, slopes
+    touched = *data, support, support_offsets, np.zeros(n, np.float32), np.zeros(1, np.uint64)
+    short = *data, support, support_offsets, np.full(n, -0.0, np.float32)
+    ways = [(scatter_touched, touched), (scatter_short, short)] + [(single_rows, data)] * (batch == 1)
+    for kernel, arguments in ways:
+        out = np.full(workers + 1, -7), np.full(60, -7, np.int32), np.full(60, np.nan, np.float32)
+        kernel(*arguments, *out)
+        found = [dict(zip(out[1][a:b].tolist(), out[2][a:b].tolist(), strict=True)) for a, b in pairwise(out[0])]
+        assert list(map(repr, found)) == list(map(repr, right)), kernel

@@ -170,6 +170,12 @@ def test_which_rows_are_drawn(method: Any, how: Any, told: str) -> None:
         trained(method=replace(method, sampling=Draws(how)))
 
 
+def test_local_steps_need_as_many_rows_as_they_read() -> None:
+    """Kernels read past the end of fewer rows, and the numbers there were taken for rows."""
+    with pytest.raises(ValueError, match=r"must draw 4 rows of each worker .* 2 for each of 2 local steps, found 1"):
+        trained(method=LocalSGD(batch=2, steps=2, step=STEP, sampling=Draws(firsts)))
+
+
 def test_rows_in_another_form() -> None:
     def all_of_them(block: Block) -> Rows:
         return replace(

@@ -466,6 +466,16 @@ def test_the_exchange_says_why_a_round_fails(changes: dict, error: type[Exceptio
     assert str(seen.value) == str(right.value)
 
 
+@pytest.mark.parametrize(
+    "method", [SGD(0.5), qsim.DIANA(0.5, shift=0.2), qsim.methods.LocalSGD(0.5, steps=2)], ids=repr
+)
+def test_a_scale_below_the_smallest_is_multiplied_into_the_weights(method: qsim.methods.Method) -> None:
+    """Which l2 shrinks tenfold in each round, until float64 would not reach it."""
+    objective = qsim.LogisticRegression(l2=1.8)
+    run = replace(RUN, data=small(True), objective=objective, method=method, workers=3, rounds=400)
+    agree(qsim.simulate(run), plain(run))
+
+
 def test_divergence_is_found_in_the_same_round() -> None:
     """A step that grows from round to round: the first rounds are good."""
 

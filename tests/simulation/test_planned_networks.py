@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 import qsim
@@ -77,16 +78,48 @@ def test_times_and_drops_are_those_of_the_clock(
     assert sum(count) > 20
 
 
+@pytest.mark.parametrize("servers", [1, 3, 9])
+def test_a_packet_to_all_takes_as_long_as_the_busiest_link(servers: int, count: list[int]) -> None:
+    """Which is a worker's own where there are more servers than workers."""
+    run = qsim.Run(
+        small(True), qsim.LogisticRegression(l2=0.02), METHODS[0], qsim.TopK(3), workers=5, rounds=9,
+        network=qsim.Network(ParameterServer(servers), LINK, timelines=()), downlink=DOWNLINKS[2], optimum=False,
+    )  # fmt: skip
+    assert not differences(run)
+    assert sum(count) == 8
+
+
 @pytest.mark.parametrize("size", [0, 1, 7, 8, 9, 100, 128, 129, 136, 1000, 4097])
 def test_sums_are_added_in_the_order_of_numpy(size: int) -> None:
-    import numpy as np
-
     from qsim.kernels.participation import pairwise_sum
 
     rng = np.random.default_rng(size)
     for _ in range(20):
         x = rng.normal(size=size) * 10.0 ** rng.integers(-8, 8, size)
         assert pairwise_sum(x) == x.sum()
+
+
+def test_weights_of_those_who_arrive_sum_to_one() -> None:
+    """Of all, weights are as they are, though their sum is one only up to rounding: as the server has it."""
+    from qsim.kernels.participation import weights_of
+
+    of_workers, weights = np.full(6, 1 / 6), np.empty(6)
+    assert of_workers.sum() != 1.0
+    assert weights_of(of_workers, np.ones(6, bool), weights) == 1.0
+    assert weights.tolist() == of_workers.tolist()
+    some = np.arange(6) % 3 > 0
+    assert weights_of(of_workers, some, weights) == of_workers[some].sum()
+    assert weights.tolist() == np.where(some, of_workers / of_workers[some].sum(), 0.0).tolist()
+
+
+def test_a_message_in_the_last_instant_is_on_time() -> None:
+    from qsim.kernels.clock import take_until
+
+    arrivals, on_time = np.array([0.5, 1.5, 1.0]), np.zeros(3, bool)
+    for seconds in (1.0, 1.5, 0.1):
+        right, end = Timeout(seconds).close(arrivals, qsim.Key(0))
+        assert take_until(arrivals, seconds, on_time) == end
+        assert on_time.tolist() == right.tolist() == (arrivals <= seconds).tolist()
 
 
 def test_other_networks_go_through_the_exchange(count: list[int]) -> None:

@@ -72,6 +72,21 @@ def test_what_python_is_called_for(changes: dict, count: list[int]) -> None:
     assert sum(count) > 15
 
 
+@pytest.mark.parametrize("network", [None, qsim.Network(machines=qsim.network.Machines(per_nonzero=1e-3))])
+def test_rows_are_counted_as_often_as_an_objective_reads_them(network: qsim.Network | None, count: list[int]) -> None:
+    @qsim.option
+    class Twice(qsim.LogisticRegression):
+        def update(self, block, rows, weights, step):
+            block.margins(block.all_rows(), weights)
+            return super().update(block, rows, weights, step)
+
+    run = replace(RUN, data=small(True), objective=Twice(0.1), workers=3, rounds=6, network=network)
+    found = qsim.simulate(run)
+    agree(found, plain(run))
+    assert found.frame["passes"].iloc[-1] == (24 + 3) / 24
+    assert sum(count) == 5
+
+
 def test_what_a_rule_ends_is_not_done_twice(count: list[int]) -> None:
     """A compressor that keeps something of its own, and a budget that ends the run within what would be run at once."""
     calls: list[int] = []

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -77,7 +80,8 @@ def test_a_method_with_a_solution_of_its_own_is_not_planned(count: list[int]) ->
     assert count == []
 
 
-def test_a_step_of_ones_own_raises_in_its_round(count: list[int]) -> None:
+@pytest.mark.parametrize("method", [SGD, partial(qsim.methods.LocalSGD, steps=1, batch=1)], ids=["SGD", "LocalSGD"])
+def test_a_step_of_ones_own_raises_in_its_round(method: Callable[..., Any], count: list[int]) -> None:
     @qsim.option
     class Short(qsim.steps.Step):
         def __call__(self, t: int) -> float:
@@ -85,11 +89,13 @@ def test_a_step_of_ones_own_raises_in_its_round(count: list[int]) -> None:
 
     done: list[int] = []
     with pytest.raises(IndexError):
-        qsim.simulate(replace(RUN, method=SGD(Short())), after_round=done.append)
+        qsim.simulate(replace(RUN, method=method(Short())), after_round=done.append)
     assert done == [1, 2, 3, 4, 5]
-    run = replace(RUN, method=SGD(Short()), rounds=5)
+    run = replace(RUN, method=method(Short()), rounds=5)
     count.clear()
     agree(qsim.simulate(run), plain(run))
     assert sum(count) == 4
     with pytest.raises(IndexError):
         qsim.simulate(replace(run, rounds=30))
+    ended = replace(run, rounds=30, until=qsim.stopping.Passes(4 / 200))  # before the step that raises
+    agree(qsim.simulate(ended), plain(ended))
