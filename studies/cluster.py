@@ -56,12 +56,7 @@ SHORTER = 8
 class PySparkLoop(Engine):
     """The loop of the exercise: dense rows in an RDD, weights by broadcast, gradients by map, their sum by reduce.
 
-    For qsim it is a single worker, which sends the step of all rows, uncompressed.
-
-    Parameters
-    ----------
-    partitions : int
-        How many partitions the rows are in: the workers of the exercise.
+    For qsim it is a single worker, which sends the step of all rows, uncompressed; partitions are its workers.
     """
 
     partitions: int
@@ -137,6 +132,11 @@ def grid(settings: Settings) -> list[int]:
     return sorted({min(workers, settings.workers) for workers in (*WORKERS, settings.workers)})
 
 
+def full(settings: Settings) -> Place:
+    """Return where the parts of a round and the target are measured."""
+    return middle(settings), settings.workers
+
+
 def without_rows(settings: Settings) -> Place:
     """Return data of as many features, with a row for each worker."""
     features = middle(settings).load().features
@@ -200,9 +200,7 @@ def cells(settings: Settings) -> list[Cell]:
                     found.append(Cell(curve(name, place), alone, PySparkLoop(place[1])))
                 else:
                     found.append(Cell(curve(name, place), run(place, seed, settings.rounds, **plain), ENGINES[name]))
-        for compressed in (True, False):
-            at = (middle(settings), settings.workers)
-            found.append(Cell(goal(compressed), run(at, seed, LONGEST, compressed, until=target)))
+        found += [Cell(goal(c), run(full(settings), seed, LONGEST, c, until=target)) for c in (True, False)]
     return found
 
 
@@ -247,7 +245,7 @@ def timed(results: Results, name: str, place: Place) -> Band:
 def parts(results: Results, name: str) -> dict[str, Band]:
     """Return the parts of a round on the middle data, in milliseconds: means over seeds of differences of medians."""
     settings = results.settings
-    ends = [without_all(settings), without_rows(settings), (middle(settings), settings.workers)]
+    ends = without_all(settings), without_rows(settings), full(settings)
     engine, network, whole = (1e3 * results.round_seconds(curve(name, place))[:, None] for place in ends)
     samples = {"engine": engine, "network": network - engine, "compute": whole - network}
     return {part: band(np.zeros(1), found, settings.bands) for part, found in samples.items()}
@@ -273,7 +271,7 @@ def numbers(results: Results) -> pd.DataFrame:
             row: dict[str, Any] = {"curve": curve(name, place), "engine": name, "rows": data.rows, "d": data.features}
             row |= {"workers": place[1], "seeds": settings.seeds, "ms": found.mean[0], "ms_low": found.low[0]}
             row |= {"ms_high": found.high[0], "rounds per second": 1e3 / found.mean[0]}
-            if place == (middle(settings), settings.workers):
+            if place == full(settings):
                 row |= {f"{part} ms": share.mean[0] for part, share in parts(results, name).items()}
             rows.append(row)
     for compressed in (True, False):
@@ -285,10 +283,6 @@ def numbers(results: Results) -> pd.DataFrame:
 
 def answers(results: Results) -> list[str]:
     return [speeds(results), against_loop(results), seconds_to_target(results), split(results)]
-
-
-def where(place: Place) -> str:
-    return f"{place[0].load().rows:,} rows, W = {place[1]:,}"
 
 
 def speeds(results: Results) -> str:
@@ -321,7 +315,7 @@ def against_loop(results: Results) -> str:
 
 
 def seconds_to_target(results: Results) -> str:
-    at = (middle(results.settings), results.settings.workers)
+    at = full(results.settings)
     needed = {name: rounds_to_target(results, name != LOOP) for name in names(at)}
     lines = []
     for name, rounds in needed.items():
@@ -341,7 +335,7 @@ def seconds_to_target(results: Results) -> str:
 
 
 def split(results: Results) -> str:
-    at = (middle(results.settings), results.settings.workers)
+    at = full(results.settings)
     rows = {
         name: [
             "{} ({} to {})".format(*(digits(getattr(part, end)[0]) for end in ("mean", "low", "high")))
@@ -361,14 +355,13 @@ def split(results: Results) -> str:
 
 def draw(results: Results) -> Figure:
     settings = results.settings
-    full = (middle(settings), settings.workers)
     sizes = [(source.load().rows, (source, settings.workers)) for source in sources(settings)]
     counts = [(workers, (middle(settings), workers)) for workers in grid(settings)]
-    steps = list(enumerate((without_all(settings), without_rows(settings), full)))
+    steps = list(enumerate((without_all(settings), without_rows(settings), full(settings))))
     rows = f"{middle(settings).load().rows:,} rows"
     with figure_grid(1, 3, height=2.7, sharey=True) as (figure, axes):
         for ax, at in zip(axes[0], (sizes, counts, steps), strict=True):
-            for name in names(full):
+            for name in names(full(settings)):
                 _line(ax, results, name, at)
         axes[0, 0].set(xscale="log", yscale="log", xlabel="rows", ylabel="milliseconds per round")
         axes[0, 1].set_xticks(grid(settings))
@@ -383,10 +376,13 @@ def draw(results: Results) -> Figure:
 def _line(ax: Axes, results: Results, name: str, at: Sequence[tuple[float, Place]]) -> None:
     """Draw the rounds of an engine at those places where it was measured."""
     known = [(x, timed(results, name, place)) for x, place in at if name in names(place)]
-    if known:
-        ends = (np.array([getattr(found, end)[0] for _, found in known]) for end in ("mean", "low", "high"))
-        style = look([*ENGINES, LOOP].index(name))
-        draw_band(ax, Band(np.array([float(x) for x, _ in known]), *ends), 0, name, style=style)
+    ends = (np.array([getattr(found, end)[0] for _, found in known]) for end in ("mean", "low", "high"))
+    style = look([*ENGINES, LOOP].index(name))
+    draw_band(ax, Band(np.array([float(x) for x, _ in known]), *ends), 0, name, style=style)
+
+
+def where(place: Place) -> str:
+    return f"{place[0].load().rows:,} rows, W = {place[1]:,}"
 
 
 def digits(value: float) -> str:
