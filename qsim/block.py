@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from qsim.batch import Support, Vectors, index_type
 from qsim.datasets.dataset import Dataset
 from qsim.datasets.partition import Shards
+from qsim.datasets.parts import PartShards
 from qsim.program import NoProgram, Part, Program, Result
 from qsim.weights import PlannedReplica, Replica
 
@@ -58,10 +59,13 @@ class Rows:
 class Block:
     """Workers low, ..., high - 1 of the shards: reads margins from their rows, and makes gradients of slopes."""
 
-    def __init__(self, shards: Shards, low: int, high: int) -> None:
+    def __init__(self, shards: Shards | PartShards, low: int, high: int) -> None:
         """Take a view; nothing is copied."""
-        data = shards.dataset
         self.low, self.high = low, high
+        if isinstance(shards, PartShards):
+            shards, low = shards.held(low, high)
+            high = low + self.workers
+        data = shards.dataset
         self.read = 0
         """The number of rows that have met the weights so far, each as often as it did."""
         self.touched: NDArray[np.int64] | None = None
@@ -69,7 +73,7 @@ class Block:
         self.n, self.width = shards.n, shards.width
         self.labels = data.labels
         self.order = shards.order
-        self._data = data
+        self.data = data
         self.offsets = shards.offsets[low : high + 1]
         self._indptr, self._values = data.indptr, data.values
         # Numba checks signed indices for "from the end"; unsigned ones it takes as they are.
@@ -111,7 +115,7 @@ class Block:
         """Yield the rows of each worker as a data set of their own, a copy; None for no rows."""
         self._count(rows)
         for low, high in pairwise(rows.offsets):
-            yield self._data.take(rows.index[low:high]) if low < high else None
+            yield self.data.take(rows.index[low:high]) if low < high else None
 
     def held(self, weights: Replica) -> Iterator[NDArray[np.floating]]:
         """Yield the weights that each worker holds, all n of them: O(n) a worker."""
@@ -343,7 +347,7 @@ class Block:
             self.n, np.zeros(self.workers + 1, np.int64), np.empty(most, index_type(self.n)), np.empty(most, np.float32)
         )
         support, out = (self._support, self._support_offsets), (v.offsets, v.index, v.value)
-        if rows.index.size * self._data.nonzeros > 0.5 * widths.sum() * self._data.rows:
+        if rows.index.size * self.data.nonzeros > 0.5 * widths.sum() * self.data.rows:
             program.call(scatter_short, *data, *support, np.full(width, -0.0, np.float32), *out)
         else:
             marks = np.zeros(-(-width // 64), np.uint64)

@@ -26,7 +26,8 @@ from typing import Any
 import numpy as np
 
 from qsim._version import __version__
-from qsim.datasets import Dataset, Source
+from qsim.datasets import Source
+from qsim.datasets.parts import Rows
 from qsim.object_loader import INSTALLED
 from qsim.options import shown
 
@@ -138,7 +139,7 @@ def _sources(modules: Mapping[str, str]) -> list[tuple[str, str]]:
 def _printed(value: Any) -> str:
     """Return how a parameter prints, cut if that is long; of data the digest too."""
     data = value.load() if isinstance(value, Source) else value
-    return shown(value, _LONGEST) + (f" with the content {data.digest}" if isinstance(data, Dataset) else "")
+    return shown(value, _LONGEST) + (f" with the content {data.digest}" if isinstance(data, Rows) else "")
 
 
 def _difference(name: str, was: Sequence[str], now: Sequence[str]) -> str:
@@ -238,7 +239,7 @@ class _Reader:
             return f"{type(thing).__name__}({', '.join(sorted(map(self.text, thing)))})"
         if type(thing) is dict:
             return f"dict({', '.join(f'{self.text(k)}: {self.text(v)}' for k, v in thing.items())})"
-        if isinstance(thing, Dataset):
+        if isinstance(thing, Rows):
             return f"data({thing.name!r}, {thing.digest})"
         if isinstance(thing, Enum):
             return f"{self._class(type(thing))}.{thing.name}"

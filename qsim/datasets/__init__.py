@@ -24,6 +24,7 @@ from qsim.datasets.hashed_text import CLICK_LOG, HashedText, TextColumns
 from qsim.datasets.libsvm import LibSVM
 from qsim.datasets.npz import Npz, save_npz
 from qsim.datasets.partition import ByLabel, Contiguous, Dirichlet, Partition, Shards, Shuffled
+from qsim.datasets.parts import Parts
 from qsim.datasets.quadratics import Quadratics
 from qsim.datasets.synthetic import Synthetic
 from qsim.datasets.table import Table, table_suffix
@@ -43,6 +44,7 @@ __all__ = [
     "LibSVM",
     "Npz",
     "Partition",
+    "Parts",
     "Quadratics",
     "Shards",
     "Shuffled",

@@ -120,7 +120,7 @@ class HashedText(Source):
     ----------
     path : str or path-like
         The file, plain or compressed (gzip, bzip2, xz), in UTF-8.
-    features : int, default 2**20
+    features : int, default 1048576
         How many features there are: a power of two, up to 2**31.
     columns : TextColumns, optional
         What the fields are. By default `CLICK_LOG`.

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from qsim.batch import Arrays
 from qsim.engines.base import Session
 from qsim.weights import Replica
-from qsim.workers.tasks import Instruction, Job, Order, Reply
+from qsim.workers.tasks import Instruction, Job, Measurement, Order, Reply
 
 _STARTS = 3  # a place that ends this often in one round would end for ever
 _LOG_ROUNDS, _LOG_BYTES = 50, 64 << 20  # what is kept for replay before a new snapshot is taken
@@ -111,7 +111,7 @@ class RecoveringSession(Session):
     def round(self, instruction: Instruction) -> Iterator[Reply]:
         for replies in self._answers("round", instruction):
             yield from replies
-        if self._stateful:
+        if self._stateful and not isinstance(instruction, Measurement):
             self._keep(instruction)
 
     def on_delivered(self, delivered: NDArray[np.bool_]) -> None:

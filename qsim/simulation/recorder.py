@@ -15,6 +15,7 @@ from qsim.batch import Arrays, inner
 from qsim.identity import environment
 from qsim.network import PARTS, Clock
 from qsim.options import flag
+from qsim.simulation.elsewhere import EvaluationElsewhere
 from qsim.simulation.run import Run
 from qsim.trace import CUMULATIVE, EVALUATION, TIME, TRAFFIC, Trace
 
@@ -56,6 +57,8 @@ class Recorder:
         self._evaluations: dict[int, dict[str, float]] = {}
         self._spent = np.zeros(len(CUMULATIVE), np.int64)
         self._seconds = 0.0
+        self.elsewhere: EvaluationElsewhere | None = None
+        """Who evaluates, if the rows are not here."""
 
     def start(self, solution: Solution) -> bool:
         """Record round 0; tells whether the run is over already."""
@@ -168,7 +171,10 @@ class Recorder:
         objective = self._run.objective
         for low in range(0, len(solutions), _TOGETHER):
             some = solutions[low : low + _TOGETHER]
-            found = objective.evaluate_many(some, self._data)
+            if self.elsewhere is None:
+                found = objective.evaluate_many(some, self._data)
+            else:
+                found = [self.elsewhere.evaluate(w) for w in some]
             on_test = [np.nan] * len(some) if self._test is None else objective.errors(some, self._test)
             for (loss, gradient, error), test_error in zip(found, on_test, strict=True):
                 yield {

@@ -12,7 +12,8 @@ from qsim.channel import Channel
 from qsim.clients import AllClients, Clients
 from qsim.codecs import Codec
 from qsim.compressors import Compressor, Identity
-from qsim.datasets import Data, DataError, Dataset, Partition, Shuffled, Source, as_data
+from qsim.datasets import Contiguous, Data, DataError, Dataset, Partition, Shuffled, Source, as_data
+from qsim.datasets.parts import Parts, RowsElsewhere
 from qsim.downlinks import Broadcast, CompressedWeights, DenseWeights, Downlink, SignSum, SparsePull
 from qsim.keys import Key, Purpose
 from qsim.methods import Averaged, Method, SignSGD
@@ -23,6 +24,7 @@ from qsim.options import number, one_of, option, refuse_masked, shown, whole
 from qsim.problem import Bound, Problem, TheoryError
 from qsim.starts import Start, Zeros
 from qsim.stopping import AnyOf, Seconds, StoppingRule, Suboptimality
+from qsim.workers.measurements import require_measurable
 
 
 @option
@@ -115,6 +117,10 @@ class Run:
         for name, kind, example in _KINDS:
             if not isinstance(getattr(self, name), kind):
                 raise TypeError(f"{name} must be {example}, found {getattr(self, name)!r}")
+        if isinstance(self.test, Parts):
+            raise TypeError(f"test must be data that fit into the memory of one process, found {self.test!r}")
+        if isinstance(self.data, Parts):
+            _require_fit_for_parts(self)
         whole("workers", self.workers, least=1)
         one_of("weighting", self.weighting, ("rows", "workers"))
         whole("rounds", self.rounds, least=0, most=2**62)
@@ -186,8 +192,13 @@ class Run:
         (4, 0.0, 0.1)
         """
         data, key = self.load(), Key(self.seed)
-        design = self.objective.design(data)
-        shards = self.partition.split(design, self.workers, key.fold(Purpose.PARTITION)).of_width(self.objective.width)
+        design: Any = self.objective.design(data)
+        shards: Any
+        if isinstance(design, RowsElsewhere):
+            shards = design.shared_out(self.workers, self.objective.width)
+        else:
+            shards = self.partition.split(design, self.workers, key.fold(Purpose.PARTITION))
+            shards = shards.of_width(self.objective.width)
         start = _first_weights(self.start, shards.n, key.fold(Purpose.START))
         weights = shards.weights if self.weighting == "rows" else np.full(self.workers, 1.0 / self.workers)
         shared = self.network is not None and self.network.topology.sums_in_flight
@@ -244,6 +255,15 @@ _KINDS: tuple[tuple[str, Any, str], ...] = (
 
 
 _SERVERLESS = "qsim.Network(qsim.network.AllGather())"
+
+
+def _require_fit_for_parts(run: Run) -> None:
+    """Refuse what would need all rows in one place."""
+    if run.partition not in (Shuffled(), Contiguous()):
+        raise ValueError(f"the rows of {run.data!r} stay in their files: leave out partition={run.partition!r}")
+    if run.optimum:
+        raise ValueError(f"no process holds all rows of {run.data!r}, which an optimum needs: say optimum=False")
+    require_measurable(run.objective)
 
 
 def _require_carried(network: Network, channel: Channel, downlink: Downlink, workers: int) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,11 +14,13 @@ from qsim.arrays import arrays_by_name
 from qsim.batch import Arrays
 from qsim.channel import Channel
 from qsim.clients import AllClients
+from qsim.datasets.parts import Parts, PartShards
 from qsim.engines import Engine, Session
 from qsim.keys import Key
 from qsim.methods import Method
 from qsim.network import Clock
 from qsim.objectives.derivative import refuse_wrong_gradient
+from qsim.simulation.elsewhere import EvaluationElsewhere, count_rows
 from qsim.simulation.exchange import WireExchange
 from qsim.simulation.planned import PlannedRounds
 from qsim.simulation.recorder import Recorder
@@ -54,14 +56,17 @@ class Training:
     @contextmanager
     def opened(cls, run: Run, engine: Engine, saved: Arrays | None = None) -> Iterator[Self]:
         """Start the workers of a run on an engine, and begin it, or go on from a saved state; end them at the end."""
+        if isinstance(run.data, Parts):
+            count_rows(run.data, run.objective, engine)
         channel, key = Channel(run.compressor, run.codec), Key(run.seed)
         _require_affordable(run, channel, run.objective.design(run.load()).features * run.objective.width)
         problem = run.problem()
-        if saved is None:
+        if saved is None and not isinstance(run.data, Parts):
             refuse_wrong_gradient(run.objective, problem.data, problem.start)
         recorder = Recorder(run)
         method = run.method.resolved(problem)
-        network, clients, shards = run.network, run.clients, problem.shards
+        network, clients = run.network, run.clients
+        shards: Any = problem.shards
         job = Job(
             shards,
             run.objective,
@@ -79,10 +84,13 @@ class Training:
                 session, run.objective, channel, run.downlink, problem.weights, w, key, clients, clock
             )
             training = cls(run, method, w, session, exchange, recorder)
+            if isinstance(shards, PartShards):
+                recorder.elsewhere = EvaluationElsewhere(session, run.objective, shards)
             training._begin(saved)
-            training._planned = PlannedRounds.of(
-                run, method, channel, session, problem.weights, training._state, exchange, key
-            )
+            if not isinstance(shards, PartShards):
+                training._planned = PlannedRounds.of(
+                    run, method, channel, session, problem.weights, training._state, exchange, key
+                )
             yield training
 
     def advance(self, most: int = 1) -> None:

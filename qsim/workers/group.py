@@ -17,11 +17,13 @@ from qsim.block import Block
 from qsim.channel import EXACT
 from qsim.compressors import NotFiniteError
 from qsim.datasets import Shards
+from qsim.datasets.parts import PartShards
 from qsim.keys import Purpose
 from qsim.methods import Task
 from qsim.options import shown
 from qsim.weights import Replica
-from qsim.workers.tasks import CoordinateRequest, Instruction, Job, Order, Reply
+from qsim.workers.measurements import measured
+from qsim.workers.tasks import CoordinateRequest, Instruction, Job, Measurement, Order, Reply
 
 _NO_WEIGHTS = Replica(np.zeros(0, np.float32))
 _BLOCK_BYTES = 4 << 20  # what the vectors of a block may take: more leaves the cache, less is spent between kernels
@@ -39,7 +41,12 @@ class WorkerGroup:
         size = 1 if job.sampled else block or _block_size(job, high - low, threads)
         self._job = job
         self._data_key = job.key.fold(Purpose.DATA)
-        self._blocks = [_Workers(job, first, min(first + size, high)) for first in range(low, high, size)]
+        shards: Any = job.shards
+        if isinstance(shards, PartShards):
+            spans = shards.blocks(low, high, size)
+        else:
+            spans = [(first, min(first + size, high)) for first in range(low, high, size)]
+        self._blocks = [_Workers(job, first, last) for first, last in spans]
         self._pool = ThreadPoolExecutor(threads) if threads > 1 else None
 
     @property
@@ -109,6 +116,8 @@ class WorkerGroup:
             self._pool.shutdown(cancel_futures=True)
 
     def _reply(self, part: _Workers, instruction: Instruction) -> Reply:
+        if isinstance(instruction, Measurement):
+            return measured(self._job.objective, part.block, instruction)
         if isinstance(instruction, Order):
             return self._compute(part, instruction)
         assert isinstance(instruction, CoordinateRequest)

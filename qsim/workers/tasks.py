@@ -22,6 +22,7 @@ from qsim.weights import Replica
 class Job:
     """All that a process must know to run its workers.
 
+    shards: the rows of all workers; or what stands for them, `PartShards`, where every process reads its own.
     sampled: whether some workers sit out rounds: a block holds one worker then, so that the others cost nothing.
     timed: whether replies say how much the workers had to do.
     drops: whether messages may be dropped: workers learn what was delivered by `WorkerGroup.on_delivered`, not at once.
@@ -71,6 +72,14 @@ class Order(Instruction):
     def key(self, root: Key) -> Key:
         key = super().key(root)
         return key.shared if self.shared else key
+
+
+@dataclass(frozen=True)
+class Measurement(Order):
+    """Measure all rows at these weights, in float64 and apart from training: nothing of it is counted or kept.
+
+    The task is "count" (see `qsim.datasets.parts.counts_of`), "loss", "error" or "gradient".
+    """
 
 
 @dataclass(frozen=True)

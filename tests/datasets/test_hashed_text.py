@@ -126,7 +126,7 @@ def test_rows_of_any_length_are_sorted(features: int, pairs: int) -> None:
     for row in range(500):
         counts, words = (k * row % 1500 for k in range(13)), (row * k for k in range(26))
         cells = [*map(str, counts), *(f"{word:x}" for word in words)]
-        lines.append("\t".join(["1", *("" if (row + k) % 5 == 0 else cell for k, cell in enumerate(cells))]))
+        lines.append("\t".join(["1", *("" if (row + k) % 5 == 0 or k == 38 else cell for k, cell in enumerate(cells))]))
     text = "\n".join(lines).encode()
     assert rows_of(text, source) == oracle.parse(text, source)
 

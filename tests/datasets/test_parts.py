@@ -1,0 +1,120 @@
+"""Data in many files: which worker holds which piece, and what is said of files that do not fit."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import qsim
+from qsim.datasets import DataError, Dataset, HashedText, LibSVM, Npz, Parts, Table, save_clicks, save_npz
+from qsim.datasets.parts import PartShards, RowsElsewhere
+
+
+def loaded(parts: Parts) -> RowsElsewhere:
+    found = parts.load()
+    assert isinstance(found, RowsElsewhere)
+    return found
+
+
+def clicks(folder: Path, sizes: tuple[int, ...] = (20, 31, 7)) -> Parts:
+    for part, rows in enumerate(sizes):
+        save_clicks(folder / f"day-{part}.tsv.gz", rows, part=part)
+    return Parts(HashedText(folder / "day-*.tsv.gz", 2**10))
+
+
+def test_counts_are_those_of_the_files(tmp_path: Path) -> None:
+    parts = clicks(tmp_path)
+    all_ = [HashedText(tmp_path / f"day-{part}.tsv.gz", 2**10).load() for part in range(3)]
+    rows = loaded(parts)
+    assert rows.rows == 58
+    assert rows.nonzeros == sum(data.nonzeros for data in all_)
+    assert rows.features == 2**10
+    assert rows.kind == "signs"
+    assert rows.with_intercept().features == 2**10 + 1
+    assert rows.with_intercept().nonzeros == rows.nonzeros + 58
+    assert repr(rows).endswith(f"(3 files, 58 x 1,024, {rows.nonzeros:,} non-zeros)")
+    assert eval(repr(parts)) == parts
+
+
+@pytest.mark.parametrize("workers", [3, 4, 7, 12, 40])
+@pytest.mark.parametrize("intercept", [False, True])
+def test_every_row_has_one_worker(tmp_path: Path, workers: int, intercept: bool) -> None:
+    rows = loaded(clicks(tmp_path))
+    rows = rows.with_intercept() if intercept else rows
+    shards: PartShards = pickle.loads(pickle.dumps(rows.shared_out(workers, 1)))
+    assert shards.sizes.sum() == 58
+    assert np.ptp(shards.weights - shards.sizes / 58) == 0
+    owner = [worker * 3 // workers for worker in range(workers)]
+    labels: list[list[int]] = [[], [], []]
+    for low, high in shards.blocks(0, workers, 2):
+        held, first = shards.held(low, high)
+        assert len(set(owner[low:high])) == 1
+        assert held.dataset.features == rows.features
+        for worker in range(low, high):
+            mine = held.order[held.offsets[first + worker - low] : held.offsets[first + worker - low + 1]]
+            assert mine.size == shards.sizes[worker]
+            labels[owner[worker]] += held.dataset.labels[mine].tolist()
+    for part in range(3):
+        assert labels[part] == HashedText(tmp_path / f"day-{part}.tsv.gz", 2**10).load().labels.tolist()
+
+
+def test_blocks_cover_any_range_of_workers(tmp_path: Path) -> None:
+    shards = loaded(clicks(tmp_path)).shared_out(11, 1)
+    for low in range(11):
+        for high in range(low + 1, 12):
+            for size in (1, 2, 100):
+                spans = shards.blocks(low, high, size)
+                assert [worker for span in spans for worker in range(*span)] == list(range(low, high))
+                assert all(0 < last - first <= size for first, last in spans)
+
+
+def test_a_pattern_alone_is_read_as_load_reads_files(tmp_path: Path) -> None:
+    assert Parts("x/*.csv.gz").source == Table("x/*.csv.gz")
+    assert Parts("x/*.npz").source == Npz("x/*.npz")
+    assert Parts(tmp_path / "*.svm").source == LibSVM(tmp_path / "*.svm")
+    for part in range(2):
+        save_npz(tmp_path / f"{part}.npz", Dataset([0, 1, 2], [part, 2], None, [1, -1], 3))
+    assert loaded(Parts(tmp_path / "*.npz")).rows == 4
+
+
+def test_a_file_that_changes_is_counted_again(tmp_path: Path) -> None:
+    parts = clicks(tmp_path)
+    before = loaded(parts)
+    save_clicks(tmp_path / "day-1.tsv.gz", 31, part=9)
+    assert loaded(parts).digest != before.digest
+    with pytest.raises(DataError, match=r"day-1\.tsv\.gz has changed since its rows were counted"):
+        before.shared_out(3, 1).held(1, 2)
+    (tmp_path / "day-1.tsv.gz").unlink()
+    with pytest.raises(DataError, match=r"day-1\.tsv\.gz' can't be read"):
+        before.shared_out(3, 1).held(1, 2)
+    assert loaded(parts).rows == 27
+
+
+def test_files_that_do_not_fit_are_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"no file fits '.*\*\.svm'"):
+        Parts(tmp_path / "*.svm").load()
+    (tmp_path / "a.svm").write_text("1 1:1 3:1\n-1 1:2\n")
+    (tmp_path / "b.svm").write_text("1 4:1\n-1 1:2\n")
+    with pytest.raises(DataError, match=r"b\.svm has 4 features, but .*a\.svm has 3; say how many"):
+        Parts(tmp_path / "*.svm").load()
+    assert loaded(Parts(LibSVM(tmp_path / "*.svm", features=9))).features == 9
+    (tmp_path / "b.svm").write_text("")
+    with pytest.raises(DataError, match=r"b\.svm has no rows"):
+        Parts(LibSVM(tmp_path / "*.svm", features=9)).load()
+    save_npz(tmp_path / "a.npz", Dataset([0, 1], [0], None, [1], 2))
+    save_npz(tmp_path / "b.npz", Dataset([0, 1], [0], None, [0.5], 2, kind="targets"))
+    with pytest.raises(DataError, match=r"the labels of .*b\.npz are targets, but those of .*a\.npz signs"):
+        Parts(tmp_path / "*.npz").load()
+
+
+def test_what_needs_all_rows_is_refused(tmp_path: Path) -> None:
+    rows = loaded(clicks(tmp_path))
+    with pytest.raises(DataError, match=r"no process holds the rows of .*\(to_scipy\) is not known"):
+        rows.to_scipy()
+    with pytest.raises(DataError, match="2 workers cannot hold the 3 files"):
+        rows.shared_out(2, 1)
+    with pytest.raises(TypeError, match="parts are of a source of files"):
+        Parts(qsim.datasets.Synthetic(10, 10, 2))

@@ -1,0 +1,166 @@
+"""Runs over files that only their workers read: the bits of a run over all rows in one place, on every engine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy.sparse import vstack
+
+import qsim
+from helpers.honest_objectives import Squares
+from qsim.datasets import DataError, Dataset, HashedText, Parts, save_clicks
+from qsim.datasets.parts import RowsElsewhere
+from qsim.engines import Processes, Serial
+from qsim.simulation.training import Training
+from qsim.testing.training import Sizes
+
+L2, WORKERS = 0.01, 7
+LOGISTIC = qsim.LogisticRegression(L2)
+CASES: dict[str, dict[str, Any]] = {
+    "descent": {"method": qsim.GradientDescent(0.05)},
+    "batches": {"method": qsim.SGD(0.05, batch=3)},
+    "a memory": {"method": qsim.GradientDescent(0.05), "compressor": qsim.ErrorFeedback(qsim.TopK(5))},
+    "shifts": {"method": qsim.DIANA(0.05), "compressor": qsim.QSGD(2)},
+    "an intercept": {
+        "method": qsim.GradientDescent(0.05),
+        "objective": qsim.LogisticRegression(L2, intercept=True),
+        "compressor": qsim.QSGD(4),
+    },
+    "drawn workers": {"method": qsim.GradientDescent(0.05), "clients": qsim.clients.SampledClients(3)},
+    "a network that drops": {
+        "method": qsim.GradientDescent(0.05),
+        "network": qsim.Network(rule=qsim.network.Fastest(5)),
+        "compressor": qsim.ErrorFeedback(qsim.TopK(5)),
+    },
+    "local steps": {"method": qsim.LocalSGD(0.05, steps=2, batch=4)},
+}
+
+
+@pytest.fixture(scope="module")
+def parts(tmp_path_factory: pytest.TempPathFactory) -> Parts:
+    folder = tmp_path_factory.mktemp("clicks")
+    for part, rows in enumerate((30, 47, 11)):
+        save_clicks(folder / f"day-{part}.tsv.gz", rows, part=part)
+    return Parts(HashedText(folder / "day-*.tsv.gz", 2**8))
+
+
+def run_of(data: Any, **options: Any) -> qsim.Run:
+    settings: dict[str, Any] = {"objective": LOGISTIC, "workers": WORKERS, "rounds": 6, "optimum": False, "seed": 3}
+    return qsim.Run(data, **settings | options)
+
+
+def together(parts: Parts) -> tuple[Dataset, Sizes]:
+    """All rows in one place, and who holds them."""
+    known: Any = parts.load()
+    pieces = [source.load() for source in parts.sources(parts.files())]
+    matrix, labels = vstack([piece.to_scipy() for piece in pieces]), np.concatenate([piece.labels for piece in pieces])
+    sizes = tuple(known.shared_out(WORKERS, 1).sizes.tolist())
+    return Dataset.from_arrays(matrix, labels, empty="keep"), Sizes(sizes)
+
+
+def require_same(trace: qsim.Trace, other: qsim.Trace, evaluations: float) -> None:
+    assert np.array_equal(trace.weights, other.weights)
+    for name, column in trace.columns.items():
+        if name in ("loss", "gradient_norm", "train_error"):
+            np.testing.assert_allclose(column, other.columns[name], rtol=evaluations)
+        else:
+            np.testing.assert_array_equal(column, other.columns[name])
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_run_is_that_over_all_rows_in_one_place(parts: Parts, case: str) -> None:
+    data, partition = together(parts)
+    here = qsim.simulate(run_of(data, partition=partition, **CASES[case]), engine=Serial())
+    there = qsim.simulate(run_of(parts, **CASES[case]), engine=Serial())
+    require_same(there, here, 1e-13)
+
+
+@pytest.mark.parametrize("case", ["descent", "a memory", "an intercept", "a network that drops"])
+def test_engines_agree_to_the_last_bit(parts: Parts, case: str) -> None:
+    run = run_of(parts, **CASES[case])
+    serial = qsim.simulate(run, engine=Serial())
+    for engine in (Processes(2), Serial(threads=2, block=2)):
+        require_same(serial, qsim.simulate(run, engine=engine), 0.0)
+
+
+def test_a_killed_process_is_replaced(parts: Parts) -> None:
+    import os
+    import signal
+
+    run = run_of(parts, **CASES["a memory"])
+    expected = qsim.simulate(run, engine=Serial())
+    with Training.opened(run, Processes(2)) as training:
+        while not training.over:
+            for pid in training._session.pids[:1]:
+                os.kill(pid, signal.SIGKILL)
+            training.advance()
+        require_same(training.trace(), expected, 0.0)
+
+
+def test_the_driver_reads_no_file(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On processes: a source that may be loaded by children only."""
+    import os
+
+    from qsim.datasets import parts as module
+
+    driver, shards = os.getpid(), module._shards
+    monkeypatch.setattr(module, "_KNOWN", {})
+
+    def only_elsewhere(*arguments: Any) -> Any:
+        assert os.getpid() != driver, "the driver held rows"
+        return shards(*arguments)
+
+    monkeypatch.setattr(module, "_shards", only_elsewhere)
+    monkeypatch.setattr(HashedText, "load", lambda self: only_elsewhere())
+    qsim.simulate(run_of(parts, **CASES["descent"]), engine=Processes(2))
+
+
+def test_a_run_goes_on_from_a_checkpoint_over_the_same_files_only(tmp_path: Path) -> None:
+    for part in range(2):
+        save_clicks(tmp_path / f"{part}.tsv", 12, part=part)
+    run = run_of(Parts(HashedText(tmp_path / "*.tsv", 2**8)), **CASES["a memory"])
+    whole = qsim.simulate(run)
+    path = tmp_path / "run.npz"
+
+    def stop(done: int) -> None:
+        if done == 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        qsim.simulate(run, checkpoint=path, every=2, after_round=stop)
+    save_clicks(tmp_path / "1.tsv", 12, part=7)
+    with pytest.raises(qsim.simulation.CheckpointError, match="the content"):
+        qsim.simulate(run, checkpoint=path, every=2)
+    save_clicks(tmp_path / "1.tsv", 12, part=1)
+    require_same(qsim.simulate(run, checkpoint=path, every=2), whole, 0.0)
+
+
+@pytest.mark.parametrize("engine", [Serial(), Processes(2)], ids=["serial", "processes"])
+def test_a_bad_line_is_named_by_file_and_number(tmp_path: Path, engine: qsim.engines.Engine) -> None:
+    for part in range(2):
+        save_clicks(tmp_path / f"{part}.tsv", 5, part=part)
+    with (tmp_path / "1.tsv").open("a") as file:
+        file.write("1\t2\n")
+    run = run_of(Parts(HashedText(tmp_path / "*.tsv", 2**8)), method=qsim.GradientDescent(0.1))
+    with pytest.raises(DataError, match=r"1\.tsv, line 6: 2 fields instead of 40"):
+        qsim.simulate(run, engine=engine)
+
+
+def test_what_needs_all_rows_is_refused(parts: Parts) -> None:
+    method = qsim.GradientDescent(0.1)
+    with pytest.raises(ValueError, match="say optimum=False"):
+        run_of(parts, method=method, optimum=True)
+    with pytest.raises(ValueError, match="stay in their files: leave out partition=qsim.datasets.ByLabel"):
+        run_of(parts, method=method, partition=qsim.datasets.ByLabel())
+    with pytest.raises(TypeError, match="test must be data that fit into the memory of one process"):
+        run_of("spark_sample", method=method, test=parts)
+    with pytest.raises(ValueError, match="cannot be evaluated where the rows are"):
+        run_of(parts, method=method, objective=Squares())
+    with pytest.raises(DataError, match=r"no process holds the rows .* give the step"):
+        qsim.simulate(run_of(parts, method=qsim.GradientDescent()))
+    with pytest.raises(DataError, match="2 workers cannot hold the 3 files"):
+        qsim.simulate(run_of(parts, method=method, workers=2))
+    assert isinstance(run_of(parts, method=method).load(), RowsElsewhere)
