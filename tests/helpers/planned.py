@@ -35,6 +35,12 @@ def plain(run: qsim.Run, **options: Any) -> qsim.Trace:
 def agree(one: qsim.Trace, other: qsim.Trace) -> None:
     assert one.weights.tobytes() == other.weights.tobytes()
     assert one.frame.equals(other.frame)
+    assert schedule(one) == schedule(other)
+
+
+def schedule(trace: qsim.Trace) -> dict[str, list[float]]:
+    """The timelines that are kept."""
+    return {name: column.tolist() for name, column in trace.schedule.items()}
 
 
 def differences(run: qsim.Run) -> list[str]:
@@ -47,6 +53,7 @@ def differences(run: qsim.Run) -> list[str]:
         return []
     found = qsim.simulate(run)
     same = found.frame.equals(right.frame), found.weights.tobytes() == right.weights.tobytes()
+    same += (schedule(found) == schedule(right),)
     return [repr(run)] if not all(same) else []
 
 

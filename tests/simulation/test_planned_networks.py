@@ -78,6 +78,19 @@ def test_times_and_drops_are_those_of_the_clock(
     assert sum(count) > 20
 
 
+@pytest.mark.parametrize("method", METHODS, ids=repr)
+def test_rounds_in_which_nothing_arrives_are_done_once(method: qsim.methods.Method, count: list[int]) -> None:
+    """The exchange does them, from what was there before."""
+    run = qsim.Run(
+        small(True), qsim.LogisticRegression(l2=0.02), method, qsim.Identity(), workers=2, rounds=60, optimum=False,
+        network=qsim.Network(machines=Machines(delay=Exponential(0.01)), rule=Timeout(0.008)),
+    )  # fmt: skip
+    assert not differences(run)
+    dropped = qsim.simulate(run).frame["dropped"]
+    assert (dropped == 2).sum() > 5
+    assert sum(count) > 20
+
+
 @pytest.mark.parametrize("servers", [1, 3, 9])
 def test_a_packet_to_all_takes_as_long_as_the_busiest_link(servers: int, count: list[int]) -> None:
     """Which is a worker's own where there are more servers than workers."""
