@@ -10,7 +10,7 @@ import pytest
 import qsim
 from helpers.planned import RUN, agree, differences, plain, small
 from qsim.compressors import NotFiniteError
-from qsim.methods import SGD, HeavyBall
+from qsim.methods import SGD, HeavyBall, WithReplacement
 from qsim.program import NoProgram, Program
 from qsim.testing.shipped import shipped
 
@@ -160,3 +160,69 @@ def test_a_program_takes_back_what_it_cannot_do() -> None:
     assert seen == [1, 1, 1]
     numbers[1] = np.nan
     assert program.run(3) == 0
+
+
+def test_what_a_user_overrides_is_not_passed_over(count: list[int]) -> None:
+    """A subclass of a shipped part inherits a plan that knows nothing of it."""
+
+    @qsim.option
+    class Half(qsim.QSGD):
+        def compress(self, v, keys, memory=None):
+            return super().compress(v, keys, memory).scaled(0.5)
+
+    @qsim.option
+    class Steeper(qsim.LogisticRegression):
+        def slope(self, margins, labels):
+            return 2 * super().slope(margins, labels)
+
+        def loss(self, margins, labels):
+            return 2 * super().loss(margins, labels)
+
+        def _slopes(self, block, rows, weights):
+            return 2 * super()._slopes(block, rows, weights)
+
+    @qsim.option
+    class Twice(SGD):
+        def round(self, w, state, exchange):
+            super().round(w, state, exchange)
+            w.shrink(0.5)
+
+    @qsim.option
+    class First(WithReplacement):
+        def draw(self, block, batch, t, memory, key):
+            return super().draw(block, batch, 0, memory, key)
+
+    @qsim.option
+    class Wide(qsim.codecs.Varint):
+        def encode(self, message):
+            return super().encode(message)
+
+    @qsim.option
+    class Heavier(HeavyBall):
+        def along(self, velocity, step):
+            return 2 * super().along(velocity, step)
+
+    @qsim.option
+    class Sum(qsim.downlinks.SparseSum):
+        def aggregate(self, total, state, key):
+            return super().aggregate(total.scaled(0.5), state, key)
+
+    for changes in (
+        {"method": Twice(0.1)},
+        {"method": SGD(0.1, sampling=First())},
+        {"method": SGD(0.1, momentum=Heavier(0.5))},
+        {"downlink": Sum()},
+    ):
+        run = replace(RUN, rounds=5, **changes)
+        agree(qsim.simulate(run), plain(run))
+    assert count == []
+    for changes in (  # which Python is called for
+        {"compressor": Half(4)},
+        {"objective": Steeper(l2=0.1)},
+        {"codec": Wide()},
+        {"compressor": qsim.ErrorFeedback(qsim.Scaled(Half(4)))},
+    ):
+        run = replace(RUN, rounds=5, **changes)
+        agree(qsim.simulate(run), plain(run))
+        assert sum(count) == 4
+        count.clear()
