@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import qsim
 from helpers.planned import differences, small
@@ -46,6 +49,7 @@ METHODS = [
     qsim.EF21(0.1, batch=3, momentum=0.4),
     qsim.methods.MARINA(0.1, p=0.1),
 ]
+LEAST = qsim.objectives.LeastSquares(l2=0.02)
 DOWNLINKS = [DenseWeights(), SparseSum(), CompressedWeights(qsim.TopK(5))]
 
 
@@ -165,3 +169,31 @@ def test_other_networks_go_through_the_exchange(count: list[int]) -> None:
         )
         assert not differences(run)
     assert count == []
+
+
+@settings(max_examples=40)
+@given(
+    method=st.sampled_from(METHODS),
+    compressor=st.sampled_from(
+        [qsim.QSGD(4), qsim.TopK(3), qsim.RandK(3, "drawn"), qsim.Identity(), qsim.compressors.Sign(),
+         qsim.ErrorFeedback(qsim.TopK(2)), qsim.ErrorFeedback(qsim.compressors.ScaledSign())]
+    ),
+    codec=st.sampled_from([None, qsim.codecs.Varint(), qsim.codecs.RANS(), qsim.codecs.Auto(), qsim.codecs.Dense()]),
+    downlink=st.sampled_from([*DOWNLINKS, qsim.downlinks.SparsePull()]),
+    network=st.sampled_from([None, *NETWORKS]),
+    clients=st.sampled_from([AllClients(), SampledClients(2)]),
+    objective=st.sampled_from([qsim.LogisticRegression(0.02), qsim.LogisticRegression(0.0, intercept=True), LEAST]),
+    partition=st.sampled_from([qsim.datasets.Shuffled(), qsim.datasets.ByLabel(), qsim.datasets.Dirichlet(0.1)]),
+    workers=st.sampled_from([2, 5, 30]),
+    values=st.booleans(),
+    until=st.sampled_from([None, qsim.stopping.Bits(60_000), qsim.stopping.GradientNorm(0.3), qsim.stopping.Passes(4)]),
+    weighting=st.sampled_from(["rows", "workers"]),
+    seed=st.integers(0, 3),
+)  # fmt: skip
+def test_parts_of_all_kinds_together(values: bool, **parts: Any) -> None:
+    """Any combination that is not refused, drawn anew in every run of the tests: more workers than rows among them."""
+    try:
+        run = qsim.Run(small(values), rounds=25, evaluate_every=4, optimum=False, **parts)
+    except (ValueError, TypeError):
+        return
+    assert not differences(run)
