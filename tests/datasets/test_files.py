@@ -330,10 +330,10 @@ def test_the_program_of_the_docs_runs_and_prints_what_it_says(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    program, arrays = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), flags=re.S)
-    exec(compile(arrays, str(PAGE), "exec"), {"__name__": "docs"})
-    exec(compile(program, str(PAGE), "exec"), {"__name__": "docs"})
-    assert capsys.readouterr().out.splitlines() == re.findall(r"print\(.*\)  # (.*)", program)
+    program, *others = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), flags=re.S)
+    for code in (*others, program):
+        exec(compile(code, str(PAGE), "exec"), {"__name__": "docs"})
+        assert capsys.readouterr().out.splitlines() == re.findall(r"print\(.*\)  # (.*)", code)
     text = "1 1:1\n\n1 7:1 5:1\n"
     (tmp_path / "mine.svm").write_text(text)
     with pytest.raises(DataError) as caught:

@@ -53,6 +53,8 @@ def arguments(cls: type) -> dict[str, Any]:
         given["compressor"] = qsim.QSGD(4)
     if cls is qsim.datasets.Table:
         given["path"] = "a.csv"
+    if cls is qsim.datasets.TextColumns:
+        given["numbers"] = ["age"]
     if cls is qsim.steps.Noisy:
         given["smoothness"] = 0.5
     return given
