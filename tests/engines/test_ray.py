@@ -35,6 +35,7 @@ def cluster() -> Iterator[Any]:
         yield ray
 
 
+@pytest.mark.long
 def test_ray_keeps_its_promises(cluster) -> None:
     report = check_engine(Ray())
     assert report.good, str(report)
