@@ -84,6 +84,8 @@ class Program:
         self._functions: list[tuple[int, Callable[[], None]]] = []
         self._stops_on: list[int] = []
         self._table: tuple[Any, ...] | None = None
+        self.failed = False
+        """Whether a function of Python has raised."""
 
     def call(self, kernel: Any, *arguments: Any, stop: Stop = "never") -> Any:
         """Add a call of a kernel; return what stands for its result, or for the numbers of which it is a tuple.
@@ -112,6 +114,7 @@ class Program:
     def python(self, function: Callable[[], None]) -> None:
         """Add a function of Python, which reads arrays and writes others. If it raises, the program ends."""
         self._functions.append((len(self._calls), function))
+        self._table = None
 
     @property
     def has_python(self) -> bool:
@@ -126,6 +129,7 @@ class Program:
             yield
         except NoProgram:
             del self._calls[calls:], self._stops_on[calls:], self._functions[functions:]
+            self._table = None
             raise
 
     def run(self, rounds: int) -> int:
@@ -147,6 +151,7 @@ class Program:
                 try:
                     function()
                 except Exception:  # the round is done again, which raises it where it belongs
+                    self.failed = True
                     return done
         return rounds
 

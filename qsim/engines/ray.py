@@ -16,7 +16,7 @@ from qsim.engines.hosts import Facts, inspector, refusal, search_path
 from qsim.engines.members import outcome
 from qsim.engines.recovery import EngineError, Place, PlaceEndedError, RecoveringSession, Transport, shares
 from qsim.engines.shared import portable
-from qsim.options import number, option, whole
+from qsim.options import number, option, shown, whole
 from qsim.workers.tasks import Job
 
 _OLDEST = (2, 40)
@@ -48,6 +48,8 @@ class Ray(Engine):
 
     Raises
     ------
+    TypeError
+        For an address that is no text.
     ValueError
         For numbers below 1.
 
@@ -75,6 +77,8 @@ class Ray(Engine):
     slot_patience: float = 20.0
 
     def __post_init__(self) -> None:
+        if not isinstance(self.address, (str, type(None))):
+            raise TypeError(f"address must be text such as 'host:6379', or None, found {shown(self.address)}")
         whole("threads", self.threads, least=1)
         for name in ("groups", "block"):
             if getattr(self, name) is not None:

@@ -25,7 +25,7 @@ from qsim.engines.spark_sessions import (
     require_pyspark,
     wait_for_slots,
 )
-from qsim.options import number, option, whole
+from qsim.options import number, option, shown, whole
 from qsim.workers.tasks import Job
 
 _FAILURES = 3  # of a Spark job, without a task that calls in between
@@ -91,6 +91,8 @@ class Spark(Engine):
         for name in ("groups", "block"):
             if getattr(self, name) is not None:
                 whole(name, getattr(self, name), least=1)
+        if not isinstance(self.host, (str, type(None))):
+            raise TypeError(f"host must be text such as '10.0.0.1', or None, found {shown(self.host)}")
         whole("port", self.port, least=0, most=65535)
         number("patience", self.patience, above=0)
         number("slot_patience", self.slot_patience, above=0)

@@ -121,8 +121,11 @@ class PlannedRounds:
 
         to_end: is asked when the rounds are done. If they are too many they are undone, and fewer done.
 
-        Returns what was counted in each; None if none was done.
+        Returns what was counted in each; None if none was done, and from then on if Python could not do its part of
+        one: whoever keeps something of their own is not to be called twice for every round.
         """
+        if self._plan.program.failed:
+            return None
         own, plan, scale = self._plan.weights.vector, self._plan, w.scale
         if w.vector is not own:
             own[:] = w.vector

@@ -401,6 +401,33 @@ def test_the_exchange_says_why_a_round_fails(changes: dict, error: type[Exceptio
 
 
 @pytest.mark.parametrize(
+    ("method", "last", "error"),
+    [
+        (lambda step: SGD(step), 2.0, ValueError),
+        (lambda step: SGD(step, momentum=HeavyBall(0.5)), 1e39, NotFiniteError),
+        (lambda step: qsim.DIANA(step, shift=0.2), 1e45, NotFiniteError),
+    ],
+    ids=["exactly zero", "momentum", "shifts"],
+)
+def test_a_step_that_becomes_too_long_fails_in_its_round(method: Any, last: float, error: type[Exception]) -> None:
+    """Down to 1 - step l2 = 0 exactly, or to weights that float32 does not reach, of which the rows read few."""
+
+    @qsim.option
+    class Longer(qsim.steps.Step):
+        def __call__(self, t: int) -> float:
+            return 0.1 if t < 20 else last
+
+    l2 = 0.5 if last == 2.0 else 0.0
+    run = replace(RUN, method=method(Longer()), objective=qsim.LogisticRegression(l2=l2), compressor=qsim.TopK(20))
+    told = []
+    for way in (plain, qsim.simulate):
+        with pytest.raises(error) as seen:
+            way(run)
+        told.append(str(seen.value))
+    assert told[0] == told[1]
+
+
+@pytest.mark.parametrize(
     "method", [SGD(0.5), qsim.DIANA(0.5, shift=0.2), qsim.methods.LocalSGD(0.5, steps=2)], ids=repr
 )
 def test_a_scale_below_the_smallest_is_multiplied_into_the_weights(method: qsim.methods.Method) -> None:

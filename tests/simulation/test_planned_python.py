@@ -128,6 +128,26 @@ def test_an_exception_says_where_it_was_raised(error: Exception) -> None:
     assert "round 7" in str(told[0])
 
 
+def test_what_python_cannot_do_once_is_left_to_the_exchange(count: list[int]) -> None:
+    """A compressor that reads as float64 is called once more in the first such round, and then as often as always."""
+    calls: list[int] = []
+
+    @qsim.option
+    class Wide(Mine):
+        def compress(self, v, keys, memory=None):
+            calls.append(1)
+            return super().compress(v, keys, memory)
+
+        def decompress(self, message, keys):
+            return replace(message.vectors(), value=message.value.astype(np.float64))
+
+    run = replace(RUN, compressor=Wide(), rounds=20)
+    found = qsim.simulate(run)
+    assert len(calls) == 21
+    assert sum(count) == 0
+    agree(found, plain(run))
+
+
 def test_a_header_that_changes_is_refused() -> None:
     @qsim.option
     class Drifting(qsim.QSGD):
