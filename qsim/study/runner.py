@@ -6,7 +6,7 @@ import time
 import warnings
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, suppress
+from contextlib import ExitStack, closing, nullcontext, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
@@ -189,7 +189,7 @@ class Runner:
         try:
             processes = _processes(missing, self.jobs, self.timed)
             with ExitStack() as stack:
-                _start(missing, stack)
+                _start(missing, self.engine, stack)
                 computed = stack.enter_context(closing(_compute(missing, store, processes, shown, log)))
                 for number, answer in computed:
                     _note(log, cells[number], tasks[number], answer)
@@ -203,13 +203,14 @@ class Runner:
         return [answers[twin] for twin in twins]
 
 
-def _start(tasks: Mapping[int, Task], stack: ExitStack) -> None:
+def _start(tasks: Mapping[int, Task], common: Engine | None, stack: ExitStack) -> None:
     """Start what the engines of tasks need, once for all of them: a session of Spark takes seconds.
 
-    What fails here fails again in the cells that need it, and is reported there.
+    What the common engine cannot start ends it all. What that of some cells alone cannot start fails again in these
+    cells, and is reported there.
     """
     for engine in {repr(task.engine): task.engine for task in tasks.values()}.values():
-        with suppress(Exception):
+        with nullcontext() if engine is common else suppress(Exception):
             stack.enter_context(engine.started())
 
 
