@@ -69,8 +69,9 @@ class Draw:
         return np.array([0, count]), found, self.array(kind=kind, odd=odd)
 
     def times(self, size: int) -> Any:
-        """Some are equal, and some are zero."""
-        return self.rng.integers(0, 4, size) * 0.375 if self.rng.random() < 0.5 else self.rng.random(size)
+        """Some are equal, and some are zero, of either sign."""
+        few = self.rng.choice([0.0, -0.0, 0.03125, 0.375, 0.75], size)
+        return few if self.rng.random() < 0.5 else self.rng.random(size)
 
 
 def _accounts(d: Draw) -> tuple[Any, ...]:
@@ -118,7 +119,7 @@ ROUNDS: dict[str, Callable[[Draw], tuple[Any, ...]]] = {
     "fold_down": lambda d: (d.word(), d.turn(), np.zeros(1, np.uint64)),
     "begin_round": lambda d: (
         d.turn(),
-        d.rng.choice([0.5, 1.0, 2.0], 3),
+        d.rng.choice([0.5, 0.95, 1.0, 2.0], 3),
         np.zeros(1),
         d.rng.choice([0.0, 0.4, 0.5, 1.0]),
         d.rng.choice([0, 0, 1, 5], 1),
@@ -136,8 +137,8 @@ ROUNDS: dict[str, Callable[[Draw], tuple[Any, ...]]] = {
     "scale_by_count": lambda d: ((rows := d.offsets()), d.number(), d.array(int(rows[-1]), F32)),
     "shrink": lambda d: (d.rng.choice([0.0, 0.5, 1.0]), d.rng.choice([0.0, 0.9]), d.array(), _scale(d)),
     "shrink_by": lambda d: (d.rng.choice([0.5, 0.9, 2.0**-65], 3), d.turn(), _scale(d), d.array()),
-    "descend": lambda d: (d.number(), d.array(odd=True), float(_scale(d)[0]), d.array(), d.rng.integers(0, 3, 1)),
-    "subtract": lambda d: (*d.row(odd=True), d.number(), d.positive(), d.array(), d.rng.integers(0, 3, 1)),
+    "descend": lambda d: (d.number(), d.array(odd=True), _factor(d), d.array(odd=True), d.rng.integers(0, 3, 1)),
+    "subtract": lambda d: (*d.row(odd=True), d.number(), _factor(d), d.array(odd=True), d.rng.integers(0, 3, 1)),
     "weighted": lambda d: (*(row := d.row(kind=F32))[:1], row[2], d.rng.choice([0.25, -0.5]), np.zeros(d.size)),
     "add_row": lambda d: (*d.row(), d.number(), d.array()),
     "take_dense": lambda d: (d.array(), d.rng.integers(0, 9, d.size, dtype=np.uint64), np.zeros(d.size)),
@@ -179,7 +180,7 @@ PARTICIPATION: dict[str, Callable[[Draw], tuple[Any, ...]]] = {
     "bytes_of": lambda d: (d.offsets(), _perhaps(d, d.flags(d.rows))),
     "rows_of": lambda d: (d.offsets(), d.flags(d.rows)),
     "weights_of": lambda d: ((size := d.whole(1, 300)) and d.rng.random(size), d.flags(size), np.ones(size)),
-    "pairwise_sum": lambda d: (d.array(d.whole(0, 2000)),),
+    "pairwise_sum": lambda d: (d.array(int(d.rng.choice([d.whole(0, 12), d.whole(125, 140), d.whole(0, 2000)]))),),
     "silence": lambda d: (*_of_rows(d), d.flags(d.rows)),
     "take_entry": lambda d: (d.rng.random((3, d.size)), d.turn(), np.zeros(d.size)),
     "entry": lambda d: (d.flags(3), d.turn()),
@@ -211,7 +212,7 @@ CLOCK: dict[str, Callable[[Draw], tuple[Any, ...]]] = {
     ),
     "take_all": lambda d: (d.times(d.size), d.flags()),
     "take_until": lambda d: (d.times(d.size), d.rng.choice([0.375, 0.5, 9.0]), d.flags()),
-    "take_first": lambda d: (d.times(d.size), d.whole(1, d.size + 1), d.words(), d.flags()),
+    "take_first": lambda d: (d.times(d.size) + 0.0, d.whole(1, d.size + 1), d.words(), d.flags()),
     "account": _accounts,
     "end_time": lambda d: (
         d.turn(),
@@ -229,6 +230,11 @@ CLOCK: dict[str, Callable[[Draw], tuple[Any, ...]]] = {
 def _scale(d: Draw) -> Any:
     """Some are so small that the next step moves them into the weights."""
     return d.rng.choice([1.0, 0.5, 2.0**-64, 2.0**-63], 1)
+
+
+def _factor(d: Draw) -> float:
+    """Of weights, which are this times a vector."""
+    return float(d.rng.choice([1.0, 0.5, 0.37, 2.0**-64]))
 
 
 GROUPS = [
