@@ -27,7 +27,7 @@ TIME = ("seconds", *(f"seconds_{part}" for part in PARTS))
 TRAFFIC = ("nonzeros", "bits_up", "bits_down")
 CUMULATIVE = (*TRAFFIC, "passes")
 """Quantities that are counted by round, and add up from round to round."""
-EVALUATION = ("loss", "suboptimality", "gradient_norm", "train_error", "test_error")
+EVALUATION = ("loss", "suboptimality", "gradient_norm", "train_error", "test_loss", "test_error")
 ACCURACY = {"train_accuracy": "train_error", "test_accuracy": "test_error"}
 """One minus an error, for data whose labels are predicted."""
 LOGARITHMIC = ("suboptimality", "gradient_norm")
@@ -46,6 +46,7 @@ LABELS = {
     "suboptimality": "suboptimality",
     "gradient_norm": "gradient norm",
     "train_error": "training error",
+    "test_loss": "test loss",
     "test_error": "test error",
     "train_accuracy": "training accuracy",
     "test_accuracy": "test accuracy",
@@ -57,6 +58,7 @@ def unknown(quantity: str) -> str:
     """Say why a quantity is not known at any round."""
     why = {
         "suboptimality": ": it needs the minimum, so leave optimum=True",
+        "test_loss": ": it needs test data, test=",
         "test_error": ": it needs test data, test=",
     }
     return f"the {LABELS.get(quantity, quantity)} was never evaluated{why.get(ACCURACY.get(quantity, quantity), '')}"
@@ -84,9 +86,10 @@ class Trace:
     - `nonzeros`, `bits_up`, `bits_down`: of this round, exactly; `cumulative_...`: of all rounds so far.
     - `passes`: passes over the data so far: rows that met weights, for a gradient or a loss (twice for a product with a
       Hessian), over all rows.
-    - `loss` (the objective with its regulariser), `suboptimality`, `gradient_norm` (l2), `train_error` and
+    - `loss` (the objective with its regulariser), `suboptimality`, `gradient_norm` (l2), `test_loss` (the mean loss of
+      the test rows, without the regulariser: the log-loss, in nats, of logistic regression), `train_error` and
       `test_error` (the share of rows predicted wrongly, a tie counted as half; of targets, the mean square): NaN if the
-      round was not evaluated.
+      round was not evaluated. `qsim.evaluate` has the AUC and the calibration of the final weights.
     - `seconds` of this round, `cumulative_seconds`, the parts of the round's time (`seconds_compute` and so on,
       `qsim.network.PARTS`), in virtual time, and how many messages were `dropped`: for runs with a network.
 

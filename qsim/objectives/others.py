@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qsim.datasets import Dataset
-from qsim.objectives.base import NoOptimumError, Optimum
 from qsim.objectives.linear import LinearModel, Margins, smallest_eigenvalue
 from qsim.objectives.logistic import Logistic
+from qsim.objectives.optimum import NoOptimumError, Optimum
 from qsim.options import number, option
 from qsim.weights import Weights
 

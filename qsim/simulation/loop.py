@@ -118,7 +118,7 @@ def simulate(
     optimum : bool, default True
         Whether to solve for the minimum, too (cached on disk), so that suboptimality is known.
     test : Dataset, Source, path, or pair of arrays, optional
-        Data whose error is evaluated, too.
+        Data whose loss (without the regulariser) and error are evaluated, too.
     engine : Engine, default `qsim.engines.Serial()`
         Where the workers run. It changes the speed, never the numbers.
     checkpoint : path of an .npz file, optional

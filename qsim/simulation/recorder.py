@@ -175,13 +175,16 @@ class Recorder:
                 found = objective.evaluate_many(some, self._data)
             else:
                 found = [self.elsewhere.evaluate(w) for w in some]
-            on_test = [np.nan] * len(some) if self._test is None else objective.errors(some, self._test)
-            for (loss, gradient, error), test_error in zip(found, on_test, strict=True):
+            on_test = [(np.nan, np.nan)] * len(some)
+            if self._test is not None:
+                on_test = objective.losses_and_errors(some, self._test)
+            for (loss, gradient, error), (test_loss, test_error) in zip(found, on_test, strict=True):
                 yield {
                     "loss": loss,
                     "suboptimality": loss - self._minimum,
                     "gradient_norm": math.sqrt(inner(gradient, gradient)),
                     "train_error": error,
+                    "test_loss": test_loss,
                     "test_error": test_error,
                 }
 

@@ -74,7 +74,7 @@ class Run:
     optimum : bool, default True
         Whether to solve for the minimum, too (cached on disk), so that suboptimality is known.
     test : Dataset, Source, path, or pair of arrays, optional
-        Data whose error is evaluated, too.
+        Data whose loss (without the regulariser) and error are evaluated, too.
 
     Raises
     ------
