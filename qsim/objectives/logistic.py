@@ -86,7 +86,7 @@ class Logistic(LinearModel):
         from qsim.kernels.rounds import scale_by_count
 
         margin = block.plan_margins(program, rows, weights)
-        program.call(logistic_slopes, rows.some(margin), block.labels, rows.some(rows.index))
+        program.call(logistic_slopes, rows.some(margin), block.labels, block.numbers_of(rows))
         program.call(scale_by_count, rows.offsets, step, margin)
         return block.plan_spread(program, rows, margin)
 
