@@ -60,6 +60,6 @@ def sums_by_column(block: Block, seed: int) -> tuple[list[dict[int, float]], lis
     of, offsets = block.support, block.support.offsets
     assert of.index is not None
     out = np.full(offsets[-1], np.nan, np.float32)
-    sum_columns(*block._columns_of(rows), rows.offsets, offsets, slopes, out)
+    sum_columns(*block._columns_of(rows), rows.offsets, block._support_offsets, slopes, out)
     found = [dict(zip(of.index[a:b].tolist(), out[a:b].tolist(), strict=True)) for a, b in pairwise(offsets)]
     return found, [slopes[a:b] for a, b in pairwise(rows.offsets)]
