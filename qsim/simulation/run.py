@@ -226,9 +226,9 @@ class Run:
         ...     compressor=qsim.compressors.TopK(4))
         >>> promise = run.bound()
         >>> promise.quantity, promise.floor
-        ('F(w) - F* + c mean of ||h_i - g_i(w)||^2', 0.0)
+        ('F(w) - F* + c sum of weight_i/l_i ||h_i - g_i(w)||^2', 0.0)
         >>> promise([0, 1000]).round(3).tolist()
-        [0.055, 0.009]
+        [0.055, 0.008]
         """
         problem = self.problem()
         if isinstance(self.downlink, CompressedWeights) or (self.network is not None and self.network.rule.drops):
