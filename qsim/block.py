@@ -70,6 +70,8 @@ class Block:
         """The number of rows that have met the weights so far, each as often as it did."""
         self.touched: NDArray[np.int64] | None = None
         """The non-zeros of those rows, a number a worker; None: they are not counted."""
+        self.met: list[Rows] | None = None
+        """Those rows, in the order in which they did; None: nobody wants to know."""
         self.n, self.width = shards.n, shards.width
         self.labels = data.labels
         self.order = shards.order
@@ -390,6 +392,8 @@ class Block:
     def _count(self, rows: Rows, times: int = 1) -> None:
         """Take note of rows that meet the weights, so many times."""
         self.read += rows.index.size * times
+        if self.met is not None:
+            self.met.append(rows)
         if self.touched is not None:
             upto = np.concatenate([[0], np.cumsum(self._indptr[rows.index + 1] - self._indptr[rows.index])])
             self.touched += np.diff(upto[rows.offsets]) * times

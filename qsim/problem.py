@@ -162,9 +162,41 @@ class Problem:
         return self._above_zero("the largest L_i", self.worker_smoothness.max())
 
     @property
+    def mean_smoothness(self) -> float:
+        """The mean of L_i, with the weights of the workers."""
+        return float(self.weights @ self.worker_smoothness)
+
+    @property
     def mean_square_smoothness(self) -> float:
         """Lt, the root of the mean of L_i^2, with the weights of the workers."""
         return float(np.sqrt(self.weights @ self.worker_smoothness**2))
+
+    @cached_property
+    def sent_smoothness(self) -> NDArray[np.float64]:
+        """The smoothness constants of the workers' g_i, shape (workers,): L_i less l2, which stays on the server.
+
+        Notes
+        -----
+        Where the loss may not be convex, L_i + l2: its second derivative may be as low as -L_i - l2.
+        """
+        l2 = float(self.objective.l2 or 0.0)
+        return self.worker_smoothness + (-l2 if self.strong_convexity >= l2 else l2)
+
+    @cached_property
+    def feature_smoothness(self) -> float:
+        """M, the largest sum over a feature's owners of weight times `sent_smoothness`.
+
+        Notes
+        -----
+        A worker owns the features that its rows touch: on others its gradient, its messages and its shifts are zero.
+        If the compressor fills in zeros, or workers send the regulariser too, each owns all, and M is the weighted mean
+        of `sent_smoothness`. Changes of the g_i add up to at most M ||change of w||.
+        """
+        parts = self.weights * self.sent_smoothness
+        if not (self.compressor.keeps_sparse and self.objective.keeps_support):
+            return float(parts.sum())
+        owned = np.bincount(self.shards.support, np.repeat(parts, np.diff(self.shards.support_offsets)))
+        return float(owned.max(initial=0.0))
 
     @cached_property
     def row_smoothness(self) -> float:
@@ -175,6 +207,22 @@ class Problem:
     def strong_convexity(self) -> float:
         """The constant mu of strong convexity of F."""
         return number(f"the mu of {self.objective!r}", self.objective.strong_convexity(self.data), least=0)
+
+    @cached_property
+    def worker_convexity(self) -> float:
+        """The largest constant of strong convexity that all f_i have; at most mu, and 0 if that is.
+
+        Notes
+        -----
+        It is l2 if mu is, and otherwise the smallest that the objective states of a worker's rows.
+        """
+        l2, mu, shards = float(self.objective.l2 or 0.0), self.strong_convexity, self.shards
+        if mu <= l2:
+            return mu
+        spans = zip(shards.offsets[:-1], shards.offsets[1:], self.weights, strict=True)
+        parts = [(shards.order[low:high], high > low) for low, high, weight in spans if weight]
+        own = [self.objective.strong_convexity(shards.dataset.take(rows)) if some else l2 for rows, some in parts]
+        return float(min(mu, *own))
 
     @property
     def omega(self) -> float:
@@ -323,6 +371,25 @@ class Problem:
             The mean.
         """
         return float(self.weights @ self._square_norms(self.shards, w))
+
+    def sent_energy(self, w: NDArray[np.float64]) -> float:
+        """Return M sum_i weight_i/l_i ||g_i(w)||^2, with M and l_i of `feature_smoothness` and `sent_smoothness`.
+
+        At least the square of the norm of any sum of messages in proportion to the g_i.
+
+        Parameters
+        ----------
+        w : ndarray of float64, shape (n,)
+            The weights.
+
+        Returns
+        -------
+        float
+            The sum. A worker whose g_i is constant counts nothing.
+        """
+        smoothness = self.sent_smoothness
+        parts = np.divide(self.weights, smoothness, out=np.zeros_like(smoothness), where=smoothness > 0)
+        return self.feature_smoothness * float(parts @ self._square_norms(self.shards, w))
 
     def mean_square_change(self) -> float:
         """Return the weighted mean of ||g_i(w_0) - g_i(w*)||^2, from the start to the minimiser."""

@@ -30,6 +30,8 @@ CUMULATIVE = (*TRAFFIC, "passes")
 EVALUATION = ("loss", "suboptimality", "gradient_norm", "train_error", "test_loss", "test_error")
 ACCURACY = {"train_accuracy": "train_error", "test_accuracy": "test_error"}
 """One minus an error, for data whose labels are predicted."""
+PROGRESSIVE = ("progressive_loss", "progressive_error", "mean_progressive_loss", "mean_progressive_error")
+"""Quantities of batches that were scored before they were learnt: of a round's, and of all so far."""
 LOGARITHMIC = ("suboptimality", "gradient_norm")
 """Quantities that spread over orders of magnitude: drawn on logarithmic scales, their means over seeds are geometric,
 their bands those of the logarithms, their comparisons ratios. So a band never reaches below zero, and a factor counts
@@ -50,6 +52,10 @@ LABELS = {
     "test_error": "test error",
     "train_accuracy": "training accuracy",
     "test_accuracy": "test accuracy",
+    "progressive_loss": "progressive loss of the batch",
+    "progressive_error": "progressive error of the batch",
+    "mean_progressive_loss": "progressive loss, mean so far",
+    "mean_progressive_error": "progressive error, mean so far",
 }
 """Quantities that can be plotted, with their labels."""
 
@@ -90,6 +96,9 @@ class Trace:
       the test rows, without the regulariser: the log-loss, in nats, of logistic regression), `train_error` and
       `test_error` (the share of rows predicted wrongly, a tie counted as half; of targets, the mean square): NaN if the
       round was not evaluated. `qsim.evaluate` has the AUC and the calibration of the final weights.
+    - `progressive_loss` and `progressive_error`: the mean loss, without the regulariser, and the error of the rows that
+      the workers learnt from in this round, at the weights that they had before; `mean_progressive_loss` and
+      `mean_progressive_error`: over the rows of all rounds so far. For runs with progressive=True.
     - `seconds` of this round, `cumulative_seconds`, the parts of the round's time (`seconds_compute` and so on,
       `qsim.network.PARTS`), in virtual time, and how many messages were `dropped`: for runs with a network.
 
@@ -171,6 +180,8 @@ class Trace:
         name = f"cumulative_{name}" if name in (*CUMULATIVE, "seconds") else name
         if name == "cumulative_seconds" and name not in self.columns:
             raise ValueError("this trace has no virtual time: give the run a network, such as network=qsim.Network()")
+        if name in PROGRESSIVE and name not in self.columns:
+            raise ValueError(f"this trace has no {LABELS[name]}: run with progressive=True")
         if name not in self.columns:
             known = [*LABELS, *self.columns]
             raise ValueError(f"a trace has no {name!r}{nearest(name, known)} (it has {', '.join(sorted(set(known)))})")
@@ -290,6 +301,18 @@ class Trace:
             for part in ("frame/", "schedule/")
         )
         return cls(columns, stored["weights"], json.loads(str(stored["provenance"])), schedule)
+
+
+def progressive_columns(scores: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+    """Return the columns of progressive validation: of how many rows were scored, and sums of losses and errors.
+
+    scores: a row for each round. A round without rows has no loss (NaN).
+    """
+    found = {}
+    for name, (rows, *sums) in (("", scores.T), ("mean_", scores.cumsum(axis=0).T)):
+        for quantity, total in zip(("loss", "error"), sums, strict=True):
+            found[f"{name}progressive_{quantity}"] = np.divide(total, rows, np.full(rows.size, np.nan), where=rows > 0)
+    return found
 
 
 Traces = Trace | Iterable[Trace] | Mapping[str, Trace | Iterable[Trace]]

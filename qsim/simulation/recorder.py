@@ -17,7 +17,7 @@ from qsim.network import PARTS, Clock
 from qsim.options import flag
 from qsim.simulation.elsewhere import EvaluationElsewhere
 from qsim.simulation.run import Run
-from qsim.trace import CUMULATIVE, EVALUATION, TIME, TRAFFIC, Trace
+from qsim.trace import CUMULATIVE, EVALUATION, TIME, TRAFFIC, Trace, progressive_columns
 
 Solution = Callable[[], NDArray[np.float64]]
 """Gives the weights that are evaluated, when they are needed."""
@@ -30,11 +30,13 @@ class Counted:
     """What some rounds counted, a row each.
 
     traffic: non-zeros, bits up, bits down, rows read. times: with a network, the seconds of each part of the round, and
-    how many messages were dropped.
+    how many messages were dropped. scores: of one round with progressive validation, how many rows were scored, and the
+    sums of their losses and errors.
     """
 
     traffic: NDArray[np.int64]
     times: NDArray[np.float64] | None = None
+    scores: NDArray[np.float64] | None = None
 
     def __len__(self) -> int:
         """Return how many rounds there are."""
@@ -54,6 +56,7 @@ class Recorder:
         self._minimum = run.objective.optimum(self._data).value if run.optimum else np.nan
         self._counted: list[NDArray[np.int64]] = []
         self._times: list[tuple[float, ...]] = []
+        self._scores = [np.zeros(3)]  # of each round, for progressive validation
         self._evaluations: dict[int, dict[str, float]] = {}
         self._spent = np.zeros(len(CUMULATIVE), np.int64)
         self._seconds = 0.0
@@ -76,6 +79,8 @@ class Recorder:
             self._times += map(tuple, counted.times.tolist())
         for seconds in counted.seconds():
             self._seconds += seconds
+        if self._run.progressive:
+            self._scores.append(np.zeros(3) if counted.scores is None else counted.scores)
         self._counted.append(counted.traffic)
         self._spent += counted.traffic.sum(axis=0)
         return self._over(done, solution, evaluate=done % self._run.evaluate_every == 0 or done == self._run.rounds)
@@ -115,6 +120,8 @@ class Recorder:
             total = np.sum(parts, axis=0)
             columns |= dict(zip(TIME, (total, *parts), strict=True))
             columns |= {"cumulative_seconds": np.cumsum(total), "dropped": dropped.astype(np.int64)}
+        if self._run.progressive:
+            columns |= progressive_columns(np.array(self._scores))
         for name in EVALUATION:
             columns[name] = np.full(rows.size, np.nan)
             columns[name][list(self._evaluations)] = [seen[name] for seen in self._evaluations.values()]
@@ -129,12 +136,14 @@ class Recorder:
             "counted": np.concatenate(self._counted),
             "evaluated": np.array(list(self._evaluations)),
             "evaluations": np.array(evaluations),
+            "scores": np.array(self._scores),
         } | times
 
     def restore(self, saved: Arrays) -> bool:
         """Go back to what was recorded; tells whether the run's rule had ended it there."""
         self._counted = [saved["counted"]]
         self._times = [tuple(row) for row in saved.get("times", np.empty((0, 0))).tolist()]
+        self._scores = list(saved["scores"])
         self._spent = saved["counted"].sum(axis=0)
         self._seconds = sum(sum(parts) for *parts, _ in self._times)
         rows = zip(saved["evaluated"].tolist(), saved["evaluations"].tolist(), strict=True)
