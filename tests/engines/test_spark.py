@@ -211,4 +211,4 @@ def test_what_spark_reads_is_written_for_workers_by_its_executors(spark, tmp_pat
     trace = qsim.simulate(run, engine=Spark())
     assert trace.frame.equals(qsim.simulate(run).frame)
     assert run.load().rows == 60
-    assert run.load().features == 2**10
+    assert run.load().features == 1 + 2**10  # of numbers, and of words
