@@ -11,6 +11,7 @@ from . import entropy as entropy
 from . import keys as keys
 from . import l2_decay as l2_decay
 from . import methods as methods
+from . import metrics as metrics
 from . import network as network
 from . import objectives as objectives
 from . import problem as problem
@@ -60,6 +61,7 @@ from .methods import GradientDescent as GradientDescent
 from .methods import LocalSGD as LocalSGD
 from .methods import NewtonCG as NewtonCG
 from .methods import SignSGD as SignSGD
+from .metrics import evaluate as evaluate
 from .network import Network as Network
 from .objectives import LeastSquares as LeastSquares
 from .objectives import LogisticRegression as LogisticRegression

@@ -70,6 +70,8 @@ class Block:
         """The number of rows that have met the weights so far, each as often as it did."""
         self.touched: NDArray[np.int64] | None = None
         """The non-zeros of those rows, a number a worker; None: they are not counted."""
+        self.met: list[Rows] | None = None
+        """Those rows, in the order in which they did; None: nobody wants to know."""
         self.n, self.width = shards.n, shards.width
         self.labels = data.labels
         self.order = shards.order
@@ -255,6 +257,10 @@ class Block:
         found.order, found.offsets = np.arange(order.size), self.offsets - self.offsets[0]
         return found
 
+    def numbers_of(self, rows: Rows) -> NDArray[np.int64] | Part | None:
+        """Return the numbers of rows for kernels of a program; None: one behind the other, from the first of all."""
+        return None if rows.all and self.on_supports else rows.some(rows.index)
+
     def plan_margins(self, program: Program, rows: Rows, weights: PlannedReplica) -> NDArray[np.float32]:
         """Have a program write the margins of rows, as `margins` does; return where."""
         from qsim.kernels.csr import gather, margins, margins_of_float64, margins_on_support
@@ -268,7 +274,7 @@ class Block:
             low, high = self._support_offsets[0], self._support_offsets[-1]
             held = np.empty(high - low, np.float32)
             program.call(gather, weights.vector, weights.scale, self._support[low:high], held)
-            local = self._indptr, self._local, self._values, rows.index, rows.offsets
+            local = self._indptr, self._local, self._values, self.numbers_of(rows), rows.offsets
             program.call(margins_on_support, *local, self._support_offsets, held, out)
         elif weights.vector.dtype == np.float32:
             program.call(margins, *data, weights.vector, written)
@@ -320,15 +326,18 @@ class Block:
 
         The offsets of the rows must be those that they have in every round.
         """
-        from qsim.kernels.csr import scatter_short, scatter_support, scatter_touched, single_rows
+        from qsim.kernels.csr import scatter_short, scatter_support, scatter_touched, single_rows, sum_columns
         from qsim.kernels.rounds import fill
 
         data = self._indptr, self._local, self._values, rows.index, rows.offsets, slopes
         if rows.all:
             of = self.support
             value = np.zeros(of.offsets[-1], np.float32)
-            program.call(fill, value, np.float32(0))
-            program.call(scatter_support, *data, self._support_offsets, value)
+            if self.on_supports:
+                program.call(sum_columns, *self._columns_of(rows), rows.offsets, self._support_offsets, slopes, value)
+            else:
+                program.call(fill, value, np.float32(0))
+                program.call(scatter_support, *data, self._support_offsets, value)
             return Vectors(self.n, of.offsets, of.index, value)
         counts, longest = np.diff(rows.offsets), self._longest()
         if counts.max() <= 1 and not self.on_supports:
@@ -354,6 +363,27 @@ class Block:
             program.call(scatter_touched, *data, *support, np.zeros(width, np.float32), marks, *out)
         return v
 
+    def _columns_of(self, rows: Rows) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.float32] | None, NDArray[Any]]:
+        """Return all rows column by column, those of a worker from the longest column to the shortest.
+
+        Where each column begins, its rows and values, and its place on the supports.
+        """
+        from qsim.kernels.csr import count_columns, take_columns
+
+        entries = self._indptr, self._local
+        sizes = np.zeros(int(self._support_offsets[-1] - self._support_offsets[0]), np.int64)
+        count_columns(*entries, rows.index, rows.offsets, self._support_offsets, sizes)
+        worker = np.repeat(np.arange(self.workers), np.diff(self._support_offsets))
+        places = np.lexsort((-sizes, worker))
+        starts = np.concatenate([[0], np.cumsum(sizes[places])])
+        ends = np.empty_like(sizes)
+        ends[places] = starts[:-1]
+        kind = np.uint16 if np.diff(rows.offsets).max(initial=0) <= 2**16 else np.uint32
+        of_columns = np.empty(starts[-1], kind)
+        values = None if self._values is None else np.empty(starts[-1], np.float32)
+        take_columns(*entries, self._values, rows.index, rows.offsets, self._support_offsets, ends, of_columns, values)
+        return starts, of_columns, values, places
+
     def _longest(self) -> NDArray[np.int64]:
         """Return the non-zeros of each worker's longest row."""
         sizes = np.diff(self._indptr)
@@ -362,6 +392,8 @@ class Block:
     def _count(self, rows: Rows, times: int = 1) -> None:
         """Take note of rows that meet the weights, so many times."""
         self.read += rows.index.size * times
+        if self.met is not None:
+            self.met.append(rows)
         if self.touched is not None:
             upto = np.concatenate([[0], np.cumsum(self._indptr[rows.index + 1] - self._indptr[rows.index])])
             self.touched += np.diff(upto[rows.offsets]) * times

@@ -167,9 +167,43 @@ class Problem:
         return self._above_zero("the largest L_i", self.worker_smoothness.max())
 
     @property
+    def mean_smoothness(self) -> float:
+        """The mean of L_i, with the weights of the workers."""
+        return float(self.weights @ self.worker_smoothness)
+
+    @property
     def mean_square_smoothness(self) -> float:
         """Lt, the root of the mean of L_i^2, with the weights of the workers."""
         return float(np.sqrt(self.weights @ self.worker_smoothness**2))
+
+    @cached_property
+    def sent_smoothness(self) -> NDArray[np.float64]:
+        """The smoothness constants of the workers' g_i, shape (workers,): L_i less l2, which stays on the server.
+
+        Notes
+        -----
+        Where the loss may not be convex, L_i + l2: its second derivative may be as low as -L_i - l2.
+        """
+        l2 = float(self.objective.l2 or 0.0)
+        return self.worker_smoothness + (-l2 if self.strong_convexity >= l2 else l2)
+
+    @cached_property
+    def feature_smoothness(self) -> float:
+        """M, the largest sum over a feature's owners of weight times `sent_smoothness`.
+
+        Notes
+        -----
+        A worker owns the features that its rows touch: on others its gradient, its messages and its shifts are zero.
+        If the compressor fills in zeros, or workers send the regulariser too, each owns all, and M is the weighted mean
+        of `sent_smoothness`. Changes of the g_i add up to at most M ||change of w||.
+        """
+        parts = self.weights * self.sent_smoothness
+        if not (self.compressor.keeps_sparse and self.objective.keeps_support):
+            return float(parts.sum())
+        if self.reader is not None:
+            return float(self.reader.total("support", parts, np.zeros(self.n), self.n).max())
+        owned = np.bincount(self.shards.support, np.repeat(parts, np.diff(self.shards.support_offsets)))
+        return float(owned.max(initial=0.0))
 
     @cached_property
     def row_smoothness(self) -> float:
@@ -180,6 +214,19 @@ class Problem:
     def strong_convexity(self) -> float:
         """The constant mu of strong convexity of F."""
         return number(f"the mu of {self.objective!r}", self.objective.strong_convexity(self.data), least=0)
+
+    @cached_property
+    def worker_convexity(self) -> float:
+        """The largest constant of strong convexity that all f_i have; at most mu, and 0 if that is.
+
+        Notes
+        -----
+        It is l2 if mu is, and otherwise the smallest that the objective states of a worker's rows.
+        """
+        mu = self.strong_convexity
+        if mu <= float(self.objective.l2 or 0.0):
+            return mu
+        return float(min(mu, *self._of_workers("convexity")[self.weights > 0]))
 
     @property
     def omega(self) -> float:
@@ -344,6 +391,25 @@ class Problem:
         """
         return float(self.weights @ self._of_workers("square norms", w))
 
+    def sent_energy(self, w: NDArray[np.float64]) -> float:
+        """Return M sum_i weight_i/l_i ||g_i(w)||^2, with M and l_i of `feature_smoothness` and `sent_smoothness`.
+
+        At least the square of the norm of any sum of messages in proportion to the g_i.
+
+        Parameters
+        ----------
+        w : ndarray of float64, shape (n,)
+            The weights.
+
+        Returns
+        -------
+        float
+            The sum. A worker whose g_i is constant counts nothing.
+        """
+        smoothness = self.sent_smoothness
+        parts = np.divide(self.weights, smoothness, out=np.zeros_like(smoothness), where=smoothness > 0)
+        return self.feature_smoothness * float(parts @ self._of_workers("square norms", w))
+
     def mean_square_change(self) -> float:
         """Return the weighted mean of ||g_i(w_0) - g_i(w*)||^2, from the start to the minimiser."""
         return float(self.weights @ self._of_workers("square norms", self.start, self.optimum))
@@ -382,12 +448,18 @@ class Problem:
 def of_workers(task: str, objective: Objective, shards: Shards, *points: NDArray[Any]) -> NDArray[np.float64]:
     """Return a number for each worker of shards, from its rows alone.
 
-    task: "smoothness": L_i. "row smoothness": no less than the largest L of its rows, and of all workers' that of all.
-        "square norms": ||g_i(w)||^2, or of two points ||g_i(u) - g_i(w)||^2. "row square norms": the mean of ||g(w)||^2
-        over its rows, g being the gradient of one; 0 without rows.
+    task: "smoothness": L_i. "convexity": the mu of its rows; l2 without. "row smoothness": no less than the largest L
+        of its rows, and of all workers' that of all. "square norms": ||g_i(w)||^2, or of two points
+        ||g_i(u) - g_i(w)||^2. "row square norms": the mean of ||g(w)||^2 over its rows, g being the gradient of one;
+        0 without rows.
     """
     if task == "smoothness":
         return objective.worker_smoothness(shards)
+    if task == "convexity":
+        spans = zip(shards.offsets[:-1], shards.offsets[1:], strict=True)
+        pieces = [shards.dataset.take(shards.order[low:high]) if low < high else None for low, high in spans]
+        l2 = float(objective.l2 or 0.0)
+        return np.array([l2 if rows is None else objective.strong_convexity(rows) for rows in pieces], np.float64)
     if task == "row smoothness":
         return np.full(shards.workers, objective.row_smoothness(shards))
     if task == "square norms":

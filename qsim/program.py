@@ -96,15 +96,13 @@ class Program:
         Raises TypeError for other arguments, for what Numba has not compiled, and for a kernel that returns more than
         four numbers, or anything else.
         """
-        from numba import typeof
+        from qsim.kernels._calls import STOPS
 
-        from qsim.kernels._calls import STOPS, compiled
-
-        if not hasattr(kernel, "overloads"):
-            raise TypeError(f"a program calls functions that Numba compiles (numba.njit), found {shown(kernel)}")
-        kind_of: Any = typeof
-        kinds = tuple(a.kind if isinstance(a, Result) else kind_of(_like(a)) for a in arguments)
-        trampoline, address, returned = compiled(kernel, kinds, stop)
+        looks = tuple([_look(argument) for argument in arguments])
+        found = _COMPILED.get((kernel, stop, looks))
+        if found is None:
+            found = _COMPILED[kernel, stop, looks] = _compiled(kernel, arguments, stop)
+        trampoline, address, returned = found
         self._calls.append((trampoline, address, list(arguments)))
         self._stops_on.append(STOPS.index(stop))
         self._table = None
@@ -190,6 +188,38 @@ class Program:
             table = np.array([word for argument in arguments for word in words(argument)], np.int64)
             rows.append([trampoline, address, at(table), result(number, 0)])
         return np.array(rows, np.int64).reshape(len(rows), 4), np.array(self._stops_on, np.int64), results, kept
+
+
+_COMPILED: dict[tuple[Any, Stop, tuple[Any, ...]], tuple[int, int, list[tuple[int, Any]]]] = {}
+"""What `_compiled` returned, by the looks of the arguments: asking Numba for their types takes longer than the rest."""
+
+
+def _compiled(kernel: Any, arguments: tuple[Any, ...], stop: Stop) -> tuple[int, int, list[tuple[int, Any]]]:
+    """Return the addresses of a trampoline and of a kernel for arguments, and where what it returns will lie."""
+    from numba import typeof
+
+    from qsim.kernels._calls import compiled
+
+    if not hasattr(kernel, "overloads"):
+        raise TypeError(f"a program calls functions that Numba compiles (numba.njit), found {shown(kernel)}")
+    kind_of: Any = typeof
+    kinds = tuple(a.kind if isinstance(a, Result) else kind_of(_like(a)) for a in arguments)
+    return compiled(kernel, kinds, stop)
+
+
+def _look(argument: Any) -> Any:
+    """Return what decides the Numba type of an argument, and whether a program takes it, in little time."""
+    if isinstance(argument, np.ndarray):
+        return argument.dtype, argument.ndim, argument.flags.num
+    if isinstance(argument, Part):
+        return Part, _look(argument.array), _look(argument.size)
+    if isinstance(argument, Cell):
+        return Cell, argument.array.dtype
+    if isinstance(argument, Result):
+        return Result, str(argument.kind)
+    if isinstance(argument, int):
+        return type(argument), -(2**63) <= argument < 2**63
+    return type(argument)
 
 
 def _like(argument: Any) -> Any:

@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from functools import wraps
 from math import sqrt
-from typing import Any, final
+from typing import Any, ClassVar, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -249,20 +249,56 @@ class Noisy(Step):
         return 1.0 / (float(self.smoothness) + self.noise * sqrt(t + 1.0))
 
 
+class TheoryStep(Step):
+    """Base class of the constant steps of theorems, which follow from the constants of the problem.
+
+    A method that is given one takes the step of that theorem; without a step it takes that of the best theorem known.
+
+    Attributes
+    ----------
+    method : str
+        The name of the method that the theorem is about; any other refuses it.
+    """
+
+    method: ClassVar[str]
+
+    @abstractmethod
+    def longest(self, method: Any, problem: Any) -> float:
+        """Return the longest step that the theorem allows.
+
+        Parameters
+        ----------
+        method : Method
+            The method, with its other parameters.
+        problem : Problem
+            The constants of the run.
+
+        Returns
+        -------
+        float
+            The step, above 0.
+        """
+
+    def __call__(self, t: int) -> float:
+        raise ValueError(f"{self!r} is known for a run only: look at the step of run.method.resolved(run.problem())")
+
+
 def take_step(method: Any) -> None:
     """Turn a number in the field `step` of an option into the constant rule that it stands for.
 
-    Raises ValueError for a number that is no step, TypeError for what is neither a number nor a rule; None stands for
-    the step of theory.
+    Raises ValueError for a number that is no step, TypeError for what is neither a number nor a rule, and for a theorem
+    about another method; None stands for the step of theory.
     """
-    step = method.step
+    step, name = method.step, type(method).__name__
     if isinstance(step, float):
         object.__setattr__(method, "step", Constant(step))
+    elif isinstance(step, TheoryStep) and step.method != name:
+        raise TypeError(f"{step!r} is a theorem about {step.method}, found as the step of {name}: leave the step out")
     elif not isinstance(step, (Step, type(None))):
         raise TypeError(f"step must be a number, or a rule such as qsim.steps.InverseTime(0.5), found {shown(step)}")
 
 
-__all__ = ["Constant", "InverseSqrt", "InverseTime", "Noisy", "Step"]
+__all__ = ["Constant", "InverseSqrt", "InverseTime", "Noisy", "Step", "TheoryStep"]
 
 
 def __dir__() -> list[str]:

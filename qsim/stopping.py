@@ -35,7 +35,7 @@ class StoppingRule(ABC):
         seen : mapping of str to float
             What has been spent so far: `round`, `bits_up`, `bits_down`, `bits` (both), `passes` over the data,
             `seconds` of virtual time (of runs with a network); and `loss`, `suboptimality`, `gradient_norm`,
-            `train_error` and `test_error`, NaN after rounds that are not evaluated.
+            `train_error`, `test_loss` and `test_error`, NaN after rounds that are not evaluated.
 
         Returns
         -------

@@ -27,9 +27,11 @@ TIME = ("seconds", *(f"seconds_{part}" for part in PARTS))
 TRAFFIC = ("nonzeros", "bits_up", "bits_down")
 CUMULATIVE = (*TRAFFIC, "passes")
 """Quantities that are counted by round, and add up from round to round."""
-EVALUATION = ("loss", "suboptimality", "gradient_norm", "train_error", "test_error")
+EVALUATION = ("loss", "suboptimality", "gradient_norm", "train_error", "test_loss", "test_error")
 ACCURACY = {"train_accuracy": "train_error", "test_accuracy": "test_error"}
 """One minus an error, for data whose labels are predicted."""
+PROGRESSIVE = ("progressive_loss", "progressive_error", "mean_progressive_loss", "mean_progressive_error")
+"""Quantities of batches that were scored before they were learnt: of a round's, and of all so far."""
 LOGARITHMIC = ("suboptimality", "gradient_norm")
 """Quantities that spread over orders of magnitude: drawn on logarithmic scales, their means over seeds are geometric,
 their bands those of the logarithms, their comparisons ratios. So a band never reaches below zero, and a factor counts
@@ -46,9 +48,14 @@ LABELS = {
     "suboptimality": "suboptimality",
     "gradient_norm": "gradient norm",
     "train_error": "training error",
+    "test_loss": "test loss",
     "test_error": "test error",
     "train_accuracy": "training accuracy",
     "test_accuracy": "test accuracy",
+    "progressive_loss": "progressive loss of the batch",
+    "progressive_error": "progressive error of the batch",
+    "mean_progressive_loss": "progressive loss, mean so far",
+    "mean_progressive_error": "progressive error, mean so far",
 }
 """Quantities that can be plotted, with their labels."""
 
@@ -57,6 +64,7 @@ def unknown(quantity: str) -> str:
     """Say why a quantity is not known at any round."""
     why = {
         "suboptimality": ": it needs the minimum, so leave optimum=True",
+        "test_loss": ": it needs test data, test=",
         "test_error": ": it needs test data, test=",
     }
     return f"the {LABELS.get(quantity, quantity)} was never evaluated{why.get(ACCURACY.get(quantity, quantity), '')}"
@@ -84,9 +92,13 @@ class Trace:
     - `nonzeros`, `bits_up`, `bits_down`: of this round, exactly; `cumulative_...`: of all rounds so far.
     - `passes`: passes over the data so far: rows that met weights, for a gradient or a loss (twice for a product with a
       Hessian), over all rows.
-    - `loss` (the objective with its regulariser), `suboptimality`, `gradient_norm` (l2), `train_error` and
+    - `loss` (the objective with its regulariser), `suboptimality`, `gradient_norm` (l2), `test_loss` (the mean loss of
+      the test rows, without the regulariser: the log-loss, in nats, of logistic regression), `train_error` and
       `test_error` (the share of rows predicted wrongly, a tie counted as half; of targets, the mean square): NaN if the
-      round was not evaluated.
+      round was not evaluated. `qsim.evaluate` has the AUC and the calibration of the final weights.
+    - `progressive_loss` and `progressive_error`: the mean loss, without the regulariser, and the error of the rows that
+      the workers learnt from in this round, at the weights that they had before; `mean_progressive_loss` and
+      `mean_progressive_error`: over the rows of all rounds so far. For runs with progressive=True.
     - `seconds` of this round, `cumulative_seconds`, the parts of the round's time (`seconds_compute` and so on,
       `qsim.network.PARTS`), in virtual time, and how many messages were `dropped`: for runs with a network.
 
@@ -168,6 +180,8 @@ class Trace:
         name = f"cumulative_{name}" if name in (*CUMULATIVE, "seconds") else name
         if name == "cumulative_seconds" and name not in self.columns:
             raise ValueError("this trace has no virtual time: give the run a network, such as network=qsim.Network()")
+        if name in PROGRESSIVE and name not in self.columns:
+            raise ValueError(f"this trace has no {LABELS[name]}: run with progressive=True")
         if name not in self.columns:
             known = [*LABELS, *self.columns]
             raise ValueError(f"a trace has no {name!r}{nearest(name, known)} (it has {', '.join(sorted(set(known)))})")
@@ -287,6 +301,18 @@ class Trace:
             for part in ("frame/", "schedule/")
         )
         return cls(columns, stored["weights"], json.loads(str(stored["provenance"])), schedule)
+
+
+def progressive_columns(scores: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+    """Return the columns of progressive validation: of how many rows were scored, and sums of losses and errors.
+
+    scores: a row for each round. A round without rows has no loss (NaN).
+    """
+    found = {}
+    for name, (rows, *sums) in (("", scores.T), ("mean_", scores.cumsum(axis=0).T)):
+        for quantity, total in zip(("loss", "error"), sums, strict=True):
+            found[f"{name}progressive_{quantity}"] = np.divide(total, rows, np.full(rows.size, np.nan), where=rows > 0)
+    return found
 
 
 Traces = Trace | Iterable[Trace] | Mapping[str, Trace | Iterable[Trace]]

@@ -103,6 +103,17 @@ def test_wire_format_example() -> None:
 
 
 @needs_checkout
+def test_the_page_of_evaluation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for program in blocks(DOCS / "evaluation.md", "python"):
+        exec(compile(program, "evaluation.md", "exec"), {"__name__": "evaluation"})
+        assert capsys.readouterr().out.splitlines() == re.findall(r"print\(.*\)  # (.*)", program)
+    assert {path.suffix for path in Path().iterdir()} == {".gz", ".pdf"}
+
+
+@needs_checkout
 def test_the_page_of_networks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     space: dict[str, object] = {}

@@ -31,7 +31,7 @@ LAYERS = [  # each package may import those above it, and itself
     {"datasets"},
     {"block", "identity"},
     {"objectives", "compressors", "codecs", "starts"},
-    {"channel", "entropy", "problem", "trace"},
+    {"channel", "entropy", "metrics", "problem", "trace"},
     {"plan"},
     {"methods", "downlinks"},
     {"workers"},

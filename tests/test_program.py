@@ -188,3 +188,34 @@ def test_a_plan_of_ones_own(wrong: str, monkeypatch: pytest.MonkeyPatch) -> None
 def test_a_plan_that_is_none(wrong: str, told: str) -> None:
     with pytest.raises(TypeError, match=told):
         trained(Half(wrong))
+
+
+def test_a_kernel_is_called_for_the_type_of_each_argument() -> None:
+    """What was compiled is found again by the looks of arguments, which must tell all types apart."""
+
+    @numba.njit
+    def keep(out: Any, number: Any) -> None:
+        out[0] = number
+
+    @numba.njit
+    def first(out: Any, numbers: Any) -> None:
+        out[0] = numbers.ravel()[0]
+
+    def held(kernel: Any, argument: Any) -> float:
+        out = np.zeros(1)
+        program = Program()
+        program.call(kernel, out, argument)
+        program.run(1)
+        return float(out[0])
+
+    read_only = np.full(2, 11.0)
+    read_only.flags.writeable = False
+    numbers = [3, True, 2**63 + 2**12, -4, 1.5, np.float32(2.5), np.int32(-7), np.uint64(2**63), np.uint8(200)]
+    cells = [Cell.of(np.float32(0.25)), Cell.of(8), Cell.of(9.5)]
+    arrays = [np.full(2, 5.0), np.full(2, 6.0, np.float32), np.full((1, 2), 7.0), read_only, np.full(2, 9, np.int8)]
+    for _ in range(2):
+        assert [held(keep, number) for number in numbers] == [float(number) for number in numbers]
+        assert [held(keep, cell) for cell in cells] == [float(cell.array[0]) for cell in cells]
+        assert [held(first, array) for array in arrays] == [float(array.flat[0]) for array in arrays]
+    with pytest.raises(TypeError, match="in C order"):
+        held(first, np.zeros((2, 2)).T)

@@ -177,6 +177,11 @@ class Reader(Protocol):
     def mean(self, task: str, w: NDArray[np.float64], length: int, **vectors: NDArray[Any]) -> NDArray[np.float64]:
         """Return sum_i n_i/n v_i over the workers i, in their order, of v_i that the task finds at w."""
 
+    def total(
+        self, task: str, factors: NDArray[np.float64], w: NDArray[np.float64], length: int, **vectors: NDArray[Any]
+    ) -> NDArray[np.float64]:
+        """Return the same with factors other than n_i/n."""
+
     def each(self, task: str, *points: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return a number for each worker."""
 

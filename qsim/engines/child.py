@@ -60,15 +60,16 @@ def serve(
 class MailedReplies:
     """The replies to a round, whose packets are in the mail."""
 
-    places: list[tuple[int, bytes, NDArray[np.int64], int, NDArray[np.int64] | None]]
+    places: list[tuple[int, bytes, NDArray[np.int64], tuple[Any, ...]]]
+    """Of each reply: its first worker, its header, where its packets are, and the rest."""
 
     def taken_from(self, mail: SharedFile) -> Iterator[Reply]:
         """Yield the replies; their packets are views of the mail."""
         if self.places and self.places[-1][2][-1] > len(mail.map):
             mail.grow(0)
         data = np.frombuffer(mail.map, np.uint8)
-        for low, header, offsets, rows, work in self.places:
-            yield Reply(low, header, Packets(data[offsets[0] : offsets[-1]], offsets - offsets[0]), rows, work)
+        for low, header, offsets, rest in self.places:
+            yield Reply(low, header, Packets(data[offsets[0] : offsets[-1]], offsets - offsets[0]), *rest)
 
 
 class _MailingMembers(Members):
@@ -94,7 +95,7 @@ class _MailingMembers(Members):
             if end + data.size > len(self._mail.map):
                 self._mail.grow(end + data.size)
             np.frombuffer(self._mail.map, np.uint8)[end : end + data.size] = data
-            places.append((reply.low, reply.header, offsets + end, reply.rows, reply.work))
+            places.append((reply.low, reply.header, offsets + end, (reply.rows, reply.work, reply.scores)))
             end += data.size
         self.mail_end = end
         return MailedReplies(places)

@@ -109,7 +109,7 @@ def scale_by_count(row_offsets: NDArray[np.int64], step: float, numbers: NDArray
     for worker in range(row_offsets.size - 1):
         first, last = row_offsets[worker], row_offsets[worker + 1]
         factor = np.float32(step / max(last - first, 1))
-        for r in range(first, last):
+        for r in range(np.uint64(first), np.uint64(last)):
             numbers[r] *= factor
 
 

@@ -3,11 +3,12 @@
 from qsim.methods.averaged import Averaged
 from qsim.methods.base import Exchange, Method, Sum, Task
 from qsim.methods.descent import SGD, GradientDescent, HeavyBall, Momentum, Nesterov
+from qsim.methods.diana import DIANA, Gorbunov2020
+from qsim.methods.ef21 import EF21, Fatkhullin2023, Richtarik2021, Richtarik2024
 from qsim.methods.local import LocalSGD
 from qsim.methods.marina import MARINA
 from qsim.methods.sampling import Passes, Sampling, WithReplacement
 from qsim.methods.second_order import LBFGS, NewtonCG
-from qsim.methods.shifts import DIANA, EF21
 from qsim.methods.vote import SignSGD
 
 __all__ = [
@@ -18,6 +19,8 @@ __all__ = [
     "SGD",
     "Averaged",
     "Exchange",
+    "Fatkhullin2023",
+    "Gorbunov2020",
     "GradientDescent",
     "HeavyBall",
     "LocalSGD",
@@ -26,6 +29,8 @@ __all__ = [
     "Nesterov",
     "NewtonCG",
     "Passes",
+    "Richtarik2021",
+    "Richtarik2024",
     "Sampling",
     "SignSGD",
     "Sum",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, Self
 
@@ -20,7 +20,7 @@ from qsim.objectives import Objective
 from qsim.plan import Plan
 from qsim.problem import Bound, Problem
 from qsim.program import NoProgram
-from qsim.steps import Constant, Step
+from qsim.steps import Constant, Step, TheoryStep
 from qsim.weights import PlannedWeights, Replica, Weights
 
 
@@ -364,6 +364,14 @@ def refuse_absences(method: Method, problem: Problem, why: str) -> None:
             f"{type(method).__name__} needs every worker in every round, found clients={problem.clients!r}: {why}; take"
             " SGD, LocalSGD, DIANA or EF21"
         )
+
+
+def step_for(method: Any, problem: Problem, best: Callable[[Problem], float]) -> Step:
+    """Return the step of a method in a run: its own; of a theorem, the number; without a step, what is best."""
+    step: Step | None = method.step
+    if isinstance(step, TheoryStep):
+        return Constant(step.longest(method, problem))
+    return Constant(best(problem)) if step is None else step
 
 
 def constant(step: Step | float | None, most: float) -> float | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Self
 
 import numpy as np
@@ -15,6 +15,7 @@ from qsim.datasets import DataError, Dataset, Shards
 from qsim.datasets.labels import Kind
 from qsim.l2_decay import GlobalScale, L2Decay
 from qsim.objectives.doors import AT_THE_DOOR
+from qsim.objectives.optimum import NoOptimumError, Optimum
 from qsim.program import Cell, NoProgram, Program
 from qsim.weights import PlannedReplica, Replica, Weights
 
@@ -31,36 +32,6 @@ _ADVICE: dict[Kind, str] = {
 
 
 _SMALLEST = 2.0**-64  # as in `qsim/weights.py`: the scale is multiplied in below this
-
-
-class NoOptimumError(ValueError):
-    """Raised if the minimum was not reached, or is not known: the problem may have none."""
-
-
-@dataclass(frozen=True)
-class Optimum:
-    """The minimiser of an objective over a data set, to a gradient norm of 1e-10.
-
-    Parameters
-    ----------
-    weights : ndarray of float64, shape (n,)
-        The minimiser w*.
-    value : float
-        F(w*).
-    gradient_norm : float
-        ||grad F(w*)||, in the l2 norm.
-
-    Examples
-    --------
-    >>> import qsim
-    >>> optimum = qsim.LogisticRegression(l2=0.1).optimum(qsim.datasets.load("spark_sample"))
-    >>> optimum.gradient_norm <= 1e-10
-    True
-    """
-
-    weights: NDArray[np.float64]
-    value: float
-    gradient_norm: float
 
 
 class Objective(ABC):
@@ -203,9 +174,28 @@ class Objective(ABC):
         """Return for each of several weights, a row each, what `evaluate` returns, to the last bit."""
         return [self.evaluate(w, data) for w in weights]
 
-    def errors(self, weights: NDArray[np.float64], data: Dataset) -> list[float]:
-        """Return for each of several weights, a row each, what `error` returns, to the last bit."""
-        return [self.error(w, data) for w in weights]
+    def loss_and_error(self, w: NDArray[np.float64], data: Dataset) -> tuple[float, float]:
+        """Return the mean loss on data, without r, and the error: what is recorded of test data.
+
+        Parameters
+        ----------
+        w : ndarray of float64, shape (n,)
+            The weights.
+        data : Dataset
+            The data.
+
+        Returns
+        -------
+        loss : float
+            The mean loss of the rows.
+        error : float
+            The error, as `error` has it.
+        """
+        return self.value(w, data) - self.regulariser(np.asarray(w, np.float64))[0], self.error(w, data)
+
+    def losses_and_errors(self, weights: NDArray[np.float64], data: Dataset) -> list[tuple[float, float]]:
+        """Return for each of several weights, a row each, what `loss_and_error` returns, to the last bit."""
+        return [self.loss_and_error(w, data) for w in weights]
 
     def smoothness(self, data: Dataset) -> float:
         """Return the smoothness constant L, with ||grad F(u) - grad F(w)|| <= L ||u - w||.

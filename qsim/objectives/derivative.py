@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from qsim.batch import inner
 from qsim.datasets import Dataset
 from qsim.objectives.base import Objective
-from qsim.objectives.linear import MarginModel, margins_of
+from qsim.objectives.linear import MarginModel
+from qsim.objectives.products import margins_of
 
 _STEPS = 2.0 ** -np.arange(6, 26, 2)
 _ROWS = 256  # that the first look at an objective of one's own takes

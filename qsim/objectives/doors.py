@@ -55,6 +55,7 @@ def _numbers_at_the_door(name: str, found: Callable[..., Any]) -> Callable[..., 
 _PARTS = {
     "value_and_gradient": ("the value", "the gradient"),
     "evaluate": ("the value", "the gradient", "the error"),
+    "loss_and_error": ("the loss", "the error"),
 }
 
 AT_THE_DOOR: dict[str, Callable[..., Any]] = dict.fromkeys(
@@ -63,6 +64,7 @@ AT_THE_DOOR: dict[str, Callable[..., Any]] = dict.fromkeys(
     (
         "value_and_gradient",
         "evaluate",
+        "loss_and_error",
         "error",
         "smoothness",
         "worker_smoothness",

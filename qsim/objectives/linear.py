@@ -7,7 +7,6 @@ import sys
 import warnings
 from abc import abstractmethod
 from pathlib import Path
-from threading import local
 from typing import Any
 
 import numpy as np
@@ -18,12 +17,13 @@ from qsim.batch import Vectors, inner
 from qsim.block import Block, Rows
 from qsim.datasets import Dataset, Shards
 from qsim.datasets.parts import RowsElsewhere, are_elsewhere
-from qsim.objectives.base import NoOptimumError, Objective, Optimum
+from qsim.objectives.base import Objective
 from qsim.objectives.eigenvalues import largest_eigenvalue, largest_of_matrix
-from qsim.options import is_shipped, refuse_masked
+from qsim.objectives.optimum import NoOptimumError, Optimum
+from qsim.objectives.products import margins_of, margins_of_several, rmatvec, rmatvec_of_several
+from qsim.options import is_shipped
 from qsim.weights import Replica
 
-_THREAD = local()
 _TOLERANCE = 1e-10
 _SEVERAL = 8  # weights that kernels take at a time
 
@@ -114,8 +114,7 @@ class MarginModel(Objective):
     def evaluate(self, w: NDArray[np.float64], data: Dataset) -> tuple[float, NDArray[np.float64], float]:
         if are_elsewhere(data):
             return self._evaluate_elsewhere(w, data)
-        own = type(self).value_and_gradient, type(self).error
-        if own != (MarginModel.value_and_gradient, MarginModel.error):
+        if not self.reads_margins_alone:
             return super().evaluate(w, data)
         data = self.design(data)
         margin = margins_of(data, w, self.width)
@@ -127,27 +126,53 @@ class MarginModel(Objective):
         if not self._takes_several(weights, data):
             return super().evaluate_many(weights, data)
         data = self.design(data)
-        margins, labels = margins_of_several(data, weights), np.tile(data.labels, len(weights))
-        losses = self.loss(margins.ravel(), labels).reshape(margins.shape).sum(axis=1) / data.rows
-        slopes: Any = self.slope(margins.ravel(), labels).reshape(margins.shape)
+        margins = margins_of_several(data, weights)
+        losses = self._losses_of_several(margins, data)
+        slopes: Any = self.slope(margins.ravel(), np.tile(data.labels, len(weights))).reshape(margins.shape)
         slopes /= data.rows
         gradients, found = rmatvec_of_several(data, slopes), []
-        for w, margin, loss, gradient in zip(weights, margins, losses.tolist(), gradients, strict=True):
+        for w, margin, loss, gradient in zip(weights, margins, losses, gradients, strict=True):
             penalty, slope = self.regulariser(w)
             found.append((loss + penalty, gradient + slope, self.error_of_margins(margin, data)))
         return found
 
     def error(self, w: NDArray[np.float64], data: Dataset) -> float:
         if are_elsewhere(data):
-            return float(self._design_elsewhere(data).mean("error", w, 1)[0])
+            return self._loss_and_error_elsewhere(w, data)[1]
         data = self.design(data)
         return self.error_of_margins(margins_of(data, w, self.width), data)
 
-    def errors(self, weights: NDArray[np.float64], data: Dataset) -> list[float]:
-        if not self._takes_several(weights, data):
-            return super().errors(weights, data)
+    def loss_and_error(self, w: NDArray[np.float64], data: Dataset) -> tuple[float, float]:
+        if are_elsewhere(data):
+            return self._loss_and_error_elsewhere(w, data)
+        if not self.reads_margins_alone:
+            return super().loss_and_error(w, data)
         data = self.design(data)
-        return [self.error_of_margins(margin, data) for margin in margins_of_several(data, weights)]
+        margin = margins_of(data, w, self.width)
+        return self._mean_loss(margin, data), self.error_of_margins(margin, data)
+
+    def losses_and_errors(self, weights: NDArray[np.float64], data: Dataset) -> list[tuple[float, float]]:
+        if not self._takes_several(weights, data):
+            return super().losses_and_errors(weights, data)
+        data = self.design(data)
+        margins = margins_of_several(data, weights)
+        losses = self._losses_of_several(margins, data)
+        return [(loss, self.error_of_margins(margin, data)) for loss, margin in zip(losses, margins, strict=True)]
+
+    @property
+    def reads_margins_alone(self) -> bool:
+        """Whether value and error are those of this class, from margins, and not a user's own."""
+        own = type(self).value_and_gradient, type(self).error
+        return own == (MarginModel.value_and_gradient, MarginModel.error)
+
+    def _mean_loss(self, margin: Margins, data: Dataset) -> float:
+        return float(self._each("loss", self.loss(margin, data.labels), (data.rows,)).sum()) / data.rows
+
+    def _losses_of_several(self, margins: NDArray[np.float64], data: Dataset) -> list[float]:
+        """Return the mean loss for each row of margins, which are those of one of several weights."""
+        losses: Any = self.loss(margins.ravel(), np.tile(data.labels, len(margins))).reshape(margins.shape)
+        found: list[float] = (losses.sum(axis=1) / data.rows).tolist()
+        return found
 
     def _takes_several(self, weights: NDArray[np.float64], data: Dataset) -> bool:
         """Return whether weights, a row each, are evaluated in one pass over the rows of the data."""
@@ -171,6 +196,21 @@ class MarginModel(Objective):
         """
         raise NotImplementedError(f"{type(self).__name__} must define error(self, w, data)")
 
+    def probability(self, margins: Margins) -> NDArray[np.floating] | None:
+        """Return the probability of the label +1 that the model predicts for rows with these margins.
+
+        Parameters
+        ----------
+        margins : ndarray of float, shape (rows,)
+            The margins.
+
+        Returns
+        -------
+        ndarray of float, shape (rows,), or None
+            The probabilities; None, as by default, for a model that predicts none.
+        """
+        return None
+
     def _evaluate_elsewhere(
         self, w: NDArray[np.float64], data: RowsElsewhere
     ) -> tuple[float, NDArray[np.float64], float]:
@@ -178,6 +218,10 @@ class MarginModel(Objective):
         found = self._design_elsewhere(data).mean("evaluation", w, w.size + 2)
         penalty, pull = self.regulariser(w)
         return float(found[-2]) + penalty, found[:-2] + pull, float(found[-1])
+
+    def _loss_and_error_elsewhere(self, w: NDArray[np.float64], data: RowsElsewhere) -> tuple[float, float]:
+        loss, error = self._design_elsewhere(data).mean("loss and error", w, 2).tolist()
+        return loss, error
 
     def _design_elsewhere(self, data: Any) -> RowsElsewhere:
         design: Any = self.design(data)
@@ -188,7 +232,7 @@ class MarginModel(Objective):
     ) -> tuple[float, NDArray[np.float64]]:
         """Return F(w) and its gradient from the margins of the design."""
         penalty, slope = self.regulariser(np.asarray(w, np.float64))
-        value = float(self._each("loss", self.loss(margin, data.labels), (data.rows,)).sum()) / data.rows + penalty
+        value = self._mean_loss(margin, data) + penalty
         slopes = self._each("slope", self.slope(margin, data.labels), margin.shape)
         return value, rmatvec(data, slopes / data.rows) + slope
 
@@ -418,72 +462,3 @@ class LinearModel(MarginModel):
             return float(np.mean((margins - data.labels) ** 2))
         halves = wrong_halves(margins.astype(np.float64, copy=False), data.labels)
         return halves / 2 / data.rows if halves >= 0 else math.nan
-
-
-def margins_of(data: Dataset, w: Any, width: int = 1) -> NDArray[np.float64]:
-    """Return the margins of every row, in float64, shape (rows,) or (rows, width).
-
-    Raises ValueError if w has the wrong shape.
-    """
-    refuse_masked("w", w)
-    weights = np.ascontiguousarray(w, np.float64)
-    if weights.shape != (data.features * width,):
-        raise ValueError(f"w must have shape ({data.features * width},) for {data!r}, found {weights.shape}")
-    columns = data.indices.view(f"u{data.indices.itemsize}")
-    if width == 1:
-        from qsim.kernels.csr import margins
-
-        out = np.empty(data.rows)
-        margins(data.indptr, columns, data.values, None, weights, out)
-    else:
-        from qsim.kernels.multiclass import class_margins
-
-        out = np.empty((data.rows, width))
-        class_margins(data.indptr, columns, data.values, None, weights, out)
-    return out
-
-
-def margins_of_several(data: Dataset, weights: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the margins of every row with each of up to eight weights: shape (weights, rows).
-
-    They lie where the next call in this thread writes its own: memory that is new to the process takes as long as they.
-    """
-    from qsim.kernels import several
-
-    lanes, size = np.zeros((data.features, several.TOGETHER)), several.TOGETHER * data.rows
-    if getattr(_THREAD, "margins", np.empty(0)).size < size:
-        _THREAD.margins = np.empty(size)
-    out: NDArray[np.float64] = _THREAD.margins[:size].reshape(several.TOGETHER, data.rows)
-    lanes[:, : len(weights)] = weights.T
-    columns = data.indices.view(f"u{data.indices.itemsize}")
-    several.margins_of_several(data.indptr, columns, data.values, lanes, out)
-    return out[: len(weights)]
-
-
-def rmatvec(data: Dataset, slopes: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return X^T slopes, in float64, for slopes of the shape of margins: one number for each weight."""
-    columns = data.indices.view(f"u{data.indices.itemsize}")
-    out = np.zeros(data.features * (slopes.size // data.rows))
-    if slopes.ndim == 1:
-        from qsim.kernels.csr import scatter
-
-        scatter(data.indptr, columns, data.values, slopes, out)
-    else:
-        from qsim.kernels.multiclass import scatter_classes_support
-
-        whole, every = np.array([0, data.rows]), np.arange(data.rows)
-        support = np.array([0, data.features])
-        scatter_classes_support(data.indptr, columns, data.values, every, whole, slopes, support, out)
-    return out
-
-
-def rmatvec_of_several(data: Dataset, slopes: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return X^T slopes for each row of slopes, up to eight: shape (rows of slopes, features)."""
-    from qsim.kernels import several
-
-    count, columns = len(slopes), data.indices.view(f"u{data.indices.itemsize}")
-    out = np.zeros((data.features, several.TOGETHER))
-    if len(slopes) < several.TOGETHER:
-        slopes = np.concatenate([slopes, np.zeros((several.TOGETHER - len(slopes), data.rows))])
-    several.scatter_several(data.indptr, columns, data.values, slopes, out)
-    return np.ascontiguousarray(out.T[:count])

@@ -12,8 +12,8 @@ from qsim.block import Block, Rows
 from qsim.datasets import Dataset
 from qsim.datasets.parts import are_elsewhere
 from qsim.l2_decay import L2Decay
-from qsim.objectives.base import NoOptimumError, Optimum
 from qsim.objectives.linear import LinearModel, Margins
+from qsim.objectives.optimum import NoOptimumError, Optimum
 from qsim.options import number, option
 from qsim.program import Cell, Program, with_plan
 from qsim.weights import PlannedReplica, Replica
@@ -35,6 +35,10 @@ class Logistic(LinearModel):
         out = margins.copy()
         logistic_slopes(out, labels, None)
         return out
+
+    def probability(self, margins: Margins) -> Margins:
+        """Return 1 / (1 + exp(-z)) of the margins z, which is the slope of the loss for the label -1."""
+        return self.slope(margins, np.full(margins.shape, -1, np.int8))
 
     def curvature(self, margins: Margins, labels: NDArray[Any]) -> Margins:
         from qsim.kernels.csr import logistic_curvatures
@@ -83,7 +87,7 @@ class Logistic(LinearModel):
         from qsim.kernels.rounds import scale_by_count
 
         margin = block.plan_margins(program, rows, weights)
-        program.call(logistic_slopes, rows.some(margin), block.labels, rows.some(rows.index))
+        program.call(logistic_slopes, rows.some(margin), block.labels, block.numbers_of(rows))
         program.call(scale_by_count, rows.offsets, step, margin)
         return block.plan_spread(program, rows, margin)
 

@@ -76,6 +76,9 @@ class MeanLoss(Objective):
         penalty, pull = self.regulariser(w)
         return loss + penalty, gradient + pull
 
+    def loss_and_error(self, w: NDArray[np.float64], data: Dataset) -> tuple[float, float]:
+        return self._of(np.asarray(w, np.float64), self.design(data))[0], self.error(w, data)
+
     def strong_convexity(self, data: Dataset) -> float:
         """Return 0: nothing is known of the loss. If it is convex, l2 can be returned."""
         return 0.0

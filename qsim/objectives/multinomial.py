@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qsim.datasets import DataError, Dataset
-from qsim.objectives.base import NoOptimumError, Optimum
 from qsim.objectives.linear import MarginModel, Margins
+from qsim.objectives.optimum import NoOptimumError, Optimum
 from qsim.options import number, option, whole
 
 

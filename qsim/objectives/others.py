@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qsim.datasets import Dataset
-from qsim.objectives.base import NoOptimumError, Optimum
 from qsim.objectives.eigenvalues import smallest_eigenvalue
 from qsim.objectives.linear import LinearModel, Margins
 from qsim.objectives.logistic import Logistic
+from qsim.objectives.optimum import NoOptimumError, Optimum
 from qsim.options import number, option
 from qsim.weights import Weights
 

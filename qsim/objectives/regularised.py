@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from qsim.batch import Vectors
 from qsim.block import Block, Rows
 from qsim.datasets import Dataset, Shards
-from qsim.objectives.base import Objective, Optimum
+from qsim.objectives.base import Objective
+from qsim.objectives.optimum import Optimum
 from qsim.options import option
 from qsim.weights import Replica, Weights
 
@@ -73,6 +74,9 @@ class WithRegulariser(Objective):
 
     def evaluate(self, w: NDArray[np.float64], data: Dataset) -> tuple[float, NDArray[np.float64], float]:
         return self.objective.evaluate(w, data)
+
+    def loss_and_error(self, w: NDArray[np.float64], data: Dataset) -> tuple[float, float]:
+        return self.objective.loss_and_error(w, data)
 
     def error(self, w: NDArray[np.float64], data: Dataset) -> float:
         return self.objective.error(w, data)

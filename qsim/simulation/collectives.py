@@ -29,6 +29,8 @@ class Received:
     header: bytes
     rows: int
     """The number of rows that the workers read for it."""
+    scores: NDArray[np.float64] | None = None
+    """For progressive validation: how many rows were scored, and the sums of their losses and errors."""
 
 
 class ParameterServer:
@@ -62,6 +64,7 @@ class ParameterServer:
         weight = self._weights if summed is None or not share else self._weights / share
         entries = nonzeros = bits = rows = low = 0
         dense, header = False, b""
+        scores: list[NDArray[np.float64]] = []
         for reply in replies:
             assert reply.low == low or (participants is not None and reply.low > low), (
                 "replies come in order of the workers"
@@ -73,6 +76,8 @@ class ParameterServer:
             nonzeros += vectors.nonzeros
             bits += reply.packets.bits
             rows += reply.rows
+            if reply.scores is not None:
+                scores.append(reply.scores)
             if header and reply.header != header:
                 raise ValueError(
                     f"workers from {reply.low} on send with the header {reply.header.hex(' ')}, those before with"
@@ -87,7 +92,8 @@ class ParameterServer:
             add_rows(vectors.offsets, vectors.index, vectors.value, of_rows, self._total, self._marks)
             entries += vectors.value.size
         vector = self._take_dense() if dense else self._take_sparse(entries)
-        return Received(vector, share, nonzeros, bits, header, rows)
+        scored = np.concatenate(scores).sum(axis=0) if scores else None
+        return Received(vector, share, nonzeros, bits, header, rows, scored)
 
     def _take_dense(self) -> Vectors:
         total, self._total = self._total, np.zeros(self._n)

@@ -46,10 +46,16 @@ class RowsReader:
 
     def mean(self, task: str, w: NDArray[np.float64], length: int, **vectors: NDArray[Any]) -> NDArray[np.float64]:
         """Return sum_i n_i/n v_i over the workers i, in their order, of v_i that the task finds at w."""
-        total, shares = np.zeros(length), iter(self._shares.tolist())
+        return self.total(task, self._shares, w, length, **vectors)
+
+    def total(
+        self, task: str, factors: NDArray[np.float64], w: NDArray[np.float64], length: int, **vectors: NDArray[Any]
+    ) -> NDArray[np.float64]:
+        """Return the same with factors other than n_i/n."""
+        total, left = np.zeros(length), iter(factors.tolist())
         for reply in self._session().round(self._order(task, w, vectors)):
             for where, numbers in entries(reply):
-                total[where] += next(shares) * numbers
+                total[where] += next(left) * numbers
         return total
 
     def each(self, task: str, *points: NDArray[np.float64]) -> NDArray[np.float64]:

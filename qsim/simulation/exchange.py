@@ -70,6 +70,7 @@ class WireExchange:
         """Start round t with nothing counted."""
         self.round = t
         self.nonzeros = self.bits_up = self.bits_down = self.rows = 0
+        self._scores: NDArray[np.float64] | None = None
         self._exchanges = 0
         drawn = self._clients.draw(self._root.fold(Purpose.CLIENTS, t), self._workers)
         if drawn is not None:
@@ -88,7 +89,8 @@ class WireExchange:
     def counted(self) -> Counted:
         """What this round has counted."""
         traffic, clock = np.array([[self.nonzeros, self.bits_up, self.bits_down, self.rows]], np.int64), self.clock
-        return Counted(traffic, None if clock is None else np.array([[*clock.times.values(), clock.dropped]]))
+        times = None if clock is None else np.array([[*clock.times.values(), clock.dropped]])
+        return Counted(traffic, times, self._scores)
 
     def __call__(
         self,
@@ -119,6 +121,8 @@ class WireExchange:
             self._deliver(self._trip("sum", sent, self._everyone))
         self.nonzeros += received.nonzeros
         self.rows += received.rows
+        if received.scores is not None:
+            self._scores = received.scores
         self.bits_up += bits
         self._exchanges += 1
         return Sum(total, received.share)

@@ -58,6 +58,7 @@ def simulate(
     evaluate_every: int = 1,
     optimum: bool = True,
     test: Data | None = None,
+    progressive: bool = False,
     engine: Engine | None = None,
     checkpoint: str | Path | None = None,
     every: int = 100,
@@ -79,8 +80,8 @@ def simulate(
     Parameters
     ----------
     data : Run, or Dataset, Source, path, or pair of arrays
-        A `Run`, which says everything below up to `test`; or the training data: a `Dataset` or a source of one, the
-        name of a built-in data set or the path of a file (see `qsim.datasets.load`), or a pair (X, y) (see
+        A `Run`, which says everything below up to `progressive`; or the training data: a `Dataset` or a source of one,
+        the name of a built-in data set or the path of a file (see `qsim.datasets.load`), or a pair (X, y) (see
         `qsim.Dataset.from_arrays`).
     objective : Objective
         What is minimised.
@@ -118,7 +119,11 @@ def simulate(
     optimum : bool, default True
         Whether to solve for the minimum, too (cached on disk), so that suboptimality is known.
     test : Dataset, Source, path, or pair of arrays, optional
-        Data whose error is evaluated, too.
+        Data whose loss (without the regulariser) and error are evaluated, too.
+    progressive : bool, default False
+        Whether the rows that workers learn from in a round are scored before, at the weights that they have then (the
+        columns `progressive_loss` and `progressive_error`). It changes no bit of the answer and costs no bits, but
+        time: the rounds are not planned.
     engine : Engine, default `qsim.engines.Serial()`
         Where the workers run. It changes the speed, never the numbers.
     checkpoint : path of an .npz file, optional

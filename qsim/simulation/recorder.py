@@ -18,7 +18,7 @@ from qsim.network import PARTS, Clock
 from qsim.options import flag
 from qsim.problem import Problem
 from qsim.simulation.run import Run
-from qsim.trace import CUMULATIVE, EVALUATION, TIME, TRAFFIC, Trace
+from qsim.trace import CUMULATIVE, EVALUATION, TIME, TRAFFIC, Trace, progressive_columns
 
 Solution = Callable[[], NDArray[np.float64]]
 """Gives the weights that are evaluated, when they are needed."""
@@ -31,11 +31,13 @@ class Counted:
     """What some rounds counted, a row each.
 
     traffic: non-zeros, bits up, bits down, rows read. times: with a network, the seconds of each part of the round, and
-    how many messages were dropped.
+    how many messages were dropped. scores: of one round with progressive validation, how many rows were scored, and the
+    sums of their losses and errors.
     """
 
     traffic: NDArray[np.int64]
     times: NDArray[np.float64] | None = None
+    scores: NDArray[np.float64] | None = None
 
     def __len__(self) -> int:
         """Return how many rounds there are."""
@@ -56,6 +58,7 @@ class Recorder:
         self._minimum = problem.minimum if run.optimum else np.nan
         self._counted: list[NDArray[np.int64]] = []
         self._times: list[tuple[float, ...]] = []
+        self._scores = [np.zeros(3)]  # of each round, for progressive validation
         self._evaluations: dict[int, dict[str, float]] = {}
         self._spent = np.zeros(len(CUMULATIVE), np.int64)
         self._seconds = 0.0
@@ -80,6 +83,8 @@ class Recorder:
             self._times += map(tuple, counted.times.tolist())
         for seconds in counted.seconds():
             self._seconds += seconds
+        if self._run.progressive:
+            self._scores.append(np.zeros(3) if counted.scores is None else counted.scores)
         self._counted.append(counted.traffic)
         self._spent += counted.traffic.sum(axis=0)
         return self._over(done, solution, evaluate=done % self._run.evaluate_every == 0 or done == self._run.rounds)
@@ -119,6 +124,8 @@ class Recorder:
             total = np.sum(parts, axis=0)
             columns |= dict(zip(TIME, (total, *parts), strict=True))
             columns |= {"cumulative_seconds": np.cumsum(total), "dropped": dropped.astype(np.int64)}
+        if self._run.progressive:
+            columns |= progressive_columns(np.array(self._scores))
         for name in EVALUATION:
             columns[name] = np.full(rows.size, np.nan)
             columns[name][list(self._evaluations)] = [seen[name] for seen in self._evaluations.values()]
@@ -133,12 +140,14 @@ class Recorder:
             "counted": np.concatenate(self._counted),
             "evaluated": np.array(list(self._evaluations)),
             "evaluations": np.array(evaluations),
+            "scores": np.array(self._scores),
         } | times
 
     def restore(self, saved: Arrays) -> bool:
         """Go back to what was recorded; tells whether the run's rule had ended it there."""
         self._counted = [saved["counted"]]
         self._times = [tuple(row) for row in saved.get("times", np.empty((0, 0))).tolist()]
+        self._scores = list(saved["scores"])
         self._spent = saved["counted"].sum(axis=0)
         self._seconds = sum(sum(parts) for *parts, _ in self._times)
         rows = zip(saved["evaluated"].tolist(), saved["evaluations"].tolist(), strict=True)
@@ -176,13 +185,16 @@ class Recorder:
         for low in range(0, len(solutions), _TOGETHER):
             some = solutions[low : low + _TOGETHER]
             found = objective.evaluate_many(some, self._data)
-            on_test = [np.nan] * len(some) if self._test is None else objective.errors(some, self._test)
-            for (loss, gradient, error), test_error in zip(found, on_test, strict=True):
+            on_test = [(np.nan, np.nan)] * len(some)
+            if self._test is not None:
+                on_test = objective.losses_and_errors(some, self._test)
+            for (loss, gradient, error), (test_loss, test_error) in zip(found, on_test, strict=True):
                 yield {
                     "loss": loss,
                     "suboptimality": loss - self._minimum,
                     "gradient_norm": math.sqrt(inner(gradient, gradient)),
                     "train_error": error,
+                    "test_loss": test_loss,
                     "test_error": test_error,
                 }
 

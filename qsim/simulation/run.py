@@ -78,7 +78,11 @@ class Run:
     optimum : bool, default True
         Whether to solve for the minimum, too (cached on disk), so that suboptimality is known.
     test : Dataset, Source, path, or pair of arrays, optional
-        Data whose error is evaluated, too.
+        Data whose loss (without the regulariser) and error are evaluated, too.
+    progressive : bool, default False
+        Whether the rows that workers learn from in a round are scored before, at the weights that they have then (the
+        columns `progressive_loss` and `progressive_error`). It changes no bit of the answer and costs no bits, but
+        time: the rounds are not planned.
 
     Raises
     ------
@@ -113,6 +117,7 @@ class Run:
     evaluate_every: int = 1
     optimum: bool = True
     test: Data | None = None
+    progressive: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "data", as_data("data", self.data))
@@ -265,9 +270,9 @@ class Run:
         ...     compressor=qsim.compressors.TopK(4))
         >>> promise = run.bound()
         >>> promise.quantity, promise.floor
-        ('F(w) - F* + c mean of ||h_i - g_i(w)||^2', 0.0)
+        ('F(w) - F* + c sum of weight_i/l_i ||h_i - g_i(w)||^2', 0.0)
         >>> promise([0, 1000]).round(3).tolist()
-        [0.055, 0.009]
+        [0.055, 0.008]
         """
         if isinstance(self.downlink, CompressedWeights) or (self.network is not None and self.network.rule.drops):
             return None

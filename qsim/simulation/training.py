@@ -74,6 +74,7 @@ class Training:
             sampled=not isinstance(clients, AllClients),
             timed=network is not None,
             drops=network is not None and network.rule.drops,
+            progressive=run.progressive,
         )
         with engine.open(job) as session:
             w = Weights(problem.start)
@@ -85,7 +86,7 @@ class Training:
             if isinstance(shards, PartShards):
                 recorder.read_by(RowsReader(shards, lambda: session))
             training._begin(saved)
-            if not isinstance(shards, PartShards):
+            if not isinstance(shards, PartShards) and not run.progressive:
                 training._planned = PlannedRounds.of(
                     run, method, channel, session, problem.weights, training._state, exchange, key
                 )

@@ -12,7 +12,7 @@ from qsim.batch import Vectors
 from qsim.block import Block
 from qsim.keys import Key, Purpose
 from qsim.objectives import LinearModel
-from qsim.objectives.linear import margins_of
+from qsim.objectives.products import margins_of
 from qsim.simulation import Run
 from qsim.weights import Replica
 

@@ -41,12 +41,12 @@ def whole_runs(engine: Engine) -> str:
 
 
 def _runs() -> Iterator[tuple[str, Run]]:
-    """Yield a run of every method; among them are memories, drawn clients, all that goes down, and drops."""
+    """Yield a run of every method; among them are memories, drawn clients, all that goes down, scores, and drops."""
     slow = Machines(delay=Exponential(0.01))
     changes: dict[str, dict[str, Any]] = {
         "SGD": {"compressor": ErrorFeedback(TopK(3))},
-        "Averaged": {"compressor": QSGD(2), "downlink": SparsePull()},
-        "DIANA": {"compressor": QSGD(2), "clients": SampledClients(3)},
+        "Averaged": {"compressor": QSGD(2), "downlink": SparsePull(), "progressive": True},
+        "DIANA": {"compressor": QSGD(2), "clients": SampledClients(3), "progressive": True},
         "MARINA": {"compressor": QSGD(2), "network": Network(rule=Fastest(3), machines=slow)},
         "GradientDescent": {"compressor": QSGD(2), "network": Network(AllGather()), "downlink": Replicated()},
     }

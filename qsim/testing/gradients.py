@@ -14,7 +14,7 @@ from qsim.batch import inner
 from qsim.datasets import DataError
 from qsim.objectives import MarginModel, NoOptimumError, Objective
 from qsim.objectives.derivative import Comparison, compared, where
-from qsim.objectives.linear import margins_of
+from qsim.objectives.products import margins_of
 from qsim.testing.cases import KINDS, Case, ObjectiveUnderTest, Workers, made
 from qsim.testing.parts import copied
 from qsim.testing.report import Finding, not_made, refuse_unless

@@ -23,6 +23,7 @@ from qsim.methods import Task
 from qsim.options import shown
 from qsim.weights import Replica
 from qsim.workers.measurements import measured
+from qsim.workers.progressive import scored
 from qsim.workers.tasks import CoordinateRequest, Instruction, Job, Measurement, Order, Reply
 
 _NO_WEIGHTS = Replica(np.zeros(0, np.float32))
@@ -143,8 +144,10 @@ class WorkerGroup:
         memory = None if order.exact else part.memory
         task = Task(order.task, order.round, order.weights, self._data_key, order.vectors)
         read = block.read
+        block.met = [] if job.progressive and order.exchange == 0 else None
         with _located(block, order):
             vectors = job.method.work(task, job.objective, block, part.kept)
+            scores = None if block.met is None else scored(job.objective, block, block.met, order.weights)
             keys = order.key(job.key).words(block.low, block.high)
             header, packets = channel.pack(vectors, keys, memory)
             if memory is not None or job.method.learns_delivery:
@@ -156,7 +159,7 @@ class WorkerGroup:
             entries = np.diff(vectors.offsets if memory is None else memory.support.offsets)
             filled = not (order.exact or channel.compressor.keeps_sparse)
             work = np.stack([block.touched, np.full_like(entries, vectors.n) if filled else entries], axis=1)
-        return Reply(block.low, header, packets, block.read - read, work)
+        return Reply(block.low, header, packets, block.read - read, work, scores)
 
     def _settle(self, part: _Workers, delivered: NDArray[np.bool_] | None) -> None:
         """Tell the workers of a block what was delivered of their last messages; None: all of it."""

@@ -4,9 +4,10 @@ Nothing of it is counted. Each task finds a vector for every worker:
 
 - "count": what `qsim.datasets.parts.counts_of` tells of the part that it holds rows of.
 - "evaluation": the mean gradient of its rows, without the regulariser, and behind it their mean loss and error.
-- "error": their error.
+- "loss and error": these two alone.
 - "hessian product": their mean Hessian times `direction`.
 - "gram": X_i^T X_i w / n_i.
+- "support": ones at the coordinates that its rows touch.
 - the tasks of `qsim.problem.of_workers`: one number. A second point is `other`.
 """
 
@@ -68,14 +69,16 @@ def _found(objective: Objective, block: Block, order: Measurement) -> Vectors:
     inner = _without_regulariser_inside(objective)
     if task == "count":
         return Vectors.dense(np.tile(counts_of(block.data), (block.workers, 1)))
-    if task == "evaluation":
-        losses, errors = inner.losses(block, rows, weights).value, _errors(inner, block, weights)
-        return _followed(inner.update(block, rows, weights, 1.0), np.stack([losses, errors], axis=1))
-    if task == "error":
-        return Vectors.dense(_errors(inner, block, weights)[:, None])
+    if task in ("evaluation", "loss and error"):
+        both = np.stack([inner.losses(block, rows, weights).value, _errors(inner, block, weights)], axis=1)
+        whole = task == "evaluation"
+        return _followed(inner.update(block, rows, weights, 1.0), both) if whole else Vectors.dense(both)
     if task == "hessian product":
         product: Vectors = inner.hvp(block, rows, weights, order.vectors["direction"])
         return product
+    if task == "support":
+        of = block.support
+        return Vectors(of.n, of.offsets, of.index, np.ones(int(of.offsets[-1])))
     if task == "gram":
         margins, counts = block.margins(rows, weights), np.diff(rows.offsets)
         mean = margins / np.repeat(counts, counts).reshape(-1, *[1] * (margins.ndim - 1))

@@ -26,6 +26,7 @@ class Job:
     sampled: whether some workers sit out rounds: a block holds one worker then, so that the others cost nothing.
     timed: whether replies say how much the workers had to do.
     drops: whether messages may be dropped: workers learn what was delivered by `WorkerGroup.on_delivered`, not at once.
+    progressive: whether the replies of the first exchange of a round have scores of the rows that were read for it.
     """
 
     shards: Shards
@@ -36,6 +37,7 @@ class Job:
     sampled: bool = False
     timed: bool = False
     drops: bool = False
+    progressive: bool = False
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,8 @@ class Reply:
 
     work: for a timed job, two numbers a worker: the non-zeros of those rows, and the entries of the vector behind its
     packet.
+    scores: for progressive validation, three numbers a worker: how many rows those were, and the sums of their losses
+    and of their errors at the weights that came down.
     """
 
     low: int
@@ -102,3 +106,4 @@ class Reply:
     packets: Packets
     rows: int = 0
     work: NDArray[np.int64] | None = None
+    scores: NDArray[np.float64] | None = None

@@ -51,7 +51,7 @@ def require_same(trace: qsim.Trace, other: qsim.Trace, evaluations: float = 0.0)
     """Refuse traces that are not the same to the last bit; evaluations may be off by so much of them."""
     assert np.array_equal(trace.weights, other.weights)
     for name, column in trace.columns.items():
-        if name in ("loss", "gradient_norm", "train_error", "test_error"):
+        if name in ("loss", "gradient_norm", "train_error", "test_loss", "test_error"):
             np.testing.assert_allclose(column, other.columns[name], rtol=evaluations)
         else:
             np.testing.assert_array_equal(column, other.columns[name])

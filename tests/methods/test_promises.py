@@ -107,6 +107,7 @@ BOUNDED: list[tuple[Method, qsim.compressors.Compressor, dict]] = [
     (DIANA(), qsim.QSGD(2), {}),
     (DIANA(), RandK(5), {"clients": SampledClients(2)}),
     (EF21(), TopK(5), {}),
+    (EF21(momentum=0.3), TopK(5), {}),
     (EF21(), Scaled(qsim.QSGD(2)), {"clients": SampledClients(3)}),
     (EF21(), TopK(8), {"clients": SampledClients(3), "partition": Dirichlet(0.2)}),  # no ratio: absent shifts stay
     (MARINA(), qsim.QSGD(2), {}),
@@ -187,7 +188,7 @@ def test_a_floor_is_what_noise_leaves() -> None:
         {"method": SGD(batch=2, sampling=Passes())},
         {"method": DIANA(batch=2), "compressor": qsim.QSGD(2)},
         {"method": DIANA(shift=0.9), "compressor": qsim.QSGD(1)},
-        {"method": EF21(momentum=0.5), "compressor": TopK(3)},
+        {"method": EF21(momentum=0.5), "compressor": TopK(3), "clients": SampledClients(3)},
         {"method": EF21(), "objective": qsim.objectives.NonconvexLogistic(0.1), "optimum": False},
         {"method": Averaged(GradientDescent())},
         {"method": GradientDescent(), "downlink": qsim.downlinks.CompressedWeights(TopK(3))},

@@ -6,18 +6,34 @@ from math import sqrt
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 import qsim
 from qsim.clients import AllClients
 from qsim.compressors import Identity, RandK, Sign, TopK
-from qsim.methods import DIANA, EF21, MARINA, SGD, GradientDescent, LocalSGD, Method, Nesterov, SignSGD
+from qsim.methods import (
+    DIANA,
+    EF21,
+    MARINA,
+    SGD,
+    Fatkhullin2023,
+    Gorbunov2020,
+    GradientDescent,
+    LocalSGD,
+    Method,
+    Nesterov,
+    Richtarik2021,
+    Richtarik2024,
+    SignSGD,
+)
 from qsim.problem import Problem
 from qsim.steps import Constant
 
 pytestmark = pytest.mark.quick
 
 N, L, MOST, MEAN, ROW, S, SHARE, MU = 20, 2.0, 3.0, 2.5, 7.0, 0.75, 0.25, 0.125
+ARITHMETIC, FEATURE, ENERGY = 2.25, 1.5, 29.0
 BEHIND, DISTANCE, SENT, NOISE, GRADIENT, CHANGE, ROUNDING = 5.0, 11.0, 13.0, 17.0, 19.0, 23.0, 2.0**-20
 
 
@@ -27,7 +43,12 @@ def problem(compressor: qsim.compressors.Compressor, **changes: Any) -> Problem:
         "n": N,
         "smoothness": L,
         "largest_smoothness": MOST,
+        "mean_smoothness": ARITHMETIC,
         "mean_square_smoothness": MEAN,
+        "sent_smoothness": np.array([1.0, MOST - MU]),
+        "feature_smoothness": FEATURE,
+        "worker_convexity": MU,
+        "sent_energy": lambda w: ENERGY,
         "row_smoothness": ROW,
         "spread": S,
         "omega": compressor.variance(N),
@@ -56,14 +77,34 @@ def problem(compressor: qsim.compressors.Compressor, **changes: Any) -> Problem:
 GD_STEP = 1 / (L + 2 * S * MOST)
 SGD_STEP = 1 / (L + 2 * S * MOST + 2 * (S + SHARE) * ROW / 3)
 SGD_FLOOR = SGD_STEP / MU * (2 * S * SENT + 2 * (S + SHARE) * NOISE / 3)
-DIANA_STEP = 1 / ((1 + 6 * S) * MOST)
+DIANA_STEP = 2 / (L + MU + 6 * S * (MOST - MU))
 OMEGA = N / 4 - 1  # of RandK(4)
 DIANA_SHIFT = 1 / (1 + OMEGA)
 MARINA_STEP = 1 / (L + MEAN * sqrt(2 * 0.5 * S / 0.5))
 THETA, RATIO = 1 - sqrt(1 - 0.2), 0.8 / (1 - sqrt(0.8)) ** 2  # of TopK(4): delta = 1/5
-EF21_STEP = 1 / (L + MEAN * sqrt(2 * RATIO))
+EF21_STEP = 1 / (L + FEATURE * sqrt(2 * RATIO))
 HALF_THETA = 1 - sqrt(1 - 0.1)  # where half of the workers take part
 
+
+def momentum_step(eta: float, mu: float = MU) -> float:
+    late, sent = (1 / eta - 1) ** 2, RATIO * eta**2 * FEATURE**2
+    if mu == 0:
+        return 1 / (L + sqrt(4 * sent + 2 * late * (L**2 + 2 * sent)))
+    return min(1 / (L + sqrt(8 * sent + 4 * late * (L**2 + 4 * sent))), min(THETA, eta) / (2 * mu))
+
+
+def seldom(eta: float, share: float) -> float:
+    """EF21 with momentum, of clients who take part with a probability of `share`, for mu = 0."""
+    forgets, sent = 1 - sqrt(1 - share * (2 * eta - eta**2)), RATIO * eta**2
+    return 1 / (L + FEATURE * sqrt(4 * sent + 2 * (1 / forgets - 1) ** 2 * (1 + 2 * sent)))
+
+
+def general_diana(spread: float, mu: float, common: float, l2: float) -> float:
+    rough = L + common + 6 * spread * (MOST - MU + common - l2)
+    return min(2 / rough, mu / (common**2 + 6 * spread * (common - l2) ** 2 + rough * (mu - common)))
+
+
+FLAT = {"objective": qsim.LogisticRegression(l2=0.0)}
 STEPS: list[tuple[Method, qsim.compressors.Compressor, dict[str, Any], float]] = [
     (GradientDescent(), Identity(), {"spread": 0.0}, 1 / L),
     (GradientDescent(), RandK(4), {}, GD_STEP),
@@ -71,17 +112,32 @@ STEPS: list[tuple[Method, qsim.compressors.Compressor, dict[str, Any], float]] =
     (SGD(batch=3), RandK(4), {}, SGD_STEP),
     (SGD(batch=1), Identity(), {"spread": 0.0}, 1 / (L + 2 * SHARE * ROW)),
     (DIANA(), RandK(4), {}, DIANA_STEP),
-    (DIANA(batch=3), RandK(4), {}, 1 / ((1 + 6 * S) * MOST + 2 * (S + SHARE) * ROW / 3)),
+    (DIANA(), RandK(4), {"spread": 0.0}, 2 / (L + MU)),
+    (DIANA(batch=3), RandK(4), {}, 2 / (2 / DIANA_STEP + 2 * (5 * S + SHARE) * ROW / 3)),
+    (DIANA(), RandK(4), {"strong_convexity": 0.0, "worker_convexity": 0.0} | FLAT, 1 / (L + 6 * S * (MOST - MU))),
+    (DIANA(), RandK(4), {"strong_convexity": 0.5}, general_diana(S, 0.5, MU, MU)),
+    (DIANA(), RandK(4), FLAT, general_diana(S, MU, MU, 0.0)),
+    (DIANA(), RandK(4), {"worker_convexity": 0.0} | FLAT, 1 / (L + 6 * S * (MOST - MU))),
+    (DIANA(Gorbunov2020()), RandK(4), {}, 1 / ((1 + 6 * S) * MOST)),
+    (DIANA(Gorbunov2020(), batch=3), RandK(4), {}, 1 / ((1 + 6 * S) * MOST + 2 * (S + SHARE) * ROW / 3)),
     (MARINA(p=0.5), RandK(4), {}, MARINA_STEP),
     (MARINA(p=0.5), RandK(4), {"strong_convexity": 0.0}, 1 / (L + MEAN * sqrt(0.5 * S / 0.5))),
     (MARINA(p=0.5), RandK(4), {"strong_convexity": 2.0}, 0.5 / (2 * 2.0)),
     (MARINA(), RandK(4), {}, 1 / (L + MEAN * sqrt(2 * (1 - 0.2) * S / 0.2))),
     (EF21(), TopK(4), {}, EF21_STEP),
-    (EF21(), TopK(4), {"strong_convexity": 0.0}, 1 / (L + MEAN * sqrt(RATIO))),
+    (EF21(), TopK(4), {"strong_convexity": 0.0}, 1 / (L + FEATURE * sqrt(RATIO))),
     (EF21(), TopK(4), {"strong_convexity": 2.0}, THETA / (2 * 2.0)),
-    (EF21(), TopK(4), {"participation": 0.5}, 1 / (L + MEAN * sqrt(2 * 0.9 / HALF_THETA**2))),
-    (EF21(momentum=0.9), TopK(4), {}, 0.2 / (20 * MEAN)),
-    (EF21(momentum=0.03), TopK(4), {}, 0.03 / (7 * L)),
+    (EF21(), TopK(4), {"participation": 0.5}, 1 / (L + FEATURE * sqrt(2 * 0.9 / HALF_THETA**2))),
+    (EF21(Richtarik2021()), TopK(4), {}, 1 / (L + MEAN * sqrt(2 * RATIO))),
+    (EF21(Richtarik2024()), TopK(4), {}, 1 / (L + ARITHMETIC * sqrt(2 * RATIO))),
+    (EF21(momentum=0.9), TopK(4), {}, momentum_step(0.9)),
+    (EF21(momentum=0.03), TopK(4), {}, momentum_step(0.03)),
+    (EF21(momentum=0.03), TopK(4), {"strong_convexity": 0.0}, momentum_step(0.03, 0.0)),
+    (EF21(momentum=0.03), TopK(4), {"strong_convexity": 2.0}, momentum_step(0.03, 2.0)),
+    (EF21(momentum=0.9), TopK(4), {"strong_convexity": 2.0}, THETA / (2 * 2.0)),
+    (EF21(momentum=0.3), TopK(4), {"strong_convexity": 0.0, "participation": 0.5}, seldom(0.3, 0.5)),
+    (EF21(Fatkhullin2023(), momentum=0.9), TopK(4), {}, 0.2 / (20 * MEAN)),
+    (EF21(Fatkhullin2023(), momentum=0.03), TopK(4), {}, 0.03 / (7 * L)),
     (EF21(momentum=1.0), TopK(4), {}, EF21_STEP),
     (LocalSGD(steps=8), Identity(), {}, 4 / (MU * (16 * ROW / MU + 1))),
     (LocalSGD(steps=8, batch=None), Identity(), {}, 4 / (MU * (16 * MOST / MU + 1))),
@@ -125,12 +181,27 @@ PROMISES: list[tuple[Method, qsim.compressors.Compressor, dict[str, Any], tuple[
         (1 - GD_STEP * MU, L / 2 * DISTANCE, L / 2 * 2 * S * SENT * GD_STEP / MU),
     ),
     (SGD(batch=3), RandK(4), {}, (1 - SGD_STEP * MU, L / 2 * DISTANCE, L / 2 * SGD_FLOOR)),
-    (DIANA(), RandK(4), {}, below(L / 2 * (DISTANCE + 4 * S * DIANA_STEP**2 / DIANA_SHIFT * SENT), DIANA_STEP)),
+    (
+        DIANA(),
+        RandK(4),
+        {},
+        ((1 - DIANA_STEP * MU) ** 2, L / 2 * (DISTANCE + 4 * S * DIANA_STEP**2 / DIANA_SHIFT * SENT), 0.0),
+    ),
     (
         DIANA(shifts="gradient"),
         RandK(4),
         {},
-        below(L / 2 * (DISTANCE + 4 * S * DIANA_STEP**2 / DIANA_SHIFT * CHANGE), DIANA_STEP),
+        ((1 - DIANA_STEP * MU) ** 2, L / 2 * (DISTANCE + 4 * S * DIANA_STEP**2 / DIANA_SHIFT * CHANGE), 0.0),
+    ),
+    (
+        DIANA(Constant(0.05)),
+        RandK(4),
+        {"strong_convexity": 0.5, "worker_convexity": 0.25},
+        (
+            1 - 0.05 + 0.05**2 * (0.25**2 + 6 * S * MU**2 + (L + 0.25 + 6 * S * MOST) * 0.25),
+            L / 2 * (DISTANCE + 4 * S * 0.05**2 / DIANA_SHIFT * SENT),
+            0.0,
+        ),
     ),
     (
         DIANA(shift=0.01),
@@ -139,9 +210,16 @@ PROMISES: list[tuple[Method, qsim.compressors.Compressor, dict[str, Any], tuple[
         (1 - 0.01 * 0.5 / 2, L / 2 * (DISTANCE + 4 * S * DIANA_STEP**2 / 0.005 * SENT), 0.0),
     ),
     (MARINA(p=0.5), RandK(4), {}, below(BEHIND, MARINA_STEP)),
-    (EF21(), TopK(4), {}, below(BEHIND + EF21_STEP / THETA * 0.8 * GRADIENT, EF21_STEP)),
+    (EF21(), TopK(4), {}, below(BEHIND + EF21_STEP / THETA * 0.8 * ENERGY, EF21_STEP)),
+    (
+        EF21(momentum=0.9),
+        TopK(4),
+        {},
+        below(BEHIND + 2 * momentum_step(0.9) / THETA * 0.8 * ENERGY, momentum_step(0.9)),
+    ),
+    (EF21(momentum=0.9, shifts="gradient"), TopK(4), {}, below(BEHIND, momentum_step(0.9))),
     (EF21(shifts="gradient"), TopK(4), {}, below(BEHIND, EF21_STEP)),
-    (EF21(Constant(0.01)), TopK(4), {"participation": 0.5}, below(BEHIND + 0.01 / HALF_THETA * 0.9 * GRADIENT, 0.01)),
+    (EF21(Constant(0.01)), TopK(4), {"participation": 0.5}, below(BEHIND + 0.01 / HALF_THETA * 0.9 * ENERGY, 0.01)),
 ]
 
 
@@ -176,7 +254,9 @@ def test_nothing_is_promised_of_steps_that_are_too_long_or_without_convexity(met
         (DIANA(), RandK(4), {"unbiased_mean": False}),
         (DIANA(shift=0.21), RandK(4), {}),
         (EF21(batch=3), TopK(4), {}),
-        (EF21(momentum=0.9), TopK(4), {}),
+        (EF21(momentum=0.9), TopK(4), {"participation": 0.5}),
+        (EF21(momentum=0.9, batch=2), TopK(4), {}),
+        (DIANA(Constant(2 / (L + 6 * S * (MOST - MU)))), RandK(4), {"worker_convexity": 0.0} | FLAT),
     ],
     ids=lambda x: repr(x)[:70],
 )

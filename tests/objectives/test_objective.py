@@ -63,11 +63,17 @@ def test_several_weights_are_evaluated_as_each_alone(
     weights = rng.standard_normal((several, objective.design(data).features * objective.width))
     weights[0] *= size
     with np.errstate(invalid="ignore", over="ignore"):
-        found, errors = objective.evaluate_many(weights, data), objective.errors(weights, data)
-        for w, (value, gradient, error), alone in zip(weights, found, errors, strict=True):
+        found, scores = objective.evaluate_many(weights, data), objective.losses_and_errors(weights, data)
+        for w, (value, gradient, error), score in zip(weights, found, scores, strict=True):
             right = objective.evaluate(w, data)
-            assert np.array_equal([value, error, alone], [right[0], right[2], objective.error(w, data)], equal_nan=True)
+            assert np.array_equal(
+                [value, error, score[1]], [right[0], right[2], objective.error(w, data)], equal_nan=True
+            )
+            assert np.array_equal(score, objective.loss_and_error(w, data), equal_nan=True)
             np.testing.assert_array_equal(gradient, right[1])  # of NaN, not their bits
+            if objective.keeps_support and np.isfinite(value):
+                rest = value - objective.regulariser(w)[0]
+                assert score[0] == pytest.approx(rest, abs=1e-12 * abs(value))
 
 
 @given(st.lists(st.sampled_from([-2.0, -0.0, 0.0, 1e-300, 3.0, np.inf]), min_size=1, max_size=70), st.booleans())

@@ -70,6 +70,9 @@ def test_constants_are_those_of_all_rows_in_one_place(name: str, workers: int, c
     u, w = np.random.default_rng(1).standard_normal((2, here.n))
     assert np.array_equal(there.worker_smoothness, here.worker_smoothness)
     assert there.row_smoothness == here.row_smoothness
+    assert there.worker_convexity == pytest.approx(here.worker_convexity, rel=1e-12)
+    assert there.feature_smoothness == here.feature_smoothness
+    assert there.sent_energy(w) == here.sent_energy(w)
     assert there.mean_square_gradient(w) == here.mean_square_gradient(w)
     assert there.row_noise(w) == here.row_noise(w) > 0
     assert np.array_equal(there._of_workers("square norms", u, w), here._of_workers("square norms", u, w))

@@ -32,10 +32,10 @@ def parts(data: qsim.Dataset) -> tuple[np.ndarray, np.ndarray]:
     return data.to_scipy().toarray().astype(np.float64), data.labels.astype(np.float64)
 
 
-def loss_and_gradient(w: np.ndarray) -> tuple[float, list[float]]:
-    x, y = parts(DATA)
+def loss_and_gradient(w: np.ndarray, data: qsim.Dataset = DATA, l2: float = L2) -> tuple[float, list[float]]:
+    x, y = parts(data)
     rows = [{j: float(value) for j, value in enumerate(row) if value} for row in x]
-    return csr.logistic(w.tolist(), rows, y.tolist(), L2)
+    return csr.logistic(w.tolist(), rows, y.tolist(), l2)
 
 
 def test_every_column_is_what_its_name_says() -> None:
@@ -50,10 +50,11 @@ def test_every_column_is_what_its_name_says() -> None:
         assert row["loss"] == pytest.approx(loss, rel=1e-13)
         assert row["suboptimality"] == pytest.approx(loss - least, rel=1e-9)
         assert row["gradient_norm"] == pytest.approx(sum(g * g for g in gradient) ** 0.5, rel=1e-12)
+        assert row["test_loss"] == pytest.approx(loss_and_gradient(w, TEST, 0.0)[0], rel=1e-13)
         for name, data in (("train_error", DATA), ("test_error", TEST)):
             x, y = parts(data)
             assert row[name] == np.mean((1 - np.sign(x @ w) * y) / 2)
-    for name in ("loss", "suboptimality", "gradient_norm", "train_error", "test_error"):
+    for name in ("loss", "suboptimality", "gradient_norm", "train_error", "test_loss", "test_error"):
         assert frame[name].nunique() > 2  # no column is constant, and none is another
     assert not frame["train_error"].equals(frame["test_error"])
 

@@ -249,7 +249,9 @@ def results(losses: dict[str, list[list[float]]], bits: dict[str, list[list[floa
                 "cumulative_bits_up": np.array(sent),
             }
             | {f"cumulative_{name}": np.zeros(len(loss)) for name in ("nonzeros", "bits_down", "passes")}
-            | {name: np.full(len(loss), np.nan) for name in ("gradient_norm", "train_error", "test_error")},
+            | {
+                name: np.full(len(loss), np.nan) for name in ("gradient_norm", "train_error", "test_loss", "test_error")
+            },
             np.zeros(1),
             {},
         )

@@ -1,0 +1,317 @@
+"""EF21: error feedback by shifts, with and without momentum."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import replace
+from math import sqrt
+from typing import ClassVar, Self, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qsim.batch import Arrays, Memory, Support, Vectors
+from qsim.batch.planned import plan_add
+from qsim.block import Block
+from qsim.compressors import Scaled
+from qsim.methods.base import Exchange, Task, constant, refuse_unfit, step_for
+from qsim.methods.sampling import Passes, Sampling, WithReplacement, check_batch
+from qsim.methods.shifts import Shifted, Shifts
+from qsim.objectives import Objective
+from qsim.options import number, option
+from qsim.plan import Plan
+from qsim.problem import Bound, Problem
+from qsim.program import NoProgram
+from qsim.steps import Step, TheoryStep, take_step
+from qsim.weights import Weights
+
+
+class _Plain(TheoryStep):
+    """A step of EF21 without momentum, which a smoothness M makes: 1 / (L + M sqrt(beta/theta))."""
+
+    method: ClassVar[str] = "EF21"
+
+    def longest(self, method: EF21, problem: Problem) -> float:
+        return _plain(problem, self._smoothness(problem))
+
+    @abstractmethod
+    def _smoothness(self, problem: Problem) -> float:
+        """Return M."""
+
+
+@final
+@option
+class Richtarik2021(_Plain):
+    """The first step of EF21, by the quadratic mean of L_i: the default's formula with M^2 = mean of L_i^2.
+
+    References
+    ----------
+    .. [1] Richtarik, Sokolov, Fatkhullin, "EF21", NeurIPS 2021, Theorems 1 and 2.
+
+    Examples
+    --------
+    >>> import qsim
+    >>> qsim.EF21(step=qsim.methods.Richtarik2021()).step
+    qsim.methods.Richtarik2021()
+    """
+
+    def _smoothness(self, problem: Problem) -> float:
+        return problem.mean_square_smoothness
+
+
+@final
+@option
+class Richtarik2024(_Plain):
+    """The step of EF21 by the arithmetic mean of L_i: the default's formula with M = mean of L_i.
+
+    References
+    ----------
+    .. [1] Richtarik, Gasanov, Burlachenko, "Error feedback reloaded: from quadratic to arithmetic mean of smoothness
+           constants", ICLR 2024, Theorem 3.
+
+    Examples
+    --------
+    >>> import qsim
+    >>> qsim.EF21(step=qsim.methods.Richtarik2024()).step
+    qsim.methods.Richtarik2024()
+    """
+
+    def _smoothness(self, problem: Problem) -> float:
+        return problem.mean_smoothness
+
+
+@final
+@option
+class Fatkhullin2023(TheoryStep):
+    """The step of EF21 with momentum eta in its paper: min(delta/(20 Lt), eta/(7 L)), Lt^2 the mean of L_i^2.
+
+    Quoted from memory of Theorem 3. The default, which is derived here, is longer.
+
+    References
+    ----------
+    .. [1] Fatkhullin, Tyurin, Richtarik, "Momentum provably improves error feedback!", NeurIPS 2023, Theorem 3.
+
+    Examples
+    --------
+    >>> import qsim
+    >>> qsim.EF21(momentum=0.1, step=qsim.methods.Fatkhullin2023()).step
+    qsim.methods.Fatkhullin2023()
+    """
+
+    method: ClassVar[str] = "EF21"
+
+    def longest(self, method: EF21, problem: Problem) -> float:
+        if method.momentum is None:
+            raise ValueError(f"{self!r} is a theorem about EF21 with momentum, found none: leave the step out")
+        delta = problem.delta * problem.participation
+        return min(delta / (20 * problem.mean_square_smoothness), method.momentum / (7 * problem.smoothness))
+
+
+def _theta(delta: float) -> tuple[float, float]:
+    """Return theta and beta/theta of a contraction: in expectation ||C(v) - v||^2 is carried on by 1 - theta."""
+    theta = 1 - sqrt(1 - delta)
+    return theta, (1 - delta) / theta**2
+
+
+def _plain(problem: Problem, smoothness: float) -> float:
+    """Return the longest step of EF21 without momentum, given M."""
+    mu = problem.strong_convexity
+    theta, ratio = _theta(problem.delta * problem.participation)
+    if mu > 0:
+        return min(1 / (problem.smoothness + smoothness * sqrt(2 * ratio)), theta / (2 * mu))
+    return 1 / (problem.smoothness + smoothness * sqrt(ratio))
+
+
+@final
+@option
+class EF21(Shifted):
+    """Error feedback by shifts.
+
+    c_i = C(g_i - h_i), h_i <- h_i + c_i, w <- w - a (h + l2 w), with h the mean of the h_i. For a contraction C. With
+    `momentum` eta, EF21-SGDM: g_i is replaced by v_i <- (1 - eta) v_i + eta g_i, where v_i starts at the first g_i.
+
+    Parameters
+    ----------
+    step : Step or float, optional
+        The step a, a number, a rule of `qsim.steps`, or that of a paper: `Richtarik2021()`, `Richtarik2024()`, with
+        momentum `Fatkhullin2023()`. The default is described below.
+    momentum : float, optional
+        Eta in (0, 1], which makes the method work with batches: without it the noise of a batch is amplified by what C
+        leaves out.
+    batch : int, optional
+        The number of rows that a worker draws each round; by default all of them.
+    sampling : Sampling, default `WithReplacement()`
+        How rows are drawn: `WithReplacement()` or `Passes()`.
+    shifts : {"zero", "gradient"}, default "zero"
+        The shifts of round 0. With "gradient", as in the experiments of its authors, h_i = g_i(w_0), sent exactly by
+        all in round 0, so that the second term of the bound is 0 at first. (They also compress gradients with the
+        regulariser in them: `qsim.objectives.WithRegulariser`.)
+
+    Raises
+    ------
+    ValueError
+        If `momentum` is outside (0, 1], and in the simulation for a compressor with a memory (the shift is one) or with
+        omega >= 1 (the shifts would diverge), and for `Sign`.
+    TheoryError
+        In the simulation, if a compressor without delta is given no step.
+
+    Notes
+    -----
+    The server steps along the shifts of the workers, which approach the gradients as they converge; no error is kept.
+    With full gradients it converges linearly if F is mu-strongly convex.
+
+    The step of theory is derived here, in `docs/theory.md`. Let l_i be the smoothness of g_i (L_i less l2, which is not
+    compressed) and M the largest sum, over the features, of weight times l_i over the workers whose rows touch the
+    feature (`Problem.feature_smoothness`): at most the mean of L_i of `Richtarik2024`, and less if no feature is in the
+    rows of all workers.
+    With delta of C (k/W of it if k of W workers take part), theta = 1 - sqrt(1 - delta), beta = (1 - delta)/theta and L
+    of F, a = 1 / (L + M sqrt(beta/theta)), and if mu > 0 the smaller of 1 / (L + M sqrt(2 beta/theta)) and
+    theta/(2 mu). Then F(w) - F* + (a/theta) M sum of weight_i/l_i ||h_i - g_i(w)||^2 falls by a factor of at least
+    1 - a mu a round.
+
+    Clients who sit out rounds (EF21-PP) are clients of the run: who is absent sends nothing, which is a contraction
+    with P delta, P the share that takes part, so that the same step and bound hold.
+
+    With momentum below 1, R = beta/theta, r = (1 - eta)^2/eta^2 and if all take part, a = 1 / (L + sqrt(X)),
+    X = 4 R eta^2 M^2 + 2 r (L^2 + 2 R eta^2 M^2), and if mu > 0 the smaller of that with
+    X = 8 R eta^2 M^2 + 4 r (L^2 + 4 R eta^2 M^2) and min(theta, eta)/(2 mu): with full gradients, F(w) - F* then falls
+    linearly, too. (Derived here. If a share P takes part, 1 - sqrt(1 - P (2 eta - eta^2)) stands for eta in r and in
+    the minimum, P theta for theta there, and M for L in X, once all have taken part; no bound is stated.)
+
+    References
+    ----------
+    .. [1] Richtarik, Sokolov, Fatkhullin, "EF21", NeurIPS 2021 (the method; rate).
+    .. [2] Richtarik, Gasanov, Burlachenko, "Error feedback reloaded", ICLR 2024, Theorem 3 (the mean of L_i).
+    .. [3] Fatkhullin, Tyurin, Richtarik, "Momentum provably improves error feedback!", NeurIPS 2023 (momentum).
+    .. [4] Fatkhullin et al., "EF21 with bells and whistles", JMLR 2025 (clients who sit out rounds).
+
+    Examples
+    --------
+    >>> import qsim
+    >>> qsim.methods.EF21(step=qsim.steps.Constant(0.1)).momentum is None
+    True
+    """
+
+    step: Step | float | None = None
+    momentum: float | None = None
+    batch: int | None = None
+    sampling: Sampling = WithReplacement()
+    shifts: Shifts = "zero"
+
+    def __post_init__(self) -> None:
+        take_step(self)
+        check_batch(self.batch, self.sampling)
+        self._check_shifts()
+        if self.momentum is not None:
+            number("momentum", self.momentum, above=0)
+            if self.momentum > 1:
+                raise ValueError(f"momentum must be at most 1, found {self.momentum!r}")
+
+    def resolved(self, problem: Problem) -> Self:
+        refuse_unfit(self, problem)
+        self._check_shifts(problem)
+        compressor = problem.compressor
+        if compressor.contraction(problem.n) is None and (compressor.variance(problem.n) or 0) >= 1:
+            raise ValueError(
+                f"EF21 needs a contraction, found {compressor!r}, with which its shifts run away: take"
+                f" {Scaled(compressor)!r}, or DIANA"
+            )
+        return replace(self, step=step_for(self, problem, self._longest))
+
+    def bound(self, problem: Problem) -> Bound | None:
+        mu, delta = problem.strong_convexity, problem.compressor.contraction(problem.n)
+        if self.batch is not None or not mu or delta is None or (self._averages and problem.participation < 1):
+            return None
+        step = constant(self.step, self._longest(problem))
+        if step is None:
+            return None
+        delta *= problem.participation
+        theta, _ = _theta(delta)
+        error = 0.0  # of the shifts after the first message
+        if self.shifts == "zero":
+            error = (1 - delta) * problem.sent_energy(problem.start)
+        start = problem.suboptimality + (2 if self._averages else 1) * step / theta * error
+        quantity = "F(w) - F* + c sum of weight_i/l_i ||h_i - g_i(w)||^2"
+        return Bound(1 - step * mu, start, 0.0, quantity, problem.rounding)
+
+    @property
+    def _averages(self) -> bool:
+        return self.momentum is not None and self.momentum < 1
+
+    def _longest(self, problem: Problem) -> float:
+        """Return the longest step that the theorem of the docstring allows."""
+        smoothness = problem.feature_smoothness
+        if not self._averages:
+            return _plain(problem, smoothness)
+        assert self.momentum is not None
+        mu, share, eta = problem.strong_convexity, problem.participation, self.momentum
+        theta, ratio = _theta(problem.delta)
+        sent, forgets = ratio * (eta * smoothness) ** 2, 1 - sqrt(1 - share * (2 * eta - eta**2))
+        whole = (problem.smoothness if share == 1 else smoothness) ** 2
+        late = (1 / forgets - 1) ** 2
+        if mu > 0:
+            longest = 1 / (problem.smoothness + sqrt(8 * sent + 4 * late * (whole + 4 * sent)))
+            return min(longest, min(share * theta, forgets) / (2 * mu))
+        return 1 / (problem.smoothness + sqrt(4 * sent + 2 * late * (whole + 2 * sent)))
+
+    def memory(self, block: Block, support: Support) -> Memory:
+        kept = super().memory(block, support)
+        if self.momentum is not None:
+            kept.arrays.update(Memory.zeros(support, "momentum").arrays, started=np.zeros(block.workers, np.bool_))
+        return kept
+
+    def work(self, task: Task, objective: Objective, block: Block, memory: Memory) -> Vectors:
+        gradient = self._gradient(task, objective, block, memory)
+        if self.momentum is None:
+            return memory.less(gradient, "shift")
+        share = np.where(memory.arrays["started"], self.momentum, 1.0).astype(np.float32)
+        memory.arrays["momentum"] *= np.repeat(1 - share, np.diff(memory.support.offsets))
+        memory.add("momentum", replace(gradient, value=gradient.value * np.repeat(share, np.diff(gradient.offsets))))
+        memory.arrays["started"][:] = True
+        return memory.less(memory.vectors("momentum"), "shift")
+
+    def on_delivered(
+        self, task: Task, block: Block, memory: Memory, arrived: Vectors, delivered: NDArray[np.bool_]
+    ) -> None:
+        memory.add("shift", arrived)
+
+    def round(self, w: Weights, state: Arrays, exchange: Exchange) -> None:
+        assert isinstance(self.step, Step)
+        step, shift = self.step(exchange.round), state["shift"]
+        if self._begin(w, shift, step, exchange):
+            return
+        received = exchange("difference", w)
+        received.vector.add_to(shift, received.share)
+        exchange.objective.apply_l2_step(w, step)
+        w.move(-step * shift)
+
+    def plan(self, plan: Plan, memory: Memory) -> None:
+        from qsim.kernels.rounds import add_row
+
+        step, shift = plan.begin(self.step), plan.state["shift"]
+        averages = self.momentum is not None
+        arrived, total, share = plan.send((self._plan_average if averages else self._plan_difference)(plan, memory))
+        plan_add(plan.program, memory.support, memory.arrays["shift"], arrived, 1.0)
+        plan.program.call(add_row, total.offsets, total.index, total.value, share, shift)
+        plan.apply_l2_step(step)
+        plan.descend(step, shift)
+
+    def _plan_average(self, plan: Plan, memory: Memory) -> Vectors:
+        """Return where the differences of the averages to the shifts are, where all workers have begun to average."""
+        from qsim.kernels.rounds import average, copy, less
+
+        if plan.present is not None:  # of whom each begins when it first takes part
+            raise NoProgram
+        assert self.momentum is not None
+        call, of, old = plan.program.call, memory.support, memory.arrays["momentum"]
+        g, new, value = plan.update(self._plan_rows(plan, memory), 1.0), np.empty_like(old), np.empty_like(old)
+        share = replace(g, value=np.empty_like(g.value))
+        call(average, np.float32(self.momentum), g.offsets, g.value, old, share.value, new)
+        plan_add(plan.program, of, new, share, 1.0)
+        call(less, new, memory.arrays["shift"], value)
+        plan.at_the_end(copy, new, old)
+        return Vectors(of.n, of.offsets, of.index, value)
+
+    @classmethod
+    def examples(cls) -> tuple[Self, ...]:
+        return (cls(0.5, momentum=0.5, batch=2, sampling=Passes()),)
