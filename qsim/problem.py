@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -13,7 +14,8 @@ from qsim.block import Block
 from qsim.clients import AllClients, Clients, SampledClients
 from qsim.compressors import Compressor
 from qsim.datasets import Dataset, Shards
-from qsim.objectives import Objective
+from qsim.datasets.parts import Reader
+from qsim.objectives import Objective, Optimum
 from qsim.options import number, refuse_masked
 from qsim.weights import Replica
 
@@ -98,6 +100,8 @@ class Problem:
         Which workers take part in a round.
     shared : bool, default False
         Whether all workers draw the same random numbers, so that their messages can be added in flight.
+    reader : optional
+        Who measures rows that are not here (`qsim.datasets.Parts`).
 
     Examples
     --------
@@ -116,6 +120,7 @@ class Problem:
     start: NDArray[np.float64]
     clients: Clients
     shared: bool = False
+    reader: Reader | None = None
 
     @property
     def n(self) -> int:
@@ -143,7 +148,7 @@ class Problem:
     @cached_property
     def worker_smoothness(self) -> NDArray[np.float64]:
         """The smoothness constants L_i of the workers' f_i, shape (workers,)."""
-        found = np.asarray(self.objective.worker_smoothness(self.shards), np.float64)
+        found = np.asarray(self._of_workers("smoothness"), np.float64)
         if found.shape != (self.workers,):
             raise TheoryError(
                 f"{self.objective!r} must state L_i for {self.workers} workers, found shape {found.shape}"
@@ -195,13 +200,15 @@ class Problem:
         parts = self.weights * self.sent_smoothness
         if not (self.compressor.keeps_sparse and self.objective.keeps_support):
             return float(parts.sum())
+        if self.reader is not None:
+            return float(self.reader.total("support", parts, np.zeros(self.n), self.n).max())
         owned = np.bincount(self.shards.support, np.repeat(parts, np.diff(self.shards.support_offsets)))
         return float(owned.max(initial=0.0))
 
     @cached_property
     def row_smoothness(self) -> float:
         """The largest L of the loss of one row, with r: what SGD meets."""
-        return self._above_zero("the largest L of a row", self.objective.row_smoothness(self.shards))
+        return self._above_zero("the largest L of a row", self._of_workers("row smoothness").max())
 
     @cached_property
     def strong_convexity(self) -> float:
@@ -216,13 +223,10 @@ class Problem:
         -----
         It is l2 if mu is, and otherwise the smallest that the objective states of a worker's rows.
         """
-        l2, mu, shards = float(self.objective.l2 or 0.0), self.strong_convexity, self.shards
-        if mu <= l2:
+        mu = self.strong_convexity
+        if mu <= float(self.objective.l2 or 0.0):
             return mu
-        spans = zip(shards.offsets[:-1], shards.offsets[1:], self.weights, strict=True)
-        parts = [(shards.order[low:high], high > low) for low, high, weight in spans if weight]
-        own = [self.objective.strong_convexity(shards.dataset.take(rows)) if some else l2 for rows, some in parts]
-        return float(min(mu, *own))
+        return float(min(mu, *self._of_workers("convexity")[self.weights > 0]))
 
     @property
     def omega(self) -> float:
@@ -302,7 +306,7 @@ class Problem:
         unequal = self.largest_share * workers
         return (self.omega if self.shared else unequal * self.omega / taking_part) + unequal * drawing
 
-    @cached_property
+    @property
     def optimum(self) -> NDArray[np.float64]:
         """The minimiser w*, shape (n,).
 
@@ -311,12 +315,27 @@ class Problem:
         NoOptimumError
             If none is known.
         """
-        return self.objective.optimum(self.data).weights
+        return self._best.weights
+
+    @property
+    def minimum(self) -> float:
+        """F* = F(w*).
+
+        Raises
+        ------
+        NoOptimumError
+            If none is known.
+        """
+        return self._best.value
+
+    @cached_property
+    def _best(self) -> Optimum:
+        return self.objective.optimum(self.data)
 
     @cached_property
     def suboptimality(self) -> float:
         """F(w_0) - F*, at the start."""
-        return self.objective.value(self.start, self.data) - self.objective.optimum(self.data).value
+        return self.objective.value(self.start, self.data) - self.minimum
 
     @property
     def rounding(self) -> float:
@@ -329,7 +348,7 @@ class Problem:
         gradient that is off by e leaves F - F* <= (1 - step mu) (F - F*) + step e^2/2, so e^2/(2 mu) in the long run.
         Besides, F and F* are sums in float64, of which 2^-48 abs(F*) is counted as rounding.
         """
-        mu, best = self.strong_convexity, self.objective.optimum(self.data)
+        mu, best = self.strong_convexity, self._best
         if not mu:
             return float("inf")
         error = 2.0**-24 * (
@@ -370,7 +389,7 @@ class Problem:
         float
             The mean.
         """
-        return float(self.weights @ self._square_norms(self.shards, w))
+        return float(self.weights @ self._of_workers("square norms", w))
 
     def sent_energy(self, w: NDArray[np.float64]) -> float:
         """Return M sum_i weight_i/l_i ||g_i(w)||^2, with M and l_i of `feature_smoothness` and `sent_smoothness`.
@@ -389,11 +408,11 @@ class Problem:
         """
         smoothness = self.sent_smoothness
         parts = np.divide(self.weights, smoothness, out=np.zeros_like(smoothness), where=smoothness > 0)
-        return self.feature_smoothness * float(parts @ self._square_norms(self.shards, w))
+        return self.feature_smoothness * float(parts @ self._of_workers("square norms", w))
 
     def mean_square_change(self) -> float:
         """Return the weighted mean of ||g_i(w_0) - g_i(w*)||^2, from the start to the minimiser."""
-        return float(self.weights @ self._square_norms(self.shards, self.start, self.optimum))
+        return float(self.weights @ self._of_workers("square norms", self.start, self.optimum))
 
     def row_noise(self, w: NDArray[np.float64]) -> float:
         """Return the weighted mean over the workers of the variance of the gradient of one of their rows, drawn at w.
@@ -408,12 +427,13 @@ class Problem:
         float
             The variance. The noise of a batch of b rows from each of W workers with equal shards is 1/(b W) of it.
         """
-        shards = self.shards
-        one = replace(shards, offsets=np.arange(shards.dataset.rows + 1))  # a worker for every row
-        worker = np.repeat(np.arange(self.workers), shards.sizes)
-        sums = np.bincount(worker, self._square_norms(one, w), self.workers)
-        means = sums / np.maximum(shards.sizes, 1)
-        return float(self.weights @ np.maximum(means - self._square_norms(shards, w), 0.0))
+        variances = self._of_workers("row square norms", w) - self._of_workers("square norms", w)
+        return float(self.weights @ np.maximum(variances, 0.0))
+
+    def _of_workers(self, task: str, *points: NDArray[np.float64]) -> NDArray[np.float64]:
+        if self.reader is not None:
+            return self.reader.each(task, *points)
+        return of_workers(task, self.objective, self.shards, *points)
 
     def _above_zero(self, name: str, constant: float) -> float:
         """Return a smoothness that steps are the inverse of."""
@@ -424,16 +444,44 @@ class Problem:
             )
         return float(constant)
 
-    def _square_norms(self, shards: Shards, *points: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return ||g_i(w)||^2 for all workers of shards, in float64; of two points, ||g_i(u) - g_i(w)||^2."""
-        found = []
-        for low in range(0, shards.workers, _BLOCK):
-            block = Block(shards, low, min(low + _BLOCK, shards.workers))
-            first, *others = (self.objective.update(block, block.all_rows(), Replica(w), 1.0) for w in points)
-            for other in others:
-                first = replace(first, value=first.value - other.value)
-            found.append(_squares(first))
-        return np.concatenate(found)
+
+def of_workers(task: str, objective: Objective, shards: Shards, *points: NDArray[Any]) -> NDArray[np.float64]:
+    """Return a number for each worker of shards, from its rows alone.
+
+    task: "smoothness": L_i. "convexity": the mu of its rows; l2 without. "row smoothness": no less than the largest L
+        of its rows, and of all workers' that of all. "square norms": ||g_i(w)||^2, or of two points
+        ||g_i(u) - g_i(w)||^2. "row square norms": the mean of ||g(w)||^2 over its rows, g being the gradient of one;
+        0 without rows.
+    """
+    if task == "smoothness":
+        return objective.worker_smoothness(shards)
+    if task == "convexity":
+        spans = zip(shards.offsets[:-1], shards.offsets[1:], strict=True)
+        pieces = [shards.dataset.take(shards.order[low:high]) if low < high else None for low, high in spans]
+        l2 = float(objective.l2 or 0.0)
+        return np.array([l2 if rows is None else objective.strong_convexity(rows) for rows in pieces], np.float64)
+    if task == "row smoothness":
+        return np.full(shards.workers, objective.row_smoothness(shards))
+    if task == "square norms":
+        return _square_norms(objective, shards, *points)
+    if task == "row square norms":
+        one = replace(shards, offsets=np.arange(shards.dataset.rows + 1))  # a worker for every row
+        worker = np.repeat(np.arange(shards.workers), shards.sizes)
+        sums = np.bincount(worker, _square_norms(objective, one, *points), shards.workers)
+        return np.asarray(sums / np.maximum(shards.sizes, 1), np.float64)
+    raise ValueError(f"there is no task {task!r}")
+
+
+def _square_norms(objective: Objective, shards: Shards, *points: NDArray[Any]) -> NDArray[np.float64]:
+    """Return ||g_i(w)||^2 for all workers of shards, in float64; of two points, ||g_i(u) - g_i(w)||^2."""
+    found = []
+    for low in range(0, shards.workers, _BLOCK):
+        block = Block(shards, low, min(low + _BLOCK, shards.workers))
+        first, *others = (objective.update(block, block.all_rows(), Replica(w), 1.0) for w in points)
+        for other in others:
+            first = replace(first, value=first.value - other.value)
+        found.append(_squares(first))
+    return np.concatenate(found)
 
 
 def _squares(v: Vectors) -> NDArray[np.float64]:

@@ -8,7 +8,7 @@ from glob import glob
 from hashlib import sha256
 from os import PathLike, fspath
 from pathlib import Path
-from typing import Any, Final, NoReturn, final
+from typing import Any, Final, NoReturn, Protocol, TypeGuard, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,8 +55,9 @@ class Parts(Source):
     says where). All machines must see the files under the same paths.
 
     In a run the loss, its gradient and the error are measured by the workers, which costs no bits, and summed in
-    their order: the same bits on all engines. What needs all rows at once is not known: the optimum (say
-    `optimum=False`), and constants of theory (say the step).
+    their order: the same bits on all engines. So are the optimum and the constants of theory, by workers of their own
+    that the engine starts before the run; what is of F alone, such as the optimum, by a worker for each file, so that
+    it does not depend on the number of workers.
 
     Examples
     --------
@@ -67,8 +68,7 @@ class Parts(Source):
     ...     for part in range(3):
     ...         qsim.datasets.save_clicks(Path(folder) / f"day-{part}.tsv", rows=100, part=part)
     ...     clicks = Parts(qsim.datasets.HashedText(f"{folder}/day-*.tsv", features=2**12))
-    ...     run = qsim.Run(clicks, qsim.LogisticRegression(l2=1e-4), qsim.GradientDescent(0.1), workers=6, rounds=3,
-    ...                    optimum=False)
+    ...     run = qsim.Run(clicks, qsim.LogisticRegression(l2=1e-2), qsim.GradientDescent(), workers=6, rounds=3)
     ...     len(qsim.simulate(run).frame)
     4
     """
@@ -153,10 +153,14 @@ class Parts(Source):
 
 
 def counts_of(data: Dataset) -> NDArray[np.float64]:
-    """Return what a driver must know of a part: rows, non-zeros, features, kind of labels, two halves of the digest."""
-    digest = int(data.digest, 16)
-    kind = _KINDS.index(data.kind)
-    return np.array([data.rows, data.nonzeros, data.features, kind, digest >> 32, digest & 0xFFFFFFFF], np.float64)
+    """Return what a driver must know of a part.
+
+    Rows, non-zeros, features, kind of labels, two halves of the digest, classes.
+    """
+    digest, kind = int(data.digest, 16), _KINDS.index(data.kind)
+    classes = 0 if data.kind == "targets" else data.classes
+    counted = data.rows, data.nonzeros, data.features, kind, digest >> 32, digest & 0xFFFFFFFF, classes
+    return np.array(counted, np.float64)
 
 
 def _marks(files: list[str]) -> tuple[tuple[str, int, int], ...]:
@@ -167,17 +171,33 @@ def _marks(files: list[str]) -> tuple[tuple[str, int, int], ...]:
         raise DataError(f"{error.filename!r} can't be read: {error.strerror}") from None
 
 
+class Reader(Protocol):
+    """Has rows measured where they are."""
+
+    def mean(self, task: str, w: NDArray[np.float64], length: int, **vectors: NDArray[Any]) -> NDArray[np.float64]:
+        """Return sum_i n_i/n v_i over the workers i, in their order, of v_i that the task finds at w."""
+
+    def total(
+        self, task: str, factors: NDArray[np.float64], w: NDArray[np.float64], length: int, **vectors: NDArray[Any]
+    ) -> NDArray[np.float64]:
+        """Return the same with factors other than n_i/n."""
+
+    def each(self, task: str, *points: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return a number for each worker."""
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class RowsElsewhere:
     """Stands for a data set where nobody has its rows: what was counted is known, all else is an error.
 
-    counts: a row for each part, as `counts_of` returns it.
+    counts: a row for each part, as `counts_of` returns it. reader: who measures the rows, if anybody does.
     """
 
     source: Parts
     parts: tuple[Source, ...]
     counts: NDArray[np.float64]
     intercept: bool = False
+    reader: Reader | None = None
 
     @property
     def name(self) -> str:
@@ -205,9 +225,14 @@ class RowsElsewhere:
         return _KINDS[int(self.counts[0, 3])]
 
     @property
+    def classes(self) -> int:
+        """The number of classes: 2 for signs, 0 for targets."""
+        return int(self.counts[:, 6].max())
+
+    @property
     def digest(self) -> str:
         """16 hexadecimal digits that name the content of all parts, in their order."""
-        return sha256(f"{self.intercept} {self.counts[:, 4:].tolist()}".encode()).hexdigest()[:16]
+        return sha256(f"{self.intercept} {self.counts[:, 4:6].tolist()}".encode()).hexdigest()[:16]
 
     def with_intercept(self) -> RowsElsewhere:
         """Return the same with one more feature, which is 1 in every row."""
@@ -223,9 +248,18 @@ class RowsElsewhere:
             )
         return PartShards(self.parts, workers, self, width)
 
+    def mean(self, task: str, w: NDArray[np.float64], length: int, **vectors: NDArray[Any]) -> NDArray[np.float64]:
+        """Return what the reader finds, as `Reader.mean` does."""
+        if self.reader is None:
+            self._refuse(task)
+        return self.reader.mean(task, w, length, **vectors)
+
     def __getattr__(self, name: str) -> NoReturn:
         if name.startswith("_"):
             raise AttributeError(name)
+        self._refuse(name)
+
+    def _refuse(self, name: str) -> NoReturn:
         raise DataError(
             f"no process holds the rows of {self.source!r}, so what needs all of them ({name}) is not known: leave out"
             " the optimum (optimum=False), and give the step, as in qsim.GradientDescent(step=0.1)"
@@ -236,6 +270,11 @@ class RowsElsewhere:
             f"{self.source!r} ({len(self.parts):,} file{'s' * (len(self.parts) != 1)}, {self.rows:,} x"
             f" {self.features:,}, {self.nonzeros:,} non-zeros)"
         )
+
+
+def are_elsewhere(data: object) -> TypeGuard[RowsElsewhere]:
+    """Return whether data have their rows elsewhere."""
+    return isinstance(data, RowsElsewhere)
 
 
 Rows = Dataset | RowsElsewhere | Parts

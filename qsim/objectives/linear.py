@@ -16,14 +16,15 @@ from qsim.arrays import reals
 from qsim.batch import Vectors, inner
 from qsim.block import Block, Rows
 from qsim.datasets import Dataset, Shards
+from qsim.datasets.parts import RowsElsewhere, are_elsewhere
 from qsim.objectives.base import Objective
+from qsim.objectives.eigenvalues import largest_eigenvalue, largest_of_matrix
 from qsim.objectives.optimum import NoOptimumError, Optimum
 from qsim.objectives.products import margins_of, margins_of_several, rmatvec, rmatvec_of_several
 from qsim.options import is_shipped
 from qsim.weights import Replica
 
 _TOLERANCE = 1e-10
-_MANY = 2000  # columns: their smallest eigenvalue takes a second, and grows with the cube
 _SEVERAL = 8  # weights that kernels take at a time
 
 Margins = NDArray[np.floating]
@@ -105,10 +106,14 @@ class MarginModel(Objective):
 
     def value_and_gradient(self, w: NDArray[np.float64], data: Dataset) -> tuple[float, NDArray[np.float64]]:
         """Return F(w) and its gradient: w has shape (features * width,), of the features of the design."""
+        if are_elsewhere(data):
+            return self._evaluate_elsewhere(w, data)[:2]
         data = self.design(data)
         return self._value_and_gradient(w, data, margins_of(data, w, self.width))
 
     def evaluate(self, w: NDArray[np.float64], data: Dataset) -> tuple[float, NDArray[np.float64], float]:
+        if are_elsewhere(data):
+            return self._evaluate_elsewhere(w, data)
         if not self.reads_margins_alone:
             return super().evaluate(w, data)
         data = self.design(data)
@@ -118,7 +123,7 @@ class MarginModel(Objective):
     def evaluate_many(
         self, weights: NDArray[np.float64], data: Dataset
     ) -> list[tuple[float, NDArray[np.float64], float]]:
-        if not self._takes_several(weights):
+        if not self._takes_several(weights, data):
             return super().evaluate_many(weights, data)
         data = self.design(data)
         margins = margins_of_several(data, weights)
@@ -132,10 +137,14 @@ class MarginModel(Objective):
         return found
 
     def error(self, w: NDArray[np.float64], data: Dataset) -> float:
+        if are_elsewhere(data):
+            return self._loss_and_error_elsewhere(w, data)[1]
         data = self.design(data)
         return self.error_of_margins(margins_of(data, w, self.width), data)
 
     def loss_and_error(self, w: NDArray[np.float64], data: Dataset) -> tuple[float, float]:
+        if are_elsewhere(data):
+            return self._loss_and_error_elsewhere(w, data)
         if not self.reads_margins_alone:
             return super().loss_and_error(w, data)
         data = self.design(data)
@@ -143,7 +152,7 @@ class MarginModel(Objective):
         return self._mean_loss(margin, data), self.error_of_margins(margin, data)
 
     def losses_and_errors(self, weights: NDArray[np.float64], data: Dataset) -> list[tuple[float, float]]:
-        if not self._takes_several(weights):
+        if not self._takes_several(weights, data):
             return super().losses_and_errors(weights, data)
         data = self.design(data)
         margins = margins_of_several(data, weights)
@@ -165,9 +174,10 @@ class MarginModel(Objective):
         found: list[float] = (losses.sum(axis=1) / data.rows).tolist()
         return found
 
-    def _takes_several(self, weights: NDArray[np.float64]) -> bool:
+    def _takes_several(self, weights: NDArray[np.float64], data: Dataset) -> bool:
         """Return whether weights, a row each, are evaluated in one pass over the rows of the data."""
-        return self.width == 1 and 1 < len(weights) <= _SEVERAL and is_shipped(self)
+        here = isinstance(data, Dataset)
+        return here and self.width == 1 and 1 < len(weights) <= _SEVERAL and is_shipped(self)
 
     def error_of_margins(self, margins: Margins, data: Dataset) -> float:
         """Return the error on data from the margins of all rows.
@@ -201,6 +211,22 @@ class MarginModel(Objective):
         """
         return None
 
+    def _evaluate_elsewhere(
+        self, w: NDArray[np.float64], data: RowsElsewhere
+    ) -> tuple[float, NDArray[np.float64], float]:
+        """Return F(w), its gradient, and the error: sums over the workers that have the rows."""
+        found = self._design_elsewhere(data).mean("evaluation", w, w.size + 2)
+        penalty, pull = self.regulariser(w)
+        return float(found[-2]) + penalty, found[:-2] + pull, float(found[-1])
+
+    def _loss_and_error_elsewhere(self, w: NDArray[np.float64], data: RowsElsewhere) -> tuple[float, float]:
+        loss, error = self._design_elsewhere(data).mean("loss and error", w, 2).tolist()
+        return loss, error
+
+    def _design_elsewhere(self, data: Any) -> RowsElsewhere:
+        design: Any = self.design(data)
+        return design  # type: ignore[no-any-return]
+
     def _value_and_gradient(
         self, w: NDArray[np.float64], data: Dataset, margin: Margins
     ) -> tuple[float, NDArray[np.float64]]:
@@ -213,14 +239,14 @@ class MarginModel(Objective):
     def smoothness(self, data: Dataset) -> float:
         """Return L = l2 + curvature_bound lambda_max(X^T X) / n, an upper bound to within 1e-6 relative."""
         data = self.design(data)
-        return self.l2 + self.curvature_bound() * _largest_eigenvalue(data.to_scipy()) / data.rows
+        return self.l2 + self.curvature_bound() * largest_eigenvalue(data, self.width) / data.rows
 
     def worker_smoothness(self, shards: Shards) -> NDArray[np.float64]:
         matrix, bound = shards.dataset.to_scipy(), np.full(shards.workers, self.l2, np.float64)
         for worker, (low, high) in enumerate(zip(shards.offsets[:-1], shards.offsets[1:], strict=True)):
             if low < high:
                 bound[worker] += (
-                    self.curvature_bound() * _largest_eigenvalue(matrix[shards.order[low:high]]) / (high - low)
+                    self.curvature_bound() * largest_of_matrix(matrix[shards.order[low:high]]) / (high - low)
                 )
         return bound
 
@@ -260,9 +286,10 @@ class MarginModel(Objective):
             found = self._solve(data)
             if path is None:
                 return found
+            kept = {"weights": found.weights, "value": found.value, "gradient_norm": found.gradient_norm}
             try:
                 with replacing(path) as temporary, temporary.open("w+b") as file:
-                    write_arrays(file, {"weights": found.weights})
+                    write_arrays(file, {name: np.asarray(number) for name, number in kept.items()})
             except OSError as error:
                 warnings.warn(f"the optimum is not cached, and will be solved for again: {error}", stacklevel=2)
         return found
@@ -298,11 +325,15 @@ class MarginModel(Objective):
             return None
 
     def _recall(self, path: Path, data: Dataset) -> Optimum | None:
-        """Return the optimum stored at `path` if it can be read and is one."""
+        """Return the optimum stored at `path` if it can be read and is one; of rows elsewhere nothing is computed."""
         from qsim.storage import read_arrays
 
         try:
-            found = self._judge(read_arrays(path)["weights"], data)
+            kept = read_arrays(path)
+            if are_elsewhere(data):
+                found = Optimum(kept["weights"], float(kept["value"]), float(kept["gradient_norm"]))
+            else:
+                found = self._judge(kept["weights"], data)
         except (OSError, ValueError, KeyError):
             return None
         return found if found.gradient_norm <= _TOLERANCE else None
@@ -346,10 +377,13 @@ class MarginModel(Objective):
         """Return the Hessian of F at w, as products with vectors."""
         from scipy.sparse.linalg import LinearOperator
 
-        design = self.design(data)
-        here = margins_of(design, w, self.width)
+        design: Any = self.design(data)
+        here = None if are_elsewhere(design) else margins_of(design, w, self.width)
 
         def product(v: NDArray[np.float64]) -> Any:
+            if here is None:
+                mean = design.mean("hessian product", w, w.size, direction=v.ravel())
+                return mean + self.regulariser_hvp(w, v.ravel())
             along = margins_of(design, v.ravel(), self.width)
             margin_hvp = self._each("margin_hvp", self.margin_hvp(here, along, design.labels), along.shape)
             return rmatvec(design, margin_hvp / design.rows) + self.regulariser_hvp(w, v.ravel())
@@ -428,27 +462,3 @@ class LinearModel(MarginModel):
             return float(np.mean((margins - data.labels) ** 2))
         halves = wrong_halves(margins.astype(np.float64, copy=False), data.labels)
         return halves / 2 / data.rows if halves >= 0 else math.nan
-
-
-def _largest_eigenvalue(matrix: Any) -> float:
-    """Return lambda_max(X^T X), an upper bound to within 1e-6 relative."""
-    from scipy.sparse.linalg import LinearOperator, eigsh
-
-    matrix = matrix.astype(np.float64)
-    small = matrix if matrix.shape[1] <= matrix.shape[0] else matrix.T.tocsr()
-    if not matrix.data.any():
-        return 0.0
-    if small.shape[1] < 3:  # too small for Lanczos
-        return float(np.linalg.norm(small.toarray(), 2)) ** 2
-    start = np.random.default_rng(0).standard_normal(small.shape[1])  # orthogonal to no eigenvector
-    gram = LinearOperator((small.shape[1],) * 2, matvec=lambda v: small.T @ (small @ v), dtype=np.float64)
-    (largest,) = eigsh(gram, k=1, which="LA", tol=1e-9, v0=start, return_eigenvectors=False)
-    return float(largest) * (1 + 1e-7)
-
-
-def smallest_eigenvalue(matrix: Any) -> float:
-    """Return lambda_min(X^T X), to within 1e-14 of the largest; 0 for more columns than rows, and for many columns."""
-    if matrix.shape[1] > min(matrix.shape[0], _MANY):
-        return 0.0
-    matrix = matrix.astype(np.float64)
-    return max(0.0, float(np.linalg.eigvalsh((matrix.T @ matrix).toarray())[0]))

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from qsim.batch import Vectors
 from qsim.block import Block, Rows
 from qsim.datasets import Dataset
+from qsim.datasets.parts import are_elsewhere
 from qsim.l2_decay import L2Decay
 from qsim.objectives.linear import LinearModel, Margins
 from qsim.objectives.optimum import NoOptimumError, Optimum
@@ -142,6 +143,12 @@ class LogisticRegression(Logistic):
 
     def _solve(self, data: Dataset) -> Optimum:
         design = self.design(data)
+        if self.l2 == 0 and are_elsewhere(design):
+            raise NoOptimumError(
+                f"whether {self!r} has a minimum on {data!r} is not known: it has none if a plane separates the"
+                " classes, and to tell takes all rows in one place. Use l2 > 0, or run without:"
+                " simulate(..., optimum=False)"
+            )
         if self.l2 == 0 and _separable(design.to_scipy().astype(np.float64), design.labels):
             raise NoOptimumError(
                 f"{self!r} has no minimum on {data!r}: a plane separates the classes (or all but rows on it), so"

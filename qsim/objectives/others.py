@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qsim.datasets import Dataset
-from qsim.objectives.linear import LinearModel, Margins, smallest_eigenvalue
+from qsim.objectives.eigenvalues import smallest_eigenvalue
+from qsim.objectives.linear import LinearModel, Margins
 from qsim.objectives.logistic import Logistic
 from qsim.objectives.optimum import NoOptimumError, Optimum
 from qsim.options import number, option
@@ -68,7 +69,7 @@ class LeastSquares(LinearModel):
     def strong_convexity(self, data: Dataset) -> float:
         """Return mu = l2 + lambda_min(X^T X) / n, to rounding; l2 for more than 2,000 features."""
         data = self.design(data)
-        return self.l2 + smallest_eigenvalue(data.to_scipy()) / data.rows
+        return self.l2 + smallest_eigenvalue(data, self.width) / data.rows
 
     @classmethod
     def examples(cls) -> tuple[Self, ...]:

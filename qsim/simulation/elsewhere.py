@@ -1,7 +1,10 @@
-"""Evaluation where the rows are, for a driver that has none of them."""
+"""Rows that the driver does not have: what it must know of them is measured by the workers that have them."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import ExitStack
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -15,7 +18,7 @@ from qsim.keys import Key
 from qsim.methods import GradientDescent
 from qsim.objectives import Objective
 from qsim.weights import Replica
-from qsim.workers.measurements import values
+from qsim.workers.measurements import entries
 from qsim.workers.tasks import Job, Measurement
 
 
@@ -24,30 +27,47 @@ def count_rows(parts: Parts, objective: Objective, engine: Engine) -> None:
     files = parts.files()
     if parts.is_known(files):
         return
-    shards: Any = PartShards(parts.sources(files), len(files), None)
-    job = Job(shards, objective, GradientDescent(1.0), Channel(Identity()), Key(0))
-    with engine.open(job) as session:
-        order = Measurement(0, 0, "count", Replica(np.zeros(1)), exact="float64")
-        parts.remember(files, [counts for reply in session.round(order) for counts in values(reply)])
+    with engine.open(_job(PartShards(parts.sources(files), len(files), None), objective)) as session:
+        order = Measurement(0, 0, "count", Replica(np.zeros(1)))
+        parts.remember(files, [counts for reply in session.round(order) for _, counts in entries(reply)])
 
 
-class EvaluationElsewhere:
-    """Evaluates an objective on all rows of a session's workers: sums in float64, in the order of the workers."""
+class RowsReader:
+    """Has the workers of a session measure their rows, which costs no bits: sums in float64, in their order."""
 
-    def __init__(self, session: Session, objective: Objective, shards: PartShards) -> None:
-        self._session, self._objective, self._shares = session, objective, shards.weights
+    def __init__(self, shards: PartShards, session: Callable[[], Session]) -> None:
+        self._shares, self._session = shards.weights, session
 
-    def evaluate(self, w: NDArray[np.float64]) -> tuple[float, NDArray[np.float64], float]:
-        """Return F(w), its gradient, and the error, as `Objective.evaluate` does."""
-        penalty, pull = self._objective.regulariser(w)
-        loss, error = self._sum("loss", w, 1), self._sum("error", w, 1)
-        return float(loss[0]) + penalty, self._sum("gradient", w, w.size) + pull, float(error[0])
+    @classmethod
+    def on(cls, engine: Engine, objective: Objective, shards: PartShards, stack: ExitStack) -> RowsReader:
+        """Return a reader with workers of its own, from when it is first used until the stack is closed."""
+        job = _job(shards, objective)
+        return cls(shards, cache(lambda: stack.enter_context(engine.open(job))))
 
-    def _sum(self, task: str, w: NDArray[np.float64], length: int) -> NDArray[np.float64]:
-        order = Measurement(0, 0, task, Replica(np.ascontiguousarray(w, np.float64)), exact="float64")
-        total, worker = np.zeros(length), 0
-        for reply in self._session.round(order):
-            for found in values(reply):
-                total += self._shares[worker] * found
-                worker += 1
+    def mean(self, task: str, w: NDArray[np.float64], length: int, **vectors: NDArray[Any]) -> NDArray[np.float64]:
+        """Return sum_i n_i/n v_i over the workers i, in their order, of v_i that the task finds at w."""
+        return self.total(task, self._shares, w, length, **vectors)
+
+    def total(
+        self, task: str, factors: NDArray[np.float64], w: NDArray[np.float64], length: int, **vectors: NDArray[Any]
+    ) -> NDArray[np.float64]:
+        """Return the same with factors other than n_i/n."""
+        total, left = np.zeros(length), iter(factors.tolist())
+        for reply in self._session().round(self._order(task, w, vectors)):
+            for where, numbers in entries(reply):
+                total[where] += next(left) * numbers
         return total
+
+    def each(self, task: str, *points: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return a number for each worker."""
+        w, *others = points or (np.zeros(0),)
+        replies = self._session().round(self._order(task, w, dict(zip(["other"], others, strict=False))))
+        return np.concatenate([number for reply in replies for _, number in entries(reply)])
+
+    def _order(self, task: str, w: NDArray[np.float64], vectors: dict[str, NDArray[Any]]) -> Measurement:
+        return Measurement(0, 0, task, Replica(np.ascontiguousarray(w, np.float64)), vectors)
+
+
+def _job(shards: Any, objective: Objective) -> Job:
+    """Return the job of workers that measure."""
+    return Job(shards, objective, GradientDescent(1.0), Channel(Identity()), Key(0))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -12,10 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qsim.batch import Arrays, inner
+from qsim.datasets.parts import Reader
 from qsim.identity import environment
 from qsim.network import PARTS, Clock
 from qsim.options import flag
-from qsim.simulation.elsewhere import EvaluationElsewhere
+from qsim.problem import Problem
 from qsim.simulation.run import Run
 from qsim.trace import CUMULATIVE, EVALUATION, TIME, TRAFFIC, Trace, progressive_columns
 
@@ -50,18 +51,21 @@ class Counted:
 class Recorder:
     """Writes a trace while a run goes on; evaluates the objective in float64, apart from training."""
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Run, problem: Problem) -> None:
         """Prepare for a run; solves for the optimum if the run wants it."""
-        self._run, self._data, self._test = run, run.load(), run.load_test()
-        self._minimum = run.objective.optimum(self._data).value if run.optimum else np.nan
+        self._run, self._test = run, run.load_test()
+        self._data: Any = problem.data
+        self._minimum = problem.minimum if run.optimum else np.nan
         self._counted: list[NDArray[np.int64]] = []
         self._times: list[tuple[float, ...]] = []
         self._scores = [np.zeros(3)]  # of each round, for progressive validation
         self._evaluations: dict[int, dict[str, float]] = {}
         self._spent = np.zeros(len(CUMULATIVE), np.int64)
         self._seconds = 0.0
-        self.elsewhere: EvaluationElsewhere | None = None
-        """Who evaluates, if the rows are not here."""
+
+    def read_by(self, reader: Reader) -> None:
+        """Have rows that are elsewhere evaluated by their workers."""
+        self._data = replace(self._data, reader=reader)
 
     def start(self, solution: Solution) -> bool:
         """Record round 0; tells whether the run is over already."""
@@ -180,10 +184,7 @@ class Recorder:
         objective = self._run.objective
         for low in range(0, len(solutions), _TOGETHER):
             some = solutions[low : low + _TOGETHER]
-            if self.elsewhere is None:
-                found = objective.evaluate_many(some, self._data)
-            else:
-                found = [self.elsewhere.evaluate(w) for w in some]
+            found = objective.evaluate_many(some, self._data)
             on_test = [(np.nan, np.nan)] * len(some)
             if self._test is not None:
                 on_test = objective.losses_and_errors(some, self._test)

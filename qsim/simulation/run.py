@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import fields, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -15,6 +17,7 @@ from qsim.compressors import Compressor, Identity
 from qsim.datasets import Contiguous, Data, DataError, Dataset, Partition, Shuffled, Source, as_data
 from qsim.datasets.parts import Parts, RowsElsewhere
 from qsim.downlinks import Broadcast, CompressedWeights, DenseWeights, Downlink, SignSum, SparsePull
+from qsim.engines import Engine, Serial
 from qsim.keys import Key, Purpose
 from qsim.methods import Averaged, Method, SignSGD
 from qsim.network import Network
@@ -22,6 +25,7 @@ from qsim.notebooks import html_table
 from qsim.objectives import NoOptimumError, Objective
 from qsim.options import number, one_of, option, refuse_masked, shown, whole
 from qsim.problem import Bound, Problem, TheoryError
+from qsim.simulation.elsewhere import RowsReader, count_rows
 from qsim.starts import Start, Zeros
 from qsim.stopping import AnyOf, Seconds, StoppingRule, Suboptimality
 from qsim.workers.measurements import require_measurable
@@ -182,6 +186,8 @@ class Run:
     def problem(self) -> Problem:
         """Return the problem that is solved, with the constants of theory (L, L_i, mu, omega, ...).
 
+        Those of `Parts` are measured in this process, which reads the files for it; `measured_on` has an engine do it.
+
         Returns
         -------
         Problem
@@ -196,21 +202,54 @@ class Run:
         >>> problem.workers, problem.omega, problem.strong_convexity
         (4, 0.0, 0.1)
         """
-        data, key = self.load(), Key(self.seed)
-        design: Any = self.objective.design(data)
+        return self._problem(Serial(), ExitStack())
+
+    @contextmanager
+    def measured_on(self, engine: Engine) -> Iterator[Problem]:
+        """Give the problem, with constants that the workers of an engine measure if the rows are in `Parts`.
+
+        Parameters
+        ----------
+        engine : Engine
+            Where the workers are, while the `with` block is left open.
+
+        Yields
+        ------
+        Problem
+            The problem.
+        """
+        with ExitStack() as stack:
+            if isinstance(self.data, Parts):
+                count_rows(self.data, self.objective, engine)
+            yield self._problem(engine, stack)
+
+    def _problem(self, engine: Engine, stack: ExitStack) -> Problem:
+        """Return the problem, for whose constants an engine is used until the stack is closed."""
+        data: Any = self.load()
+        key, objective = Key(self.seed), self.objective
+        design: Any = objective.design(data)
         shards: Any
+        reader = None
         if isinstance(design, RowsElsewhere):
-            shards = design.shared_out(self.workers, self.objective.width)
+            shards = design.shared_out(self.workers, objective.width)
+            reader = RowsReader.on(engine, objective, shards, stack)
+            each_file = design.shared_out(len(design.parts), objective.width)
+            data = replace(data, reader=RowsReader.on(engine, objective, each_file, stack))
         else:
             shards = self.partition.split(design, self.workers, key.fold(Purpose.PARTITION))
-            shards = shards.of_width(self.objective.width)
+            shards = shards.of_width(objective.width)
         start = _first_weights(self.start, shards.n, key.fold(Purpose.START))
         weights = shards.weights if self.weighting == "rows" else np.full(self.workers, 1.0 / self.workers)
         shared = self.network is not None and self.network.topology.sums_in_flight
-        return Problem(self.objective, data, shards, self.compressor, weights, start, self.clients, shared)
+        return Problem(objective, data, shards, self.compressor, weights, start, self.clients, shared, reader)
 
-    def bound(self) -> Bound | None:
+    def bound(self, engine: Engine | None = None) -> Bound | None:
         """Return the bound of theory on the expected suboptimality, round by round.
+
+        Parameters
+        ----------
+        engine : Engine, default `qsim.engines.Serial()`
+            Where the rows of `Parts` are read.
 
         Returns
         -------
@@ -235,16 +274,16 @@ class Run:
         >>> promise([0, 1000]).round(3).tolist()
         [0.055, 0.008]
         """
-        problem = self.problem()
         if isinstance(self.downlink, CompressedWeights) or (self.network is not None and self.network.rule.drops):
             return None
-        if not np.array_equal(problem.weights, problem.shards.weights):
-            return None
-        method = self.method.resolved(problem)
-        try:
-            return method.bound(problem)
-        except (TheoryError, NoOptimumError):  # of clients or an objective of one's own
-            return None
+        with self.measured_on(Serial() if engine is None else engine) as problem:
+            if not np.array_equal(problem.weights, problem.shards.weights):
+                return None
+            method = self.method.resolved(problem)
+            try:
+                return method.bound(problem)
+            except (TheoryError, NoOptimumError):  # of clients or an objective of one's own
+                return None
 
 
 _KINDS: tuple[tuple[str, Any, str], ...] = (
@@ -266,8 +305,6 @@ def _require_fit_for_parts(run: Run) -> None:
     """Refuse what would need all rows in one place."""
     if run.partition not in (Shuffled(), Contiguous()):
         raise ValueError(f"the rows of {run.data!r} stay in their files: leave out partition={run.partition!r}")
-    if run.optimum:
-        raise ValueError(f"no process holds all rows of {run.data!r}, which an optimum needs: say optimum=False")
     require_measurable(run.objective)
 
 

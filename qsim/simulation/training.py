@@ -20,7 +20,7 @@ from qsim.keys import Key
 from qsim.methods import Method
 from qsim.network import Clock
 from qsim.objectives.derivative import refuse_wrong_gradient
-from qsim.simulation.elsewhere import EvaluationElsewhere, count_rows
+from qsim.simulation.elsewhere import RowsReader
 from qsim.simulation.exchange import WireExchange
 from qsim.simulation.planned import PlannedRounds
 from qsim.simulation.recorder import Recorder
@@ -56,15 +56,13 @@ class Training:
     @contextmanager
     def opened(cls, run: Run, engine: Engine, saved: Arrays | None = None) -> Iterator[Self]:
         """Start the workers of a run on an engine, and begin it, or go on from a saved state; end them at the end."""
-        if isinstance(run.data, Parts):
-            count_rows(run.data, run.objective, engine)
         channel, key = Channel(run.compressor, run.codec), Key(run.seed)
-        _require_affordable(run, channel, run.objective.design(run.load()).features * run.objective.width)
-        problem = run.problem()
-        if saved is None and not isinstance(run.data, Parts):
-            refuse_wrong_gradient(run.objective, problem.data, problem.start)
-        recorder = Recorder(run)
-        method = run.method.resolved(problem)
+        with run.measured_on(engine) as problem:
+            _require_affordable(run, channel, problem.n)
+            if saved is None and not isinstance(run.data, Parts):
+                refuse_wrong_gradient(run.objective, problem.data, problem.start)
+            recorder = Recorder(run, problem)
+            method = run.method.resolved(problem)
         network, clients = run.network, run.clients
         shards: Any = problem.shards
         job = Job(
@@ -86,7 +84,7 @@ class Training:
             )
             training = cls(run, method, w, session, exchange, recorder)
             if isinstance(shards, PartShards):
-                recorder.elsewhere = EvaluationElsewhere(session, run.objective, shards)
+                recorder.read_by(RowsReader(shards, lambda: session))
             training._begin(saved)
             if not isinstance(shards, PartShards) and not run.progressive:
                 training._planned = PlannedRounds.of(

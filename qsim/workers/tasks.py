@@ -80,7 +80,7 @@ class Order(Instruction):
 class Measurement(Order):
     """Measure all rows at these weights, in float64 and apart from training: nothing of it is counted or kept.
 
-    The task is "count" (see `qsim.datasets.parts.counts_of`), "loss", "error" or "gradient".
+    The tasks are those of `qsim.workers.measurements`.
     """
 
 

@@ -7,18 +7,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from scipy.sparse import vstack
 
 import qsim
 from helpers.honest_objectives import Squares
-from qsim.datasets import DataError, Dataset, HashedText, Parts, save_clicks
+from helpers.rows_elsewhere import click_parts, require_same, run_of, together
+from qsim.datasets import DataError, HashedText, Parts, save_clicks
 from qsim.datasets.parts import RowsElsewhere
 from qsim.engines import Processes, Serial
 from qsim.simulation.training import Training
-from qsim.testing.training import Sizes
 
-L2, WORKERS = 0.01, 7
-LOGISTIC = qsim.LogisticRegression(L2)
 CASES: dict[str, dict[str, Any]] = {
     "descent": {"method": qsim.GradientDescent(0.05)},
     "batches": {"method": qsim.SGD(0.05, batch=3)},
@@ -26,7 +23,7 @@ CASES: dict[str, dict[str, Any]] = {
     "shifts": {"method": qsim.DIANA(0.05), "compressor": qsim.QSGD(2)},
     "an intercept": {
         "method": qsim.GradientDescent(0.05),
-        "objective": qsim.LogisticRegression(L2, intercept=True),
+        "objective": qsim.LogisticRegression(0.01, intercept=True),
         "compressor": qsim.QSGD(4),
     },
     "drawn workers": {"method": qsim.GradientDescent(0.05), "clients": qsim.clients.SampledClients(3)},
@@ -41,33 +38,7 @@ CASES: dict[str, dict[str, Any]] = {
 
 @pytest.fixture(scope="module")
 def parts(tmp_path_factory: pytest.TempPathFactory) -> Parts:
-    folder = tmp_path_factory.mktemp("clicks")
-    for part, rows in enumerate((30, 47, 11)):
-        save_clicks(folder / f"day-{part}.tsv.gz", rows, part=part)
-    return Parts(HashedText(folder / "day-*.tsv.gz", 2**8))
-
-
-def run_of(data: Any, **options: Any) -> qsim.Run:
-    settings: dict[str, Any] = {"objective": LOGISTIC, "workers": WORKERS, "rounds": 6, "optimum": False, "seed": 3}
-    return qsim.Run(data, **settings | options)
-
-
-def together(parts: Parts) -> tuple[Dataset, Sizes]:
-    """All rows in one place, and who holds them."""
-    known: Any = parts.load()
-    pieces = [source.load() for source in parts.sources(parts.files())]
-    matrix, labels = vstack([piece.to_scipy() for piece in pieces]), np.concatenate([piece.labels for piece in pieces])
-    sizes = tuple(known.shared_out(WORKERS, 1).sizes.tolist())
-    return Dataset.from_arrays(matrix, labels, empty="keep"), Sizes(sizes)
-
-
-def require_same(trace: qsim.Trace, other: qsim.Trace, evaluations: float) -> None:
-    assert np.array_equal(trace.weights, other.weights)
-    for name, column in trace.columns.items():
-        if name in ("loss", "gradient_norm", "train_error"):
-            np.testing.assert_allclose(column, other.columns[name], rtol=evaluations)
-        else:
-            np.testing.assert_array_equal(column, other.columns[name])
+    return click_parts(tmp_path_factory.mktemp("clicks"))
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -151,16 +122,14 @@ def test_a_bad_line_is_named_by_file_and_number(tmp_path: Path, engine: qsim.eng
 
 def test_what_needs_all_rows_is_refused(parts: Parts) -> None:
     method = qsim.GradientDescent(0.1)
-    with pytest.raises(ValueError, match="say optimum=False"):
-        run_of(parts, method=method, optimum=True)
     with pytest.raises(ValueError, match="stay in their files: leave out partition=qsim.datasets.ByLabel"):
         run_of(parts, method=method, partition=qsim.datasets.ByLabel())
     with pytest.raises(TypeError, match="test must be data that fit into the memory of one process"):
         run_of("spark_sample", method=method, test=parts)
     with pytest.raises(ValueError, match="cannot be evaluated where the rows are"):
         run_of(parts, method=method, objective=Squares())
-    with pytest.raises(DataError, match=r"no process holds the rows .* give the step"):
-        qsim.simulate(run_of(parts, method=qsim.GradientDescent()))
+    with pytest.raises(DataError, match=r"no process holds the rows .* \(evaluation\) is not known"):
+        run_of(parts, method=method).objective.value(np.zeros(2**8), parts.load())
     with pytest.raises(DataError, match="2 workers cannot hold the 3 files"):
         qsim.simulate(run_of(parts, method=method, workers=2))
     assert isinstance(run_of(parts, method=method).load(), RowsElsewhere)
