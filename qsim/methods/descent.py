@@ -281,7 +281,7 @@ class GradientDescent(_Descent):
 
     def __post_init__(self) -> None:
         take_step(self)
-        _check_momentum(self.momentum)
+        check_momentum("momentum", self.momentum)
 
     @classmethod
     def examples(cls) -> tuple[Self, ...]:
@@ -344,7 +344,7 @@ class SGD(_Descent):
         check_batch(self.batch, self.sampling)
         if self.batch is None:
             raise ValueError("batch must be a whole number of at least 1, found None: GradientDescent takes all rows")
-        _check_momentum(self.momentum)
+        check_momentum("momentum", self.momentum)
 
     def bound(self, problem: Problem) -> Bound | None:
         return super().bound(problem) if isinstance(self.sampling, WithReplacement) else None
@@ -374,6 +374,7 @@ class SGD(_Descent):
         return (cls(0.5, batch=2),)
 
 
-def _check_momentum(momentum: object) -> None:
+def check_momentum(name: str, momentum: object) -> None:
+    """Raise TypeError for what is neither a momentum nor None."""
     if not isinstance(momentum, (Momentum, type(None))):
-        raise TypeError(f"momentum must be None or a rule such as qsim.methods.HeavyBall(0.9), found {momentum!r}")
+        raise TypeError(f"{name} must be None or a rule such as qsim.methods.HeavyBall(0.9), found {momentum!r}")
