@@ -3,7 +3,7 @@
 from qsim.methods.averaged import Averaged
 from qsim.methods.base import Exchange, Method, Sum, Task
 from qsim.methods.dasha import DASHA
-from qsim.methods.descent import SGD, GradientDescent, HeavyBall, Momentum, Nesterov
+from qsim.methods.descent import SGD, GradientDescent, HeavyBall, Momentum, Nesterov, Sadiev2024
 from qsim.methods.diana import DIANA, Gorbunov2020
 from qsim.methods.econtrol import EControl
 from qsim.methods.ef21 import EF21, Fatkhullin2023, Richtarik2021, Richtarik2024
@@ -41,6 +41,7 @@ __all__ = [
     "Passes",
     "Richtarik2021",
     "Richtarik2024",
+    "Sadiev2024",
     "Sampling",
     "SignSGD",
     "Sum",
