@@ -51,12 +51,15 @@ from .compressors import Wangni as Wangni
 from .datasets import Dataset as Dataset
 from .datasets import load as load
 from .keys import Key as Key
+from .methods import DASHA as DASHA
 from .methods import DIANA as DIANA
 from .methods import EF21 as EF21
+from .methods import EFBV as EFBV
 from .methods import LBFGS as LBFGS
 from .methods import MARINA as MARINA
 from .methods import SGD as SGD
 from .methods import Averaged as Averaged
+from .methods import EControl as EControl
 from .methods import GradientDescent as GradientDescent
 from .methods import LocalSGD as LocalSGD
 from .methods import NewtonCG as NewtonCG

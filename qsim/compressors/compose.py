@@ -111,7 +111,7 @@ class Compose(Compressor):
         kept = self.first.decompress(self.first.compress(v, keys1), keys1)
         if isinstance(self.second, Scaled):
             message = self.second.compressor.compress(kept, keys2)
-            return message.scaled(self.second.contraction(self._length(v.n)))
+            return message.scaled(self.second.contraction(self.second_length(v.n)))
         return self.second.compress(kept, keys2)
 
     def decompress(self, message: Message, keys: NDArray[np.uint64]) -> Vectors:
@@ -125,7 +125,7 @@ class Compose(Compressor):
         kept = first.plan_decompress(program, first.plan(program, v, keys1), keys1)
         if isinstance(second, Scaled):
             message = with_own_plan(second.compressor).plan(program, kept, keys2)
-            return plan_scaled(program, message, second.contraction(self._length(v.n)))
+            return plan_scaled(program, message, second.contraction(self.second_length(v.n)))
         return second.plan(program, kept, keys2)
 
     def plan_decompress(self, program: Program, message: Message, keys: NDArray[np.uint64]) -> Vectors:
@@ -133,12 +133,12 @@ class Compose(Compressor):
 
     def variance(self, n: int) -> float | None:
         """Return omega = (1 + omega1(n)) (1 + omega2(m)) - 1; None unless both are unbiased."""
-        omega1, omega2 = self.first.variance(n), self.second.variance(self._length(n))
+        omega1, omega2 = self.first.variance(n), self.second.variance(self.second_length(n))
         return None if omega1 is None or omega2 is None else (1 + omega1) * (1 + omega2) - 1
 
     def contraction(self, n: int) -> float | None:
         """Return delta = delta1(n) delta2(m); None unless both are contractions and `first` keeps what it keeps."""
-        delta1, delta2 = self.first.contraction(n), self.second.contraction(self._length(n))
+        delta1, delta2 = self.first.contraction(n), self.second.contraction(self.second_length(n))
         return None if delta1 is None or delta2 is None or not self._projects else delta1 * delta2
 
     def expected_nonzeros(self, v: ArrayLike) -> float | None:
@@ -151,7 +151,7 @@ class Compose(Compressor):
             return None
         kept = self._kept(v)
         if isinstance(self.second, Scaled):
-            added = self.second.scaled_variance(kept, self.second.contraction(self._length(kept.size)))
+            added = self.second.scaled_variance(kept, self.second.contraction(self.second_length(kept.size)))
         else:
             added = self.second.exact_variance(kept)
         return None if added is None else float(((np.asarray(v, np.float64) - kept) ** 2).sum()) + added
@@ -165,8 +165,19 @@ class Compose(Compressor):
 
         return self.first.quantize(v, Key(0)).vectors().row(0).astype(np.float64)
 
-    def _length(self, n: int) -> int:
-        """Return the length of vectors whose certificate of `second` counts."""
+    def second_length(self, n: int) -> int:
+        """Return the length of vectors whose certificate of `second` counts.
+
+        Parameters
+        ----------
+        n : int
+            The length of the vectors that are compressed.
+
+        Returns
+        -------
+        int
+            The most entries that `first` keeps if `second` ignores zeros, and n otherwise.
+        """
         inner = self.second.compressor if isinstance(self.second, Scaled) else self.second
         return self.first.most_kept(n) if inner.ignores_zeros and isinstance(self.first, Sparsifier) else n
 

@@ -2,9 +2,13 @@
 
 from qsim.methods.averaged import Averaged
 from qsim.methods.base import Exchange, Method, Sum, Task
-from qsim.methods.descent import SGD, GradientDescent, HeavyBall, Momentum, Nesterov
+from qsim.methods.dasha import DASHA
+from qsim.methods.descent import SGD, GradientDescent, HeavyBall, Momentum, Nesterov, Sadiev2024
 from qsim.methods.diana import DIANA, Gorbunov2020
+from qsim.methods.econtrol import EControl
 from qsim.methods.ef21 import EF21, Fatkhullin2023, Richtarik2021, Richtarik2024
+from qsim.methods.ef_bv import EFBV
+from qsim.methods.estimators import MVR, PAGE, Estimator
 from qsim.methods.local import LocalSGD
 from qsim.methods.marina import MARINA
 from qsim.methods.sampling import Passes, Sampling, WithReplacement
@@ -12,12 +16,18 @@ from qsim.methods.second_order import LBFGS, NewtonCG
 from qsim.methods.vote import SignSGD
 
 __all__ = [
+    "DASHA",
     "DIANA",
     "EF21",
+    "EFBV",
     "LBFGS",
     "MARINA",
+    "MVR",
+    "PAGE",
     "SGD",
     "Averaged",
+    "EControl",
+    "Estimator",
     "Exchange",
     "Fatkhullin2023",
     "Gorbunov2020",
@@ -31,6 +41,7 @@ __all__ = [
     "Passes",
     "Richtarik2021",
     "Richtarik2024",
+    "Sadiev2024",
     "Sampling",
     "SignSGD",
     "Sum",

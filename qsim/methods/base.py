@@ -357,6 +357,15 @@ def refuse_unfit(method: Method, problem: Problem) -> None:
         )
 
 
+def refuse_biased(method: Method, problem: Problem, why: str) -> None:
+    """Raise ValueError for a compressor that states no variance."""
+    if problem.compressor.variance(problem.n) is None:
+        raise ValueError(
+            f"{type(method).__name__} needs an unbiased compressor, found {problem.compressor!r}, which states no"
+            f" variance: {why}. Take EF21, or state variance(n) of your own"
+        )
+
+
 def refuse_absences(method: Method, problem: Problem, why: str) -> None:
     """Raise ValueError for clients who sit out rounds."""
     if not isinstance(problem.clients, AllClients):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import replace
-from typing import Self, final
+from typing import ClassVar, Self, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 from qsim.batch import Arrays, Memory, Support, Vectors
 from qsim.block import Block, Rows
 from qsim.datasets import Shards
-from qsim.methods.base import Exchange, Method, Task, constant
-from qsim.methods.sampling import Sampling, WithReplacement, check_batch, drawn
+from qsim.methods.base import Exchange, Method, Task, constant, step_for
+from qsim.methods.sampling import Passes, Sampling, WithReplacement, check_batch, drawn
 from qsim.objectives import Objective
 from qsim.options import number, option
 from qsim.plan import Plan
 from qsim.problem import Bound, Problem
 from qsim.program import NoProgram, Program, with_plan
-from qsim.steps import Constant, Step, take_step
+from qsim.steps import Step, TheoryStep, take_step
 from qsim.weights import Weights
 
 
@@ -160,9 +160,8 @@ class _Descent(Method):
     momentum: Momentum | None
 
     def resolved(self, problem: Problem) -> Self:
-        if self.step is not None:
-            return self
-        return replace(self, step=Constant(1 / self._roughness(problem)))  # type: ignore[type-var]
+        step = step_for(self, problem, lambda of: 1 / self._roughness(of))
+        return replace(self, step=step)  # type: ignore[type-var]
 
     def bound(self, problem: Problem) -> Bound | None:
         mu = problem.strong_convexity
@@ -281,11 +280,45 @@ class GradientDescent(_Descent):
 
     def __post_init__(self) -> None:
         take_step(self)
-        _check_momentum(self.momentum)
+        check_momentum("momentum", self.momentum)
 
     @classmethod
     def examples(cls) -> tuple[Self, ...]:
         return cls(), cls(0.5, momentum=Nesterov(0.5))
+
+
+@final
+@option
+class Sadiev2024(TheoryStep):
+    """The step of SGD with reshuffled passes and compressed gradients (Q-RR): 1 / ((1 + 2 s) Lr), for `Passes`.
+
+    With s = omega/W, Lr the largest L of a single row's loss, one row a step, m rows on each of W workers, convex
+    losses, and mu > 0 the constant of strong convexity of each row's (l2), after T passes
+
+        E ||w - w*||^2 <= (1 - a mu)^(m T) ||w_0 - w*||^2 + a^2 Lr m V/(2 mu W) + 2 a s Z/mu,
+
+    V the mean variance of the gradient of one row of a worker at w*, and Z the mean of its square, without l2. Of
+    rounds within a pass nothing is said, so `Run.bound()` is None. (V is the paper's constant in expectation over the
+    orders, in which rows of different workers meet.)
+
+    References
+    ----------
+    .. [1] Sadiev, Malinovsky, Gorbunov, Sokolov, Khaled, Burlachenko, Richtarik, "Don't compress gradients in random
+           reshuffling: compress gradient differences", NeurIPS 2024, Theorem 2.1.
+
+    Examples
+    --------
+    >>> import qsim
+    >>> qsim.SGD(step=qsim.methods.Sadiev2024(), sampling=qsim.methods.Passes()).batch
+    1
+    """
+
+    method: ClassVar[str] = "SGD"
+
+    def longest(self, method: SGD, problem: Problem) -> float:
+        if not isinstance(method.sampling, Passes):
+            raise ValueError(f"{self!r} is a theorem about reshuffled passes: say sampling=Passes(), found {method!r}")
+        return 1 / ((1 + 2 * problem.spread) * problem.row_smoothness)
 
 
 @final
@@ -299,9 +332,9 @@ class SGD(_Descent):
     Parameters
     ----------
     step : Step or float, optional
-        The step a_t, a number or a rule of `qsim.steps`. By default a = 1 / (L + 2 s max_i L_i + 2 (s + 1/W) Lr/b),
-        with s as for `GradientDescent` and Lr the largest L of a single row's loss. With 1/L, the step of full
-        gradients, SGD can diverge: rows that share no coordinate each need 1/Lr.
+        The step a_t, a number, a rule of `qsim.steps`, or for passes `Sadiev2024()`. By default a = 1 / (L + 2 s max_i
+        L_i + 2 (s + 1/W) Lr/b), with s as for `GradientDescent` and Lr the largest L of a single row's loss. With 1/L,
+        the step of full gradients, SGD can diverge: rows that share no coordinate each need 1/Lr.
     batch : int, default 1
         The number b of rows that a worker draws each round.
     sampling : Sampling, default `WithReplacement()`
@@ -344,7 +377,7 @@ class SGD(_Descent):
         check_batch(self.batch, self.sampling)
         if self.batch is None:
             raise ValueError("batch must be a whole number of at least 1, found None: GradientDescent takes all rows")
-        _check_momentum(self.momentum)
+        check_momentum("momentum", self.momentum)
 
     def bound(self, problem: Problem) -> Bound | None:
         return super().bound(problem) if isinstance(self.sampling, WithReplacement) else None
@@ -374,6 +407,7 @@ class SGD(_Descent):
         return (cls(0.5, batch=2),)
 
 
-def _check_momentum(momentum: object) -> None:
+def check_momentum(name: str, momentum: object) -> None:
+    """Raise TypeError for what is neither a momentum nor None."""
     if not isinstance(momentum, (Momentum, type(None))):
-        raise TypeError(f"momentum must be None or a rule such as qsim.methods.HeavyBall(0.9), found {momentum!r}")
+        raise TypeError(f"{name} must be None or a rule such as qsim.methods.HeavyBall(0.9), found {momentum!r}")

@@ -13,7 +13,7 @@ from qsim.batch.planned import plan_add
 from qsim.block import Block
 from qsim.methods.base import Exchange, Task, constant, refuse_unfit, step_for
 from qsim.methods.sampling import Sampling, WithReplacement, check_batch
-from qsim.methods.shifts import Shifted, Shifts
+from qsim.methods.shifts import ShiftedBatches, Shifts
 from qsim.objectives import Objective
 from qsim.options import number, option
 from qsim.plan import Plan
@@ -51,7 +51,7 @@ class Gorbunov2020(TheoryStep):
 
 @final
 @option
-class DIANA(Shifted):
+class DIANA(ShiftedBatches):
     """Compressed differences to shifts that learn the gradients.
 
     m_i = C(g_i - h_i), h_i <- h_i + shift m_i, w <- w - a (h + m + l2 w), with m and h the weighted means of the m_i

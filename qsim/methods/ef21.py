@@ -14,13 +14,15 @@ from qsim.batch import Arrays, Memory, Support, Vectors
 from qsim.batch.planned import plan_add
 from qsim.block import Block
 from qsim.compressors import Scaled
-from qsim.methods.base import Exchange, Task, constant, refuse_unfit, step_for
+from qsim.methods.base import Exchange, Task, constant, refuse_absences, refuse_unfit, step_for
+from qsim.methods.descent import HeavyBall, Momentum, check_momentum
+from qsim.methods.estimators import PAGE, Estimator, check_estimator
 from qsim.methods.sampling import Passes, Sampling, WithReplacement, check_batch
-from qsim.methods.shifts import Shifted, Shifts
+from qsim.methods.shifts import ShiftedBatches, Shifts
 from qsim.objectives import Objective
 from qsim.options import number, option
 from qsim.plan import Plan
-from qsim.problem import Bound, Problem
+from qsim.problem import Bound, Problem, TheoryError
 from qsim.program import NoProgram
 from qsim.steps import Step, TheoryStep, take_step
 from qsim.weights import Weights
@@ -124,7 +126,7 @@ def _plain(problem: Problem, smoothness: float) -> float:
 
 @final
 @option
-class EF21(Shifted):
+class EF21(ShiftedBatches):
     """Error feedback by shifts.
 
     c_i = C(g_i - h_i), h_i <- h_i + c_i, w <- w - a (h + l2 w), with h the mean of the h_i. For a contraction C. With
@@ -147,11 +149,18 @@ class EF21(Shifted):
         all in round 0, so that the second term of the bound is 0 at first. (They also compress gradients with the
         regulariser in them: `qsim.objectives.WithRegulariser`.)
 
+    server_momentum : Momentum, optional
+        `HeavyBall(beta)` or `Nesterov(beta)` on the server, along h + l2 w: with the first EF21-HB. None by default.
+    estimator : Estimator, optional
+        `PAGE(...)` or `MVR(...)`, which stand for the gradient of all rows, with few of them: with the first EF21-PAGE.
+        Instead of `momentum` and `batch`.
+
     Raises
     ------
     ValueError
-        If `momentum` is outside (0, 1], and in the simulation for a compressor with a memory (the shift is one) or with
-        omega >= 1 (the shifts would diverge), and for `Sign`.
+        If `momentum` is outside (0, 1], for an estimator beside `momentum` or `batch`, and in the simulation for a
+        compressor with a memory (the shift is one) or with omega >= 1 (the shifts would diverge), for `Sign`, and for
+        an estimator with clients who sit out rounds.
     TheoryError
         In the simulation, if a compressor without delta is given no step.
 
@@ -178,12 +187,17 @@ class EF21(Shifted):
     linearly, too. (Derived here. If a share P takes part, 1 - sqrt(1 - P (2 eta - eta^2)) stands for eta in r and in
     the minimum, P theta for theta there, and M for L in X, once all have taken part; no bound is stated.)
 
+    With heavy ball, a = (1 - beta) / (L + sqrt(2 L^2 beta^2/(1 - beta)^2 + 2 R M^2)); with an estimator the step is in
+    `docs/theory.md`. Both are derived there for nonconvex F, and nothing linear is promised. Of all together, and of
+    Nesterov's, no step is known.
+
     References
     ----------
     .. [1] Richtarik, Sokolov, Fatkhullin, "EF21", NeurIPS 2021 (the method; rate).
     .. [2] Richtarik, Gasanov, Burlachenko, "Error feedback reloaded", ICLR 2024, Theorem 3 (the mean of L_i).
     .. [3] Fatkhullin, Tyurin, Richtarik, "Momentum provably improves error feedback!", NeurIPS 2023 (momentum).
-    .. [4] Fatkhullin et al., "EF21 with bells and whistles", JMLR 2025 (clients who sit out rounds).
+    .. [4] Fatkhullin et al., "EF21 with bells and whistles", JMLR 2025 (clients who sit out
+           rounds, heavy ball, PAGE).
 
     Examples
     --------
@@ -197,10 +211,18 @@ class EF21(Shifted):
     batch: int | None = None
     sampling: Sampling = WithReplacement()
     shifts: Shifts = "zero"
+    server_momentum: Momentum | None = None
+    estimator: Estimator | None = None
 
     def __post_init__(self) -> None:
         take_step(self)
         check_batch(self.batch, self.sampling)
+        check_momentum("server_momentum", self.server_momentum)
+        check_estimator(self.estimator)
+        if self.estimator is not None and (self.momentum is not None or self.batch is not None):
+            raise ValueError(
+                f"an estimator draws rows and averages itself: leave out momentum and batch, found {self!r}"
+            )
         self._check_shifts()
         if self.momentum is not None:
             number("momentum", self.momentum, above=0)
@@ -216,11 +238,17 @@ class EF21(Shifted):
                 f"EF21 needs a contraction, found {compressor!r}, with which its shifts run away: take"
                 f" {Scaled(compressor)!r}, or DIANA"
             )
+        if self.estimator is not None:
+            refuse_absences(self, problem, "an estimate is of this round and the one before")
+            estimated = replace(self, estimator=self.estimator.resolved(problem))
+            return replace(estimated, step=step_for(self, problem, estimated._longest))
         return replace(self, step=step_for(self, problem, self._longest))
 
     def bound(self, problem: Problem) -> Bound | None:
         mu, delta = problem.strong_convexity, problem.compressor.contraction(problem.n)
-        if self.batch is not None or not mu or delta is None or (self._averages and problem.participation < 1):
+        if self.batch is not None or self.estimator is not None or self.server_momentum is not None:
+            return None
+        if not mu or delta is None or (self._averages and problem.participation < 1):
             return None
         step = constant(self.step, self._longest(problem))
         if step is None:
@@ -241,6 +269,12 @@ class EF21(Shifted):
     def _longest(self, problem: Problem) -> float:
         """Return the longest step that the theorem of the docstring allows."""
         smoothness = problem.feature_smoothness
+        if self.server_momentum is not None:
+            return self._with_heavy_ball(problem)
+        if self.estimator is not None:
+            change, late, total = self.estimator.error(problem)
+            _, ratio = _theta(problem.delta)
+            return 1 / (problem.smoothness + sqrt(2 * (ratio * (change + late) + total)))
         if not self._averages:
             return _plain(problem, smoothness)
         assert self.momentum is not None
@@ -254,13 +288,32 @@ class EF21(Shifted):
             return min(longest, min(share * theta, forgets) / (2 * mu))
         return 1 / (problem.smoothness + sqrt(4 * sent + 2 * late * (whole + 2 * sent)))
 
+    def _with_heavy_ball(self, problem: Problem) -> float:
+        if not isinstance(self.server_momentum, HeavyBall) or self._averages or self.estimator is not None:
+            raise TheoryError(f"no step of theory is known for {self!r}: give the step")
+        beta = self.server_momentum.beta
+        _, ratio = _theta(problem.delta * problem.participation)
+        late = (problem.smoothness * beta / (1 - beta)) ** 2
+        return (1 - beta) / (problem.smoothness + sqrt(2 * (late + ratio * problem.feature_smoothness**2)))
+
+    def start(self, w: Weights) -> Arrays:
+        velocity = {} if self.server_momentum is None else {"velocity": np.zeros_like(w.vector)}
+        return super().start(w) | velocity
+
     def memory(self, block: Block, support: Support) -> Memory:
         kept = super().memory(block, support)
+        if self.estimator is not None:
+            kept.arrays.update(self.estimator.start(block, support))
         if self.momentum is not None:
             kept.arrays.update(Memory.zeros(support, "momentum").arrays, started=np.zeros(block.workers, np.bool_))
         return kept
 
     def work(self, task: Task, objective: Objective, block: Block, memory: Memory) -> Vectors:
+        if self.estimator is not None:
+            found, of = self.estimator.estimate(task, objective, block, memory), memory.support
+            memory.arrays["estimate"] = found
+            sent = (found - memory.arrays["shift"]).astype(np.float32)
+            return Vectors(of.n, of.offsets, of.index, sent)
         gradient = self._gradient(task, objective, block, memory)
         if self.momentum is None:
             return memory.less(gradient, "shift")
@@ -278,16 +331,25 @@ class EF21(Shifted):
     def round(self, w: Weights, state: Arrays, exchange: Exchange) -> None:
         assert isinstance(self.step, Step)
         step, shift = self.step(exchange.round), state["shift"]
-        if self._begin(w, shift, step, exchange):
+        if self.shifts == "gradient" and not exchange.round:
+            exchange("begin", w, exact="float32").vector.add_to(shift)
+        else:
+            received = exchange("difference" if self.estimator is None else self.estimator.task(exchange), w)
+            received.vector.add_to(shift, received.share)
+        if self.server_momentum is None:
+            exchange.objective.apply_l2_step(w, step)
+            w.move(-step * shift)
             return
-        received = exchange("difference", w)
-        received.vector.add_to(shift, received.share)
-        exchange.objective.apply_l2_step(w, step)
-        w.move(-step * shift)
+        plain, velocity = step * (shift + exchange.objective.regulariser(w.dense())[1]), state["velocity"]
+        velocity *= self.server_momentum.beta
+        velocity += plain
+        w.move(-self.server_momentum.along(velocity, plain))
 
     def plan(self, plan: Plan, memory: Memory) -> None:
         from qsim.kernels.rounds import add_row
 
+        if self.estimator is not None or self.server_momentum is not None:
+            raise NoProgram
         step, shift = plan.begin(self.step), plan.state["shift"]
         averages = self.momentum is not None
         arrived, total, share = plan.send((self._plan_average if averages else self._plan_difference)(plan, memory))
@@ -314,4 +376,5 @@ class EF21(Shifted):
 
     @classmethod
     def examples(cls) -> tuple[Self, ...]:
-        return (cls(0.5, momentum=0.5, batch=2, sampling=Passes()),)
+        averaged = cls(0.5, momentum=0.5, batch=2, sampling=Passes())
+        return averaged, cls(0.5, server_momentum=HeavyBall(0.5)), cls(0.3, estimator=PAGE(2, p=0.5))

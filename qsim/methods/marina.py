@@ -13,7 +13,7 @@ from qsim.batch import Arrays, Memory, Support, Vectors
 from qsim.batch.planned import plan_add
 from qsim.block import Block
 from qsim.keys import Key
-from qsim.methods.base import Exchange, Method, Task, constant, refuse_absences, refuse_unfit
+from qsim.methods.base import Exchange, Method, Task, constant, refuse_absences, refuse_biased, refuse_unfit
 from qsim.objectives import Objective
 from qsim.options import number, option
 from qsim.plan import Plan
@@ -83,11 +83,7 @@ class MARINA(Method):
     def resolved(self, problem: Problem) -> Self:
         refuse_absences(self, problem, "a synchronisation of those that are there would lose the share of the others")
         refuse_unfit(self, problem)
-        if problem.compressor.variance(problem.n) is None:
-            raise ValueError(
-                f"MARINA needs an unbiased compressor, found {problem.compressor!r}, which states no variance: the"
-                " errors of a biased one add up between synchronisations. Take EF21, or state variance(n) of your own"
-            )
+        refuse_biased(self, problem, "the errors of a biased one add up between synchronisations")
         p = 1 / (1 + problem.omega) if self.p is None else self.p
         return replace(self, p=p, step=self.step or Constant(self._longest(problem, p)))
 

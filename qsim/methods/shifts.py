@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from qsim.batch import Arrays, Memory, Support, Vectors
 from qsim.batch.planned import plan_add
 from qsim.block import Block
-from qsim.methods.base import Exchange, Task, refuse_absences
+from qsim.methods.base import Exchange, Method, Task, refuse_absences
 from qsim.methods.sampling import Batched
 from qsim.objectives import Objective
 from qsim.options import one_of
@@ -22,7 +22,7 @@ Shifts = Literal["zero", "gradient"]
 """Where shifts begin."""
 
 
-class Shifted(Batched):
+class Shifted(Method):
     """Workers hold shifts h_i, the server their weighted sum h; what is compressed is the difference to the shift.
 
     The shifts live on the supports of the shards (everywhere if the compressor fills in zeros), in float64: the server
@@ -56,6 +56,10 @@ class Shifted(Batched):
         kept = super().memory(block, support)
         kept.arrays.update(Memory.zeros(support, "shift", dtype=np.float64).arrays)
         return kept
+
+
+class ShiftedBatches(Shifted, Batched):
+    """Such methods whose workers draw `batch` of their rows each round; None for all of them."""
 
     def _plan_difference(self, plan: Plan, memory: Memory) -> Vectors:
         """Return where the differences of the gradients to the shifts are, as `Memory.less` makes them."""

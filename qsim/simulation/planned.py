@@ -25,6 +25,7 @@ from qsim.simulation.planned_clock import PlannedClock
 from qsim.simulation.recorder import Counted
 from qsim.simulation.run import Run
 from qsim.weights import PlannedWeights, Weights
+from qsim.workers.group import WorkerGroup
 
 ToEnd = Callable[[int, Counted, NDArray[np.float64]], int]
 """Tells how many of some rounds there are until a run is over.
@@ -53,11 +54,14 @@ class PlannedRounds:
     ) -> PlannedRounds | None:
         """Return what does the rounds of a run, whose method is resolved; None if a part has no plan."""
         group = session.group
-        if group is None or not _affordable(run, len(group.parts)):
+        if group is None:
+            return None
+        shards = group.shards
+        reads = method.rows_per_round(shards) * shards.workers * shards.dataset.nonzeros / shards.dataset.rows
+        if not _affordable(run, group, reads):
             return None
         part = group.joined()
-        n, shards = part.block.n, group.shards
-        reads = method.rows_per_round(shards) * shards.workers * shards.dataset.nonzeros / shards.dataset.rows
+        n = part.block.n
         try:
             timed = None if exchange.clock is None else PlannedClock(exchange.clock)
             plan = Plan(
@@ -158,14 +162,16 @@ class PlannedRounds:
         return plan.program.run(count)
 
 
-def _affordable(run: Run, blocks: int) -> bool:
-    """Tell whether all workers can be one block, where those that take no part in a round still cost a little.
+def _affordable(run: Run, group: WorkerGroup, reads: float) -> bool:
+    """Tell whether all workers can be one block on one thread, where those that take no part still cost a little.
 
-    Blocks are what fits the cache; of sampled clients each is one.
+    Blocks are what fits the cache; of sampled clients each is one. Threads are for rounds that read much.
     """
+    if group.threads > 1 and reads > _ALONE:
+        return False
     clients = run.clients
     if not isinstance(clients, SampledClients):
-        return blocks == 1 and isinstance(clients, AllClients)
+        return (group.fits_the_cache or len(group.parts) == 1) and isinstance(clients, AllClients)
     return run.workers <= _ABSENT * clients.count and run.workers <= _SAMPLED
 
 
@@ -185,6 +191,7 @@ def _laid_out(block: Block, reads: float, rounds: int) -> Block:
 
 
 _SECONDS = 0.1
+_ALONE = 2**20  # non-zeros that one thread reads, in about a millisecond, before another would begin
 _ABSENT = 16  # times as many workers as take part, at most
 _SAMPLED = 1024  # workers, at most
 _EVALUATIONS = 128  # weights that are kept to be evaluated together

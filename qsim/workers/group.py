@@ -51,6 +51,9 @@ class WorkerGroup:
             spans = [(first, min(first + size, high)) for first in range(low, high, size)]
         self._blocks = [_Workers(job, first, last) for first, last in spans]
         self._pool = ThreadPoolExecutor(threads) if threads > 1 else None
+        self.threads = threads
+        self.fits_the_cache = block is None and _block_size(job, high - low, 1) >= high - low
+        """Whether all workers could be one block, if they were on one thread."""
 
     @property
     def shards(self) -> Shards:

@@ -214,3 +214,17 @@ def test_the_example_runs_under_spark_submit() -> None:
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 0, done.stderr
     assert "the same bits as on one machine: True" in done.stdout
+
+
+def test_what_spark_reads_is_written_for_workers_by_its_executors(spark, tmp_path: Path) -> None:
+    """As docs/clusters.md says, with JSON; three files, and a word that each of them has at another place."""
+    lines = [f'{{"label": {k % 2}, "price": {k}.5, "site": "s{k % 7}"}}' for k in range(60)]
+    (tmp_path / "clicks.json").write_text("\n".join(lines))
+    rows = spark.read.json(str(tmp_path / "clicks.json")).select("label", "price", "site")
+    rows.repartition(3).write.parquet(str(tmp_path / "shared"))
+    clicks = qsim.datasets.Parts(qsim.datasets.Table(tmp_path / "shared/*.parquet", hashed=2**10))
+    run = qsim.Run(clicks, qsim.LogisticRegression(0.1), qsim.GradientDescent(0.01), workers=4, rounds=5, optimum=False)
+    trace = qsim.simulate(run, engine=Spark())
+    assert trace.frame.equals(qsim.simulate(run).frame)
+    assert run.load().rows == 60
+    assert run.load().features == 1 + 2**10  # of numbers, and of words

@@ -20,8 +20,10 @@ from qsim.methods import (
     Gorbunov2020,
     GradientDescent,
     Method,
+    Passes,
     Richtarik2021,
     Richtarik2024,
+    Sadiev2024,
 )
 from qsim.objectives import LeastSquares, NonconvexLogistic, WithRegulariser
 from qsim.problem import Problem
@@ -186,6 +188,32 @@ def test_no_step_is_shorter_than_the_older_one(run, method, compressor, changes,
     older = [Gorbunov2020()] if isinstance(method, DIANA) else [Richtarik2021(), Richtarik2024()]
     for step in older if getattr(method, "momentum", None) is None else [Fatkhullin2023()]:
         assert replace(method, step=step).resolved(problem).step(0) < longest * (1 + 1e-9), step
+
+
+def test_reshuffled_passes_meet_their_bound() -> None:
+    """Q-RR, at the ends of passes over 20 rows; steps 64 times as long throw the weights about, row by row."""
+    method = SGD(Sadiev2024(), sampling=Passes())
+    run = replace(SKEWED, objective=LeastSquares(l2=0.5), method=method, compressor=qsim.QSGD(2), rounds=4000)
+    run = replace(run, evaluate_every=20)
+    problem = run.problem()
+    step, best, row = method.resolved(problem).step(0), problem.optimum, problem.row_smoothness
+    assert step == pytest.approx(1 / ((1 + 2 * problem.spread) * row), rel=1e-12)
+    variance = problem.row_noise(best)
+    square = variance + problem.mean_square_gradient(best)
+    floor = step**2 * row * 20 * variance / (2 * 0.5 * 5) + 2 * step * problem.spread * square / 0.5
+    bound = (1 - step * 0.5) ** np.arange(0, 4001, 20) * problem.square_distance + floor
+
+    def far(times: float) -> np.ndarray:
+        case = replace(run, method=replace(method, step=Constant(times * step)))
+        found = [qsim.simulate(replace(case, seed=s)).frame["suboptimality"].dropna() for s in range(SEEDS)]
+        return np.mean(found, axis=0)
+
+    assert (far(1.0) <= problem.smoothness / 2 * bound).all()
+    assert far(1.0)[-1] < 0.1 * far(1.0)[0]
+    assert (far(64.0) > problem.smoothness / 2 * bound).any()
+    with pytest.raises(ValueError, match=r"say sampling=Passes\(\), found .*SGD"):
+        SGD(Sadiev2024()).resolved(problem)
+    assert run.bound() is None
 
 
 def test_a_theorem_about_another_method_is_refused() -> None:

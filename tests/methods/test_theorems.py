@@ -11,15 +11,21 @@ import pytest
 
 import qsim
 from qsim.clients import AllClients
-from qsim.compressors import Identity, RandK, Sign, TopK
+from qsim.compressors import Bernoulli, Compose, Identity, RandK, Sign, TopK
 from qsim.methods import (
+    DASHA,
     DIANA,
     EF21,
+    EFBV,
     MARINA,
+    MVR,
+    PAGE,
     SGD,
+    EControl,
     Fatkhullin2023,
     Gorbunov2020,
     GradientDescent,
+    HeavyBall,
     LocalSGD,
     Method,
     Nesterov,
@@ -104,6 +110,28 @@ def general_diana(spread: float, mu: float, common: float, l2: float) -> float:
     return min(2 / rough, mu / (common**2 + 6 * spread * (common - l2) ** 2 + rough * (mu - common)))
 
 
+def estimated(compression: float, change: float, late: float, total: float) -> float:
+    return 1 / (L + sqrt(2 * (compression * (change + late) + total)))
+
+
+DASHA_STEP = 1 / (L + MEAN * sqrt(4 * S * (2 * OMEGA + 1)))
+FORGET = 1 / (2 * OMEGA + 1)
+KEPT = sqrt(0.8)  # of TopK(4)
+CONTROL = (1 - KEPT) / (3 * KEPT + 0.5)
+PAGE_ROWS, MVR_ROWS = 0.75 * ROW**2 / 3, 2 * 0.7**2 * ROW**2 / 3
+
+
+def ef_bv(eta: float, omega: float, mean: float) -> tuple[float, float, float, float, float]:
+    """lambda, nu, r, r_m and the step, at the defaults of EF-BV's Theorem 1."""
+    shift, scale = (min(1, (1 - eta) / ((1 - eta) ** 2 + x)) for x in (omega, mean))
+    left = (1 - shift + shift * eta) ** 2 + shift**2 * omega
+    whole = (1 - scale + scale * eta) ** 2 + scale**2 * mean
+    return shift, scale, left, whole, 1 / (L + MEAN * sqrt(whole / left) / (sqrt((1 + left) / (2 * left)) - 1))
+
+
+COMP = Compose(TopK(10), Bernoulli(0.5))  # of 20 coordinates: eta = sqrt(1/2), omega = 1
+_, _, BV_LEFT, BV_WHOLE, BV_STEP = ef_bv(sqrt(0.5), 1.0, SHARE)
+BV_LATE = sqrt((1 + BV_LEFT) / (2 * BV_LEFT)) - 1
 FLAT = {"objective": qsim.LogisticRegression(l2=0.0)}
 STEPS: list[tuple[Method, qsim.compressors.Compressor, dict[str, Any], float]] = [
     (GradientDescent(), Identity(), {"spread": 0.0}, 1 / L),
@@ -139,6 +167,60 @@ STEPS: list[tuple[Method, qsim.compressors.Compressor, dict[str, Any], float]] =
     (EF21(Fatkhullin2023(), momentum=0.9), TopK(4), {}, 0.2 / (20 * MEAN)),
     (EF21(Fatkhullin2023(), momentum=0.03), TopK(4), {}, 0.03 / (7 * L)),
     (EF21(momentum=1.0), TopK(4), {}, EF21_STEP),
+    (EF21(server_momentum=HeavyBall(0.5)), TopK(4), {}, 0.5 / (L + sqrt(2 * L**2 + 2 * RATIO * FEATURE**2))),
+    (
+        EF21(server_momentum=HeavyBall(0.9)),
+        TopK(4),
+        {"participation": 0.5},
+        0.1 / (L + sqrt(2 * 81 * L**2 + 2 * 0.9 / HALF_THETA**2 * FEATURE**2)),
+    ),
+    (
+        EF21(estimator=PAGE(3, p=0.25)),
+        TopK(4),
+        {},
+        estimated(RATIO, 1.25 * MEAN**2 + PAGE_ROWS, 2 * PAGE_ROWS, SHARE * PAGE_ROWS / 0.25),
+    ),
+    (
+        EF21(estimator=MVR(3, 0.3)),
+        TopK(4),
+        {},
+        estimated(RATIO, 2 * MEAN**2 + MVR_ROWS, 2 * 0.3 * MVR_ROWS, SHARE * MVR_ROWS / 0.3),
+    ),
+    (DASHA(), RandK(4), {}, DASHA_STEP),
+    (DASHA(), RandK(4), {"strong_convexity": 0.0}, 1 / (L + MEAN * sqrt(2 * S * (2 * OMEGA + 1)))),
+    (DASHA(), RandK(4), {"strong_convexity": 2.0}, FORGET / (2 * 2.0)),
+    (
+        DASHA(forget=0.05),
+        RandK(4),
+        {},
+        1 / (L + MEAN * sqrt(2 * S * (1 + 4 * OMEGA * 0.05) / (0.05 * (1.5 - 0.05)))),
+    ),
+    (
+        DASHA(forget=0.05),
+        RandK(4),
+        {"strong_convexity": 0.0},
+        1 / (L + MEAN * sqrt(2 * S * (1 + 2 * OMEGA * 0.05) / (0.05 * (2 - 0.05)))),
+    ),
+    (
+        DASHA(estimator=PAGE(3, p=0.25)),
+        RandK(4),
+        {},
+        1 / (L + sqrt(4 * S * (2 * OMEGA + 1) * (1.25 * MEAN**2 + 3 * PAGE_ROWS) + 2 * SHARE * PAGE_ROWS / 0.25)),
+    ),
+    (
+        DASHA(estimator=MVR(3, 0.3)),
+        RandK(4),
+        {},
+        estimated(2 * S * (2 * OMEGA + 1), 2 * MEAN**2 + MVR_ROWS, 0.6 * MVR_ROWS, SHARE * MVR_ROWS / 0.3),
+    ),
+    (EControl(), TopK(4), {}, CONTROL / (6 * MEAN)),
+    (EControl(strength=0.01), TopK(4), {}, 0.01 / (6 * MEAN)),
+    (EControl(), Identity(), {"mean_square_smoothness": 0.5}, 1 / (2 * L)),
+    (EFBV(), RandK(4), {"shared": False}, ef_bv(0.0, OMEGA, SHARE * OMEGA)[-1]),
+    (EFBV(), RandK(4), {"shared": True}, ef_bv(0.0, OMEGA, OMEGA)[-1]),
+    (EFBV(), TopK(4), {"shared": False}, ef_bv(KEPT, 0.0, 0.0)[-1]),
+    (EFBV(), COMP, {"shared": False}, ef_bv(sqrt(0.5), 1.0, SHARE)[-1]),
+    (EFBV(), Identity(), {"shared": False}, 1 / L),
     (LocalSGD(steps=8), Identity(), {}, 4 / (MU * (16 * ROW / MU + 1))),
     (LocalSGD(steps=8, batch=None), Identity(), {}, 4 / (MU * (16 * MOST / MU + 1))),
     (LocalSGD(steps=2000), Identity(), {}, 4 / (MU * (2000 + 1))),
@@ -164,6 +246,17 @@ def test_shares_and_steps_that_fall() -> None:
     for k in (1, 10, 1000):
         assert local.step(k) == pytest.approx(4 / (MU * (16 * ROW / MU + 1 + k)), rel=1e-12)
         assert signs.step(k) == pytest.approx(1 / sqrt(N * L * (1 + k)), rel=1e-12)
+
+
+def test_what_else_is_left_to_theory() -> None:
+    assert DASHA().resolved(problem(RandK(4))).forget == pytest.approx(FORGET)
+    assert EControl().resolved(problem(TopK(4))).strength == pytest.approx(CONTROL)
+    assert EControl().resolved(problem(Identity())).strength == 1.0
+    resolved = EFBV().resolved(problem(COMP, shared=False))
+    assert (resolved.shift, resolved.scale) == pytest.approx(ef_bv(sqrt(0.5), 1.0, SHARE)[:2])
+    rows = SimpleNamespace(shards=SimpleNamespace(dataset=SimpleNamespace(rows=100)), workers=4)
+    assert PAGE(5).resolved(rows).p == pytest.approx(5 / 30)
+    assert PAGE(5, p=0.5).resolved(rows).p == 0.5
 
 
 def below(start: float, step: float) -> tuple[float, float, float]:
@@ -219,6 +312,24 @@ PROMISES: list[tuple[Method, qsim.compressors.Compressor, dict[str, Any], tuple[
     ),
     (EF21(momentum=0.9, shifts="gradient"), TopK(4), {}, below(BEHIND, momentum_step(0.9))),
     (EF21(shifts="gradient"), TopK(4), {}, below(BEHIND, EF21_STEP)),
+    (DASHA(), RandK(4), {}, below(BEHIND, DASHA_STEP)),
+    (
+        DASHA(shifts="zero"),
+        RandK(4),
+        {},
+        below(BEHIND + DASHA_STEP / (2 * FORGET * (1.5 - FORGET)) * (1 + 4 * S * FORGET) * GRADIENT, DASHA_STEP),
+    ),
+    (EFBV(shifts="gradient"), COMP, {"shared": False}, (max(1 - BV_STEP * MU, (1 + BV_LEFT) / 2), BEHIND, 0.0)),
+    (
+        EFBV(),
+        COMP,
+        {"shared": False},
+        (
+            max(1 - BV_STEP * MU, (1 + BV_LEFT) / 2),
+            BEHIND + BV_STEP * BV_WHOLE / (2 * BV_LEFT * BV_LATE * (1 + BV_LATE)) * GRADIENT,
+            0.0,
+        ),
+    ),
     (EF21(Constant(0.01)), TopK(4), {"participation": 0.5}, below(BEHIND + 0.01 / HALF_THETA * 0.9 * ENERGY, 0.01)),
 ]
 
@@ -230,17 +341,19 @@ def test_promises(method, compressor, changes, expected) -> None:
     assert promise is not None
     assert (promise.factor, promise.start, promise.floor) == pytest.approx(expected, rel=1e-12)
     rounding = ROUNDING * (1 + S / method.p) if isinstance(method, MARINA) else ROUNDING
+    if isinstance(method, DASHA):
+        rounding = ROUNDING * (1 + 8 * S / FORGET)
     assert promise.rounding == pytest.approx(rounding, rel=1e-12)
 
 
-@pytest.mark.parametrize("method", [GradientDescent, DIANA, MARINA, EF21])
+@pytest.mark.parametrize("method", [GradientDescent, DIANA, MARINA, EF21, DASHA, EFBV])
 def test_nothing_is_promised_of_steps_that_are_too_long_or_without_convexity(method) -> None:
-    case = problem(TopK(4) if method is EF21 else RandK(4))
+    case = problem(TopK(4) if method is EF21 else RandK(4), shared=False)
     longest = method().resolved(case)
     kept = {"p": longest.p} if method is MARINA else {}
     assert longest.bound(case) is not None
     assert method(Constant(longest.step(0) * 1.001), **kept).resolved(case).bound(case) is None
-    flat = problem(case.compressor, strong_convexity=0.0)
+    flat = problem(case.compressor, strong_convexity=0.0, shared=False)
     assert method().resolved(flat).bound(flat) is None
 
 
@@ -256,6 +369,13 @@ def test_nothing_is_promised_of_steps_that_are_too_long_or_without_convexity(met
         (EF21(batch=3), TopK(4), {}),
         (EF21(momentum=0.9), TopK(4), {"participation": 0.5}),
         (EF21(momentum=0.9, batch=2), TopK(4), {}),
+        (DASHA(estimator=PAGE(3, p=0.5)), RandK(4), {}),
+        (DASHA(Constant(1e-3), forget=0.5), RandK(4), {}),
+        (EF21(estimator=PAGE(3, p=0.5)), TopK(4), {}),
+        (EF21(server_momentum=HeavyBall(0.5)), TopK(4), {}),
+        (EFBV(batch=2), RandK(4), {"shared": False}),
+        (EFBV(Constant(1e-3), shift=1.0), RandK(4), {"shared": False}),
+        (EControl(), TopK(4), {}),
         (DIANA(Constant(2 / (L + 6 * S * (MOST - MU)))), RandK(4), {"worker_convexity": 0.0} | FLAT),
     ],
     ids=lambda x: repr(x)[:70],

@@ -14,11 +14,14 @@ from qsim.datasets import ByLabel, Dirichlet, Synthetic
 from qsim.downlinks import Replicated, SignSum, SparseSum
 from qsim.engines import Processes, Serial
 from qsim.methods import (
+    DASHA,
     DIANA,
     EF21,
     LBFGS,
     MARINA,
+    PAGE,
     SGD,
+    EControl,
     GradientDescent,
     HeavyBall,
     LocalSGD,
@@ -248,6 +251,8 @@ EVERY = [
     (DIANA(PLAIN, batch=2), qsim.QSGD(2), on(Fastest(2)), {"clients": qsim.clients.SampledClients(4)}),
     (EF21(PLAIN, momentum=0.5, batch=2, sampling=Passes()), TopK(3), on(Backup(2)), {}),
     (MARINA(PLAIN, p=0.4), RandK(4), on(Timeout(0.01)), {}),
+    (DASHA(Constant(0.2), PAGE(2, p=0.3), shifts="zero"), RandK(4), on(Timeout(0.01)), {}),
+    (EControl(PLAIN, strength=0.2, batch=2), TopK(3), on(Fastest(3)), {}),
     (LocalSGD(PLAIN, steps=3, batch=2), qsim.QSGD(2), on(Timeout(0.01), AllGather()), {"downlink": Replicated()}),
     (SignSGD(InverseSqrt(0.1)), Sign(), on(Timeout(0.01)), {"downlink": SignSum(), "weighting": "workers"}),
     (SGD(PLAIN, 2), RandK(4, "drawn"), on(Fastest(3), HalvingDoubling()), {"downlink": Replicated()}),

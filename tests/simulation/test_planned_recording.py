@@ -99,3 +99,15 @@ def test_a_step_of_ones_own_raises_in_its_round(method: Callable[..., Any], coun
         qsim.simulate(replace(run, rounds=30))
     ended = replace(run, rounds=30, until=qsim.stopping.Passes(4 / 200))  # before the step that raises
     agree(qsim.simulate(ended), plain(ended))
+
+
+@pytest.mark.parametrize(("most", "is_planned"), [(2**20, True), (10, False)])
+def test_threads_are_for_rounds_that_read_much(
+    most: int, is_planned: bool, count: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Short rounds are planned, on one thread."""
+    monkeypatch.setattr("qsim.simulation.planned._ALONE", most)
+    run = replace(RUN, workers=5, rounds=20, method=qsim.GradientDescent(0.1))
+    found = qsim.simulate(run, engine=qsim.engines.Serial(threads=2))
+    assert bool(count) == is_planned
+    agree(found, plain(run))

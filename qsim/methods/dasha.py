@@ -1,0 +1,177 @@
+"""DASHA: compressed differences that forget what compression left out, without synchronisations."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from math import sqrt
+from typing import Self, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qsim.batch import Arrays, Memory, Support, Vectors
+from qsim.block import Block
+from qsim.methods.base import Exchange, Task, constant, refuse_absences, refuse_biased, refuse_unfit, step_for
+from qsim.methods.estimators import MVR, PAGE, Estimator, check_estimator, on_support
+from qsim.methods.shifts import Shifted, Shifts
+from qsim.objectives import Objective
+from qsim.options import number, option
+from qsim.problem import Bound, Problem, TheoryError
+from qsim.steps import Step, take_step
+from qsim.weights import Weights
+
+
+@final
+@option
+class DASHA(Shifted):
+    """Compressed differences of gradients, and a share of what compression left out before.
+
+    m_i = C(k_i - k_i' - r (h_i - k_i')), h_i <- h_i + m_i, w <- w - a (h + l2 w), with k_i the gradient of worker i's
+    rows, or an estimate of it, k_i' that of the round before, and h the mean of the h_i. For an unbiased C. Unlike
+    `MARINA` it needs no synchronisations: no full gradient is sent after the first round.
+
+    Parameters
+    ----------
+    step : Step or float, optional
+        The step a, a number or a rule of `qsim.steps`. The default is described below.
+    estimator : Estimator, optional
+        `PAGE(...)` or `MVR(...)`, which read few rows in most rounds: DASHA-PAGE and DASHA-MVR. By default k_i is the
+        gradient of all rows.
+    forget : float, optional
+        The share r, in (0, 1]; by default 1/(2 omega + 1).
+    shifts : {"zero", "gradient"}, default "gradient"
+        The h_i of round 0: g_i(w_0), which all send exactly as dense float32 in round 0, as in the experiments of its
+        authors, or zero.
+
+    Raises
+    ------
+    ValueError
+        If `forget` is outside (0, 1], and in the simulation for a compressor that states no variance or has a memory,
+        and for sampled clients.
+
+    Notes
+    -----
+    The step and the bound are derived here, in `docs/theory.md`. With s = omega/W (`Problem.spread`), Lt^2 the mean of
+    L_i^2 and r = 1/(2 omega + 1), a = 1 / (L + Lt sqrt(2 s (2 omega + 1))); for mu > 0 the smaller of
+    1 / (L + Lt sqrt(4 s (2 omega + 1))) and r/(2 mu), with which F(w) - F* + c_1 ||h - grad F||^2 + c_2 mean of
+    ||h_i - g_i||^2 falls by a factor of at least 1 - a mu a round. (From memory, the paper has 16 for the 2, and 40 for
+    the 4.) With an estimator the step is that for nonconvex F, in `docs/theory.md`, and nothing linear is promised.
+
+    A round costs a worker its rows and O(support), and the server O(n). A worker keeps h_i and k_i on its support in
+    float64, and with an estimator the last weights.
+
+    References
+    ----------
+    .. [1] Tyurin, Richtarik, "DASHA: distributed nonconvex optimization with communication compression and optimal
+           oracle complexity", ICLR 2023 (the methods).
+
+    Examples
+    --------
+    >>> import qsim
+    >>> qsim.DASHA(step=0.1).shifts
+    'gradient'
+    """
+
+    step: Step | float | None = None
+    estimator: Estimator | None = None
+    forget: float | None = None
+    shifts: Shifts = "gradient"
+
+    def __post_init__(self) -> None:
+        take_step(self)
+        check_estimator(self.estimator)
+        self._check_shifts()
+        if self.forget is not None:
+            number("forget", self.forget, above=0)
+            if self.forget > 1:
+                raise ValueError(f"forget must be at most 1, found {self.forget!r}")
+
+    def resolved(self, problem: Problem) -> Self:
+        refuse_absences(self, problem, "what they left out is forgotten by all together")
+        refuse_unfit(self, problem)
+        refuse_biased(self, problem, "the errors of a biased one add up")
+        forget = 1 / (2 * problem.omega + 1) if self.forget is None else self.forget
+        estimator = None if self.estimator is None else self.estimator.resolved(problem)
+        filled = replace(self, forget=forget, estimator=estimator)
+        return replace(filled, step=step_for(filled, problem, filled._longest))
+
+    def bound(self, problem: Problem) -> Bound | None:
+        mu, omega = problem.strong_convexity, problem.compressor.variance(problem.n)
+        if self.estimator is not None or not mu or omega is None or not self._forgets_slowly(omega):
+            return None
+        step = constant(self.step, self._longest(problem))
+        if step is None:
+            return None
+        assert self.forget is not None
+        spread, error = problem.spread, 0.0
+        if self.shifts == "zero":
+            weight = step / (2 * self.forget * (1.5 - self.forget))
+            error = weight * (1 + 4 * spread * self.forget) * problem.mean_square_gradient(problem.start)
+        rounding = problem.rounding * (1 + 8 * spread / self.forget)  # compressed too, and carried on
+        quantity = "F(w) - F* + c_1 ||h - grad F(w)||^2 + c_2 mean of ||h_i - g_i(w)||^2"
+        return Bound(1 - step * mu, problem.suboptimality + error, 0.0, quantity, rounding)
+
+    def _forgets_slowly(self, omega: float) -> bool:
+        assert self.forget is not None
+        return self.forget <= (1 + 1e-12) / (2 * omega + 1)
+
+    def _longest(self, problem: Problem) -> float:
+        """Return the longest step that the theorem allows."""
+        omega, mu, forget = problem.omega, problem.strong_convexity, self.forget
+        assert forget is not None
+        if not self._forgets_slowly(omega):
+            raise TheoryError(
+                f"for forget = {forget:g}, above 1/(2 omega + 1), no step follows from theory: give the step"
+            )
+        if self.estimator is not None:
+            change, late, total = self.estimator.error(problem)
+            times = 2 * problem.spread * (1 + 2 * omega * forget) / (forget * (2 - forget))
+            return 1 / (problem.smoothness + sqrt(2 * (times * (change + late) + total)))
+        if mu > 0:
+            times = problem.spread * (1 + 4 * omega * forget) / (forget * (1.5 - forget))
+        else:
+            times = problem.spread * (1 + 2 * omega * forget) / (forget * (2 - forget))
+        longest = 1 / (problem.smoothness + problem.mean_square_smoothness * sqrt(2 * times))
+        return min(longest, forget / (2 * mu)) if mu > 0 else longest
+
+    def memory(self, block: Block, support: Support) -> Memory:
+        kept = super().memory(block, support)
+        if self.estimator is None:
+            kept.arrays.update(Memory.zeros(support, "estimate", dtype=np.float64).arrays)
+        else:
+            kept.arrays.update(self.estimator.start(block, support))
+        return kept
+
+    def work(self, task: Task, objective: Objective, block: Block, memory: Memory) -> Vectors:
+        assert self.forget is not None
+        if self.estimator is None:
+            new = on_support(memory, objective.update(block, block.all_rows(), task.weights, 1.0))
+        else:
+            new = self.estimator.estimate(task, objective, block, memory)
+        old, of = memory.arrays["estimate"], memory.support
+        if task.name == "begin":
+            sent = new
+        else:
+            before = new if task.round == 0 else old
+            sent = new - before - self.forget * (memory.arrays["shift"] - before)
+        memory.arrays["estimate"] = new
+        return Vectors(of.n, of.offsets, of.index, sent.astype(np.float32))
+
+    def on_delivered(
+        self, task: Task, block: Block, memory: Memory, arrived: Vectors, delivered: NDArray[np.bool_]
+    ) -> None:
+        memory.add("shift", arrived)
+
+    def round(self, w: Weights, state: Arrays, exchange: Exchange) -> None:
+        assert isinstance(self.step, Step)
+        step, shift = self.step(exchange.round), state["shift"]
+        if self._begin(w, shift, step, exchange):
+            return
+        received = exchange("difference" if self.estimator is None else self.estimator.task(exchange), w)
+        received.vector.add_to(shift, received.share)
+        exchange.objective.apply_l2_step(w, step)
+        w.move(-step * shift)
+
+    @classmethod
+    def examples(cls) -> tuple[Self, ...]:
+        return cls(0.5), cls(0.3, PAGE(2, p=0.5), shifts="zero"), cls(0.3, MVR(2, 0.5))
