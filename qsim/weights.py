@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import count
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,7 @@ from qsim.program import Cell
 
 _SMALLEST = 2.0**-64
 """The scale is multiplied into the vector below this, long before either could under- or overflow."""
+_NUMBERS = count()
 
 
 class Weights:
@@ -31,9 +33,43 @@ class Weights:
 
     def __init__(self, w: NDArray[np.float64], scale: float = 1.0) -> None:
         """Start at scale * w."""
-        self.vector = np.array(w, np.float64)
+        self._vector = np.array(w, np.float64)
         self.scale = scale
         self.stamp = object()
+        self._replica: Replica | None = None
+        self._changed: list[NDArray[np.integer]] | None = None  # where, since the replica was made; None: anywhere
+
+    @property
+    def vector(self) -> NDArray[np.float64]:
+        """The vector that is scaled. Whoever takes it may write into it, and must not do so later."""
+        self._changed = None
+        return self._vector
+
+    @vector.setter
+    def vector(self, vector: NDArray[np.float64]) -> None:
+        self._changed = None
+        self._vector = vector
+
+    def at(self, index: NDArray[np.integer]) -> NDArray[np.float64]:
+        """Return the weights at some coordinates."""
+        found: NDArray[np.float64] = self.scale * self._vector[index]
+        return found
+
+    def replica(self) -> Replica:
+        """Return the weights in float32, beside their scale, as workers have them who do what the server does.
+
+        Its vector is good until the next call, which rounds only what may have changed since.
+        """
+        before, changed = self._replica, self._changed
+        self._changed = []
+        if before is None or changed is None or sum(index.size for index in changed) > self._vector.size:
+            self._replica = Replica(self._vector.astype(np.float32), self.scale, change=Change.anew())
+            return self._replica
+        assert before.change is not None
+        index = np.concatenate([np.zeros(0, np.int32), *changed])
+        before.vector[index] = self._vector[index]
+        self._replica = Replica(before.vector, self.scale, change=before.change.then(index))
+        return self._replica
 
     def become(self, other: Weights) -> None:
         """Take the values of other weights, and their stamp: who holds those holds these. The vector is not copied."""
@@ -44,7 +80,8 @@ class Weights:
         self.stamp = object()
         self.scale *= factor
         if self.scale < _SMALLEST:
-            self.vector *= self.scale
+            self._changed = None
+            self._vector *= self.scale
             self.scale = 1.0
 
     def subtract(self, v: Vectors) -> None:
@@ -53,18 +90,40 @@ class Weights:
 
         self.stamp = object()
         if v.index is None:
-            self.vector -= v.value.astype(np.float64, copy=False) / self.scale
+            self._changed = None
+            self._vector -= v.value.astype(np.float64, copy=False) / self.scale
         else:
-            subtract_at(v.index, v.value, self.scale, self.vector)
+            subtract_at(v.index, v.value, self.scale, self._vector)
+            if self._changed is not None:
+                self._changed.append(v.index.copy())
 
     def move(self, by: NDArray[np.float64]) -> None:
         """Add a dense vector: O(n)."""
         self.stamp = object()
-        self.vector += by / self.scale if self.scale != 1.0 else by
+        self._changed = None
+        self._vector += by / self.scale if self.scale != 1.0 else by
 
     def dense(self) -> NDArray[np.float64]:
         """Return all n weights."""
-        return self.scale * self.vector
+        return self.scale * self._vector
+
+
+@dataclass(frozen=True, eq=False)
+class Change:
+    """Where a vector differs from another: those of the numbers `after` and `before`, which no others have here."""
+
+    index: NDArray[np.integer]
+    before: int
+    after: int
+
+    @classmethod
+    def anew(cls) -> Change:
+        """Return the change to a vector from one that nobody has."""
+        return cls(np.zeros(0, np.int32), -1, next(_NUMBERS))
+
+    def then(self, index: NDArray[np.integer]) -> Change:
+        """Return a further change."""
+        return Change(index, self.after, next(_NUMBERS))
 
 
 @dataclass(frozen=True)
@@ -72,11 +131,13 @@ class Replica:
     """The weights as workers hold them, in float32, or float64 in an exact exchange: scale * (vector - moved).
 
     `moved` is each worker's own way since it received the vector: the rows of a block's workers, on their supports.
+    `change` says where the vector differs from an earlier one, if that is known.
     """
 
     vector: NDArray[np.floating]
     scale: float = 1.0
     moved: NDArray[np.floating] | None = None
+    change: Change | None = None
 
 
 @dataclass(frozen=True, eq=False)

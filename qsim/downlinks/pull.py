@@ -81,5 +81,5 @@ class SparsePull(Downlink):
 
         The bits are those of all workers together, and the header that of each.
         """
-        known, sent = through(self.dtype, w.scale * w.vector[asked])
+        known, sent = through(self.dtype, w.at(asked))
         return known.astype(np.float32, copy=False), sent

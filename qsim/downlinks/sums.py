@@ -35,7 +35,7 @@ class SparseSum(Broadcast):
     """
 
     def weights(self, w: Weights, state: Arrays, key: Key) -> tuple[Replica, Sent]:
-        return Replica(w.vector.astype(np.float32), w.scale), Sent()
+        return w.replica(), Sent()
 
     def aggregate(self, total: Vectors, state: Arrays, key: Key) -> tuple[Vectors, Sent]:
         received, sent = unpacked(Channel(Identity(), SparseFloats()), total)
@@ -76,7 +76,7 @@ class SignSum(Broadcast):
     """
 
     def weights(self, w: Weights, state: Arrays, key: Key) -> tuple[Replica, Sent]:
-        return Replica(w.vector.astype(np.float32), w.scale), Sent()
+        return w.replica(), Sent()
 
     def aggregate(self, total: Vectors, state: Arrays, key: Key) -> tuple[Vectors, Sent]:
         votes = total.to_dense()
@@ -102,4 +102,4 @@ class Replicated(Broadcast):
     replicated = True
 
     def weights(self, w: Weights, state: Arrays, key: Key) -> tuple[Replica, Sent]:
-        return Replica(w.vector.astype(np.float32), w.scale), Sent()
+        return w.replica(), Sent()

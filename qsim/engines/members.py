@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from qsim.batch import Arrays
 from qsim.engines.child_process import portable_error
+from qsim.engines.replicas import Completer
 from qsim.weights import Replica
 from qsim.workers.group import WorkerGroup
 from qsim.workers.tasks import Instruction, Job, Order
@@ -25,6 +26,7 @@ class Members:
     def __init__(self, job: Job, low: int, high: int, block: int | None, threads: int) -> None:
         self._job, self._low = job, low
         self._group = WorkerGroup(job, low, high, block, threads)
+        self._completer = Completer()
 
     def warm(self, _: None) -> None:
         """Run one worker once, on its own, so that all kernels are compiled and on disk for the other processes."""
@@ -41,7 +43,7 @@ class Members:
 
     def round(self, instruction: Instruction) -> Any:
         """Return the replies."""
-        return list(self._group.run(instruction))
+        return list(self._group.run(self._completer.whole(instruction)))
 
     def on_delivered(self, delivered: NDArray[np.bool_]) -> None:
         self._group.on_delivered(delivered)

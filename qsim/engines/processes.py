@@ -19,6 +19,7 @@ from qsim.engines.child import MailedReplies, serve
 from qsim.engines.child_process import start_child, stop_child
 from qsim.engines.members import Compiling, awaited
 from qsim.engines.recovery import EngineError, Place, PlaceEndedError, RecoveringSession, Transport, shares
+from qsim.engines.replicas import follows
 from qsim.engines.shared import NoRoomError, SharedFile, SharedPickle, receive, send
 from qsim.options import number, one_of, option, whole
 from qsim.weights import Replica
@@ -97,10 +98,13 @@ class Processes(Engine):
 class _ChildProcesses(Transport):
     """Processes that map the data, read the weights from one board, and have a mail each."""
 
+    has_board = True
+
     def __init__(self, engine: Processes, job: Job) -> None:
         workers = job.shards.workers
         cores = max(1, (os.cpu_count() or 1) // engine.threads)
         self._board = SharedFile(8 * job.shards.n)
+        self._on_board: int | None = None  # the number of the weights there
         self._job = SharedPickle(job)
         self.places: list[_Child] = []
         try:
@@ -116,8 +120,13 @@ class _ChildProcesses(Transport):
     def message_to_all(self, task: str, detail: Any) -> Any:
         """Write the weights of an order where all processes read them, instead of sending them to each."""
         if isinstance(detail, Order):
-            vector = detail.weights.vector
-            np.frombuffer(self._board.map, vector.dtype)[: vector.size] = vector
+            vector, change = detail.weights.vector, detail.weights.change
+            board = np.frombuffer(self._board.map, vector.dtype)[: vector.size]
+            if change is not None and follows(detail.weights, self._on_board):
+                board[change.index] = vector[change.index]
+            else:
+                board[:] = vector
+            self._on_board = None if change is None else change.after
             detail = replace(detail, weights=Replica(vector[:0], detail.weights.scale))
         return task, detail
 

@@ -17,11 +17,12 @@ from numpy.typing import NDArray
 
 from qsim.batch import Arrays
 from qsim.engines.base import Session
+from qsim.engines.replicas import Completer, Shortener
 from qsim.weights import Replica
 from qsim.workers.tasks import Instruction, Job, Measurement, Order, Reply
 
 _STARTS = 3  # a place that ends this often in one round would end for ever
-_LOG_ROUNDS, _LOG_BYTES = 50, 64 << 20  # what is kept for replay before a new snapshot is taken
+_LOG_ROUNDS, _LOG_BYTES = 50, 64 << 20  # what is kept for replay, after the first weights, before a new snapshot
 
 
 class EngineError(RuntimeError):
@@ -73,6 +74,8 @@ class Transport(ABC):
     places: Sequence[Place]
     processes_end = True
     """Whether the processes of the places end when they are closed."""
+    has_board = False
+    """Whether all places read the weights where `message_to_all` writes them, those that were started again too."""
 
     @abstractmethod
     def message(self, task: str, detail: Any) -> Any:
@@ -96,6 +99,7 @@ class RecoveringSession(Session):
         self._saved: list[Arrays | None] = [None] * len(self._places)
         self._log: list[tuple[str, Any]] = []
         self._log_bytes = 0
+        self._sent, self._logged = Shortener(), Shortener()
         try:
             for place in self._places:
                 with suppress(PlaceEndedError):  # it is started again when it does not answer
@@ -149,26 +153,26 @@ class RecoveringSession(Session):
 
     def _answers(self, task: str, detail: Any = None) -> Iterator[Any]:
         """Give all places a task; yield the answers, in their order."""
-        message = self._transport.message_to_all(task, detail)
+        shown = detail if self._transport.has_board else self._sent.shortened(detail)
+        message = self._transport.message_to_all(task, shown)
         for place in self._places:
             place.post(message)
         for number in range(len(self._places)):
-            yield self._until_answered(number, message)
+            yield self._until_answered(number, task, detail)
 
     def _answer(self, number: int, task: str, detail: Any = None) -> Any:
         """Give one place a task; return its answer."""
-        message = self._transport.message(task, detail)
-        self._places[number].post(message)
-        return self._until_answered(number, message)
+        self._places[number].post(self._transport.message(task, detail))
+        return self._until_answered(number, task, detail)
 
-    def _until_answered(self, number: int, message: Any) -> Any:
-        """Return the answer to a message that was posted; revive the place and post it again until it comes."""
+    def _until_answered(self, number: int, task: str, detail: Any) -> Any:
+        """Return the answer to a task that was posted; revive the place and post it again until it comes."""
         place, how = self._places[number], ""
         for attempt in range(_STARTS):
             try:
                 if attempt:
                     self._revive(number)
-                    place.post(message)
+                    place.post(self._transport.message(task, detail))
                 return place.receive()
             except PlaceEndedError as error:
                 how = str(error)
@@ -178,10 +182,11 @@ class RecoveringSession(Session):
 
     def _revive(self, number: int) -> None:
         """Start a place again where its last snapshot was, and replay what it was told since."""
-        place, saved = self._places[number], self._saved[number]
+        place, saved, completer = self._places[number], self._saved[number], Completer()
+        self._sent.forget()  # the place may have other weights now than the rest
         place.start()
         for task, detail in [*([("restore", saved)] if saved is not None else []), *self._log]:
-            place.post(self._transport.message(task, detail))
+            place.post(self._transport.message(task, completer.whole(detail)))
             place.receive()
 
     def _keep(self, instruction: Instruction) -> None:
@@ -189,12 +194,20 @@ class RecoveringSession(Session):
         settled = True
         if isinstance(instruction, Order):
             settled = instruction.exact is not None or not self._drops
-            vector = instruction.weights.vector.copy()  # it may be changed in place meanwhile
-            self._log_bytes += vector.nbytes
-            instruction = replace(instruction, weights=Replica(vector, instruction.weights.scale))
+            instruction = self._copied(instruction)
         self._log.append(("round", instruction))
         if settled:
             self._shorten()
+
+    def _copied(self, order: Order) -> Order:
+        """Return an order with weights of its own, as others may be changed in place: what has changed in the log."""
+        short: Order = self._logged.shortened(order)
+        if short is not order:
+            self._log_bytes += 2 * short.weights.vector.nbytes
+            return short
+        weights = order.weights
+        self._log_bytes += weights.vector.nbytes * any(isinstance(detail, Order) for _, detail in self._log)
+        return replace(order, weights=Replica(weights.vector.copy(), weights.scale, change=weights.change))
 
     def _shorten(self) -> None:
         """Take a snapshot before what must be kept for replay takes too much."""
@@ -205,6 +218,7 @@ class RecoveringSession(Session):
         """Forget what places were told before a snapshot."""
         self._log.clear()
         self._log_bytes = 0
+        self._logged.forget()
 
 
 def shares(workers: int, places: int) -> list[tuple[int, int]]:

@@ -21,7 +21,7 @@ from qsim.objectives import Objective
 from qsim.simulation.collectives import ParameterServer, Received
 from qsim.simulation.recorder import Counted
 from qsim.simulation.streams import Held, Streams
-from qsim.weights import Replica, Weights
+from qsim.weights import Change, Replica, Weights
 from qsim.workers.tasks import CoordinateRequest, Order, Reply
 
 _NOTHING = Sent()
@@ -60,6 +60,7 @@ class WireExchange:
         self._servers: dict[int, ParameterServer] = {}
         self._unknown = np.full(self._n if isinstance(downlink, SparsePull) else 0, np.nan, np.float32)
         self._known: NDArray[Any] = np.zeros(0, np.int64)
+        self._pulled = Change.anew()
         self._everyone = np.ones(self._workers, bool)
         self.streams, self.held = Streams(self._workers), Held(self._workers)
         self.shared = downlink.start(w)
@@ -225,8 +226,9 @@ class WireExchange:
         sizes += sent.header // 8 * self.streams.open("answers", counts > 0)
         self._deliver(sizes)
         self._unknown[self._known] = np.nan
+        self._pulled = self._pulled.then(np.concatenate([self._known, wanted]))
         self._unknown[wanted], self._known = known, wanted
-        return Replica(self._unknown)
+        return Replica(self._unknown, change=self._pulled)
 
     def _trip(self, stream: str, sent: Sent, who: NDArray[np.bool_]) -> NDArray[np.int64]:
         """Return the bytes that go down to each worker if one packet goes to some of them, headers where they must."""

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from qsim.batch import Packets, Vectors
 from qsim.batch.vectors import index_type
-from qsim.block import Block
+from qsim.block import Block, Rows
 from qsim.datasets import Shards
 from qsim.datasets.labels import Kind
 from qsim.datasets.parts import counts_of
@@ -70,7 +70,7 @@ def _found(objective: Objective, block: Block, order: Measurement) -> Vectors:
     if task == "count":
         return Vectors.dense(np.tile(counts_of(block.data), (block.workers, 1)))
     if task in ("evaluation", "loss and error"):
-        both = np.stack([inner.losses(block, rows, weights).value, _errors(inner, block, weights)], axis=1)
+        both = np.stack([inner.losses(block, rows, weights).value, errors_of(inner, block, rows, weights)], axis=1)
         whole = task == "evaluation"
         return _followed(inner.update(block, rows, weights, 1.0), both) if whole else Vectors.dense(both)
     if task == "hessian product":
@@ -139,9 +139,8 @@ class _Labels:
         return self.labels.size
 
 
-def _errors(objective: Any, block: Block, weights: Replica) -> NDArray[np.float64]:
-    """Return the error on the rows of each worker; 0 for a worker without rows."""
-    rows = block.all_rows()
+def errors_of(objective: Any, block: Block, rows: Rows, weights: Replica) -> NDArray[np.float64]:
+    """Return the error on some rows of each worker, from their margins; 0 for a worker without rows."""
     margins, labels = block.margins(rows, weights), block.labels[rows.index]
     errors = [
         objective.error_of_margins(margins[low:high], _Labels(labels[low:high], block.data.kind)) if low < high else 0.0

@@ -216,6 +216,30 @@ def test_the_example_runs_under_spark_submit() -> None:
     assert "the same bits as on one machine: True" in done.stdout
 
 
+def test_the_exercise_prints_the_numbers_of_the_study(tmp_path: Path) -> None:
+    """Loss, error, non-zeros and bits of every curve that both have: means over seeds."""
+    from qsim.study import Settings, catalog, run_study
+
+    example = ROOT / "examples" / "spark_exercise.py"
+    if not example.exists():
+        pytest.skip("needs the checkout's examples")
+    command = [sys.executable, example, "--workers", "5", "--rounds", "9", "--seeds", "2"]
+    environment = process_environment(SPARK_LOCAL_IP="127.0.0.1", PYSPARK_PYTHON=sys.executable)
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 0, done.stderr
+    _, study = catalog.find("seminar")
+    results = run_study(study, Settings("spark_sample", workers=5, rounds=9, seeds=2), cache=False)
+    _, *lines = done.stdout.splitlines()
+    curves = ["uncompressed", *(f"s = {s}" for s in (1, 2, 3, 4)), "s = 1; sparse sum"]
+    assert len(lines) == len(curves)
+    for line, curve in zip(lines, curves, strict=True):
+        final = {
+            name: results.final(curve, name) for name in ("loss", "train_error", "nonzeros", "bits_up", "bits_down")
+        }
+        shown = [f"{final.pop(name):.5f}" for name in ("loss", "train_error")]
+        assert line.split() == [*curve.split(), *shown, *(f"{number:,.0f}" for number in final.values())]
+
+
 def test_what_spark_reads_is_written_for_workers_by_its_executors(spark, tmp_path: Path) -> None:
     """As docs/clusters.md says, with JSON; three files, and a word that each of them has at another place."""
     lines = [f'{{"label": {k % 2}, "price": {k}.5, "site": "s{k % 7}"}}' for k in range(60)]

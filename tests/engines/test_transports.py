@@ -17,60 +17,17 @@ import pytest
 
 import qsim
 from helpers.paths import process_environment
+from helpers.transports import Loose
 from qsim.engines import EngineError, Session, recovery
 from qsim.engines.caller import serve
 from qsim.engines.hosts import inspector, refusal
-from qsim.engines.members import Compiling, Members, attempted, awaited, outcome
-from qsim.engines.recovery import Place, PlaceEndedError, RecoveringSession, Transport, shares
+from qsim.engines.members import Compiling, Members, awaited
+from qsim.engines.recovery import RecoveringSession, Transport
 from qsim.engines.sockets import Home, Line, call, frames
 from qsim.testing.engine import _dropping, _expected, _job, _run
 from qsim.workers.tasks import Job
 
 pytestmark = pytest.mark.quick
-
-
-class Fragile(Place):
-    """Workers in this process, which are lost at some of the messages: before, or right after they have done them."""
-
-    machine, pid = "here", None
-
-    def __init__(self, job: Job, low: int, high: int, losses: dict[int, str]) -> None:
-        super().__init__(low, high)
-        self._job, self.losses = job, losses
-        self.posted, self.starts = 0, 0
-        self._members: Members | None = None
-        self._answer: tuple[bool, object] | None = None
-
-    def start(self) -> None:
-        self.starts += 1
-        self._members = Members(self._job, self.low, self.high, None, 1)
-
-    def post(self, message: bytes) -> None:
-        loss = self.losses.get(self.posted)
-        self.posted += 1
-        self._answer = None
-        task, detail = pickle.loads(message)
-        if loss != "before" and self._members is not None:
-            self._answer = attempted(partial(getattr(self._members, task), detail))
-        if loss is not None:
-            self._members = self._answer = None
-
-    def receive(self) -> object:
-        if self._answer is None:
-            raise PlaceEndedError("lost")
-        return outcome(self._answer)
-
-
-class Loose(Transport):
-    def __init__(self, job: Job, losses: dict[int, str]) -> None:
-        self.places = [Fragile(job, low, high, losses if low == 0 else {}) for low, high in shares(9, 3)]
-        self.closed = False
-
-    def message(self, task: str, detail: object) -> bytes:
-        return pickle.dumps((task, detail))
-
-    def close(self, patient: bool) -> None:
-        self.closed = True
 
 
 def everything(session: Session, job: Job) -> list[list[bytes]]:

@@ -314,6 +314,62 @@ def test_econtrol_meets_its_bound() -> None:
     assert (qsim.simulate(far).axis("gradient_norm")[:-1] ** 2).sum() > 8 / step * start
 
 
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("beta", [0.5, 0.9])
+def test_heavy_ball_meets_its_bound(beta: float) -> None:
+    """The sum of ||grad F(z)||^2 over the points z of the proof, by the loop that the method equals, in float64."""
+    problem = replace(SKEWED, method=EF21(server_momentum=HeavyBall(beta)), compressor=TopK(4)).problem()
+    step = EF21(server_momentum=HeavyBall(beta)).resolved(problem).step(0)
+    x, y = problem.shards.dataset.to_scipy().toarray().astype(float), problem.shards.dataset.labels
+    parts = [slice(low, low + 20) for low in range(0, 100, 20)]
+    objective, theta = problem.objective, 1 - np.sqrt(1 - problem.delta)
+
+    def total(step: float) -> float:
+        w, h, v, found, c = np.zeros(10), np.zeros((5, 10)), np.zeros(10), 0.0, step / (1 - beta)
+        for _ in range(500):
+            z = w - beta * c * v
+            found += np.sum(objective.gradient(z, problem.data) ** 2)
+            h = h + top(np.array([x[rows].T @ (x[rows] @ w - y[rows]) / 20 for rows in parts]) - h)
+            v = beta * v + h.mean(axis=0)
+            w = w - step * v
+        return found
+
+    c = step / (1 - beta)
+    error = (1 - problem.delta) * problem.sent_energy(problem.start)
+    most = 2 / c * (problem.suboptimality + c / theta * error)
+    assert 0.02 * most < total(step) <= most
+    assert not total(64 * step) <= most  # infinite, or not a number
+
+
+@pytest.mark.parametrize(
+    ("method", "compressor"),
+    [
+        (EF21(estimator=PAGE(4)), TopK(5)),
+        (DASHA(estimator=PAGE(4)), RandK(5)),
+        (DASHA(estimator=PAGE(1, 0.5)), RandK(5)),
+    ],
+    ids=repr,
+)
+def test_page_meets_its_bound(method, compressor) -> None:
+    """Sum of ||grad F||^2 <= 2/a (F(w_0) - F* + c mean of ||h_i - g_i||^2 after round 0), in the mean over seeds."""
+    run = replace(SKEWED, method=method, compressor=compressor, rounds=600)
+    problem = run.problem()
+    resolved = method.resolved(problem)
+    step, error = resolved.step(0), 0.0  # DASHA begins at gradients
+    if isinstance(method, EF21):
+        theta = 1 - np.sqrt(1 - problem.delta)
+        error = step / theta * (1 - problem.delta) * problem.mean_square_gradient(problem.start)
+    most = 2 / step * (problem.suboptimality + error)
+
+    def total(times: float, rounds: int = 600) -> float:
+        case = replace(run, method=replace(resolved, step=Constant(times * step)), rounds=rounds)
+        found = [qsim.simulate(replace(case, seed=seed)).axis("gradient_norm")[:-1] for seed in range(4)]
+        return float(np.mean(np.sum(np.square(found), axis=1)))
+
+    assert 1e-3 * most < total(1.0) <= most
+    assert total(256.0, rounds=40) > most
+
+
 ESTIMATED = [
     (EF21(estimator=PAGE(4)), TopK(15), {}),
     (DASHA(estimator=PAGE(4)), qsim.QSGD(16), {}),
