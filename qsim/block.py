@@ -326,7 +326,8 @@ class Block:
 
         The offsets of the rows must be those that they have in every round.
         """
-        from qsim.kernels.csr import scatter_short, scatter_support, scatter_touched, single_rows, sum_columns
+        from qsim.kernels.columns import sum_columns
+        from qsim.kernels.csr import scatter_short, scatter_support, scatter_touched, single_rows
         from qsim.kernels.rounds import fill
 
         data = self._indptr, self._local, self._values, rows.index, rows.offsets, slopes
@@ -368,7 +369,7 @@ class Block:
 
         Where each column begins, its rows and values, and its place on the supports.
         """
-        from qsim.kernels.csr import count_columns, take_columns
+        from qsim.kernels.columns import count_columns, take_columns
 
         entries = self._indptr, self._local
         sizes = np.zeros(int(self._support_offsets[-1] - self._support_offsets[0]), np.int64)

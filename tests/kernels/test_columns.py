@@ -12,7 +12,7 @@ from oracles import csr
 from qsim.block import Block
 from qsim.datasets import Dataset
 from qsim.datasets.partition import Shards
-from qsim.kernels.csr import sum_columns
+from qsim.kernels.columns import sum_columns
 
 
 def block_of(sizes: list[int], values: bool, seed: int, low: int = 0) -> tuple[Block, list[list[dict[int, float]]]]:
