@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import ExitStack
-from functools import cache
+from contextlib import AbstractContextManager, ExitStack
 from typing import Any
 
 import numpy as np
@@ -32,17 +31,35 @@ def count_rows(parts: Parts, objective: Objective, engine: Engine) -> None:
         parts.remember(files, [counts for reply in session.round(order) for _, counts in entries(reply)])
 
 
+class OneSession(AbstractContextManager["OneSession"]):
+    """Sessions of an engine, opened when they are first used, and one at a time: a cluster may have room for one."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine, self._stack = engine, ExitStack()
+        self._job: Job | None = None
+
+    def of(self, job: Job) -> Session:
+        """Return a session of a job: the open one, if it is of this job, which is ended otherwise."""
+        if job is not self._job:
+            self._stack.close()
+            self._session, self._job = self._stack.enter_context(self._engine.open(job)), job
+        return self._session
+
+    def __exit__(self, *problem: Any) -> None:
+        self._stack.__exit__(*problem)
+
+
 class RowsReader:
     """Has the workers of a session measure their rows, which costs no bits: sums in float64, in their order."""
 
-    def __init__(self, shards: PartShards, session: Callable[[], Session]) -> None:
-        self._shares, self._session = shards.weights, session
+    def __init__(self, shards: PartShards, session: Callable[[], Session], test: bool = False) -> None:
+        self._shares, self._session, self._test = shards.weights, session, test
 
     @classmethod
-    def on(cls, engine: Engine, objective: Objective, shards: PartShards, stack: ExitStack) -> RowsReader:
-        """Return a reader with workers of its own, from when it is first used until the stack is closed."""
+    def on(cls, sessions: OneSession, objective: Objective, shards: PartShards) -> RowsReader:
+        """Return a reader with workers of its own."""
         job = _job(shards, objective)
-        return cls(shards, cache(lambda: stack.enter_context(engine.open(job))))
+        return cls(shards, lambda: sessions.of(job))
 
     def mean(self, task: str, w: NDArray[np.float64], length: int, **vectors: NDArray[Any]) -> NDArray[np.float64]:
         """Return sum_i n_i/n v_i over the workers i, in their order, of v_i that the task finds at w."""
@@ -65,7 +82,7 @@ class RowsReader:
         return np.concatenate([number for reply in replies for _, number in entries(reply)])
 
     def _order(self, task: str, w: NDArray[np.float64], vectors: dict[str, NDArray[Any]]) -> Measurement:
-        return Measurement(0, 0, task, Replica(np.ascontiguousarray(w, np.float64)), vectors)
+        return Measurement(0, 0, task, Replica(np.ascontiguousarray(w, np.float64)), vectors, test=self._test)
 
 
 def _job(shards: Any, objective: Objective) -> Job:

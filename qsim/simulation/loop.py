@@ -119,7 +119,7 @@ def simulate(
     optimum : bool, default True
         Whether to solve for the minimum, too (cached on disk), so that suboptimality is known.
     test : Dataset, Source, path, or pair of arrays, optional
-        Data whose loss (without the regulariser) and error are evaluated, too.
+        Data whose loss (without the regulariser) and error are evaluated, too; of `qsim.datasets.Parts` by the workers.
     progressive : bool, default False
         Whether the rows that workers learn from in a round are scored before, at the weights that they have then (the
         columns `progressive_loss` and `progressive_error`). It changes no bit of the answer and costs no bits, but

@@ -6,17 +6,19 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, replace
 from types import MappingProxyType
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from qsim.batch import Arrays, inner
-from qsim.datasets.parts import Reader
+from qsim.datasets.parts import PartShards, are_elsewhere
+from qsim.engines import Session
 from qsim.identity import environment
 from qsim.network import PARTS, Clock
 from qsim.options import flag
 from qsim.problem import Problem
+from qsim.simulation.elsewhere import RowsReader
 from qsim.simulation.run import Run
 from qsim.trace import CUMULATIVE, EVALUATION, TIME, TRAFFIC, Trace, progressive_columns
 
@@ -53,8 +55,15 @@ class Recorder:
 
     def __init__(self, run: Run, problem: Problem) -> None:
         """Prepare for a run; solves for the optimum if the run wants it."""
-        self._run, self._test = run, run.load_test()
+        self._run = run
+        self._shards: Any = problem.shards
         self._data: Any = problem.data
+        self._test: Any = run.load_test()
+        self.test_elsewhere: PartShards | None = None
+        """Who holds which test data, if these are elsewhere."""
+        if are_elsewhere(self._test):
+            design: Any = run.objective.design(cast("Any", self._test))
+            self.test_elsewhere = design.shared_out(run.workers, run.objective.width)
         self._minimum = problem.minimum if run.optimum else np.nan
         self._counted: list[NDArray[np.int64]] = []
         self._times: list[tuple[float, ...]] = []
@@ -63,9 +72,12 @@ class Recorder:
         self._spent = np.zeros(len(CUMULATIVE), np.int64)
         self._seconds = 0.0
 
-    def read_by(self, reader: Reader) -> None:
-        """Have rows that are elsewhere evaluated by their workers."""
-        self._data = replace(self._data, reader=reader)
+    def read_in(self, session: Session) -> None:
+        """Have rows that are elsewhere evaluated by the workers of a session."""
+        if isinstance(self._shards, PartShards):
+            self._data = replace(self._data, reader=RowsReader(self._shards, lambda: session))
+        if self.test_elsewhere is not None:
+            self._test = replace(self._test, reader=RowsReader(self.test_elsewhere, lambda: session, test=True))
 
     def start(self, solution: Solution) -> bool:
         """Record round 0; tells whether the run is over already."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import fields, replace
 from typing import Any, Literal
 
@@ -25,7 +25,7 @@ from qsim.notebooks import html_table
 from qsim.objectives import NoOptimumError, Objective
 from qsim.options import number, one_of, option, refuse_masked, shown, whole
 from qsim.problem import Bound, Problem, TheoryError
-from qsim.simulation.elsewhere import RowsReader, count_rows
+from qsim.simulation.elsewhere import OneSession, RowsReader, count_rows
 from qsim.starts import Start, Zeros
 from qsim.stopping import AnyOf, Seconds, StoppingRule, Suboptimality
 from qsim.workers.measurements import require_measurable
@@ -78,7 +78,7 @@ class Run:
     optimum : bool, default True
         Whether to solve for the minimum, too (cached on disk), so that suboptimality is known.
     test : Dataset, Source, path, or pair of arrays, optional
-        Data whose loss (without the regulariser) and error are evaluated, too.
+        Data whose loss (without the regulariser) and error are evaluated, too; of `qsim.datasets.Parts` by the workers.
     progressive : bool, default False
         Whether the rows that workers learn from in a round are scored before, at the weights that they have then (the
         columns `progressive_loss` and `progressive_error`). It changes no bit of the answer and costs no bits, but
@@ -126,10 +126,10 @@ class Run:
         for name, kind, example in _KINDS:
             if not isinstance(getattr(self, name), kind):
                 raise TypeError(f"{name} must be {example}, found {getattr(self, name)!r}")
-        if isinstance(self.test, Parts):
-            raise TypeError(f"test must be data that fit into the memory of one process, found {self.test!r}")
-        if isinstance(self.data, Parts):
-            _require_fit_for_parts(self)
+        if isinstance(self.data, Parts) and self.partition not in (Shuffled(), Contiguous()):
+            raise ValueError(f"the rows of {self.data!r} stay in their files: leave out partition={self.partition!r}")
+        if isinstance(self.data, Parts) or isinstance(self.test, Parts):
+            require_measurable(self.objective)
         whole("workers", self.workers, least=1)
         one_of("weighting", self.weighting, ("rows", "workers"))
         whole("rounds", self.rounds, least=0, most=2**62)
@@ -202,7 +202,7 @@ class Run:
         >>> problem.workers, problem.omega, problem.strong_convexity
         (4, 0.0, 0.1)
         """
-        return self._problem(Serial(), ExitStack())
+        return self._problem(OneSession(Serial()))
 
     @contextmanager
     def measured_on(self, engine: Engine) -> Iterator[Problem]:
@@ -218,13 +218,14 @@ class Run:
         Problem
             The problem.
         """
-        with ExitStack() as stack:
-            if isinstance(self.data, Parts):
-                count_rows(self.data, self.objective, engine)
-            yield self._problem(engine, stack)
+        for parts in (self.data, self.test):
+            if isinstance(parts, Parts):
+                count_rows(parts, self.objective, engine)
+        with OneSession(engine) as sessions:
+            yield self._problem(sessions)
 
-    def _problem(self, engine: Engine, stack: ExitStack) -> Problem:
-        """Return the problem, for whose constants an engine is used until the stack is closed."""
+    def _problem(self, sessions: OneSession) -> Problem:
+        """Return the problem, whose constants are measured in these sessions."""
         data: Any = self.load()
         key, objective = Key(self.seed), self.objective
         design: Any = objective.design(data)
@@ -232,9 +233,11 @@ class Run:
         reader = None
         if isinstance(design, RowsElsewhere):
             shards = design.shared_out(self.workers, objective.width)
-            reader = RowsReader.on(engine, objective, shards, stack)
-            each_file = design.shared_out(len(design.parts), objective.width)
-            data = replace(data, reader=RowsReader.on(engine, objective, each_file, stack))
+            reader = RowsReader.on(sessions, objective, shards)
+            by_file = reader
+            if self.workers != len(design.parts):
+                by_file = RowsReader.on(sessions, objective, design.shared_out(len(design.parts), objective.width))
+            data = replace(data, reader=by_file)
         else:
             shards = self.partition.split(design, self.workers, key.fold(Purpose.PARTITION))
             shards = shards.of_width(objective.width)
@@ -299,13 +302,6 @@ _KINDS: tuple[tuple[str, Any, str], ...] = (
 
 
 _SERVERLESS = "qsim.Network(qsim.network.AllGather())"
-
-
-def _require_fit_for_parts(run: Run) -> None:
-    """Refuse what would need all rows in one place."""
-    if run.partition not in (Shuffled(), Contiguous()):
-        raise ValueError(f"the rows of {run.data!r} stay in their files: leave out partition={run.partition!r}")
-    require_measurable(run.objective)
 
 
 def _require_carried(network: Network, channel: Channel, downlink: Downlink, workers: int) -> None:

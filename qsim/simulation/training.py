@@ -20,7 +20,6 @@ from qsim.keys import Key
 from qsim.methods import Method
 from qsim.network import Clock
 from qsim.objectives.derivative import refuse_wrong_gradient
-from qsim.simulation.elsewhere import RowsReader
 from qsim.simulation.exchange import WireExchange
 from qsim.simulation.planned import PlannedRounds
 from qsim.simulation.recorder import Recorder
@@ -75,6 +74,7 @@ class Training:
             timed=network is not None,
             drops=network is not None and network.rule.drops,
             progressive=run.progressive,
+            test=recorder.test_elsewhere,
         )
         with engine.open(job) as session:
             w = Weights(problem.start)
@@ -83,8 +83,7 @@ class Training:
                 session, run.objective, channel, run.downlink, problem.weights, w, key, clients, clock
             )
             training = cls(run, method, w, session, exchange, recorder)
-            if isinstance(shards, PartShards):
-                recorder.read_by(RowsReader(shards, lambda: session))
+            recorder.read_in(session)
             training._begin(saved)
             if not isinstance(shards, PartShards) and not run.progressive:
                 training._planned = PlannedRounds.of(

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +27,7 @@ from qsim.workers.measurements import measured
 from qsim.workers.progressive import scored
 from qsim.workers.tasks import CoordinateRequest, Instruction, Job, Measurement, Order, Reply
 
+_Block = TypeVar("_Block")
 _NO_WEIGHTS = Replica(np.zeros(0, np.float32))
 _BLOCK_BYTES = 4 << 20  # what the vectors of a block may take: more leaves the cache, less is spent between kernels
 _ENTRY_BYTES = 20  # index and value of a vector's entry, index and level of its message's, and the packet
@@ -94,11 +96,12 @@ class WorkerGroup:
 
         Without threads a block computes when its reply is asked for, so that no more than one reply is in memory.
         """
+        if isinstance(instruction, Measurement):
+            blocks = self._test_blocks if instruction.test else [part.block for part in self._blocks]
+            return self._replies(lambda block: measured(self._job.objective, block, instruction), blocks)
         who = instruction.participants
-        blocks = self._blocks if who is None else [part for part in self._blocks if who[part.block.low]]
-        if self._pool is None:
-            return (self._reply(part, instruction) for part in blocks)
-        return self._pool.map(lambda part: self._reply(part, instruction), blocks)
+        parts = self._blocks if who is None else [part for part in self._blocks if who[part.block.low]]
+        return self._replies(lambda part: self._reply(part, instruction), parts)
 
     def snapshot(self) -> Arrays:
         """Return what the workers keep: each array for all workers in order, whatever the blocks."""
@@ -119,9 +122,19 @@ class WorkerGroup:
         if self._pool is not None:
             self._pool.shutdown(cancel_futures=True)
 
+    @cached_property
+    def _test_blocks(self) -> list[Block]:
+        """The rows of test data that these workers hold, a file at a time."""
+        low, high = self._blocks[0].block.low, self._blocks[-1].block.high
+        test = self._job.test
+        assert test is not None
+        return [Block(test, *span) for span in test.blocks(low, high, high - low)]
+
+    def _replies(self, answer: Callable[[_Block], Reply], blocks: list[_Block]) -> Iterator[Reply]:
+        """Return the answers of blocks, in their order."""
+        return map(answer, blocks) if self._pool is None else self._pool.map(answer, blocks)
+
     def _reply(self, part: _Workers, instruction: Instruction) -> Reply:
-        if isinstance(instruction, Measurement):
-            return measured(self._job.objective, part.block, instruction)
         if isinstance(instruction, Order):
             return self._compute(part, instruction)
         assert isinstance(instruction, CoordinateRequest)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from qsim.batch import Packets
 from qsim.channel import Channel
 from qsim.datasets import Shards
+from qsim.datasets.parts import PartShards
 from qsim.keys import Key, Purpose
 from qsim.methods import Method
 from qsim.objectives import Objective
@@ -27,6 +28,7 @@ class Job:
     timed: whether replies say how much the workers had to do.
     drops: whether messages may be dropped: workers learn what was delivered by `WorkerGroup.on_delivered`, not at once.
     progressive: whether the replies of the first exchange of a round have scores of the rows that were read for it.
+    test: the rows of test data that workers hold besides, if any.
     """
 
     shards: Shards
@@ -38,6 +40,7 @@ class Job:
     timed: bool = False
     drops: bool = False
     progressive: bool = False
+    test: PartShards | None = None
 
 
 @dataclass(frozen=True)
@@ -80,8 +83,10 @@ class Order(Instruction):
 class Measurement(Order):
     """Measure all rows at these weights, in float64 and apart from training: nothing of it is counted or kept.
 
-    The tasks are those of `qsim.workers.measurements`.
+    The tasks are those of `qsim.workers.measurements`. test: whether the rows are those of the test data.
     """
+
+    test: bool = False
 
 
 @dataclass(frozen=True)

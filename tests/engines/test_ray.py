@@ -15,6 +15,7 @@ import pytest
 import qsim
 from helpers.clusters import ray_cluster, run_script
 from helpers.paths import ROOT, process_environment
+from helpers.rows_elsewhere import click_parts, require_same, run_of
 from qsim.engines import EngineError, Ray
 from qsim.testing import check_engine
 from qsim.testing.engine import _dropping, _expected, _job, _run
@@ -67,6 +68,20 @@ def test_large_weights_go_by_the_object_store(cluster) -> None:
     data = qsim.datasets.synthetic(60, 60_000, 6, seed=5)
     run = qsim.Run(data, qsim.LogisticRegression(l2=0.1), qsim.GradientDescent(0.1), workers=4, rounds=3, optimum=False)
     assert qsim.simulate(run, engine=Ray()).weights.tobytes() == qsim.simulate(run).weights.tobytes()
+
+
+def test_rows_stay_in_their_files(cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are counted, measured for the step and the optimum, learnt and tested where the workers are."""
+    for name in ("today", "tomorrow"):
+        (tmp_path / name).mkdir()
+    today, tomorrow = click_parts(tmp_path / "today"), click_parts(tmp_path / "tomorrow", (9, 14))
+    run = run_of(today, method=qsim.EF21(), compressor=qsim.TopK(5), test=tomorrow, rounds=4, optimum=True, workers=3)
+    monkeypatch.setattr("qsim.datasets.HashedText.load", lambda self: pytest.fail("the driver read a file"))
+    monkeypatch.setattr("qsim.storage.user_cache", lambda: tmp_path / "cache")  # of optima: none is known
+    found = qsim.simulate(run, engine=Ray())
+    monkeypatch.undo()
+    monkeypatch.setattr("qsim.storage.user_cache", lambda: tmp_path / "another")
+    require_same(found, qsim.simulate(run))
 
 
 def test_too_few_cpus_are_said(cluster) -> None:

@@ -16,6 +16,7 @@ import pytest
 import qsim
 from helpers.clusters import run_script, spark_session
 from helpers.paths import ROOT, process_environment
+from helpers.rows_elsewhere import click_parts, require_same, run_of
 from qsim.engines import EngineError, Spark
 from qsim.testing import check_engine
 from qsim.testing.engine import _dropping, _expected, _job, _run
@@ -92,6 +93,21 @@ def test_a_stopped_process_is_replaced(spark) -> None:
         found += _run(session, range(2, 5), job)
         assert stopped not in session.pids
     assert found == _expected(job, range(5))
+
+
+def test_rows_stay_in_their_files(spark, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are counted, measured for the step and the optimum, learnt and tested where the workers are."""
+    for name in ("today", "tomorrow"):
+        (tmp_path / name).mkdir()
+    today, tomorrow = click_parts(tmp_path / "today"), click_parts(tmp_path / "tomorrow", (9, 14))
+    run = run_of(today, method=qsim.EF21(), compressor=qsim.TopK(5), test=tomorrow, rounds=4, optimum=True)
+    monkeypatch.setattr("qsim.datasets.HashedText.load", lambda self: pytest.fail("the driver read a file"))
+    monkeypatch.setattr("qsim.storage.user_cache", lambda: tmp_path / "cache")  # of optima: none is known
+    found, bound = qsim.simulate(run, engine=Spark()), run.bound(Spark())
+    monkeypatch.undo()
+    monkeypatch.setattr("qsim.storage.user_cache", lambda: tmp_path / "another")
+    require_same(found, qsim.simulate(run))
+    assert bound == run.bound()
 
 
 def test_too_few_slots_are_said(spark) -> None:

@@ -124,8 +124,12 @@ def test_what_needs_all_rows_is_refused(parts: Parts) -> None:
     method = qsim.GradientDescent(0.1)
     with pytest.raises(ValueError, match="stay in their files: leave out partition=qsim.datasets.ByLabel"):
         run_of(parts, method=method, partition=qsim.datasets.ByLabel())
-    with pytest.raises(TypeError, match="test must be data that fit into the memory of one process"):
-        run_of("spark_sample", method=method, test=parts)
+    with pytest.raises(ValueError, match="cannot be evaluated where the rows are"):
+        run_of("spark_sample", method=method, test=parts, objective=Squares())
+    with pytest.raises(DataError, match=r"test data must have the 16 features of .*, found .*256"):
+        qsim.simulate(run_of("spark_sample", method=method, test=parts))
+    with pytest.raises(DataError, match=r"2 workers cannot hold the 3 files of .*day"):
+        qsim.simulate(run_of(qsim.datasets.synthetic(20, 2**8, 4), method=method, test=parts, workers=2))
     with pytest.raises(ValueError, match="cannot be evaluated where the rows are"):
         run_of(parts, method=method, objective=Squares())
     with pytest.raises(DataError, match=r"no process holds the rows .* \(evaluation\) is not known"):
@@ -133,3 +137,39 @@ def test_what_needs_all_rows_is_refused(parts: Parts) -> None:
     with pytest.raises(DataError, match="2 workers cannot hold the 3 files"):
         qsim.simulate(run_of(parts, method=method, workers=2))
     assert isinstance(run_of(parts, method=method).load(), RowsElsewhere)
+
+
+@pytest.mark.parametrize("where", ["test data elsewhere", "both elsewhere"])
+@pytest.mark.parametrize("case", ["descent", "an intercept", "drawn workers", "a network that drops"])
+def test_test_data_are_evaluated_where_they_are(
+    parts: Parts, tmp_path: Path, case: str, where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As those in the driver's memory, which reads none of them; in planned rounds, several weights at a time."""
+    later = click_parts(tmp_path, (12, 5))
+    test, _ = together(later)
+    data, partition = together(parts)
+    options = {"partition": partition, "evaluate_every": 2} | CASES[case]
+    expected = qsim.simulate(run_of(data, test=test, **options))
+    if where == "both elsewhere":
+        data, options = parts, {"evaluate_every": 2} | CASES[case]
+    run = run_of(data, test=later, **options)
+    found = qsim.simulate(run)
+    require_same(found, expected, 1e-13)
+    assert np.isfinite(found.columns["test_loss"]).sum() == 4
+    monkeypatch.setattr("qsim.datasets.parts._KNOWN", {})
+    monkeypatch.setattr(HashedText, "load", lambda self: pytest.fail("the driver read a file"))
+    for engine in (Processes(2), Processes(3, block=1)):
+        require_same(qsim.simulate(run, engine=engine), found)
+    monkeypatch.undo()
+    require_same(qsim.simulate(run, engine=Serial(threads=2, block=1)), found)
+
+
+def test_a_checkpoint_knows_its_test_data(parts: Parts, tmp_path: Path) -> None:
+    later = click_parts(tmp_path, (12, 5))
+    run = run_of(parts, test=later, **CASES["descent"])
+    whole = qsim.simulate(run, checkpoint=tmp_path / "run.npz")
+    require_same(qsim.simulate(run, checkpoint=tmp_path / "run.npz"), whole)
+    assert whole.provenance["test"]["digest"] == later.digest
+    save_clicks(tmp_path / "day-1.tsv.gz", 5, part=9)
+    with pytest.raises(qsim.simulation.CheckpointError, match="the content"):
+        qsim.simulate(run, checkpoint=tmp_path / "run.npz")

@@ -12,9 +12,10 @@ import pytest
 import qsim
 from helpers.rows_elsewhere import LOGISTIC, WORKERS, click_parts, npz_parts, require_same, run_of, together
 from qsim.datasets import DataError, Parts, save_npz
-from qsim.engines import Engine, Processes, Serial
+from qsim.engines import Engine, Processes, Serial, Session
 from qsim.objectives import LeastSquares, MultinomialLogistic, NonconvexLogistic, NoOptimumError, WithRegulariser
 from qsim.problem import Problem
+from qsim.workers.tasks import Job
 
 OBJECTIVES: dict[str, Any] = {
     "logistic": LOGISTIC,
@@ -125,6 +126,41 @@ def test_bounds_are_those_of_all_rows_in_one_place(clicks: Parts, case: str, eng
     assert bound is not None
     assert expected is not None
     np.testing.assert_allclose(bound([0, 10, 10**6]), expected([0, 10, 10**6]), rtol=1e-6)
+
+
+class OneSlot(Engine):
+    """An engine with room for one session."""
+
+    def __init__(self) -> None:
+        self.opened, self.busy = 0, False
+
+    def open(self, job: Job) -> Session:
+        assert not self.busy, "there is a session already"
+        self.opened, self.busy, session = self.opened + 1, True, Serial().open(job)
+        end = type(session).__exit__
+        slot = self
+
+        class Ending(type(session)):  # type: ignore[misc]
+            def __exit__(self, *problem: Any) -> None:
+                slot.busy = False
+                end(self, *problem)
+
+        session.__class__ = Ending
+        return session
+
+
+@pytest.mark.parametrize(("workers", "sessions"), [(WORKERS, 3), (3, 2)])
+def test_there_is_one_session_at_a_time(clicks: Parts, workers: int, sessions: int, kept: Path) -> None:
+    """And one for all constants where every worker has a file."""
+    run = run_of(clicks, workers=workers, method=qsim.GradientDescent(), compressor=qsim.QSGD(4), optimum=True)
+    engine, expected = OneSlot(), run.problem()
+    qsim.simulate(run, engine=engine)
+    assert engine.opened == sessions
+    with run.measured_on(engine) as problem:  # what is of files, of workers, and of files again
+        assert problem.smoothness == expected.smoothness
+        assert problem.largest_smoothness == expected.largest_smoothness
+        assert problem.suboptimality == expected.suboptimality
+    assert not engine.busy
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
