@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from glob import glob
@@ -20,7 +21,7 @@ from qsim.datasets.labels import Kind
 from qsim.datasets.libsvm import LibSVM
 from qsim.datasets.npz import Npz
 from qsim.datasets.partition import Shards
-from qsim.datasets.table import Table, table_suffix
+from qsim.datasets.table import Table, common_columns, table_suffix
 from qsim.options import option, shown, whole
 
 _KINDS: Final = ("signs", "classes", "targets")
@@ -43,7 +44,8 @@ class Parts(Source):
     ------
     DataError
         When loaded: if no file fits the pattern, for parts with different numbers of features or kinds of labels, by
-        the names of both, and for what is wrong with one of them.
+        the names of both, and for what is wrong with one of them. Tables must have the same columns in the same order,
+        and their categories be hashed.
     TypeError
         For another source.
 
@@ -99,7 +101,8 @@ class Parts(Source):
         files = self.files()
         marks = _marks(files)
         if (self, marks) not in _KNOWN:
-            self.remember(files, [counts_of(part.load()) for part in self.sources(files)])
+            for _ in self.pieces(files):
+                pass
         found: Any = _KNOWN[self, marks]
         return found  # type: ignore[no-any-return]
 
@@ -126,6 +129,15 @@ class Parts(Source):
         source: Any = self.source
         return tuple(replace(source, path=path) for path in files)
 
+    def pieces(self, files: list[str]) -> Iterator[Dataset]:
+        """Yield the data of one file after the other; at last, take what was counted."""
+        counts = []
+        for source in self.sources(files):
+            data = source.load()
+            counts.append(counts_of(data))
+            yield data
+        self.remember(files, counts)
+
     def is_known(self, files: list[str]) -> bool:
         """Return whether the rows of the files were counted, as they are now."""
         return (self, _marks(files)) in _KNOWN
@@ -134,6 +146,11 @@ class Parts(Source):
         """Take what was counted, a row of numbers for each file; refuse files that do not fit together."""
         first = counts[0]
         for path, these in zip(files, counts, strict=True):
+            if these[7] != first[7]:
+                raise DataError(
+                    f"{path} has other columns than {files[0]}, or in another order; give all files the same, since"
+                    " features are told apart by their place"
+                )
             if these[2] != first[2]:
                 raise DataError(
                     f"{path} has {int(these[2]):,} features, but {files[0]} has {int(first[2]):,}; say how many there"
@@ -155,11 +172,12 @@ class Parts(Source):
 def counts_of(data: Dataset) -> NDArray[np.float64]:
     """Return what a driver must know of a part.
 
-    Rows, non-zeros, features, kind of labels, two halves of the digest, classes.
+    Rows, non-zeros, features, kind of labels, two halves of the digest, classes, and what columns a table has.
     """
     digest, kind = int(data.digest, 16), _KINDS.index(data.kind)
     classes = 0 if data.kind == "targets" else data.classes
-    counted = data.rows, data.nonzeros, data.features, kind, digest >> 32, digest & 0xFFFFFFFF, classes
+    columns = common_columns(data.source, data.features) if isinstance(data.source, Table) else 0
+    counted = data.rows, data.nonzeros, data.features, kind, digest >> 32, digest & 0xFFFFFFFF, classes, columns
     return np.array(counted, np.float64)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import field
 from functools import lru_cache
+from hashlib import blake2b
 from os import PathLike, fspath
 from pathlib import Path
 from typing import Any, Literal, final
@@ -103,15 +104,41 @@ def _load(source: Table, file: File) -> Dataset:
     return kept(file, f"table {source.label!r} {source.hashed} {source.kind}", source, source.name, make)
 
 
-def _read(file: File) -> Any:
+def common_columns(source: Table, features: int) -> int:
+    """Return a number that tables share which have the same columns in the same order, whatever their rows are.
+
+    features: how many the table has.
+
+    Raises DataError if the features depend on the rows, too: those of categories that are not hashed.
+    """
+    first = _read(File.at(fspath(source.path)), rows=1)
+    first = first.drop(columns=_label(source, [str(column) for column in first.columns]))
+    names = [str(column) for column in first.columns]
+    if source.hashed is None:
+        texts = [name for name, kind in zip(names, first.dtypes, strict=True) if kind.kind not in "biuf"]
+        if texts or features != len(names):
+            which = f"column {texts[0]!r} holds" if texts else "some columns hold"
+            raise DataError(
+                f"{source.path}: {which} categories, whose features would not be the same in all files: share out"
+                " features by a hash, as in qsim.datasets.Table(..., hashed=2**18)"
+            )
+    return int.from_bytes(blake2b("\0".join(names).encode(), digest_size=6).digest(), "little")
+
+
+def _read(file: File, rows: int | None = None) -> Any:
+    """Return the frame in a file; with a number of rows, at most as many (of Parquet none), if that is less work."""
     import pandas as pd
 
     suffix = table_suffix(file.path)
     try:
         if suffix == ".parquet":
-            return pd.read_parquet(file.path)
+            if rows is None:
+                return pd.read_parquet(file.path)
+            from pyarrow.parquet import read_schema
+
+            return read_schema(file.path).empty_table().to_pandas()
         with file.open() as stream:
-            return pd.read_csv(stream, sep="\t" if suffix == ".tsv" else ",")
+            return pd.read_csv(stream, sep="\t" if suffix == ".tsv" else ",", nrows=rows)
     except ImportError as error:
         raise DataError(f"{file.path}: a Parquet file needs the package pyarrow: pip install pyarrow") from error
     except (ValueError, OSError) as error:  # of pandas and of pyarrow, all of them

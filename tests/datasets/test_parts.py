@@ -110,6 +110,41 @@ def test_files_that_do_not_fit_are_named(tmp_path: Path) -> None:
         Parts(tmp_path / "*.npz").load()
 
 
+def test_tables_of_other_columns_are_named(tmp_path: Path) -> None:
+    """Files have as many features, and a feature would not be the same in all of them."""
+    tables = Table(tmp_path / "*.csv")
+    (tmp_path / "a.csv").write_text("age,price,label\n1,2,0\n3,4,1\n")
+    (tmp_path / "b.csv").write_text("price,label,age\n2,0,1\n4,1,3\n")
+    with pytest.raises(DataError, match=r"b\.csv has other columns than .*a\.csv, or in another order"):
+        Parts(tables).load()
+    (tmp_path / "b.csv").write_text("label,age,price\n0,1,2\n")
+    assert loaded(Parts(tables)).features == 2
+    for name, lines in {"a": "job,label\nnurse,0\nclerk,1\n", "b": "job,label\ncook,0\nchef,1\n"}.items():
+        (tmp_path / f"{name}.csv").write_text(lines)
+    with pytest.raises(DataError, match=r"a\.csv: column 'job' holds categories.*hashed="):
+        Parts(tables).load()
+    for name, country in {"a": "CH", "b": "AT"}.items():
+        (tmp_path / f"{name}.csv").write_text(f"country,label\n{country},0\n{country},1\n")
+    with pytest.raises(DataError, match=r"a\.csv: column 'country' holds categories"):
+        Parts(tables).load()
+    with pytest.raises(DataError, match=r"column 'country' holds categories"):
+        qsim.evaluate(np.zeros(1), Parts(tables), qsim.LogisticRegression(l2=0.1))
+    assert loaded(Parts(Table(tmp_path / "*.csv", hashed=64))).features == 64
+
+
+def test_parquet_tables_of_other_columns_are_named(tmp_path: Path) -> None:
+    pd = pytest.importorskip("pandas")
+    pytest.importorskip("pyarrow")
+    pd.DataFrame({"age": [1.0], "label": [0]}).to_parquet(tmp_path / "a.parquet")
+    pd.DataFrame({"price": [1.0], "label": [0]}).to_parquet(tmp_path / "b.parquet")
+    with pytest.raises(DataError, match=r"b\.parquet has other columns than .*a\.parquet"):
+        Parts(tmp_path / "*.parquet").load()
+    for name in "ab":
+        pd.DataFrame({"job": [name], "label": [0]}).to_parquet(tmp_path / f"{name}.parquet")
+    with pytest.raises(DataError, match=r"a\.parquet: column 'job' holds categories"):
+        Parts(tmp_path / "*.parquet").load()
+
+
 def test_what_needs_all_rows_is_refused(tmp_path: Path) -> None:
     rows = loaded(clicks(tmp_path))
     with pytest.raises(DataError, match=r"no process holds the rows of .*\(to_scipy\) is not known"):
