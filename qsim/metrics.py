@@ -11,6 +11,7 @@ Evaluation(8,140 rows, loss 0.3294, error 0.1536, AUC 0.9024, calibration 1.037)
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -23,7 +24,7 @@ from qsim.datasets.parts import Parts
 from qsim.notebooks import html_table
 from qsim.objectives import MarginModel, Objective, WithRegulariser
 from qsim.objectives.products import margins_of
-from qsim.options import one_of, refuse_masked, whole
+from qsim.options import one_of, refuse_masked, shown, whole
 from qsim.plotting import new_figure, styled
 
 if TYPE_CHECKING:
@@ -232,16 +233,18 @@ def evaluate(
     >>> found.calibration
     Calibration(322 rows in 4 bins, ratio 0.9985, expected error 0.06587)
     """
-    weights = getattr(model, "weights", model)
-    refuse_masked("model", weights)
-    w = np.ascontiguousarray(weights, np.float64)
+    w = _weights(model)
+    if not isinstance(objective, Objective):
+        raise TypeError(f"objective must be one such as qsim.LogisticRegression(l2=1e-4), found {shown(objective)}")
     inner = objective.objective if isinstance(objective, WithRegulariser) else objective
     source = as_data("data", data)
-    pieces = source.sources(source.files()) if isinstance(source, Parts) else (source,)
+    files = source.files() if isinstance(source, Parts) else []
+    pieces = source.pieces(files) if isinstance(source, Parts) else iter((_loaded(source),))
     if not isinstance(inner, MarginModel) or not inner.reads_margins_alone:
-        if len(pieces) > 1:
+        if len(files) > 1:
             raise DataError(f"{objective!r} is evaluated on all rows at once: it can't be on {source!r}")
-        whole_set, _ = _fitting(pieces[0], inner, w)
+        whole_set = next(pieces)
+        _fitting(whole_set, inner, w)
         return Evaluation(whole_set.rows, *inner.loss_and_error(w, whole_set), whole_set.kind)
     margins, labels, kind = _margins(pieces, inner, w)
     rows = _Rows(labels, kind)
@@ -371,12 +374,12 @@ class _Rows:
 
 
 def _margins(
-    pieces: tuple[Any, ...], objective: MarginModel, w: NDArray[np.float64]
+    pieces: Iterator[Dataset], objective: MarginModel, w: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[Any], Kind]:
     """Return the margins and labels of the rows of all pieces of data, and the kind of the labels."""
     margins, labels = [], []
     for piece in pieces:
-        _, data = _fitting(piece, objective, w)
+        data = _fitting(piece, objective, w)
         margins.append(margins_of(data, w, objective.width))
         labels.append(data.labels)
     if len(margins) == 1:
@@ -384,24 +387,48 @@ def _margins(
     return np.concatenate(margins), np.concatenate(labels), data.kind
 
 
-def _fitting(piece: Any, objective: Objective, w: NDArray[np.float64]) -> tuple[Dataset, Dataset]:
-    """Return data, loaded, and their design; refuse features that are not those of the model."""
-    data: Dataset = piece if isinstance(piece, Dataset) else piece.load()
+def _weights(model: Any) -> NDArray[np.float64]:
+    """Return the weights of a model; refuse what has none."""
+    weights = getattr(model, "weights", model)
+    refuse_masked("model", weights)
+    found = np.asarray(None if isinstance(weights, Dataset) else weights)
+    if found.ndim != 1 or found.dtype.kind not in "biuf":
+        raise TypeError(f"model must be a trace, or weights in an array with one axis, found {shown(model)}")
+    return np.ascontiguousarray(found, np.float64)
+
+
+def _loaded(source: Any) -> Dataset:
+    """Return data in this process."""
+    data: Dataset = source if isinstance(source, Dataset) else source.load()
+    return data
+
+
+def _fitting(data: Dataset, objective: Objective, w: NDArray[np.float64]) -> Dataset:
+    """Return the design of data; refuse features that are not those of the model."""
     design = objective.design(data)
-    if w.shape != (design.features * objective.width,):
-        features = w.size / objective.width - (design.features - data.features)
+    if w.size != design.features * objective.width:
+        features, rest = divmod(w.size, objective.width)
+        if rest:
+            raise DataError(f"{objective!r} has {objective.width:,} weights for each feature, found {w.size:,} in all")
         raise DataError(
-            f"the data must have the {features:g} features of the model, found {data!r}; files may say how many there"
-            " are, as in qsim.datasets.LibSVM(..., features=...)"
+            f"the data must have the {features - (design.features - data.features)} features of the model, found"
+            f" {data!r}; files may say how many there are, as in qsim.datasets.LibSVM(..., features=...)"
         )
-    return data, design
+    return design
 
 
 def _two_arrays(name: str, numbers: ArrayLike, labels: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """Return numbers and whether labels are positive; refuse arrays that do not belong together, or are empty."""
     refuse_masked(name, numbers)
     refuse_masked("labels", labels)
-    found, positive = np.asarray(numbers, np.float64), np.asarray(labels) > 0
+    found = np.asarray(numbers, np.float64)
+    try:
+        given = np.asarray(labels).astype(np.float64)
+    except (TypeError, ValueError):
+        raise ValueError(f"labels must be numbers, found {shown(labels)}") from None
+    if np.isnan(given).any():
+        raise ValueError(f"labels must be numbers, found nan in row {np.argmax(np.isnan(given))}")
+    positive = given > 0
     if found.ndim != 1 or found.shape != positive.shape or not found.size:
         raise ValueError(
             f"{name} and labels must be of one length, at least 1, found shapes {found.shape} and {positive.shape}"

@@ -6,6 +6,7 @@ import math
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -174,3 +175,29 @@ def test_what_does_not_fit_is_refused() -> None:
         qsim.metrics.calibration([0.5], [1], strategy="equal")
     with pytest.raises(ValueError, match="bins must be a whole number"):
         qsim.metrics.calibration([0.5], [1], bins=0)
+
+
+@pytest.mark.parametrize(
+    "model", [None, "trace.npz", np.zeros((4, 4)), np.zeros(16, complex), qsim.load("spark_sample")]
+)
+def test_models_without_weights_are_refused(model: Any) -> None:
+    with pytest.raises(TypeError, match="model must be a trace, or weights in an array with one axis, found"):
+        qsim.evaluate(model, "spark_sample", LOGISTIC)
+
+
+def test_what_is_evaluated_is_asked_for_by_name() -> None:
+    wrong: list[Any] = [qsim.LogisticRegression, "logistic", qsim.SGD(step=0.1)]
+    for objective in wrong:
+        with pytest.raises(TypeError, match="objective must be one such as"):
+            qsim.evaluate(np.zeros(16), "spark_sample", objective)
+    x = np.eye(3)
+    with pytest.raises(DataError, match="has 3 weights for each feature, found 11 in all"):
+        qsim.evaluate(
+            np.zeros(11),
+            qsim.Dataset.from_arrays(x, [0, 1, 2], kind="classes"),
+            qsim.MultinomialLogistic(0.1, classes=3),
+        )
+    with pytest.raises(ValueError, match="labels must be numbers, found nan"):
+        qsim.metrics.auc([0.1, 0.2], [np.nan, 1])
+    with pytest.raises(ValueError, match=r"labels must be numbers, found \['no', 'yes'\]"):
+        qsim.metrics.calibration([0.1, 0.2], ["no", "yes"])
