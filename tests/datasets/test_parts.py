@@ -110,6 +110,19 @@ def test_files_that_do_not_fit_are_named(tmp_path: Path) -> None:
         Parts(tmp_path / "*.npz").load()
 
 
+def test_labels_that_mean_another_thing_in_another_file_are_named(tmp_path: Path) -> None:
+    """The larger of two labels is +1: 1 beside 0, but 2 beside 1."""
+    (tmp_path / "a.svm").write_text("0 1:1\n1 1:2\n")
+    for lines in ("# classes\n1#one\n2 1:2\n", "2 1:2\n", "2 1:2\n1 1:1\n"):
+        (tmp_path / "b.svm").write_text(lines)
+        with pytest.raises(DataError, match=r"label 2 is \+1 in .*b\.svm, but 1 in .*a\.svm; say .*positive="):
+            Parts(LibSVM(tmp_path / "*.svm", features=1)).load()
+    assert loaded(Parts(LibSVM(tmp_path / "*.svm", features=1, positive=1))).rows == 4
+    for lines in ("-1 1:1\n", "1 1:2\n-1 1:1\n", "0 1:1\n"):
+        (tmp_path / "b.svm").write_text(lines)
+        assert loaded(Parts(LibSVM(tmp_path / "*.svm", features=1))).features == 1
+
+
 def test_tables_of_other_columns_are_named(tmp_path: Path) -> None:
     """Files have as many features, and a feature would not be the same in all of them."""
     tables = Table(tmp_path / "*.csv")
