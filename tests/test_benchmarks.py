@@ -69,6 +69,20 @@ def test_disagreement_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
         measure(case, 1, "test")
 
 
+def test_the_page_of_performance_quotes_the_everyday_round() -> None:
+    with (ROOT / "benchmarks/everyday/results.csv").open(encoding="utf-8") as file:
+        rows = [row for row in csv.DictReader(file) if row["slower"] in ("NumPy loop", "NumPy step")]
+    measured = {
+        (f"{1e3 * float(row['ms']):.4g}", f"{1e3 * float(row['slower ms']):.4g}", row["ratio"], row["target"])
+        for row in rows
+        if "(per run)" not in row["case"]
+    }
+    page = (ROOT / "docs/performance.md").read_text(encoding="utf-8")
+    quoted = re.findall(r"^\| [^|]+ \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \| (\d+) \|$", page, flags=re.M)
+    assert len(measured) == len(quoted) == 30
+    assert set(quoted) == measured
+
+
 def test_the_page_of_performance_quotes_what_was_measured() -> None:
     with (ROOT / "benchmarks/results.csv").open(encoding="utf-8") as file:
         measured = list(csv.DictReader(file))

@@ -35,7 +35,7 @@ class Task:
     round : int
         The round, counted from 0.
     weights : Replica
-        The weights to do it at.
+        The weights to do it at. Their vector is good until the next task: copy what is kept of it.
     key : Key
         The random stream of the run's data. Fold in the round (and what else it depends on), then take the words of a
         block's workers: `key.fold(round).words(block.low, block.high)`.

@@ -111,3 +111,13 @@ def test_threads_are_for_rounds_that_read_much(
     found = qsim.simulate(run, engine=qsim.engines.Serial(threads=2))
     assert bool(count) == is_planned
     agree(found, plain(run))
+
+
+@pytest.mark.parametrize(("block", "is_planned"), [(None, True), (5, True), (2, False)])
+def test_blocks_that_are_asked_for_are_not_planned_as_one(
+    block: int | None, is_planned: bool, count: list[int]
+) -> None:
+    run = replace(RUN, workers=5, rounds=20)
+    found = qsim.simulate(run, engine=qsim.engines.Serial(block=block))
+    assert bool(count) == is_planned
+    agree(found, plain(run))
