@@ -121,7 +121,8 @@ class Parts(Source):
         """
         found = sorted(glob(str(expanded(self._pattern).absolute()), recursive=True))  # noqa: PTH207
         if not found:
-            raise DataError(f"no file fits {self._pattern!r}")
+            called = "; one is called so: write the pattern by glob.escape" * expanded(self._pattern).exists()
+            raise DataError(f"no file fits {self._pattern!r}{called}")
         return found
 
     def sources(self, files: list[str]) -> tuple[Source, ...]:
