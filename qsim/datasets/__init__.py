@@ -132,6 +132,8 @@ def _source(name: str, split: str) -> Source:
         return Npz(name) if place.suffix == ".npz" else LibSVM(name)
     if name in downloadable():
         return Fetched(name, split)
+    if "*" in name:
+        raise DataError(f"there is no file {name!r}; many files are qsim.datasets.Parts({name!r})")
     beside = map(str, place.parent.glob("*"))
     raise DataError(
         f"there is no built-in data set {name!r}, and no such file{nearest(name, [*names(), *downloadable(), *beside])}"

@@ -333,6 +333,18 @@ def _signs(labels: NDArray[np.float64], format: LibSVM, file: File) -> NDArray[n
     return signs
 
 
+def label_of_plus_one(source: LibSVM, sign: int) -> int:
+    """Return which label of a file is +1, 1 or 2, where the file itself decides it; 0 where the options do.
+
+    sign: what the label of the first row became.
+    """
+    if source.positive is not None or source.classes is not None or source.targets:
+        return 0
+    with File.at(fspath(source.path)).open() as stream:
+        label = float(next(words[0] for line in stream if (words := line.partition(b"#")[0].split())))
+    return 2 if label == 2 or (label == 1 and sign < 0) else 1
+
+
 def _instead(labels: NDArray[np.float64]) -> str:
     """Say how to read labels that are not two."""
     found = np.unique(labels)

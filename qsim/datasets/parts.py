@@ -18,7 +18,7 @@ from qsim.datasets.dataset import Dataset, Source
 from qsim.datasets.errors import DataError
 from qsim.datasets.files import expanded, stem
 from qsim.datasets.labels import Kind
-from qsim.datasets.libsvm import LibSVM
+from qsim.datasets.libsvm import LibSVM, label_of_plus_one
 from qsim.datasets.npz import Npz
 from qsim.datasets.partition import Shards
 from qsim.datasets.table import Table, common_columns, table_suffix
@@ -121,7 +121,8 @@ class Parts(Source):
         """
         found = sorted(glob(str(expanded(self._pattern).absolute()), recursive=True))  # noqa: PTH207
         if not found:
-            raise DataError(f"no file fits {self._pattern!r}")
+            called = "; one is called so: write the pattern by glob.escape" * expanded(self._pattern).exists()
+            raise DataError(f"no file fits {self._pattern!r}{called}")
         return found
 
     def sources(self, files: list[str]) -> tuple[Source, ...]:
@@ -147,6 +148,11 @@ class Parts(Source):
         first = counts[0]
         for path, these in zip(files, counts, strict=True):
             if these[7] != first[7]:
+                if isinstance(self.source, LibSVM):
+                    raise DataError(
+                        f"the label {these[7]:g} is +1 in {path}, but {first[7]:g} in {files[0]}; say which it is in"
+                        " all files, as in qsim.datasets.LibSVM(..., positive=1)"
+                    )
                 raise DataError(
                     f"{path} has other columns than {files[0]}, or in another order; give all files the same, since"
                     " features are told apart by their place"
@@ -172,12 +178,17 @@ class Parts(Source):
 def counts_of(data: Dataset) -> NDArray[np.float64]:
     """Return what a driver must know of a part.
 
-    Rows, non-zeros, features, kind of labels, two halves of the digest, classes, and what columns a table has.
+    Rows, non-zeros, features, kind of labels, two halves of the digest, classes, and how the file is to be understood:
+    the columns of a table, the label that is +1.
     """
     digest, kind = int(data.digest, 16), _KINDS.index(data.kind)
     classes = 0 if data.kind == "targets" else data.classes
-    columns = common_columns(data.source, data.features) if isinstance(data.source, Table) else 0
-    counted = data.rows, data.nonzeros, data.features, kind, digest >> 32, digest & 0xFFFFFFFF, classes, columns
+    sense = 0
+    if isinstance(data.source, Table):
+        sense = common_columns(data.source, data.features)
+    elif isinstance(data.source, LibSVM):
+        sense = label_of_plus_one(data.source, int(data.labels[0]))
+    counted = data.rows, data.nonzeros, data.features, kind, digest >> 32, digest & 0xFFFFFFFF, classes, sense
     return np.array(counted, np.float64)
 
 

@@ -34,6 +34,8 @@ class Table(Source):
         See `Dataset.from_arrays`, which the other columns are given to. Rows may be without entries.
     kind : {"signs", "classes", "targets"}, default "signs"
         What the labels are; see `Dataset`.
+    classes : int, optional
+        How many classes there are, where some may have no rows in the file; see `Dataset`.
 
     Raises
     ------
@@ -60,6 +62,7 @@ class Table(Source):
     label: str | None = None
     hashed: int | None = None
     kind: Literal["signs", "classes", "targets"] = "signs"
+    classes: int | None = None
     name: str = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -67,6 +70,8 @@ class Table(Source):
         object.__setattr__(self, "name", stem(fspath(self.path)))
         if self.hashed is not None:
             whole("hashed", self.hashed, least=1, most=2**31 - 1)
+        if self.classes is not None:
+            whole("classes", self.classes, least=2)
         one_of("kind", self.kind, ("signs", "classes", "targets"))
         if table_suffix(fspath(self.path)) is None:
             raise DataError(f"a table is a file that ends in {', '.join(TABLES)} (or .csv.gz), found {self.path!r}")
@@ -96,12 +101,14 @@ def _load(source: Table, file: File) -> Dataset:
                 name=source.name,
                 empty="keep",
                 kind=source.kind,
+                classes=source.classes,
                 hashed=source.hashed,
             )
         except ValueError as error:
             raise DataError(f"{file.path}: {error}") from None
 
-    return kept(file, f"table {source.label!r} {source.hashed} {source.kind}", source, source.name, make)
+    how = f"table {source.label!r} {source.hashed} {source.kind}" + f" {source.classes}" * (source.classes is not None)
+    return kept(file, how, source, source.name, make)
 
 
 def common_columns(source: Table, features: int) -> int:

@@ -131,7 +131,13 @@ class _Tasks(Transport):
         settings, local = context.getConf(), is_local(context)
         host = engine.host or ("127.0.0.1" if local else settings.get("spark.driver.host"))
         bound = "127.0.0.1" if local else settings.get("spark.driver.bindAddress", host)
-        self._home = Home(bound, engine.port, self._admit)
+        try:
+            self._home = Home(bound, engine.port, self._admit)
+        except OSError as error:
+            raise EngineError(
+                f"the driver can't listen at {bound}, port {engine.port}: {error}; give the engine another"
+                " port, or host"
+            ) from error
         self._opened.callback(self._home.close)
         blob = context.broadcast(portable(job))
         self._opened.callback(_destroy, blob)

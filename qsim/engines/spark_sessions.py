@@ -104,7 +104,7 @@ def _require_java() -> None:
 
 def _java_version() -> str:
     done = run([str(_java()), "-version"], capture_output=True, text=True, check=False)
-    return (done.stderr or done.stdout).partition("\n")[0]
+    return (done.stderr or done.stdout).partition("\n")[0] or "java -version says nothing"
 
 
 def context_of(session: Any) -> Any:
@@ -116,12 +116,13 @@ def context_of(session: Any) -> Any:
         return SparkContext._active_spark_context
     try:
         context = session.sparkContext
+        stopped = context._jsc is None
     except (AttributeError, PySparkException) as error:
         raise TypeError(
             f"session must be a pyspark.sql.SparkSession that runs in this process, not by Spark Connect; found"
             f" {session!r}"
         ) from error
-    if context._jsc is None:
+    if stopped:
         raise EngineError("the Spark session has been stopped; make a new one")
     return context
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from glob import escape
 from pathlib import Path
 
 import numpy as np
@@ -110,6 +111,19 @@ def test_files_that_do_not_fit_are_named(tmp_path: Path) -> None:
         Parts(tmp_path / "*.npz").load()
 
 
+def test_labels_that_mean_another_thing_in_another_file_are_named(tmp_path: Path) -> None:
+    """The larger of two labels is +1: 1 beside 0, but 2 beside 1."""
+    (tmp_path / "a.svm").write_text("0 1:1\n1 1:2\n")
+    for lines in ("# classes\n1#one\n2 1:2\n", "2 1:2\n", "2 1:2\n1 1:1\n"):
+        (tmp_path / "b.svm").write_text(lines)
+        with pytest.raises(DataError, match=r"label 2 is \+1 in .*b\.svm, but 1 in .*a\.svm; say .*positive="):
+            Parts(LibSVM(tmp_path / "*.svm", features=1)).load()
+    assert loaded(Parts(LibSVM(tmp_path / "*.svm", features=1, positive=1))).rows == 4
+    for lines in ("-1 1:1\n", "1 1:2\n-1 1:1\n", "0 1:1\n"):
+        (tmp_path / "b.svm").write_text(lines)
+        assert loaded(Parts(LibSVM(tmp_path / "*.svm", features=1))).features == 1
+
+
 def test_tables_of_other_columns_are_named(tmp_path: Path) -> None:
     """Files have as many features, and a feature would not be the same in all of them."""
     tables = Table(tmp_path / "*.csv")
@@ -143,6 +157,26 @@ def test_parquet_tables_of_other_columns_are_named(tmp_path: Path) -> None:
         pd.DataFrame({"job": [name], "label": [0]}).to_parquet(tmp_path / f"{name}.parquet")
     with pytest.raises(DataError, match=r"a\.parquet: column 'job' holds categories"):
         Parts(tmp_path / "*.parquet").load()
+
+
+def test_a_class_may_be_missing_in_a_table(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("age,label\n1,0\n2,1\n3,2\n")
+    (tmp_path / "b.csv").write_text("age,label\n1,0\n2,2\n")
+    with pytest.raises(DataError, match=r"b\.csv: no row has class 1, .*classes=3"):
+        Parts(Table(tmp_path / "*.csv", kind="classes")).load()
+    assert loaded(Parts(Table(tmp_path / "*.csv", kind="classes", classes=3))).classes == 3
+    assert Table(tmp_path / "a.csv", kind="classes", classes=4).load().classes == 4
+    with pytest.raises(DataError, match=r"a\.csv: classes=2 are 0 to 1, found"):
+        Table(tmp_path / "a.csv", kind="classes", classes=2).load()
+
+
+def test_patterns_are_taken_for_what_they_are(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"no file 'x/\*\.svm'; many files are qsim\.datasets\.Parts\('x/\*\.svm'\)"):
+        qsim.load("x/*.svm")
+    (tmp_path / "a[1].svm").write_text("1 1:1\n-1 1:2\n")
+    with pytest.raises(DataError, match=r"no file fits .*a\[1\]\.svm'; one is called so: .*glob\.escape"):
+        Parts(tmp_path / "a[1].svm").load()
+    assert loaded(Parts(escape(str(tmp_path / "a[1].svm")))).rows == 2
 
 
 def test_what_needs_all_rows_is_refused(tmp_path: Path) -> None:

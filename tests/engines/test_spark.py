@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -160,10 +161,19 @@ def test_a_stopped_session_is_said() -> None:
         Spark(session=session).open(_job(qsim.QSGD(2)))
 
 
-@pytest.mark.parametrize("session", [7, "local[2]"])
-def test_what_is_no_session_is_said(session: Any) -> None:
-    with pytest.raises(TypeError, match=r"session must be a pyspark.sql.SparkSession .*found"):
-        Spark(session=session).open(_job(qsim.QSGD(2)))
+def test_a_port_that_is_taken_is_said(spark) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(EngineError, match=rf"can't listen at 127.0.0.1, port {port}: .*in use.*; give .*port"):
+            Spark(port=port).open(_job(qsim.QSGD(2)))
+
+
+def test_what_is_no_session_is_said() -> None:
+    from pyspark.sql import SparkSession
+
+    for session in (7, "local[2]", SparkSession):
+        with pytest.raises(TypeError, match=r"session must be a pyspark.sql.SparkSession .*found"):
+            Spark(session=session).open(_job(qsim.QSGD(2)))
 
 
 def test_an_old_or_missing_pyspark_is_said(monkeypatch) -> None:
@@ -182,6 +192,7 @@ def test_an_old_or_missing_pyspark_is_said(monkeypatch) -> None:
     ("java", "words"),
     [
         (None, "Spark needs Java 17 or later, and there is none: JAVA_HOME is "),
+        ("exit 1", "; java -version says nothing, and Spark 4 needs 17 or later"),
         ("echo 'openjdk version \"11.0.2\"' >&2; exit 1", '; openjdk version "11.0.2", and Spark 4 needs 17 or later'),
     ],
 )

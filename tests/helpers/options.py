@@ -55,7 +55,7 @@ def arguments(cls: type) -> dict[str, Any]:
     if cls is qsim.compressors.Bucketed:
         given["compressor"] = qsim.QSGD(4)
     if cls is qsim.datasets.Table:
-        given["path"] = "a.csv"
+        given |= {"path": "a.csv", "classes": 3}
     if cls is qsim.datasets.TextColumns:
         given["numbers"] = ["age"]
     if cls is qsim.steps.Noisy:
