@@ -147,7 +147,7 @@ def _at_the_door(split: Callable[..., Shards]) -> Callable[..., Shards]:
         if not isinstance(dataset, Dataset):
             raise TypeError(f"a partition splits a Dataset, found {type(dataset).__name__}")
         require_key(key)
-        shards = split(self, dataset, _require_rows(dataset, workers), key)
+        shards = split(self, dataset, require_rows(dataset, workers), key)
         if not isinstance(shards, Shards):
             raise TypeError(f"{self!r} must return Shards(dataset, order, offsets), found {shown(shards)}")
         if shards.dataset is not dataset and shards.dataset != dataset:
@@ -315,7 +315,8 @@ def _evenly(dataset: Dataset, order: NDArray[np.int64], workers: int) -> Shards:
     return Shards(dataset, order, np.arange(workers + 1) * dataset.rows // workers)
 
 
-def _require_rows(dataset: Dataset, workers: int) -> int:
+def require_rows(dataset: Any, workers: int) -> int:
+    """Return a number of workers; refuse more than there are rows."""
     workers = whole("workers", workers, least=1)
     if workers > dataset.rows:
         raise DataError(

@@ -20,9 +20,9 @@ from qsim.datasets.files import expanded, stem
 from qsim.datasets.labels import Kind
 from qsim.datasets.libsvm import LibSVM, label_of_plus_one
 from qsim.datasets.npz import Npz
-from qsim.datasets.partition import Shards
+from qsim.datasets.partition import Shards, require_rows
 from qsim.datasets.table import Table, common_columns, table_suffix
-from qsim.options import option, shown, whole
+from qsim.options import option, shown
 
 _KINDS: Final = ("signs", "classes", "targets")
 
@@ -269,7 +269,7 @@ class RowsElsewhere:
 
     def shared_out(self, workers: int, width: int) -> PartShards:
         """Return which worker holds which piece of which part."""
-        whole("workers", workers, least=1)
+        require_rows(self, workers)
         if workers < len(self.parts):
             raise DataError(
                 f"{workers:,} workers cannot hold the {len(self.parts):,} files of {self.source!r}: a worker holds one"

@@ -183,6 +183,8 @@ def test_what_needs_all_rows_is_refused(tmp_path: Path) -> None:
     rows = loaded(clicks(tmp_path))
     with pytest.raises(DataError, match=r"no process holds the rows of .*\(to_scipy\) is not known"):
         rows.to_scipy()
+    with pytest.raises(DataError, match=r"workers cannot share the [0-9]+ rows of .*: take at most"):
+        rows.shared_out(100_000, 1)
     with pytest.raises(DataError, match="2 workers cannot hold the 3 files"):
         rows.shared_out(2, 1)
     with pytest.raises(TypeError, match="parts are of a source of files"):

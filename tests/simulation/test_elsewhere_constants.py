@@ -97,7 +97,8 @@ def test_the_largest_eigenvalue_of_few_features(tmp_path: Path, features: int) -
 def test_rows_of_zeros_have_no_step(tmp_path: Path) -> None:
     for part in range(2):
         save_npz(tmp_path / f"{part}.npz", qsim.Dataset([0, 1, 1], [part], [0.0], [1, -1], 4))
-    run = run_of(Parts(tmp_path / "*.npz"), objective=qsim.LogisticRegression(0.0), method=qsim.GradientDescent())
+    objective, method = qsim.LogisticRegression(0.0), qsim.GradientDescent()
+    run = run_of(Parts(tmp_path / "*.npz"), objective=objective, method=method, workers=4)
     with pytest.raises(ValueError, match="L = 0 .* give the step"):
         qsim.simulate(run)
 
