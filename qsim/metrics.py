@@ -236,6 +236,7 @@ def evaluate(
     w = _weights(model)
     if not isinstance(objective, Objective):
         raise TypeError(f"objective must be one such as qsim.LogisticRegression(l2=1e-4), found {shown(objective)}")
+    _require_bins(bins, strategy)
     inner = objective.objective if isinstance(objective, WithRegulariser) else objective
     source = as_data("data", data)
     files = source.files() if isinstance(source, Parts) else []
@@ -338,8 +339,7 @@ def calibration(
     >>> qsim.metrics.calibration([0.1, 0.3, 0.6, 0.6], [-1, 1, 1, -1], bins=2, strategy="quantile")
     Calibration(4 rows in 2 bins, ratio 0.8, expected error 0.2)
     """
-    whole("bins", bins, least=1)
-    one_of("strategy", strategy, ("uniform", "quantile"))
+    _require_bins(bins, strategy)
     chance, positive = _two_arrays("probabilities", probabilities, labels)
     if not ((chance >= 0) & (chance <= 1)).all() and not np.isnan(chance).any():
         worst = chance[np.argmax(np.abs(chance - 0.5))]
@@ -434,6 +434,11 @@ def _two_arrays(name: str, numbers: ArrayLike, labels: ArrayLike) -> tuple[NDArr
             f"{name} and labels must be of one length, at least 1, found shapes {found.shape} and {positive.shape}"
         )
     return found, positive
+
+
+def _require_bins(bins: int, strategy: str) -> None:
+    whole("bins", bins, least=1)
+    one_of("strategy", strategy, ("uniform", "quantile"))
 
 
 __all__ = ["Calibration", "Evaluation", "auc", "calibration", "evaluate"]

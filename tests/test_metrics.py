@@ -175,6 +175,8 @@ def test_what_does_not_fit_is_refused() -> None:
         qsim.metrics.calibration([0.5], [1], strategy="equal")
     with pytest.raises(ValueError, match="bins must be a whole number"):
         qsim.metrics.calibration([0.5], [1], bins=0)
+    with pytest.raises(ValueError, match="bins must be a whole number"):  # of an objective without calibration, too
+        qsim.evaluate(np.zeros(16), "spark_sample", qsim.LeastSquares(0.1), bins=0)
 
 
 @pytest.mark.parametrize(
