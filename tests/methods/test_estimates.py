@@ -186,7 +186,7 @@ LOOPS = [
 ]
 
 
-@pytest.mark.parametrize(("method", "compressor", "loop"), LOOPS, ids=lambda x: repr(x)[:60])
+@pytest.mark.parametrize(("method", "compressor", "loop"), LOOPS, ids=lambda x: getattr(x, "__name__", repr(x)[:60]))
 @pytest.mark.parametrize("partition", [ByLabel(), Dirichlet(0.5)], ids=repr)
 def test_methods_are_those_of_their_papers(method, compressor, loop, partition) -> None:
     """To float32's rounding of gradients and messages, over 25 rounds of steps of 0.3."""
