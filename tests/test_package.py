@@ -115,6 +115,12 @@ def test_no_file_is_long() -> None:
     assert not long
 
 
+def test_files_of_tests_have_names_of_their_own() -> None:
+    """Two of one name cannot be imported by one process."""
+    names = [path.name for path in ROOT.glob("tests/**/test_*.py")]
+    assert sorted(names) == sorted(set(names))
+
+
 def test_public_names_import() -> None:
     for name in qsim.__all__:
         assert getattr(qsim, name) is not None
