@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -101,7 +101,7 @@ class WorkerGroup:
             return self._replies(lambda block: measured(self._job.objective, block, instruction), blocks)
         who = instruction.participants
         parts = self._blocks if who is None else [part for part in self._blocks if who[part.block.low]]
-        return self._replies(lambda part: self._reply(part, instruction), parts)
+        return self._replies(partial(self._reply, instruction=instruction), parts)
 
     def snapshot(self) -> Arrays:
         """Return what the workers keep: each array for all workers in order, whatever the blocks."""
