@@ -147,7 +147,9 @@ def _read(file: File, rows: int | None = None) -> Any:
         with file.open() as stream:
             return pd.read_csv(stream, sep="\t" if suffix == ".tsv" else ",", nrows=rows)
     except ImportError as error:
-        raise DataError(f"{file.path}: a Parquet file needs the package pyarrow: pip install pyarrow") from error
+        raise DataError(
+            f"{file.path}: a Parquet file needs the package pyarrow: pip install 'qsim[parquet]'"
+        ) from error
     except (ValueError, OSError) as error:  # of pandas and of pyarrow, all of them
         raise DataError(f"{file.path} is no table that can be read: {error}") from error
 

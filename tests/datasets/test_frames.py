@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -112,16 +113,18 @@ def test_the_label_column_is_found_or_asked_for(tmp_path: Path) -> None:
         load(tmp_path / "empty.csv")
 
 
-def test_parquet_or_what_it_needs(tmp_path: Path) -> None:
-    path = tmp_path / "people.parquet"
-    try:
-        FRAME.assign(label=LABELS).to_parquet(path)
-    except ImportError:
-        path.write_bytes(b"PAR1")
-        with pytest.raises(DataError, match="pip install pyarrow"):
-            load(path)
-    else:
-        assert load(path) == Dataset.from_arrays(FRAME, LABELS)
+def test_parquet(tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow", reason="needs pyarrow: pip install 'qsim[parquet]'")
+    FRAME.assign(label=LABELS).to_parquet(tmp_path / "people.parquet")
+    assert load(tmp_path / "people.parquet") == Dataset.from_arrays(FRAME, LABELS)
+
+
+def test_parquet_without_pyarrow_says_what_to_do(tmp_path: Path, monkeypatch) -> None:
+    for name in ("pyarrow", "pyarrow.parquet"):
+        monkeypatch.setitem(sys.modules, name, None)
+    (tmp_path / "people.parquet").write_bytes(b"PAR1")
+    with pytest.raises(DataError, match=r"pip install 'qsim\[parquet\]'"):
+        load(tmp_path / "people.parquet")
 
 
 def test_a_run_takes_names_paths_and_arrays(tmp_path: Path) -> None:

@@ -148,7 +148,7 @@ def test_tables_of_other_columns_are_named(tmp_path: Path) -> None:
 
 def test_parquet_tables_of_other_columns_are_named(tmp_path: Path) -> None:
     pd = pytest.importorskip("pandas")
-    pytest.importorskip("pyarrow")
+    pytest.importorskip("pyarrow", reason="needs pyarrow: pip install 'qsim[parquet]'")
     pd.DataFrame({"age": [1.0], "label": [0]}).to_parquet(tmp_path / "a.parquet")
     pd.DataFrame({"price": [1.0], "label": [0]}).to_parquet(tmp_path / "b.parquet")
     with pytest.raises(DataError, match=r"b\.parquet has other columns than .*a\.parquet"):
