@@ -168,12 +168,6 @@ class Objective(ABC):
         """
         return *self.value_and_gradient(w, data), self.error(w, data)
 
-    def evaluate_many(
-        self, weights: NDArray[np.float64], data: Dataset
-    ) -> list[tuple[float, NDArray[np.float64], float]]:
-        """Return for each of several weights, a row each, what `evaluate` returns, to the last bit."""
-        return [self.evaluate(w, data) for w in weights]
-
     def loss_and_error(self, w: NDArray[np.float64], data: Dataset) -> tuple[float, float]:
         """Return the mean loss on data, without r, and the error: what is recorded of test data.
 
@@ -192,10 +186,6 @@ class Objective(ABC):
             The error, as `error` has it.
         """
         return self.value(w, data) - self.regulariser(np.asarray(w, np.float64))[0], self.error(w, data)
-
-    def losses_and_errors(self, weights: NDArray[np.float64], data: Dataset) -> list[tuple[float, float]]:
-        """Return for each of several weights, a row each, what `loss_and_error` returns, to the last bit."""
-        return [self.loss_and_error(w, data) for w in weights]
 
     def smoothness(self, data: Dataset) -> float:
         """Return the smoothness constant L, with ||grad F(u) - grad F(w)|| <= L ||u - w||.
