@@ -29,7 +29,7 @@ from qsim.datasets.labels import Kind
 from qsim.datasets.parts import counts_of
 from qsim.objectives import Objective
 from qsim.objectives.linear import MarginModel
-from qsim.objectives.regularised import WithRegulariser
+from qsim.objectives.wrapper import innermost
 from qsim.problem import of_workers
 from qsim.weights import Replica
 from qsim.workers.tasks import Measurement, Reply
@@ -55,7 +55,7 @@ def entries(reply: Reply) -> Iterator[Entries]:
 
 def require_measurable(objective: Objective) -> None:
     """Refuse objectives whose error cannot be told from the margins of a worker's rows."""
-    inner = _without_regulariser_inside(objective)
+    inner = innermost(objective)
     if not isinstance(inner, MarginModel) or type(inner).error is not MarginModel.error:
         raise ValueError(
             f"{objective!r} cannot be evaluated where the rows are: Parts take objectives on margins that define"
@@ -66,7 +66,7 @@ def require_measurable(objective: Objective) -> None:
 def _found(objective: Objective, block: Block, order: Measurement) -> Vectors:
     """Return what a task finds."""
     rows, weights, task = block.all_rows(), order.weights, order.task
-    inner = _without_regulariser_inside(objective)
+    inner = innermost(objective)
     if task == "count":
         return Vectors.dense(np.tile(counts_of(block.data), (block.workers, 1)))
     if task in ("evaluation", "loss and error"):
@@ -120,11 +120,6 @@ def _own_shards(block: Block) -> Shards:
     if not order.size:
         order, offsets = block.order[:1], np.append(offsets, 1)
     return Shards(block.data.take(order), np.arange(order.size), offsets, block.width)
-
-
-def _without_regulariser_inside(objective: Objective) -> Any:
-    """Return the objective whose workers leave out the regulariser: F is the same."""
-    return objective.objective if isinstance(objective, WithRegulariser) else objective
 
 
 @dataclass(frozen=True)

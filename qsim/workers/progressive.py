@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qsim.block import Block, Rows
-from qsim.objectives import MarginModel, Objective, WithRegulariser
+from qsim.objectives import MarginModel, Objective
+from qsim.objectives.wrapper import innermost
 from qsim.weights import Replica
 from qsim.workers.measurements import errors_of
 
@@ -20,7 +21,7 @@ def scored(objective: Objective, block: Block, met: list[Rows], weights: Replica
     The losses are without the regulariser; the errors are NaN for an objective that does not tell them from margins.
     Nothing of it is counted as work.
     """
-    inner: Any = objective.objective if isinstance(objective, WithRegulariser) else objective
+    inner: Any = innermost(objective)
     apart = copy(block)
     apart.met = apart.touched = None
     found = np.zeros((block.workers, 3))
