@@ -347,6 +347,7 @@ def test_what_is_planned(changes: dict, workers: int, count: list[int]) -> None:
     [
         {"downlink": qsim.downlinks.SparsePull()},
         {"objective": qsim.objectives.WithRegulariser(qsim.LogisticRegression(l2=0.1))},
+        {"objective": qsim.WithL1(qsim.LogisticRegression(l2=0.1), 0.01)},
         {"method": qsim.methods.LBFGS(gradients="compressed")},
         {"compressor": qsim.compressors.Sign(), "clients": qsim.clients.SampledClients(1)},
     ],
