@@ -335,7 +335,7 @@ class EF21(ShiftedBatches):
         gradient = self._gradient(task, objective, block, memory)
         if self.momentum is None:
             return memory.less(gradient, "shift")
-        share = np.where(memory.arrays["started"], self.momentum, 1.0).astype(np.float32)
+        share = np.where(memory.arrays["started"], self.momentum, 1.0).astype(memory.arrays["momentum"].dtype)
         memory.arrays["momentum"] *= np.repeat(1 - share, np.diff(memory.support.offsets))
         memory.add("momentum", replace(gradient, value=gradient.value * np.repeat(share, np.diff(gradient.offsets))))
         memory.arrays["started"][:] = True
