@@ -2,31 +2,25 @@
 
 from __future__ import annotations
 
-import math
-import sys
-import warnings
 from abc import abstractmethod
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from qsim.arrays import reals
-from qsim.batch import Vectors, inner
+from qsim.batch import Vectors
 from qsim.block import Block, Rows
 from qsim.datasets import Dataset, Shards
 from qsim.datasets.labels import Labels
 from qsim.datasets.parts import RowsElsewhere, are_elsewhere
 from qsim.objectives.base import Objective
 from qsim.objectives.eigenvalues import largest_eigenvalue, largest_of_matrix
-from qsim.objectives.optimum import NoOptimumError, Optimum
+from qsim.objectives.optimum import Optimum, Product, kept, minimum
 from qsim.objectives.products import margins_of, rmatvec
 from qsim.options import is_shipped
 from qsim.weights import Replica
-
-_TOLERANCE = 1e-10
 
 Margins = NDArray[np.floating]
 
@@ -251,8 +245,7 @@ class MarginModel(Objective):
     ) -> tuple[float, NDArray[np.float64], float]:
         """Return F(w), its gradient, and the error: sums over the workers that have the rows."""
         found = self._design_elsewhere(data).total("evaluation", w, w.size + 2) / data.rows
-        penalty, pull = self.regulariser(w)
-        return float(found[-2]) + penalty, found[:-2] + pull, float(found[-1])
+        return *self.completed(w, float(found[-2]), found[:-2]), float(found[-1])
 
     def _loss_and_error_elsewhere(self, w: NDArray[np.float64], data: RowsElsewhere) -> tuple[float, float]:
         loss, error = (self._design_elsewhere(data).total("loss and error", w, 2) / data.rows).tolist()
@@ -266,10 +259,8 @@ class MarginModel(Objective):
         self, w: NDArray[np.float64], data: Dataset, margin: Margins
     ) -> tuple[float, NDArray[np.float64]]:
         """Return F(w) and its gradient from the margins of the design."""
-        penalty, slope = self.regulariser(np.asarray(w, np.float64))
-        value = self._mean_loss(margin, data) + penalty
         slopes = self._each("slope", self.slope(margin, data.labels), margin.shape)
-        return value, rmatvec(data, slopes) / data.rows + slope
+        return self.completed(w, self._mean_loss(margin, data), rmatvec(data, slopes) / data.rows)
 
     def smoothness(self, data: Dataset) -> float:
         """Return L = l2 + curvature_bound lambda_max(X^T X) / n, an upper bound to within 1e-6 relative."""
@@ -311,23 +302,24 @@ class MarginModel(Objective):
 
         Raises NoOptimumError if that is not reached.
         """
-        from qsim.storage import replacing, write_arrays
+        return kept(self, data, self._solve)
 
-        path = self._path(data)
-        found = None if path is None else self._recall(path, data)
-        if found is None:
-            if sys.stderr.isatty():
-                print(f"qsim: solving for the optimum of {data.name} (cached for later runs) ...", file=sys.stderr)
-            found = self._solve(data)
-            if path is None:
-                return found
-            kept = {"weights": found.weights, "value": found.value, "gradient_norm": found.gradient_norm}
-            try:
-                with replacing(path) as temporary, temporary.open("w+b") as file:
-                    write_arrays(file, {name: np.asarray(number) for name, number in kept.items()})
-            except OSError as error:
-                warnings.warn(f"the optimum is not cached, and will be solved for again: {error}", stacklevel=2)
-        return found
+    def _solve(self, data: Dataset) -> Optimum:
+        return minimum(self, data)
+
+    def hessian(self, w: NDArray[np.float64], data: Dataset) -> Product:
+        design: Any = self.design(data)
+        here = None if are_elsewhere(design) else margins_of(design, w, self.width)
+
+        def product(v: NDArray[np.float64]) -> NDArray[np.float64]:
+            if here is None:
+                mean = design.mean("hessian product", w, w.size, direction=v)
+                return np.asarray(mean + self.regulariser_hvp(w, v))
+            along = margins_of(design, v, self.width)
+            margin_hvp = self._each("margin_hvp", self.margin_hvp(here, along, design.labels), along.shape)
+            return np.asarray(rmatvec(design, margin_hvp * (1.0 / design.rows)) + self.regulariser_hvp(w, v))
+
+        return product
 
     def _each(self, name: str, found: Any, shape: tuple[int, ...]) -> NDArray[Any]:
         """Return what `loss`, `slope` or `margin_hvp` found: for kernels, so a user's own is looked at."""
@@ -348,90 +340,6 @@ class MarginModel(Objective):
             factor = np.repeat((step / np.maximum(counts, 1)).astype(numbers.dtype), counts)
             numbers *= factor if numbers.ndim == 1 else factor[:, None]
         return numbers
-
-    def _path(self, data: Dataset) -> Path | None:
-        """Return where the optimum is kept; None for an objective whose source cannot be told."""
-        from qsim.identity import UnknowableError, identify
-        from qsim.storage import user_cache
-
-        try:
-            return user_cache() / "optima" / f"{identify((self, data)).key}.npz"
-        except UnknowableError:
-            return None
-
-    def _recall(self, path: Path, data: Dataset) -> Optimum | None:
-        """Return the optimum stored at `path` if it can be read and is one; of rows elsewhere nothing is computed."""
-        from qsim.storage import read_arrays
-
-        try:
-            kept = read_arrays(path)
-            if are_elsewhere(data):
-                found = Optimum(kept["weights"], float(kept["value"]), float(kept["gradient_norm"]))
-            else:
-                found = self._judge(kept["weights"], data)
-        except (OSError, ValueError, KeyError):
-            return None
-        return found if found.gradient_norm <= _TOLERANCE else None
-
-    def _judge(self, w: NDArray[np.float64], data: Dataset) -> Optimum:
-        value, gradient = self.value_and_gradient(w, data)
-        return Optimum(w, value, math.sqrt(inner(gradient, gradient)))
-
-    def _solve(self, data: Dataset) -> Optimum:
-        """Come near with L-BFGS, then finish with Newton steps, each solved by conjugate gradients."""
-        from scipy.optimize import minimize
-        from scipy.sparse.linalg import cg
-
-        n = self.design(data).features * self.width
-        near = minimize(
-            self.value_and_gradient,
-            np.zeros(n),
-            args=(data,),
-            jac=True,
-            method="L-BFGS-B",
-            options={"maxiter": 2000, "maxfun": 4000, "maxcor": 30, "gtol": 1e-8, "ftol": 0.0},
-        )
-        found = self._judge(near.x, data)
-        for _ in range(50):
-            if found.gradient_norm <= _TOLERANCE:
-                return found
-            hessian = self._hessian(found.weights, data)
-            direction, _ = cg(hessian, -self.gradient(found.weights, data), rtol=1e-4, maxiter=10 * n)
-            better = self._line(found, direction, data)
-            if better is None:
-                break
-            found = better
-        own = " (or is its gradient or curvature not that of its loss? qsim.testing.check_objective(objective) tells)"
-        raise NoOptimumError(
-            f"no minimum of {self!r} was found on {data!r}: the gradient norm stays at {found.gradient_norm:.1e},"
-            f" above {_TOLERANCE:.0e}. Use a larger l2, or run without the optimum: simulate(..., optimum=False)"
-            f"{'' if type(self).__module__.startswith('qsim.') else own}"
-        )
-
-    def _hessian(self, w: NDArray[np.float64], data: Dataset) -> Any:
-        """Return the Hessian of F at w, as products with vectors."""
-        from scipy.sparse.linalg import LinearOperator
-
-        design: Any = self.design(data)
-        here = None if are_elsewhere(design) else margins_of(design, w, self.width)
-
-        def product(v: NDArray[np.float64]) -> Any:
-            if here is None:
-                mean = design.mean("hessian product", w, w.size, direction=v.ravel())
-                return mean + self.regulariser_hvp(w, v.ravel())
-            along = margins_of(design, v.ravel(), self.width)
-            margin_hvp = self._each("margin_hvp", self.margin_hvp(here, along, design.labels), along.shape)
-            return rmatvec(design, margin_hvp * (1.0 / design.rows)) + self.regulariser_hvp(w, v.ravel())
-
-        return LinearOperator((w.size,) * 2, matvec=product, dtype=np.float64)
-
-    def _line(self, found: Optimum, direction: NDArray[np.float64], data: Dataset) -> Optimum | None:
-        """Halve a Newton step until the gradient norm falls."""
-        for halvings in range(30):
-            trial = self._judge(found.weights + 0.5**halvings * direction, data)
-            if trial.gradient_norm < found.gradient_norm:
-                return trial
-        return None
 
 
 class LinearModel(MarginModel):

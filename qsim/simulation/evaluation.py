@@ -19,11 +19,12 @@ from qsim.datasets import Dataset, Shards
 from qsim.datasets.labels import Labels
 from qsim.datasets.parts import RowsElsewhere
 from qsim.objectives import Objective
+from qsim.objectives.wrapper import innermost
 from qsim.options import is_shipped
 from qsim.weights import Replica
-from qsim.workers.measurements import is_measurable, without_regulariser_inside
+from qsim.workers.measurements import is_measurable
 
-_MOST = 2**24  # entries of rows that are copied
+_MOST = 2**24  # entries of rows that are copied, so that they are read in their order: that takes half the time
 TOGETHER = 8
 """How many weights are evaluated at a time, at most."""
 
@@ -79,7 +80,7 @@ class RowsHere:
     """Evaluates rows in this process, to the same bits as their workers do elsewhere, and several weights at once."""
 
     def __init__(self, objective: Objective, shards: Shards) -> None:
-        self._objective: Any = without_regulariser_inside(objective)
+        self._objective, self._inner = objective, innermost(objective)
         self._block, self._count = Block(shards, 0, shards.workers), shards.dataset.rows
         self._rows = self._block.all_rows()
 
@@ -93,15 +94,15 @@ class RowsHere:
         """Return the mean loss and the error for each of them."""
         if self._takes_several(weights):
             return self._several.score(weights)
-        return [_score(self._objective.score_rows(self._block, self._rows, Replica(w)), self._count) for w in weights]
+        return [_score(self._inner.score_rows(self._block, self._rows, Replica(w)), self._count) for w in weights]
 
     def _evaluate(self, w: NDArray[np.float64]) -> Evaluation:
-        gradients, *sums = self._objective.evaluate_rows(self._block, self._rows, Replica(w))
+        gradients, *sums = self._inner.evaluate_rows(self._block, self._rows, Replica(w))
         return _whole(self._objective, w, gradients.total() / self._count, _score(sums, self._count))
 
     def _takes_several(self, weights: NDArray[np.float64]) -> bool:
         """Return whether weights, a row each, are evaluated in one pass over the rows."""
-        return self._objective.width == 1 and len(weights) > 1 and is_shipped(self._objective)
+        return self._inner.width == 1 and len(weights) > 1 and is_shipped(self._inner)
 
     @cached_property
     def _several(self) -> _SeveralAtOnce:
@@ -111,11 +112,9 @@ class RowsHere:
 class _SeveralAtOnce:
     """Evaluates up to TOGETHER weights in one pass over the rows, as kernels have as many lanes."""
 
-    def __init__(self, objective: Any, block: Block) -> None:
-        self._objective = objective
-        self._block = (
-            block.laid_out() if block.data.nonzeros <= _MOST else block
-        )  # twice as fast, if a copy costs little
+    def __init__(self, objective: Objective, block: Block) -> None:
+        self._objective, self._inner = objective, innermost(objective)
+        self._block = block.laid_out() if block.data.nonzeros <= _MOST else block
         self._rows, self._count = self._block.all_rows(), block.data.rows
         self._labels = Labels(self._block.labels[self._rows.index], block.data.kind)
         self._weights = np.zeros((TOGETHER, block.n))
@@ -126,7 +125,7 @@ class _SeveralAtOnce:
         """Return F, its gradient and the error for each of some weights."""
         margins = self._margins_of(weights)
         scores = self._scores_of(margins)
-        slopes = self._written(self._objective.slope, margins)
+        slopes = self._written(self._inner.slope, margins)
         gradients = self._block.totals_of_several(self._rows, slopes)[: len(weights)]
         gradients /= self._count
         found = zip(weights, gradients, scores, strict=True)
@@ -146,8 +145,8 @@ class _SeveralAtOnce:
         from qsim.kernels.several import sums_of_several
 
         losses = np.empty((1, TOGETHER))
-        sums_of_several(self._rows.offsets, self._written(self._objective.loss, margins), losses)
-        errors = [self._objective.error_sums(margin, self._labels, self._rows.offsets) for margin in margins]
+        sums_of_several(self._rows.offsets, self._written(self._inner.loss, margins), losses)
+        errors = [self._inner.error_sums(margin, self._labels, self._rows.offsets) for margin in margins]
         return [_score(sums, self._count) for sums in zip(losses.T, errors, strict=False)]
 
     def _written(self, function: Callable[..., Any], margins: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -157,10 +156,9 @@ class _SeveralAtOnce:
         return self._numbers
 
 
-def _whole(objective: Any, w: NDArray[np.float64], gradient: NDArray[np.float64], score: Score) -> Evaluation:
-    """Return the evaluation with the regulariser in it."""
-    penalty, pull = objective.regulariser(w)
-    return Evaluation(score.loss + penalty, gradient + pull, score.error)
+def _whole(objective: Objective, w: NDArray[np.float64], gradient: NDArray[np.float64], score: Score) -> Evaluation:
+    """Return the evaluation, from the mean gradient and loss of the rows."""
+    return Evaluation(*objective.completed(w, score.loss, gradient), score.error)
 
 
 def _score(sums: Iterable[NDArray[np.float64]], count: int) -> Score:

@@ -29,7 +29,7 @@ from qsim.datasets.parts import counts_of
 from qsim.objectives import Objective
 from qsim.objectives.eigenvalues import largest_eigenvalue, smallest_eigenvalue
 from qsim.objectives.linear import MarginModel
-from qsim.objectives.regularised import WithRegulariser
+from qsim.objectives.wrapper import innermost
 from qsim.problem import of_workers
 from qsim.workers.tasks import Measurement, Reply
 
@@ -54,7 +54,7 @@ def entries(reply: Reply) -> Iterator[Entries]:
 
 def is_measurable(objective: Objective) -> bool:
     """Return whether an objective can be evaluated from the margins of each worker's rows."""
-    inner = without_regulariser_inside(objective)
+    inner = innermost(objective)
     return isinstance(inner, MarginModel) and inner.reads_margins_alone
 
 
@@ -70,7 +70,7 @@ def require_measurable(objective: Objective) -> None:
 def _found(objective: Objective, block: Block, order: Measurement) -> Vectors:
     """Return what a task finds."""
     rows, weights, task = block.all_rows(), order.weights, order.task
-    inner = without_regulariser_inside(objective)
+    inner = innermost(objective)
     if task == "count":
         return Vectors.dense(np.tile(counts_of(block.data), (block.workers, 1)))
     if task == "evaluation":
@@ -128,8 +128,3 @@ def _own_shards(block: Block) -> Shards:
     if not order.size:
         order, offsets = block.order[:1], np.append(offsets, 1)
     return Shards(block.data.take(order), np.arange(order.size), offsets, block.width)
-
-
-def without_regulariser_inside(objective: Objective) -> Any:
-    """Return the objective whose workers leave out the regulariser: F is the same."""
-    return objective.objective if isinstance(objective, WithRegulariser) else objective

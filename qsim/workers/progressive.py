@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from qsim.block import Block, Rows
 from qsim.objectives import Objective
+from qsim.objectives.wrapper import innermost
 from qsim.weights import Replica
-from qsim.workers.measurements import is_measurable, without_regulariser_inside
+from qsim.workers.measurements import is_measurable
 
 
 def scored(objective: Objective, block: Block, met: list[Rows], weights: Replica) -> NDArray[np.float64]:
@@ -20,7 +21,7 @@ def scored(objective: Objective, block: Block, met: list[Rows], weights: Replica
     The losses are without the regulariser; the errors are NaN for an objective that does not tell them from margins.
     Nothing of it is counted as work.
     """
-    inner: Any = without_regulariser_inside(objective)
+    inner: Any = innermost(objective)
     apart = copy(block)
     apart.met = apart.touched = None
     found = np.zeros((block.workers, 3))
