@@ -7,6 +7,7 @@ after a round that makes what it reads: its data are in the cache, and the sum i
 from __future__ import annotations
 
 import time
+from argparse import ArgumentParser
 from statistics import median
 from typing import Any
 from unittest import mock
@@ -78,6 +79,7 @@ def stages(batch: int, repetitions: int = 25) -> dict[str, float]:
 
 def main() -> None:
     """Print the table."""
+    ArgumentParser("python -m benchmarks.stages", description=__doc__).parse_args()
     columns: list[dict[str, Any]] = [stages(batch) for batch in BATCHES]
     print(f"| microseconds of a round | {' | '.join(f'batch {batch}' for batch in BATCHES)} |")
     print("|---" * (1 + len(BATCHES)) + "|")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.lib.format import MAGIC_PREFIX
 from numpy.typing import NDArray
 
 import qsim
@@ -65,6 +66,9 @@ def recorded(path: str) -> NDArray[np.float32]:
     if not Path(path).is_file():
         raise DataError(f"--vectors: there is no file {path!r}")
     try:
+        with Path(path).open("rb") as file:
+            if file.read(len(MAGIC_PREFIX)) != MAGIC_PREFIX:
+                raise ValueError("it does not begin as one; numpy.save writes them")
         found = np.load(path, allow_pickle=False)
     except (ValueError, OSError, EOFError) as error:
         raise DataError(f"--vectors: {path} is not a .npy file of numbers: {error}") from None

@@ -288,7 +288,7 @@ def _groups(engine: Ray, workers: int) -> int:
             return min(workers, found) if engine.groups is None else wanted
         if time.monotonic() > end:
             raise EngineError(
-                f"groups={wanted} of {engine.threads} CPUs each are wanted, and Ray has CPUs for {found}; take fewer"
+                f"{wanted} groups of {engine.threads} CPUs each are wanted, and Ray has CPUs for {found}; take fewer"
                 " groups, or give Ray more CPUs"
             )
         time.sleep(_LOOK)

@@ -86,7 +86,7 @@ def test_rows_stay_in_their_files(cluster, tmp_path: Path, monkeypatch: pytest.M
 
 def test_too_few_cpus_are_said(cluster) -> None:
     job = _job(qsim.QSGD(2))
-    with pytest.raises(EngineError, match=r"groups=3 of 1 CPUs each are wanted, and Ray has CPUs for 2; take fewer"):
+    with pytest.raises(EngineError, match=r"3 groups of 1 CPUs each are wanted, and Ray has CPUs for 2; take fewer"):
         Ray(groups=3, slot_patience=0.5).open(job)
     with Ray().open(job) as session:
         with pytest.raises(EngineError, match=r"no actor for workers 0 to 3 in 1 s \(of 2 CPUs 0 are free\)"):

@@ -64,6 +64,13 @@ def test_bad_recorded_vectors_are_refused(
     assert words in capsys.readouterr().err
 
 
+def test_a_text_file_is_called_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "vectors.npy"
+    path.write_text("1 2 3")
+    assert cli.main(["mean_estimation", *SMALL, "--vectors", str(path), "--out", str(tmp_path / "out")]) == 2
+    assert "not a .npy file of numbers: it does not begin as one; numpy.save writes them" in capsys.readouterr().err
+
+
 def test_other_studies_refuse_recorded_vectors(recorded: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["show", "s_sweep", "--vectors", str(recorded)]) == 2
     assert "--vectors is not for this study" in capsys.readouterr().err
