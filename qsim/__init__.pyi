@@ -53,10 +53,13 @@ from .datasets import load as load
 from .keys import Key as Key
 from .methods import DASHA as DASHA
 from .methods import DIANA as DIANA
+from .methods import DIANANASTYA as DIANANASTYA
+from .methods import DIANARR as DIANARR
 from .methods import EF21 as EF21
 from .methods import EFBV as EFBV
 from .methods import LBFGS as LBFGS
 from .methods import MARINA as MARINA
+from .methods import QNASTYA as QNASTYA
 from .methods import SGD as SGD
 from .methods import Averaged as Averaged
 from .methods import EControl as EControl

@@ -257,7 +257,7 @@ class TheoryStep(Step):
     Attributes
     ----------
     method : str
-        The name of the method that the theorem is about; any other refuses it.
+        The name of the method that the theorem is about, or names with " and " between; any other refuses it.
     """
 
     method: ClassVar[str]
@@ -292,7 +292,7 @@ def take_step(method: Any) -> None:
     step, name = method.step, type(method).__name__
     if isinstance(step, float):
         object.__setattr__(method, "step", Constant(step))
-    elif isinstance(step, TheoryStep) and step.method != name:
+    elif isinstance(step, TheoryStep) and name not in step.method.split(" and "):
         raise TypeError(f"{step!r} is a theorem about {step.method}, found as the step of {name}: leave the step out")
     elif not isinstance(step, (Step, type(None))):
         raise TypeError(f"step must be a number, or a rule such as qsim.steps.InverseTime(0.5), found {shown(step)}")
