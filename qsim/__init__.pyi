@@ -66,6 +66,7 @@ from .methods import EControl as EControl
 from .methods import GradientDescent as GradientDescent
 from .methods import LocalSGD as LocalSGD
 from .methods import NewtonCG as NewtonCG
+from .methods import Scaffnew as Scaffnew
 from .methods import SignSGD as SignSGD
 from .metrics import evaluate as evaluate
 from .network import Network as Network

@@ -14,6 +14,7 @@ from qsim.methods.local import LocalSGD
 from qsim.methods.marina import MARINA
 from qsim.methods.nastya import DIANANASTYA, QNASTYA
 from qsim.methods.sampling import Passes, Sampling, WithReplacement
+from qsim.methods.scaffnew import Scaffnew
 from qsim.methods.second_order import LBFGS, NewtonCG
 from qsim.methods.vote import SignSGD
 
@@ -48,6 +49,7 @@ __all__ = [
     "Richtarik2024",
     "Sadiev2024",
     "Sampling",
+    "Scaffnew",
     "SignSGD",
     "Sum",
     "Task",
