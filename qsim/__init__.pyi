@@ -60,6 +60,7 @@ from .methods import EFBV as EFBV
 from .methods import LBFGS as LBFGS
 from .methods import MARINA as MARINA
 from .methods import QNASTYA as QNASTYA
+from .methods import SCAFFOLD as SCAFFOLD
 from .methods import SGD as SGD
 from .methods import Averaged as Averaged
 from .methods import EControl as EControl

@@ -15,6 +15,7 @@ from qsim.methods.marina import MARINA
 from qsim.methods.nastya import DIANANASTYA, QNASTYA
 from qsim.methods.sampling import Passes, Sampling, WithReplacement
 from qsim.methods.scaffnew import Scaffnew
+from qsim.methods.scaffold import SCAFFOLD
 from qsim.methods.second_order import LBFGS, NewtonCG
 from qsim.methods.vote import SignSGD
 
@@ -30,6 +31,7 @@ __all__ = [
     "MVR",
     "PAGE",
     "QNASTYA",
+    "SCAFFOLD",
     "SGD",
     "Averaged",
     "EControl",

@@ -62,7 +62,12 @@ class Loop:
         self.rows, self.coins = key.fold(Purpose.DATA), key.fold(Purpose.METHOD)
         self.share = self.shards.weights
         self.all = self.block.all_rows()
+        self.clients, self.who = run.clients, key.fold(Purpose.CLIENTS)
         self.start = run.start.weights(N, key.fold(Purpose.START))
+
+    def present(self, t: int) -> np.ndarray | None:
+        """Who takes part in a round."""
+        return self.clients.draw(self.who.fold(t), WORKERS)
 
     def gradients(self, w: np.ndarray, rows: qsim.block.Rows | None = None) -> np.ndarray:
         """The gradients of the losses at common weights, or at those of each worker."""

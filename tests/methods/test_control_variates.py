@@ -1,4 +1,4 @@
-"""Scaffnew: the paper's loop in dense NumPy, special cases, and the rate."""
+"""Scaffnew and SCAFFOLD: their papers' loops in dense NumPy, special cases, and rates."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import pytest
 
 import qsim
 from helpers.dense_loops import L2, RUN, STEP, WORKERS, Half, Loop, N, half, weights
-from qsim.clients import SampledClients
+from qsim.clients import AllClients, SampledClients
 from qsim.compressors import Identity
 from qsim.datasets import ByLabel, Contiguous, Dirichlet, Quadratics
-from qsim.methods import GradientDescent, Method, Scaffnew
+from qsim.methods import SCAFFOLD, GradientDescent, LocalSGD, Method, Passes, Scaffnew
 from qsim.objectives import LeastSquares, NonconvexLogistic, WithRegulariser
 from qsim.problem import TheoryError
 from qsim.steps import Constant, InverseTime
@@ -35,6 +35,55 @@ def scaffnew(loop: Loop, method: Scaffnew, compress=lambda v: v) -> np.ndarray:
     return w
 
 
+def scaffold(loop: Loop, method: SCAFFOLD, moving: bool = True) -> np.ndarray:
+    """Algorithm 1 of Karimireddy et al., option II; with `moving` false all gradients of a round are those at w."""
+    w, c, c_i = loop.start, np.zeros(N), np.zeros((WORKERS, N))
+    kept = method.sampling.memory(loop.block)
+    for t in range(RUN.rounds):
+        rows, step, u = None, method.step(t), np.tile(w, (WORKERS, 1))
+        drawn = loop.present(t)
+        here = np.ones(WORKERS, bool) if drawn is None else drawn
+        if method.batch:
+            rows = method.sampling.draw(loop.block, method.steps * method.batch, t, kept, loop.rows)
+        for k in range(method.steps):
+            some, at = rows and rows.step(k, method.batch), u if moving else w
+            u = u - step * (loop.gradients(at, some) + L2 * at - c_i + c)
+        change = np.where(here[:, None], (w - u) / (method.steps * step) - c, 0.0)
+        share = np.where(here, loop.share, 0.0)
+        w = w - method.server_step * share @ (w - u) / share.sum()
+        c, c_i = c + share @ change, c_i + change
+    return w
+
+
+@pytest.mark.parametrize("partition", [ByLabel(), Dirichlet(0.5)], ids=repr)
+@pytest.mark.parametrize(
+    ("method", "clients"),
+    [
+        (SCAFFOLD(STEP, steps=4), AllClients()),
+        (SCAFFOLD(InverseTime(STEP, 9), steps=3, batch=2, server_step=0.7), AllClients()),
+        (SCAFFOLD(STEP, steps=3, batch=4, sampling=Passes()), AllClients()),
+        (SCAFFOLD(STEP, steps=4), SampledClients(3)),
+    ],
+    ids=repr,
+)
+def test_scaffold_is_that_of_the_paper(method: SCAFFOLD, clients, partition) -> None:
+    run = replace(RUN, method=method, partition=partition, clients=clients)
+    np.testing.assert_allclose(qsim.simulate(run).weights, scaffold(Loop(run), method), atol=3e-6)
+
+
+def test_local_steps_move() -> None:
+    """Code that evaluates all gradients of a round at its beginning ends elsewhere, by far more than rounding."""
+    run = replace(RUN, method=SCAFFOLD(STEP, steps=8))
+    assert np.abs(qsim.simulate(run).weights - scaffold(Loop(run), run.method, moving=False)).max() > 1e-4
+
+
+def test_two_vectors_go_up_and_two_down() -> None:
+    trace = qsim.simulate(replace(RUN, method=SCAFFOLD(STEP, steps=2)))
+    plain = qsim.simulate(replace(RUN, method=GradientDescent(STEP)))
+    for axis in ("bits_up", "bits_down"):
+        assert trace.axis(axis)[-1] == pytest.approx(2 * plain.axis(axis)[-1], rel=0.02)
+
+
 @pytest.mark.parametrize("partition", [ByLabel(), Dirichlet(0.5)], ids=repr)
 @pytest.mark.parametrize("method", [Scaffnew(STEP, p=0.3), Scaffnew(InverseTime(STEP, 5), p=0.5)], ids=repr)
 def test_it_is_that_of_the_paper(method: Scaffnew, partition) -> None:
@@ -49,9 +98,8 @@ def test_special_cases() -> None:
     """An exchange after every step is gradient descent, as the control variates sum to zero; the regulariser counts
     with the rows, wherever it is."""
     expected = weights(GradientDescent(STEP), Identity(), partition=Dirichlet(0.5))
-    np.testing.assert_allclose(
-        weights(Scaffnew(STEP, p=1.0), Identity(), partition=Dirichlet(0.5)), expected, atol=2e-6
-    )
+    for method in (Scaffnew(STEP, p=1.0), SCAFFOLD(STEP, steps=1)):
+        np.testing.assert_allclose(weights(method, Identity(), partition=Dirichlet(0.5)), expected, atol=2e-6)
     method, inside = Scaffnew(STEP, p=0.3), WithRegulariser(RUN.objective)
     plain = weights(method, Identity())
     np.testing.assert_array_equal(weights(method, Identity(), objective=inside), plain)
@@ -107,7 +155,16 @@ def ends(run: qsim.Run, times: float) -> np.ndarray:
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(
-    ("method", "far"), [(Scaffnew(), 1.2), (Scaffnew(p=0.05), 1.2), (Scaffnew(1 / 20, p=sqrt(0.5 / 20)), 4)], ids=repr
+    ("method", "far"),
+    [
+        (Scaffnew(), 1.2),
+        (Scaffnew(p=0.05), 1.2),
+        (Scaffnew(1 / 20, p=sqrt(0.5 / 20)), 4),
+        (SCAFFOLD(steps=1), 8),
+        (SCAFFOLD(steps=4), 24),
+        (SCAFFOLD(steps=16), 96),
+    ],
+    ids=repr,
 )
 def test_the_bound_holds_and_a_longer_step_breaks_it(method: Method, far: float) -> None:
     run = replace(SKEWED, method=method)
@@ -161,12 +218,34 @@ def test_steps_and_probabilities_are_those_of_theory() -> None:
     assert Scaffnew(0.05, 0.2).bound(replace(SKEWED, compressor=qsim.QSGD(4)).problem()) is None
 
 
+def test_the_step_of_scaffold_is_that_of_theory() -> None:
+    problem = SKEWED.problem()
+    assert SCAFFOLD(steps=1).resolved(problem).step(0) == pytest.approx(1 / 20, rel=1e-6)
+    step = SCAFFOLD(steps=8).resolved(problem).step(0)
+    far = 8 * step * 20
+    assert 3 * (1 - 1 / 8) * far**2 + far == pytest.approx(1, rel=1e-6)
+    assert SCAFFOLD(2 * step, 8).bound(problem) is None
+
+
+def test_local_steps_stay_at_the_optimum() -> None:
+    """Where those of local SGD with the same steps are pulled apart, on skewed shards."""
+    plain = replace(RUN, method=LocalSGD(0.3, 8, batch=None), rounds=400, evaluate_every=400)
+    learns = replace(plain, method=SCAFFOLD(0.3, 8))
+    floor, end = (qsim.simulate(run).axis("suboptimality")[-1] for run in (plain, learns))
+    assert floor > 1e-5
+    assert end < 1e-10
+
+
 def test_what_is_refused() -> None:
     for method, changes, words in [
         (Scaffnew(), {"compressor": qsim.QSGD(4)}, "theory of Scaffnew is for exact messages"),
         (Scaffnew(), {"objective": LeastSquares(l2=0.0)}, "not strongly convex"),
         (Scaffnew(InverseTime(0.1)), {}, "no p follows"),
         (Scaffnew(100.0), {}, "no p follows"),
+        (SCAFFOLD(batch=2), {}, "step of theory is for full gradients"),
+        (SCAFFOLD(server_step=0.5), {}, "step of theory is for full gradients"),
+        (SCAFFOLD(), {"clients": SampledClients(2)}, "step of theory is for full gradients"),
+        (SCAFFOLD(), {"compressor": qsim.QSGD(4)}, "step of theory is for full gradients"),
     ]:
         with pytest.raises(TheoryError, match=words):
             method.resolved(replace(RUN, **changes).problem())
