@@ -63,7 +63,9 @@ from .methods import QNASTYA as QNASTYA
 from .methods import SCAFFOLD as SCAFFOLD
 from .methods import SGD as SGD
 from .methods import Averaged as Averaged
+from .methods import DiLoCo as DiLoCo
 from .methods import EControl as EControl
+from .methods import FedProx as FedProx
 from .methods import GradientDescent as GradientDescent
 from .methods import LocalSGD as LocalSGD
 from .methods import NewtonCG as NewtonCG
