@@ -68,6 +68,7 @@ from .methods import EControl as EControl
 from .methods import FedProx as FedProx
 from .methods import GradientDescent as GradientDescent
 from .methods import LocalSGD as LocalSGD
+from .methods import LoCoDL as LoCoDL
 from .methods import NewtonCG as NewtonCG
 from .methods import Scaffnew as Scaffnew
 from .methods import SignSGD as SignSGD

@@ -13,6 +13,7 @@ from qsim.methods.ef_bv import EFBV
 from qsim.methods.estimators import MVR, PAGE, Estimator
 from qsim.methods.fedprox import FedProx
 from qsim.methods.local import LocalSGD
+from qsim.methods.locodl import LoCoDL
 from qsim.methods.marina import MARINA
 from qsim.methods.nastya import DIANANASTYA, QNASTYA
 from qsim.methods.sampling import Passes, Sampling, WithReplacement
@@ -49,6 +50,7 @@ __all__ = [
     "Gorbunov2020",
     "GradientDescent",
     "HeavyBall",
+    "LoCoDL",
     "LocalSGD",
     "Method",
     "Momentum",

@@ -107,10 +107,9 @@ class Scaffnew(OwnWeights):
         if step is None or kept is None or problem.compressor.variance(problem.n) != 0:
             return None
         assert self.p is not None
-        gone, p = 1 - kept, self.p
-        factor = max(1 - p, 1 - gone / (1 - kept * (1 - p) * (1 - min(1.0, gone / p))))
-        error = problem.square_distance + (step / p) ** 2 * problem.heterogeneity
+        error = problem.square_distance + (step / self.p) ** 2 * problem.heterogeneity
         quantity = "||w - w*||^2 + (a/p)^2 mean of ||h_i - grad f_i(w*)||^2"
+        factor = round_factor(kept, self.p, self.p)
         return Bound(factor, problem.smoothness / 2 * error, 0.0, quantity, problem.rounding)
 
     def rows_per_round(self, shards: Shards) -> float:
@@ -153,6 +152,12 @@ class Scaffnew(OwnWeights):
     @classmethod
     def examples(cls) -> tuple[Self, ...]:
         return (cls(0.5, p=0.4),)
+
+
+def round_factor(kept: float, p: float, gain: float) -> float:
+    """Return the factor of a round: c of local steps, exchanges with probability p, in which control variates gain."""
+    gone = 1 - kept
+    return max(1 - gain, 1 - gone / (1 - kept * (1 - p) * (1 - min(1.0, gone / gain))))
 
 
 def _kept(step: Step | float | None, problem: Problem) -> float | None:
