@@ -65,6 +65,7 @@ from .methods import SGD as SGD
 from .methods import Averaged as Averaged
 from .methods import DiLoCo as DiLoCo
 from .methods import EControl as EControl
+from .methods import FedNL as FedNL
 from .methods import FedProx as FedProx
 from .methods import GradientDescent as GradientDescent
 from .methods import LocalSGD as LocalSGD

@@ -80,7 +80,7 @@ class CompressedSum(Broadcast):
     ------
     ValueError
         For a compressor that is no contraction or has a memory, for a codec that cannot carry its messages, and in a
-        run by a method that does not add up what comes: `MARINA`, `SignSGD`, `LBFGS` and `NewtonCG`.
+        run by a method that does not add up what comes: `FedNL`, `MARINA`, `SignSGD`, `LBFGS`, `NewtonCG`.
 
     Notes
     -----

@@ -11,6 +11,7 @@ from qsim.methods.econtrol import EControl
 from qsim.methods.ef21 import EF21, Fatkhullin2023, Richtarik2021, Richtarik2024
 from qsim.methods.ef_bv import EFBV
 from qsim.methods.estimators import MVR, PAGE, Estimator
+from qsim.methods.fednl import FedNL
 from qsim.methods.fedprox import FedProx
 from qsim.methods.local import LocalSGD
 from qsim.methods.locodl import LoCoDL
@@ -46,6 +47,7 @@ __all__ = [
     "Estimator",
     "Exchange",
     "Fatkhullin2023",
+    "FedNL",
     "FedProx",
     "Gorbunov2020",
     "GradientDescent",

@@ -19,7 +19,7 @@ from qsim.datasets.parts import Parts, RowsElsewhere
 from qsim.downlinks import Broadcast, CompressedSum, CompressedWeights, DenseWeights, Downlink, SignSum, SparsePull
 from qsim.engines import Engine, Serial
 from qsim.keys import Key, Purpose
-from qsim.methods import EF21, LBFGS, MARINA, Averaged, Method, NewtonCG, SignSGD
+from qsim.methods import EF21, LBFGS, MARINA, Averaged, FedNL, Method, NewtonCG, SignSGD
 from qsim.network import Network
 from qsim.notebooks import html_table
 from qsim.objectives import NoOptimumError, Objective
@@ -144,7 +144,7 @@ class Run:
                 raise ValueError(f"until={self.until!r} needs virtual time: give the run network=qsim.Network()")
         channel = Channel(self.compressor, self.codec)  # refuses what does not fit
         inner = self.method.method if isinstance(self.method, Averaged) else self.method
-        if isinstance(self.downlink, CompressedSum) and isinstance(inner, (MARINA, SignSGD, LBFGS, NewtonCG)):
+        if isinstance(self.downlink, CompressedSum) and isinstance(inner, (FedNL, MARINA, SignSGD, LBFGS, NewtonCG)):
             raise ValueError(
                 f"CompressedSum keeps what it leaves out for later, but {self.method!r} does not add up what comes:"
                 " take qsim.downlinks.CompressedWeights(...)"

@@ -26,6 +26,7 @@ OTHER |= {
     "forget": 0.5,
     "strength": 0.5,
     "local_step": 0.5,
+    "floor": 0.5,
     "share": 0.5,
     "mixing": 0.5,
     "learning": 0.5,

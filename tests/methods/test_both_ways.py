@@ -20,6 +20,7 @@ from qsim.methods import (
     MARINA,
     PAGE,
     SGD,
+    FedNL,
     GradientDescent,
     HeavyBall,
     Method,
@@ -169,7 +170,8 @@ def test_steps_are_those_of_the_theorems() -> None:
 
 
 def test_what_is_refused() -> None:
-    for method in (MARINA(STEP, p=0.5), SignSGD(STEP), LBFGS(gradients="compressed"), NewtonCG(gradients="compressed")):
+    newton = LBFGS(gradients="compressed"), NewtonCG(gradients="compressed"), FedNL()
+    for method in (MARINA(STEP, p=0.5), SignSGD(STEP), *newton):
         with pytest.raises(ValueError, match="does not add up what comes"):
             replace(RUN, method=method, compressor=qsim.Sign() if isinstance(method, SignSGD) else RandK(5), **DOWN)
     for method in (
