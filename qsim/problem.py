@@ -102,6 +102,8 @@ class Problem:
         Whether all workers draw the same random numbers, so that their messages can be added in flight.
     reader : optional
         Who measures rows that are not here (`qsim.datasets.Parts`).
+    down : Compressor, optional
+        The compressor of sums on their way down (`CompressedSum`).
 
     Examples
     --------
@@ -121,6 +123,7 @@ class Problem:
     clients: Clients
     shared: bool = False
     reader: Reader | None = None
+    down: Compressor | None = None
 
     @property
     def n(self) -> int:

@@ -257,7 +257,7 @@ class TheoryStep(Step):
     Attributes
     ----------
     method : str
-        The name of the method that the theorem is about; any other refuses it.
+        The name of the method that the theorem is about, or names with " and " between; any other refuses it.
     """
 
     method: ClassVar[str]
@@ -292,10 +292,17 @@ def take_step(method: Any) -> None:
     step, name = method.step, type(method).__name__
     if isinstance(step, float):
         object.__setattr__(method, "step", Constant(step))
-    elif isinstance(step, TheoryStep) and step.method != name:
+    elif isinstance(step, TheoryStep) and name not in step.method.split(" and "):
         raise TypeError(f"{step!r} is a theorem about {step.method}, found as the step of {name}: leave the step out")
     elif not isinstance(step, (Step, type(None))):
         raise TypeError(f"step must be a number, or a rule such as qsim.steps.InverseTime(0.5), found {shown(step)}")
+
+
+def take_given_step(method: Any) -> None:
+    """Do what `take_step` does, for a method without a step of theory: raise ValueError for None, too."""
+    if method.step is None:
+        raise ValueError(f"{type(method).__name__} has no step of theory: give the step, such as 0.1")
+    take_step(method)
 
 
 __all__ = ["Constant", "InverseSqrt", "InverseTime", "Noisy", "Step", "TheoryStep"]

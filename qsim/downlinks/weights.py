@@ -11,6 +11,7 @@ from qsim.channel import Channel
 from qsim.codecs import Codec
 from qsim.compressors import Compressor
 from qsim.downlinks.base import Broadcast, Sent
+from qsim.downlinks.sums import require_contraction
 from qsim.downlinks.wire import through
 from qsim.keys import Key
 from qsim.options import one_of, option
@@ -114,14 +115,7 @@ class CompressedWeights(Broadcast):
     to_all = True
 
     def __post_init__(self) -> None:
-        Channel(self.compressor, self.codec)  # refuses what does not fit
-        if self.compressor.contraction(1) is None:
-            raise ValueError(
-                f"CompressedWeights needs a contraction, found {self.compressor!r}; an unbiased compressor becomes one"
-                " as qsim.Scaled(...)"
-            )
-        if type(self.compressor).memory is not Compressor.memory:
-            raise ValueError(f"the server's difference is its memory already: take {self.compressor!r} without one")
+        require_contraction(self.compressor, self.codec, "CompressedWeights")
 
     def start(self, w: Weights) -> Arrays:
         return {"known": w.dense()}

@@ -166,7 +166,7 @@ class DIANA(ShiftedBatches):
         return rough, common**2 + 6 * spread * inside**2 + rough * (mu - common)
 
     @property
-    def proximal(self) -> bool:
+    def takes_proximal_steps(self) -> bool:
         return True
 
     def work(self, task: Task, objective: Objective, block: Block, memory: Memory) -> Vectors:

@@ -181,6 +181,12 @@ class EF21(ShiftedBatches):
     Clients who sit out rounds (EF21-PP) are clients of the run: who is absent sends nothing, which is a contraction
     with P delta, P the share that takes part, so that the same step and bound hold.
 
+    Sums that come down compressed (EF21-BC) are those of `downlink=qsim.downlinks.CompressedSum(...)`: the server steps
+    along g, and g <- g + C_M(h - g). With the symbols of above, and R_M and theta_M those of C_M, q = sqrt(1 - delta),
+    a = 1 / (L + M sqrt(2 R + 4 (1 + q)^2 R_M (1 + R))), and if mu > 0 the smaller of
+    1 / (L + M sqrt(4 R + 8 (1 + q)^2 R_M (1 + 2 R))) and min(theta, theta_M)/(2 mu), with a bound of the same kind
+    (derived in `docs/theory.md`).
+
     With momentum below 1, R = beta/theta, r = (1 - eta)^2/eta^2 and if all take part, a = 1 / (L + sqrt(X)),
     X = 4 R eta^2 M^2 + 2 r (L^2 + 2 R eta^2 M^2), and if mu > 0 the smaller of that with
     X = 8 R eta^2 M^2 + 4 r (L^2 + 4 R eta^2 M^2) and min(theta, eta)/(2 mu): with full gradients, F(w) - F* then falls
@@ -264,12 +270,16 @@ class EF21(ShiftedBatches):
         error = 0.0  # of the shifts after the first message
         if self.shifts == "zero":
             error = (1 - delta) * problem.sent_energy(problem.start)
+        if problem.down is not None:
+            start = problem.suboptimality + step * self._both_ways(problem)[1] * problem.sent_energy(problem.start)
+            quantity = "F(w) - F* + c_1 sum of weight_i/l_i ||h_i - g_i(w)||^2 + c_2 ||g - h||^2"
+            return Bound(1 - step * mu, start, 0.0, quantity, problem.rounding)
         start = problem.suboptimality + (2 if self._averages else 1) * step / theta * error
         quantity = "F(w) - F* + c sum of weight_i/l_i ||h_i - g_i(w)||^2"
         return Bound(1 - step * mu, start, 0.0, quantity, problem.rounding)
 
     @property
-    def proximal(self) -> bool:
+    def takes_proximal_steps(self) -> bool:
         return self.server_momentum is None
 
     @property
@@ -281,6 +291,8 @@ class EF21(ShiftedBatches):
         smoothness = problem.feature_smoothness
         if problem.objective.composite:
             return self._with_proximal_steps(problem)
+        if problem.down is not None:
+            return self._both_ways(problem)[0]
         if self.server_momentum is not None:
             return self._with_heavy_ball(problem)
         if self.estimator is not None:
@@ -301,10 +313,27 @@ class EF21(ShiftedBatches):
         return 1 / (problem.smoothness + sqrt(4 * sent + 2 * late * (whole + 2 * sent)))
 
     def _with_proximal_steps(self, problem: Problem) -> float:
-        if self._averages or self.estimator is not None:
+        if self._averages or self.estimator is not None or problem.down is not None:
             raise TheoryError(f"no step of theory is known for {self!r} with proximal steps: give the step")
         _, ratio = _theta(problem.delta * problem.participation)
         return 1 / (2 * problem.smoothness + 2 * problem.feature_smoothness * sqrt(ratio))
+
+    def _both_ways(self, problem: Problem) -> tuple[float, float]:
+        """Return the longest step where the sum comes down compressed, and what times it and M E is at the start."""
+        down = None if problem.down is None else problem.down.contraction(problem.n)
+        if down is None or self._averages or self.server_momentum is not None or self.estimator is not None:
+            raise TheoryError(
+                f"no step of theory is known for {self!r} with sums compressed by {problem.down!r}: give it"
+            )
+        mu, delta = problem.strong_convexity, problem.delta * problem.participation
+        (theta, ratio), (late, late_ratio) = _theta(delta), _theta(down)
+        size = (1 + sqrt(1 - delta)) ** 2  # of messages, in parts of what is compressed
+        reach, strong = size * late_ratio, 2 if mu > 0 else 1
+        root = sqrt(2 * strong * ratio + 4 * strong * reach * (1 + strong * ratio))
+        step = 1 / (problem.smoothness + problem.feature_smoothness * root)
+        begin = strong * (1 + 2 * strong * reach) / theta * (1 - delta) if self.shifts == "zero" else 0.0
+        begin += strong / late * (1 - down) * (size if self.shifts == "zero" else 1.0)
+        return (min(step, min(theta, late) / (2 * mu)) if mu > 0 else step), begin
 
     def _with_heavy_ball(self, problem: Problem) -> float:
         if not isinstance(self.server_momentum, HeavyBall) or self._averages or self.estimator is not None:

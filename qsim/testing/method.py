@@ -141,7 +141,7 @@ def regularised(subject: MethodUnderTest) -> Finding:
         "l2": (LogisticRegression(l2=L2), LogisticRegression(l2=0.0)),
         "a regulariser that is not l2": (NonconvexLogistic(weight=L2), NonconvexLogistic(weight=0.0)),
     }
-    if method.proximal:
+    if method.takes_proximal_steps:
         pairs["l1"] = WithL1(pairs["l2"][0], l1=L2), WithL1(pairs["l2"][0], l1=0.0)
     for name, objectives in pairs.items():
         runs = [subject.run(method=method, objective=objective) for objective in objectives]

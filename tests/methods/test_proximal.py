@@ -121,7 +121,7 @@ def test_the_mapping_is_at_most_the_subgradient() -> None:
 
 @pytest.mark.parametrize("method", list(shipped(qsim.methods, Method)), ids=repr)
 def test_other_methods_refuse_it(method: Method) -> None:
-    if method.proximal:
+    if method.takes_proximal_steps:
         replace(RUN, method=method)
         return
     with pytest.raises(ValueError, match=r"takes no proximal steps, .* take GradientDescent, SGD, DIANA or EF21"):
