@@ -38,8 +38,10 @@ from .compressors import Identity as Identity
 from .compressors import NaturalCompression as NaturalCompression
 from .compressors import NaturalDithering as NaturalDithering
 from .compressors import OneBit as OneBit
+from .compressors import PermK as PermK
 from .compressors import Philox as Philox
 from .compressors import RandK as RandK
+from .compressors import RandSeqK as RandSeqK
 from .compressors import RoundedFloats as RoundedFloats
 from .compressors import Scaled as Scaled
 from .compressors import ScaledSign as ScaledSign

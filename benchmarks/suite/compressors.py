@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 import qsim
 from benchmarks.case import Case, Claim, Timed
-from qsim.batch import Signs, Vectors
+from qsim.batch import SharedSupport, Signs, Vectors
 from qsim.compressors import (
     DRIVE,
     EDEN,
@@ -30,8 +30,10 @@ from qsim.compressors import (
     NaturalCompression,
     NaturalDithering,
     OneBit,
+    PermK,
     Philox,
     RandK,
+    RandSeqK,
     RoundedFloats,
     ScaledSign,
     Sign,
@@ -101,6 +103,17 @@ def drawn(k: int) -> Callable[[Vector], Any]:
     def form(v: Vector) -> Any:
         places = np.sort(generator.choice(v.size, k, replace=False, shuffle=False))
         return v[places] * np.float32(v.size / k)
+
+    return form
+
+
+def in_a_row(k: int) -> Callable[[Vector], Any]:
+    """Keep k numbers in a row, from a random one on."""
+
+    def form(v: Vector) -> Any:
+        start, factor = int(generator.integers(v.size)), np.float32(v.size / k)
+        row = v[start : start + k] * factor
+        return row if row.size == k else np.concatenate([row, v[: k - row.size] * factor])
 
     return form
 
@@ -221,6 +234,7 @@ LINES = [
     Line(Bernoulli(0.01), lambda v: v[np.flatnonzero(generator.random(v.size, np.float32) < 0.01)] * np.float32(100)),
     Line(RandK(1_000), drawn(1_000), 1.0, one_read),
     Line(RandK(100_000), drawn(100_000)),
+    Line(RandSeqK(100_000), in_a_row(100_000), None, one_read),
     Line(TopK(1_000), largest(1_000), 2.0),
     Line(TopK(10_000), largest(10_000), 2.0),
     Line(TopK(100_000), largest(100_000), 2.0),
@@ -242,6 +256,7 @@ def cases(quick: bool) -> Iterator[Case]:
     v = np.random.default_rng(1).standard_normal(2 * 10**5 if quick else 10**6).astype(np.float32)
     for line in LINES:
         yield _case(line, v)
+    yield _shared_out(v, 10)
     for power in (10,) if quick else (13, 20):
         yield _transform(power)
 
@@ -267,6 +282,9 @@ def _case(line: Line, v: Vector) -> Case:
 def _check(results: Mapping[str, Any]) -> None:
     """As many numbers are sent, to 7 deviations of the difference."""
     message, other = results["qsim"], results["NumPy"]
+    if isinstance(message, SharedSupport):
+        assert np.count_nonzero(message.value) == np.count_nonzero(other)
+        return
     if isinstance(message, Signs):
         return
     ours = message.vectors().value
@@ -276,6 +294,38 @@ def _check(results: Mapping[str, Any]) -> None:
     else:
         ours, theirs = np.count_nonzero(message.index if message.index is not None else ours), np.count_nonzero(theirs)
         assert abs(ours - theirs) <= 10 * max(ours, 1) ** 0.5, (ours, theirs)
+
+
+def _shared_out(v: Vector, workers: int) -> Case:
+    """Make the case of workers that share out coordinates: by one permutation, or by one that each makes for itself."""
+    rows, keys, k = np.tile(v, (workers, 1)), qsim.Key(1).numbered.words(0, workers), v.size // workers
+    batch = Vectors.dense(rows)
+
+    def by_one() -> Any:
+        places = generator.permutation(v.size)
+        return np.stack([rows[i][places[i * k : (i + 1) * k]] * np.float32(workers) for i in range(workers)])
+
+    def by_their_own() -> Any:
+        blocks = [np.random.default_rng(5).permutation(v.size)[i * k : (i + 1) * k] for i in range(workers)]
+        return np.stack([row[places] * np.float32(workers) for row, places in zip(rows, blocks, strict=True)])
+
+    compressor = PermK(workers)
+    return Case(
+        f"{compressor!r}, n = {v.size:.0e}".replace("qsim.", ""),
+        "batch",
+        [
+            Timed("qsim", lambda: compressor.compress(batch, keys)),
+            Timed("NumPy", by_one),
+            Timed("NumPy, a permutation each", by_their_own),
+            Timed("the memory", partial(one_read, rows.reshape(-1))),
+        ],
+        [
+            Claim("qsim", "NumPy", None),
+            Claim("qsim", "NumPy, a permutation each", 5.0),
+            Claim("qsim", "the memory", None),
+        ],
+        _check,
+    )
 
 
 def _transform(power: int) -> Case:

@@ -9,9 +9,11 @@ from qsim.compressors.dithering import NUQSGD, NaturalDithering
 from qsim.compressors.feedback import ErrorFeedback
 from qsim.compressors.identity import Identity
 from qsim.compressors.natural import NaturalCompression
+from qsim.compressors.permk import PermK
 from qsim.compressors.philox import Philox
 from qsim.compressors.qsgd import QSGD
 from qsim.compressors.randk import RandK
+from qsim.compressors.randseqk import RandSeqK
 from qsim.compressors.rotations import DRIVE, EDEN
 from qsim.compressors.rounded import RoundedFloats
 from qsim.compressors.scaled import Scaled
@@ -35,8 +37,10 @@ __all__ = [
     "NaturalDithering",
     "NotFiniteError",
     "OneBit",
+    "PermK",
     "Philox",
     "RandK",
+    "RandSeqK",
     "RoundedFloats",
     "Scaled",
     "ScaledSign",

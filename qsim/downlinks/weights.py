@@ -112,6 +112,10 @@ class CompressedWeights(Broadcast):
                 f"CompressedWeights needs a contraction, found {self.compressor!r}; an unbiased compressor becomes one"
                 " as qsim.Scaled(...)"
             )
+        if self.compressor.correlated is not None:
+            raise ValueError(
+                f"what comes down is one message, and {self.compressor!r} is for several: take TopK or RandK"
+            )
         if type(self.compressor).memory is not Compressor.memory:
             raise ValueError(f"the server's difference is its memory already: take {self.compressor!r} without one")
 

@@ -189,7 +189,10 @@ def _certificate(problem: Problem) -> tuple[float, float, float]:
             " shift and scale"
         )
     eta, omega = found
-    return eta, omega, omega if problem.shared else omega * problem.largest_share
+    if not eta:
+        return eta, omega, problem.spread
+    together = problem.shared or problem.compressor.correlated is not None
+    return eta, omega, omega if together else omega * problem.largest_share
 
 
 def _factor(eta: float, omega: float) -> float:

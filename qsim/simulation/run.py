@@ -143,6 +143,9 @@ class Run:
             if isinstance(rule, Seconds) and self.network is None:
                 raise ValueError(f"until={self.until!r} needs virtual time: give the run network=qsim.Network()")
         channel = Channel(self.compressor, self.codec)  # refuses what does not fit
+        together = self.compressor.correlated
+        if together is not None and together != self.workers:
+            raise ValueError(f"{self.compressor!r} is for {together} workers, found workers={self.workers}")
         inner = self.method.method if isinstance(self.method, Averaged) else self.method
         if isinstance(self.downlink, SignSum) and not isinstance(inner, SignSGD):
             raise ValueError(
