@@ -31,10 +31,12 @@ from .compressors import NUQSGD as NUQSGD
 from .compressors import QSGD as QSGD
 from .compressors import Bernoulli as Bernoulli
 from .compressors import Bucketed as Bucketed
+from .compressors import CompK as CompK
 from .compressors import Compose as Compose
 from .compressors import ErrorFeedback as ErrorFeedback
 from .compressors import HardThreshold as HardThreshold
 from .compressors import Identity as Identity
+from .compressors import MixK as MixK
 from .compressors import NaturalCompression as NaturalCompression
 from .compressors import NaturalDithering as NaturalDithering
 from .compressors import OneBit as OneBit
@@ -49,6 +51,7 @@ from .compressors import Sign as Sign
 from .compressors import SubtractiveDither as SubtractiveDither
 from .compressors import TernGrad as TernGrad
 from .compressors import TopK as TopK
+from .compressors import TopLEK as TopLEK
 from .compressors import Wangni as Wangni
 from .datasets import Dataset as Dataset
 from .datasets import load as load

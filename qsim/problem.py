@@ -13,7 +13,8 @@ from qsim.compressors import Compressor
 from qsim.datasets import Dataset, Shards
 from qsim.datasets.parts import Reader
 from qsim.objectives import Objective, Optimum
-from qsim.objectives.of_workers import hessian_variance, of_workers
+from qsim.objectives.of_workers import hessian_variance
+from qsim.objectives.of_workers import of_workers as of_workers
 from qsim.options import number, refuse_masked
 
 

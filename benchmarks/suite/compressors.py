@@ -24,9 +24,11 @@ from qsim.compressors import (
     QSGD,
     Bernoulli,
     Bucketed,
+    CompK,
     Compose,
     Compressor,
     HardThreshold,
+    MixK,
     NaturalCompression,
     NaturalDithering,
     OneBit,
@@ -40,6 +42,7 @@ from qsim.compressors import (
     SubtractiveDither,
     TernGrad,
     TopK,
+    TopLEK,
     Wangni,
 )
 
@@ -124,6 +127,42 @@ def largest(k: int) -> Callable[[Vector], Any]:
     def form(v: Vector) -> Any:
         places = np.argpartition(np.abs(v), v.size - k)[v.size - k :]
         return v[places]
+
+    return form
+
+
+def largest_with_energy(k: int) -> Callable[[Vector], Any]:
+    """Keep the fewest of the k largest magnitudes that have a share k/n of the squares, or one fewer."""
+
+    def form(v: Vector) -> Any:
+        places = np.argpartition(np.abs(v), v.size - k)[v.size - k :]
+        order = places[np.argsort(-np.abs(v[places]))]
+        sums = np.cumsum(np.square(v[order], dtype=np.float64))
+        wanted = np.dot(v, v) * (k / v.size)
+        last = np.searchsorted(sums, wanted)
+        chance = (wanted - (sums[last - 1] if last else 0.0)) / (sums[last] - (sums[last - 1] if last else 0.0))
+        return v[order[: last + int(generator.random() < chance)]]
+
+    return form
+
+
+def some_of_the_largest(k: int, among: int) -> Callable[[Vector], Any]:
+    """Keep k of the largest magnitudes."""
+
+    def form(v: Vector) -> Any:
+        places = np.argpartition(np.abs(v), v.size - among)[v.size - among :]
+        return v[generator.choice(places, k, replace=False, shuffle=False)] * np.float32(among / k)
+
+    return form
+
+
+def largest_and_others(k: int, others: int) -> Callable[[Vector], Any]:
+    """Keep the k largest magnitudes, and some of the others."""
+
+    def form(v: Vector) -> Any:
+        order = np.argpartition(np.abs(v), v.size - k)
+        drawn = generator.choice(v.size - k, others, replace=False, shuffle=False)
+        return v[np.concatenate([order[v.size - k :], order[drawn]])]
 
     return form
 
@@ -238,6 +277,9 @@ LINES = [
     Line(TopK(1_000), largest(1_000), 2.0),
     Line(TopK(10_000), largest(10_000), 2.0),
     Line(TopK(100_000), largest(100_000), 2.0),
+    Line(TopLEK(10_000), largest_with_energy(10_000)),
+    Line(CompK(1_000, 10_000), some_of_the_largest(1_000, 10_000)),
+    Line(MixK(1_000, 10_000), largest_and_others(1_000, 10_000)),
     Line(HardThreshold(2.5), lambda v: v[np.flatnonzero(np.abs(v) >= 2.5)], 5.0, one_read),
     Line(ScaledSign(), lambda v: (v >= 0, np.abs(v).mean()), None, two_reads_and_signs),
     Line(Sign(), lambda v: v >= 0),

@@ -3,6 +3,7 @@
 from qsim.compressors.base import Compressor, NotFiniteError, UnsoundMessageError
 from qsim.compressors.bernoulli import Bernoulli, Wangni
 from qsim.compressors.bucketed import Bucketed
+from qsim.compressors.comp_and_mix import CompK, MixK
 from qsim.compressors.compose import Compose
 from qsim.compressors.dither import SubtractiveDither
 from qsim.compressors.dithering import NUQSGD, NaturalDithering
@@ -20,6 +21,7 @@ from qsim.compressors.scaled import Scaled
 from qsim.compressors.signs import OneBit, ScaledSign, Sign
 from qsim.compressors.terngrad import TernGrad
 from qsim.compressors.topk import HardThreshold, TopK
+from qsim.compressors.toplek import TopLEK
 
 __all__ = [
     "DRIVE",
@@ -28,11 +30,13 @@ __all__ = [
     "QSGD",
     "Bernoulli",
     "Bucketed",
+    "CompK",
     "Compose",
     "Compressor",
     "ErrorFeedback",
     "HardThreshold",
     "Identity",
+    "MixK",
     "NaturalCompression",
     "NaturalDithering",
     "NotFiniteError",
@@ -48,6 +52,7 @@ __all__ = [
     "SubtractiveDither",
     "TernGrad",
     "TopK",
+    "TopLEK",
     "UnsoundMessageError",
     "Wangni",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import sqrt
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -261,6 +262,25 @@ class Compressor:
             known.
         """
         return None
+
+    def bias_and_variance(self, n: int) -> tuple[float, float] | None:
+        """Return the constants eta and omega of a compressor with a bias and a variance, for vectors of length n.
+
+        Parameters
+        ----------
+        n : int
+            The length of the vectors.
+
+        Returns
+        -------
+        (float, float) or None
+            eta and omega with ||E Q(v) - v|| <= eta ||v|| and E ||Q(v) - E Q(v)||^2 <= omega ||v||^2 for all v of
+            length n. By default what follows from `variance`, or from `contraction`; None if none is known.
+        """
+        if (omega := self.variance(n)) is not None:
+            return 0.0, omega
+        delta = self.contraction(n)
+        return None if delta is None else (sqrt(1 - delta), 1 - delta)
 
     def joint_variance(self, n: int) -> tuple[float, float] | None:
         """Return the constants A and B of the messages of `correlated` workers, for vectors of length n.

@@ -14,7 +14,7 @@ from qsim.kernels.select import scaled_up
 
 
 @inlined
-def _start(key: np.uint64, n: int) -> int:
+def _start(key: np.uint64, n: int) -> np.int64:
     """Draw the first of some coordinates in a row."""
     return np.int64(scaled_up(fold(key, np.uint64(0)), np.uint64(n)))
 
@@ -28,7 +28,7 @@ def _scaled(x: np.float32, scale: float) -> np.float32:
 def place_runs(keys: NDArray[np.uint64], n: int, k: int, out: NDArray[np.signedinteger]) -> None:
     """Write k coordinates from a random one on, modulo n, for every row of a batch, rising."""
     for row in range(keys.size):
-        start = _start(np.uint64(keys[row]), n)
+        start = int(_start(np.uint64(keys[row]), n))
         wrapped = max(0, start + k - n)
         here = out[row * k : (row + 1) * k]
         for j in range(wrapped):
@@ -50,7 +50,7 @@ def take_runs(
 ) -> None:
     """Write scale times what every row has at the coordinates of `place_runs`; 0 where it has no entry."""
     for row in range(keys.size):
-        start = _start(np.uint64(keys[row]), n)
+        start = int(_start(np.uint64(keys[row]), n))
         wrapped = max(0, start + k - n)
         here = out[row * k : (row + 1) * k]
         if index is None:
@@ -113,12 +113,12 @@ def _draw_owners(word: np.uint64, k: int, owner: NDArray[np.int32], counts: NDAr
     counts[:] = 0
     for coordinate in range(owner.size):
         counts[owner[coordinate]] += 1
-    left = np.int64(0)
+    left = 0
     for worker in range(workers):
-        left += max(0, counts[worker] - k)
-    given, found, draw = np.empty(left, np.int64), np.int64(0), np.uint64(0)
+        left += max(0, int(counts[worker]) - k)
+    given, found, draw = np.empty(left, np.int64), 0, np.uint64(0)
     while found < left:
-        coordinate = np.int64(scaled_up(fold(tries, draw), np.uint64(owner.size)))
+        coordinate = int(scaled_up(fold(tries, draw), np.uint64(owner.size)))
         draw += np.uint64(1)
         worker = owner[coordinate]
         if worker >= 0 and counts[worker] > k:
