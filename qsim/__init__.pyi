@@ -33,6 +33,7 @@ from .compressors import Bernoulli as Bernoulli
 from .compressors import Bucketed as Bucketed
 from .compressors import CompK as CompK
 from .compressors import Compose as Compose
+from .compressors import CorrelatedQuantization as CorrelatedQuantization
 from .compressors import ErrorFeedback as ErrorFeedback
 from .compressors import HardThreshold as HardThreshold
 from .compressors import Identity as Identity

@@ -27,6 +27,7 @@ from qsim.compressors import (
     CompK,
     Compose,
     Compressor,
+    CorrelatedQuantization,
     HardThreshold,
     MixK,
     NaturalCompression,
@@ -213,6 +214,20 @@ def largest_rounded(k: int, s: int) -> Callable[[Vector], Any]:
     return form
 
 
+def in_a_stratum(workers: int) -> Callable[[Vector], Any]:
+    """Round to two numbers, by uniforms in a stratum that is drawn for each coordinate."""
+
+    def form(v: Vector) -> Any:
+        place = v * np.float32(0.5 / np.abs(v).max())
+        place += np.float32(0.5)
+        uniform = generator.random(v.size, np.float32)
+        uniform += generator.integers(0, workers, v.size, np.int32)
+        uniform *= np.float32(1 / workers)
+        return np.where(uniform < place, np.int8(1), np.int8(-1))
+
+    return form
+
+
 def rotated_signs(v: Vector) -> Any:
     """Rotate runs of 2^13 numbers twice by random signs and a Hadamard transform in NumPy; take signs and scales."""
     chunk = 2**13
@@ -287,6 +302,7 @@ LINES = [
     Line(Wangni(1_000), in_proportion(1_000)),
     Line(Bucketed(QSGD(4), 500), in_buckets(500, 4)),
     Line(Compose(TopK(1_000), QSGD(4)), largest_rounded(1_000, 4)),
+    Line(CorrelatedQuantization(10), in_a_stratum(10)),
     Line(DRIVE(), rotated_signs),
     Line(EDEN(4), rotated_signs),
     Line(Philox(QSGD(4, norm="max")), rounded(np.inf, 4), 1.0),

@@ -5,6 +5,7 @@ from qsim.compressors.bernoulli import Bernoulli, Wangni
 from qsim.compressors.bucketed import Bucketed
 from qsim.compressors.comp_and_mix import CompK, MixK
 from qsim.compressors.compose import Compose
+from qsim.compressors.correlated import CorrelatedQuantization
 from qsim.compressors.dither import SubtractiveDither
 from qsim.compressors.dithering import NUQSGD, NaturalDithering
 from qsim.compressors.feedback import ErrorFeedback
@@ -33,6 +34,7 @@ __all__ = [
     "CompK",
     "Compose",
     "Compressor",
+    "CorrelatedQuantization",
     "ErrorFeedback",
     "HardThreshold",
     "Identity",

@@ -33,6 +33,7 @@ from qsim.compressors import (
     Bernoulli,
     Bucketed,
     Compose,
+    CorrelatedQuantization,
     ErrorFeedback,
     Identity,
     NaturalCompression,
@@ -65,6 +66,7 @@ def vectors(kind: str, n: int) -> Vectors:
 
 
 FILLED = [Sign(), ScaledSign(), OneBit(), DRIVE(), EDEN(1), EDEN(2), EDEN(4)]
+FILLED += [CorrelatedQuantization(4), CorrelatedQuantization(4, 2)]
 FLOATS = [Identity(), RoundedFloats("bfloat16")]
 OTHERS = [
     *(QSGD(s) for s in (1, 2, 4, 8, 16, 255)), *(QSGD(s, "max") for s in (1, 4, 64)), QSGD(4, 1.5), QSGD(4, 3.0),

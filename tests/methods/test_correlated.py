@@ -11,7 +11,7 @@ import qsim
 from helpers.bounds import beyond
 from helpers.planned import agree, plain
 from qsim.clients import SampledClients
-from qsim.compressors import PermK, RandK, Scaled
+from qsim.compressors import CorrelatedQuantization, PermK, RandK, Scaled
 from qsim.datasets import ByLabel, Contiguous, Dataset, Quadratics
 from qsim.engines import Processes, Serial
 from qsim.methods import EFBV, MARINA, GradientDescent
@@ -34,6 +34,7 @@ VARIED = {
     "marina": {"method": MARINA(0.3, p=0.4)},
     "feedback": {"compressor": qsim.ErrorFeedback(Scaled(PermK(7)))},
     "some": {"clients": SampledClients(3)},
+    "rounded": {"compressor": CorrelatedQuantization(7, bits=2)},
     "sum": {"downlink": qsim.downlinks.SparseSum()},
     "unequal": {"partition": qsim.datasets.Dirichlet(0.3), "weighting": "workers"},
 }
