@@ -67,7 +67,6 @@ class CorrelatedQuantization(Compressor):
     bits: int = 1
 
     emits = Levels
-    dense = True
     keeps_sparse = False
 
     def __post_init__(self) -> None:
@@ -78,6 +77,11 @@ class CorrelatedQuantization(Compressor):
     def correlated(self) -> int:
         """The number W of workers, who draw together."""
         return self.workers
+
+    @property
+    def dense(self) -> bool:
+        """Whether a fixed number of bits is near the shortest: 1 is; of more, numbers in the middle are most common."""
+        return self.bits == 1
 
     def compress(self, v: Vectors, keys: NDArray[np.uint64], memory: Memory | None = None) -> Levels:
         """Round a batch. Raises NotFiniteError for NaN and infinity."""

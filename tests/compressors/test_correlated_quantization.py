@@ -107,12 +107,14 @@ def test_no_two_workers_have_errors_of_one_sign_more_often() -> None:
 
 
 def test_bits_are_bits() -> None:
-    """A packet has so many for every coordinate, and 32 for the scale."""
+    """A packet has so many for every coordinate, and 32 for the scale; fewer where a code finds some, with its tag."""
     for bits in range(1, 9):
-        channel = qsim.Channel(CorrelatedQuantization(3, bits))
+        compressor, keys = CorrelatedQuantization(3, bits), qsim.Key(0).numbered.words(0, 3)
         v = Vectors.dense(np.random.default_rng(1).standard_normal((3, 800)).astype(np.float32))
-        _, packets = channel.pack(v, qsim.Key(0).numbered.words(0, 3))
+        _, packets = qsim.Channel(compressor, qsim.codecs.FixedWidth()).pack(v, keys)
         assert packets.bits == 3 * (800 * bits + 32)
+        _, packets = qsim.Channel(compressor).pack(v, keys)
+        assert packets.bits == 3 * (800 + 32) if bits == 1 else packets.bits <= 3 * (800 * bits + 40)
 
 
 def test_what_is_stated_and_refused() -> None:
