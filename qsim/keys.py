@@ -22,6 +22,8 @@ _GOLDEN = 0x9E3779B97F4A7C15
 _SALT = 0x6A09E667F3BCC908  # the fraction of the square root of 2
 _FACTOR1, _FACTOR2 = 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
 _INVERSE1, _INVERSE2 = (pow(factor, -1, 1 << 64) for factor in (_FACTOR1, _FACTOR2))
+NUMBER_BITS = 24
+"""The low bits of a word of `Key.numbered` that hold the number of the worker."""
 _FEW = 8  # so many words are made in Python, which needs no kernel
 
 
@@ -162,6 +164,11 @@ class Key:
         """The key that gives every worker the word of worker 0: for messages that are added on their way."""
         return of_word(self.word, _Shared)
 
+    @property
+    def numbered(self) -> Key:
+        """The key whose words hold what workers have in common, and in the low 24 bits the number of each."""
+        return of_word(self.word, _Numbered)
+
     def generator(self) -> np.random.Generator:
         """Return a NumPy generator (Philox 4x64, counter-based too) for code that is not in a kernel."""
         import numpy as np
@@ -177,6 +184,21 @@ class _Shared(Key):
 
     def words(self, low: int, high: int) -> NDArray[np.uint64]:
         return super().words(0, 1).repeat(high - low)
+
+
+class _Numbered(Key):
+    """A key whose workers have one random stream, and know their numbers."""
+
+    def __repr__(self) -> str:
+        return f"{super().__repr__()}.numbered"
+
+    def words(self, low: int, high: int) -> NDArray[np.uint64]:
+        import numpy as np
+
+        if not 0 <= low <= high <= 1 << NUMBER_BITS:
+            raise ValueError(f"numbers are from 0 to 2^{NUMBER_BITS} - 1, and do not fall; found {low!r} to {high!r}")
+        in_common = np.uint64(self.word >> NUMBER_BITS << NUMBER_BITS)
+        return in_common | np.arange(low, high, dtype=np.uint64)
 
 
 def require_key(key: object) -> None:

@@ -285,11 +285,12 @@ class Plan:
         in it sum to.
         """
         from qsim.kernels.participation import bytes_of, is_zero, nonzeros_of, silence, weights_of
-        from qsim.kernels.rounds import fold_exchange
+        from qsim.kernels.rounds import fold_exchange, number_exchange
 
         call, workers = self.program.call, self.block.workers
         keys = np.empty(workers, np.uint64)
-        call(fold_exchange, np.uint64(self._wire_key.word), self.turn, self.block.low, keys)
+        make = fold_exchange if self.channel.compressor.correlated is None else number_exchange
+        call(make, np.uint64(self._wire_key.word), self.turn, self.block.low, keys)
         arrived, packets = self.channel.plan(self.program, v, keys, self.memory, self._check_header)
         if self.program.has_python and self.present is not None:  # which would see those that sit out the round
             raise NoProgram

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from qsim.batch import Vectors
-from qsim.block import Block
 from qsim.clients import AllClients, Clients, SampledClients
 from qsim.compressors import Compressor
 from qsim.datasets import Dataset, Shards
 from qsim.datasets.parts import Reader
 from qsim.objectives import Objective, Optimum
+from qsim.objectives.of_workers import hessian_variance
+from qsim.objectives.of_workers import of_workers as of_workers
 from qsim.options import number, refuse_masked
-from qsim.weights import Replica
-
-_BLOCK = 64  # workers whose gradients are held at once
 
 
 class TheoryError(ValueError):
@@ -209,6 +205,18 @@ class Problem:
         return float(owned.max(initial=0.0))
 
     @cached_property
+    def hessian_variance(self) -> float:
+        """L_pm: the mean of ||d_i||^2 less ||mean of d_i||^2 is at most L_pm^2 ||u - w||^2, for d_i = g_i(u) - g_i(w).
+
+        Notes
+        -----
+        For `LeastSquares` with up to 500 features it is the least such number; for others `mean_square_smoothness`,
+        which it never is above.
+        """
+        found = hessian_variance(self.objective, self.shards, self.weights)
+        return self.mean_square_smoothness if found is None else min(found, self.mean_square_smoothness)
+
+    @cached_property
     def row_smoothness(self) -> float:
         """The largest L of the loss of one row, with r: what SGD meets."""
         return self._above_zero("the largest L of a row", self._of_workers("row smoothness").max())
@@ -301,13 +309,17 @@ class Problem:
         It is omega/W if all of W workers with equal shards take part, and omega/k + (W - k) / (k (W - 1)) if k of them
         are drawn. Unequal shards multiply it by W times the largest weight (and if workers are drawn, the mean over
         those that take part is a ratio, whose bias is neglected). If workers share their draws (`shared`), their errors
-        need not average out: omega replaces the terms with it.
+        need not average out: omega replaces the terms with it. Of workers that draw together (`Compressor.correlated`)
+        it is A, over the share of those that take part (`Compressor.joint_variance`).
         """
         workers = self.workers
         taking_part = self.participation * workers
         drawing = (workers - taking_part) / (taking_part * (workers - 1)) if workers > 1 else 0.0
         unequal = self.largest_share * workers
-        return (self.omega if self.shared else unequal * self.omega / taking_part) + unequal * drawing
+        if (joint := self.compressor.joint_variance(self.n)) is not None:
+            return unequal * (joint[0] / self.participation + (1 - joint[1]) * drawing)
+        alike = self.shared and self.compressor.correlated is None
+        return (self.omega if alike else unequal * self.omega / taking_part) + unequal * drawing
 
     @property
     def optimum(self) -> NDArray[np.float64]:
@@ -449,51 +461,6 @@ class Problem:
                 " the step" + (" (the objective is constant)" if constant == 0 else "")
             )
         return float(constant)
-
-
-def of_workers(task: str, objective: Objective, shards: Shards, *points: NDArray[Any]) -> NDArray[np.float64]:
-    """Return a number for each worker of shards, from its rows alone.
-
-    task: "smoothness": L_i. "convexity": the mu of its rows; l2 without. "row smoothness": no less than the largest L
-        of its rows, and of all workers' that of all. "square norms": ||g_i(w)||^2, or of two points
-        ||g_i(u) - g_i(w)||^2. "row square norms": the mean of ||g(w)||^2 over its rows, g being the gradient of one;
-        0 without rows.
-    """
-    if task == "smoothness":
-        return objective.worker_smoothness(shards)
-    if task == "convexity":
-        spans = zip(shards.offsets[:-1], shards.offsets[1:], strict=True)
-        pieces = [shards.dataset.take(shards.order[low:high]) if low < high else None for low, high in spans]
-        l2 = float(objective.l2 or 0.0)
-        return np.array([l2 if rows is None else objective.strong_convexity(rows) for rows in pieces], np.float64)
-    if task == "row smoothness":
-        return np.full(shards.workers, objective.row_smoothness(shards))
-    if task == "square norms":
-        return _square_norms(objective, shards, *points)
-    if task == "row square norms":
-        one = replace(shards, offsets=np.arange(shards.dataset.rows + 1))  # a worker for every row
-        worker = np.repeat(np.arange(shards.workers), shards.sizes)
-        sums = np.bincount(worker, _square_norms(objective, one, *points), shards.workers)
-        return np.asarray(sums / np.maximum(shards.sizes, 1), np.float64)
-    raise ValueError(f"there is no task {task!r}")
-
-
-def _square_norms(objective: Objective, shards: Shards, *points: NDArray[Any]) -> NDArray[np.float64]:
-    """Return ||g_i(w)||^2 for all workers of shards, in float64; of two points, ||g_i(u) - g_i(w)||^2."""
-    found = []
-    for low in range(0, shards.workers, _BLOCK):
-        block = Block(shards, low, min(low + _BLOCK, shards.workers))
-        first, *others = (objective.update(block, block.all_rows(), Replica(w), 1.0) for w in points)
-        for other in others:
-            first = replace(first, value=first.value - other.value)
-        found.append(_squares(first))
-    return np.concatenate(found)
-
-
-def _squares(v: Vectors) -> NDArray[np.float64]:
-    """Return the squared norm of every row."""
-    squares = np.bincount(np.repeat(np.arange(v.rows), np.diff(v.offsets)), v.value**2, v.rows)
-    return np.asarray(squares, np.float64)
 
 
 __all__ = ["Bound", "Problem", "TheoryError"]

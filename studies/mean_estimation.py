@@ -151,7 +151,8 @@ def measure(way: Way, rows: NDArray[np.float32]) -> tuple[float, list[float]]:
     scale = (rows.astype(np.float64) ** 2).sum() / len(rows) ** 2
     bits, errors = 0.0, []
     for draw in range(DRAWS):
-        keys = qsim.Key(draw).words(0, len(rows))
+        key = qsim.Key(draw)
+        keys = (key if channel.compressor.correlated is None else key.numbered).words(0, len(rows))
         header, packets = channel.pack(batch, keys)
         mean = channel.unpack(header, packets, keys).to_dense().mean(0, dtype=np.float64)
         bits += float(np.sum(packets.bits)) / rows.size / DRAWS

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 import qsim
 from benchmarks.case import Case, Claim, Timed
-from qsim.batch import Signs, Vectors
+from qsim.batch import SharedSupport, Signs, Vectors
 from qsim.compressors import (
     DRIVE,
     EDEN,
@@ -24,20 +24,26 @@ from qsim.compressors import (
     QSGD,
     Bernoulli,
     Bucketed,
+    CompK,
     Compose,
     Compressor,
+    CorrelatedQuantization,
     HardThreshold,
+    MixK,
     NaturalCompression,
     NaturalDithering,
     OneBit,
+    PermK,
     Philox,
     RandK,
+    RandSeqK,
     RoundedFloats,
     ScaledSign,
     Sign,
     SubtractiveDither,
     TernGrad,
     TopK,
+    TopLEK,
     Wangni,
 )
 
@@ -105,12 +111,59 @@ def drawn(k: int) -> Callable[[Vector], Any]:
     return form
 
 
+def in_a_row(k: int) -> Callable[[Vector], Any]:
+    """Keep k numbers in a row, from a random one on."""
+
+    def form(v: Vector) -> Any:
+        start, factor = int(generator.integers(v.size)), np.float32(v.size / k)
+        row = v[start : start + k] * factor
+        return row if row.size == k else np.concatenate([row, v[: k - row.size] * factor])
+
+    return form
+
+
 def largest(k: int) -> Callable[[Vector], Any]:
     """Keep the k largest magnitudes."""
 
     def form(v: Vector) -> Any:
         places = np.argpartition(np.abs(v), v.size - k)[v.size - k :]
         return v[places]
+
+    return form
+
+
+def largest_with_energy(k: int) -> Callable[[Vector], Any]:
+    """Keep the fewest of the k largest magnitudes that have a share k/n of the squares, or one fewer."""
+
+    def form(v: Vector) -> Any:
+        places = np.argpartition(np.abs(v), v.size - k)[v.size - k :]
+        order = places[np.argsort(-np.abs(v[places]))]
+        sums = np.cumsum(np.square(v[order], dtype=np.float64))
+        wanted = np.dot(v, v) * (k / v.size)
+        last = np.searchsorted(sums, wanted)
+        chance = (wanted - (sums[last - 1] if last else 0.0)) / (sums[last] - (sums[last - 1] if last else 0.0))
+        return v[order[: last + int(generator.random() < chance)]]
+
+    return form
+
+
+def some_of_the_largest(k: int, among: int) -> Callable[[Vector], Any]:
+    """Keep k of the largest magnitudes."""
+
+    def form(v: Vector) -> Any:
+        places = np.argpartition(np.abs(v), v.size - among)[v.size - among :]
+        return v[generator.choice(places, k, replace=False, shuffle=False)] * np.float32(among / k)
+
+    return form
+
+
+def largest_and_others(k: int, others: int) -> Callable[[Vector], Any]:
+    """Keep the k largest magnitudes, and some of the others."""
+
+    def form(v: Vector) -> Any:
+        order = np.argpartition(np.abs(v), v.size - k)
+        drawn = generator.choice(v.size - k, others, replace=False, shuffle=False)
+        return v[np.concatenate([order[v.size - k :], order[drawn]])]
 
     return form
 
@@ -157,6 +210,20 @@ def largest_rounded(k: int, s: int) -> Callable[[Vector], Any]:
 
     def form(v: Vector) -> Any:
         return rounded(2, s)(largest(k)(v))
+
+    return form
+
+
+def in_a_stratum(workers: int) -> Callable[[Vector], Any]:
+    """Round to two numbers, by uniforms in a stratum that is drawn for each coordinate."""
+
+    def form(v: Vector) -> Any:
+        place = v * np.float32(0.5 / np.abs(v).max())
+        place += np.float32(0.5)
+        uniform = generator.random(v.size, np.float32)
+        uniform += generator.integers(0, workers, v.size, np.int32)
+        uniform *= np.float32(1 / workers)
+        return np.where(uniform < place, np.int8(1), np.int8(-1))
 
     return form
 
@@ -221,9 +288,13 @@ LINES = [
     Line(Bernoulli(0.01), lambda v: v[np.flatnonzero(generator.random(v.size, np.float32) < 0.01)] * np.float32(100)),
     Line(RandK(1_000), drawn(1_000), 1.0, one_read),
     Line(RandK(100_000), drawn(100_000)),
+    Line(RandSeqK(100_000), in_a_row(100_000), None, one_read),
     Line(TopK(1_000), largest(1_000), 2.0),
     Line(TopK(10_000), largest(10_000), 2.0),
     Line(TopK(100_000), largest(100_000), 2.0),
+    Line(TopLEK(10_000), largest_with_energy(10_000)),
+    Line(CompK(1_000, 10_000), some_of_the_largest(1_000, 10_000)),
+    Line(MixK(1_000, 10_000), largest_and_others(1_000, 10_000)),
     Line(HardThreshold(2.5), lambda v: v[np.flatnonzero(np.abs(v) >= 2.5)], 5.0, one_read),
     Line(ScaledSign(), lambda v: (v >= 0, np.abs(v).mean()), None, two_reads_and_signs),
     Line(Sign(), lambda v: v >= 0),
@@ -231,6 +302,7 @@ LINES = [
     Line(Wangni(1_000), in_proportion(1_000)),
     Line(Bucketed(QSGD(4), 500), in_buckets(500, 4)),
     Line(Compose(TopK(1_000), QSGD(4)), largest_rounded(1_000, 4)),
+    Line(CorrelatedQuantization(10), in_a_stratum(10)),
     Line(DRIVE(), rotated_signs),
     Line(EDEN(4), rotated_signs),
     Line(Philox(QSGD(4, norm="max")), rounded(np.inf, 4), 1.0),
@@ -242,6 +314,7 @@ def cases(quick: bool) -> Iterator[Case]:
     v = np.random.default_rng(1).standard_normal(2 * 10**5 if quick else 10**6).astype(np.float32)
     for line in LINES:
         yield _case(line, v)
+    yield _shared_out(v, 10)
     for power in (10,) if quick else (13, 20):
         yield _transform(power)
 
@@ -267,6 +340,9 @@ def _case(line: Line, v: Vector) -> Case:
 def _check(results: Mapping[str, Any]) -> None:
     """As many numbers are sent, to 7 deviations of the difference."""
     message, other = results["qsim"], results["NumPy"]
+    if isinstance(message, SharedSupport):
+        assert np.count_nonzero(message.value) == np.count_nonzero(other)
+        return
     if isinstance(message, Signs):
         return
     ours = message.vectors().value
@@ -276,6 +352,38 @@ def _check(results: Mapping[str, Any]) -> None:
     else:
         ours, theirs = np.count_nonzero(message.index if message.index is not None else ours), np.count_nonzero(theirs)
         assert abs(ours - theirs) <= 10 * max(ours, 1) ** 0.5, (ours, theirs)
+
+
+def _shared_out(v: Vector, workers: int) -> Case:
+    """Make the case of workers that share out coordinates: by one permutation, or by one that each makes for itself."""
+    rows, keys, k = np.tile(v, (workers, 1)), qsim.Key(1).numbered.words(0, workers), v.size // workers
+    batch = Vectors.dense(rows)
+
+    def by_one() -> Any:
+        places = generator.permutation(v.size)
+        return np.stack([rows[i][places[i * k : (i + 1) * k]] * np.float32(workers) for i in range(workers)])
+
+    def by_their_own() -> Any:
+        blocks = [np.random.default_rng(5).permutation(v.size)[i * k : (i + 1) * k] for i in range(workers)]
+        return np.stack([row[places] * np.float32(workers) for row, places in zip(rows, blocks, strict=True)])
+
+    compressor = PermK(workers)
+    return Case(
+        f"{compressor!r}, n = {v.size:.0e}".replace("qsim.", ""),
+        "batch",
+        [
+            Timed("qsim", lambda: compressor.compress(batch, keys)),
+            Timed("NumPy", by_one),
+            Timed("NumPy, a permutation each", by_their_own),
+            Timed("the memory", partial(one_read, rows.reshape(-1))),
+        ],
+        [
+            Claim("qsim", "NumPy", None),
+            Claim("qsim", "NumPy, a permutation each", 5.0),
+            Claim("qsim", "the memory", None),
+        ],
+        _check,
+    )
 
 
 def _transform(power: int) -> Case:

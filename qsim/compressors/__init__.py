@@ -3,21 +3,26 @@
 from qsim.compressors.base import Compressor, NotFiniteError, UnsoundMessageError
 from qsim.compressors.bernoulli import Bernoulli, Wangni
 from qsim.compressors.bucketed import Bucketed
+from qsim.compressors.comp_and_mix import CompK, MixK
 from qsim.compressors.compose import Compose
+from qsim.compressors.correlated import CorrelatedQuantization
 from qsim.compressors.dither import SubtractiveDither
 from qsim.compressors.dithering import NUQSGD, NaturalDithering
 from qsim.compressors.feedback import ErrorFeedback
 from qsim.compressors.identity import Identity
 from qsim.compressors.natural import NaturalCompression
+from qsim.compressors.permk import PermK
 from qsim.compressors.philox import Philox
 from qsim.compressors.qsgd import QSGD
 from qsim.compressors.randk import RandK
+from qsim.compressors.randseqk import RandSeqK
 from qsim.compressors.rotations import DRIVE, EDEN
 from qsim.compressors.rounded import RoundedFloats
 from qsim.compressors.scaled import Scaled
 from qsim.compressors.signs import OneBit, ScaledSign, Sign
 from qsim.compressors.terngrad import TernGrad
 from qsim.compressors.topk import HardThreshold, TopK
+from qsim.compressors.toplek import TopLEK
 
 __all__ = [
     "DRIVE",
@@ -26,17 +31,22 @@ __all__ = [
     "QSGD",
     "Bernoulli",
     "Bucketed",
+    "CompK",
     "Compose",
     "Compressor",
+    "CorrelatedQuantization",
     "ErrorFeedback",
     "HardThreshold",
     "Identity",
+    "MixK",
     "NaturalCompression",
     "NaturalDithering",
     "NotFiniteError",
     "OneBit",
+    "PermK",
     "Philox",
     "RandK",
+    "RandSeqK",
     "RoundedFloats",
     "Scaled",
     "ScaledSign",
@@ -44,6 +54,7 @@ __all__ = [
     "SubtractiveDither",
     "TernGrad",
     "TopK",
+    "TopLEK",
     "UnsoundMessageError",
     "Wangni",
 ]

@@ -36,5 +36,11 @@ class Alias(Wrapper):
     def contraction(self, n: int) -> float | None:
         return self.compressor.contraction(n)
 
+    def bias_and_variance(self, n: int) -> tuple[float, float] | None:
+        return self.compressor.bias_and_variance(n)
+
+    def joint_variance(self, n: int) -> tuple[float, float] | None:
+        return self.compressor.joint_variance(n)
+
     def exact_variance(self, v: ArrayLike) -> float | None:
         return self.compressor.exact_variance(v)

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import wraps
-from threading import local
+from math import sqrt
 from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from qsim.batch import Memory, Message, Support, Vectors, index_type
-from qsim.batch.checks import require_keys, require_memory, require_message, require_vectors
 from qsim.batch.planned import plan_vectors
+from qsim.compressors.doors import UnsoundMessageError as UnsoundMessageError
+from qsim.compressors.doors import at_the_door, one_vector, read_at_the_door, vector_at_the_door
 from qsim.compressors.plans import planned_at_the_door
 from qsim.keys import Key, of_word, require_key
-from qsim.options import refuse_masked
 from qsim.program import NoProgram, Program
 
 INFINITE = np.int32(0x7F800000)
@@ -36,104 +35,6 @@ class NotFiniteError(ValueError):
     def __init__(self, text: str, row: int | None = None) -> None:
         super().__init__(text)
         self.row = row
-
-
-class UnsoundMessageError(ValueError):
-    """Raised if a compressor returns a message that is not valid for the vectors it was given."""
-
-
-def _at_the_door(compress: Callable[..., Message]) -> Callable[..., Message]:
-    """Check what a compressor's `compress` is given, and what a user's own makes, before a kernel takes it."""
-
-    @wraps(compress)
-    def checked(self: Compressor, v: Vectors, keys: NDArray[np.uint64], memory: Memory | None = None) -> Message:
-        with _door() as outer:
-            if outer:
-                require_vectors("v", v)
-                require_keys(keys, v.rows)
-                if memory is not None:
-                    require_memory(memory, v)
-            message = compress(self, v, keys, memory)
-        if not _is_shipped(self):
-            try:
-                require_message(f"what {type(self).__name__} makes", message, self.emits, v.n, v.rows)
-            except (TypeError, ValueError) as error:
-                raise UnsoundMessageError(str(error)) from None
-        return message
-
-    return checked
-
-
-def _read_at_the_door(decompress: Callable[..., Vectors]) -> Callable[..., Vectors]:
-    """Check what a compressor's `decompress` is given, and what a user's own reads."""
-
-    @wraps(decompress)
-    def checked(self: Compressor, message: Message, keys: NDArray[np.uint64]) -> Vectors:
-        with _door() as outer:
-            if outer:
-                if not isinstance(message, Message):
-                    raise TypeError(
-                        f"decompress takes a message, such as compress returns, found {type(message).__name__}"
-                    )
-                require_keys(keys, message.rows)
-            vectors = decompress(self, message, keys)
-        if not _is_shipped(self):
-            name = f"what {type(self).__name__} reads"
-            require_vectors(name, vectors)
-            if (vectors.rows, vectors.n) != (message.rows, message.n):
-                raise ValueError(
-                    f"{name} must be {message.rows} vectors of length {message.n}, found {vectors.rows} of {vectors.n}"
-                )
-        return vectors
-
-    return checked
-
-
-_Law = Callable[[Any, ArrayLike], float | None]
-
-
-def _vector_at_the_door(law: _Law) -> _Law:
-    """Check the vector that a law of a compressor's messages is asked of."""
-
-    @wraps(law)
-    def checked(self: Any, v: ArrayLike) -> float | None:
-        return law(self, _one_vector(law.__name__, v))
-
-    return checked
-
-
-def _one_vector(name: str, v: ArrayLike) -> NDArray[Any]:
-    """Return one vector of real numbers as an array."""
-    refuse_masked("v", v)
-    vector = np.asarray(v)
-    if vector.dtype.kind not in "fiubO":
-        raise ValueError(f"{name} takes real numbers, found an array of {vector.dtype}")
-    if vector.ndim != 1:
-        advice = "; use compress for batches" if name == "quantize" else ""
-        raise ValueError(f"{name} takes one vector, found an array of shape {vector.shape}{advice}")
-    return vector
-
-
-def _is_shipped(compressor: Compressor) -> bool:
-    return type(compressor).__module__.startswith("qsim.")
-
-
-class _door:  # noqa: N801
-    """Enter a compressor: True from outside, False where a wrapper passes on what was looked at."""
-
-    __slots__ = ("_outer",)
-
-    def __enter__(self) -> bool:
-        self._outer = not getattr(_inside, "door", False)
-        _inside.door = True
-        return self._outer
-
-    def __exit__(self, *error: object) -> None:
-        _inside.door = not self._outer
-
-
-_inside = local()
-"""Whether this thread is inside of a compressor, by `door`."""
 
 
 class Compressor:
@@ -167,8 +68,8 @@ class Compressor:
     def __init_subclass__(cls, **options: Any) -> None:
         """Have what goes into and comes out of a compressor checked, also where users write their own."""
         super().__init_subclass__(**options)
-        doors: dict[str, Callable[..., Any]] = {"compress": _at_the_door, "decompress": _read_at_the_door}
-        doors |= dict.fromkeys(("expected_nonzeros", "exact_variance"), _vector_at_the_door)
+        doors: dict[str, Callable[..., Any]] = {"compress": at_the_door, "decompress": read_at_the_door}
+        doors |= dict.fromkeys(("expected_nonzeros", "exact_variance"), vector_at_the_door)
         if cls.__module__.partition(".")[0] != "qsim":
             doors["plan"] = planned_at_the_door
         for name, door in doors.items():
@@ -199,6 +100,16 @@ class Compressor:
         16 bits do not hold, and a dither that would be subtracted once for W messages.
         """
         return False
+
+    @property
+    def correlated(self) -> int | None:
+        """The number of workers whose messages are correlated, as they draw together; None: each draws for itself.
+
+        The keys of such workers are numbered (`Key.numbered`): a word holds the random stream that all have in common,
+        and the number of the worker. A run must have as many workers. By any other word, too, a message alone must keep
+        what `variance` and the like say.
+        """
+        return None
 
     @property
     def dense(self) -> bool:
@@ -256,9 +167,9 @@ class Compressor:
                 f"{type(self).__name__} must define quantize(self, v, key), or compress(self, v, keys, memory)"
             )
         require_key(key)
-        return self.compress(as_float32(Vectors.dense(_one_vector("quantize", v))), np.array([key.word], np.uint64))
+        return self.compress(as_float32(Vectors.dense(one_vector("quantize", v))), np.array([key.word], np.uint64))
 
-    @_at_the_door
+    @at_the_door
     def compress(self, v: Vectors, keys: NDArray[np.uint64], memory: Memory | None = None) -> Message:
         """Compress a batch of vectors, one row per worker.
 
@@ -285,7 +196,7 @@ class Compressor:
         require_finite(v)
         return self.emits.join([self._row(b, v, of_word(int(word))) for b, word in enumerate(keys.view(np.uint64))])
 
-    @_read_at_the_door
+    @read_at_the_door
     def decompress(self, message: Message, keys: NDArray[np.uint64]) -> Vectors:
         """Return the vectors that a message stands for.
 
@@ -352,7 +263,43 @@ class Compressor:
         """
         return None
 
-    @_vector_at_the_door
+    def bias_and_variance(self, n: int) -> tuple[float, float] | None:
+        """Return the constants eta and omega of a compressor with a bias and a variance, for vectors of length n.
+
+        Parameters
+        ----------
+        n : int
+            The length of the vectors.
+
+        Returns
+        -------
+        (float, float) or None
+            eta and omega with ||E Q(v) - v|| <= eta ||v|| and E ||Q(v) - E Q(v)||^2 <= omega ||v||^2 for all v of
+            length n. By default what follows from `variance`, or from `contraction`; None if none is known.
+        """
+        if (omega := self.variance(n)) is not None:
+            return 0.0, omega
+        delta = self.contraction(n)
+        return None if delta is None else (sqrt(1 - delta), 1 - delta)
+
+    def joint_variance(self, n: int) -> tuple[float, float] | None:
+        """Return the constants A and B of the messages of `correlated` workers, for vectors of length n.
+
+        Parameters
+        ----------
+        n : int
+            The length of the vectors.
+
+        Returns
+        -------
+        (float, float) or None
+            A >= 0 and B from 0 to 1 with E ||mean of (Q_i(v_i) - v_i)||^2 <= A mean of ||v_i||^2 - B ||mean of v_i||^2
+            for all v_1, ..., v_W, if Q_i(t v) = t Q_i(v) for t >= 0. None: the errors are at most those of workers that
+            draw for themselves, A = omega/W and B = 0.
+        """
+        return None
+
+    @vector_at_the_door
     def expected_nonzeros(self, v: ArrayLike) -> float | None:
         """Return the expected number of non-zeros of Q(v), in exact arithmetic.
 
@@ -368,7 +315,7 @@ class Compressor:
         """
         return None
 
-    @_vector_at_the_door
+    @vector_at_the_door
     def exact_variance(self, v: ArrayLike) -> float | None:
         """Return the expected squared error of Q(v), in exact arithmetic.
 
@@ -431,8 +378,10 @@ class Compressor:
             raise
 
 
-def require_compressor(name: str, value: object, why: str) -> None:
+def require_compressor(name: str, value: object, why: str, together: bool = False) -> None:
     """Refuse what is no compressor to build on, and one that keeps a memory, which would never be made; `why` says so.
+
+    together: whether workers may draw together, whose numbered words must be handed on as they are.
 
     Raises TypeError, and ValueError for the latter.
     """
@@ -440,6 +389,10 @@ def require_compressor(name: str, value: object, why: str) -> None:
         raise TypeError(f"{name} must be a Compressor such as qsim.QSGD(levels=4), found {value!r}")
     if type(value).memory is not Compressor.memory:
         raise ValueError(f"{name} must have no memory, found {value!r}: {why}")
+    if value.correlated is not None and not together:
+        raise ValueError(
+            f"{name} must draw for every worker alone, found {value!r}, whose workers draw together: use it as it is"
+        )
 
 
 def as_float32(v: Vectors) -> Vectors:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import sqrt
 from typing import Self, final
 
 import numpy as np
@@ -140,6 +141,15 @@ class Compose(Compressor):
         """Return delta = delta1(n) delta2(m); None unless both are contractions and `first` keeps what it keeps."""
         delta1, delta2 = self.first.contraction(n), self.second.contraction(self.second_length(n))
         return None if delta1 is None or delta2 is None or not self._projects else delta1 * delta2
+
+    def bias_and_variance(self, n: int) -> tuple[float, float] | None:
+        """Return sqrt(1 - delta1(n)) and omega2(m) if `second` is unbiased and `first` is `TopK`; else as ever."""
+        from qsim.compressors.topk import TopK
+
+        omega = self.second.variance(self.second_length(n))
+        if omega is None or not isinstance(self.first, TopK):
+            return super().bias_and_variance(n)
+        return sqrt(1 - self.first.contraction(n)), omega
 
     def expected_nonzeros(self, v: ArrayLike) -> float | None:
         """Return that of `second` for what `first` keeps, if that is not random."""

@@ -59,7 +59,7 @@ class ErrorFeedback(Wrapper):
     compressor: Compressor
 
     def __post_init__(self) -> None:
-        require_compressor("compressor", self.compressor, "one memory is enough")
+        require_compressor("compressor", self.compressor, "one memory is enough", together=True)
         if self.compressor.contraction(1) is None:
             raise ValueError(f"ErrorFeedback needs a contraction, found {self.compressor!r}{_advice(self.compressor)}")
 

@@ -54,7 +54,9 @@ class Scaled(Wrapper):
     compressor: Compressor
 
     def __post_init__(self) -> None:
-        require_compressor("compressor", self.compressor, "put it around the whole, as ErrorFeedback(Scaled(...))")
+        require_compressor(
+            "compressor", self.compressor, "put it around the whole, as ErrorFeedback(Scaled(...))", together=True
+        )
         if self.compressor.variance(1) is None:
             raise ValueError(f"Scaled needs an unbiased compressor that states its variance, found {self.compressor!r}")
 

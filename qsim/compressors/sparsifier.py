@@ -25,15 +25,16 @@ class Sparsifier(Compressor):
         return n
 
 
-def take_kept(sparsifier: Any) -> None:
-    """Check the field `k` of an option: a whole number of at least 1, or a fraction of n, a float in (0, 1)."""
-    k = sparsifier.k
+def take_kept(sparsifier: Any, name: str = "k") -> None:
+    """Check a field of an option: a whole number of at least 1, or a fraction of n, a float in (0, 1)."""
+    k = getattr(sparsifier, name)
     if isinstance(k, float) and not 0 < k < 1:
         raise ValueError(
-            f"k must be a whole number of at least 1, or a fraction of all coordinates above 0 and below 1, found {k!r}"
+            f"{name} must be a whole number of at least 1, or a fraction of all coordinates above 0 and below 1, found"
+            f" {k!r}"
         )
     if not isinstance(k, float):
-        whole("k", k, least=1)
+        whole(name, k, least=1)
 
 
 def kept_of(k: float, n: int) -> int:

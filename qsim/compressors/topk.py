@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import sqrt
 from typing import Any, Self, final
 
 import numpy as np
@@ -91,6 +92,10 @@ class TopK(Sparsifier):
     def contraction(self, n: int) -> float:
         """Return delta = k/n (1 for k >= n)."""
         return self.most_kept(n) / n
+
+    def bias_and_variance(self, n: int) -> tuple[float, float]:
+        """Return eta = sqrt(1 - k/n) and omega = 0: nothing is random."""
+        return sqrt(1 - self.contraction(n)), 0.0
 
     def expected_nonzeros(self, v: ArrayLike) -> float:
         """Return nnz Q(v) = min(k, nnz(v))."""

@@ -42,6 +42,10 @@ class Wrapper(Compressor):
         return self.compressor.summable
 
     @property
+    def correlated(self) -> int | None:
+        return self.compressor.correlated
+
+    @property
     def few_levels(self) -> bool:
         return self.compressor.few_levels
 

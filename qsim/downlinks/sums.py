@@ -128,6 +128,8 @@ def require_contraction(compressor: Compressor, codec: Codec | None, name: str) 
         raise ValueError(
             f"{name} needs a contraction, found {compressor!r}; an unbiased compressor becomes one as qsim.Scaled(...)"
         )
+    if compressor.correlated is not None:
+        raise ValueError(f"what comes down is one message, and {compressor!r} is for several: take TopK or RandK")
     if type(compressor).memory is not Compressor.memory:
         raise ValueError(f"the server's difference is its memory already: take {compressor!r} without one")
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from qsim.kernels._jit import kernel
 
+NUMBER_BITS = 24  # as in `qsim/keys.py`
 _I32 = ir.IntType(32)
 _ROUNDS = 10
 _MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qsim.kernels._jit import kernel
-from qsim.kernels.hashing import fold
+from qsim.kernels.hashing import NUMBER_BITS, fold
 
 LARGEST = float(np.finfo(np.float32).max)
 _SMALLEST = 2.0**-64  # as in `qsim/weights.py`
@@ -31,6 +31,15 @@ def fold_exchange(word: np.uint64, turn: NDArray[np.int64], low: int, out: NDArr
     of_exchange = fold(fold(word, np.uint64(turn[0])), np.uint64(0))
     for worker in range(out.size):
         out[worker] = fold(of_exchange, np.uint64(low + worker))
+
+
+@kernel
+def number_exchange(word: np.uint64, turn: NDArray[np.int64], low: int, out: NDArray[np.uint64]) -> None:
+    """Write the numbered words for the first exchange of a round: fold(fold(word, round), 0) and the worker."""
+    of_exchange = fold(fold(word, np.uint64(turn[0])), np.uint64(0))
+    bits = np.uint64(NUMBER_BITS)
+    for worker in range(out.size):
+        out[worker] = of_exchange >> bits << bits | np.uint64(low + worker)
 
 
 @kernel

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from qsim.batch import Arrays, Memory, Vectors
 from qsim.block import Block
-from qsim.compressors import Compose, Compressor, TopK
 from qsim.methods.base import Exchange, Task, constant, refuse_absences, refuse_unfit, step_for
 from qsim.methods.sampling import Sampling, WithReplacement, check_batch
 from qsim.methods.shifts import ShiftedBatches, Shifts
@@ -56,10 +55,10 @@ class EFBV(ShiftedBatches):
     Notes
     -----
     C has a bias of eta and a variance of omega if ||E C(v) - v|| <= eta ||v|| and
-    E ||C(v) - E C(v)||^2 <= omega ||v||^2. Of an unbiased compressor eta = 0; of a contraction eta = sqrt(1 - delta),
-    and omega = 0 for `TopK`, 1 - delta for others. `Compose(TopK(k'), Q)` for an unbiased Q is neither: it has
-    eta = sqrt(1 - k'/n) and the omega of Q. With `Bernoulli(k/k')` for Q, whose omega is k'/k - 1, it is the paper's
-    comp-(k, k') with k coordinates in the mean.
+    E ||C(v) - E C(v)||^2 <= omega ||v||^2 (`Compressor.bias_and_variance`). Of an unbiased compressor eta = 0; of a
+    contraction eta = sqrt(1 - delta), and omega = 0 for `TopK`, 1 - delta for others. `CompK` and `MixK` are the
+    paper's comp-(k, k') and mix-(k, k'). `Compose(TopK(k'), Q)` for an unbiased Q has eta = sqrt(1 - k'/n) and the
+    omega of Q: with `Bernoulli(k/k')` for Q it is comp-(k, k') with k coordinates in the mean.
 
     With omega_m = omega/W (for unequal shards omega times the largest weight), lambda = min(1, (1 - eta) /
     ((1 - eta)^2 + omega)), nu the same with omega_m, r = (1 - lambda + lambda eta)^2 + lambda^2 omega, r_m the same
@@ -110,7 +109,7 @@ class EFBV(ShiftedBatches):
 
     def bound(self, problem: Problem) -> Bound | None:
         mu = problem.strong_convexity
-        if self.batch is not None or not mu or bias_and_variance(problem.compressor, problem.n) is None:
+        if self.batch is not None or not mu or problem.compressor.bias_and_variance(problem.n) is None:
             return None
         left, mean = self._left(problem)
         step = constant(self.step, self._longest(problem)) if left < 1 else None
@@ -167,29 +166,19 @@ class EFBV(ShiftedBatches):
         return (cls(0.3, shift=0.5, scale=0.5),)
 
 
-def bias_and_variance(compressor: Compressor, n: int) -> tuple[float, float] | None:
-    """Return eta and omega with ||E C(v) - v|| <= eta ||v|| and E ||C(v) - E C(v)||^2 <= omega ||v||^2, if known."""
-    if (omega := compressor.variance(n)) is not None:
-        return 0.0, omega
-    if (delta := compressor.contraction(n)) is not None:
-        return sqrt(1 - delta), 0.0 if isinstance(compressor, TopK) else 1 - delta
-    if isinstance(compressor, Compose) and isinstance(compressor.first, TopK):
-        delta = compressor.first.contraction(n)
-        omega = compressor.second.variance(compressor.second_length(n))
-        return None if delta is None or omega is None else (sqrt(1 - delta), omega)
-    return None
-
-
 def _certificate(problem: Problem) -> tuple[float, float, float]:
     """Return eta, omega, and the omega of the weighted mean of what arrives."""
-    found = bias_and_variance(problem.compressor, problem.n)
+    found = problem.compressor.bias_and_variance(problem.n)
     if found is None:
         raise TheoryError(
             f"bias and variance of {problem.compressor!r} are not known, so no step follows from theory: give step,"
             " shift and scale"
         )
     eta, omega = found
-    return eta, omega, omega if problem.shared else omega * problem.largest_share
+    if not eta:
+        return eta, omega, problem.spread
+    together = problem.shared or problem.compressor.correlated is not None
+    return eta, omega, omega if together else omega * problem.largest_share
 
 
 def _factor(eta: float, omega: float) -> float:

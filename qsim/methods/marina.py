@@ -39,7 +39,8 @@ class MARINA(Method):
     ----------
     step : Step or float, optional
         The step a, a number or a rule of `qsim.steps`. By default a = 1 / (L + Lt sqrt(r)), r = (1 - p) s/p,
-        s = omega/W (`Problem.spread`), Lt^2 the mean of L_i^2; if mu > 0 with 2 r for r, and at most p/(2 mu).
+        s = omega/W (`Problem.spread`), Lt^2 the mean of L_i^2; if mu > 0 with 2 r for r, and at most p/(2 mu). With
+        `PermK` it is longer: the notes say how.
     p : float, optional
         The probability of a synchronisation, in (0, 1]. By default 1/(1 + omega), at which synchronisations cost about
         as many numbers as compressed rounds; with a batch of b rows the smaller of that and b/(b + m) for m rows a
@@ -61,9 +62,12 @@ class MARINA(Method):
     the theory of gradient descent says, up to constants, for nonconvex F too. For mu > 0, F(w) - F* + (a/p) ||g - grad
     F(w)||^2, whose second term is 0 at the start, falls by a factor of at least 1 - a mu a round, in expectation.
 
-    So it does with a batch, with r = (1 - p)/p and r (s (Lt^2 + Lr^2/b) + Lr^2/(W b)) for r Lt^2, if rows are drawn
-    with replacement, Lr being the largest L of a single row's loss (derived here, in `docs/theory.md`; the largest
-    weight stands for 1/W).
+    For workers that draw together, s Lt^2 is (s - B) Lt^2 + B L_pm^2, with A and B of `Compressor.joint_variance` and
+    L_pm the Hessian variance (`Problem.hessian_variance`): it is L_pm^2 for `PermK` with equal shards. L_pm is known
+    for `LeastSquares`; elsewhere it is Lt, the safe choice. Its proof is in `docs/theory.md`.
+
+    With a batch it is s Lt^2 + (s + 1/W) Lr^2/b, if rows are drawn with replacement, Lr being the largest L of a single
+    row's loss (derived here, in `docs/theory.md`; the largest weight stands for 1/W).
 
     The first round and, by the server's coin, a share p of the others send full gradients as dense float32, and count
     as such. A worker keeps the last gradient that the server has received, on its support, so a round costs one
@@ -75,7 +79,7 @@ class MARINA(Method):
     .. [1] Gorbunov, Burlachenko, Li, Richtarik, "MARINA: faster non-convex distributed learning with compression", ICML
            2021, Algorithms 1 and 2, and Theorems 2.1 and 2.2 (with Lt for L, which is never below it).
     .. [2] Szlendak, Tyurin, Richtarik, "Permutation compressors for provably faster distributed nonconvex
-           optimization", ICLR 2022 (that the proof needs L alone there).
+           optimization", ICLR 2022 (that the proof needs L alone there, and the step for `PermK`).
 
     Examples
     --------
@@ -123,7 +127,7 @@ class MARINA(Method):
 
     def _longest(self, problem: Problem, p: float) -> float:
         """Return the longest step that the theorem allows."""
-        mu, square = problem.strong_convexity, problem.spread * problem.mean_square_smoothness**2
+        mu, square = problem.strong_convexity, _error(problem)
         if self.batch is not None:
             square += (problem.spread + problem.largest_share) * problem.row_smoothness**2 / self.batch
         step = 1 / (problem.smoothness + sqrt((2 if mu > 0 else 1) * (1 - p) / p * square))
@@ -216,3 +220,10 @@ class MARINA(Method):
     @classmethod
     def examples(cls) -> tuple[Self, ...]:
         return cls(0.5, p=0.4), cls(0.5, p=0.4, batch=2)
+
+
+def _error(problem: Problem) -> float:
+    """Return s with E ||sum of the errors of compressed changes of gradients||^2 <= s ||change of the weights||^2."""
+    joint, whole = problem.compressor.joint_variance(problem.n), problem.mean_square_smoothness**2
+    kept = 0.0 if joint is None else joint[1]
+    return (problem.spread - kept) * whole + kept * problem.hessian_variance**2

@@ -115,6 +115,7 @@ class WireExchange:
             arrived,
             exact,
             shared=self._sums_in_flight,
+            numbered=self._channel.compressor.correlated is not None,
             participants=self._participants,
         )
         received, bits = self._collect(order, length)

@@ -148,6 +148,9 @@ class Run:
                 f" smooth: take {_PROXIMAL}, without momentum, or {self.objective.smooth_part!r}"
             )
         channel = Channel(self.compressor, self.codec)  # refuses what does not fit
+        together = self.compressor.correlated
+        if together is not None and together != self.workers:
+            raise ValueError(f"{self.compressor!r} is for {together} workers, found workers={self.workers}")
         inner = self.method.method if isinstance(self.method, Averaged) else self.method
         if isinstance(self.downlink, CompressedSum) and isinstance(inner, (FedNL, MARINA, SignSGD, LBFGS, NewtonCG)):
             raise ValueError(

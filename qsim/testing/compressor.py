@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from qsim.compressors import Compressor
 from qsim.keys import Key
 from qsim.options import whole
-from qsim.testing import bias, certificates, messages
+from qsim.testing import bias, certificates, messages, spread, together
 from qsim.testing.compressor_under_test import CompressorUnderTest
 from qsim.testing.parts import carried_out, prints_as_code
 from qsim.testing.report import Finding, Report
@@ -24,8 +24,10 @@ CHECKS: dict[str, Callable[[CompressorUnderTest], Finding]] = {
     "unbiased": bias.unbiased,
     "variance": certificates.variance,
     "contraction": certificates.contraction,
+    "bias and variance": spread.bias_and_variance,
     "exact variance": certificates.exact_variance,
     "expected non-zeros": certificates.expected_nonzeros,
+    "error of workers together": together.together,
     "codecs give the message back": messages.through_codecs,
     "messages can be summed": messages.summed,
     "error feedback adds up": messages.learns_delivery,

@@ -69,15 +69,19 @@ class Order(Instruction):
     vectors: what else came down, by name.
     exact: the format of an exchange that does without the compressor, or None.
     shared: whether all quantize with the word of worker 0, so that messages can be added on their way.
+    numbered: whether all draw together, as compressors with `correlated` workers do.
     """
 
     weights: Replica
     vectors: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     exact: Literal["float32", "float64"] | None = None
     shared: bool = False
+    numbered: bool = False
 
     def key(self, root: Key) -> Key:
         key = super().key(root)
+        if self.numbered:
+            return key.numbered
         return key.shared if self.shared else key
 
 

@@ -33,6 +33,7 @@ from qsim.compressors import (
     Bernoulli,
     Bucketed,
     Compose,
+    CorrelatedQuantization,
     ErrorFeedback,
     Identity,
     NaturalCompression,
@@ -65,6 +66,7 @@ def vectors(kind: str, n: int) -> Vectors:
 
 
 FILLED = [Sign(), ScaledSign(), OneBit(), DRIVE(), EDEN(1), EDEN(2), EDEN(4)]
+FILLED += [CorrelatedQuantization(4)]
 FLOATS = [Identity(), RoundedFloats("bfloat16")]
 OTHERS = [
     *(QSGD(s) for s in (1, 2, 4, 8, 16, 255)), *(QSGD(s, "max") for s in (1, 4, 64)), QSGD(4, 1.5), QSGD(4, 3.0),
@@ -84,7 +86,7 @@ def test_the_default_code_is_near_the_shortest(kind: str, n: int) -> None:
     Not for what makes zeros into numbers, or sends all n of them, of sparse vectors: who sends these wants another.
     """
     v = vectors(kind, n)
-    for compressor in [*OTHERS, *((FILLED + FLOATS) if kind != "sparse" else [])]:
+    for compressor in [*OTHERS, *((FILLED + FLOATS + [CorrelatedQuantization(4, 2)]) if kind != "sparse" else [])]:
         message = compressor.compress(v, KEYS)
         best = min(codec.size(message).mean() for codec in CODECS if type(message) in codec.carries)
         found = default_codec(compressor).size(message).mean()

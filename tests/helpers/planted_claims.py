@@ -227,6 +227,26 @@ class Miscounts(Fast):
 
 
 # Each with the promises that it breaks.
+@option
+class TogetherInName(Fast):
+    """Says that workers share out the coordinates, but each draws some for itself."""
+
+    emits = Floats
+
+    @property
+    def correlated(self):
+        return 8
+
+    def compress(self, v, keys, memory=None):
+        return RandK(max(1, v.n // 8)).compress(v, keys * np.uint64(5))
+
+    def variance(self, n):
+        return RandK(max(1, n // 8)).variance(n)
+
+    def joint_variance(self, n):
+        return 1.0, 1.0
+
+
 PLANTED = [
     (NaturalDitheringAsIdentity(), ["it compresses"]),
     (IdentityWithFormulas(), ["it compresses", "exact variance"]),
@@ -247,5 +267,6 @@ PLANTED = [
     (NormInHalf(), ["unbiased"]),
     (OnePercentMore(), ["unbiased"]),
     (OneInTwentyMore(), ["unbiased"]),
+    (TogetherInName(), ["error of workers together"]),
     (Miscounts(), ["exact variance", "expected non-zeros"]),
 ]

@@ -29,7 +29,6 @@ from qsim.methods import (
     Nesterov,
     Passes,
 )
-from qsim.methods.ef_bv import bias_and_variance
 from qsim.objectives import LeastSquares, WithRegulariser
 from qsim.problem import TheoryError
 from qsim.steps import Constant
@@ -340,7 +339,7 @@ def test_mvr_has_less_noise_with_a_smaller_share() -> None:
 )
 def test_bias_and_variance_bound_those_of_messages(compressor) -> None:
     """2,000 draws, whose mean has a deviation of sqrt(omega/2000) of the vector's norm: 4% for the largest omega."""
-    eta, omega = bias_and_variance(compressor, N)
+    eta, omega = compressor.bias_and_variance(N)
     v = np.random.default_rng(0).standard_normal(N).astype(np.float32)
     many = qsim.batch.Vectors.dense(np.tile(v, (2000, 1)))
     keys = Key(1).words(0, 2000)

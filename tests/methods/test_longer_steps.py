@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import qsim
+from helpers.bounds import SEEDS, beyond
 from qsim.clients import SampledClients
 from qsim.compressors import Identity, RandK, Scaled, ScaledSign, TopK
 from qsim.datasets import ByLabel, Contiguous, Dirichlet, Quadratics
@@ -55,24 +56,6 @@ SPARSE = qsim.Run(
     partition=ByLabel(),
     rounds=400,
 )
-SEEDS = 6
-
-
-def beyond(run: qsim.Run, times: float = 1.0) -> float:
-    """The mean over seeds of the suboptimality with so many times the step, in parts of the bound of the step: the
-    largest of all rounds. Of runs that end in an overflow, infinity."""
-    bound, problem = run.bound(), run.problem()
-    resolved = run.method.resolved(problem)
-    method = replace(resolved, step=Constant(times * resolved.step(0)))
-    found = []
-    for seed in range(SEEDS):
-        try:
-            found.append(qsim.simulate(replace(run, method=method, seed=seed)).axis("suboptimality"))
-        except (ValueError, OverflowError, FloatingPointError):
-            return float("inf")
-    return float(np.max(np.mean(found, axis=0) / bound(np.arange(run.rounds + 1))))
-
-
 BOUNDED: list[tuple[qsim.Run, Method, qsim.compressors.Compressor, dict, float]] = [
     (SKEWED, DIANA(), Identity(), {}, 1.2),
     (SKEWED, DIANA(), RandK(2), {}, 4),

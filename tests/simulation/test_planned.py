@@ -309,6 +309,7 @@ def test_slow_rounds_are_few_at_once(count: list[int], monkeypatch: pytest.Monke
         {"compressor": qsim.QSGD(4), "codec": qsim.codecs.Elias()},
         {"compressor": qsim.RandK(3)},
         {"compressor": qsim.RandK(3, "drawn")},
+        {"compressor": qsim.RandSeqK(3)},
         {"compressor": qsim.compressors.HardThreshold(0.1)},
         {"compressor": qsim.compressors.NaturalCompression(), "codec": qsim.codecs.Varint()},
         {"compressor": qsim.ErrorFeedback(qsim.TopK(3))},

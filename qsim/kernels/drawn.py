@@ -1,0 +1,159 @@
+"""Coordinates that both ends draw: some in a row, and the blocks of a permutation that workers have in common.
+
+A batch is as in `quantize`, coordinates as in `select`. What is taken is scaled, and rounded once to float32.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qsim.kernels._jit import inlined, kernel
+from qsim.kernels.hashing import NUMBER_BITS, fold, uniform24
+from qsim.kernels.select import scaled_up
+
+
+@inlined
+def _start(key: np.uint64, n: int) -> np.int64:
+    """Draw the first of some coordinates in a row."""
+    return np.int64(scaled_up(fold(key, np.uint64(0)), np.uint64(n)))
+
+
+@inlined
+def _scaled(x: np.float32, scale: float) -> np.float32:
+    return np.float32(np.float64(x) * scale + 0.0)  # a negative zero becomes a positive one
+
+
+@kernel
+def place_runs(keys: NDArray[np.uint64], n: int, k: int, out: NDArray[np.signedinteger]) -> None:
+    """Write k coordinates from a random one on, modulo n, for every row of a batch, rising."""
+    for row in range(keys.size):
+        start = int(_start(np.uint64(keys[row]), n))
+        wrapped = max(0, start + k - n)
+        here = out[row * k : (row + 1) * k]
+        for j in range(wrapped):
+            here[j] = j
+        for j in range(wrapped, k):
+            here[j] = start - wrapped + j
+
+
+@kernel
+def take_runs(
+    keys: NDArray[np.uint64],
+    k: int,
+    n: int,
+    offsets: NDArray[np.int64],
+    index: NDArray[np.signedinteger] | None,
+    value: NDArray[np.float32],
+    scale: float,
+    out: NDArray[np.float32],
+) -> None:
+    """Write scale times what every row has at the coordinates of `place_runs`; 0 where it has no entry."""
+    for row in range(keys.size):
+        start = int(_start(np.uint64(keys[row]), n))
+        wrapped = max(0, start + k - n)
+        here = out[row * k : (row + 1) * k]
+        if index is None:
+            dense = value[offsets[row] : offsets[row + 1]]
+            for j in range(wrapped):
+                here[j] = _scaled(dense[j], scale)
+            behind, rest = here[wrapped:], dense[start : start + k - wrapped]
+            for j in range(rest.size):
+                behind[j] = _scaled(rest[j], scale)
+        else:
+            here[:] = np.float32(0.0)
+            for entry in range(offsets[row], offsets[row + 1]):
+                coordinate = np.int64(index[entry])
+                if coordinate < wrapped:
+                    here[coordinate] = _scaled(value[entry], scale)
+                elif start <= coordinate < start + k:
+                    here[coordinate - start + wrapped] = _scaled(value[entry], scale)
+
+
+@kernel
+def deal(keys: NDArray[np.uint64], workers: int, k: int, out: NDArray[np.signedinteger]) -> None:
+    """Write the k coordinates that every row is dealt, rising, out of k workers, each of which one worker gets.
+
+    Who gets what is drawn by the word without the number (`NUMBER_BITS`): rows behind one another with one such word
+    are dealt from one draw, by their numbers.
+    """
+    low, count = np.uint64(2**NUMBER_BITS - 1), np.uint64(workers)
+    owner, places = np.empty(k * workers, np.int32), np.empty(workers, np.int64)
+    row = 0
+    while row < keys.size:
+        word, first = np.uint64(keys[row]) & ~low, row
+        _draw_owners(word, k, owner, places)
+        places[:] = -1
+        while row < keys.size and np.uint64(keys[row]) & ~low == word:
+            number = (np.uint64(keys[row]) & low) % count
+            if places[number] < 0:
+                places[number] = row * k
+            row += 1
+        for coordinate in range(owner.size):
+            place = places[owner[coordinate]]
+            if place >= 0:
+                out[place] = coordinate
+                places[owner[coordinate]] = place + 1
+        for again in range(first, row):  # behind the block of its number, unless another row with it came before
+            behind = places[(np.uint64(keys[again]) & low) % count]
+            if behind != (again + 1) * k:
+                out[again * k : (again + 1) * k] = out[behind - k : behind]
+
+
+@kernel
+def _draw_owners(word: np.uint64, k: int, owner: NDArray[np.int32], counts: NDArray[np.int64]) -> None:
+    """Draw one of `counts.size` workers for every coordinate, each k times: all ways with the same probability.
+
+    Coordinates draw a worker each. Then coordinates are drawn, and given up where the worker has too many; those that
+    have too few get them. All that depends on coordinates alike, so no way is more likely than another.
+    """
+    workers, own, tries = counts.size, fold(word, np.uint64(0)), fold(word, np.uint64(1))
+    for coordinate in range(owner.size):
+        owner[coordinate] = np.int64(uniform24(coordinate, own)) * workers >> 24
+    counts[:] = 0
+    for coordinate in range(owner.size):
+        counts[owner[coordinate]] += 1
+    left = 0
+    for worker in range(workers):
+        left += max(0, int(counts[worker]) - k)
+    given, found, draw = np.empty(left, np.int64), 0, np.uint64(0)
+    while found < left:
+        coordinate = int(scaled_up(fold(tries, draw), np.uint64(owner.size)))
+        draw += np.uint64(1)
+        worker = owner[coordinate]
+        if worker >= 0 and counts[worker] > k:
+            counts[worker] -= 1
+            owner[coordinate] = -1
+            given[found] = coordinate
+            found += 1
+    for worker in range(workers):
+        for _ in range(k - counts[worker]):
+            found -= 1
+            owner[given[found]] = worker
+
+
+@kernel
+def take_dealt(
+    offsets: NDArray[np.int64],
+    index: NDArray[np.signedinteger] | None,
+    value: NDArray[np.float32],
+    n: int,
+    positions: NDArray[np.signedinteger],
+    scale: float,
+    out: NDArray[np.float32],
+) -> None:
+    """As `take_positions`; a coordinate of n or more has no entry."""
+    k = positions.size // (offsets.size - 1)
+    for row in range(offsets.size - 1):
+        here, last = offsets[row], offsets[row + 1]
+        for place in range(row * k, (row + 1) * k):
+            x = np.float32(0.0)
+            if index is None:
+                if positions[place] < n:
+                    x = value[np.uint64(here + positions[place])]
+            else:
+                while here < last and index[here] < positions[place]:
+                    here += 1
+                if here < last and index[here] == positions[place]:
+                    x = value[here]
+            out[place] = _scaled(x, scale)
