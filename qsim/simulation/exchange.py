@@ -86,8 +86,14 @@ class WireExchange:
 
     @property
     def opened(self) -> bool:
-        """Whether the streams of a compressed exchange have all been opened, so that no header is sent any more."""
-        return not self.streams.unopened(f"up, None, {self._n}").any()
+        """Whether the streams of a compressed exchange have all been opened, so that no header is sent any more.
+
+        Of sums, where the downlink sends them: there is none in a round whose messages all come late, or weigh nothing.
+        """
+        streams = [f"up, None, {self._n}"]
+        if type(self._downlink).aggregate is not Downlink.aggregate:
+            streams.append("sum")
+        return not any(self.streams.unopened(stream).any() for stream in streams)
 
     @property
     def counted(self) -> Counted:
