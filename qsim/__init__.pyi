@@ -8,6 +8,7 @@ from . import datasets as datasets
 from . import downlinks as downlinks
 from . import engines as engines
 from . import entropy as entropy
+from . import formulas as formulas
 from . import keys as keys
 from . import l2_decay as l2_decay
 from . import methods as methods

@@ -107,7 +107,7 @@ class Plan:
         self.touched: NDArray[np.int64] | None = None
         """How many non-zeros of its rows each worker read, where Python counts them."""
         self._read: Cell | None = None
-        self._invited = clients.count if isinstance(clients, SampledClients) else workers
+        self.invited = clients.count if isinstance(clients, SampledClients) else workers
         self._nonzeros: Result | None = None
         self._up: Result | None = None
         self._down = 0
@@ -141,7 +141,7 @@ class Plan:
         """
         from qsim.kernels.rounds import begin_round
 
-        if type(self.objective).apply_l2_step is not Objective.apply_l2_step:
+        if type(self.objective).apply_l2_step is not Objective.apply_l2_step or self.objective.composite:
             raise NoProgram
         if self.present is not None:
             self._invite(self.present)
@@ -213,7 +213,7 @@ class Plan:
         from qsim.kernels.participation import rows_of
         from qsim.kernels.rounds import end_round
 
-        call, packet, invited = self.program.call, self._packets_down, self._invited
+        call, packet, invited = self.program.call, self._packets_down, self.invited
         for kernel, *arguments in self._last:
             call(kernel, *arguments)
         if self._clock is not None:
@@ -298,7 +298,7 @@ class Plan:
         self._up = call(bytes_of, packets, self.present)
         weights, share = self._of_workers, 1.0
         if self._clock is not None:
-            self.delivered = self._clock.plan(self, v, packets, self._invited)
+            self.delivered = self._clock.plan(self, v, packets, self.invited)
         if self.delivered is not None:
             weights = np.empty(workers)
             share = call(weights_of, self._of_workers, self.delivered, weights)

@@ -27,6 +27,8 @@ TIME = ("seconds", *(f"seconds_{part}" for part in PARTS))
 TRAFFIC = ("nonzeros", "bits_up", "bits_down")
 CUMULATIVE = (*TRAFFIC, "passes")
 """Quantities that are counted by round, and add up from round to round."""
+FORMULA = "formula_bits_up"
+"""Bits on the uplink by the formulas of papers."""
 EVALUATION = ("loss", "suboptimality", "gradient_norm", "train_error", "test_loss", "test_error")
 ACCURACY = {"train_accuracy": "train_error", "test_accuracy": "test_error"}
 """One minus an error, for data whose labels are predicted."""
@@ -43,6 +45,7 @@ LABELS = {
     "bits_up": "bits, uplink",
     "bits_down": "bits, downlink",
     "bits": "bits, uplink + downlink",
+    FORMULA: "bits, uplink, by the papers' formulas",
     "seconds": "virtual seconds",
     "loss": "training loss",
     "suboptimality": "suboptimality",
@@ -90,6 +93,8 @@ class Trace:
     `frame` has one row a round, from round 0 (the start):
 
     - `nonzeros`, `bits_up`, `bits_down`: of this round, exactly; `cumulative_...`: of all rounds so far.
+    - `formula_bits_up`, of this round, and cumulative: what all workers sent by the formula that papers count with for
+      the compressor (`qsim.formulas`), exact gradients as 32 or 64 bits a number. Missing without a formula.
     - `passes`: passes over the data so far: rows that met weights, for a gradient or a loss (twice for a product with a
       Hessian), over all rows.
     - `loss` (the objective with its regulariser), `suboptimality`, `gradient_norm` (l2), `test_loss` (the mean loss of
@@ -177,7 +182,9 @@ class Trace:
                 raise ValueError(f"the labels of this run are targets, which have no accuracy: take {ACCURACY[name]!r}")
             accuracy: NDArray[Any] = 1.0 - self.columns[ACCURACY[name]]
             return accuracy
-        name = f"cumulative_{name}" if name in (*CUMULATIVE, "seconds") else name
+        if name == FORMULA and name not in self.columns:
+            raise ValueError("the compressor of this run has no formula in qsim.formulas: take the axis 'bits_up'")
+        name = f"cumulative_{name}" if name in (*CUMULATIVE, FORMULA, "seconds") else name
         if name == "cumulative_seconds" and name not in self.columns:
             raise ValueError("this trace has no virtual time: give the run a network, such as network=qsim.Network()")
         if name in PROGRESSIVE and name not in self.columns:

@@ -31,7 +31,7 @@ LAYERS = [  # each package may import those above it, and itself
     {"datasets"},
     {"block", "identity"},
     {"objectives", "compressors", "codecs", "starts"},
-    {"channel", "entropy", "metrics", "problem", "trace"},
+    {"channel", "entropy", "formulas", "metrics", "problem", "trace"},
     {"plan"},
     {"methods", "downlinks"},
     {"workers"},

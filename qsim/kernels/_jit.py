@@ -68,7 +68,13 @@ class Kernel(Protocol, Generic[_P, _R_co]):
 
 
 def kernel(function: Callable[_P, _R_co]) -> Kernel[_P, _R_co]:
-    """Compile a pure function of arrays and numbers: cached on disk, without the GIL, IEEE arithmetic as written."""
+    """Compile a pure function of arrays and numbers: cached on disk, without the GIL, IEEE arithmetic as written.
+
+    Machine code is found by name: functions that one source makes, with others around it, get names of their own.
+    Numba numbers them in the order of a process, so that two from the cache, which two processes made, may have one.
+    """
+    if function.__closure__:
+        function.__qualname__ += "_" + sha256(_named(function).encode()).hexdigest()[:12]
     dispatcher: Any = _jitted(function, nogil=True)
     dispatcher._cache = _KernelCache(function)
     dispatcher.compile = uninterrupted(dispatcher.compile)  # LLVM calls Python

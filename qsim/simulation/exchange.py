@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal
 
@@ -14,6 +15,7 @@ from qsim.clients import Clients
 from qsim.downlinks import Broadcast, DenseWeights, Downlink, Sent, SparsePull
 from qsim.downlinks.wire import through
 from qsim.engines import Session
+from qsim.formulas import message_bits
 from qsim.keys import Key, Purpose
 from qsim.methods import Sum
 from qsim.network import Clock, Load
@@ -71,6 +73,7 @@ class WireExchange:
         """Start round t with nothing counted."""
         self.round = t
         self.nonzeros = self.bits_up = self.bits_down = self.rows = 0
+        self._formula_bits = 0.0
         self._scores: NDArray[np.float64] | None = None
         self._exchanges = 0
         drawn = self._clients.draw(self._root.fold(Purpose.CLIENTS, t), self._workers)
@@ -83,15 +86,21 @@ class WireExchange:
 
     @property
     def opened(self) -> bool:
-        """Whether the streams of a compressed exchange have all been opened, so that no header is sent any more."""
-        return not self.streams.unopened(f"up, None, {self._n}").any()
+        """Whether the streams of a compressed exchange have all been opened, so that no header is sent any more.
+
+        Of sums, where the downlink sends them: there is none in a round whose messages all come late, or weigh nothing.
+        """
+        streams = [f"up, None, {self._n}"]
+        if type(self._downlink).aggregate is not Downlink.aggregate:
+            streams.append("sum")
+        return not any(self.streams.unopened(stream).any() for stream in streams)
 
     @property
     def counted(self) -> Counted:
         """What this round has counted."""
         traffic, clock = np.array([[self.nonzeros, self.bits_up, self.bits_down, self.rows]], np.int64), self.clock
         times = None if clock is None else np.array([[*clock.times.values(), clock.dropped]])
-        return Counted(traffic, times, self._scores)
+        return Counted(traffic, np.array([self._formula_bits]), times, self._scores)
 
     def __call__(
         self,
@@ -128,8 +137,15 @@ class WireExchange:
         if received.scores is not None:
             self._scores = received.scores
         self.bits_up += bits
+        each = {"float32": 32.0 * length, "float64": 64.0 * length}[exact] if exact else self.formula_bits(length)
+        self._formula_bits += each * int(np.count_nonzero(self._present))
         self._exchanges += 1
         return Sum(total, received.share)
+
+    def formula_bits(self, length: int) -> float:
+        """Return the bits of a compressed message by the formula of its compressor; NaN without one."""
+        found = message_bits(self._channel.compressor, length)
+        return math.nan if found is None else found
 
     def _collect(self, order: Order, length: int) -> tuple[Received, int]:
         """Have the workers follow an order, and sum what they send; return the sum, and the bits sent for it.

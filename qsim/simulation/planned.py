@@ -93,7 +93,8 @@ class PlannedRounds:
         ]
         evaluations = min(_EVALUATIONS, _READ // max(shards.dataset.nonzeros, 1), _KEPT // n)
         kept = np.empty((max(1, evaluations), n))
-        return cls(plan, timed, solution, kept, run.evaluate_every, [] if run.until is None else lasting)
+        formula_bits = plan.invited * exchange.formula_bits(n)
+        return cls(plan, timed, solution, kept, run.evaluate_every, [] if run.until is None else lasting, formula_bits)
 
     def __init__(
         self,
@@ -103,14 +104,16 @@ class PlannedRounds:
         kept: NDArray[np.float64],
         every: int,
         lasting: list[NDArray[Any]],
+        formula_bits: float,
     ) -> None:
         """Take the plan of a round, its clock, and where the solutions of every so many rounds are kept.
 
-        lasting: the arrays of server and workers that rounds change, if rounds may have to be undone.
+        lasting: the arrays of server and workers that rounds change, if rounds may have to be undone. formula_bits:
+            what goes up in a round by the compressor's formula.
         """
         from qsim.kernels.rounds import keep_weights
 
-        self._lasting = lasting
+        self._lasting, self._formula_bits = lasting, formula_bits
         self._kept, self._every = kept, every
         plan.at_the_end(keep_weights, plan.turn, every, solution.scale, solution.vector, kept)
         self._plan, self._traffic, self._clock = plan, plan.end(), clock
@@ -152,7 +155,7 @@ class PlannedRounds:
     def _counted(self, rounds: int) -> Counted:
         """Return what the first of the rounds counted that were run at once."""
         times = None if self._clock is None else self._clock.times[:rounds].copy()
-        return Counted(self._traffic[:rounds].copy(), times)
+        return Counted(self._traffic[:rounds].copy(), np.full(rounds, self._formula_bits), times)
 
     def _try(self, scale: float, first: int, count: int) -> int:
         """Do up to `count` rounds; return how many were done."""

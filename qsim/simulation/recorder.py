@@ -23,7 +23,7 @@ from qsim.problem import Problem
 from qsim.simulation.elsewhere import RowsReader
 from qsim.simulation.evaluation import TOGETHER, Evaluator, evaluator
 from qsim.simulation.run import Run
-from qsim.trace import CUMULATIVE, EVALUATION, TIME, TRAFFIC, Trace, progressive_columns
+from qsim.trace import CUMULATIVE, EVALUATION, FORMULA, TIME, TRAFFIC, Trace, progressive_columns
 
 Solution = Callable[[], NDArray[np.float64]]
 """Gives the weights that are evaluated, when they are needed."""
@@ -34,12 +34,13 @@ _UNKNOWN = dict.fromkeys(EVALUATION, np.nan)
 class Counted:
     """What some rounds counted, a row each.
 
-    traffic: non-zeros, bits up, bits down, rows read. times: with a network, the seconds of each part of the round, and
-    how many messages were dropped. scores: of one round with progressive validation, how many rows were scored, and the
-    sums of their losses and errors.
+    traffic: non-zeros, bits up, bits down, rows read. formula_bits: bits up by the compressor's formula, NaN without
+    one. times: with a network, the seconds of each part of the round, and how many messages were dropped. scores: of
+    one round with progressive validation, how many rows were scored, and the sums of their losses and errors.
     """
 
     traffic: NDArray[np.int64]
+    formula_bits: NDArray[np.float64]
     times: NDArray[np.float64] | None = None
     scores: NDArray[np.float64] | None = None
 
@@ -70,6 +71,7 @@ class Recorder:
         self._on_test: Evaluator | None = None
         self._minimum = problem.minimum if run.optimum else np.nan
         self._counted: list[NDArray[np.int64]] = []
+        self._formula_bits = [np.zeros(1)]
         self._times: list[tuple[float, ...]] = []
         self._scores = [np.zeros(3)]  # of each round, for progressive validation
         self._evaluations: dict[int, dict[str, float]] = {}
@@ -111,6 +113,7 @@ class Recorder:
         if self._run.progressive:
             self._scores.append(np.zeros(3) if counted.scores is None else counted.scores)
         self._counted.append(counted.traffic)
+        self._formula_bits.append(counted.formula_bits)
         self._spent += counted.traffic.sum(axis=0)
         return self._over(done, solution, evaluate=done % self._run.evaluate_every == 0 or done == self._run.rounds)
 
@@ -144,6 +147,9 @@ class Recorder:
         columns |= dict(zip(TRAFFIC, traffic, strict=True))
         columns |= {f"cumulative_{name}": np.cumsum(columns[name]) for name in TRAFFIC}
         columns |= {"passes": rows / self._data.rows, "cumulative_passes": np.cumsum(rows) / self._data.rows}
+        formula_bits = np.concatenate(self._formula_bits)
+        if not np.isnan(formula_bits).any():
+            columns |= {FORMULA: formula_bits, f"cumulative_{FORMULA}": np.cumsum(formula_bits)}
         if clock is not None:
             *parts, dropped = np.array(self._times).T.copy()
             total = np.sum(parts, axis=0)
@@ -163,6 +169,7 @@ class Recorder:
         times = {"times": np.array(self._times)} if self._times else {}
         return {
             "counted": np.concatenate(self._counted),
+            "formula_bits": np.concatenate(self._formula_bits),
             "evaluated": np.array(list(self._evaluations)),
             "evaluations": np.array(evaluations),
             "scores": np.array(self._scores),
@@ -170,7 +177,7 @@ class Recorder:
 
     def restore(self, saved: Arrays) -> bool:
         """Go back to what was recorded; tells whether the run's rule had ended it there."""
-        self._counted = [saved["counted"]]
+        self._counted, self._formula_bits = [saved["counted"]], [saved["formula_bits"]]
         self._times = [tuple(row) for row in saved.get("times", np.empty((0, 0))).tolist()]
         self._scores = list(saved["scores"])
         self._spent = saved["counted"].sum(axis=0)

@@ -8,11 +8,14 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
+from pkgutil import iter_modules
 
 import pytest
 
 from helpers.paths import process_environment
+from qsim import kernels
 from qsim.kernels import _jit
 from qsim.storage import private_temporary, user_cache
 
@@ -189,3 +192,15 @@ def test_an_interrupt_while_code_is_made_is_not_lost(
         assert signal.getsignal(signal.SIGINT) is handler
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def test_no_two_kernels_have_one_name() -> None:
+    """By which machine code is found: of two from the cache with one name, one would run in the place of the other."""
+    for module in iter_modules(kernels.__path__):
+        import_module(f"qsim.kernels.{module.name}")
+    found: dict[str, set[tuple[str, ...]]] = {}
+    for function in (dispatcher.py_func for dispatcher in _jit._DISPATCHERS):
+        around = tuple(_jit._named(cell.cell_contents) for cell in function.__closure__ or ())
+        found.setdefault(f"{function.__module__}.{function.__qualname__}", set()).add(around)
+    assert len(found) > 250
+    assert [name for name, codes in found.items() if len(codes) > 1] == []

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import qsim
+from helpers.planted_proximal import Sparse
 from qsim.datasets import Dirichlet
 from qsim.methods import EF21, Averaged, HeavyBall, Method, Richtarik2024
 from qsim.problem import TheoryError
@@ -126,6 +127,16 @@ def test_other_methods_refuse_it(method: Method) -> None:
         return
     with pytest.raises(ValueError, match=r"takes no proximal steps, .* take GradientDescent, SGD, DIANA or EF21"):
         replace(RUN, method=method)
+
+
+def test_a_nonsmooth_part_of_ones_own() -> None:
+    """Its rounds are not planned, though its regulariser is l2; what it comes to is as of the shipped one."""
+    run = replace(RUN, rounds=60, optimum=False, method=qsim.GradientDescent(1.0))
+    own = qsim.simulate(replace(run, objective=Sparse(l2=0.02, l1=L1)))
+    shipped_one = qsim.simulate(run)
+    np.testing.assert_allclose(own.weights, shipped_one.weights, atol=1e-6)
+    assert np.array_equal(own.weights == 0, shipped_one.weights == 0)
+    assert own.frame["loss"].iloc[-1] == pytest.approx(shipped_one.frame["loss"].iloc[-1], rel=1e-9)
 
 
 def test_what_has_no_step_of_theory_says_so() -> None:

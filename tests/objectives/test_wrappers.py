@@ -125,6 +125,7 @@ def test_the_optimum_with_l1_is_one(inside) -> None:
     counted = np.arange(w.size) < w.size - free
     np.testing.assert_allclose(gradient[w != 0], -0.02 * (np.sign(w) * counted)[w != 0], atol=1e-10)
     assert np.abs(gradient[w == 0]).max() < 0.02
+    assert np.abs(gradient[~counted]).max(initial=0) < 1e-10
     assert 0 < np.count_nonzero(w) < w.size
     assert found.value == pytest.approx(inside.value(w, DATA) + 0.02 * np.abs(w[counted]).sum(), rel=1e-14)
     for seed in range(20):

@@ -197,3 +197,22 @@ def test_parts_of_all_kinds_together(values: bool, **parts: Any) -> None:
     except (ValueError, TypeError):
         return
     assert not differences(run)
+
+
+def test_a_header_of_sums_that_comes_late_is_counted() -> None:
+    """The two fastest have no rows in the first rounds, so that nothing goes down until another is among them."""
+    run = qsim.Run(
+        small(False),
+        qsim.LogisticRegression(l2=0.02),
+        qsim.SGD(0.3),
+        qsim.QSGD(4),
+        downlink=qsim.downlinks.SparseSum(),
+        network=qsim.Network(qsim.network.ParameterServer(), link=qsim.network.Link(1e6, 0.001), rule=Fastest(2)),
+        partition=qsim.datasets.Dirichlet(0.1),
+        workers=5,
+        rounds=25,
+        evaluate_every=4,
+        optimum=False,
+    )
+    assert qsim.simulate(run).frame["bits_down"].iloc[1] == 0
+    assert differences(run) == []

@@ -20,6 +20,8 @@ from helpers.planted_objectives import (
     SlopeTwice,
     SlopeUphill,
 )
+from helpers.planted_proximal import PLANTED as PROXIMAL
+from helpers.planted_proximal import Sparse
 from qsim.objectives import LeastSquares, Objective
 from qsim.testing import check_objective
 from qsim.testing import objective as checks
@@ -28,7 +30,7 @@ from qsim.testing.shipped import shipped
 SHIPPED = list(shipped(qsim.objectives, Objective))
 
 
-@pytest.mark.parametrize("objective", [*SHIPPED, *HONEST], ids=repr)
+@pytest.mark.parametrize("objective", [*SHIPPED, *HONEST, Sparse()], ids=repr)
 def test_what_is_right_passes(objective: Objective) -> None:
     report = check_objective(objective)
     assert report.good, str(report)
@@ -52,7 +54,7 @@ def test_on_data_that_are_given(objective: Objective, data) -> None:
 
 
 @pytest.mark.quick
-@pytest.mark.parametrize(("objective", "promise"), PLANTED, ids=lambda value: type(value).__name__)
+@pytest.mark.parametrize(("objective", "promise"), [*PLANTED, *PROXIMAL], ids=lambda value: type(value).__name__)
 def test_planted_mistakes_are_caught(objective: Objective, promise: str, monkeypatch) -> None:
     """Only the check that must find it is run, to save time."""
     monkeypatch.setattr(checks, "CHECKS", {promise: checks.CHECKS[promise]})

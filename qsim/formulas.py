@@ -1,0 +1,292 @@
+"""Bits of messages by the formulas that papers count with, to be put beside the bytes that are sent.
+
+A published curve over bits is drawn over a formula. `Trace.axis("formula_bits_up")` is that axis, by the formulas here;
+`docs/formulas.md` holds them against bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from math import ceil, log2, sqrt
+from typing import Any
+
+from qsim.compressors import (
+    DRIVE,
+    EDEN,
+    NUQSGD,
+    QSGD,
+    Bernoulli,
+    Bucketed,
+    Compose,
+    Compressor,
+    ErrorFeedback,
+    Identity,
+    NaturalCompression,
+    NaturalDithering,
+    OneBit,
+    Philox,
+    RandK,
+    RoundedFloats,
+    Scaled,
+    ScaledSign,
+    Sign,
+    TernGrad,
+    TopK,
+    Wangni,
+)
+from qsim.compressors.sparsifier import kept_of
+from qsim.options import whole
+
+FLOAT = 32
+"""The bits of a number."""
+
+
+@dataclass(frozen=True)
+class Formula:
+    """A formula for the bits of a message, and who counts so.
+
+    Parameters
+    ----------
+    text : str
+        The formula, of vectors of length n.
+    source : str
+        The paper, or how it is counted where none is named.
+    bits : callable
+        Takes the compressor and n; returns the bits.
+
+    Examples
+    --------
+    >>> import qsim
+    >>> qsim.formulas.FORMULAS[qsim.NaturalCompression].text
+    '9 n'
+    """
+
+    text: str
+    source: str
+    bits: Callable[[Any, int], float]
+
+
+def theorem_bits(n: int, levels: int) -> float:
+    """Return the bits of QSGD's code for sparse levels: an expected length, by its theorem without the o(1).
+
+    (3 + (3/2) log2(2 (s^2 + n) / (s (s + sqrt n)))) s (s + sqrt n) + 32.
+
+    Parameters
+    ----------
+    n : int
+        The length of the vector.
+    levels : int
+        The number s of levels above zero.
+
+    Returns
+    -------
+    float
+        Bits.
+
+    Raises
+    ------
+    ValueError
+        If one of them is below 1.
+
+    Notes
+    -----
+    The theorem is about s^2 + sqrt(n) <= n/2, and its o(1) is not zero at practical n.
+
+    References
+    ----------
+    .. [1] Alistarh, Grubic, Li, Tomioka, Vojnovic, "QSGD", NeurIPS 2017, Theorem 3.2 (from memory, as `docs/theory.md`
+           quotes it).
+
+    Examples
+    --------
+    >>> round(theorem_bits(10_000, 1))
+    1491
+    """
+    n, s = whole("n", n, least=1), whole("levels", levels, least=1)
+    kept = s * (s + sqrt(n))
+    return (3 + 1.5 * log2(2 * (s**2 + n) / kept)) * kept + FLOAT
+
+
+def fixed_width_bits(n: int, levels: int) -> float:
+    """Return n (1 + ceil(log2(s + 1))) + 32: a sign and a level of fixed width for each coordinate, and the norm.
+
+    Parameters
+    ----------
+    n : int
+        The length of the vector.
+    levels : int
+        The number s of levels above zero.
+
+    Returns
+    -------
+    float
+        Bits.
+
+    Raises
+    ------
+    ValueError
+        If one of them is below 1.
+
+    Examples
+    --------
+    >>> fixed_width_bits(100, 7)
+    432.0
+    """
+    n, s = whole("n", n, least=1), whole("levels", levels, least=1)
+    return float(n * (1 + ceil(log2(s + 1))) + FLOAT)
+
+
+def sparse_bits(n: int, k: float, positions: bool = True) -> float:
+    """Return k (32 + ceil(log2 n)): k numbers with their positions; without positions 32 k.
+
+    Parameters
+    ----------
+    n : int
+        The length of the vector.
+    k : float
+        How many numbers there are, perhaps on average.
+    positions : bool, default True
+        Whether positions are counted. The scripts of EF21 and of DASHA do not count them.
+
+    Returns
+    -------
+    float
+        Bits.
+
+    Raises
+    ------
+    ValueError
+        If `n` is below 1.
+
+    Examples
+    --------
+    >>> sparse_bits(1000, 10), sparse_bits(1000, 10, positions=False)
+    (420.0, 320.0)
+    """
+    n = whole("n", n, least=1)
+    return float(k * (FLOAT + positions * ceil(log2(n))))
+
+
+def message_bits(compressor: Compressor, n: int) -> float | None:
+    """Return the bits of a message by the formula of a compressor.
+
+    Parameters
+    ----------
+    compressor : Compressor
+        The compressor. One of your own may have its formula in a method `formula_bits(n)`.
+    n : int
+        The length of the vectors.
+
+    Returns
+    -------
+    float or None
+        Bits; None if there is no formula.
+
+    Raises
+    ------
+    ValueError
+        If `n` is below 1.
+
+    Examples
+    --------
+    >>> import qsim
+    >>> qsim.formulas.message_bits(qsim.TopK(10), 1000)
+    420.0
+    """
+    whole("n", n, least=1)
+    if hasattr(compressor, "formula_bits"):
+        return float(compressor.formula_bits(n))
+    if isinstance(compressor, (ErrorFeedback, Scaled, Philox)):
+        return message_bits(compressor.compressor, n)
+    if isinstance(compressor, Bucketed):
+        part = message_bits(compressor.compressor, min(n, compressor.size))
+        return None if part is None else part * ceil(n / compressor.size)
+    if isinstance(compressor, Compose):
+        return _composed(compressor, n)
+    formula = FORMULAS.get(type(compressor))
+    return None if formula is None else float(formula.bits(compressor, n))
+
+
+def _composed(compressor: Compose, n: int) -> float | None:
+    """Return the bits of the second's message about the k numbers that the first keeps, and of their positions."""
+    first, second = compressor.first, compressor.second
+    if not isinstance(first, (TopK, RandK)):
+        return None
+    k = first.most_kept(n)
+    part = message_bits(second, k)
+    return None if part is None else part + k * ceil(log2(n))
+
+
+def _qsgd(compressor: QSGD, n: int) -> float:
+    s = compressor.levels
+    if compressor.norm == "l2" and s**2 + sqrt(n) <= n / 2:
+        return theorem_bits(n, s)
+    return fixed_width_bits(n, s)
+
+
+def _kept(compressor: Any, n: int, drawn: bool = False) -> float:
+    return sparse_bits(n, compressor.most_kept(n), positions=not drawn)
+
+
+def _rand_k(compressor: RandK, n: int) -> float:
+    return _kept(compressor, n, compressor.positions == "drawn")
+
+
+def _each(bits: float, more: float, compressor: Any, n: int) -> float:
+    return bits * n + more
+
+
+def _levels(more: int, compressor: Any, n: int) -> float:
+    return fixed_width_bits(n, compressor.levels + more)
+
+
+def _on_average(compressor: Bernoulli | Wangni, n: int) -> float:
+    return sparse_bits(n, compressor.p * n if isinstance(compressor, Bernoulli) else kept_of(compressor.k, n))
+
+
+_FIXED = "n (1 + ceil(log2(s + 1))) + 32"
+_WIDTH = "counted here: a sign and a level for each coordinate, and the norm"
+
+FORMULAS: dict[type[Compressor], Formula] = {
+    Identity: Formula("32 n", "float32", partial(_each, 32, 0)),
+    QSGD: Formula(
+        "(3 + (3/2) log2(2 (s^2 + n)/(s (s + sqrt n)))) s (s + sqrt n) + 32 for l2 and s^2 + sqrt n <= n/2; else "
+        + _FIXED,
+        "Alistarh et al., NeurIPS 2017, Theorem 3.2 without its o(1); else " + _WIDTH,
+        _qsgd,
+    ),
+    TernGrad: Formula(
+        "2 n + 32",
+        "Wen et al., NeurIPS 2017: log2(3) a coordinate, for which two bits are taken here",
+        partial(_each, 2, 32),
+    ),
+    NaturalCompression: Formula(
+        "9 n", "Horvath et al., MSML 2022: the sign and 8 bits of exponent of a float32", partial(_each, 9, 0)
+    ),
+    NaturalDithering: Formula(_FIXED, _WIDTH, partial(_levels, 0)),
+    NUQSGD: Formula("n (1 + ceil(log2(s + 2))) + 32", _WIDTH, partial(_levels, 1)),
+    TopK: Formula("k (32 + ceil(log2 n))", "counted here; 32 k in the scripts of EF21 and DASHA", _kept),
+    RandK: Formula("k (32 + ceil(log2 n)); 32 k if positions are drawn", "as Top-k", _rand_k),
+    Bernoulli: Formula("p n (32 + ceil(log2 n))", "as Top-k, on average", _on_average),
+    Wangni: Formula("k (32 + ceil(log2 n))", "as Top-k, on average", _on_average),
+    Sign: Formula("n", "Bernstein et al., ICML 2018", partial(_each, 1, 0)),
+    ScaledSign: Formula("n + 32", "Karimireddy et al., ICML 2019", partial(_each, 1, 32)),
+    OneBit: Formula("n + 64", "Seide et al., Interspeech 2014: two means", partial(_each, 1, 64)),
+    DRIVE: Formula("n + 32", "Vargaftik et al., NeurIPS 2021", partial(_each, 1, 32)),
+    EDEN: Formula("b n + 32", "Vargaftik et al., ICML 2022", lambda compressor, n: compressor.bits * n + 32),
+    RoundedFloats: Formula("16 n", "the format", partial(_each, 16, 0)),
+}
+"""The formula of each compressor, and who counts so; papers from memory but for QSGD's.
+
+`Scaled`, `ErrorFeedback` and `Philox` have that of what is inside, `Bucketed` that of every bucket, and `Compose` of
+Top-k or Rand-k that of the second on k numbers, and k ceil(log2 n).
+"""
+
+
+__all__ = ["FORMULAS", "Formula", "fixed_width_bits", "message_bits", "sparse_bits", "theorem_bits"]
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,150 @@
+"""Bits by the papers' formulas: their values, the page's table against bytes, and the axis of a trace."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import qsim
+from helpers.paths import DOCS
+from qsim.batch import Vectors
+from qsim.clients import SampledClients
+from qsim.compressors import Compressor
+from qsim.formulas import FORMULAS, fixed_width_bits, message_bits, sparse_bits, theorem_bits
+from qsim.testing.shipped import shipped
+
+PAGE = DOCS / "formulas.md"
+LENGTH, DRAWS = 10_000, 8
+SHOWN = [
+    qsim.Identity(),
+    qsim.QSGD(1),
+    qsim.QSGD(4),
+    qsim.QSGD(16),
+    qsim.QSGD(100),
+    qsim.QSGD(7, norm="max"),
+    qsim.TernGrad(),
+    qsim.NaturalCompression(),
+    qsim.NaturalDithering(4),
+    qsim.TopK(100),
+    qsim.RandK(100),
+    qsim.RandK(100, "drawn"),
+    qsim.Bernoulli(0.01),
+    qsim.Sign(),
+    qsim.ScaledSign(),
+    qsim.OneBit(),
+    qsim.DRIVE(),
+    qsim.EDEN(2),
+    qsim.RoundedFloats("float16"),
+    qsim.Bucketed(qsim.QSGD(7, norm="max"), 512),
+    qsim.Compose(qsim.TopK(100), qsim.QSGD(4)),
+]
+RUN = qsim.Run(
+    "spark_sample", qsim.LogisticRegression(0.1), qsim.GradientDescent(0.1), qsim.QSGD(4), workers=4, rounds=6
+)
+
+
+def row(compressor: Compressor) -> str:
+    """A line of the page: bits of Gaussian vectors by formula, in packets, and their quotient."""
+    v = Vectors.dense(np.random.default_rng(0).standard_normal((DRAWS, LENGTH)).astype(np.float32))
+    _, packets = qsim.Channel(compressor).pack(v, qsim.Key(1).words(0, DRAWS))
+    by_formula, sent = message_bits(compressor, LENGTH), packets.bits / DRAWS
+    assert by_formula is not None
+    name = repr(compressor).replace("qsim.", "").replace("compressors.", "")
+    return f"| `{name}` | {by_formula:,.0f} | {sent:,.0f} | {sent / by_formula:.2f} |"
+
+
+@pytest.mark.skipif(not PAGE.exists(), reason="needs the checkout's docs")
+def test_the_page_has_what_is_sent() -> None:
+    found = [line for line in PAGE.read_text(encoding="utf-8").splitlines() if line.startswith("| `")]
+    assert found == [row(compressor) for compressor in SHOWN]
+
+
+@pytest.mark.skipif(not PAGE.exists(), reason="needs the checkout's docs")
+def test_the_page_has_every_formula() -> None:
+    text = PAGE.read_text(encoding="utf-8")
+    for cls, formula in FORMULAS.items():
+        assert f"| {cls.__name__} | {formula.text} | {formula.source} |" in text
+
+
+def test_formulas_by_hand() -> None:
+    kept = 4 * (4 + 100)
+    assert theorem_bits(10_000, 4) == pytest.approx((3 + 1.5 * math.log2(2 * (16 + 10_000) / kept)) * kept + 32)
+    by_hand = {
+        qsim.QSGD(4): theorem_bits(10_000, 4),
+        qsim.QSGD(71): 10_000 * 8 + 32,  # 71^2 + 100 is above n/2
+        qsim.QSGD(4, norm="max"): 10_000 * 4 + 32,
+        qsim.NUQSGD(3): 10_000 * 4 + 32,
+        qsim.TopK(7): 7 * (32 + 14),
+        qsim.TopK(0.01): 100 * (32 + 14),
+        qsim.RandK(7, "drawn"): 7 * 32,
+        qsim.Wangni(50): 50 * (32 + 14),
+        qsim.Bernoulli(0.5): 5_000 * (32 + 14),
+        qsim.EDEN(3): 30_032,
+        qsim.Scaled(qsim.NaturalCompression()): 90_000,
+        qsim.ErrorFeedback(qsim.TopK(7)): 7 * (32 + 14),
+        qsim.Bucketed(qsim.TernGrad(), 300): 34 * 632,
+        qsim.Compose(qsim.TopK(100), qsim.QSGD(1)): theorem_bits(100, 1) + 100 * 14,
+    }
+    for compressor, bits in by_hand.items():
+        assert message_bits(compressor, 10_000) == pytest.approx(bits), compressor
+    assert sparse_bits(10_000, 7, positions=False) == 7 * 32
+    assert fixed_width_bits(100, 8) == 100 * 5 + 32
+    for wrong in (lambda: theorem_bits(0, 1), lambda: fixed_width_bits(1, 0), lambda: message_bits(qsim.Identity(), 0)):
+        with pytest.raises(ValueError, match="at least 1"):
+            wrong()
+
+
+def test_every_compressor_has_a_formula_or_none() -> None:
+    for compressor in shipped(qsim.compressors, Compressor):
+        found = message_bits(compressor, 1000)
+        assert found is None or 0 < found <= 46 * 1000, compressor
+
+
+@qsim.option
+class Mine(qsim.compressors.Compressor):
+    """One whose formula is its own, or none."""
+
+    known: bool = True
+
+    emits = qsim.batch.Floats
+
+    def quantize(self, v, key):
+        return qsim.batch.Floats.single(v)
+
+    @property
+    def formula_bits(self):
+        if not self.known:
+            raise AttributeError
+        return lambda n: 3 * n
+
+
+def test_the_axis_of_a_trace() -> None:
+    """Planned rounds and the exchange, who takes part, exact gradients, a formula of one's own."""
+    n, each = 16, message_bits(qsim.QSGD(4), 16)
+    trace = qsim.simulate(RUN)
+    assert trace.axis("formula_bits_up").tolist() == [4 * each * t for t in range(7)]
+    assert trace.frame["formula_bits_up"].tolist() == [0.0, *[4 * each] * 6]
+    progressive = qsim.simulate(replace(RUN, progressive=True))  # through the exchange
+    assert np.array_equal(progressive.axis("formula_bits_up"), trace.axis("formula_bits_up"))
+    some = qsim.simulate(replace(RUN, clients=SampledClients(3)))
+    assert some.axis("formula_bits_up")[-1] == 18 * each
+    shifts = qsim.simulate(replace(RUN, method=qsim.DIANA(0.1, shifts="gradient")))
+    assert shifts.frame["formula_bits_up"].tolist()[1:3] == [4 * 32 * n, 4 * each]
+    assert qsim.simulate(replace(RUN, compressor=Mine())).axis("formula_bits_up")[1] == 4 * 3 * n
+    with pytest.raises(ValueError, match="no formula in qsim.formulas"):
+        qsim.simulate(replace(RUN, compressor=Mine(known=False))).axis("formula_bits_up")
+    assert "formulas" in qsim.plot(trace, x="formula_bits_up", y="loss").get_xlabel()
+
+
+def test_the_axis_is_resumed(tmp_path) -> None:
+    def stop(done: int) -> None:
+        if done == 5:
+            raise KeyboardInterrupt
+
+    run, path = replace(RUN, rounds=9), tmp_path / "run.npz"
+    with pytest.raises(KeyboardInterrupt):
+        qsim.simulate(run, checkpoint=path, every=2, after_round=stop)
+    assert qsim.simulate(run, checkpoint=path).frame.equals(qsim.simulate(run).frame)
