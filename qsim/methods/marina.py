@@ -13,12 +13,12 @@ from qsim.batch import Arrays, Memory, Support, Vectors
 from qsim.batch.planned import plan_add
 from qsim.block import Block
 from qsim.keys import Key
-from qsim.methods.base import Exchange, Method, Task, constant, refuse_absences, refuse_biased, refuse_unfit
+from qsim.methods.base import Exchange, Method, Task, constant, refuse_absences, refuse_biased, refuse_unfit, step_for
 from qsim.objectives import Objective
 from qsim.options import number, option
 from qsim.plan import Plan
 from qsim.problem import Bound, Problem
-from qsim.steps import Constant, Step, take_step
+from qsim.steps import Step, take_step
 from qsim.weights import Weights
 
 
@@ -85,7 +85,7 @@ class MARINA(Method):
         refuse_unfit(self, problem)
         refuse_biased(self, problem, "the errors of a biased one add up between synchronisations")
         p = 1 / (1 + problem.omega) if self.p is None else self.p
-        return replace(self, p=p, step=self.step or Constant(self._longest(problem, p)))
+        return replace(self, p=p, step=step_for(self, problem, lambda of: self._longest(of, p)))
 
     def bound(self, problem: Problem) -> Bound | None:
         mu = problem.strong_convexity

@@ -31,7 +31,7 @@ from qsim.study.statistics import (
 )
 from qsim.study.store import Store, StoreError
 from qsim.study.study import Study
-from qsim.study.tuning import Candidate, Choice, FewestRounds, LeastFinal, Rule, Tuned, Tuning
+from qsim.study.tuning import Candidate, Choice, FewestRounds, LeastFinal, Rule, Tuned, Tuning, powers_of_two
 
 __all__ = [
     "COLUMN_WIDTH",
@@ -76,6 +76,7 @@ __all__ = [
     "note_coinciding",
     "panel_letters",
     "panels",
+    "powers_of_two",
     "reach",
     "reach_table",
     "resample",

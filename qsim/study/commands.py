@@ -26,6 +26,7 @@ from qsim.storage import can_write
 from qsim.study import catalog, compare_results, export, output, progress
 from qsim.study.catalog import RequestError
 from qsim.study.cells import Cell, Settings
+from qsim.study.compute_cell import cost
 from qsim.study.extra_curves import shown_cells, with_compressors
 from qsim.study.progress import Log
 from qsim.study.runner import CellsFailedError, Runner, run_study
@@ -61,7 +62,10 @@ def show(options: Namespace) -> int:
     print(f"{name}: {study.title}\n\n{study.setting(_settings(study, options))}\n\nquestions:")
     for question in study.questions:
         print(f"  - {question}")
-    print(f"\ncurves ({len(cells)} runs{'' if study.tuning is None else ' to choose by'}):")
+    runs = f"{len(cells)} runs"
+    if study.tuning is not None:
+        runs = f"{len(cells)} runs to choose by, {cost([cell.run for cell in cells])}"
+    print(f"\ncurves ({runs}):")
     for curve in dict.fromkeys(cell.curve for cell in cells):
         print(f"  - {curve}")
     if cells:

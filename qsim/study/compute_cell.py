@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
@@ -80,6 +80,12 @@ def seconds(run: Run) -> float:
         return 0.0
     evaluations = 1 / run.evaluate_every
     return run.rounds * (_SECONDS_A_ROUND + _SECONDS_A_NONZERO * nonzeros * (1 + evaluations))
+
+
+def cost(runs: Sequence[Run]) -> str:
+    """Say beforehand what runs cost, in words."""
+    rounds, work = sum(run.rounds for run in runs), sum(map(seconds, runs))
+    return f"{rounds:,} rounds in all, about {work:.2g} s of one core"
 
 
 def prepare(tasks: Iterable[Task]) -> None:
