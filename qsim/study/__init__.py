@@ -17,6 +17,7 @@ from qsim.study.figures import (
     panel_letters,
 )
 from qsim.study.panel import PROMISED, Panel, draw, draw_bound, panels
+from qsim.study.papers import Claim, PaperStudy, Value
 from qsim.study.report_text import bullets, no_winner, reach_table, significance, table, winner
 from qsim.study.results import AxisSpec, Results
 from qsim.study.runner import CellsFailedError, run_study
@@ -46,10 +47,12 @@ __all__ = [
     "Cell",
     "CellsFailedError",
     "Choice",
+    "Claim",
     "Comparison",
     "FewestRounds",
     "LeastFinal",
     "Panel",
+    "PaperStudy",
     "Reach",
     "Results",
     "Rule",
@@ -60,6 +63,7 @@ __all__ = [
     "Study",
     "Tuned",
     "Tuning",
+    "Value",
     "bullets",
     "compare",
     "draw",

@@ -28,6 +28,7 @@ from qsim.study.catalog import RequestError
 from qsim.study.cells import Cell, Settings
 from qsim.study.compute_cell import cost
 from qsim.study.extra_curves import shown_cells, with_compressors
+from qsim.study.papers import index
 from qsim.study.progress import Log
 from qsim.study.runner import CellsFailedError, Runner, run_study
 from qsim.study.store import Store, StoreError, free
@@ -51,6 +52,19 @@ def list_studies(options: Namespace) -> int:
     for name, title in titles.items():
         print(f"{name:{width}}  {title}")
     return 0
+
+
+def papers(options: Namespace) -> int:
+    """Print the studies of papers with their badges, or run some."""
+    known = catalog.papers()
+    if not options.names:
+        print(index(options.out, known))
+        return 0
+    names = known if options.names == ["all"] else options.names
+    for name in names:
+        if name not in known:
+            raise RequestError(f"there is no paper {name!r}{nearest(name, known)} (there are: {', '.join(known)})")
+    return run(Namespace(**{**vars(options), "names": names}))
 
 
 def show(options: Namespace) -> int:

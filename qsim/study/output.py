@@ -47,7 +47,7 @@ def write(
     with replacing(paths["csv"]) as temporary:
         numbers.to_csv(temporary, index=False, float_format="%.10g", lineterminator="\n", errors="backslashreplace")
     _write_text(paths["md"], findings(name, study, results))
-    _write_text(paths["json"], json.dumps(provenance(name, results), indent=1) + "\n")
+    _write_text(paths["json"], json.dumps(provenance(name, results) | study.summary(results), indent=1) + "\n")
     return list(paths.values())
 
 

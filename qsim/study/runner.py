@@ -120,12 +120,13 @@ def run_study(
     >>> results.curves[:5]
     ['uncompressed', 's = 1', 's = 2', 's = 3', 's = 4']
     """
+    start = time.perf_counter()
     settings = study.defaults if settings is None else settings
     runner = Runner(name, study.timed, jobs, cache, progress, log, engine)
     tuned = runner.tune(study, settings, compressors or {})
     cells = shown_cells(study, settings, compressors or {}, tuned)
     done = runner.run(cells)
-    return Results(settings, cells, [one.trace for one in done], [one.seconds for one in done], tuned)
+    return Results(settings, cells, [one.trace for one in done], [one.seconds for one in done], tuned, start)
 
 
 @dataclass(frozen=True)

@@ -385,10 +385,10 @@ class Tuned:
             if unscored
             else ""
         )
+        seeds = f"{tuning.seeds} seed{'s' * (tuning.seeds > 1)} of their own ({FIRST_SEED:,}, ...)"
         return (
-            f"For every curve the {tuning.of} with the {tuning.rule.words} among {_listed(tuning.grid)}, over"
-            f" {tuning.seeds} seeds of their own ({FIRST_SEED:,}, ...); of equals the larger, and never one with which"
-            f" a run diverges.{edge}{none} Chosen:\n{chosen}"
+            f"For every curve the {tuning.of} with the {tuning.rule.words} among {_listed(tuning.grid)}, over {seeds};"
+            f" of equals the larger, and never one with which a run diverges.{edge}{none} Chosen:\n{chosen}"
         )
 
 
