@@ -257,7 +257,7 @@ class TheoryStep(Step):
     Attributes
     ----------
     method : str
-        The name of the method that the theorem is about; any other refuses it.
+        The name of the method that the theorem is about, or names with " and " between; any other refuses it.
     """
 
     method: ClassVar[str]
@@ -341,7 +341,7 @@ def take_step(method: Any) -> None:
     theorem = step.theorem if isinstance(step, TimesTheory) else step
     if isinstance(step, float):
         object.__setattr__(method, "step", Constant(step))
-    elif isinstance(theorem, TheoryStep) and theorem.method != name:
+    elif isinstance(theorem, TheoryStep) and name not in theorem.method.split(" and "):
         raise TypeError(
             f"{theorem!r} is a theorem about {theorem.method}, found as the step of {name}: leave the step out"
         )

@@ -5,25 +5,33 @@ from qsim.methods.base import Exchange, Method, Sum, Task
 from qsim.methods.dasha import DASHA
 from qsim.methods.descent import SGD, GradientDescent, HeavyBall, Momentum, Nesterov, Sadiev2024
 from qsim.methods.diana import DIANA, Gorbunov2020
+from qsim.methods.diana_rr import DIANARR
 from qsim.methods.econtrol import EControl
 from qsim.methods.ef21 import EF21, Fatkhullin2023, Richtarik2021, Richtarik2024
 from qsim.methods.ef_bv import EFBV
 from qsim.methods.estimators import MVR, PAGE, Estimator
 from qsim.methods.local import LocalSGD
 from qsim.methods.marina import MARINA
+from qsim.methods.nastya import DIANANASTYA, QNASTYA
 from qsim.methods.sampling import Passes, Sampling, WithReplacement
+from qsim.methods.scaffnew import Scaffnew
+from qsim.methods.scaffold import SCAFFOLD
 from qsim.methods.second_order import LBFGS, NewtonCG
 from qsim.methods.vote import SignSGD
 
 __all__ = [
     "DASHA",
     "DIANA",
+    "DIANANASTYA",
+    "DIANARR",
     "EF21",
     "EFBV",
     "LBFGS",
     "MARINA",
     "MVR",
     "PAGE",
+    "QNASTYA",
+    "SCAFFOLD",
     "SGD",
     "Averaged",
     "EControl",
@@ -43,6 +51,7 @@ __all__ = [
     "Richtarik2024",
     "Sadiev2024",
     "Sampling",
+    "Scaffnew",
     "SignSGD",
     "Sum",
     "Task",

@@ -114,6 +114,10 @@ class Averaged(Method):
         return self.method.memory(block, support)
 
     @property
+    def keeps_support(self) -> bool:  # type: ignore[override]
+        return self.method.keeps_support
+
+    @property
     def learns_delivery(self) -> bool:
         return self.method.learns_delivery
 

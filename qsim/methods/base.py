@@ -138,7 +138,15 @@ class Method(ABC):
 
     The state of the server is a dict of arrays, and so is what workers keep in their memory. A method of your own is an
     option (`qsim.option`) with `round` and `work`, and, as needed, the other methods below.
+
+    Attributes
+    ----------
+    keeps_support : bool, default True
+        Whether workers read, send and keep only what is at features of their rows, as long as objective and compressor
+        have it so.
     """
+
+    keeps_support: bool = True
 
     @classmethod
     def examples(cls) -> tuple[Self, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import replace
-from typing import ClassVar, Self, final
+from typing import Any, ClassVar, Self, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -290,10 +290,11 @@ class GradientDescent(_Descent):
 @final
 @option
 class Sadiev2024(TheoryStep):
-    """The step of SGD with reshuffled passes and compressed gradients (Q-RR): 1 / ((1 + 2 s) Lr), for `Passes`.
+    """The steps of a paper on compression with reshuffled passes, of `SGD`, `DIANARR`, `QNASTYA` and `DIANANASTYA`.
 
-    With s = omega/W, Lr the largest L of a single row's loss, one row a step, m rows on each of W workers, convex
-    losses, and mu > 0 the constant of strong convexity of each row's (l2), after T passes
+    For SGD with `Passes` (Q-RR) it is 1 / ((1 + 2 s) Lr); the other classes say what it is for them. With s = omega/W,
+    Lr the largest L of a single row's loss, one row a step of SGD, m rows on each of W workers, convex losses, and
+    mu > 0 the constant of strong convexity of each row's (l2), after T passes
 
         E ||w - w*||^2 <= (1 - a mu)^(m T) ||w_0 - w*||^2 + a^2 Lr m V/(2 mu W) + 2 a s Z/mu,
 
@@ -304,7 +305,7 @@ class Sadiev2024(TheoryStep):
     References
     ----------
     .. [1] Sadiev, Malinovsky, Gorbunov, Sokolov, Khaled, Burlachenko, Richtarik, "Don't compress gradients in random
-           reshuffling: compress gradient differences", NeurIPS 2024, Theorem 2.1.
+           reshuffling: compress gradient differences", NeurIPS 2024, Theorems 2.1 to 2.4.
 
     Examples
     --------
@@ -313,12 +314,11 @@ class Sadiev2024(TheoryStep):
     1
     """
 
-    method: ClassVar[str] = "SGD"
+    method: ClassVar[str] = "SGD and DIANARR and QNASTYA and DIANANASTYA"
 
-    def longest(self, method: SGD, problem: Problem) -> float:
-        if not isinstance(method.sampling, Passes):
-            raise ValueError(f"{self!r} is a theorem about reshuffled passes: say sampling=Passes(), found {method!r}")
-        return 1 / ((1 + 2 * problem.spread) * problem.row_smoothness)
+    def longest(self, method: Any, problem: Problem) -> float:
+        found: float = method.by_sadiev2024(problem)
+        return found
 
 
 @final
@@ -389,6 +389,12 @@ class SGD(_Descent):
     def _noise(self, problem: Problem) -> float:
         share = problem.spread + problem.largest_share
         return super()._noise(problem) + 2 * share * problem.row_noise(problem.optimum) / self.batch
+
+    def by_sadiev2024(self, problem: Problem) -> float:
+        """Return the step of Q-RR in the paper."""
+        if not isinstance(self.sampling, Passes):
+            raise ValueError(f"Sadiev2024 is a theorem about reshuffled passes: say sampling=Passes(), found {self!r}")
+        return 1 / ((1 + 2 * problem.spread) * problem.row_smoothness)
 
     def memory(self, block: Block, support: Support) -> Memory:
         return Memory(support, self.sampling.memory(block))

@@ -14,7 +14,7 @@ from qsim.datasets import Shards
 from qsim.l2_decay import GlobalScale, L2Decay
 from qsim.methods.base import Exchange, Method, Task
 from qsim.methods.sampling import Passes, Sampling, WithReplacement, check_batch, drawn
-from qsim.objectives import Objective
+from qsim.objectives import Objective, WithRegulariser
 from qsim.options import number, option, whole
 from qsim.plan import Plan
 from qsim.problem import Problem, TheoryError
@@ -104,11 +104,7 @@ class LocalSGD(Method):
         return self.steps * (self.batch or super().rows_per_round(shards))
 
     def resolved(self, problem: Problem) -> Self:
-        if type(problem.objective).apply_l2_step is not Objective.apply_l2_step:
-            raise ValueError(
-                f"LocalSGD leaves out of its messages what l2 alone does to the weights, but {problem.objective!r} has"
-                " a regulariser of its own"
-            )
+        refuse_own_regulariser(self, problem)
         if self.step is not None:
             return self
         mu = problem.strong_convexity
@@ -188,3 +184,15 @@ class LocalSGD(Method):
     @classmethod
     def examples(cls) -> tuple[Self, ...]:
         return (cls(0.5, steps=3, batch=2, sampling=Passes()),)
+
+
+def refuse_own_regulariser(method: Method, problem: Problem) -> None:
+    """Raise ValueError for an objective whose regulariser is not l2."""
+    objective = problem.objective
+    if isinstance(objective, WithRegulariser):
+        objective = objective.objective
+    if type(objective).apply_l2_step is not Objective.apply_l2_step:
+        raise ValueError(
+            f"{type(method).__name__} leaves out of its messages what l2 alone does to the weights, but {objective!r}"
+            " has a regulariser of its own"
+        )

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from qsim.batch import Vectors
 from qsim.block import Block, Rows
 from qsim.datasets import Dataset, Shards
+from qsim.l2_decay import L2Decay
 from qsim.objectives.base import Objective
 from qsim.objectives.optimum import Optimum
 from qsim.options import option
@@ -22,8 +23,8 @@ class WithRegulariser(Objective):
     """An objective whose workers compress gradients with the regulariser in them.
 
     F is the same. By default the regulariser r stays on the server, and messages stay as sparse as rows. Here every
-    gradient, loss and Hessian-vector product of a worker includes that of r, as often in papers, for any method but
-    `LocalSGD`.
+    gradient, loss and Hessian-vector product of a worker includes that of r, as often in papers, and so do the ways
+    that local steps went.
 
     Parameters
     ----------
@@ -107,6 +108,20 @@ class WithRegulariser(Objective):
     def hvp(self, block: Block, rows: Rows, weights: Replica, direction: NDArray[np.floating]) -> Vectors:
         margin_hvp = self.objective.regulariser_hvp(_held(weights), direction.astype(np.float64))
         return _plus(self.objective.hvp(block, rows, weights, direction), margin_hvp)
+
+    def local_steps(
+        self,
+        block: Block,
+        rows: Rows,
+        batch: int | None,
+        weights: Replica,
+        steps: NDArray[np.float64],
+        decay: L2Decay,
+    ) -> Vectors:
+        """Return w - u_H: what l2 alone does is in it."""
+        moved = self.objective.local_steps(block, rows, batch, weights, steps, decay)
+        shrink = 1.0 - float(np.prod(1.0 - steps * self.objective.l2))
+        return _plus(moved, shrink * _held(weights))
 
     def regulariser(self, w: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         """Return zeros: nothing is left for the server."""

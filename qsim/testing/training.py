@@ -183,6 +183,10 @@ class _Watched(Method):
         refuse_unless(good, f"solution must be a float64 array of shape {w.vector.shape}, found {found!r}")
         return found
 
+    @property
+    def keeps_support(self) -> bool:  # type: ignore[override]
+        return self.inner.keeps_support
+
     def rows_per_round(self, shards: Shards) -> float:
         return self.inner.rows_per_round(shards)
 

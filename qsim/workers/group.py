@@ -143,7 +143,7 @@ class WorkerGroup:
     def _coordinates(self, part: _Workers, request: CoordinateRequest) -> Reply:
         """Return the coordinates at which the workers of a block will read the weights."""
         job, block = self._job, part.block
-        if job.objective.keeps_support:
+        if _keeps_support(job):
             task = Task(request.task, request.round, _NO_WEIGHTS, self._data_key)
             coordinates = block.ones(job.method.reads(task, block, part.kept))
         else:
@@ -212,7 +212,7 @@ class _Workers:
         self.block = Block(job.shards, low, high)
         compressor = job.channel.compressor
         filled = Support(self.block.n, dense_offsets(high - low, self.block.n), None)
-        support = self.block.support if job.objective.keeps_support else filled
+        support = self.block.support if _keeps_support(job) else filled
         self.kept = job.method.memory(self.block, support if compressor.keeps_sparse else filled)
         if not isinstance(self.kept, Memory):
             raise TypeError(f"what memory of {job.method!r} returns must be a Memory, found {shown(self.kept)}")
@@ -257,11 +257,16 @@ def _block_size(job: Job, workers: int, threads: int) -> int:
     return max(1, min(fit, fair))
 
 
+def _keeps_support(job: Job) -> bool:
+    """Tell whether workers read and send only what is at features of their rows."""
+    return job.objective.keeps_support and job.method.keeps_support
+
+
 def _entries(job: Job) -> float:
     """Return how many coordinates pass through the stages for a worker, on average."""
     shards, data = job.shards, job.shards.dataset
     supports = float(np.diff(shards.support_offsets).mean()) * shards.width
-    if job.channel.dense or not job.objective.keeps_support:
+    if job.channel.dense or not _keeps_support(job):
         return shards.n
     if job.channel.compressor.memory(Support(shards.n, np.zeros(1, np.int64), np.zeros(0, np.int32))) is not None:
         return supports

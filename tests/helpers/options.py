@@ -25,6 +25,9 @@ OTHER: dict[str, Any] = {"shift": 0.5, "momentum": 0.5, "features": 20, "positiv
 OTHER |= {
     "forget": 0.5,
     "strength": 0.5,
+    "local_step": 0.5,
+    "parts": 2,
+    "steps": 2,
     "scale": 0.5,
     "processes": 2,
     "groups": 2,

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 import qsim
+from helpers.dense_loops import L2, ROUNDS, RUN, STEP, WORKERS, Half, Loop, N, half, top, weights
 from qsim.clients import SampledClients
 from qsim.compressors import Bernoulli, Compose, Identity, RandK, Scaled, TopK
-from qsim.datasets import ByLabel, Contiguous, Dirichlet, Quadratics, Synthetic
-from qsim.keys import Key, Purpose
+from qsim.datasets import ByLabel, Contiguous, Dirichlet, Quadratics
+from qsim.keys import Key
 from qsim.methods import (
     DASHA,
     DIANA,
@@ -33,93 +34,33 @@ from qsim.objectives import LeastSquares, WithRegulariser
 from qsim.problem import TheoryError
 from qsim.steps import Constant
 
-N, WORKERS, L2, STEP, ROUNDS = 20, 6, 0.1, 0.3, 25
-DATA = Synthetic(
-    rows=120, features=N, nonzeros_per_row=5, noise=0.2, seed=3, values="tfidf"
-)  # so that there are no ties
-RUN = qsim.Run(
-    DATA,
-    qsim.LogisticRegression(l2=L2),
-    GradientDescent(0.5),
-    workers=WORKERS,
-    partition=ByLabel(),
-    start=qsim.starts.Uniform(0.5),
-    rounds=ROUNDS,
-)
 
+def estimates(loop: Loop, estimator: Estimator | None) -> Callable[[int, np.ndarray], np.ndarray]:
+    """Return the function of round and weights that estimates all gradients, called round by round."""
+    kept: list[np.ndarray] = []
+    kept_orders = {} if estimator is None else estimator.sampling.memory(loop.block)
 
-@qsim.option
-class Half(qsim.compressors.Compressor):
-    """Half of a vector: no random numbers, so that a loop can follow; claims the variance of an unbiased one."""
-
-    emits = qsim.batch.Floats
-
-    def quantize(self, v, key):
-        return qsim.batch.Floats.single(np.float32(0.5) * v)
-
-    def variance(self, n):
-        return 0.5
-
-
-def half(v: np.ndarray) -> np.ndarray:
-    return 0.5 * v
-
-
-def top(v: np.ndarray) -> np.ndarray:
-    kept = np.zeros_like(v)
-    for row, out in zip(v, kept, strict=True):
-        largest = np.argsort(-np.abs(row), kind="stable")[:4]
-        out[largest] = row[largest]
-    return kept
-
-
-class Loop:
-    """The run in dense float64: gradients of the workers over rows that their own sampling draws."""
-
-    def __init__(self, run: qsim.Run) -> None:
-        data, key = run.load(), Key(run.seed)
-        self.x, self.y = data.to_scipy().toarray().astype(float), data.labels.astype(float)
-        self.shards = run.partition.split(data, WORKERS, key.fold(Purpose.PARTITION))
-        self.block = qsim.block.Block(self.shards, 0, WORKERS)
-        self.rows, self.coins = key.fold(Purpose.DATA), key.fold(Purpose.METHOD)
-        self.share = self.shards.weights
-        self.all = self.block.all_rows()
-        self.start = run.start.weights(N, key.fold(Purpose.START))
-
-    def gradients(self, w: np.ndarray, rows: qsim.block.Rows | None = None) -> np.ndarray:
-        rows, found = rows or self.all, np.zeros((WORKERS, N))
-        for i in range(WORKERS):
-            mine = rows.index[rows.offsets[i] : rows.offsets[i + 1]]
-            slope = -self.y[mine] / (1 + np.exp(self.y[mine] * (self.x[mine] @ w)))
-            found[i] = self.x[mine].T @ slope / max(mine.size, 1)
-        return found
-
-    def estimates(self, estimator: Estimator | None) -> Callable[[int, np.ndarray], np.ndarray]:
-        """Return the function of round and weights that estimates all gradients, called round by round."""
-        kept: list[np.ndarray] = []
-        kept_orders = {} if estimator is None else estimator.sampling.memory(self.block)
-
-        def at(t: int, w: np.ndarray) -> np.ndarray:
-            if estimator is None or t == 0:
-                now = self.gradients(w)
+    def at(t: int, w: np.ndarray) -> np.ndarray:
+        if estimator is None or t == 0:
+            now = loop.gradients(w)
+        else:
+            k, before = kept
+            rows = estimator.sampling.draw(loop.block, estimator.batch, t, kept_orders, loop.rows)
+            if isinstance(estimator, PAGE):
+                full = loop.coins.fold(t).generator().random() < estimator.p
+                now = loop.gradients(w) if full else k + loop.gradients(w, rows) - loop.gradients(before, rows)
             else:
-                k, before = kept
-                rows = estimator.sampling.draw(self.block, estimator.batch, t, kept_orders, self.rows)
-                if isinstance(estimator, PAGE):
-                    full = self.coins.fold(t).generator().random() < estimator.p
-                    now = self.gradients(w) if full else k + self.gradients(w, rows) - self.gradients(before, rows)
-                else:
-                    now = self.gradients(w, rows) + (1 - estimator.momentum) * (k - self.gradients(before, rows))
-            kept[:] = now, w
-            return now
+                now = loop.gradients(w, rows) + (1 - estimator.momentum) * (k - loop.gradients(before, rows))
+        kept[:] = now, w
+        return now
 
-        return at
+    return at
 
 
 def dasha(loop: Loop, method: DASHA) -> np.ndarray:
     """Algorithm 1 of Tyurin and Richtarik, with the gradients or estimates of them."""
     w, h, old = loop.start, np.zeros((WORKERS, N)), None
-    estimate = loop.estimates(method.estimator)
+    estimate = estimates(loop, method.estimator)
     for t in range(ROUNDS):
         k = estimate(t, w)
         if t == 0 and method.shifts == "gradient":
@@ -133,7 +74,7 @@ def dasha(loop: Loop, method: DASHA) -> np.ndarray:
 
 def ef21(loop: Loop, method: EF21) -> np.ndarray:
     w, h, velocity = loop.start, np.zeros((WORKERS, N)), np.zeros(N)
-    estimate, beta = loop.estimates(method.estimator), 0.0
+    estimate, beta = estimates(loop, method.estimator), 0.0
     if method.server_momentum is not None:
         beta = method.server_momentum.beta
     for t in range(ROUNDS):
@@ -192,10 +133,6 @@ def test_methods_are_those_of_their_papers(method, compressor, loop, partition) 
     """To float32's rounding of gradients and messages, over 25 rounds of steps of 0.3."""
     run = replace(RUN, method=method, compressor=compressor, partition=partition)
     np.testing.assert_allclose(qsim.simulate(run).weights, loop(Loop(run), method), atol=1e-6)
-
-
-def weights(method: Method, compressor: qsim.compressors.Compressor, **changes) -> np.ndarray:
-    return qsim.simulate(replace(RUN, method=method, compressor=compressor, **changes)).weights
 
 
 SAME = [

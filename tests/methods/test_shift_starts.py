@@ -12,7 +12,7 @@ from qsim.compressors import Identity, TopK
 from qsim.datasets import Dirichlet, Synthetic
 from qsim.downlinks import SparsePull, SparseSum
 from qsim.engines import Processes
-from qsim.methods import DIANA, EF21, LBFGS, MARINA, SGD, GradientDescent, LocalSGD, NewtonCG
+from qsim.methods import DIANA, EF21, LBFGS, MARINA, SGD, GradientDescent, NewtonCG
 from qsim.objectives import NonconvexLogistic, WithRegulariser
 from qsim.steps import Constant
 
@@ -205,8 +205,4 @@ def test_what_makes_no_sense_is_refused() -> None:
         WithRegulariser(0.1)
     with pytest.raises(ValueError, match="inside already"):
         WithRegulariser(WithRegulariser(LOSS))
-    with pytest.raises(ValueError, match="regulariser of its own"):
-        qsim.simulate(
-            replace(RUN, method=LocalSGD(Constant(0.1)), compressor=Identity(), objective=WithRegulariser(LOSS))
-        )
     assert eval(repr(WithRegulariser(LOSS))) == WithRegulariser(LOSS)
