@@ -110,6 +110,22 @@ class Claim:
         half = len(points) // 2
         return np.asarray(up[:half, -1] / up[half:, -1])
 
+    def alone(self, results: Results) -> Comparison:
+        """Return the ratio with an interval of its own, for a remark beside the claims.
+
+        Parameters
+        ----------
+        results : Results
+            The results.
+
+        Returns
+        -------
+        Comparison
+            The ratio over seeds.
+        """
+        ones = np.ones(results.settings.seeds)
+        return compare({"": self.measured(results)}, ones, results.settings.bands, ratio=True)[""]
+
     def judge(self, found: Comparison) -> Verdict:
         """Return whether a claim holds, for a ratio with its interval.
 
@@ -305,7 +321,7 @@ class PaperStudy(Study):
             f"{self.paper} Ratios of the first to the second that a claim names, geometric means over seeds with joint"
             f" intervals:{table(columns, rows, 'claim')}",
             self._numbers(results),
-            f"{len(differs)} things:{bullets(differs)}",
+            f"These {len(differs)} things differ:{bullets(differs)}",
             self._verdict(results),
         ]
 

@@ -64,10 +64,9 @@ def setting(settings: Settings) -> str:
     return (
         f"Logistic regression with the nonconvex regulariser {OBJECTIVE.weight:g} sum w^2/(1 + w^2) on"
         f" {settings.dataset}, shuffled over {settings.workers} workers with full gradients; Rand-{KEPT},"
-        f" {settings.rounds}"
-        " rounds. Each method with theory's step (ours, from its docstring) and with the multiple of it"
-        " that tuning chose. (a) over uplink bits, as the paper counts, (b) over bits both ways: the server sends dense"
-        f" float32 weights. {settings.statistics}"
+        f" {settings.rounds} rounds. Each method with theory's step (ours, from its docstring) and with the multiple"
+        " of it that tuning chose. (a) over uplink bits, as the paper counts, (b) over bits both ways: the server"
+        f" sends dense float32 weights. {settings.statistics}"
     )
 
 
@@ -83,20 +82,18 @@ def rounds_for_bits(results: Results) -> NDArray[np.float64]:
 def differs(results: Results) -> list[str]:
     share = float(rounds_for_bits(results).mean())
     return [
-        "Data: the paper has mushrooms, which are not shipped here; Adult (a9a) has about as many features (121 against"
-        " 112), and other constants.",
+        "Data: the paper has mushrooms, which are not shipped here; Adult (a9a) has about as many features (121"
+        " against 112), and other constants.",
         "Loss: logistic with a nonconvex regulariser, as in EF21's experiments, for the paper's nonconvex loss. So"
-        " curves"
-        " can be compared in their order alone.",
+        " curves can be compared in their order alone.",
         "Steps: the paper gives the steps .25, .5 and 1; here every method has the same grid of theory's step times"
-        " powers"
-        " of two. Theory's steps are those derived here, which are longer than the paper's.",
-        "Bits: the paper counts k floats a message; here positions, headers and the first full gradient are counted. A"
-        f" round of DASHA sends {share:.2g} of the uplink bits of one of MARINA, which sends full gradients with chance"
-        f" k/d.",
-        "Downlink: the paper does not count it. Dense weights cost both methods the same a round, and far more than the"
-        " uplink, so over bits both ways a round of either costs nearly the same and what counts is the progress of a"
-        " round.",
+        " powers of two. Theory's steps are those derived here, which are longer than the paper's.",
+        "Bits: the paper counts k floats a message; here positions, headers and the first full gradient are counted."
+        f" A round of DASHA sends {share:.2g} of the uplink bits of one of MARINA, which sends full gradients with"
+        " chance k/d.",
+        "Downlink: the paper does not count it. Dense weights cost both methods the same a round, and far more than"
+        " the uplink, so over bits both ways a round of either costs nearly the same and what counts is the progress"
+        " of a round.",
     ]
 
 
@@ -117,8 +114,7 @@ study = PaperStudy(
     title="DASHA against MARINA: bits to a small gradient",
     paper=(
         "Tyurin, Richtarik, *DASHA: distributed nonconvex optimization with communication compression and optimal"
-        " oracle"
-        " complexity*, ICLR 2023 (2202.01268)."
+        " oracle complexity*, ICLR 2023 (2202.01268)."
     ),
     claims=(
         claim("With tuned steps DASHA gets further than MARINA", TUNED),

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 OBJECTIVE = qsim.objectives.NonconvexLogistic(weight=0.1)
 NAMES = ("EF21", "EF")
-SAME = 8.0
+BORROWED = "EF21, EF's step"
 
 
 def bare(settings: Settings, method: Method, compressor: Compressor, seed: int) -> qsim.Run:
@@ -63,20 +63,18 @@ def run(settings: Settings, name: str, multiple: float, seed: int) -> qsim.Run:
 
 
 def cells(settings: Settings, choices: Mapping[str, Choice]) -> list[Cell]:
-    shown = {f"{name}, {SAME:g}x": (name, SAME) for name in NAMES}
-    shown |= {f"{name}, tuned": (name, float(choices[name].value)) for name in NAMES}  # type: ignore[arg-type]
+    best = {name: float(choices[name].value) for name in NAMES}  # type: ignore[arg-type]
+    shown = {f"{name}, tuned": (name, best[name]) for name in NAMES} | {BORROWED: ("EF21", best["EF"])}
     return each_seed(settings, shown, lambda way, seed: run(settings, *way, seed))
 
 
 def setting(settings: Settings) -> str:
     return (
         f"Logistic regression with the nonconvex regulariser {OBJECTIVE.weight:g} sum w^2/(1 + w^2) on"
-        f" {settings.dataset},"
-        f" sorted by label over {settings.workers} workers with full gradients; Top-1, {settings.rounds} rounds from a"
-        " start"
-        " uniform in [-1, 1]. Steps are multiples of EF21's step of 2021 for both methods: the same one, and that which"
-        f" tuning chose. EF21 begins at exact gradients, which are counted. The server sends dense weights."
-        f" {settings.statistics}"
+        f" {settings.dataset}, sorted by label over {settings.workers} workers with full gradients; Top-1,"
+        f" {settings.rounds} rounds from a start uniform in [-1, 1]. Steps are multiples of EF21's step of 2021 for"
+        " both methods: the same one, and that which tuning chose. EF21 begins at exact gradients, which are"
+        f" counted. The server sends dense weights. {settings.statistics}"
     )
 
 
@@ -86,8 +84,8 @@ def differs(results: Results) -> list[str]:
         "Data: a9a alone, coded into 121 features in place of 123; the paper has more sets of LIBSVM.",
         f"Tuned multiples: {chosen}. EF takes the smaller step, as its error grows with it; how small, depends on the"
         " length of the runs.",
-        "Partition: sorted by label, so that the workers' gradients do not vanish where their mean does; this is what"
-        " stops EF with a constant step. The authors cut the file into parts as it comes.",
+        "Partition: sorted by label, so that the workers' gradients do not vanish where their mean does; this is"
+        " what stops EF with a constant step. The authors cut the file into parts as it comes.",
         "The regulariser stays out of what is compressed here, and is inside it there.",
         "Float32 messages stop at a gradient norm of about 1e-8.",
         "Seeds set the start; the paper has one run a curve.",
@@ -117,13 +115,7 @@ study = PaperStudy(
             "gradient_norm",
             most=0.5,
         ),
-        Claim(
-            f"So it does with the same step, {SAME:g} times theory's",
-            f"EF21, {SAME:g}x",
-            f"EF, {SAME:g}x",
-            "gradient_norm",
-            most=0.5,
-        ),
+        Claim("So it does with the step that is best for EF", BORROWED, "EF, tuned", "gradient_norm", most=0.5),
     ),
     differs=differs,
     defaults=Settings(data="adult", workers=20, rounds=500, seeds=5),

@@ -32,6 +32,9 @@ SMALLER: dict[str, dict[str, object]] = {
     "lazy_l2": {"WINDOW": 200},
     "mean_estimation": {"N": 64},
     "one_bit": {"STEPS": 200},
+    "eden": {"DIMENSIONS": (32, 512), "CLIENTS": (1, 4)},
+    "sparsified_sgd": {"TEXT": qsim.datasets.Synthetic(rows=60, features=40, nonzeros_per_row=6, values="tfidf")},
+    "survives": {"PAPERS": ("dasha",)},
     "zoo": {"TEXT": qsim.datasets.Synthetic(rows=60, features=40, nonzeros_per_row=6, values="tfidf")},
     "topologies": {"N": 10_000, "LARGEST": 64, "MOST": 1000},
 }
