@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from textwrap import fill
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -149,7 +150,7 @@ def _count(claims: Sequence[Judged], found: dict[str, Comparison]) -> str:
 
 def draw(results: Results) -> Figure:
     claims, (counted, both) = results.once(judged), results.once(comparisons)
-    height = 0.9 + 0.2 * len(claims)
+    height = 0.9 + 0.24 * len(claims)
     with figure_grid(1, 2, height=height, width=TEXT_WIDTH, sharey=True) as (figure, axes):
         for ax, found in zip(axes[0], (counted, both), strict=True):
             _forest(ax, claims, found)
@@ -160,12 +161,11 @@ def draw(results: Results) -> Figure:
 
 
 def _label(each: Judged) -> str:
-    says = each.claim.says if len(each.claim.says) <= 44 else f"{each.claim.says[:42].rstrip()} ..."
-    return f"{each.paper}: {says}"
+    return fill(each.name, 54, max_lines=2, placeholder=" ...")
 
 
 def _forest(ax: Axes, claims: Sequence[Judged], found: dict[str, Comparison]) -> None:
-    """Draw each ratio with its joint interval, and what is claimed of it in grey."""
+    """Draw each ratio with its joint interval, or an arrow if it is off the axis, and what is claimed of it in grey."""
     colours = {HELD: look(3)["color"], FAILED: look(6)["color"], OPEN: "0.45"}
     markers = {HELD: "o", FAILED: "X", OPEN: "s"}
     low, high = 1e-3, 1e3
@@ -173,12 +173,13 @@ def _forest(ax: Axes, claims: Sequence[Judged], found: dict[str, Comparison]) ->
         if each.name not in found:
             continue
         ratio, said = found[each.name], verdict(each, found)
-        ax.plot(
-            [max(low, each.claim.least), min(high, each.claim.most)], [row, row], color="0.88", linewidth=6, zorder=0
-        )
-        ends = np.clip([ratio.low, ratio.high, ratio.mean], low, high)
-        ax.plot(ends[:2], [row, row], color=colours[said], linewidth=1.2)
-        ax.plot(ends[2:], [row], color=colours[said], marker=markers[said], markersize=4)
+        claimed = [max(low, each.claim.least), min(high, each.claim.most)]
+        ax.plot(claimed, [row, row], color="0.88", linewidth=6, solid_capstyle="butt", zorder=0)
+        ends = np.clip([ratio.low, ratio.high], low, high)
+        ax.plot(ends, [row, row], color=colours[said], linewidth=1.2)
+        marker = "<" if ratio.mean < low else ">" if ratio.mean > high else markers[said]
+        at = float(np.clip(ratio.mean, 1.2 * low, high / 1.2))
+        ax.plot([at], [row], color=colours[said], marker=marker, markersize=4)
     ax.axvline(1, color="black", linewidth=0.6)
     ax.set(xscale="log", xlim=(low, high), xlabel="ratio (grey: what is claimed)")
 

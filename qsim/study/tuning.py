@@ -394,7 +394,7 @@ class Tuned:
 
 def written(choice: Value) -> str:
     """Write a number, or a pair."""
-    return f"({choice[0]:g}, {choice[1]:g})" if isinstance(choice, tuple) else f"{choice:g}"
+    return f"({choice[0]:.10g}, {choice[1]:.10g})" if isinstance(choice, tuple) else f"{choice:.10g}"
 
 
 def _parts(choice: Value) -> tuple[float, ...]:

@@ -122,7 +122,7 @@ def values(results: Results) -> list[Value]:
 def differs(results: Results) -> list[str]:
     sent = {way: errors(way, 1, DIMENSIONS[-1], FIXED_CLIENTS, results.settings.seeds)[0][1] for way in WAYS}
     return [
-        f"Dimension: the papers go on to 2^19 and more; here to {DIMENSIONS[-1]:,}, EDEN's error stops changing before.",
+        f"Dimension: the papers go on to 2^19 and more; here to {DIMENSIONS[-1]:,}, where EDEN's error is flat.",
         "Bits: the papers give every method b bits a coordinate. Sent at b = 1: "
         + ", ".join(f"{way} {bits:.3g}" for way, bits in sent.items())
         + ". QSGD with a sign and one level has three symbols, so two bits at a fixed width; even so its error is"

@@ -73,13 +73,14 @@ def setting(settings: Settings) -> str:
         f"Logistic regression with the nonconvex regulariser {OBJECTIVE.weight:g} sum w^2/(1 + w^2) on"
         f" {settings.dataset}, sorted by label over {settings.workers} workers with full gradients; Top-1,"
         f" {settings.rounds} rounds from a start uniform in [-1, 1]. Steps are multiples of EF21's step of 2021 for"
-        " both methods: the same one, and that which tuning chose. EF21 begins at exact gradients, which are"
-        f" counted. The server sends dense weights. {settings.statistics}"
+        " both methods, those which tuning chose; EF21 is also run with that of EF. EF21 begins at exact gradients,"
+        f" which are counted. The server sends dense weights. {settings.statistics}"
     )
 
 
 def differs(results: Results) -> list[str]:
-    chosen = {} if results.tuned is None else {name: results.tuned.choices[name].value for name in NAMES}
+    found = {} if results.tuned is None else results.tuned.choices
+    chosen = ", ".join(f"{name} {choice.value:g}" for name, choice in found.items())
     return [
         "Data: a9a alone, coded into 121 features in place of 123; the paper has more sets of LIBSVM.",
         f"Tuned multiples: {chosen}. EF takes the smaller step, as its error grows with it; how small, depends on the"

@@ -22,6 +22,10 @@ HB = f"HB, {BETA:g}"
 Way = tuple[Method, Clients]
 
 
+def percent(share: float) -> str:
+    return f"{100 * share:g}%"
+
+
 def ways(settings: Settings) -> dict[str, Way]:
     held, found = settings.load().rows / settings.workers, {}
     for times in MULTIPLES:
@@ -32,10 +36,10 @@ def ways(settings: Settings) -> dict[str, Way]:
         }
         for share in ROWS:
             batch = max(1, round(share * held))
-            named[f"PAGE, {share:.1%}"] = (EF21(step=step, estimator=PAGE(batch)), AllClients())
+            named[f"PAGE, {percent(share)}"] = (EF21(step=step, estimator=PAGE(batch)), AllClients())
         for share in CLIENTS:
             count = max(1, round(share * settings.workers))
-            named[f"PP, {share:.1%}"] = (EF21(step=step), SampledClients(count))
+            named[f"PP, {percent(share)}"] = (EF21(step=step), SampledClients(count))
         found |= {f"{name}, {times}x": way for name, way in named.items()}
     return found
 
@@ -126,12 +130,14 @@ study = PaperStudy(
         " modern error feedback*, JMLR 26, 2025 (2110.03294)."
     ),
     claims=(
-        *(longer(name) for name in ("EF21", HB, f"PAGE, {ROWS[-1]:.1%}", f"PP, {CLIENTS[-1]:.1%}")),
-        purpose("PAGE needs fewer passes over the data than EF21", f"PAGE, {ROWS[-1]:.1%}", "passes"),
-        purpose("PP needs no more uplink bits than EF21 (10% are allowed)", f"PP, {CLIENTS[-1]:.1%}", "bits_up", 1.1),
+        *(longer(name) for name in ("EF21", HB, f"PAGE, {percent(ROWS[-1])}", f"PP, {percent(CLIENTS[-1])}")),
+        purpose("PAGE needs fewer passes over the data than EF21", f"PAGE, {percent(ROWS[-1])}", "passes"),
+        purpose(
+            "PP needs no more uplink bits than EF21 (10% are allowed)", f"PP, {percent(CLIENTS[-1])}", "bits_up", 1.1
+        ),
     ),
     differs=differs,
-    defaults=Settings(data="adult", workers=100, rounds=400, seeds=4),
+    defaults=Settings(data="adult", workers=100, rounds=400, seeds=5),
     cells=cells,
     setting=setting,
     draw=draw,

@@ -164,7 +164,12 @@ study = PaperStudy(
             f"quadratics: {QUADRATIC}",
         ),
         Claim("The step for rare features gets further than both", f"rare: {PAPERS}", f"rare: {ARITHMETIC}"),
-        Claim("With it, EF21 needs fewer bits than gradient descent", f"rare: {PAPERS}", f"rare: {GD}"),
+        Claim(
+            "With it, EF21 needs fewer bits than gradient descent",
+            f"rare: {PAPERS}",
+            f"rare: {GD}",
+            source='abstract, read (that it "can" need fewer)',
+        ),
     ),
     differs=differs,
     defaults=Settings(data="spark_sample", workers=50, rounds=8000, seeds=5),

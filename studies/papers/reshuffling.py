@@ -162,5 +162,5 @@ study = PaperStudy(
     cells=cells,
     setting=setting,
     draw=draw,
-    tuning=Tuning("multiple of theory's step", lambda settings: NAMES, run, powers_of_two(-3, 5), seeds=1),
+    tuning=Tuning("multiple of theory's step", lambda settings: NAMES, run, powers_of_two(-2, 4), seeds=1),
 )

@@ -143,7 +143,7 @@ study = PaperStudy(
         ),
     ),
     differs=differs,
-    defaults=Settings(data="adult", workers=1, rounds=32_561, seeds=5),
+    defaults=Settings(data="adult", workers=1, rounds=32_561, seeds=10),
     cells=cells,
     setting=setting,
     draw=draw,

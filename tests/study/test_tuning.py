@@ -12,7 +12,7 @@ import pytest
 import qsim
 from qsim.compressors import NotFiniteError
 from qsim.study import Candidate, FewestRounds, LeastFinal, Settings, Tuning, cli, powers_of_two
-from qsim.study.tuning import FIRST_SEED
+from qsim.study.tuning import FIRST_SEED, written
 
 SETTINGS = Settings("spark_sample", 2, 4, 3)
 DIVERGED = NotFiniteError("too long a step")
@@ -152,6 +152,8 @@ def test_a_grid_of_pairs_has_names_runs_and_words() -> None:
 
 
 def test_the_grid_of_papers() -> None:
+    assert float(written(2.0**-20)) == pytest.approx(2.0**-20, rel=1e-9)
+    assert float(written(2.0**-12)) == 2.0**-12
     assert powers_of_two(-2, 1) == (0.25, 0.5, 1.0, 2.0)
 
 
@@ -183,7 +185,7 @@ def test_a_tuned_study_from_end_to_end(tmp_path: Path, capsys: pytest.CaptureFix
     assert cli.main([str(path), "--out", str(tmp_path / "out")]) == 0
     said = capsys.readouterr()
     assert "**Which?** 0.1" in said.out
-    assert "steps, tuning: 6 runs to choose by, 180 rounds in all, about 0.0" in said.err
+    assert "steps, tuning: 6 runs to choose by, 180 rounds in all, about 0." in said.err
     assert "**What was tuned?** For every curve the step" in (tmp_path / "out" / "steps.md").read_text()
     provenance = json.loads((tmp_path / "out" / "steps.json").read_text())
     shown = provenance["curves"]["plain"]
