@@ -283,6 +283,54 @@ class TheoryStep(Step):
         raise ValueError(f"{self!r} is known for a run only: look at the step of run.method.resolved(run.problem())")
 
 
+@final
+@option
+class TimesTheory(Step):
+    """A multiple of the constant step that theory gives to a method, as in experiments of papers: a_t = multiple * a.
+
+    Parameters
+    ----------
+    multiple : float
+        The multiple, above 0; above 1 no theorem covers the step, and no bound is stated.
+    theorem : TheoryStep, optional
+        The theorem; by default the one whose step the method takes without `step`.
+
+    Raises
+    ------
+    ValueError
+        If `multiple` is not above 0.
+    TypeError
+        If `theorem` is none.
+
+    Notes
+    -----
+    `LocalSGD` and `SignSGD`, whose steps of theory fall, refuse it in the simulation.
+
+    Examples
+    --------
+    >>> import qsim
+    >>> method = qsim.GradientDescent(step=qsim.steps.TimesTheory(4))
+    >>> run = qsim.Run("spark_sample", qsim.LogisticRegression(l2=0.1), method, rounds=2)
+    >>> step, once = (run.method.resolved(run.problem()).step, qsim.GradientDescent().resolved(run.problem()).step)
+    >>> float(step(0) / once(0))
+    4.0
+    """
+
+    multiple: float
+    theorem: TheoryStep | None = None
+
+    def __post_init__(self) -> None:
+        number("multiple", self.multiple, above=0)
+        if not isinstance(self.theorem, (TheoryStep, type(None))):
+            raise TypeError(f"theorem must be None or the step of a theorem, found {shown(self.theorem)}")
+
+    def __call__(self, t: int) -> float:
+        raise ValueError(
+            f"{self!r} is known for a run only, of a method whose step of theory is constant: look at the step of"
+            " run.method.resolved(run.problem())"
+        )
+
+
 def take_step(method: Any) -> None:
     """Turn a number in the field `step` of an option into the constant rule that it stands for.
 
@@ -290,10 +338,13 @@ def take_step(method: Any) -> None:
     about another method; None stands for the step of theory.
     """
     step, name = method.step, type(method).__name__
+    theorem = step.theorem if isinstance(step, TimesTheory) else step
     if isinstance(step, float):
         object.__setattr__(method, "step", Constant(step))
-    elif isinstance(step, TheoryStep) and name not in step.method.split(" and "):
-        raise TypeError(f"{step!r} is a theorem about {step.method}, found as the step of {name}: leave the step out")
+    elif isinstance(theorem, TheoryStep) and name not in theorem.method.split(" and "):
+        raise TypeError(
+            f"{theorem!r} is a theorem about {theorem.method}, found as the step of {name}: leave the step out"
+        )
     elif not isinstance(step, (Step, type(None))):
         raise TypeError(f"step must be a number, or a rule such as qsim.steps.InverseTime(0.5), found {shown(step)}")
 
@@ -305,7 +356,7 @@ def take_given_step(method: Any) -> None:
     take_step(method)
 
 
-__all__ = ["Constant", "InverseSqrt", "InverseTime", "Noisy", "Step", "TheoryStep"]
+__all__ = ["Constant", "InverseSqrt", "InverseTime", "Noisy", "Step", "TheoryStep", "TimesTheory"]
 
 
 def __dir__() -> list[str]:

@@ -75,6 +75,19 @@ def test_the_page_of_studies(cache: Path, tmp_path: Path, monkeypatch: pytest.Mo
 
 
 @needs_checkout
+def test_the_page_of_papers(cache: Path) -> None:
+    from qsim.study import catalog, cli
+
+    for program in blocks(DOCS / "papers.md", "python"):
+        exec(compile(program, "papers.md", "exec"), {})
+    commands = [line for text in blocks(DOCS / "papers.md", "sh") for line in text.splitlines()]
+    for line in commands:
+        words = shlex.split(line, comments=True)
+        assert words[:3] == ["qsim", "study", "papers"]
+        assert set(cli._parse(words[2:]).names) <= {*catalog.papers(), "all"}
+
+
+@needs_checkout
 def test_the_page_of_methods() -> None:
     """Its program runs, and its first table has every method."""
     text = (DOCS / "methods.md").read_text(encoding="utf-8")

@@ -20,7 +20,7 @@ from qsim.objectives import Objective
 from qsim.plan import Plan
 from qsim.problem import Bound, Problem
 from qsim.program import NoProgram
-from qsim.steps import Constant, Step, TheoryStep
+from qsim.steps import Constant, Step, TheoryStep, TimesTheory
 from qsim.weights import PlannedWeights, Replica, Weights
 
 
@@ -391,6 +391,9 @@ def refuse_absences(method: Method, problem: Problem, why: str) -> None:
 def step_for(method: Any, problem: Problem, best: Callable[[Problem], float]) -> Step:
     """Return the step of a method in a run: its own; of a theorem, the number; without a step, what is best."""
     step: Step | None = method.step
+    if isinstance(step, TimesTheory):
+        longest = best(problem) if step.theorem is None else step.theorem.longest(method, problem)
+        return Constant(step.multiple * longest)
     if isinstance(step, TheoryStep):
         return Constant(step.longest(method, problem))
     return Constant(best(problem)) if step is None else step

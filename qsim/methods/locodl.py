@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from qsim.batch import Arrays, Memory, Support, Vectors
 from qsim.block import Block
 from qsim.datasets import Shards
-from qsim.methods.base import Exchange, Task, constant, refuse_absences, refuse_biased, refuse_unfit
+from qsim.methods.base import Exchange, Task, constant, refuse_absences, refuse_biased, refuse_unfit, step_for
 from qsim.methods.own_weights import OwnWeights
 from qsim.methods.scaffnew import round_factor
 from qsim.objectives import Objective
@@ -104,7 +104,8 @@ class LoCoDL(OwnWeights):
         if not common and (self.share is None or self.p is None):
             raise TheoryError(f"{problem.objective!r} is not strongly convex, so nothing follows: give p and share")
         share = common / 2 if self.share is None else self.share
-        found = replace(self, share=share, step=self.step or Constant(2 / problem.largest_smoothness))
+        step = step_for(self, problem, lambda of: 2 / of.largest_smoothness)
+        found = replace(self, share=share, step=step)
         mixing = 1 / (1 + problem.spread) if self.mixing is None else self.mixing
         if found.p is None:
             kept = found._kept(problem)

@@ -14,7 +14,7 @@ from qsim.batch.planned import plan_add
 from qsim.block import Block
 from qsim.datasets import Shards
 from qsim.keys import Key
-from qsim.methods.base import Exchange, Method, Task, constant, refuse_absences, refuse_biased, refuse_unfit
+from qsim.methods.base import Exchange, Method, Task, constant, refuse_absences, refuse_biased, refuse_unfit, step_for
 from qsim.methods.estimators import held, now_and_before, on_support
 from qsim.methods.sampling import Sampling, WithReplacement, check_batch, drawn
 from qsim.objectives import Objective
@@ -22,7 +22,7 @@ from qsim.options import number, option
 from qsim.plan import Plan
 from qsim.problem import Bound, Problem
 from qsim.program import NoProgram
-from qsim.steps import Constant, Step, take_step
+from qsim.steps import Step, take_step
 from qsim.weights import Weights
 
 
@@ -110,7 +110,7 @@ class MARINA(Method):
             p = 1 / (1 + problem.omega)
             if self.batch is not None:
                 p = min(p, self.batch / (self.batch + problem.shards.dataset.rows / problem.workers))
-        return replace(self, p=p, step=self.step or Constant(self._longest(problem, p)))
+        return replace(self, p=p, step=step_for(self, problem, lambda of: self._longest(of, p)))
 
     def bound(self, problem: Problem) -> Bound | None:
         mu = problem.strong_convexity

@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from qsim.batch import Arrays, Memory, Support, Vectors
 from qsim.block import Block
 from qsim.datasets import Shards
-from qsim.methods.base import Exchange, Task, constant, refuse_absences, refuse_unfit
+from qsim.methods.base import Exchange, Task, constant, refuse_absences, refuse_unfit, step_for
 from qsim.methods.own_weights import OwnWeights
 from qsim.objectives import Objective
 from qsim.options import number, option
 from qsim.problem import Bound, Problem, TheoryError
-from qsim.steps import Constant, Step, take_step
+from qsim.steps import Constant, Step, TimesTheory, take_step
 from qsim.weights import Weights
 
 
@@ -87,14 +87,14 @@ class Scaffnew(OwnWeights):
         refuse_absences(self, problem, "the control variates of those that are there would not sum to zero")
         refuse_unfit(self, problem)
         self._refuse_dense(problem)
-        if self.step is not None and self.p is not None:
+        if self.p is not None and not isinstance(self.step, (TimesTheory, type(None))):
             return self
         if problem.compressor.variance(problem.n) != 0:
             raise TheoryError(f"theory of Scaffnew is for exact messages: give step and p for {problem.compressor!r}")
         common = problem.worker_convexity
         if not common:
             raise TheoryError(f"{problem.objective!r} is not strongly convex, so nothing follows: give step and p")
-        step = self.step or Constant(2 / (problem.largest_smoothness + common))
+        step = step_for(self, problem, lambda of: 2 / (of.largest_smoothness + common))
         if self.p is not None:
             return replace(self, step=step)
         kept = _kept(step, problem)

@@ -17,6 +17,7 @@ from qsim.study.figures import (
     panel_letters,
 )
 from qsim.study.panel import PROMISED, Panel, draw, draw_bound, panels
+from qsim.study.papers import Claim, PaperStudy, Value
 from qsim.study.report_text import bullets, no_winner, reach_table, significance, table, winner
 from qsim.study.results import AxisSpec, Results
 from qsim.study.runner import CellsFailedError, run_study
@@ -31,7 +32,7 @@ from qsim.study.statistics import (
 )
 from qsim.study.store import Store, StoreError
 from qsim.study.study import Study
-from qsim.study.tuning import Candidate, Choice, FewestRounds, LeastFinal, Rule, Tuned, Tuning
+from qsim.study.tuning import Candidate, Choice, FewestRounds, LeastFinal, Rule, Tuned, Tuning, powers_of_two
 
 __all__ = [
     "COLUMN_WIDTH",
@@ -46,10 +47,12 @@ __all__ = [
     "Cell",
     "CellsFailedError",
     "Choice",
+    "Claim",
     "Comparison",
     "FewestRounds",
     "LeastFinal",
     "Panel",
+    "PaperStudy",
     "Reach",
     "Results",
     "Rule",
@@ -60,6 +63,7 @@ __all__ = [
     "Study",
     "Tuned",
     "Tuning",
+    "Value",
     "bullets",
     "compare",
     "draw",
@@ -76,6 +80,7 @@ __all__ = [
     "note_coinciding",
     "panel_letters",
     "panels",
+    "powers_of_two",
     "reach",
     "reach_table",
     "resample",

@@ -10,7 +10,7 @@ from qsim.object_loader import load_file
 from qsim.options import nearest
 from qsim.study.study import Study
 
-COMMANDS = ("all", "run", "list", "show", "status", "clean", "export", "compare")
+COMMANDS = ("all", "run", "list", "papers", "show", "status", "clean", "export", "compare")
 """Words that the command line takes in the place of a study."""
 
 
@@ -26,8 +26,19 @@ def folder() -> Path:
 
 
 def names() -> list[str]:
-    """Return the names of the shipped studies."""
-    return sorted(path.stem for path in folder().glob("*.py") if not path.name.startswith("_"))
+    """Return the names of the shipped studies, those of papers among them."""
+    return sorted(_files())
+
+
+def papers() -> list[str]:
+    """Return the names of the shipped studies of papers."""
+    return sorted(name for name, path in _files().items() if path.parent.name == "papers")
+
+
+def _files() -> dict[str, Path]:
+    """Return the files of the shipped studies by their names; those of papers are in a folder of their own."""
+    found = [*folder().glob("*.py"), *folder().glob("papers/*.py")]
+    return {path.stem: path for path in found if not path.name.startswith("_")}
 
 
 def find(name: str) -> tuple[str, Study]:
@@ -40,8 +51,8 @@ def find(name: str) -> tuple[str, Study]:
         if not path.is_file():
             raise RequestError(f"there is no study file {name!r}")
     else:
-        path = folder() / f"{name}.py"
-        if name not in names():
+        path = _files().get(name, Path())
+        if name not in _files():
             known = [*names(), *COMMANDS]
             raise RequestError(f"there is no study {name!r}{nearest(name, known)} (there are: {', '.join(names())})")
     return path.stem, _read(path)

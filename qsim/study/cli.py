@@ -25,6 +25,7 @@ findings in words (Markdown) and where the numbers come from (JSON)."""
 _HELP = """commands:
   NAME or PATH ...      run these studies (so does `run NAME`); `all`: all that are shipped
   list                  what studies there are
+  papers [NAME ...]     run studies of papers (`all`: all of them); without names their badges
   show NAME             what a study asks and runs
   status [NAME ...]     how many cells of each study are stored, and how large the store is
   clean                 remove stored cells that no study would use again, and old logs
@@ -38,6 +39,7 @@ examples:
   qsim study my_study.py --jobs 8 --format svg
   qsim study s_sweep --engine "qsim.engines:Spark()"
   qsim study s_sweep --part 3/16
+  qsim study papers all
   qsim study s_sweep --only "s = 2, seed 1"
   qsim study export s_sweep --format parquet
   qsim study compare paper_figures small_figures s_sweep
@@ -118,18 +120,17 @@ def add_commands(parser: ArgumentParser, listed: bool = False) -> dict[str, Argu
 
     one = "the name of a study, or the path of its file"
     run = add("run", commands.run, "Run studies.", "+", "names of studies, paths of files, or all")
-    _add_settings(run)
-    _add_running(run)
-    run.add_argument(
-        "--only", action="append", metavar="CELL", help='run these cells alone: "CURVE, seed N" or "CURVE"'
+    papers = add(
+        "papers",
+        commands.papers,
+        "Run studies of papers, or say by a table what came of them.",
+        "*",
+        "names of papers, or all; without: the badges of what was written to DIR before",
     )
-    run.add_argument(
-        "--part",
-        metavar="I/K",
-        help="run and store the I-th of K shares of the cells, and draw nothing: for jobs side by side with one store",
-    )
-    run.add_argument("--format", action="append", choices=["svg"], help="also write the figure as SVG")
-    run.add_argument("--out", type=Path, default=Path("paper_figures"), metavar="DIR", help="default: paper_figures")
+    for each in (run, papers):
+        _add_settings(each)
+        _add_running(each)
+        _add_writing(each)
     listing = add("list", commands.list_studies, "List the studies.", "*", "(none)")
     show = add("show", commands.show, "Show what a study asks and runs.", "*", one)
     _add_settings(show)
@@ -161,6 +162,19 @@ def add_commands(parser: ArgumentParser, listed: bool = False) -> dict[str, Argu
     )
     compare.add_argument("--out", type=Path, default=Path(), metavar="DIR", help="default: this folder")
     return known
+
+
+def _add_writing(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--only", action="append", metavar="CELL", help='run these cells alone: "CURVE, seed N" or "CURVE"'
+    )
+    parser.add_argument(
+        "--part",
+        metavar="I/K",
+        help="run and store the I-th of K shares of the cells, and draw nothing: for jobs side by side with one store",
+    )
+    parser.add_argument("--format", action="append", choices=["svg"], help="also write the figure as SVG")
+    parser.add_argument("--out", type=Path, default=Path("paper_figures"), metavar="DIR", help="default: paper_figures")
 
 
 def _add_settings(parser: ArgumentParser) -> None:

@@ -26,7 +26,9 @@ from qsim.storage import can_write
 from qsim.study import catalog, compare_results, export, output, progress
 from qsim.study.catalog import RequestError
 from qsim.study.cells import Cell, Settings
+from qsim.study.compute_cell import cost
 from qsim.study.extra_curves import shown_cells, with_compressors
+from qsim.study.papers import index
 from qsim.study.progress import Log
 from qsim.study.runner import CellsFailedError, Runner, run_study
 from qsim.study.store import Store, StoreError, free
@@ -52,6 +54,19 @@ def list_studies(options: Namespace) -> int:
     return 0
 
 
+def papers(options: Namespace) -> int:
+    """Print the studies of papers with their badges, or run some."""
+    known = catalog.papers()
+    if not options.names:
+        print(index(options.out, known))
+        return 0
+    names = known if options.names == ["all"] else options.names
+    for name in names:
+        if name not in known:
+            raise RequestError(f"there is no paper {name!r}{nearest(name, known)} (there are: {', '.join(known)})")
+    return run(Namespace(**{**vars(options), "names": names}))
+
+
 def show(options: Namespace) -> int:
     """Print what a study asks and runs."""
     if len(options.names) != 1:
@@ -61,7 +76,10 @@ def show(options: Namespace) -> int:
     print(f"{name}: {study.title}\n\n{study.setting(_settings(study, options))}\n\nquestions:")
     for question in study.questions:
         print(f"  - {question}")
-    print(f"\ncurves ({len(cells)} runs{'' if study.tuning is None else ' to choose by'}):")
+    runs = f"{len(cells)} runs"
+    if study.tuning is not None:
+        runs = f"{len(cells)} runs to choose by, {cost([cell.run for cell in cells])}"
+    print(f"\ncurves ({runs}):")
     for curve in dict.fromkeys(cell.curve for cell in cells):
         print(f"  - {curve}")
     if cells:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
@@ -13,6 +13,7 @@ from typing import Any
 
 from qsim.engines import Engine, Serial
 from qsim.identity import Identity, identify
+from qsim.methods import Averaged
 from qsim.simulation import Run, simulate
 from qsim.study.store import Store
 from qsim.trace import Trace
@@ -78,8 +79,16 @@ def seconds(run: Run) -> float:
         nonzeros = run.load().nonzeros
     except Exception:  # the run itself will say it
         return 0.0
-    evaluations = 1 / run.evaluate_every
-    return run.rounds * (_SECONDS_A_ROUND + _SECONDS_A_NONZERO * nonzeros * (1 + evaluations))
+    method = run.method.method if isinstance(run.method, Averaged) else run.method
+    batch = getattr(method, "batch", None)
+    read = nonzeros if batch is None else min(nonzeros, nonzeros * batch * run.workers / max(1, run.load().rows))
+    return run.rounds * (_SECONDS_A_ROUND + _SECONDS_A_NONZERO * (read + nonzeros / run.evaluate_every))
+
+
+def cost(runs: Sequence[Run]) -> str:
+    """Say beforehand what runs cost, in words."""
+    rounds, work = sum(run.rounds for run in runs), sum(map(seconds, runs))
+    return f"{rounds:,} rounds in all, about {work:,.{0 if work >= 10 else 1}f} s of one core"
 
 
 def prepare(tasks: Iterable[Task]) -> None:

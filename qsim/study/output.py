@@ -17,7 +17,7 @@ from qsim.storage import replacing
 from qsim.study.cells import Cell
 from qsim.study.results import Results
 from qsim.study.study import Study
-from qsim.study.tuning import Tuned
+from qsim.study.tuning import Tuned, written
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -47,7 +47,7 @@ def write(
     with replacing(paths["csv"]) as temporary:
         numbers.to_csv(temporary, index=False, float_format="%.10g", lineterminator="\n", errors="backslashreplace")
     _write_text(paths["md"], findings(name, study, results))
-    _write_text(paths["json"], json.dumps(provenance(name, results), indent=1) + "\n")
+    _write_text(paths["json"], json.dumps(provenance(name, results) | study.summary(results), indent=1) + "\n")
     return list(paths.values())
 
 
@@ -118,7 +118,7 @@ def _tuning(tuned: Tuned) -> dict[str, Any]:
     found: dict[str, Any] = {"of": tuned.tuning.of, "rule": repr(tuned.tuning.rule), "curves": {}}
     for curve, choice in tuned.choices.items():
         tried = {
-            f"{value:g}": {"score": score if score < float("inf") else "inf"}
+            written(value): {"score": score if score < float("inf") else "inf"}
             | _runs([c for c in tuned.candidates if c.curve == curve and c.choice == value])
             for value, score in choice.scores.items()
         }

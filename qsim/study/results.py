@@ -65,6 +65,8 @@ class Results:
         For each cell, how long each of its rounds took.
     tuned : Tuned, optional
         What was chosen before, and by which runs.
+    begun : float, optional
+        When it was begun to make them (`time.perf_counter`), if that is known.
 
     Notes
     -----
@@ -87,6 +89,7 @@ class Results:
         traces: Sequence[Trace],
         seconds: Sequence[Sequence[float]] = (),
         tuned: Tuned | None = None,
+        begun: float | None = None,
     ) -> None:
         """Sort the traces into curves, in the order in which the curves first come.
 
@@ -96,6 +99,7 @@ class Results:
         self.cells = cells
         self.seconds = seconds
         self.tuned = tuned
+        self.begun = begun
         self._computed: dict[Any, Any] = {}
         self._bounds: dict[str, list[Bound] | None] = {}
         self.traces: dict[str, list[Trace]] = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 import warnings
 from collections import deque
@@ -17,7 +18,7 @@ from qsim.engines import Engine, Serial
 from qsim.engines.shared import SharedPickle
 from qsim.identity import Identity, UnknowableError, identify
 from qsim.study.cells import Cell, Settings
-from qsim.study.compute_cell import Done, Task, compute, cores, prepare, seconds
+from qsim.study.compute_cell import Done, Task, compute, cores, cost, prepare, seconds
 from qsim.study.extra_curves import shown_cells, with_compressors
 from qsim.study.pool import over_processes, share
 from qsim.study.progress import Log, Progress
@@ -119,12 +120,13 @@ def run_study(
     >>> results.curves[:5]
     ['uncompressed', 's = 1', 's = 2', 's = 3', 's = 4']
     """
+    start = time.perf_counter()
     settings = study.defaults if settings is None else settings
     runner = Runner(name, study.timed, jobs, cache, progress, log, engine)
     tuned = runner.tune(study, settings, compressors or {})
     cells = shown_cells(study, settings, compressors or {}, tuned)
     done = runner.run(cells)
-    return Results(settings, cells, [one.trace for one in done], [one.seconds for one in done], tuned)
+    return Results(settings, cells, [one.trace for one in done], [one.seconds for one in done], tuned, start)
 
 
 @dataclass(frozen=True)
@@ -160,6 +162,11 @@ class Runner:
         if study.tuning is None:
             return None
         candidates = cast("list[Candidate]", with_compressors(study, study.tuning.candidates(settings), compressors))
+        price = cost([candidate.run for candidate in candidates])
+        told = f"{self.name}, tuning: {len(candidates)} runs to choose by, {price}"
+        (self.log or Log(None)).write(told)
+        if self.progress is not False:
+            print(told, file=sys.stderr, flush=True)
         answers = replace(self, name=f"{self.name}, tuning").attempt(candidates)
         traces = [answer.trace if isinstance(answer, Done) else answer for answer in answers]
         pairs = zip(candidates, traces, strict=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from qsim.study.cells import Cell, Settings, timed_on
 from qsim.study.results import Results
@@ -77,3 +77,18 @@ class Study:
         if tuned is None:
             raise ValueError("this study is tuned: run study.tuning.candidates(settings), then tuning.choose")
         return timed_on(settings.network, self.cells(settings, tuned.choices))
+
+    def summary(self, results: Results) -> dict[str, Any]:
+        """Return what of the findings goes into the provenance (`NAME.json`); nothing by default.
+
+        Parameters
+        ----------
+        results : Results
+            The results.
+
+        Returns
+        -------
+        dict
+            What JSON can hold, by name.
+        """
+        return {}

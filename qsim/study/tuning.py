@@ -1,11 +1,11 @@
-"""Tuning: a number (a step, say) chosen for each curve from one grid, by runs on seeds that are not shown."""
+"""Tuning: a number (a step, say) or a pair chosen for each curve from one grid, by runs on seeds that are not shown."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import final
+from typing import TypeAlias, final
 
 import numpy as np
 
@@ -17,6 +17,31 @@ from qsim.trace import LABELS, Trace
 
 FIRST_SEED = 1_000_000
 """Tuning runs have this seed and those after it; the runs that are shown have 0, 1, ..."""
+Value: TypeAlias = float | tuple[float, float]
+"""What is chosen: a number, or a pair for two parameters."""
+
+
+def powers_of_two(first: int, last: int) -> tuple[float, ...]:
+    """Return 2^first, ..., 2^last: the grid of papers, to be multiplied by the step of theory.
+
+    Parameters
+    ----------
+    first : int
+        The smallest exponent.
+    last : int
+        The largest exponent.
+
+    Returns
+    -------
+    tuple of float
+        The numbers.
+
+    Examples
+    --------
+    >>> powers_of_two(-1, 2)
+    (0.5, 1.0, 2.0, 4.0)
+    """
+    return tuple(2.0**exponent for exponent in range(first, last + 1))
 
 
 class Rule(ABC):
@@ -114,8 +139,8 @@ class Candidate(Cell):
         The run.
     engine : Engine, optional
         Where its workers run.
-    choice : float
-        The number of the grid.
+    choice : float or tuple of two
+        The number of the grid, or the pair.
 
     Examples
     --------
@@ -125,46 +150,76 @@ class Candidate(Cell):
     0.5
     """
 
-    choice: float = field(kw_only=True)
+    choice: Value = field(kw_only=True)
 
     @property
     def name(self) -> str:
         """The name of the run: the curve, the choice and the seed."""
-        return f"{self.curve}, {self.choice:g}, seed {self.run.seed}"
+        return f"{self.curve}, {written(self.choice)}, seed {self.run.seed}"
 
 
 @dataclass(frozen=True)
 class Choice:
-    """The number that was chosen for a curve.
+    """The number, or the pair, that was chosen for a curve.
 
     Parameters
     ----------
-    value : float
-        The number.
-    scores : mapping of float to float
+    value : float or tuple of two
+        The number, or the pair.
+    scores : mapping of float or tuple to float
         The mean score of each number of the grid; infinite if a run diverged.
+    diverged : frozenset, default empty
+        The numbers of the grid with which a run diverged.
 
     Examples
     --------
-    >>> Choice(0.5, {0.25: 3.0, 0.5: 1.0}).edge
-    'largest'
+    >>> choice = Choice(0.5, {0.25: 3.0, 0.5: 1.0, 1.0: float("inf")}, frozenset([1.0]))
+    >>> choice.edge, choice.beside_diverged
+    ('', True)
     """
 
-    value: float
-    scores: Mapping[float, float]
+    value: Value
+    scores: Mapping[Value, float]
+    diverged: frozenset[Value] = frozenset()
 
     @property
     def edge(self) -> str:
-        """The end of the grid that the choice is at, "smallest" or "largest", or nothing: beyond may be better."""
-        ends = {min(self.scores): "smallest", max(self.scores): "largest"}
-        return ends.get(self.value, "")
+        """The end of the grid that the choice is at, "smallest" or "largest", or nothing: beyond may be better.
+
+        Of a pair, the ends that its parts are at, in their order: "largest first", "smallest second".
+        """
+        ends = []
+        for place, (mine, tried) in enumerate(zip(_parts(self.value), self._tried, strict=True)):
+            end = {tried[0]: "smallest", tried[-1]: "largest"}.get(mine, "")
+            which = f" {('first', 'second')[place]}" if isinstance(self.value, tuple) else ""
+            if end and (len(tried) > 1 or not which):
+                ends.append(end + which)
+        return ", ".join(ends)
+
+    @property
+    def beside_diverged(self) -> bool:
+        """Whether a run diverged with a neighbour in the grid: the best is near what breaks."""
+        near = []
+        for place, (mine, tried) in enumerate(zip(_parts(self.value), self._tried, strict=True)):
+            at = tried.index(mine)
+            for other in tried[max(0, at - 1) : at + 2]:
+                parts = [*_parts(self.value)]
+                parts[place] = other
+                near.append(parts[0] if len(parts) == 1 else (parts[0], parts[1]))
+        return any(other in self.diverged for other in near)
+
+    @property
+    def _tried(self) -> list[list[float]]:
+        """The numbers that were tried for each parameter, in order."""
+        return [sorted(set(numbers)) for numbers in zip(*map(_parts, self.scores), strict=True)]
 
 
 @dataclass(frozen=True)
 class Tuning:
-    """The choice of a number, such as a step, for each curve, by runs on seeds that are not shown.
+    """The choice of a number, such as a step, or of a pair for each curve, by runs on seeds that are not shown.
 
-    Every curve has the same grid, seeds and rule: the same budget.
+    Every curve has the same grid, seeds and rule: the same budget. Papers take the step of theory times powers of two:
+    `qsim.steps.TimesTheory(number)` in the run, and `powers_of_two` for the grid.
 
     Parameters
     ----------
@@ -173,9 +228,9 @@ class Tuning:
     curves : callable
         Returns the names of the curves, for given settings.
     run : callable
-        Returns the `Run` of (settings, curve, number, seed).
-    grid : sequence of float
-        The numbers that are tried.
+        Returns the `Run` of (settings, curve, number or pair, seed).
+    grid : sequence of float, or of pairs
+        The numbers that are tried, or pairs for two parameters, such as `itertools.product(steps, server_steps)`.
     rule : Rule, default `LeastFinal()`
         `LeastFinal()`, `FewestRounds(target)` or your own; the mean over seeds counts.
     seeds : int, default 2
@@ -204,14 +259,16 @@ class Tuning:
 
     of: str
     curves: Callable[[Settings], Sequence[str]]
-    run: Callable[[Settings, str, float, int], Run]
-    grid: Sequence[float]
+    run: Callable[..., Run]
+    grid: Sequence[Value]
     rule: Rule = field(default_factory=LeastFinal)
     seeds: int = 2
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "seeds", whole("seeds", self.seeds, least=1))
-        grid = tuple(number(f"grid[{place}]", choice) for place, choice in enumerate(self.grid))
+        grid = tuple(_checked(f"grid[{place}]", choice) for place, choice in enumerate(self.grid))
+        if not grid or len({isinstance(choice, tuple) for choice in grid}) > 1:
+            raise ValueError(f"grid must hold numbers, or pairs alone, found {_listed(grid)}")
         object.__setattr__(self, "grid", grid)
 
     def candidates(self, settings: Settings) -> list[Candidate]:
@@ -262,8 +319,8 @@ class Tuning:
         NotFiniteError
             If all numbers of the grid diverge for a curve.
         """
-        scores: dict[str, dict[float, list[float]]] = {}
-        diverged: dict[str, set[float]] = {}
+        scores: dict[str, dict[Value, list[float]]] = {}
+        diverged: dict[str, set[Value]] = {}
         for candidate, trace in zip(candidates, traces, strict=True):
             score = float("inf")
             if isinstance(trace, NotFiniteError):
@@ -280,7 +337,8 @@ class Tuning:
             if not usable:
                 raise NotFiniteError(f"every {self.of} of {_listed(self.grid)} diverges for {curve}: add smaller ones")
             least = min(means[choice] for choice in usable)
-            choices[curve] = Choice(max(choice for choice in usable if means[choice] == least), means)
+            best: Value = max(choice for choice in usable if means[choice] == least)
+            choices[curve] = Choice(best, means, frozenset(diverged.get(curve, ())))
         return Tuned(self, tuple(candidates), choices)
 
 
@@ -312,24 +370,45 @@ class Tuned:
     def words(self) -> str:
         """State the rule, what was chosen, and which choices are at an end of the grid."""
         tuning = self.tuning
-        by_value: dict[float, list[str]] = {}
+        by_value: dict[Value, list[str]] = {}
         for curve, choice in self.choices.items():
             by_value.setdefault(choice.value, []).append(curve)
-        chosen = "".join(f"\n- {value:g}: {'; '.join(by_value[value])}" for value in sorted(by_value))
+        ordered: list[Value] = sorted(by_value)
+        chosen = "".join(f"\n- {written(value)}: {'; '.join(by_value[value])}" for value in ordered)
         unscored = [curve for curve, choice in self.choices.items() if not np.isfinite(choice.scores[choice.value])]
         ends = [f"{curve} ({c.edge})" for curve, c in self.choices.items() if c.edge and curve not in unscored]
         edge = f" At an end of the grid, where more might be gained beyond it: {'; '.join(ends)}." if ends else ""
+        risky = [curve for curve, choice in self.choices.items() if choice.beside_diverged]
+        edge += f" Beside a number with which a run diverges: {'; '.join(risky)}." if risky else ""
         none = (
             f" With no number do all seeds get there, so the largest is taken: {'; '.join(unscored)}."
             if unscored
             else ""
         )
+        seeds = f"{tuning.seeds} seed{'s' * (tuning.seeds > 1)} of their own ({FIRST_SEED:,}, ...)"
         return (
-            f"For every curve the {tuning.of} with the {tuning.rule.words} among {_listed(tuning.grid)}, over"
-            f" {tuning.seeds} seeds of their own ({FIRST_SEED:,}, ...); of equals the larger, and never one with which"
-            f" a run diverges.{edge}{none} Chosen:\n{chosen}"
+            f"For every curve the {tuning.of} with the {tuning.rule.words} among {_listed(tuning.grid)}, over {seeds};"
+            f" of equals the larger, and never one with which a run diverges.{edge}{none} Chosen:\n{chosen}"
         )
 
 
-def _listed(grid: Sequence[float]) -> str:
-    return ", ".join(f"{choice:g}" for choice in grid)
+def written(choice: Value) -> str:
+    """Write a number, or a pair."""
+    return f"({choice[0]:.10g}, {choice[1]:.10g})" if isinstance(choice, tuple) else f"{choice:.10g}"
+
+
+def _parts(choice: Value) -> tuple[float, ...]:
+    return choice if isinstance(choice, tuple) else (choice,)
+
+
+def _checked(name: str, choice: object) -> Value:
+    """Return a number, or a pair of numbers, of a grid."""
+    if not isinstance(choice, (tuple, list)):
+        return number(name, choice)
+    if len(choice) != 2:
+        raise ValueError(f"{name} must be a number or a pair, found {choice!r}")
+    return number(f"{name}[0]", choice[0]), number(f"{name}[1]", choice[1])
+
+
+def _listed(grid: Sequence[Value]) -> str:
+    return ", ".join(map(written, grid))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import sqrt
 from types import SimpleNamespace
 from typing import Any
@@ -34,7 +35,7 @@ from qsim.methods import (
     SignSGD,
 )
 from qsim.problem import Problem
-from qsim.steps import Constant
+from qsim.steps import Constant, TimesTheory
 
 pytestmark = pytest.mark.quick
 
@@ -235,6 +236,25 @@ def test_steps(method, compressor, changes, step) -> None:
     assert isinstance(resolved.step, Constant) or isinstance(method, (LocalSGD, SignSGD))
     given: Any = type(method)(step=Constant(0.01)).resolved(problem(compressor, **changes))
     assert given.step(0) == 0.01
+
+
+@pytest.mark.parametrize(("method", "compressor", "changes", "step"), STEPS, ids=lambda x: repr(x)[:70])
+def test_multiples_of_steps(method, compressor, changes, step) -> None:
+    times = replace(method, step=TimesTheory(8.0, method.step))
+    if isinstance(method, (LocalSGD, SignSGD)):
+        with pytest.raises(ValueError, match="a method whose step of theory is constant"):
+            times.resolved(problem(compressor, **changes)).step(0)
+    else:
+        longer: Any = times.resolved(problem(compressor, **changes))
+        assert isinstance(longer.step, Constant)
+        assert longer.step(0) == pytest.approx(8 * step, rel=1e-12)
+
+
+def test_a_multiple_is_of_a_theorem_about_the_method() -> None:
+    with pytest.raises(TypeError, match="is a theorem about EF21, found as the step of DIANA"):
+        qsim.methods.DIANA(step=TimesTheory(2.0, qsim.methods.Richtarik2021()))
+    with pytest.raises(TypeError, match="theorem must be None or the step of a theorem, found"):
+        TimesTheory(2.0, Constant(0.5))
 
 
 def test_shares_and_steps_that_fall() -> None:

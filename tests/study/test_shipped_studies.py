@@ -16,6 +16,7 @@ import pytest
 import qsim
 from helpers.paths import ROOT
 from qsim.study import Choice, Results, Settings, Study, catalog, cli
+from qsim.study.tuning import written
 
 COMMITTED = ROOT / "paper_figures"
 TINY = ["--data", "spark_sample", "--workers", "2", "--rounds", "3", "--seeds", "2"]
@@ -32,6 +33,9 @@ SMALLER: dict[str, dict[str, object]] = {
     "lazy_l2": {"WINDOW": 200},
     "mean_estimation": {"N": 64},
     "one_bit": {"STEPS": 200},
+    "eden": {"DIMENSIONS": (32, 512), "CLIENTS": (1, 4)},
+    "sparsified_sgd": {"TEXT": qsim.datasets.Synthetic(rows=60, features=40, nonzeros_per_row=6, values="tfidf")},
+    "survives": {"PAPERS": ("dasha",)},
     "zoo": {"TEXT": qsim.datasets.Synthetic(rows=60, features=40, nonzeros_per_row=6, values="tfidf")},
     "topologies": {"N": 10_000, "LARGEST": 64, "MOST": 1000},
 }
@@ -170,7 +174,7 @@ def test_committed_provenance_is_that_of_the_default_command(name: str, monkeypa
     assert {curve: entry["run"] for curve, entry in provenance["curves"].items()} == first
     if study.tuning is not None:
         tried = provenance["tuning"]["curves"]
-        candidates = {(c.curve, f"{c.choice:g}"): repr(c.run) for c in reversed(study.tuning.candidates(settings))}
+        candidates = {(c.curve, written(c.choice)): repr(c.run) for c in reversed(study.tuning.candidates(settings))}
         assert candidates == {(curve, choice): tried[curve]["tried"][choice]["run"] for curve, choice in candidates}
 
 
@@ -181,8 +185,10 @@ def test_committed_findings_have_no_unfilled_places(name: str) -> None:
 
 
 WITH_ROUNDS = (
+    "ef21",
     "feedback",
     "one_bit",
+    "rare_features",
     "s_sweep",
     "second_order",
     "seminar",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,8 @@ import pytest
 
 import qsim
 from qsim.compressors import NotFiniteError
-from qsim.study import Candidate, FewestRounds, LeastFinal, Settings, Tuning, cli
-from qsim.study.tuning import FIRST_SEED
+from qsim.study import Candidate, FewestRounds, LeastFinal, Settings, Tuning, cli, powers_of_two
+from qsim.study.tuning import FIRST_SEED, written
 
 SETTINGS = Settings("spark_sample", 2, 4, 3)
 DIVERGED = NotFiniteError("too long a step")
@@ -103,6 +104,59 @@ def test_a_choice_at_an_end_of_the_grid_is_told() -> None:
         assert words in tuned.words
 
 
+def test_a_choice_beside_one_that_diverges_is_told() -> None:
+    assert choose({0.5: [3.0], 1: [1.0], 2: [DIVERGED]}).beside_diverged
+    assert choose({0.5: [DIVERGED], 1: [1.0], 2: [3.0]}).beside_diverged
+    assert not choose({0.5: [1.0], 1: [2.0], 2: [DIVERGED]}).beside_diverged
+    assert not choose({0.5: [3.0], 1: [1.0], 2: [float("nan")]}).beside_diverged  # no error ended it
+    candidates = TUNING.candidates(SETTINGS)
+    ends = {0.5: trace(1.0, 0.5), 1: trace(1.0, 0.1), 2: DIVERGED}
+    steady = {0.5: trace(1.0, 0.5), 1: trace(1.0, 0.1), 2: trace(1.0, 0.3)}
+    tuned = TUNING.choose(candidates, [(ends if c.curve == "a" else steady)[c.choice] for c in candidates])
+    assert "Beside a number with which a run diverges: a. Chosen" in tuned.words
+
+
+PAIRS = tuple(product((0.5, 1.0, 2.0), (0.1, 0.2, 0.3)))
+
+
+@pytest.mark.parametrize(
+    ("best", "diverged", "edge", "beside"),
+    [
+        ((1.0, 0.2), (2.0, 0.3), "", False),
+        ((1.0, 0.2), (2.0, 0.2), "", True),
+        ((1.0, 0.2), (1.0, 0.1), "", True),
+        ((0.5, 0.3), None, "smallest first, largest second", False),
+        ((1.0, 0.1), None, "smallest second", False),
+        ((2.0, 0.2), (0.5, 0.2), "largest first", False),
+    ],
+)
+def test_pairs_are_chosen_from_a_grid_of_two_parameters(best, diverged, edge: str, beside: bool) -> None:
+    found = choose({pair: [DIVERGED if pair == diverged else 1.0 if pair == best else 2.0] for pair in PAIRS})
+    assert (found.value, found.edge, found.beside_diverged) == (best, edge, beside)
+
+
+def test_a_grid_of_pairs_has_names_runs_and_words() -> None:
+    def paired(settings: Settings, curve: str, choice: tuple[float, float], seed: int) -> qsim.Run:
+        return run(settings, curve, choice[0] * choice[1], seed)
+
+    tuning = Tuning("step and share", lambda settings: ["a"], paired, PAIRS, seeds=1)
+    candidates = tuning.candidates(SETTINGS)
+    assert candidates[1].name == "a, (0.5, 0.2), seed 1000000"
+    assert [c.run.method.step.step for c in candidates] == [first * second for first, second in PAIRS]
+    tuned = tuning.choose(candidates, [trace(1.0, c.choice[1] / c.choice[0]) for c in candidates])
+    assert "beyond it: a (largest first, smallest second)." in tuned.words
+    assert tuned.words.endswith("- (2, 0.1): a")
+    for wrong in ([1.0, (1.0, 2.0)], [], [(1.0, 2.0, 3.0)]):
+        with pytest.raises(ValueError, match="pair"):
+            Tuning("x", TUNING.curves, run, wrong)
+
+
+def test_the_grid_of_papers() -> None:
+    assert float(written(2.0**-20)) == pytest.approx(2.0**-20, rel=1e-9)
+    assert float(written(2.0**-12)) == 2.0**-12
+    assert powers_of_two(-2, 1) == (0.25, 0.5, 1.0, 2.0)
+
+
 STUDY = """
 import qsim
 from qsim.study import LeastFinal, Panel, Settings, Study, Tuning, each_seed, panels
@@ -129,7 +183,9 @@ def test_a_tuned_study_from_end_to_end(tmp_path: Path, capsys: pytest.CaptureFix
     path = tmp_path / "steps.py"
     path.write_text(STUDY)
     assert cli.main([str(path), "--out", str(tmp_path / "out")]) == 0
-    assert "**Which?** 0.1" in capsys.readouterr().out
+    said = capsys.readouterr()
+    assert "**Which?** 0.1" in said.out
+    assert "steps, tuning: 6 runs to choose by, 180 rounds in all, about 0." in said.err
     assert "**What was tuned?** For every curve the step" in (tmp_path / "out" / "steps.md").read_text()
     provenance = json.loads((tmp_path / "out" / "steps.json").read_text())
     shown = provenance["curves"]["plain"]
@@ -153,7 +209,7 @@ def test_a_tuned_study_is_shown_without_running_it(tmp_path: Path, capsys: pytes
     path = tmp_path / "steps.py"
     path.write_text(STUDY)
     assert cli.main(["show", str(path)]) == 0
-    assert "6 runs to choose by" in capsys.readouterr().out
+    assert "6 runs to choose by, 180 rounds in all" in capsys.readouterr().out
     from qsim.study import catalog
 
     with pytest.raises(ValueError, match="this study is tuned"):

@@ -1,0 +1,232 @@
+"""Studies of papers: claims, numbers, badges and their table; and the constants that a paper publishes."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+import qsim
+from helpers.paths import ROOT
+from helpers.studies import load
+from qsim.study import Cell, Claim, Comparison, PaperStudy, Results, Settings, Value, catalog, cli, panels
+from qsim.study.panel import Panel
+from qsim.study.papers import index
+
+COMMITTED, PAGE = ROOT / "paper_figures", ROOT / "docs" / "papers.md"
+SETTINGS = Settings("spark_sample", 2, 3, 3)
+
+
+def trace(bits: list[float], suboptimality: list[float], down: float = 0.0) -> qsim.Trace:
+    count = len(bits)
+    columns = {"round": np.arange(count), "loss": np.ones(count), "suboptimality": np.array(suboptimality)}
+    columns |= {"cumulative_bits_up": np.array(bits), "cumulative_bits_down": down * np.arange(count)}
+    return qsim.Trace(columns, np.zeros(1), {})
+
+
+def results(**curves: list[qsim.Trace]) -> Results:
+    cells = [Cell(curve, SimpleNamespace(seed=k)) for curve, traces in curves.items() for k in range(len(traces))]
+    return Results(SETTINGS, cells, [one for traces in curves.values() for one in traces])
+
+
+def test_a_ratio_is_taken_where_both_curves_have_spent_the_same() -> None:
+    """b has spent 20 bits in two rounds, a 40: at 20 bits a is half of the way down, in the logarithm."""
+    found = results(
+        a=[trace([0, 20, 40], [1.0, 0.1, 0.01]) for _ in range(3)],
+        b=[trace([0, 10, 20], [1.0, 0.5, 0.4]) for _ in range(3)],
+    )
+    claim = Claim("a is below b", "a", "b")
+    np.testing.assert_allclose(claim.measured(found), np.full(3, 0.1 / 0.4))
+    np.testing.assert_allclose(claim.measured(found, "round"), np.full(3, 0.01 / 0.4))
+
+
+def test_the_downlink_can_turn_a_claim_round() -> None:
+    """Each round costs 100 bits down: then a round counts, and b gets further in one."""
+    found = results(
+        a=[trace([0, 1, 2], [1.0, 0.5, 0.25], 100.0) for _ in range(3)],
+        b=[trace([0, 10, 20], [1.0, 0.3, 0.09], 100.0) for _ in range(3)],
+    )
+    claim = Claim("a is below b", "a", "b")
+    assert (claim.measured(found) < 1).all()
+    assert (claim.measured(found, "bits") > 1).all()
+
+
+@pytest.mark.parametrize(
+    ("least", "most", "low", "high", "verdict"),
+    [
+        (0.0, 1.0, 0.5, 0.9, "holds"),
+        (0.0, 1.0, 0.5, 1.0, "holds"),
+        (0.0, 1.0, 0.5, 1.1, "open"),
+        (0.0, 1.0, 1.1, 1.2, "fails"),
+        (0.5, 2.0, 0.6, 1.9, "holds"),
+        (0.5, 2.0, 0.4, 0.49, "fails"),
+        (0.5, 2.0, 0.4, 0.6, "open"),
+        (0.5, 2.0, 0.4, 3.0, "open"),
+    ],
+)
+def test_a_claim_holds_by_its_whole_interval(least, most, low, high, verdict: str) -> None:
+    claim = Claim("says", least=least, most=most)
+    assert claim.judge(Comparison(float(np.sqrt(low * high)), low, high, 0.5, 5, ratio=True, detectable=2.0)) == verdict
+
+
+def test_one_seed_tells_nothing() -> None:
+    assert Claim("says").judge(Comparison(0.5, 0.5, 0.5, float("nan"), 1, ratio=True)) == "open"
+    nan = float("nan")
+    assert Claim("says").judge(Comparison(nan, nan, nan, nan, 5, ratio=True)) == "open"
+
+
+def study(claims: list[Claim], values: list[Value]) -> PaperStudy:
+    return PaperStudy(
+        title="A paper",
+        paper="Somebody, *A paper*, 2020.",
+        claims=claims,
+        differs=lambda found: ["nothing"],
+        values=lambda found: values,
+        defaults=SETTINGS,
+        cells=lambda settings: [],
+        setting=lambda settings: "A setting.",
+        draw=lambda found: panels(found, Panel("bits", "loss")),
+    )
+
+
+def claim(says: str, *ratios: float) -> Claim:
+    return Claim(says, ratios=lambda found: np.array(ratios))
+
+
+HOLDS, FAILS, OPEN = claim("holds", 0.5, 0.51, 0.52), claim("fails", 1.5, 1.51, 1.52), claim("open", 0.5, 1.0, 2.0)
+EQUAL, OFF = Value("L", 2.0, 2.02, "read"), Value("L", 2.0, 2.1, "read", "another set")
+
+
+@pytest.mark.parametrize(
+    ("claims", "values", "badge"),
+    [
+        ([HOLDS], [EQUAL], "reproduced"),
+        ([HOLDS], [], "in shape"),
+        ([HOLDS], [EQUAL, OFF], "in shape"),
+        ([HOLDS, OPEN], [EQUAL], "in shape"),
+        ([HOLDS, FAILS], [EQUAL], "not reproduced"),
+        ([OPEN], [EQUAL], "not reproduced"),
+    ],
+)
+def test_the_badge_follows_from_claims_and_numbers(claims, values, badge: str) -> None:
+    found = study(claims, values)
+    here = Results(SETTINGS, [], [])
+    assert found.badge(here) == badge
+    answers = found.answers(here)
+    assert len(answers) == len(found.questions)
+    assert f"**{badge}**" in answers[-1]
+    for each, verdict in found.verdicts(here).items():
+        assert re.search(rf"\| {each} \|.*\*\*{verdict}\*\* \|", answers[0])
+    summary = found.summary(here)["paper"]
+    assert (summary["badge"], sum(summary["claims"].values())) == (badge, len(claims))
+    assert summary["numbers"] == [sum(value.agrees for value in values), len(values)]
+
+
+def test_intervals_of_a_paper_hold_together() -> None:
+    alone = study([OPEN], []).compared(Results(SETTINGS, [], []))["open"]
+    both = study([OPEN, claim("other", 0.5, 1.1, 2.0)], []).compared(Results(SETTINGS, [], []))["open"]
+    assert both.low < alone.low < alone.high < both.high
+
+
+# The shipped ones.
+
+
+@pytest.mark.parametrize("name", catalog.papers())
+def test_every_paper_is_cited_and_its_claims_have_sources(name: str) -> None:
+    found = catalog.find(name)[1]
+    assert isinstance(found, PaperStudy)
+    assert re.search(r"\b(19|20)\d\d\b", found.paper)
+    assert all(claim.says and claim.source and "memory" not in claim.source for claim in found.claims)
+    assert len({claim.says for claim in found.claims}) == len(found.claims) >= 2
+    assert sum(claim.least > 0 or claim.most < np.inf for claim in found.claims) == len(found.claims)
+
+
+def test_the_table_of_constants_of_a9a() -> None:
+    """`Problem` on Adult has the constants that "Don't compress gradients in random reshuffling" publishes for a9a."""
+    study, module = load("reshuffling")
+    run = module.run(study.defaults, "QSGD", 1.0, 0)
+    found = {
+        value.what: value for value in module.values(SimpleNamespace(settings=study.defaults, cells=[Cell("", run)]))
+    }
+    assert all(value.agrees for value in found.values())
+    assert found["L"].paper == 1.57
+    assert found["L"].ours == pytest.approx(1.6005, abs=1e-3)
+    assert found["L of a row, largest"].ours == pytest.approx(3.5 + found["mu"].ours, rel=1e-9)
+    assert found["L"].ours / found["mu"].ours == pytest.approx(1e4, rel=1e-9)
+    assert all(value.why for value in found.values() if value.ours != value.paper)
+
+
+def test_theorem_steps_of_reshuffled_shifts() -> None:
+    study, module = load("reshuffling")
+    problem = module.run(study.defaults, "DIANA-RR", 1.0, 0).problem()
+    omega, workers = 121 / 2 - 1, 20
+    step = 1 / ((1 + 6 * omega / workers * problem.largest_share * workers) * problem.row_smoothness)
+    assert module.first_step(study.defaults) == pytest.approx(
+        min(step, 1 / (1 + omega) / (20 * problem.strong_convexity))
+    )
+
+
+def test_constants_of_rare_features() -> None:
+    """L <= M <= the paper's constant, which is why the formulas never have EF21 below gradient descent."""
+    _, module = load("rare_features")
+    step, found = module.rare_step(module.RARE)
+    assert found["L"] <= found["sum over owners"] + module.OBJECTIVES["rare"].l2
+    assert found["sum over owners"] <= found["of rare features"]
+    rows = module.RARE.load()
+    parts = np.array_split(np.arange(rows.rows), module.OWNERS)
+    owned = [set(rows.indices[rows.indptr[part[0]] : rows.indptr[part[-1] + 1]].tolist()) for part in parts]
+    assert found["r"] == max(map(len, owned))
+    assert found["c"] == max(sum(j in mine for mine in owned) for j in range(rows.features))
+    theta = 1 - np.sqrt(1 - 1 / found["r"])
+    ratio = (1 - 1 / found["r"]) / theta**2
+    assert step == pytest.approx(1 / (found["L"] + found["of rare features"] * np.sqrt(ratio)))
+
+
+def test_the_error_of_a_mean_is_that_of_single_vectors() -> None:
+    """For unbiased clients the error of the mean, times clients, is the mean error of one, to the noise of draws."""
+    _, module = load("eden")
+    many = np.array([error for error, _ in module.errors("QSGD, l2", 1, 64, 64, 40)])
+    one = np.array([error for error, _ in module.errors("QSGD, l2", 1, 64, 1, 400)])
+    noise = np.sqrt(many.var() / many.size + one.var() / one.size)
+    assert abs(many.mean() - one.mean()) < 6.5 * noise + 1e-12
+    assert noise < 0.05 * one.mean()
+    assert [bits for _, bits in module.errors("EDEN", 2, 512, 3, 2)] == pytest.approx([2.0, 2.0], abs=0.2)
+
+
+def test_what_survives_is_judged_over_all_claims(monkeypatch: pytest.MonkeyPatch) -> None:
+    study, module = load("survives")
+    monkeypatch.setattr(module, "PAPERS", ("dasha",))
+    settings = replace(SETTINGS, rounds=6)
+    found = Results(settings, [], [])
+    claims = module.judged(found)
+    assert [each.claim.says for each in claims] == [claim.says for claim in catalog.find("dasha")[1].claims]
+    assert [each.both is None for each in claims] == [False, True]
+    counted, both = module.comparisons(found)
+    assert list(counted) == [each.name for each in claims]
+    assert len(both) == 1
+    table = study.numbers(found)
+    assert table["counted verdict"].tolist() == [each.claim.judge(counted[each.name]) for each in claims]
+    assert table["seeds in which it comes out"].between(0, 3).all()
+    assert len(study.answers(found)) == 3
+
+
+# The command, and the page.
+
+
+def test_papers_are_listed_and_found(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["papers", "--out", str(tmp_path)]) == 0
+    listed = capsys.readouterr().out
+    assert [line.split(" | ")[0].strip("| ") for line in listed.splitlines()[2:]] == catalog.papers()
+    assert "not drawn yet" in listed
+    assert cli.main(["papers", "s_sweep"]) == 2
+    assert "there is no paper 's_sweep' (there are: dasha, " in capsys.readouterr().err
+    assert set(catalog.papers()) < set(catalog.names())
+
+
+@pytest.mark.skipif(not COMMITTED.is_dir(), reason="needs the checkout's paper_figures")
+def test_the_page_has_the_badges_of_the_committed_figures() -> None:
+    assert index(COMMITTED, catalog.papers()) in PAGE.read_text()
