@@ -321,7 +321,8 @@ class EF21(ShiftedBatches):
     def _both_ways(self, problem: Problem) -> tuple[float, float]:
         """Return the longest step where the sum comes down compressed, and what times it and M E is at the start."""
         down = None if problem.down is None else problem.down.contraction(problem.n)
-        if down is None or self._averages or self.server_momentum is not None or self.estimator is not None:
+        plain = self.server_momentum is None and self.estimator is None and not self._averages
+        if down is None or not plain or problem.objective.composite:
             raise TheoryError(
                 f"no step of theory is known for {self!r} with sums compressed by {problem.down!r}: give it"
             )

@@ -22,14 +22,14 @@ from qsim.weights import Weights
 class FedProx(OwnWeights):
     """FedProx: local SGD on f_i and a proximal term.
 
-    Every worker does K steps u <- u - a (grad f_i(u) + proximal (u - w)) from the common weights w, over its rows or a
+    Every worker does K steps u <- u - a (grad f_i(u) + strength (u - w)) from the common weights w, over its rows or a
     batch, and sends C(w - u); the server takes w <- w - mean of what arrives.
 
     Parameters
     ----------
     step : Step or float
         The local step a of a round, a number or a rule of `qsim.steps`.
-    proximal : float
+    strength : float
         The strength of the proximal term, at least 0; with 0 it is `LocalSGD`.
     steps : int, default 8
         The number K of local steps in a round.
@@ -56,19 +56,19 @@ class FedProx(OwnWeights):
     Examples
     --------
     >>> import qsim
-    >>> qsim.FedProx(step=0.1, proximal=0.5).steps
+    >>> qsim.FedProx(step=0.1, strength=0.5).steps
     8
     """
 
     step: Step | float
-    proximal: float
+    strength: float
     steps: int = 8
     batch: int | None = None
     sampling: Sampling = WithReplacement()
 
     def __post_init__(self) -> None:
         take_given_step(self)
-        number("proximal", self.proximal, least=0)
+        number("strength", self.strength, least=0)
         whole("steps", self.steps, least=1)
         check_batch(self.batch, self.sampling)
 
@@ -90,7 +90,7 @@ class FedProx(OwnWeights):
         own = known.copy()
         for h in range(self.steps):
             some = rows.step(h, self.batch) if self.batch else rows
-            own -= step * (self._gradients(task, objective, block, some, own) + self.proximal * (own - known))
+            own -= step * (self._gradients(task, objective, block, some, own) + self.strength * (own - known))
         return self._away(known, own)
 
     def round(self, w: Weights, state: Arrays, exchange: Exchange) -> None:
@@ -98,4 +98,4 @@ class FedProx(OwnWeights):
 
     @classmethod
     def examples(cls) -> tuple[Self, ...]:
-        return (cls(0.3, proximal=0.5, steps=3),)
+        return (cls(0.3, strength=0.5, steps=3),)

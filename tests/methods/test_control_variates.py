@@ -20,11 +20,13 @@ from qsim.problem import TheoryError
 from qsim.steps import Constant, InverseTime
 from qsim.storage import read_arrays
 
+FEW = replace(RUN, rounds=6, seed=1)  # all end at the optimum; several local steps a round
+
 
 def scaffnew(loop: Loop, method: Scaffnew, compress=lambda v: v) -> np.ndarray:
     """Algorithm 1 of Mishchenko et al., whose coin is tossed after every step: here the steps up to a head."""
     w, h = loop.start, np.zeros((WORKERS, N))
-    for t in range(RUN.rounds):
+    for t in range(FEW.rounds):
         step, u = method.step(t), np.tile(w, (WORKERS, 1))
         for _ in range(loop.rows.fold(t).generator().geometric(method.p)):
             u = u - step * (loop.gradients(u) + L2 * u - h)
@@ -39,7 +41,7 @@ def scaffold(loop: Loop, method: SCAFFOLD, moving: bool = True) -> np.ndarray:
     """Algorithm 1 of Karimireddy et al., option II; with `moving` false all gradients of a round are those at w."""
     w, c, c_i = loop.start, np.zeros(N), np.zeros((WORKERS, N))
     kept = method.sampling.memory(loop.block)
-    for t in range(RUN.rounds):
+    for t in range(FEW.rounds):
         rows, step, u = None, method.step(t), np.tile(w, (WORKERS, 1))
         drawn = loop.present(t)
         here = np.ones(WORKERS, bool) if drawn is None else drawn
@@ -67,13 +69,13 @@ def scaffold(loop: Loop, method: SCAFFOLD, moving: bool = True) -> np.ndarray:
     ids=repr,
 )
 def test_scaffold_is_that_of_the_paper(method: SCAFFOLD, clients, partition) -> None:
-    run = replace(RUN, method=method, partition=partition, clients=clients)
+    run = replace(FEW, method=method, partition=partition, clients=clients)
     np.testing.assert_allclose(qsim.simulate(run).weights, scaffold(Loop(run), method), atol=3e-6)
 
 
 def test_local_steps_move() -> None:
     """Code that evaluates all gradients of a round at its beginning ends elsewhere, by far more than rounding."""
-    run = replace(RUN, method=SCAFFOLD(STEP, steps=8))
+    run = replace(FEW, method=SCAFFOLD(STEP, steps=8))
     assert np.abs(qsim.simulate(run).weights - scaffold(Loop(run), run.method, moving=False)).max() > 1e-4
 
 
@@ -81,7 +83,7 @@ def locodl(loop: Loop, method: LoCoDL, compress=half) -> np.ndarray:
     """Algorithm 1 of Condat, Maranjyan and Richtarik, with g = c/2 ||w||^2 taken out of the f_i."""
     y, x = loop.start, np.tile(loop.start, (WORKERS, 1))
     u, v, c = np.zeros((WORKERS, N)), np.zeros(N), method.share
-    for t in range(RUN.rounds):
+    for t in range(FEW.rounds):
         step = method.step(t)
         for _ in range(loop.coins.fold(t).generator().geometric(method.p)):
             x, y = x - step * (loop.gradients(x) + L2 * x - c * x - u), y - step * (c * y - v)
@@ -95,7 +97,7 @@ def locodl(loop: Loop, method: LoCoDL, compress=half) -> np.ndarray:
 @pytest.mark.parametrize("partition", [ByLabel(), Dirichlet(0.5)], ids=repr)
 @pytest.mark.parametrize("step", [STEP, InverseTime(STEP, 9)], ids=repr)
 def test_locodl_is_that_of_the_paper(step, partition) -> None:
-    run = replace(RUN, method=LoCoDL(step, 0.4, 0.03, 0.7, 0.1), compressor=Half(), partition=partition)
+    run = replace(FEW, method=LoCoDL(step, 0.4, 0.03, 0.7, 0.1), compressor=Half(), partition=partition)
     np.testing.assert_allclose(qsim.simulate(run).weights, locodl(Loop(run), run.method), atol=3e-6)
 
 
@@ -107,10 +109,10 @@ def test_two_vectors_go_up_and_two_down() -> None:
 
 
 @pytest.mark.parametrize("partition", [ByLabel(), Dirichlet(0.5)], ids=repr)
-@pytest.mark.parametrize("method", [Scaffnew(STEP, p=0.3), Scaffnew(InverseTime(STEP, 5), p=0.5)], ids=repr)
+@pytest.mark.parametrize("method", [Scaffnew(STEP, p=0.3), Scaffnew(InverseTime(STEP, 5), p=0.25)], ids=repr)
 def test_it_is_that_of_the_paper(method: Scaffnew, partition) -> None:
     """To float32's rounding of gradients and messages; with half of a message, too."""
-    run = replace(RUN, method=method, partition=partition)
+    run = replace(FEW, method=method, partition=partition)
     np.testing.assert_allclose(qsim.simulate(run).weights, scaffnew(Loop(run), method), atol=2e-6)
     found = qsim.simulate(replace(run, compressor=Half())).weights
     np.testing.assert_allclose(found, scaffnew(Loop(run), method, half), atol=2e-6)

@@ -60,7 +60,7 @@ def fedprox(loop: Loop, method: FedProx) -> np.ndarray:
     for t in range(RUN.rounds):
         u, rows = np.tile(w, (WORKERS, 1)), some_rows(loop, method, t, kept)
         for k in range(method.steps):
-            u = u - method.step(t) * (loop.gradients(u, rows(k)) + L2 * u + method.proximal * (u - w))
+            u = u - method.step(t) * (loop.gradients(u, rows(k)) + L2 * u + method.strength * (u - w))
         w = w - loop.share @ half(w - u)
     return w
 
@@ -95,8 +95,8 @@ def diloco(loop: Loop, method: DiLoCo) -> np.ndarray:
 
 FIRM = {"eps": 0.1, "weight_decay": 0.1}  # AdamW divides small gradients by themselves, and rounding with them
 LOOPS = [
-    (FedProx(STEP, proximal=0.7, steps=4), fedprox),
-    (FedProx(STEP, proximal=0.7, steps=3, batch=2), fedprox),
+    (FedProx(STEP, strength=0.7, steps=4), fedprox),
+    (FedProx(STEP, strength=0.7, steps=3, batch=2), fedprox),
     (LocalSGD(STEP, 3, batch=2, server=Adam(tau=0.1), server_step=0.2), local_sgd),
     (LocalSGD(STEP, 3, batch=None, server=Yogi(tau=0.1), server_step=0.2), local_sgd),
     (LocalSGD(STEP, 3, batch=2, sampling=Passes(), server=Adagrad(0.5, tau=0.1), server_step=0.2), local_sgd),
@@ -117,7 +117,7 @@ def test_methods_are_those_of_their_papers(method: Method, loop, partition) -> N
 
 PLAIN = LocalSGD(STEP, 4, batch=None)
 SAME = [
-    (FedProx(STEP, proximal=0.0, steps=4), PLAIN, 2e-6),
+    (FedProx(STEP, strength=0.0, steps=4), PLAIN, 2e-6),
     (replace(PLAIN, server=HeavyBall(0.0)), PLAIN, 2e-6),
     (replace(PLAIN, server=Nesterov(0.0)), PLAIN, 2e-6),
     (replace(PLAIN, server=Adam(0.0, tau=1e6), server_step=2e6), PLAIN, 1e-5),  # sqrt(v) = tau throughout
@@ -134,7 +134,7 @@ def test_special_cases(method: Method, other: Method, near: float) -> None:
 
 
 def test_a_strong_proximal_term_makes_steps_along_the_gradient() -> None:
-    """Solved well, it is a proximal point: of a quadratic of one worker, w* + (w - w*)/(1 + a_j/proximal)."""
+    """Solved well, it is a proximal point: of a quadratic of one worker, w* + (w - w*)/(1 + a_j/strength)."""
     run = qsim.Run(Quadratics((4.0,), mu=0.5), LeastSquares(l2=0.0), FedProx(0.2, 1.0, steps=200), workers=1, rounds=1)
     problem = run.problem()
     best, curved = problem.optimum, np.diag(problem.data.to_scipy().T @ problem.data.to_scipy().toarray()) / 20
@@ -154,7 +154,7 @@ def test_what_is_refused() -> None:
     for make, words in [
         (lambda: FedProx(None, 0.1), "FedProx has no step of theory"),
         (lambda: DiLoCo(None), "DiLoCo has no step of theory"),
-        (lambda: FedProx(0.1, -1.0), "proximal must be a finite number of at least 0"),
+        (lambda: FedProx(0.1, -1.0), "strength must be a finite number of at least 0"),
         (lambda: DiLoCo(0.1, beta1=1.0), "beta1 must be below 1"),
         (lambda: Adam(beta2=1.0), "beta2 must be below 1"),
         (lambda: Yogi(tau=0.0), "tau must be a finite number above 0"),
