@@ -43,6 +43,16 @@ def test_a_plain_loop(inside: bool) -> None:
     assert trace.frame["suboptimality"].iloc[-1] == pytest.approx(value - least, abs=1e-14)
 
 
+@pytest.mark.parametrize("method", [qsim.DIANA(1.0, shifts="gradient"), EF21(1.0, shifts="gradient")], ids=repr)
+def test_the_round_in_which_shifts_begin_at_gradients(method: Method) -> None:
+    run = replace(
+        RUN, method=method, compressor=qsim.Scaled(qsim.QSGD(4)) if isinstance(method, EF21) else qsim.QSGD(4)
+    )
+    w = shrunk(-SMOOTH.gradient(np.zeros(40), DATA), L1)
+    np.testing.assert_allclose(qsim.simulate(replace(run, rounds=1)).weights, w, atol=1e-6)
+    assert np.count_nonzero(w) < 40
+
+
 def test_without_a_weight_it_changes_nothing() -> None:
     for method in (qsim.GradientDescent(), qsim.SGD(0.3, batch=4), qsim.DIANA(), EF21(0.1)):
         run = replace(RUN, method=method, compressor=qsim.TopK(4) if isinstance(method, EF21) else qsim.QSGD(4))
