@@ -199,7 +199,7 @@ class MixK(Sparsifier):
         if others:
             draw_positions(keys, v.n - k, others, places)
         offsets, index, value = empty_entries(v, most + places.size, np.float32)
-        kept = with_others(v.offsets, v.index, v.value, *top, places, k, others, offsets, index, value)
+        kept = with_others(v.offsets, v.index, v.value, *top, places, others, offsets, index, value)
         return Floats(v.n, offsets, index[:kept], value[:kept])
 
     def most_kept(self, n: int) -> int:

@@ -127,15 +127,14 @@ def with_others(
     top_index: NDArray[np.signedinteger],
     top_value: NDArray[np.float32],
     places: NDArray[np.signedinteger],
-    k: int,
     others: int,
     out_offsets: NDArray[np.int64],
     out_index: NDArray[np.signedinteger],
     out_value: NDArray[np.float32],
 ) -> int:
-    """Keep the k largest entries of every row, and what it has at `others` places, rising, among the other coordinates.
+    """Keep the largest entries of every row, and what it has at `others` places, rising, among the other coordinates.
 
-    A row with fewer than k largest has nothing else. Zeros are left out. Returns how many are kept.
+    Zeros are left out. Returns how many are kept.
     """
     kept = np.uint64(0)
     out_offsets[0] = 0
@@ -143,8 +142,7 @@ def with_others(
         entry, last = offsets[row], offsets[row + 1]
         top, end = top_offsets[row], top_offsets[row + 1]
         passed = 0  # largest ones
-        some = others if end - top == k else 0
-        for j in range(row * others, row * others + some):
+        for j in range(row * others, (row + 1) * others):
             coordinate = np.int64(places[j]) + passed
             while top < end and top_index[top] <= coordinate:
                 out_index[kept], out_value[kept] = top_index[top], top_value[top]

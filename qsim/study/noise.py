@@ -41,6 +41,8 @@ def noise(run: Run, weights: Array, *, by_row: bool = False, draws: int = DRAWS)
     by_row: every worker sends the gradient of one of its rows, drawn at random (SGD with batch = 1); the means are then
         over these draws too, but not their own variance, which the uncompressed run has as well.
     """
+    if run.compressor.correlated is not None:
+        raise ValueError(f"errors of workers are taken to be independent, and those of {run.compressor!r} are not")
     shards = run.partition.split(run.load(), run.workers, Key(run.seed).fold(Purpose.PARTITION))
     sizes = np.diff(shards.offsets)
     shares = sizes / sizes.sum() if run.weighting == "rows" else np.full(run.workers, 1 / run.workers)

@@ -239,6 +239,11 @@ def test_a_tolerance_breaks_what_toplek_promises(monkeypatch) -> None:
     assert broken(LooseTopLEK(10), ["exact variance"], monkeypatch) == ["exact variance"]
 
 
+def only_short(v: Vectors) -> None:
+    if v.n > 64:
+        raise ValueError("long vectors are refused, to save time")
+
+
 @option
 class WithReplacement(Compressor):
     """comp-(k, k') that draws with replacement, with or without k'/k; for k' = n it is Rand-k."""
@@ -249,6 +254,7 @@ class WithReplacement(Compressor):
     scaled: bool = True
 
     def compress(self, v, keys, memory=None):
+        only_short(v)
         rows, k = v.to_dense(), min(self.k, v.n)
         largest = np.argsort(-np.abs(rows), axis=1, kind="stable")[:, : self.among]
         mixed = np.array([of_word(int(key)).words(0, k) for key in keys]).reshape(len(rows), k)
@@ -286,6 +292,7 @@ class RandKSummed(Compressor):
     k: int
 
     def compress(self, v, keys, memory=None):
+        only_short(v)
         found = [RandK(1).compress(v, keys * np.uint64(3) + np.uint64(j)).vectors() for j in range(self.k)]
         return Floats.of(Vectors.dense(sum(one.to_dense() for one in found) / np.float32(self.k)))
 

@@ -187,6 +187,18 @@ def test_marina_keeps_its_bound_with_the_step_of_the_hessian_variance(smoothness
     assert beyond(run, 8) > 1
 
 
+def test_marina_with_unequal_shards() -> None:
+    """S = (W p_max - 1) Lt^2 + L_pm^2."""
+    partition = qsim.datasets.Dirichlet(0.5)
+    run = replace(RUN, objective=LeastSquares(l2=0.1), method=MARINA(p=0.5), partition=partition)
+    problem = run.problem()
+    assert problem.weights.max() > 1.5 / 7
+    assert problem.hessian_variance < problem.mean_square_smoothness
+    error = (7 * problem.weights.max() - 1) * problem.mean_square_smoothness**2 + problem.hessian_variance**2
+    expected = min(1 / (problem.smoothness + np.sqrt(2 * error)), 0.5 / (2 * problem.strong_convexity))
+    assert run.method.resolved(problem).step(0) == pytest.approx(expected)
+
+
 def test_ef_bv_knows_that_errors_of_workers_do_not_average_out() -> None:
     """omega_m of Perm-K is 1, above omega/W, and omega of Scaled ones is not divided."""
     method = EFBV().resolved(replace(SKEWED, method=EFBV()).problem())
