@@ -73,6 +73,11 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def processor_seconds() -> float:
+    """Return the seconds of processors that this process has spent, and those that it started and that have ended."""
+    return sum(os.times()[:4])
+
+
 def seconds(run: Run) -> float:
     """Estimate how long a run takes on one thread, with shipped parts; with a user's it may take far longer."""
     try:

@@ -6,13 +6,13 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from time import perf_counter
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from qsim.study.comparisons import Comparison, compare
+from qsim.study.compute_cell import processor_seconds
 from qsim.study.report_text import bullets, table
 from qsim.study.results import Results
 from qsim.study.statistics import resample
@@ -306,7 +306,7 @@ class PaperStudy(Study):
                 "badge": self.badge(results),
                 "claims": {verdict: verdicts.count(verdict) for verdict in ("holds", "fails", "open")},
                 "numbers": [sum(value.agrees for value in values), len(values)],
-                "seconds": round(results.once(_seconds), 1),
+                "seconds": results.once(_seconds),
             }
         }
 
@@ -349,19 +349,19 @@ class PaperStudy(Study):
     def _verdict(self, results: Results) -> str:
         found = self.summary(results)["paper"]
         claims, (agree, numbers) = found["claims"], found["numbers"]
-        stored = sum(not seconds for seconds in results.seconds)
-        before = f", {stored} of them stored before" if stored else ""
-        runs = f"{len(results.cells)} runs shown{before}" if results.cells else "nothing is trained"
-        took = f" It took {found['seconds']:.0f} s ({runs})." if found["seconds"] else ""
+        seconds = found["seconds"]
+        took = "" if seconds is None else f" It took {seconds:.0f} s of one core."
         return (
             f"**{found['badge']}**: of {len(self.claims)} claims {claims['holds']} hold, {claims['fails']} fail and"
             f" {claims['open']} are open; of {numbers} numbers {agree} agree.{took}"
         )
 
 
-def _seconds(results: Results) -> float:
-    """Return how many seconds passed since the runs began."""
-    return 0.0 if results.begun is None else perf_counter() - results.begun
+def _seconds(results: Results) -> float | None:
+    """Return how many seconds of one core it took; None if runs were found in the store, whose time is not known."""
+    if results.begun is None or not all(results.seconds):
+        return None
+    return round(processor_seconds() - results.begun, 1)
 
 
 def index(folder: Path, names: Sequence[str]) -> str:
@@ -382,12 +382,12 @@ def index(folder: Path, names: Sequence[str]) -> str:
     Examples
     --------
     >>> print(index(Path("nowhere"), ["dasha"]))
-    | study | paper | badge | claims: hold, fail, open | numbers that agree | seconds |
+    | study | paper | badge | claims: hold, fail, open | numbers that agree | seconds of one core |
     | --- | --- | --- | --- | --- | --- |
     | dasha | not drawn yet | | | | |
     """
     lines = [
-        "| study | paper | badge | claims: hold, fail, open | numbers that agree | seconds |",
+        "| study | paper | badge | claims: hold, fail, open | numbers that agree | seconds of one core |",
         "| --- |" + " --- |" * 5,
     ]
     for name in names:
@@ -398,7 +398,8 @@ def index(folder: Path, names: Sequence[str]) -> str:
             continue
         claims, (agree, numbers) = ", ".join(map(str, found["claims"].values())), found["numbers"]
         of = f"{agree} of {numbers}" if numbers else "none known"
-        lines.append(f"| {name} | {found['title']} | {found['badge']} | {claims} | {of} | {found['seconds']:.0f} |")
+        seconds = "-" if found["seconds"] is None else f"{found['seconds']:.0f}"
+        lines.append(f"| {name} | {found['title']} | {found['badge']} | {claims} | {of} | {seconds} |")
     return "\n".join(lines)
 
 

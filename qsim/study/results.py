@@ -66,7 +66,7 @@ class Results:
     tuned : Tuned, optional
         What was chosen before, and by which runs.
     begun : float, optional
-        When it was begun to make them (`time.perf_counter`), if that is known.
+        How many seconds of processors had been spent when the runs began, if that is known.
 
     Notes
     -----

@@ -18,7 +18,7 @@ from qsim.engines import Engine, Serial
 from qsim.engines.shared import SharedPickle
 from qsim.identity import Identity, UnknowableError, identify
 from qsim.study.cells import Cell, Settings
-from qsim.study.compute_cell import Done, Task, compute, cores, cost, prepare, seconds
+from qsim.study.compute_cell import Done, Task, compute, cores, cost, prepare, processor_seconds, seconds
 from qsim.study.extra_curves import shown_cells, with_compressors
 from qsim.study.pool import over_processes, share
 from qsim.study.progress import Log, Progress
@@ -120,7 +120,7 @@ def run_study(
     >>> results.curves[:5]
     ['uncompressed', 's = 1', 's = 2', 's = 3', 's = 4']
     """
-    start = time.perf_counter()
+    start = processor_seconds()
     settings = study.defaults if settings is None else settings
     runner = Runner(name, study.timed, jobs, cache, progress, log, engine)
     tuned = runner.tune(study, settings, compressors or {})
