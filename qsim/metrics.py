@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from qsim.datasets import Data, DataError, Dataset, as_data
-from qsim.datasets.labels import Kind
+from qsim.datasets.labels import Kind, Labels
 from qsim.datasets.parts import Parts
 from qsim.notebooks import html_table
 from qsim.objectives import MarginModel, Objective
@@ -249,9 +249,9 @@ def evaluate(
         _fitting(whole_set, objective, w)
         return Evaluation(whole_set.rows, *objective.loss_and_error(w, whole_set), whole_set.kind)
     margins, labels, kind = _margins(pieces, objective, w)
-    rows = _Rows(labels, kind)
+    rows = Labels(labels, kind)
     loss = float(np.asarray(inner.loss(margins, labels)).sum()) / rows.rows
-    error = inner.error_of_margins(margins, rows)  # type: ignore[arg-type]
+    error = inner.error_of_margins(margins, rows)
     if kind != "signs" or margins.ndim > 1:
         return Evaluation(rows.rows, loss, error, kind)
     chance = inner.probability(margins)
@@ -360,18 +360,6 @@ def calibration(
         predicted / size,
         observed / size,
     )
-
-
-@dataclass(frozen=True)
-class _Rows:
-    """The labels of rows: what `error_of_margins` reads of a data set."""
-
-    labels: NDArray[Any]
-    kind: Kind
-
-    @property
-    def rows(self) -> int:
-        return self.labels.size
 
 
 def _margins(

@@ -201,7 +201,7 @@ class Problem:
         if not (self.compressor.keeps_sparse and self.objective.keeps_support):
             return float(parts.sum())
         if self.reader is not None:
-            return float(self.reader.total("support", parts, np.zeros(self.n), self.n).max())
+            return float(self.reader.total("support", np.zeros(self.n), self.n, parts).max())
         owned = np.bincount(self.shards.support, np.repeat(parts, np.diff(self.shards.support_offsets)))
         return float(owned.max(initial=0.0))
 

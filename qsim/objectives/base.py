@@ -9,7 +9,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from qsim.batch import Memory, Vectors, inner
+from qsim.batch import Memory, Vectors
 from qsim.block import Block, Rows
 from qsim.datasets import Dataset, Shards
 from qsim.datasets.labels import Kind
@@ -155,12 +155,6 @@ class Objective(Composite, ABC):
         """
         return *self.value_and_gradient(w, data), self.error(w, data)
 
-    def evaluate_many(
-        self, weights: NDArray[np.float64], data: Dataset
-    ) -> list[tuple[float, NDArray[np.float64], float]]:
-        """Return for each of several weights, a row each, what `evaluate` returns, to the last bit."""
-        return [self.evaluate(w, data) for w in weights]
-
     def loss_and_error(self, w: NDArray[np.float64], data: Dataset) -> tuple[float, float]:
         """Return the mean loss on data, without r, and the error: what is recorded of test data.
 
@@ -179,10 +173,6 @@ class Objective(Composite, ABC):
             The error, as `error` has it.
         """
         return self.value(w, data) - self.regulariser(np.asarray(w, np.float64))[0], self.error(w, data)
-
-    def losses_and_errors(self, weights: NDArray[np.float64], data: Dataset) -> list[tuple[float, float]]:
-        """Return for each of several weights, a row each, what `loss_and_error` returns, to the last bit."""
-        return [self.loss_and_error(w, data) for w in weights]
 
     def smoothness(self, data: Dataset) -> float:
         """Return the smoothness constant L, with ||grad F(u) - grad F(w)|| <= L ||u - w||.
@@ -436,40 +426,6 @@ class Objective(Composite, ABC):
     def gradient(self, w: NDArray[np.float64], data: Dataset) -> NDArray[np.float64]:
         """Return the gradient of F at w."""
         return self.value_and_gradient(w, data)[1]
-
-    def regulariser(self, w: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-        """Return r(w) and its gradient.
-
-        Parameters
-        ----------
-        w : ndarray of float64, shape (n,)
-            The weights.
-
-        Returns
-        -------
-        value : float
-            r(w).
-        gradient : ndarray of float64, shape (n,)
-            The gradient of r at w.
-        """
-        return 0.5 * self.l2 * inner(w, w), self.l2 * w
-
-    def regulariser_hvp(self, w: NDArray[np.float64], direction: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return the Hessian of r at w times a direction.
-
-        Parameters
-        ----------
-        w : ndarray of float64, shape (n,)
-            The weights.
-        direction : ndarray of float64, shape (n,)
-            The direction.
-
-        Returns
-        -------
-        ndarray of float64, shape (n,)
-            The product.
-        """
-        return self.l2 * direction
 
     def apply_l2_step(self, w: Weights, step: float) -> None:
         """Do a step on r alone: w <- w - step grad r(w).

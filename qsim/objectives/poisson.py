@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qsim.datasets import DataError, Dataset
+from qsim.datasets.labels import Labels
 from qsim.datasets.parts import are_elsewhere
 from qsim.objectives.linear import LinearModel, Margins
 from qsim.objectives.optimum import NoOptimumError, NoSmoothnessError, Optimum
@@ -87,7 +88,7 @@ class Poisson(LinearModel):
             f"{self!r} has no L, since exp bends ever more: no step follows from theory, give the step"
         )
 
-    def error_of_margins(self, margins: Margins, data: Dataset) -> float:
+    def error_of_margins(self, margins: Margins, data: Dataset | Labels) -> float:
         """Return the mean of (exp(z) - y)^2."""
         return float(np.mean((np.minimum(_exp(margins), _MOST) - data.labels) ** 2))
 

@@ -92,23 +92,16 @@ class Wrapper(Objective):
         value, gradient, error = self.objective.evaluate(w, self._inside(data))
         return *self._whole(w, value, gradient), error
 
-    def evaluate_many(
-        self, weights: NDArray[np.float64], data: Dataset
-    ) -> list[tuple[float, NDArray[np.float64], float]]:
-        found = self.objective.evaluate_many(weights, self._inside(data))
-        return [
-            (*self._whole(w, value, gradient), error)
-            for w, (value, gradient, error) in zip(weights, found, strict=True)
-        ]
+    def completed(
+        self, w: NDArray[np.float64], loss: float, gradient: NDArray[np.float64]
+    ) -> tuple[float, NDArray[np.float64]]:
+        return self._whole(w, *self.objective.completed(w, loss, gradient))
 
     def error(self, w: NDArray[np.float64], data: Dataset) -> float:
         return self.objective.error(w, self._inside(data))
 
     def loss_and_error(self, w: NDArray[np.float64], data: Dataset) -> tuple[float, float]:
         return self.objective.loss_and_error(w, self._inside(data))
-
-    def losses_and_errors(self, weights: NDArray[np.float64], data: Dataset) -> list[tuple[float, float]]:
-        return self.objective.losses_and_errors(weights, self._inside(data))
 
     def smoothness(self, data: Dataset) -> float:
         return self.objective.smoothness(self._inside(data))
