@@ -31,7 +31,8 @@ RUNS = {
     "Rand-k DIANA": {"method": qsim.DIANA(), "compressor": qsim.RandK(60)},
     "Top-k EF21": {"method": EF21(0.7), "compressor": qsim.TopK(40)},
     "QSGD DIANA": {"method": qsim.DIANA(), "compressor": qsim.QSGD(16)},
-    "an average": {"method": EF21(0.5, momentum=0.3), "compressor": qsim.TopK(60)},
+    "an average": {"method": EF21(0.5, momentum=0.2), "compressor": qsim.TopK(60)},
+    "weights that are held": {"method": qsim.LBFGS(gradients="compressed"), "codec": Dense("float64"), "rounds": 60},
     "exact gradients": {"method": qsim.MARINA(0.5), "compressor": qsim.RandK(60)},
 }
 
