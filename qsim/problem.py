@@ -149,9 +149,7 @@ class Problem:
         """The smoothness constants L_i of the workers' f_i, shape (workers,)."""
         found = np.asarray(self._of_workers("smoothness"), np.float64)
         if found.shape != (self.workers,):
-            raise TheoryError(
-                f"{self.objective!r} must state L_i for {self.workers} workers, found shape {found.shape}"
-            )
+            raise TheoryError(f"{self.objective!r} must state {self.workers} numbers L_i, found shape {found.shape}")
         return found
 
     @property
