@@ -200,14 +200,6 @@ class PaperStudy(Study):
         As for `Study`.
     draw : callable
         As for `Study`.
-    paper : str
-        The paper: authors, title, place, year.
-    claims : sequence of Claim
-        Its claims.
-    differs : callable
-        Returns, for given `Results`, what differs from the paper, and what follows from it.
-    values : callable, optional
-        Returns the numbers of the paper and ours, for given `Results`.
     numbers : callable, optional
         As for `Study`.
     tuning : Tuning, optional
@@ -220,6 +212,14 @@ class PaperStudy(Study):
         As for `Study`.
     questions : sequence of str, default `QUESTIONS`
         What is asked.
+    paper : str
+        The paper: authors, title, place, year.
+    claims : sequence of Claim
+        Its claims.
+    differs : callable
+        Returns, for given `Results`, what differs from the paper, and what follows from it.
+    values : callable, optional
+        Returns the numbers of the paper and ours, for given `Results`.
 
     Notes
     -----
