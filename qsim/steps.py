@@ -349,6 +349,13 @@ def take_step(method: Any) -> None:
         raise TypeError(f"step must be a number, or a rule such as qsim.steps.InverseTime(0.5), found {shown(step)}")
 
 
+def take_given_step(method: Any) -> None:
+    """Do what `take_step` does, for a method without a step of theory: raise ValueError for None, too."""
+    if method.step is None:
+        raise ValueError(f"{type(method).__name__} has no step of theory: give the step, such as 0.1")
+    take_step(method)
+
+
 __all__ = ["Constant", "InverseSqrt", "InverseTime", "Noisy", "Step", "TheoryStep", "TimesTheory"]
 
 

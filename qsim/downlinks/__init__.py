@@ -2,11 +2,12 @@
 
 from qsim.downlinks.base import Broadcast, Downlink, Sent
 from qsim.downlinks.pull import SparsePull
-from qsim.downlinks.sums import Replicated, SignSum, SparseSum
+from qsim.downlinks.sums import CompressedSum, Replicated, SignSum, SparseSum
 from qsim.downlinks.weights import CompressedWeights, DenseWeights
 
 __all__ = [
     "Broadcast",
+    "CompressedSum",
     "CompressedWeights",
     "DenseWeights",
     "Downlink",

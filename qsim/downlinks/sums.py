@@ -8,8 +8,8 @@ import numpy as np
 
 from qsim.batch import Arrays, Floats, Vectors, index_type
 from qsim.channel import Channel
-from qsim.codecs import SparseFloats
-from qsim.compressors import Identity, Sign
+from qsim.codecs import Codec, SparseFloats
+from qsim.compressors import Compressor, Identity, Sign
 from qsim.compressors.signs import TIE
 from qsim.downlinks.base import Broadcast, Sent
 from qsim.downlinks.wire import unpacked
@@ -58,6 +58,78 @@ class SparseSum(Broadcast):
         applied = Vectors(total.n, message.offsets, message.index, np.empty(size))
         plan.program.call(widen, message.offsets, message.value, applied.value)
         return applied
+
+
+@final
+@option
+class CompressedSum(Broadcast):
+    """Compressed sums, with what is left out kept for later (EF21-BC).
+
+    The server sends C(e + sum) and keeps e <- e + sum - C(e + sum); both ends apply what is sent to their own copies of
+    the weights. With `EF21` this is EF21 in both directions: what is applied adds up to the server's shift g, with
+    g <- g + C(h - g), h the mean of the workers'.
+
+    Parameters
+    ----------
+    compressor : Compressor
+        The compressor C, a contraction.
+    codec : Codec, optional
+        The codec of its messages; the compressor's usual one by default.
+
+    Raises
+    ------
+    ValueError
+        For a compressor that is no contraction or has a memory, for a codec that cannot carry its messages, and in a
+        run by a method that does not add up what comes: `FedNL`, `MARINA`, `SignSGD`, `LBFGS`, `NewtonCG`.
+
+    Notes
+    -----
+    The steps and bounds of `EF21` know of it; those of other methods do not, and no bound is given. The server needs
+    O(n) time a round.
+
+    References
+    ----------
+    .. [1] Fatkhullin et al., "EF21 with bells and whistles", JMLR 2025 (EF21-BC).
+    .. [2] Tang et al., "DoubleSqueeze", ICML 2019 (of updates).
+
+    Examples
+    --------
+    >>> import qsim
+    >>> qsim.downlinks.CompressedSum(qsim.TopK(10)).codec is None
+    True
+    """
+
+    compressor: Compressor
+    codec: Codec | None = None
+
+    def __post_init__(self) -> None:
+        require_contraction(self.compressor, self.codec, "CompressedSum")
+
+    def start(self, w: Weights) -> Arrays:
+        return {"left": np.zeros(w.vector.size)}
+
+    def weights(self, w: Weights, state: Arrays, key: Key) -> tuple[Replica, Sent]:
+        return w.replica(), Sent()
+
+    def aggregate(self, total: Vectors, state: Arrays, key: Key) -> tuple[Vectors, Sent]:
+        channel, left, keys = Channel(self.compressor, self.codec), state["left"], key.words(0, 1)
+        total.add_to(left)
+        header, packets = channel.pack(Vectors.dense(left), keys)
+        sent = channel.unpack(header, packets, keys)
+        sent = Vectors(sent.n, sent.offsets, sent.index, sent.value.astype(np.float64))
+        sent.add_to(left, -1.0)
+        return sent, Sent(packets.bits, 8 * len(header))
+
+
+def require_contraction(compressor: Compressor, codec: Codec | None, name: str) -> None:
+    """Raise ValueError for a compressor of a downlink with a memory that is no contraction or has one of its own."""
+    Channel(compressor, codec)  # refuses what does not fit
+    if compressor.contraction(1) is None:
+        raise ValueError(
+            f"{name} needs a contraction, found {compressor!r}; an unbiased compressor becomes one as qsim.Scaled(...)"
+        )
+    if type(compressor).memory is not Compressor.memory:
+        raise ValueError(f"the server's difference is its memory already: take {compressor!r} without one")
 
 
 @final

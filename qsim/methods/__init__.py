@@ -6,17 +6,22 @@ from qsim.methods.dasha import DASHA
 from qsim.methods.descent import SGD, GradientDescent, HeavyBall, Momentum, Nesterov, Sadiev2024
 from qsim.methods.diana import DIANA, Gorbunov2020
 from qsim.methods.diana_rr import DIANARR
+from qsim.methods.diloco import DiLoCo
 from qsim.methods.econtrol import EControl
 from qsim.methods.ef21 import EF21, Fatkhullin2023, Richtarik2021, Richtarik2024
 from qsim.methods.ef_bv import EFBV
 from qsim.methods.estimators import MVR, PAGE, Estimator
+from qsim.methods.fednl import FedNL
+from qsim.methods.fedprox import FedProx
 from qsim.methods.local import LocalSGD
+from qsim.methods.locodl import LoCoDL
 from qsim.methods.marina import MARINA
 from qsim.methods.nastya import DIANANASTYA, QNASTYA
 from qsim.methods.sampling import Passes, Sampling, WithReplacement
 from qsim.methods.scaffnew import Scaffnew
 from qsim.methods.scaffold import SCAFFOLD
 from qsim.methods.second_order import LBFGS, NewtonCG
+from qsim.methods.server import Adagrad, Adam, Adaptive, Yogi
 from qsim.methods.vote import SignSGD
 
 __all__ = [
@@ -33,14 +38,21 @@ __all__ = [
     "QNASTYA",
     "SCAFFOLD",
     "SGD",
+    "Adagrad",
+    "Adam",
+    "Adaptive",
     "Averaged",
+    "DiLoCo",
     "EControl",
     "Estimator",
     "Exchange",
     "Fatkhullin2023",
+    "FedNL",
+    "FedProx",
     "Gorbunov2020",
     "GradientDescent",
     "HeavyBall",
+    "LoCoDL",
     "LocalSGD",
     "Method",
     "Momentum",
@@ -56,6 +68,7 @@ __all__ = [
     "Sum",
     "Task",
     "WithReplacement",
+    "Yogi",
 ]
 
 

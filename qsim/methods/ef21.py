@@ -181,11 +181,21 @@ class EF21(ShiftedBatches):
     Clients who sit out rounds (EF21-PP) are clients of the run: who is absent sends nothing, which is a contraction
     with P delta, P the share that takes part, so that the same step and bound hold.
 
+    Sums that come down compressed (EF21-BC) are those of `downlink=qsim.downlinks.CompressedSum(...)`: the server steps
+    along g, and g <- g + C_M(h - g). With the symbols of above, and R_M and theta_M those of C_M, q = sqrt(1 - delta),
+    a = 1 / (L + M sqrt(2 R + 4 (1 + q)^2 R_M (1 + R))), and if mu > 0 the smaller of
+    1 / (L + M sqrt(4 R + 8 (1 + q)^2 R_M (1 + 2 R))) and min(theta, theta_M)/(2 mu), with a bound of the same kind
+    (derived in `docs/theory.md`).
+
     With momentum below 1, R = beta/theta, r = (1 - eta)^2/eta^2 and if all take part, a = 1 / (L + sqrt(X)),
     X = 4 R eta^2 M^2 + 2 r (L^2 + 2 R eta^2 M^2), and if mu > 0 the smaller of that with
     X = 8 R eta^2 M^2 + 4 r (L^2 + 4 R eta^2 M^2) and min(theta, eta)/(2 mu): with full gradients, F(w) - F* then falls
     linearly, too. (Derived here. If a share P takes part, 1 - sqrt(1 - P (2 eta - eta^2)) stands for eta in r and in
     the minimum, P theta for theta there, and M for L in X, once all have taken part; no bound is stated.)
+
+    With a nonsmooth part of F and proximal steps (EF21-Prox), a = 1 / (2 (L + M sqrt(beta/theta))): the mean over T
+    rounds of the squared norm of the prox-gradient mapping is at most 8/(a T) times what F and the error of the shifts
+    begin at. That is for EF21 alone; with momentum or an estimator give the step.
 
     With heavy ball, a = (1 - beta) / (L + sqrt(2 L^2 beta^2/(1 - beta)^2 + 2 R M^2)); with an estimator the step is in
     `docs/theory.md`. Both are derived there for nonconvex F, and nothing linear is promised. Of all together, and of
@@ -238,6 +248,8 @@ class EF21(ShiftedBatches):
                 f"EF21 needs a contraction, found {compressor!r}, with which its shifts run away: take"
                 f" {Scaled(compressor)!r}, or DIANA"
             )
+        if problem.objective.composite and isinstance(self.step, TheoryStep):
+            raise TheoryError(f"{self.step!r} is about smooth objectives, found {problem.objective!r}: leave it out")
         if self.estimator is not None:
             refuse_absences(self, problem, "an estimate is of this round and the one before")
             estimated = replace(self, estimator=self.estimator.resolved(problem))
@@ -248,7 +260,7 @@ class EF21(ShiftedBatches):
         mu, delta = problem.strong_convexity, problem.compressor.contraction(problem.n)
         if self.batch is not None or self.estimator is not None or self.server_momentum is not None:
             return None
-        if not mu or delta is None or (self._averages and problem.participation < 1):
+        if not mu or delta is None or (self._averages and problem.participation < 1) or problem.objective.composite:
             return None
         step = constant(self.step, self._longest(problem))
         if step is None:
@@ -258,9 +270,17 @@ class EF21(ShiftedBatches):
         error = 0.0  # of the shifts after the first message
         if self.shifts == "zero":
             error = (1 - delta) * problem.sent_energy(problem.start)
+        if problem.down is not None:
+            start = problem.suboptimality + step * self._both_ways(problem)[1] * problem.sent_energy(problem.start)
+            quantity = "F(w) - F* + c_1 sum of weight_i/l_i ||h_i - g_i(w)||^2 + c_2 ||g - h||^2"
+            return Bound(1 - step * mu, start, 0.0, quantity, problem.rounding)
         start = problem.suboptimality + (2 if self._averages else 1) * step / theta * error
         quantity = "F(w) - F* + c sum of weight_i/l_i ||h_i - g_i(w)||^2"
         return Bound(1 - step * mu, start, 0.0, quantity, problem.rounding)
+
+    @property
+    def proximal(self) -> bool:
+        return self.server_momentum is None
 
     @property
     def _averages(self) -> bool:
@@ -269,6 +289,10 @@ class EF21(ShiftedBatches):
     def _longest(self, problem: Problem) -> float:
         """Return the longest step that the theorem of the docstring allows."""
         smoothness = problem.feature_smoothness
+        if problem.down is not None:
+            return self._both_ways(problem)[0]
+        if problem.objective.composite:
+            return self._with_proximal_steps(problem)
         if self.server_momentum is not None:
             return self._with_heavy_ball(problem)
         if self.estimator is not None:
@@ -287,6 +311,30 @@ class EF21(ShiftedBatches):
             longest = 1 / (problem.smoothness + sqrt(8 * sent + 4 * late * (whole + 4 * sent)))
             return min(longest, min(share * theta, forgets) / (2 * mu))
         return 1 / (problem.smoothness + sqrt(4 * sent + 2 * late * (whole + 2 * sent)))
+
+    def _both_ways(self, problem: Problem) -> tuple[float, float]:
+        """Return the longest step where the sum comes down compressed, and what times it and M E is at the start."""
+        down = None if problem.down is None else problem.down.contraction(problem.n)
+        plain = self.server_momentum is None and self.estimator is None and not self._averages
+        if down is None or not plain or problem.objective.composite:
+            raise TheoryError(
+                f"no step of theory is known for {self!r} with sums compressed by {problem.down!r}: give it"
+            )
+        mu, delta = problem.strong_convexity, problem.delta * problem.participation
+        (theta, ratio), (late, late_ratio) = _theta(delta), _theta(down)
+        size = (1 + sqrt(1 - delta)) ** 2  # of messages, in parts of what is compressed
+        reach, strong = size * late_ratio, 2 if mu > 0 else 1
+        root = sqrt(2 * strong * ratio + 4 * strong * reach * (1 + strong * ratio))
+        step = 1 / (problem.smoothness + problem.feature_smoothness * root)
+        begin = strong * (1 + 2 * strong * reach) / theta * (1 - delta) if self.shifts == "zero" else 0.0
+        begin += strong / late * (1 - down) * (size if self.shifts == "zero" else 1.0)
+        return (min(step, min(theta, late) / (2 * mu)) if mu > 0 else step), begin
+
+    def _with_proximal_steps(self, problem: Problem) -> float:
+        if self._averages or self.estimator is not None:
+            raise TheoryError(f"no step of theory is known for {self!r} with proximal steps: give the step")
+        _, ratio = _theta(problem.delta * problem.participation)
+        return 1 / (2 * problem.smoothness + 2 * problem.feature_smoothness * sqrt(ratio))
 
     def _with_heavy_ball(self, problem: Problem) -> float:
         if not isinstance(self.server_momentum, HeavyBall) or self._averages or self.estimator is not None:
@@ -317,7 +365,7 @@ class EF21(ShiftedBatches):
         gradient = self._gradient(task, objective, block, memory)
         if self.momentum is None:
             return memory.less(gradient, "shift")
-        share = np.where(memory.arrays["started"], self.momentum, 1.0).astype(np.float32)
+        share = np.where(memory.arrays["started"], self.momentum, 1.0).astype(memory.arrays["momentum"].dtype)
         memory.arrays["momentum"] *= np.repeat(1 - share, np.diff(memory.support.offsets))
         memory.add("momentum", replace(gradient, value=gradient.value * np.repeat(share, np.diff(gradient.offsets))))
         memory.arrays["started"][:] = True
@@ -339,6 +387,7 @@ class EF21(ShiftedBatches):
         if self.server_momentum is None:
             exchange.objective.apply_l2_step(w, step)
             w.move(-step * shift)
+            exchange.objective.proximal_step(w, step)
             return
         plain, velocity = step * (shift + exchange.objective.regulariser(w.dense())[1]), state["velocity"]
         velocity *= self.server_momentum.beta

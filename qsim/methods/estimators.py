@@ -67,7 +67,7 @@ class Estimator(ABC):
             found = on_support(memory, self._gradient(block.all_rows(), task, objective, block, task.weights))
         else:
             found = self._next(task, objective, block, memory)
-        memory.arrays["weights"][:] = _held(task.weights, memory.support)
+        memory.arrays["weights"][:] = held(task.weights, memory.support)
         return found
 
     @abstractmethod
@@ -78,15 +78,20 @@ class Estimator(ABC):
         return objective.update(block, rows, at, 1.0)
 
     def _drawn(self, task: Task, objective: Objective, block: Block, memory: Memory) -> tuple[Vectors, Vectors]:
-        """Return the gradients over the drawn rows, at the weights and at those of the round before."""
-        rows = drawn(self.sampling, block, self.batch, task, memory)
-        now, of = task.weights, memory.support
-        if of.index is None:
-            before = Replica(memory.arrays["weights"][: of.n].astype(now.vector.dtype))
-        else:
-            moved = _held(now, of) - memory.arrays["weights"]
-            before = Replica(now.vector * now.vector.dtype.type(now.scale), 1.0, moved.astype(now.vector.dtype))
-        return objective.update(block, rows, now, 1.0), objective.update(block, rows, before, 1.0)
+        return now_and_before(drawn(self.sampling, block, self.batch, task, memory), task, objective, block, memory)
+
+
+def now_and_before(
+    rows: Rows, task: Task, objective: Objective, block: Block, memory: Memory
+) -> tuple[Vectors, Vectors]:
+    """Return the gradients over some rows, at the weights and at those that workers keep of a round before."""
+    now, of = task.weights, memory.support
+    if of.index is None:
+        before = Replica(memory.arrays["weights"][: of.n].astype(now.vector.dtype))
+    else:
+        moved = held(now, of) - memory.arrays["weights"]
+        before = Replica(now.vector * now.vector.dtype.type(now.scale), 1.0, moved.astype(now.vector.dtype))
+    return objective.update(block, rows, now, 1.0), objective.update(block, rows, before, 1.0)
 
 
 def on_support(memory: Memory, *parts: Vectors, signs: tuple[float, ...] = (1.0, -1.0)) -> NDArray[np.float64]:
@@ -97,7 +102,7 @@ def on_support(memory: Memory, *parts: Vectors, signs: tuple[float, ...] = (1.0,
     return total.arrays[""]
 
 
-def _held(weights: Replica, support: Support) -> NDArray[np.float64]:
+def held(weights: Replica, support: Support) -> NDArray[np.float64]:
     """Return the weights that the workers hold, on their supports."""
     vector = weights.vector.astype(np.float64) * weights.scale
     return np.tile(vector, support.offsets.size - 1) if support.index is None else vector[support.index]

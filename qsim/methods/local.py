@@ -13,7 +13,9 @@ from qsim.block import Block, Rows
 from qsim.datasets import Shards
 from qsim.l2_decay import GlobalScale, L2Decay
 from qsim.methods.base import Exchange, Method, Task
+from qsim.methods.descent import Momentum
 from qsim.methods.sampling import Passes, Sampling, WithReplacement, check_batch, drawn
+from qsim.methods.server import Adam, Adaptive, check_server, server_state, step_of_server
 from qsim.objectives import Objective, WithRegulariser
 from qsim.options import number, option, whole
 from qsim.plan import Plan
@@ -30,7 +32,8 @@ class LocalSGD(Method):
 
     Every worker does H = `steps` steps from the common weights, u_0 = w, u_{h+1} = (1 - a_h l2) u_h - a_h g_i(u_h), and
     sends d_i = C(p w - u_H), with p the product of all 1 - a_h l2. The server takes w <- p w - server_step * mean of
-    d_i. With a compressor this is FedPAQ, without one FedAvg; with steps=1 it is `SGD`.
+    d_i, or goes by the rule `server` along (1 - p) w + mean of d_i. With a compressor this is FedPAQ, without one
+    FedAvg; with steps=1 it is `SGD`.
 
     Parameters
     ----------
@@ -48,13 +51,16 @@ class LocalSGD(Method):
         The step of the server along the mean, above 0.
     decay : L2Decay, default `qsim.l2_decay.GlobalScale()`
         How the local steps apply l2: it changes the rounding and the time, not the method.
+    server : Momentum or Adaptive, optional
+        What the server does with the mean: `HeavyBall` or `Nesterov` (FedAvgM), `Adam`, `Yogi` or `Adagrad` (FedOpt).
 
     Raises
     ------
     ValueError
         If `steps` or `batch` is below 1, and in the simulation for an objective whose regulariser is not l2.
     TheoryError
-        In the simulation, if a compressor, or an objective without strong convexity, is given no step.
+        In the simulation, if a compressor, a server with a rule, or an objective without strong convexity, is given no
+        step.
 
     Notes
     -----
@@ -74,6 +80,7 @@ class LocalSGD(Method):
     .. [1] McMahan et al., "Communication-efficient learning of deep networks from decentralized data", AISTATS 2017.
     .. [2] Stich, "Local SGD converges fast and communicates little", ICLR 2019, Theorem 2.2 (the step).
     .. [3] Reisizadeh et al., "FedPAQ", AISTATS 2020 (compressed differences).
+    .. [4] Reddi et al., "Adaptive federated optimization", ICLR 2021 (rules of the server).
 
     Examples
     --------
@@ -88,14 +95,19 @@ class LocalSGD(Method):
     sampling: Sampling = WithReplacement()
     server_step: float = 1.0
     decay: L2Decay = GlobalScale()
+    server: Momentum | Adaptive | None = None
 
     def __post_init__(self) -> None:
         take_step(self)
         whole("steps", self.steps, least=1)
         check_batch(self.batch, self.sampling)
         number("server_step", self.server_step, above=0)
+        check_server(self.server)
         if not isinstance(self.decay, L2Decay):
             raise TypeError(f"decay must be one of qsim.l2_decay, such as GlobalScale(), found {self.decay!r}")
+
+    def start(self, w: Weights) -> Arrays:
+        return server_state(self.server, w.vector.size)
 
     def memory(self, block: Block, support: Support) -> Memory:
         return Memory(support, self.sampling.memory(block) if self.batch else {})
@@ -108,6 +120,8 @@ class LocalSGD(Method):
         if self.step is not None:
             return self
         mu = problem.strong_convexity
+        if self.server is not None:
+            raise TheoryError(f"no step of theory is known for a server with {self.server!r}: give LocalSGD a step")
         if problem.compressor.variance(problem.n) != 0:
             raise TheoryError(
                 f"LocalSGD's step of theory is for exact differences: give a step for {problem.compressor!r}"
@@ -140,6 +154,11 @@ class LocalSGD(Method):
     def round(self, w: Weights, state: Arrays, exchange: Exchange) -> None:
         _, shrink = self._steps(exchange.round, exchange.objective)
         total = exchange("local", w).vector
+        if self.server is not None:
+            way = (1 - shrink) * w.dense()
+            total.add_to(way)
+            w.move(-step_of_server(self.server, self.server_step, way, state))
+            return
         if shrink != 1.0:
             w.shrink(shrink)
         w.subtract(total.scaled(self.server_step) if self.server_step != 1.0 else total)
@@ -148,7 +167,7 @@ class LocalSGD(Method):
         from qsim.kernels.participation import take_entry
         from qsim.kernels.rounds import shrink_by
 
-        if self.batch is None:
+        if self.batch is None or self.server is not None:
             raise NoProgram
         objective, many = plan.objective, (self.steps,)
         told = plan.told(lambda first, count: self._told(first, count, objective, 0), many, np.float64)
@@ -183,7 +202,7 @@ class LocalSGD(Method):
 
     @classmethod
     def examples(cls) -> tuple[Self, ...]:
-        return (cls(0.5, steps=3, batch=2, sampling=Passes()),)
+        return cls(0.5, steps=3, batch=2, sampling=Passes()), cls(0.5, steps=2, server_step=0.1, server=Adam())
 
 
 def refuse_own_regulariser(method: Method, problem: Problem) -> None:

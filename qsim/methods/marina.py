@@ -12,12 +12,16 @@ from numpy.typing import NDArray
 from qsim.batch import Arrays, Memory, Support, Vectors
 from qsim.batch.planned import plan_add
 from qsim.block import Block
+from qsim.datasets import Shards
 from qsim.keys import Key
 from qsim.methods.base import Exchange, Method, Task, constant, refuse_absences, refuse_biased, refuse_unfit, step_for
+from qsim.methods.estimators import held, now_and_before, on_support
+from qsim.methods.sampling import Sampling, WithReplacement, check_batch, drawn
 from qsim.objectives import Objective
 from qsim.options import number, option
 from qsim.plan import Plan
 from qsim.problem import Bound, Problem
+from qsim.program import NoProgram
 from qsim.steps import Step, take_step
 from qsim.weights import Weights
 
@@ -28,7 +32,8 @@ class MARINA(Method):
     """Compressed differences of gradients, with full gradients now and then.
 
     g <- g + mean of C(grad f_i(w) - grad f_i(w_old)), or with probability p the full gradient, uncompressed; w <- w - a
-    (g + l2 w). For an unbiased C: the errors of a biased one would accumulate between synchronisations.
+    (g + l2 w). For an unbiased C: the errors of a biased one would accumulate between synchronisations. With a `batch`
+    the difference is that of gradients over the same few rows (VR-MARINA).
 
     Parameters
     ----------
@@ -37,7 +42,12 @@ class MARINA(Method):
         s = omega/W (`Problem.spread`), Lt^2 the mean of L_i^2; if mu > 0 with 2 r for r, and at most p/(2 mu).
     p : float, optional
         The probability of a synchronisation, in (0, 1]. By default 1/(1 + omega), at which synchronisations cost about
-        as many numbers as compressed rounds.
+        as many numbers as compressed rounds; with a batch of b rows the smaller of that and b/(b + m) for m rows a
+        worker, in the mean.
+    batch : int, optional
+        The number of rows that a worker draws each round; by default all of them.
+    sampling : Sampling, default `WithReplacement()`
+        How rows are drawn: `WithReplacement()` or `Passes()`.
 
     Raises
     ------
@@ -51,6 +61,10 @@ class MARINA(Method):
     the theory of gradient descent says, up to constants, for nonconvex F too. For mu > 0, F(w) - F* + (a/p) ||g - grad
     F(w)||^2, whose second term is 0 at the start, falls by a factor of at least 1 - a mu a round, in expectation.
 
+    So it does with a batch, with r = (1 - p)/p and r (s (Lt^2 + Lr^2/b) + Lr^2/(W b)) for r Lt^2, if rows are drawn
+    with replacement, Lr being the largest L of a single row's loss (derived here, in `docs/theory.md`; the largest
+    weight stands for 1/W).
+
     The first round and, by the server's coin, a share p of the others send full gradients as dense float32, and count
     as such. A worker keeps the last gradient that the server has received, on its support, so a round costs one
     gradient and O(support); the step of the server costs O(n). If a message is dropped, that worker's share of g stays
@@ -59,7 +73,7 @@ class MARINA(Method):
     References
     ----------
     .. [1] Gorbunov, Burlachenko, Li, Richtarik, "MARINA: faster non-convex distributed learning with compression", ICML
-           2021, Algorithm 1 and Theorems 2.1 and 2.2 (with Lt for L, which is never below it).
+           2021, Algorithms 1 and 2, and Theorems 2.1 and 2.2 (with Lt for L, which is never below it).
     .. [2] Szlendak, Tyurin, Richtarik, "Permutation compressors for provably faster distributed nonconvex
            optimization", ICLR 2022 (that the proof needs L alone there).
 
@@ -72,9 +86,12 @@ class MARINA(Method):
 
     step: Step | float | None = None
     p: float | None = None
+    batch: int | None = None
+    sampling: Sampling = WithReplacement()
 
     def __post_init__(self) -> None:
         take_step(self)
+        check_batch(self.batch, self.sampling)
         if self.p is not None:
             number("p", self.p, above=0)
             if self.p > 1:
@@ -84,43 +101,73 @@ class MARINA(Method):
         refuse_absences(self, problem, "a synchronisation of those that are there would lose the share of the others")
         refuse_unfit(self, problem)
         refuse_biased(self, problem, "the errors of a biased one add up between synchronisations")
-        p = 1 / (1 + problem.omega) if self.p is None else self.p
+        p = self.p
+        if p is None:
+            p = 1 / (1 + problem.omega)
+            if self.batch is not None:
+                p = min(p, self.batch / (self.batch + problem.shards.dataset.rows / problem.workers))
         return replace(self, p=p, step=step_for(self, problem, lambda of: self._longest(of, p)))
 
     def bound(self, problem: Problem) -> Bound | None:
         mu = problem.strong_convexity
         if not mu or self.p is None or problem.compressor.variance(problem.n) is None:
             return None
+        if self.batch is not None and not isinstance(self.sampling, WithReplacement):
+            return None
         step = constant(self.step, self._longest(problem, self.p))
         if step is None:
             return None
-        rounding = problem.rounding * (1 + problem.spread / self.p)  # compressed too, and summed over 1/p rounds
+        spread = problem.spread + (0.0 if self.batch is None else problem.largest_share)
+        rounding = problem.rounding * (1 + spread / self.p)  # compressed too, and summed over 1/p rounds
         return Bound(1 - step * mu, problem.suboptimality, 0.0, "F(w) - F* + c ||g - grad F(w)||^2", rounding)
 
     def _longest(self, problem: Problem, p: float) -> float:
         """Return the longest step that the theorem allows."""
-        mu, ratio = problem.strong_convexity, (1 - p) * problem.spread / p
-        step = 1 / (problem.smoothness + problem.mean_square_smoothness * sqrt(2 * ratio if mu > 0 else ratio))
+        mu, square = problem.strong_convexity, problem.spread * problem.mean_square_smoothness**2
+        if self.batch is not None:
+            square += (problem.spread + problem.largest_share) * problem.row_smoothness**2 / self.batch
+        step = 1 / (problem.smoothness + sqrt((2 if mu > 0 else 1) * (1 - p) / p * square))
         return min(step, p / (2 * mu)) if mu > 0 else step
 
     def start(self, w: Weights) -> Arrays:
         return {"estimate": np.zeros_like(w.vector)}
 
     def memory(self, block: Block, support: Support) -> Memory:
-        return Memory.zeros(support, "gradient", "newest")
+        if self.batch is None:
+            return Memory.zeros(support, "gradient", "newest")
+        kept = Memory.zeros(support, "weights", "newest", dtype=np.float64)
+        kept.arrays.update(self.sampling.memory(block))
+        return kept
+
+    def rows_per_round(self, shards: Shards) -> float:
+        return self.batch or super().rows_per_round(shards)
 
     def work(self, task: Task, objective: Objective, block: Block, memory: Memory) -> Vectors:
+        if self.batch is not None:
+            return self._with_batch(task, objective, block, memory)
         gradient = objective.update(block, block.all_rows(), task.weights, 1.0)
         sent = gradient if task.name == "full" else memory.less(gradient, "gradient")
         memory.arrays["newest"][:] = 0.0
         memory.add("newest", gradient)
         return sent
 
+    def _with_batch(self, task: Task, objective: Objective, block: Block, memory: Memory) -> Vectors:
+        """Return full gradients, or differences over a batch to those at the last weights whose message arrived."""
+        assert self.batch is not None
+        of = memory.support
+        memory.arrays["newest"][:] = held(task.weights, of)
+        if task.name == "full":
+            return objective.update(block, block.all_rows(), task.weights, 1.0)
+        rows = drawn(self.sampling, block, self.batch, task, memory)
+        change = on_support(memory, *now_and_before(rows, task, objective, block, memory))
+        return Vectors(of.n, of.offsets, of.index, change.astype(np.float32))
+
     def on_delivered(
         self, task: Task, block: Block, memory: Memory, arrived: Vectors, delivered: NDArray[np.bool_]
     ) -> None:
         known = np.repeat(delivered, np.diff(memory.support.offsets))
-        np.copyto(memory.arrays["gradient"], memory.arrays["newest"], where=known)
+        last = memory.arrays["gradient" if self.batch is None else "weights"]
+        np.copyto(last, memory.arrays["newest"], where=known)
 
     def round(self, w: Weights, state: Arrays, exchange: Exchange) -> None:
         assert isinstance(self.step, Step)
@@ -144,6 +191,8 @@ class MARINA(Method):
         from qsim.kernels.participation import copy_rows, entry
         from qsim.kernels.rounds import add_row, fill, negative
 
+        if self.batch is not None:
+            raise NoProgram
         call, gradient, estimate = plan.program.call, memory.arrays["gradient"], plan.state["estimate"]
 
         def synchronises(first: int, count: int) -> NDArray[np.bool_]:
@@ -166,4 +215,4 @@ class MARINA(Method):
 
     @classmethod
     def examples(cls) -> tuple[Self, ...]:
-        return (cls(0.5, p=0.4),)
+        return cls(0.5, p=0.4), cls(0.5, p=0.4, batch=2)

@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from qsim.batch import Arrays, Memory, Support, Vectors
 from qsim.block import Block
 from qsim.datasets import Shards
-from qsim.methods.base import Exchange, Task, constant, refuse_absences, refuse_unfit
+from qsim.methods.base import Exchange, Task, constant, refuse_absences, refuse_unfit, step_for
 from qsim.methods.own_weights import OwnWeights
 from qsim.objectives import Objective
 from qsim.options import number, option
 from qsim.problem import Bound, Problem, TheoryError
-from qsim.steps import Constant, Step, take_step
+from qsim.steps import Constant, Step, TimesTheory, take_step
 from qsim.weights import Weights
 
 
@@ -87,14 +87,14 @@ class Scaffnew(OwnWeights):
         refuse_absences(self, problem, "the control variates of those that are there would not sum to zero")
         refuse_unfit(self, problem)
         self._refuse_dense(problem)
-        if self.step is not None and self.p is not None:
+        if self.p is not None and not isinstance(self.step, (TimesTheory, type(None))):
             return self
         if problem.compressor.variance(problem.n) != 0:
             raise TheoryError(f"theory of Scaffnew is for exact messages: give step and p for {problem.compressor!r}")
         common = problem.worker_convexity
         if not common:
             raise TheoryError(f"{problem.objective!r} is not strongly convex, so nothing follows: give step and p")
-        step = self.step or Constant(2 / (problem.largest_smoothness + common))
+        step = step_for(self, problem, lambda of: 2 / (of.largest_smoothness + common))
         if self.p is not None:
             return replace(self, step=step)
         kept = _kept(step, problem)
@@ -107,10 +107,9 @@ class Scaffnew(OwnWeights):
         if step is None or kept is None or problem.compressor.variance(problem.n) != 0:
             return None
         assert self.p is not None
-        gone, p = 1 - kept, self.p
-        factor = max(1 - p, 1 - gone / (1 - kept * (1 - p) * (1 - min(1.0, gone / p))))
-        error = problem.square_distance + (step / p) ** 2 * problem.heterogeneity
+        error = problem.square_distance + (step / self.p) ** 2 * problem.heterogeneity
         quantity = "||w - w*||^2 + (a/p)^2 mean of ||h_i - grad f_i(w*)||^2"
+        factor = round_factor(kept, self.p, self.p)
         return Bound(factor, problem.smoothness / 2 * error, 0.0, quantity, problem.rounding)
 
     def rows_per_round(self, shards: Shards) -> float:
@@ -153,6 +152,12 @@ class Scaffnew(OwnWeights):
     @classmethod
     def examples(cls) -> tuple[Self, ...]:
         return (cls(0.5, p=0.4),)
+
+
+def round_factor(kept: float, p: float, gain: float) -> float:
+    """Return the factor of a round: c of local steps, exchanges with probability p, in which control variates gain."""
+    gone = 1 - kept
+    return max(1 - gain, 1 - gone / (1 - kept * (1 - p) * (1 - min(1.0, gone / gain))))
 
 
 def _kept(step: Step | float | None, problem: Problem) -> float | None:

@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 from qsim.batch import Arrays, Memory, Support, Vectors
 from qsim.block import Block
 from qsim.datasets import Shards
-from qsim.methods.base import Exchange, Task, constant, refuse_unfit
+from qsim.methods.base import Exchange, Task, constant, refuse_unfit, step_for
 from qsim.methods.own_weights import OwnWeights
 from qsim.methods.sampling import Sampling, WithReplacement, check_batch, drawn
 from qsim.objectives import Objective
 from qsim.options import number, option, whole
 from qsim.problem import Bound, Problem, TheoryError
-from qsim.steps import Constant, Step, take_step
+from qsim.steps import Step, TimesTheory, take_step
 from qsim.weights import Weights
 
 
@@ -94,14 +94,14 @@ class SCAFFOLD(OwnWeights):
     def resolved(self, problem: Problem) -> Self:
         refuse_unfit(self, problem)
         self._refuse_dense(problem)
-        if self.step is not None:
+        if not isinstance(self.step, (TimesTheory, type(None))):
             return self
         if not self._covered(problem):
             raise TheoryError(
                 "SCAFFOLD's step of theory is for full gradients, exact messages, all clients and a server_step of 1:"
                 " give the step"
             )
-        return replace(self, step=Constant(self._longest(problem)))
+        return replace(self, step=step_for(self, problem, self._longest))
 
     def bound(self, problem: Problem) -> Bound | None:
         mu = problem.strong_convexity

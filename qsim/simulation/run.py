@@ -16,13 +16,13 @@ from qsim.codecs import Codec
 from qsim.compressors import Compressor, Identity
 from qsim.datasets import Contiguous, Data, DataError, Dataset, Partition, Shuffled, Source, as_data
 from qsim.datasets.parts import Parts, RowsElsewhere
-from qsim.downlinks import Broadcast, CompressedWeights, DenseWeights, Downlink, SignSum, SparsePull
+from qsim.downlinks import Broadcast, CompressedSum, CompressedWeights, DenseWeights, Downlink, SignSum, SparsePull
 from qsim.engines import Engine, Serial
 from qsim.keys import Key, Purpose
-from qsim.methods import Averaged, Method, SignSGD
+from qsim.methods import EF21, LBFGS, MARINA, Averaged, FedNL, Method, NewtonCG, SignSGD
 from qsim.network import Network
 from qsim.notebooks import html_table
-from qsim.objectives import NoOptimumError, Objective
+from qsim.objectives import NoOptimumError, NoSmoothnessError, Objective
 from qsim.options import number, one_of, option, refuse_masked, shown, whole
 from qsim.problem import Bound, Problem, TheoryError
 from qsim.simulation.elsewhere import OneSession, RowsReader, count_rows
@@ -142,8 +142,18 @@ class Run:
                 raise ValueError(f"until={self.until!r} needs the optimum: leave optimum=True")
             if isinstance(rule, Seconds) and self.network is None:
                 raise ValueError(f"until={self.until!r} needs virtual time: give the run network=qsim.Network()")
+        if self.objective.composite and not self.method.proximal:
+            raise ValueError(
+                f"{self.method!r} takes no proximal steps, so it cannot minimise {self.objective!r}, which is not"
+                f" smooth: take {_PROXIMAL}, without momentum, or {self.objective.smooth_part!r}"
+            )
         channel = Channel(self.compressor, self.codec)  # refuses what does not fit
         inner = self.method.method if isinstance(self.method, Averaged) else self.method
+        if isinstance(self.downlink, CompressedSum) and isinstance(inner, (FedNL, MARINA, SignSGD, LBFGS, NewtonCG)):
+            raise ValueError(
+                f"CompressedSum keeps what it leaves out for later, but {self.method!r} does not add up what comes:"
+                " take qsim.downlinks.CompressedWeights(...)"
+            )
         if isinstance(self.downlink, SignSum) and not isinstance(inner, SignSGD):
             raise ValueError(
                 f"SignSum sends the vote of SignSGD, found method={self.method!r}: take qsim.downlinks.SparseSum()"
@@ -244,7 +254,8 @@ class Run:
         start = _first_weights(self.start, shards.n, key.fold(Purpose.START))
         weights = shards.weights if self.weighting == "rows" else np.full(self.workers, 1.0 / self.workers)
         shared = self.network is not None and self.network.topology.sums_in_flight
-        return Problem(objective, data, shards, self.compressor, weights, start, self.clients, shared, reader)
+        down = self.downlink.compressor if isinstance(self.downlink, CompressedSum) else None
+        return Problem(objective, data, shards, self.compressor, weights, start, self.clients, shared, reader, down)
 
     def bound(self, engine: Engine | None = None) -> Bound | None:
         """Return the bound of theory on the expected suboptimality, round by round.
@@ -277,6 +288,8 @@ class Run:
         >>> promise([0, 1000]).round(3).tolist()
         [0.055, 0.008]
         """
+        if isinstance(self.downlink, CompressedSum) and not isinstance(self.method, EF21):
+            return None
         if isinstance(self.downlink, CompressedWeights) or (self.network is not None and self.network.rule.drops):
             return None
         with self.measured_on(Serial() if engine is None else engine) as problem:
@@ -285,7 +298,7 @@ class Run:
             method = self.method.resolved(problem)
             try:
                 return method.bound(problem)
-            except (TheoryError, NoOptimumError):  # of clients or an objective of one's own
+            except (TheoryError, NoOptimumError, NoSmoothnessError):  # of clients or an objective
                 return None
 
 
@@ -301,6 +314,7 @@ _KINDS: tuple[tuple[str, Any, str], ...] = (
 )
 
 
+_PROXIMAL = "GradientDescent, SGD, DIANA or EF21"
 _SERVERLESS = "qsim.Network(qsim.network.AllGather())"
 
 
