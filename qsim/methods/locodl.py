@@ -104,8 +104,7 @@ class LoCoDL(OwnWeights):
         if not common and (self.share is None or self.p is None):
             raise TheoryError(f"{problem.objective!r} is not strongly convex, so nothing follows: give p and share")
         share = common / 2 if self.share is None else self.share
-        step = step_for(self, problem, lambda of: 2 / of.largest_smoothness)
-        found = replace(self, share=share, step=step)
+        found = replace(self, share=share, step=step_for(self, problem, lambda of: 2 / of.largest_smoothness))
         mixing = 1 / (1 + problem.spread) if self.mixing is None else self.mixing
         if found.p is None:
             kept = found._kept(problem)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import qsim
@@ -48,6 +49,7 @@ def bare(settings: Settings, method: Method, compressor: Compressor, seed: int) 
     )
 
 
+@lru_cache(maxsize=4)
 def unit(settings: Settings) -> float:
     """Return the first step of EF21's theory, which the paper multiplies for both methods."""
     run = bare(settings, EF21(step=Richtarik2021()), TopK(1), 0)
