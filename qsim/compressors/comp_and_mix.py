@@ -57,7 +57,7 @@ class CompK(Sparsifier):
     >>> import qsim
     >>> compressor = qsim.CompK(1, among=2)
     >>> compressor.quantize([4.0, 1.0, -3.0, 0.0], qsim.Key(1)).vectors().to_dense()
-    array([[0., 0., -6., 0.]], dtype=float32)
+    array([[ 0.,  0., -6.,  0.]], dtype=float32)
     >>> [round(x, 3) for x in compressor.bias_and_variance(4)]
     [0.707, 1.0]
     """
@@ -170,7 +170,7 @@ class MixK(Sparsifier):
     >>> import qsim
     >>> compressor = qsim.MixK(1, others=1)
     >>> compressor.quantize([4.0, 1.0, -3.0, 2.0], qsim.Key(1)).vectors().to_dense()
-    array([[4., 0., -3., 0.]], dtype=float32)
+    array([[ 4.,  0., -3.,  0.]], dtype=float32)
     >>> compressor.contraction(4), [round(x, 3) for x in compressor.bias_and_variance(4)]
     (0.5, [0.577, 0.167])
     """
