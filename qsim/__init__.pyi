@@ -72,11 +72,17 @@ from .methods import NewtonCG as NewtonCG
 from .methods import SignSGD as SignSGD
 from .metrics import evaluate as evaluate
 from .network import Network as Network
+from .objectives import Hinge as Hinge
 from .objectives import LeastSquares as LeastSquares
 from .objectives import LogisticRegression as LogisticRegression
 from .objectives import MeanLoss as MeanLoss
 from .objectives import MultinomialLogistic as MultinomialLogistic
 from .objectives import NonconvexLogistic as NonconvexLogistic
+from .objectives import Poisson as Poisson
+from .objectives import SquaredHinge as SquaredHinge
+from .objectives import WithIntercept as WithIntercept
+from .objectives import WithL1 as WithL1
+from .objectives import WithNonconvex as WithNonconvex
 from .objectives import WithRegulariser as WithRegulariser
 from .options import option as option
 from .simulation import Run as Run

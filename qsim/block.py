@@ -240,6 +240,30 @@ class Block:
         )
         return Vectors(self.n, offsets, index[:used], value[:used])
 
+    def margins_of_several(self, rows: Rows, weights: NDArray[np.float64], out: NDArray[np.float64]) -> None:
+        """Write the margins of all rows with eight weights, a row each: those of `margins`, to the last bit."""
+        from qsim.kernels import several
+
+        held, support = self._lanes(), (self._support, self._support_offsets)
+        data = self._indptr, self._local, self._values, rows.index, rows.offsets
+        several.margins_of_several(*data, *support, weights, held, out)
+
+    def totals_of_several(self, rows: Rows, slopes: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the sum over workers of what `spread` makes of each of eight rows of slopes: shape (8, n)."""
+        from qsim.kernels import several
+
+        out = np.zeros((several.TOGETHER, self.n))
+        own, support = self._lanes(), (self._support, self._support_offsets)
+        data = self._indptr, self._local, self._values, rows.index, rows.offsets
+        several.scatter_several(*data, *support, slopes, own, out)
+        return out
+
+    def _lanes(self) -> NDArray[np.float64]:
+        """Return zeros for eight weights on the largest support."""
+        from qsim.kernels import several
+
+        return np.zeros((int(np.diff(self._support_offsets).max()), several.TOGETHER))
+
     def laid_out(self) -> Self:
         """Return the block with its rows copied, one worker's behind another's, and with places on supports only.
 

@@ -19,11 +19,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from qsim.datasets import Data, DataError, Dataset, as_data
-from qsim.datasets.labels import Kind
+from qsim.datasets.labels import Kind, Labels
 from qsim.datasets.parts import Parts
 from qsim.notebooks import html_table
-from qsim.objectives import MarginModel, Objective, WithRegulariser
+from qsim.objectives import MarginModel, Objective
 from qsim.objectives.products import margins_of
+from qsim.objectives.wrapper import innermost
 from qsim.options import one_of, refuse_masked, shown, whole
 from qsim.plotting import new_figure, styled
 
@@ -237,7 +238,7 @@ def evaluate(
     if not isinstance(objective, Objective):
         raise TypeError(f"objective must be one such as qsim.LogisticRegression(l2=1e-4), found {shown(objective)}")
     _require_bins(bins, strategy)
-    inner = objective.objective if isinstance(objective, WithRegulariser) else objective
+    inner = innermost(objective)
     source = as_data("data", data)
     files = source.files() if isinstance(source, Parts) else []
     pieces = source.pieces(files) if isinstance(source, Parts) else iter((_loaded(source),))
@@ -245,12 +246,12 @@ def evaluate(
         if len(files) > 1:
             raise DataError(f"{objective!r} is evaluated on all rows at once: it can't be on {source!r}")
         whole_set = next(pieces)
-        _fitting(whole_set, inner, w)
-        return Evaluation(whole_set.rows, *inner.loss_and_error(w, whole_set), whole_set.kind)
-    margins, labels, kind = _margins(pieces, inner, w)
-    rows = _Rows(labels, kind)
+        _fitting(whole_set, objective, w)
+        return Evaluation(whole_set.rows, *objective.loss_and_error(w, whole_set), whole_set.kind)
+    margins, labels, kind = _margins(pieces, objective, w)
+    rows = Labels(labels, kind)
     loss = float(np.asarray(inner.loss(margins, labels)).sum()) / rows.rows
-    error = inner.error_of_margins(margins, rows)  # type: ignore[arg-type]
+    error = inner.error_of_margins(margins, rows)
     if kind != "signs" or margins.ndim > 1:
         return Evaluation(rows.rows, loss, error, kind)
     chance = inner.probability(margins)
@@ -361,20 +362,8 @@ def calibration(
     )
 
 
-@dataclass(frozen=True)
-class _Rows:
-    """The labels of rows: what `error_of_margins` reads of a data set."""
-
-    labels: NDArray[Any]
-    kind: Kind
-
-    @property
-    def rows(self) -> int:
-        return self.labels.size
-
-
 def _margins(
-    pieces: Iterator[Dataset], objective: MarginModel, w: NDArray[np.float64]
+    pieces: Iterator[Dataset], objective: Objective, w: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[Any], Kind]:
     """Return the margins and labels of the rows of all pieces of data, and the kind of the labels."""
     margins, labels = [], []

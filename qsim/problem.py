@@ -197,7 +197,7 @@ class Problem:
         if not (self.compressor.keeps_sparse and self.objective.keeps_support):
             return float(parts.sum())
         if self.reader is not None:
-            return float(self.reader.total("support", parts, np.zeros(self.n), self.n).max())
+            return float(self.reader.total("support", np.zeros(self.n), self.n, parts).max())
         owned = np.bincount(self.shards.support, np.repeat(parts, np.diff(self.shards.support_offsets)))
         return float(owned.max(initial=0.0))
 
@@ -386,7 +386,10 @@ class Problem:
         -----
         For the weights n_i/n, with which the gradients sum to zero at w*.
         """
-        return self.sent_at_optimum - float(np.sum(self.objective.regulariser(self.optimum)[1] ** 2))
+        objective, w = self.objective, self.optimum
+        pull = objective.regulariser(w)[1]
+        mean = objective.smooth_part.gradient(w, self.data) if objective.composite else 0.0  # of grad f_i(w*)
+        return self.sent_at_optimum + float(np.sum(2 * mean * pull - pull**2))
 
     def mean_square_gradient(self, w: NDArray[np.float64]) -> float:
         """Return the weighted mean of ||g_i(w)||^2 over the workers.

@@ -50,6 +50,11 @@ class Weights:
         self._changed = None
         self._vector = vector
 
+    @property
+    def size(self) -> int:
+        """How many weights there are."""
+        return self._vector.size
+
     def at(self, index: NDArray[np.integer]) -> NDArray[np.float64]:
         """Return the weights at some coordinates."""
         found: NDArray[np.float64] = self.scale * self._vector[index]
@@ -102,6 +107,19 @@ class Weights:
         self.stamp = object()
         self._changed = None
         self._vector += by / self.scale if self.scale != 1.0 else by
+
+    def put(self, index: NDArray[np.integer], values: NDArray[np.float64]) -> None:
+        """Set the weights at some coordinates."""
+        self.stamp = object()
+        self._vector[index] = values / self.scale
+        if self._changed is not None:
+            self._changed.append(index)
+
+    def replace(self, w: NDArray[np.float64]) -> None:
+        """Set all weights: what is zero is so exactly."""
+        self.stamp = object()
+        self._changed = None
+        self._vector, self.scale = np.array(w, np.float64), 1.0
 
     def dense(self) -> NDArray[np.float64]:
         """Return all n weights."""

@@ -211,6 +211,14 @@ class Vectors(Batch):
         """Add factor times the one row that there is to a dense vector."""
         vector[slice(None) if self.index is None else self.index] += factor * self.value
 
+    def total(self) -> NDArray[np.float64]:
+        """Return the sum of the rows, added up in float64 in their order, shape (n,)."""
+        from qsim.kernels.vectors import add_rows
+
+        found = np.zeros(self.n)
+        add_rows(self.offsets, self.index, self.value, np.ones(self.rows), found, np.zeros(-(-self.n // 64), np.uint64))
+        return found
+
     def to_dense(self) -> NDArray[Any]:
         """Return the (rows, n) array."""
         if self.index is None:

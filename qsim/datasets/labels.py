@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -11,6 +12,19 @@ from qsim.datasets.errors import DataError
 
 Kind = Literal["signs", "classes", "targets"]
 """The kinds of labels of a data set; see `Dataset`."""
+
+
+@dataclass(frozen=True)
+class Labels:
+    """The labels of some rows: what an objective's `error_of_margins` reads of a data set."""
+
+    labels: NDArray[Any]
+    kind: Kind
+
+    @property
+    def rows(self) -> int:
+        """How many rows there are."""
+        return self.labels.size
 
 
 def require_rows_of_all(labels: NDArray[np.int32], classes: int | None) -> None:

@@ -207,9 +207,14 @@ class Reader(Protocol):
         """Return sum_i n_i/n v_i over the workers i, in their order, of v_i that the task finds at w."""
 
     def total(
-        self, task: str, factors: NDArray[np.float64], w: NDArray[np.float64], length: int, **vectors: NDArray[Any]
+        self,
+        task: str,
+        w: NDArray[np.float64],
+        length: int,
+        factors: NDArray[np.float64] | None = None,
+        **vectors: NDArray[Any],
     ) -> NDArray[np.float64]:
-        """Return the same with factors other than n_i/n."""
+        """Return the same with other factors than n_i/n, 1 by default."""
 
     def each(self, task: str, *points: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return a number for each worker."""
@@ -279,9 +284,16 @@ class RowsElsewhere:
 
     def mean(self, task: str, w: NDArray[np.float64], length: int, **vectors: NDArray[Any]) -> NDArray[np.float64]:
         """Return what the reader finds, as `Reader.mean` does."""
+        return self._read(task).mean(task, w, length, **vectors)
+
+    def total(self, task: str, w: NDArray[np.float64], length: int) -> NDArray[np.float64]:
+        """Return what the reader finds, as `Reader.total` does."""
+        return self._read(task).total(task, w, length)
+
+    def _read(self, task: str) -> Reader:
         if self.reader is None:
             self._refuse(task)
-        return self.reader.mean(task, w, length, **vectors)
+        return self.reader
 
     def __getattr__(self, name: str) -> NoReturn:
         if name.startswith("_"):

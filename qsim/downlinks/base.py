@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import wraps
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
@@ -106,6 +106,8 @@ class Downlink:
     ----------
     replicated : bool
         Whether every worker does itself what the server does, so that nothing is sent down.
+    dtype : str
+        The format of the weights that workers hold, in which they compute: "float32", or "float64".
 
     Examples
     --------
@@ -130,6 +132,8 @@ class Downlink:
     """
 
     replicated: ClassVar[bool] = False
+
+    dtype: Literal["float32", "float64"] = "float32"
 
     def __init_subclass__(cls, **options: Any) -> None:
         """Have what the methods of a user's own return checked, before a kernel takes it."""

@@ -15,6 +15,7 @@ from qsim.downlinks.wire import through
 from qsim.keys import Key
 from qsim.options import one_of, option
 from qsim.plan import Plan
+from qsim.program import NoProgram
 from qsim.weights import PlannedReplica, Replica, Weights
 
 
@@ -28,7 +29,7 @@ class DenseWeights(Broadcast):
     Parameters
     ----------
     dtype : {"float32", "float64"}, default "float32"
-        The format of a weight.
+        The format of a weight. With "float64" workers compute in it, too, and keep their memories in it.
 
     Raises
     ------
@@ -39,6 +40,11 @@ class DenseWeights(Broadcast):
     -----
     Weights that a worker already holds are not sent again: those of an earlier exchange, if the method has not changed
     them since.
+
+    In float64 first-order methods come to gradient norms of 1e-14 and below, where float32 stops near 1e-8
+    (`docs/methods.md`, under Precision). Messages keep their format: of methods that send differences 32 bits a number
+    are enough. Exact gradients, as of `MARINA`, are then sent as float64. Such rounds are not planned. `LocalSGD` takes
+    the steps of logistic regression in float32.
 
     Examples
     --------
@@ -54,10 +60,12 @@ class DenseWeights(Broadcast):
 
     def weights(self, w: Weights, state: Arrays, key: Key) -> tuple[Replica, Sent]:
         known, sent = through(self.dtype, w.dense())
-        return Replica(known.astype(np.float32, copy=False)), sent
+        return Replica(known), sent
 
     def plan_weights(self, plan: Plan) -> PlannedReplica:
-        plan.sent_down(plan.weights.vector.size * (32 if self.dtype == "float32" else 64))
+        if self.dtype == "float64":
+            raise NoProgram
+        plan.sent_down(plan.weights.vector.size * 32)
         return plan.rounded_weights()
 
 

@@ -275,17 +275,22 @@ def logistic_curvatures(margin: NDArray[np.floating]) -> None:
 
 
 @kernel
-def wrong_halves(margin: NDArray[np.float64], labels: NDArray[np.int8]) -> int:
-    """Return twice how many margins have not the sign of their label, those of zero counted as half.
+def wrong_sums(
+    offsets: NDArray[np.int64], margin: NDArray[np.float64], labels: NDArray[np.int8]
+) -> NDArray[np.float64]:
+    """Return how many rows of each run have a margin without the sign of their label; one of zero counts as half.
 
-    -1 if a margin is not a number.
+    NaN if a margin of the run is not a number.
     """
-    halves, unknown = 0, False
-    for r in range(margin.size):
-        m = margin[r] * labels[r]
-        halves += 2 * int(m < 0.0) + int(m == 0.0)
-        unknown |= m != m
-    return -1 if unknown else halves
+    out = np.zeros(offsets.size - 1)
+    for b in range(out.size):
+        halves, unknown = 0, False
+        for r in range(np.uint64(offsets[b]), np.uint64(offsets[b + 1])):
+            m = margin[r] * labels[r]
+            halves += 2 * int(m < 0.0) + int(m == 0.0)
+            unknown |= m != m
+        out[b] = np.nan if unknown else halves / 2.0
+    return out
 
 
 @kernel
@@ -330,7 +335,9 @@ def scatter_support(
     """
     for worker in range(row_offsets.size - 1):
         base = np.uint64(support_offsets[worker] - support_offsets[0])
-        for r in range(row_offsets[worker], row_offsets[worker + 1]):
+        for r in range(np.uint64(row_offsets[worker]), np.uint64(row_offsets[worker + 1])):
+            if r + AHEAD < np.uint64(rows.size):
+                prefetch(local, np.uint64(indptr[np.uint64(rows[r + AHEAD])]))
             row = np.uint64(rows[r])
             slope = slopes[r]
             for k in range(np.uint64(indptr[row]), np.uint64(indptr[row + np.uint64(1)])):

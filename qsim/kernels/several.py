@@ -1,6 +1,7 @@
 """Sparse rows against several weights at a time, which are eight lanes of LLVM vectors: a pass over the rows for all.
 
-Each lane computes, in the same order, what `margins` and `scatter` of `csr.py` compute for its weights alone.
+Each lane computes, in the same order, what `margins`, `sums` and `scatter_support` of `csr.py`, and `add_rows` of
+`vectors.py`, compute for its weights alone.
 """
 
 from __future__ import annotations
@@ -145,38 +146,82 @@ times = cast("Callable[[Any, Any], Any]", _times)
 @kernel
 def margins_of_several(
     indptr: NDArray[np.int64],
-    columns: NDArray[np.uint32],
+    local: NDArray[np.unsignedinteger],
     values: NDArray[np.float32] | None,
+    order: NDArray[np.int64],
+    offsets: NDArray[np.int64],
+    support: NDArray[np.int32],
+    support_offsets: NDArray[np.int64],
     weights: NDArray[np.float64],
+    held: NDArray[np.float64],
     out: NDArray[np.float64],
 ) -> None:
-    """Write the margins of all rows, shape (TOGETHER, rows), with weights of shape (features, TOGETHER)."""
+    """Write the margins of rows with several weights; both have TOGETHER rows.
+
+    order, offsets: worker b has the rows order[offsets[b] : offsets[b + 1]]. local: the places of their entries on the
+        support of b, support[support_offsets[b] : support_offsets[b + 1]]. held: room for the largest support, shape
+        (entries, TOGETHER).
+    """
     one = np.uint64(1)
-    for r in range(np.uint64(out.shape[1])):
-        k, last = np.uint64(indptr[r]), np.uint64(indptr[r + one])
-        even, odd = zeros(), zeros()
-        while k + one < last:
-            x, y = lanes_of(weights, columns[k]), lanes_of(weights, columns[k + one])
-            even = plus(even, x if values is None else times(x, values[k]))
-            odd = plus(odd, y if values is None else times(y, values[k + one]))
-            k += np.uint64(2)
-        if k < last:
-            x = lanes_of(weights, columns[k])
-            even = plus(even, x if values is None else times(x, values[k]))
-        write_column(plus(even, odd), out, r)
+    for b in range(offsets.size - 1):
+        first = np.uint64(support_offsets[b])
+        for at in range(first, np.uint64(support_offsets[b + 1])):
+            write_lanes(column(weights, np.uint64(support[at])), held, at - first)
+        for r in range(np.uint64(offsets[b]), np.uint64(offsets[b + 1])):
+            row = np.uint64(order[r])
+            k, last = np.uint64(indptr[row]), np.uint64(indptr[row + one])
+            even, odd = zeros(), zeros()
+            while k + one < last:
+                x, y = lanes_of(held, np.uint64(local[k])), lanes_of(held, np.uint64(local[k + one]))
+                even = plus(even, x if values is None else times(x, values[k]))
+                odd = plus(odd, y if values is None else times(y, values[k + one]))
+                k += np.uint64(2)
+            if k < last:
+                x = lanes_of(held, np.uint64(local[k]))
+                even = plus(even, x if values is None else times(x, values[k]))
+            write_column(plus(even, odd), out, r)
+
+
+@kernel
+def sums_of_several(offsets: NDArray[np.int64], numbers: NDArray[np.float64], out: NDArray[np.float64]) -> None:
+    """Write the sum over workers, in their order, of the sums of numbers offsets[b], ..., offsets[b + 1] - 1.
+
+    numbers: shape (TOGETHER, rows). out: shape (1, TOGETHER).
+    """
+    total = zeros()
+    for b in range(offsets.size - 1):
+        own = zeros()
+        for r in range(np.uint64(offsets[b]), np.uint64(offsets[b + 1])):
+            own = plus(own, column(numbers, r))
+        total = plus(total, own)
+    write_lanes(total, out, np.uint64(0))
 
 
 @kernel
 def scatter_several(
     indptr: NDArray[np.int64],
-    columns: NDArray[np.uint32],
+    local: NDArray[np.unsignedinteger],
     values: NDArray[np.float32] | None,
+    order: NDArray[np.int64],
+    offsets: NDArray[np.int64],
+    support: NDArray[np.int32],
+    support_offsets: NDArray[np.int64],
     slopes: NDArray[np.float64],
+    own: NDArray[np.float64],
     out: NDArray[np.float64],
 ) -> None:
-    """Add slope times row to `out`, shape (features, TOGETHER), for all rows; slopes have shape (TOGETHER, rows)."""
-    for r in range(np.uint64(slopes.shape[1])):
-        slope = column(slopes, r)
-        for k in range(np.uint64(indptr[r]), np.uint64(indptr[r + np.uint64(1)])):
-            x = slope if values is None else times(slope, values[k])
-            write_lanes(plus(lanes_of(out, columns[k]), x), out, columns[k])
+    """Add, worker after worker, the sum of slope times row to `out`, which has TOGETHER rows, as slopes do.
+
+    The rest is as in `margins_of_several`; slopes lie in the order of the rows. own: zeros, as much as `held` there.
+    """
+    for b in range(offsets.size - 1):
+        for r in range(np.uint64(offsets[b]), np.uint64(offsets[b + 1])):
+            slope, row = column(slopes, r), np.uint64(order[r])
+            for k in range(np.uint64(indptr[row]), np.uint64(indptr[row + np.uint64(1)])):
+                x, at = slope if values is None else times(slope, values[k]), np.uint64(local[k])
+                write_lanes(plus(lanes_of(own, at), x), own, at)
+        first = np.uint64(support_offsets[b])
+        for k in range(first, np.uint64(support_offsets[b + 1])):
+            at = np.uint64(support[k])
+            write_column(plus(column(out, at), lanes_of(own, k - first)), out, at)
+            write_lanes(zeros(), own, k - first)

@@ -285,6 +285,11 @@ class Method(ABC):
         return Memory(support, {})
 
     @property
+    def proximal(self) -> bool:
+        """Whether `round` ends with a proximal step on the nonsmooth part of an objective: others are refused."""
+        return False
+
+    @property
     def learns_delivery(self) -> bool:
         """Whether workers learn what arrived of their messages."""
         return type(self).on_delivered is not Method.on_delivered

@@ -153,7 +153,7 @@ class _Descent(Method):
     """w <- (1 - a l2) w - sum_i weight_i C(a g_i), with a the step and g_i worker i's gradient of the loss.
 
     What is compressed is the update a g_i. The regulariser is applied on the server: inside the compressed vector it
-    would make it dense.
+    would make it dense. Without momentum a proximal step follows, on what is nonsmooth.
     """
 
     step: Step | float | None
@@ -168,6 +168,8 @@ class _Descent(Method):
         if self.momentum is not None or not mu or not self._unbiased(problem):
             return None
         roughness = self._roughness(problem)
+        if problem.objective.composite and roughness != problem.smoothness:
+            return None  # a distance to w* bounds no F(w) - F* then
         step = constant(self.step, 1 / roughness)
         if step is None:
             return None
@@ -175,6 +177,10 @@ class _Descent(Method):
             return Bound(1 - step * mu, problem.suboptimality, 0.0, "F(w) - F*", problem.rounding)
         half, floor = problem.smoothness / 2, step * self._noise(problem) / mu
         return Bound(1 - step * mu, half * problem.square_distance, half * floor, "||w - w*||^2", problem.rounding)
+
+    @property
+    def proximal(self) -> bool:
+        return self.momentum is None
 
     def _unbiased(self, problem: Problem) -> bool:
         """Tell whether the sum of what arrives is an unbiased estimate of the gradient, as the theorem has it."""
@@ -199,6 +205,7 @@ class _Descent(Method):
         if self.momentum is None:
             exchange.objective.apply_l2_step(w, step)
             w.subtract(total)
+            exchange.objective.proximal_step(w, step)
             return
         plain = step * exchange.objective.regulariser(w.dense())[1]
         total.add_to(plain)

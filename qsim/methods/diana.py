@@ -134,6 +134,8 @@ class DIANA(ShiftedBatches):
         mu, omega = problem.strong_convexity, problem.compressor.variance(problem.n)
         if self.batch is not None or not mu or omega is None or not problem.unbiased_mean:
             return None
+        if problem.objective.composite:  # a distance to w* bounds no F(w) - F* then
+            return None
         if self.shift is None or self.shift > 1 / (1 + omega):
             return None
         rough, bend = self._constants(problem)
@@ -163,6 +165,10 @@ class DIANA(ShiftedBatches):
             rough += 2 * (5 * spread + problem.largest_share) * problem.row_smoothness / self.batch
         return rough, common**2 + 6 * spread * inside**2 + rough * (mu - common)
 
+    @property
+    def proximal(self) -> bool:
+        return True
+
     def work(self, task: Task, objective: Objective, block: Block, memory: Memory) -> Vectors:
         return memory.less(self._gradient(task, objective, block, memory), "shift")
 
@@ -182,6 +188,7 @@ class DIANA(ShiftedBatches):
         exchange.objective.apply_l2_step(w, step)
         w.move(-step * shift)
         w.subtract(received.vector.scaled(step))
+        exchange.objective.proximal_step(w, step)
         received.vector.add_to(shift, self.shift * received.share)
 
     def plan(self, plan: Plan, memory: Memory) -> None:

@@ -187,6 +187,10 @@ class EF21(ShiftedBatches):
     linearly, too. (Derived here. If a share P takes part, 1 - sqrt(1 - P (2 eta - eta^2)) stands for eta in r and in
     the minimum, P theta for theta there, and M for L in X, once all have taken part; no bound is stated.)
 
+    With a nonsmooth part of F and proximal steps (EF21-Prox), a = 1 / (2 (L + M sqrt(beta/theta))): the mean over T
+    rounds of the squared norm of the prox-gradient mapping is at most 8/(a T) times what F and the error of the shifts
+    begin at. That is for EF21 alone; with momentum or an estimator give the step.
+
     With heavy ball, a = (1 - beta) / (L + sqrt(2 L^2 beta^2/(1 - beta)^2 + 2 R M^2)); with an estimator the step is in
     `docs/theory.md`. Both are derived there for nonconvex F, and nothing linear is promised. Of all together, and of
     Nesterov's, no step is known.
@@ -238,6 +242,8 @@ class EF21(ShiftedBatches):
                 f"EF21 needs a contraction, found {compressor!r}, with which its shifts run away: take"
                 f" {Scaled(compressor)!r}, or DIANA"
             )
+        if problem.objective.composite and isinstance(self.step, TheoryStep):
+            raise TheoryError(f"{self.step!r} is about smooth objectives, found {problem.objective!r}: leave it out")
         if self.estimator is not None:
             refuse_absences(self, problem, "an estimate is of this round and the one before")
             estimated = replace(self, estimator=self.estimator.resolved(problem))
@@ -248,7 +254,7 @@ class EF21(ShiftedBatches):
         mu, delta = problem.strong_convexity, problem.compressor.contraction(problem.n)
         if self.batch is not None or self.estimator is not None or self.server_momentum is not None:
             return None
-        if not mu or delta is None or (self._averages and problem.participation < 1):
+        if not mu or delta is None or (self._averages and problem.participation < 1) or problem.objective.composite:
             return None
         step = constant(self.step, self._longest(problem))
         if step is None:
@@ -263,12 +269,18 @@ class EF21(ShiftedBatches):
         return Bound(1 - step * mu, start, 0.0, quantity, problem.rounding)
 
     @property
+    def proximal(self) -> bool:
+        return self.server_momentum is None
+
+    @property
     def _averages(self) -> bool:
         return self.momentum is not None and self.momentum < 1
 
     def _longest(self, problem: Problem) -> float:
         """Return the longest step that the theorem of the docstring allows."""
         smoothness = problem.feature_smoothness
+        if problem.objective.composite:
+            return self._with_proximal_steps(problem)
         if self.server_momentum is not None:
             return self._with_heavy_ball(problem)
         if self.estimator is not None:
@@ -287,6 +299,12 @@ class EF21(ShiftedBatches):
             longest = 1 / (problem.smoothness + sqrt(8 * sent + 4 * late * (whole + 4 * sent)))
             return min(longest, min(share * theta, forgets) / (2 * mu))
         return 1 / (problem.smoothness + sqrt(4 * sent + 2 * late * (whole + 2 * sent)))
+
+    def _with_proximal_steps(self, problem: Problem) -> float:
+        if self._averages or self.estimator is not None:
+            raise TheoryError(f"no step of theory is known for {self!r} with proximal steps: give the step")
+        _, ratio = _theta(problem.delta * problem.participation)
+        return 1 / (2 * problem.smoothness + 2 * problem.feature_smoothness * sqrt(ratio))
 
     def _with_heavy_ball(self, problem: Problem) -> float:
         if not isinstance(self.server_momentum, HeavyBall) or self._averages or self.estimator is not None:
@@ -317,7 +335,7 @@ class EF21(ShiftedBatches):
         gradient = self._gradient(task, objective, block, memory)
         if self.momentum is None:
             return memory.less(gradient, "shift")
-        share = np.where(memory.arrays["started"], self.momentum, 1.0).astype(np.float32)
+        share = np.where(memory.arrays["started"], self.momentum, 1.0).astype(memory.arrays["momentum"].dtype)
         memory.arrays["momentum"] *= np.repeat(1 - share, np.diff(memory.support.offsets))
         memory.add("momentum", replace(gradient, value=gradient.value * np.repeat(share, np.diff(gradient.offsets))))
         memory.arrays["started"][:] = True
@@ -339,6 +357,7 @@ class EF21(ShiftedBatches):
         if self.server_momentum is None:
             exchange.objective.apply_l2_step(w, step)
             w.move(-step * shift)
+            exchange.objective.proximal_step(w, step)
             return
         plain, velocity = step * (shift + exchange.objective.regulariser(w.dense())[1]), state["velocity"]
         velocity *= self.server_momentum.beta

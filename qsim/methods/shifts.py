@@ -47,6 +47,7 @@ class Shifted(Method):
         exchange("begin", w, exact="float32").vector.add_to(shift)
         exchange.objective.apply_l2_step(w, step)
         w.move(-step * shift)
+        exchange.objective.proximal_step(w, step)
         return True
 
     def start(self, w: Weights) -> Arrays:

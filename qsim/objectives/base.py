@@ -9,32 +9,21 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from qsim.batch import Memory, Vectors, inner
+from qsim.batch import Memory, Vectors
 from qsim.block import Block, Rows
-from qsim.datasets import DataError, Dataset, Shards
+from qsim.datasets import Dataset, Shards
 from qsim.datasets.labels import Kind
 from qsim.l2_decay import GlobalScale, L2Decay
-from qsim.objectives.doors import AT_THE_DOOR
-from qsim.objectives.optimum import NoOptimumError, Optimum
+from qsim.objectives.composite import Composite
+from qsim.objectives.doors import AT_THE_DOOR, refuse_labels
+from qsim.objectives.optimum import NoOptimumError, NoSmoothnessError, Optimum, Product
 from qsim.program import Cell, NoProgram, Program
 from qsim.weights import PlannedReplica, Replica, Weights
-
-_KINDS: dict[Kind, str] = {
-    "signs": "the signs -1 and +1",
-    "classes": "classes 0, 1, 2, ...",
-    "targets": "targets (any numbers)",
-}
-_ADVICE: dict[Kind, str] = {
-    "signs": "for these there are LogisticRegression(l2=...) and LeastSquares(l2=...)",
-    "classes": "for these there is MultinomialLogistic(l2=..., classes=...); one class against the others are signs",
-    "targets": "for these there is LeastSquares(l2=...)",
-}
-
 
 _SMALLEST = 2.0**-64  # as in `qsim/weights.py`: the scale is multiplied in below this
 
 
-class Objective(ABC):
+class Objective(Composite, ABC):
     """Base class of objectives, which are minimised.
 
     F(w) = (1/n) sum_i loss_i(w) + r(w) over the n rows of a data set, with r the regulariser, (l2/2) ||w||^2 by
@@ -82,6 +71,11 @@ class Objective(ABC):
         """The number of weights of a feature."""
         return 1
 
+    @property
+    def smooth_part(self) -> Objective:
+        """The objective without its nonsmooth part: that of gradients, of steps on r, and of L, L_i and mu."""
+        return self
+
     def design(self, data: Dataset) -> Dataset:
         """Return the data set whose rows meet the weights, with an intercept's column if there is one.
 
@@ -100,14 +94,7 @@ class Objective(ABC):
         DataError
             For labels that the objective does not take.
         """
-        if data.kind not in self.takes:
-            own = (
-                "" if type(self).__module__.startswith("qsim.") else f'; or say in its class: takes = ("{data.kind}",)'
-            )
-            raise DataError(
-                f"{self!r} takes {' or '.join(map(_KINDS.__getitem__, self.takes))}, but the labels of {data!r} are"
-                f" {_KINDS[data.kind]}; {_ADVICE[data.kind]}{own}"
-            )
+        refuse_labels(self, self.takes, data)
         return data
 
     @abstractmethod
@@ -168,12 +155,6 @@ class Objective(ABC):
         """
         return *self.value_and_gradient(w, data), self.error(w, data)
 
-    def evaluate_many(
-        self, weights: NDArray[np.float64], data: Dataset
-    ) -> list[tuple[float, NDArray[np.float64], float]]:
-        """Return for each of several weights, a row each, what `evaluate` returns, to the last bit."""
-        return [self.evaluate(w, data) for w in weights]
-
     def loss_and_error(self, w: NDArray[np.float64], data: Dataset) -> tuple[float, float]:
         """Return the mean loss on data, without r, and the error: what is recorded of test data.
 
@@ -193,10 +174,6 @@ class Objective(ABC):
         """
         return self.value(w, data) - self.regulariser(np.asarray(w, np.float64))[0], self.error(w, data)
 
-    def losses_and_errors(self, weights: NDArray[np.float64], data: Dataset) -> list[tuple[float, float]]:
-        """Return for each of several weights, a row each, what `loss_and_error` returns, to the last bit."""
-        return [self.loss_and_error(w, data) for w in weights]
-
     def smoothness(self, data: Dataset) -> float:
         """Return the smoothness constant L, with ||grad F(u) - grad F(w)|| <= L ||u - w||.
 
@@ -212,10 +189,10 @@ class Objective(ABC):
 
         Raises
         ------
-        ValueError
+        NoSmoothnessError
             If none is stated.
         """
-        raise ValueError(f"{self!r} states no smoothness L, so no step follows from theory: give the step")
+        raise NoSmoothnessError(f"{self!r} states no smoothness L, so no step follows from theory: give the step")
 
     def worker_smoothness(self, shards: Shards) -> NDArray[np.float64]:
         """Return the smoothness constant L_i of every worker, of its own rows.
@@ -232,10 +209,12 @@ class Objective(ABC):
 
         Raises
         ------
-        ValueError
+        NoSmoothnessError
             If none is stated.
         """
-        raise ValueError(f"{self!r} states no smoothness L_i of workers, so no step follows from theory: give the step")
+        raise NoSmoothnessError(
+            f"{self!r} states no smoothness L_i of workers, so no step follows from theory: give the step"
+        )
 
     def row_smoothness(self, shards: Shards) -> float:
         """Return the largest smoothness constant of the loss of a single row, with r.
@@ -286,6 +265,28 @@ class Objective(ABC):
         ------
         NoOptimumError
             If it is not found.
+        """
+        raise NoOptimumError(f"{self!r} knows no way to its minimum: run with simulate(..., optimum=False)")
+
+    def hessian(self, w: NDArray[np.float64], data: Dataset) -> Product:
+        """Return the product of the Hessian of F with a vector, in float64: what the search for a minimum needs.
+
+        Parameters
+        ----------
+        w : ndarray of float64, shape (n,)
+            The weights.
+        data : Dataset
+            The data.
+
+        Returns
+        -------
+        callable
+            Takes a vector of float64, shape (n,), and returns the Hessian of F at w times it.
+
+        Raises
+        ------
+        NoOptimumError
+            If the objective has no such product.
         """
         raise NoOptimumError(f"{self!r} knows no way to its minimum: run with simulate(..., optimum=False)")
 
@@ -425,40 +426,6 @@ class Objective(ABC):
     def gradient(self, w: NDArray[np.float64], data: Dataset) -> NDArray[np.float64]:
         """Return the gradient of F at w."""
         return self.value_and_gradient(w, data)[1]
-
-    def regulariser(self, w: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-        """Return r(w) and its gradient.
-
-        Parameters
-        ----------
-        w : ndarray of float64, shape (n,)
-            The weights.
-
-        Returns
-        -------
-        value : float
-            r(w).
-        gradient : ndarray of float64, shape (n,)
-            The gradient of r at w.
-        """
-        return 0.5 * self.l2 * inner(w, w), self.l2 * w
-
-    def regulariser_hvp(self, w: NDArray[np.float64], direction: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return the Hessian of r at w times a direction.
-
-        Parameters
-        ----------
-        w : ndarray of float64, shape (n,)
-            The weights.
-        direction : ndarray of float64, shape (n,)
-            The direction.
-
-        Returns
-        -------
-        ndarray of float64, shape (n,)
-            The product.
-        """
-        return self.l2 * direction
 
     def apply_l2_step(self, w: Weights, step: float) -> None:
         """Do a step on r alone: w <- w - step grad r(w).

@@ -1,4 +1,4 @@
-"""Checks of what the methods of a user's own objective return, before a kernel takes it."""
+"""Checks of the labels that objectives take, and of what the methods of a user's own return to kernels."""
 
 from __future__ import annotations
 
@@ -11,7 +11,31 @@ import numpy as np
 from qsim.arrays import reals
 from qsim.batch import Vectors
 from qsim.batch.checks import require_rows
+from qsim.datasets import DataError, Dataset
+from qsim.datasets.labels import Kind
 from qsim.options import real, shown
+
+_KINDS: dict[Kind, str] = {
+    "signs": "the signs -1 and +1",
+    "classes": "classes 0, 1, 2, ...",
+    "targets": "targets (any numbers)",
+}
+_ADVICE: dict[Kind, str] = {
+    "signs": "for these there are LogisticRegression(l2=...) and LeastSquares(l2=...)",
+    "classes": "for these there is MultinomialLogistic(l2=..., classes=...); one class against the others are signs",
+    "targets": "for these there is LeastSquares(l2=...)",
+}
+
+
+def refuse_labels(objective: Any, takes: tuple[Kind, ...], data: Dataset) -> None:
+    """Raise DataError for labels of a kind that an objective does not take."""
+    if data.kind not in takes:
+        shipped = type(objective).__module__.startswith("qsim.")
+        own = "" if shipped else f'; or say in its class: takes = ("{data.kind}",)'
+        raise DataError(
+            f"{objective!r} takes {' or '.join(map(_KINDS.__getitem__, takes))}, but the labels of {data!r} are"
+            f" {_KINDS[data.kind]}; {_ADVICE[data.kind]}{own}"
+        )
 
 
 def _vectors_at_the_door(name: str, found: Callable[..., Vectors]) -> Callable[..., Vectors]:

@@ -2,30 +2,25 @@
 
 from __future__ import annotations
 
-import math
-import sys
-import warnings
 from abc import abstractmethod
-from pathlib import Path
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from qsim.arrays import reals
-from qsim.batch import Vectors, inner
+from qsim.batch import Vectors
 from qsim.block import Block, Rows
 from qsim.datasets import Dataset, Shards
+from qsim.datasets.labels import Labels
 from qsim.datasets.parts import RowsElsewhere, are_elsewhere
 from qsim.objectives.base import Objective
 from qsim.objectives.eigenvalues import largest_eigenvalue, largest_of_matrix
-from qsim.objectives.optimum import NoOptimumError, Optimum
-from qsim.objectives.products import margins_of, margins_of_several, rmatvec, rmatvec_of_several
+from qsim.objectives.optimum import Optimum, Product, kept, minimum
+from qsim.objectives.products import margins_of, rmatvec
 from qsim.options import is_shipped
 from qsim.weights import Replica
-
-_TOLERANCE = 1e-10
-_SEVERAL = 8  # weights that kernels take at a time
 
 Margins = NDArray[np.floating]
 
@@ -120,22 +115,6 @@ class MarginModel(Objective):
         margin = margins_of(data, w, self.width)
         return *self._value_and_gradient(w, data, margin), self.error_of_margins(margin, data)
 
-    def evaluate_many(
-        self, weights: NDArray[np.float64], data: Dataset
-    ) -> list[tuple[float, NDArray[np.float64], float]]:
-        if not self._takes_several(weights, data):
-            return super().evaluate_many(weights, data)
-        data = self.design(data)
-        margins = margins_of_several(data, weights)
-        losses = self._losses_of_several(margins, data)
-        slopes: Any = self.slope(margins.ravel(), np.tile(data.labels, len(weights))).reshape(margins.shape)
-        slopes /= data.rows
-        gradients, found = rmatvec_of_several(data, slopes), []
-        for w, margin, loss, gradient in zip(weights, margins, losses, gradients, strict=True):
-            penalty, slope = self.regulariser(w)
-            found.append((loss + penalty, gradient + slope, self.error_of_margins(margin, data)))
-        return found
-
     def error(self, w: NDArray[np.float64], data: Dataset) -> float:
         if are_elsewhere(data):
             return self._loss_and_error_elsewhere(w, data)[1]
@@ -151,43 +130,69 @@ class MarginModel(Objective):
         margin = margins_of(data, w, self.width)
         return self._mean_loss(margin, data), self.error_of_margins(margin, data)
 
-    def losses_and_errors(self, weights: NDArray[np.float64], data: Dataset) -> list[tuple[float, float]]:
-        if not self._takes_several(weights, data):
-            return super().losses_and_errors(weights, data)
-        data = self.design(data)
-        margins = margins_of_several(data, weights)
-        losses = self._losses_of_several(margins, data)
-        return [(loss, self.error_of_margins(margin, data)) for loss, margin in zip(losses, margins, strict=True)]
-
     @property
     def reads_margins_alone(self) -> bool:
         """Whether value and error are those of this class, from margins, and not a user's own."""
-        own = type(self).value_and_gradient, type(self).error
-        return own == (MarginModel.value_and_gradient, MarginModel.error)
+        names = "value_and_gradient", "error", "evaluate", "loss_and_error"
+        return all(getattr(type(self), name) is getattr(MarginModel, name) for name in names)
 
-    def _mean_loss(self, margin: Margins, data: Dataset) -> float:
-        return float(self._each("loss", self.loss(margin, data.labels), (data.rows,)).sum()) / data.rows
+    def evaluate_rows(
+        self, block: Block, rows: Rows, weights: Replica
+    ) -> tuple[Vectors, NDArray[np.float64], NDArray[np.float64]]:
+        """Return the sums of the gradients, losses and errors of each worker's rows, without r.
 
-    def _losses_of_several(self, margins: NDArray[np.float64], data: Dataset) -> list[float]:
-        """Return the mean loss for each row of margins, which are those of one of several weights."""
-        losses: Any = self.loss(margins.ravel(), np.tile(data.labels, len(margins))).reshape(margins.shape)
-        found: list[float] = (losses.sum(axis=1) / data.rows).tolist()
+        Parameters
+        ----------
+        block, rows, weights : Block, Rows and Replica
+            The workers, their rows, and the weights.
+
+        Returns
+        -------
+        gradients : Vectors
+            A row for each worker.
+        losses, errors : ndarray of float64, shape (workers,)
+            A number for each worker.
+        """
+        margin, labels = block.margins(rows, weights), Labels(block.labels[rows.index], block.data.kind)
+        slopes = np.ascontiguousarray(self._each("slope", self.slope(margin, labels.labels), margin.shape))
+        losses = self._loss_sums(margin, labels, rows.offsets)
+        return block.spread(rows, slopes), losses, self.error_sums(margin, labels, rows.offsets)
+
+    def score_rows(self, block: Block, rows: Rows, weights: Replica) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return the sums of the losses and errors of each worker's rows, as `evaluate_rows` does.
+
+        Parameters
+        ----------
+        block, rows, weights : Block, Rows and Replica
+            The workers, their rows, and the weights.
+
+        Returns
+        -------
+        losses, errors : ndarray of float64, shape (workers,)
+            A number for each worker.
+        """
+        margin, labels = block.margins(rows, weights), Labels(block.labels[rows.index], block.data.kind)
+        return self._loss_sums(margin, labels, rows.offsets), self.error_sums(margin, labels, rows.offsets)
+
+    def _loss_sums(self, margin: Margins, labels: Dataset | Labels, offsets: NDArray[np.int64]) -> NDArray[np.float64]:
+        from qsim.kernels.csr import sums
+
+        losses = self._each("loss", self.loss(margin, labels.labels), labels.labels.shape)
+        found: NDArray[np.float64] = sums(offsets, np.ascontiguousarray(losses, np.float64))
         return found
 
-    def _takes_several(self, weights: NDArray[np.float64], data: Dataset) -> bool:
-        """Return whether weights, a row each, are evaluated in one pass over the rows of the data."""
-        here = isinstance(data, Dataset)
-        return here and self.width == 1 and 1 < len(weights) <= _SEVERAL and is_shipped(self)
+    def _mean_loss(self, margin: Margins, data: Dataset) -> float:
+        return float(self._loss_sums(margin, data, np.array([0, data.rows]))[0]) / data.rows
 
-    def error_of_margins(self, margins: Margins, data: Dataset) -> float:
+    def error_of_margins(self, margins: Margins, data: Dataset | Labels) -> float:
         """Return the error on data from the margins of all rows.
 
         Parameters
         ----------
         margins : ndarray of float64, shape (rows,) or (rows, width)
             The margins.
-        data : Dataset
-            The data, as `design` returns them.
+        data : Dataset or Labels
+            What has the labels of the rows: `data.labels`, `data.kind` and `data.rows`.
 
         Returns
         -------
@@ -195,6 +200,30 @@ class MarginModel(Objective):
             The error, as `error` has it.
         """
         raise NotImplementedError(f"{type(self).__name__} must define error(self, w, data)")
+
+    def error_sums(self, margins: Margins, labels: Dataset | Labels, offsets: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Return for each run of rows, offsets[b], ..., offsets[b + 1] - 1, their number times `error_of_margins`.
+
+        Parameters
+        ----------
+        margins : ndarray of float, shape (rows,) or (rows, width)
+            The margins of all rows.
+        labels : Dataset or Labels
+            What has their labels.
+        offsets : ndarray of int64, shape (runs + 1,)
+            Where the runs begin and end.
+
+        Returns
+        -------
+        ndarray of float64, shape (runs,)
+            The sums; 0 for a run of no rows.
+        """
+        found = np.zeros(offsets.size - 1)
+        for b, (low, high) in enumerate(pairwise(offsets.tolist())):
+            if low < high:
+                run = Labels(labels.labels[low:high], labels.kind)
+                found[b] = (high - low) * self.error_of_margins(margins[low:high], run)
+        return found
 
     def probability(self, margins: Margins) -> NDArray[np.floating] | None:
         """Return the probability of the label +1 that the model predicts for rows with these margins.
@@ -215,12 +244,11 @@ class MarginModel(Objective):
         self, w: NDArray[np.float64], data: RowsElsewhere
     ) -> tuple[float, NDArray[np.float64], float]:
         """Return F(w), its gradient, and the error: sums over the workers that have the rows."""
-        found = self._design_elsewhere(data).mean("evaluation", w, w.size + 2)
-        penalty, pull = self.regulariser(w)
-        return float(found[-2]) + penalty, found[:-2] + pull, float(found[-1])
+        found = self._design_elsewhere(data).total("evaluation", w, w.size + 2) / data.rows
+        return *self.completed(w, float(found[-2]), found[:-2]), float(found[-1])
 
     def _loss_and_error_elsewhere(self, w: NDArray[np.float64], data: RowsElsewhere) -> tuple[float, float]:
-        loss, error = self._design_elsewhere(data).mean("loss and error", w, 2).tolist()
+        loss, error = (self._design_elsewhere(data).total("loss and error", w, 2) / data.rows).tolist()
         return loss, error
 
     def _design_elsewhere(self, data: Any) -> RowsElsewhere:
@@ -231,10 +259,8 @@ class MarginModel(Objective):
         self, w: NDArray[np.float64], data: Dataset, margin: Margins
     ) -> tuple[float, NDArray[np.float64]]:
         """Return F(w) and its gradient from the margins of the design."""
-        penalty, slope = self.regulariser(np.asarray(w, np.float64))
-        value = self._mean_loss(margin, data) + penalty
         slopes = self._each("slope", self.slope(margin, data.labels), margin.shape)
-        return value, rmatvec(data, slopes / data.rows) + slope
+        return self.completed(w, self._mean_loss(margin, data), rmatvec(data, slopes) / data.rows)
 
     def smoothness(self, data: Dataset) -> float:
         """Return L = l2 + curvature_bound lambda_max(X^T X) / n, an upper bound to within 1e-6 relative."""
@@ -276,23 +302,24 @@ class MarginModel(Objective):
 
         Raises NoOptimumError if that is not reached.
         """
-        from qsim.storage import replacing, write_arrays
+        return kept(self, data, self._solve)
 
-        path = self._path(data)
-        found = None if path is None else self._recall(path, data)
-        if found is None:
-            if sys.stderr.isatty():
-                print(f"qsim: solving for the optimum of {data.name} (cached for later runs) ...", file=sys.stderr)
-            found = self._solve(data)
-            if path is None:
-                return found
-            kept = {"weights": found.weights, "value": found.value, "gradient_norm": found.gradient_norm}
-            try:
-                with replacing(path) as temporary, temporary.open("w+b") as file:
-                    write_arrays(file, {name: np.asarray(number) for name, number in kept.items()})
-            except OSError as error:
-                warnings.warn(f"the optimum is not cached, and will be solved for again: {error}", stacklevel=2)
-        return found
+    def _solve(self, data: Dataset) -> Optimum:
+        return minimum(self, data)
+
+    def hessian(self, w: NDArray[np.float64], data: Dataset) -> Product:
+        design: Any = self.design(data)
+        here = None if are_elsewhere(design) else margins_of(design, w, self.width)
+
+        def product(v: NDArray[np.float64]) -> NDArray[np.float64]:
+            if here is None:
+                mean = design.mean("hessian product", w, w.size, direction=v)
+                return np.asarray(mean + self.regulariser_hvp(w, v))
+            along = margins_of(design, v, self.width)
+            margin_hvp = self._each("margin_hvp", self.margin_hvp(here, along, design.labels), along.shape)
+            return np.asarray(rmatvec(design, margin_hvp * (1.0 / design.rows)) + self.regulariser_hvp(w, v))
+
+        return product
 
     def _each(self, name: str, found: Any, shape: tuple[int, ...]) -> NDArray[Any]:
         """Return what `loss`, `slope` or `margin_hvp` found: for kernels, so a user's own is looked at."""
@@ -313,90 +340,6 @@ class MarginModel(Objective):
             factor = np.repeat((step / np.maximum(counts, 1)).astype(numbers.dtype), counts)
             numbers *= factor if numbers.ndim == 1 else factor[:, None]
         return numbers
-
-    def _path(self, data: Dataset) -> Path | None:
-        """Return where the optimum is kept; None for an objective whose source cannot be told."""
-        from qsim.identity import UnknowableError, identify
-        from qsim.storage import user_cache
-
-        try:
-            return user_cache() / "optima" / f"{identify((self, data)).key}.npz"
-        except UnknowableError:
-            return None
-
-    def _recall(self, path: Path, data: Dataset) -> Optimum | None:
-        """Return the optimum stored at `path` if it can be read and is one; of rows elsewhere nothing is computed."""
-        from qsim.storage import read_arrays
-
-        try:
-            kept = read_arrays(path)
-            if are_elsewhere(data):
-                found = Optimum(kept["weights"], float(kept["value"]), float(kept["gradient_norm"]))
-            else:
-                found = self._judge(kept["weights"], data)
-        except (OSError, ValueError, KeyError):
-            return None
-        return found if found.gradient_norm <= _TOLERANCE else None
-
-    def _judge(self, w: NDArray[np.float64], data: Dataset) -> Optimum:
-        value, gradient = self.value_and_gradient(w, data)
-        return Optimum(w, value, math.sqrt(inner(gradient, gradient)))
-
-    def _solve(self, data: Dataset) -> Optimum:
-        """Come near with L-BFGS, then finish with Newton steps, each solved by conjugate gradients."""
-        from scipy.optimize import minimize
-        from scipy.sparse.linalg import cg
-
-        n = self.design(data).features * self.width
-        near = minimize(
-            self.value_and_gradient,
-            np.zeros(n),
-            args=(data,),
-            jac=True,
-            method="L-BFGS-B",
-            options={"maxiter": 2000, "maxfun": 4000, "maxcor": 30, "gtol": 1e-8, "ftol": 0.0},
-        )
-        found = self._judge(near.x, data)
-        for _ in range(50):
-            if found.gradient_norm <= _TOLERANCE:
-                return found
-            hessian = self._hessian(found.weights, data)
-            direction, _ = cg(hessian, -self.gradient(found.weights, data), rtol=1e-4, maxiter=10 * n)
-            better = self._line(found, direction, data)
-            if better is None:
-                break
-            found = better
-        own = " (or is its gradient or curvature not that of its loss? qsim.testing.check_objective(objective) tells)"
-        raise NoOptimumError(
-            f"no minimum of {self!r} was found on {data!r}: the gradient norm stays at {found.gradient_norm:.1e},"
-            f" above {_TOLERANCE:.0e}. Use a larger l2, or run without the optimum: simulate(..., optimum=False)"
-            f"{'' if type(self).__module__.startswith('qsim.') else own}"
-        )
-
-    def _hessian(self, w: NDArray[np.float64], data: Dataset) -> Any:
-        """Return the Hessian of F at w, as products with vectors."""
-        from scipy.sparse.linalg import LinearOperator
-
-        design: Any = self.design(data)
-        here = None if are_elsewhere(design) else margins_of(design, w, self.width)
-
-        def product(v: NDArray[np.float64]) -> Any:
-            if here is None:
-                mean = design.mean("hessian product", w, w.size, direction=v.ravel())
-                return mean + self.regulariser_hvp(w, v.ravel())
-            along = margins_of(design, v.ravel(), self.width)
-            margin_hvp = self._each("margin_hvp", self.margin_hvp(here, along, design.labels), along.shape)
-            return rmatvec(design, margin_hvp / design.rows) + self.regulariser_hvp(w, v.ravel())
-
-        return LinearOperator((w.size,) * 2, matvec=product, dtype=np.float64)
-
-    def _line(self, found: Optimum, direction: NDArray[np.float64], data: Dataset) -> Optimum | None:
-        """Halve a Newton step until the gradient norm falls."""
-        for halvings in range(30):
-            trial = self._judge(found.weights + 0.5**halvings * direction, data)
-            if trial.gradient_norm < found.gradient_norm:
-                return trial
-        return None
 
 
 class LinearModel(MarginModel):
@@ -450,15 +393,20 @@ class LinearModel(MarginModel):
         curvature: Margins = self._each("curvature", self.curvature(margins, labels), along.shape)
         return along * curvature
 
-    def error_of_margins(self, margins: Margins, data: Dataset) -> float:
+    def error_of_margins(self, margins: Margins, data: Dataset | Labels) -> float:
         """Return the share of rows with y <x, w> < 0; a margin of zero, a tie of both signs, counts as half.
 
         So at w = 0, where nothing is learned yet, it is 1/2, as of a coin that is tossed where the model is undecided.
         Of targets, the mean of (<x, w> - y)^2.
         """
-        from qsim.kernels.csr import wrong_halves
+        return float(LinearModel.error_sums(self, margins, data, np.array([0, data.rows]))[0]) / data.rows
 
-        if data.kind == "targets":
-            return float(np.mean((margins - data.labels) ** 2))
-        halves = wrong_halves(margins.astype(np.float64, copy=False), data.labels)
-        return halves / 2 / data.rows if halves >= 0 else math.nan
+    def error_sums(self, margins: Margins, labels: Dataset | Labels, offsets: NDArray[np.int64]) -> NDArray[np.float64]:
+        from qsim.kernels.csr import sums, wrong_sums
+
+        if type(self).error_of_margins is not LinearModel.error_of_margins:
+            return super().error_sums(margins, labels, offsets)
+        if labels.kind == "targets":
+            squares: Any = np.asarray((margins - labels.labels) ** 2, np.float64)
+            return np.asarray(sums(offsets, squares))
+        return np.asarray(wrong_sums(offsets, margins.astype(np.float64, copy=False), labels.labels))

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qsim.datasets import DataError, Dataset
+from qsim.datasets.labels import Labels
 from qsim.objectives.linear import MarginModel, Margins
 from qsim.objectives.optimum import NoOptimumError, Optimum
 from qsim.options import number, option, whole
@@ -104,7 +105,7 @@ class MultinomialLogistic(MarginModel):
         """Return 1/2, of two classes that share all the probability."""
         return 0.5
 
-    def error_of_margins(self, margins: Margins, data: Dataset) -> float:
+    def error_of_margins(self, margins: Margins, data: Dataset | Labels) -> float:
         """Return the share of rows whose class has not the largest margin.
 
         Of m classes that share the largest, one is predicted by chance: the row counts as 1 - 1/m if its class is among

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Self, final
+from typing import Any, NoReturn, Self, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -79,7 +79,7 @@ class LeastSquares(LinearModel):
 @final
 @option
 class NonconvexLogistic(Logistic):
-    """Logistic regression with a nonconvex regulariser.
+    """Logistic regression with a nonconvex regulariser; `WithNonconvex` puts it around other objectives.
 
     F(w) = (1/n) sum_i log(1 + exp(-y_i <x_i, w>)) + weight sum_j w_j^2 / (1 + w_j^2), the usual nonconvex test problem.
 
@@ -120,12 +120,10 @@ class NonconvexLogistic(Logistic):
         number("weight", self.weight, least=0)
 
     def regulariser(self, w: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-        square = w * w
-        return self.weight * float((square / (1 + square)).sum()), self.weight * 2 * w / (1 + square) ** 2
+        return bounded_penalty(w, self.weight)
 
     def regulariser_hvp(self, w: NDArray[np.float64], direction: NDArray[np.float64]) -> NDArray[np.float64]:
-        square = w * w
-        return self.weight * 2 * (1 - 3 * square) / (1 + square) ** 3 * direction
+        return bounded_penalty_curvature(w, self.weight) * direction
 
     def apply_l2_step(self, w: Weights, step: float) -> None:
         w.move(-step * self.regulariser(w.dense())[1])
@@ -148,6 +146,22 @@ class NonconvexLogistic(Logistic):
         """Raise NoOptimumError."""
         raise NoOptimumError(f"{self!r} is not convex, so no minimum is known: run with simulate(..., optimum=False)")
 
+    def hessian(self, w: NDArray[np.float64], data: Dataset) -> NoReturn:
+        """Raise NoOptimumError."""
+        raise NoOptimumError(f"{self!r} is not convex, so no minimum is known: run with simulate(..., optimum=False)")
+
     @classmethod
     def examples(cls) -> tuple[Self, ...]:
         return (cls(weight=0.1),)
+
+
+def bounded_penalty(w: NDArray[np.float64], weight: float) -> tuple[float, NDArray[np.float64]]:
+    """Return weight sum_j w_j^2 / (1 + w_j^2), and its gradient."""
+    square = w * w
+    return weight * float((square / (1 + square)).sum()), weight * 2 * w / (1 + square) ** 2
+
+
+def bounded_penalty_curvature(w: NDArray[np.float64], weight: float) -> NDArray[np.float64]:
+    """Return the second derivatives of `bounded_penalty`, from -weight/2 (at 1) to 2 weight (at 0)."""
+    square = w * w
+    return np.asarray(weight * 2 * (1 - 3 * square) / (1 + square) ** 3)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from threading import local
 from typing import Any
 
 import numpy as np
@@ -10,8 +9,6 @@ from numpy.typing import NDArray
 
 from qsim.datasets import Dataset
 from qsim.options import refuse_masked
-
-_THREAD = local()
 
 
 def margins_of(data: Dataset, w: Any, width: int = 1) -> NDArray[np.float64]:
@@ -37,23 +34,6 @@ def margins_of(data: Dataset, w: Any, width: int = 1) -> NDArray[np.float64]:
     return out
 
 
-def margins_of_several(data: Dataset, weights: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the margins of every row with each of up to eight weights: shape (weights, rows).
-
-    They lie where the next call in this thread writes its own: memory that is new to the process takes as long as they.
-    """
-    from qsim.kernels import several
-
-    lanes, size = np.zeros((data.features, several.TOGETHER)), several.TOGETHER * data.rows
-    if getattr(_THREAD, "margins", np.empty(0)).size < size:
-        _THREAD.margins = np.empty(size)
-    out: NDArray[np.float64] = _THREAD.margins[:size].reshape(several.TOGETHER, data.rows)
-    lanes[:, : len(weights)] = weights.T
-    columns = data.indices.view(f"u{data.indices.itemsize}")
-    several.margins_of_several(data.indptr, columns, data.values, lanes, out)
-    return out[: len(weights)]
-
-
 def rmatvec(data: Dataset, slopes: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return X^T slopes, in float64, for slopes of the shape of margins: one number for each weight."""
     columns = data.indices.view(f"u{data.indices.itemsize}")
@@ -69,15 +49,3 @@ def rmatvec(data: Dataset, slopes: NDArray[np.float64]) -> NDArray[np.float64]:
         support = np.array([0, data.features])
         scatter_classes_support(data.indptr, columns, data.values, every, whole, slopes, support, out)
     return out
-
-
-def rmatvec_of_several(data: Dataset, slopes: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return X^T slopes for each row of slopes, up to eight: shape (rows of slopes, features)."""
-    from qsim.kernels import several
-
-    count, columns = len(slopes), data.indices.view(f"u{data.indices.itemsize}")
-    out = np.zeros((data.features, several.TOGETHER))
-    if len(slopes) < several.TOGETHER:
-        slopes = np.concatenate([slopes, np.zeros((several.TOGETHER - len(slopes), data.rows))])
-    several.scatter_several(data.indptr, columns, data.values, slopes, out)
-    return np.ascontiguousarray(out.T[:count])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, final
 
 import numpy as np
@@ -9,21 +10,22 @@ from numpy.typing import NDArray
 
 from qsim.batch import Vectors
 from qsim.block import Block, Rows
-from qsim.datasets import Dataset, Shards
+from qsim.datasets import Dataset
 from qsim.objectives.base import Objective
 from qsim.objectives.optimum import Optimum
+from qsim.objectives.wrapper import Wrapper
 from qsim.options import option
 from qsim.weights import Replica, Weights
 
 
 @final
 @option
-class WithRegulariser(Objective):
+class WithRegulariser(Wrapper):
     """An objective whose workers compress gradients with the regulariser in them.
 
     F is the same. By default the regulariser r stays on the server, and messages stay as sparse as rows. Here every
     gradient, loss and Hessian-vector product of a worker includes that of r, as often in papers, for any method but
-    `LocalSGD`.
+    `LocalSGD`. (A nonsmooth part, as of `WithL1`, stays on the server.)
 
     Parameters
     ----------
@@ -35,7 +37,7 @@ class WithRegulariser(Objective):
     TypeError
         If it is not an objective.
     ValueError
-        If it has its regulariser inside already.
+        If it is in a `WithRegulariser` already, which goes around all other wrappers.
 
     Notes
     -----
@@ -53,45 +55,13 @@ class WithRegulariser(Objective):
 
     objective: Objective
 
+    place = 3
     l2 = 0.0
     keeps_support = False
 
-    def __post_init__(self) -> None:
-        if not isinstance(self.objective, Objective):
-            raise TypeError(f"objective must be such as qsim.LogisticRegression(l2=1e-4), found {self.objective!r}")
-        if isinstance(self.objective, WithRegulariser):
-            raise ValueError(f"{self.objective!r} has its regulariser inside already")
-
     @property
-    def width(self) -> int:
-        return self.objective.width
-
-    def design(self, data: Dataset) -> Dataset:
-        return self.objective.design(data)
-
-    def value_and_gradient(self, w: NDArray[np.float64], data: Dataset) -> tuple[float, NDArray[np.float64]]:
-        return self.objective.value_and_gradient(w, data)
-
-    def evaluate(self, w: NDArray[np.float64], data: Dataset) -> tuple[float, NDArray[np.float64], float]:
-        return self.objective.evaluate(w, data)
-
-    def loss_and_error(self, w: NDArray[np.float64], data: Dataset) -> tuple[float, float]:
-        return self.objective.loss_and_error(w, data)
-
-    def error(self, w: NDArray[np.float64], data: Dataset) -> float:
-        return self.objective.error(w, data)
-
-    def smoothness(self, data: Dataset) -> float:
-        return self.objective.smoothness(data)
-
-    def worker_smoothness(self, shards: Shards) -> NDArray[np.float64]:
-        return self.objective.worker_smoothness(shards)
-
-    def row_smoothness(self, shards: Shards) -> float:
-        return self.objective.row_smoothness(shards)
-
-    def strong_convexity(self, data: Dataset) -> float:
-        return self.objective.strong_convexity(data)
+    def smooth_part(self) -> Objective:
+        return replace(self, objective=self.objective.smooth_part)
 
     def optimum(self, data: Dataset) -> Optimum:
         return self.objective.optimum(data)

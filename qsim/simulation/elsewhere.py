@@ -63,12 +63,18 @@ class RowsReader:
 
     def mean(self, task: str, w: NDArray[np.float64], length: int, **vectors: NDArray[Any]) -> NDArray[np.float64]:
         """Return sum_i n_i/n v_i over the workers i, in their order, of v_i that the task finds at w."""
-        return self.total(task, self._shares, w, length, **vectors)
+        return self.total(task, w, length, self._shares, **vectors)
 
     def total(
-        self, task: str, factors: NDArray[np.float64], w: NDArray[np.float64], length: int, **vectors: NDArray[Any]
+        self,
+        task: str,
+        w: NDArray[np.float64],
+        length: int,
+        factors: NDArray[np.float64] | None = None,
+        **vectors: NDArray[Any],
     ) -> NDArray[np.float64]:
-        """Return the same with factors other than n_i/n."""
+        """Return the same with other factors than n_i/n, 1 by default."""
+        factors = np.ones(self._shares.size) if factors is None else factors
         total, left = np.zeros(length), iter(factors.tolist())
         for reply in self._session().round(self._order(task, w, vectors)):
             for where, numbers in entries(reply):

@@ -20,7 +20,7 @@ from qsim.network import Clock, Load
 from qsim.objectives import Objective
 from qsim.simulation.collectives import ParameterServer, Received
 from qsim.simulation.recorder import Counted
-from qsim.simulation.streams import Held, Streams
+from qsim.simulation.streams import Format, Held, Streams
 from qsim.weights import Change, Replica, Weights
 from qsim.workers.tasks import CoordinateRequest, Order, Reply
 
@@ -104,6 +104,8 @@ class WireExchange:
     ) -> Sum:
         """Have every worker do `task` at the weights w; return the weighted sum of what they sent."""
         length = length or self._n
+        if exact and self._downlink.dtype == "float64":  # what workers have
+            exact = "float64"
         replica, arrived = self._send(task, w, vectors, exact)
         order = Order(
             self.round,
@@ -174,7 +176,8 @@ class WireExchange:
     ) -> tuple[Replica, dict[str, NDArray[np.floating]]]:
         """Send weights and vectors down to those who take part; return what arrives."""
         downlink, present, held = self._downlink, self._present, self.held
-        lacking = present & ~held.by(w, "float64" if exact == "float64" else "float32")
+        known: Format = "float64" if exact == "float64" else downlink.dtype
+        lacking = present & ~held.by(w, known)
         sizes = np.zeros(self._workers, np.int64)
         if exact == "float64":
             vector, sent = through(exact, w.dense())
@@ -182,7 +185,7 @@ class WireExchange:
             sizes += self._trip("weights, float64", sent, lacking)
             held.learn(w, exact, vector, present)
         elif not lacking.any():
-            replica = Replica(w.dense().astype(np.float32))
+            replica = Replica(w.dense().astype(known))
         elif isinstance(downlink, SparsePull):
             replica = self._pull(task, w, downlink)
         else:
@@ -190,7 +193,7 @@ class WireExchange:
             replica, sent = downlink.weights(w, self.shared, self._key_down(0))
             if isinstance(downlink, DenseWeights):
                 sizes += self._trip(f"weights, {downlink.dtype}", sent, lacking)
-                held.learn(w, "float32", replica.vector, present)
+                held.learn(w, known, replica.vector, present)
             else:
                 sizes += self._trip("weights", sent, self._everyone if downlink.to_all else present)
         arrived = {}

@@ -12,20 +12,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qsim.batch import Arrays, inner
+from qsim.datasets import Contiguous
 from qsim.datasets.parts import PartShards, are_elsewhere
 from qsim.engines import Session
 from qsim.identity import environment
+from qsim.keys import Key
 from qsim.network import PARTS, Clock
 from qsim.options import flag
 from qsim.problem import Problem
 from qsim.simulation.elsewhere import RowsReader
+from qsim.simulation.evaluation import TOGETHER, Evaluator, evaluator
 from qsim.simulation.run import Run
 from qsim.trace import CUMULATIVE, EVALUATION, TIME, TRAFFIC, Trace, progressive_columns
 
 Solution = Callable[[], NDArray[np.float64]]
 """Gives the weights that are evaluated, when they are needed."""
 _UNKNOWN = dict.fromkeys(EVALUATION, np.nan)
-_TOGETHER = 8  # weights that are evaluated at a time
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,6 +66,8 @@ class Recorder:
         if are_elsewhere(self._test):
             design: Any = run.objective.design(cast("Any", self._test))
             self.test_elsewhere = design.shared_out(run.workers, run.objective.width)
+        self._on_data: Evaluator
+        self._on_test: Evaluator | None = None
         self._minimum = problem.minimum if run.optimum else np.nan
         self._counted: list[NDArray[np.int64]] = []
         self._times: list[tuple[float, ...]] = []
@@ -73,11 +77,20 @@ class Recorder:
         self._seconds = 0.0
 
     def read_in(self, session: Session) -> None:
-        """Have rows that are elsewhere evaluated by the workers of a session."""
+        """Have rows evaluated: those that are elsewhere by the workers of a session."""
+        objective = self._run.objective
         if isinstance(self._shards, PartShards):
             self._data = replace(self._data, reader=RowsReader(self._shards, lambda: session))
+            self._on_data = evaluator(objective, self._data, None)
+        else:
+            self._on_data = evaluator(objective, self._data, self._shards)
         if self.test_elsewhere is not None:
             self._test = replace(self._test, reader=RowsReader(self.test_elsewhere, lambda: session, test=True))
+            self._on_test = evaluator(objective, self._test, None)
+        elif self._test is not None:
+            workers = min(self._run.workers, self._test.rows)  # as if it were a file
+            shards = Contiguous().split(objective.design(self._test), workers, Key(self._run.seed))
+            self._on_test = evaluator(objective, self._test, shards.of_width(objective.width))
 
     def start(self, solution: Solution) -> bool:
         """Record round 0; tells whether the run is over already."""
@@ -193,13 +206,10 @@ class Recorder:
 
     def _evaluated(self, solutions: NDArray[np.float64]) -> Iterator[dict[str, float]]:
         """Evaluate weights, a row each, a few at a time and only when they are asked for."""
-        objective = self._run.objective
-        for low in range(0, len(solutions), _TOGETHER):
-            some = solutions[low : low + _TOGETHER]
-            found = objective.evaluate_many(some, self._data)
-            on_test = [(np.nan, np.nan)] * len(some)
-            if self._test is not None:
-                on_test = objective.losses_and_errors(some, self._test)
+        for low in range(0, len(solutions), TOGETHER):
+            some = solutions[low : low + TOGETHER]
+            found = self._on_data.evaluate(some)
+            on_test = [(np.nan, np.nan)] * len(some) if self._on_test is None else self._on_test.score(some)
             for (loss, gradient, error), (test_loss, test_error) in zip(found, on_test, strict=True):
                 yield {
                     "loss": loss,

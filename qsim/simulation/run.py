@@ -22,7 +22,7 @@ from qsim.keys import Key, Purpose
 from qsim.methods import Averaged, Method, SignSGD
 from qsim.network import Network
 from qsim.notebooks import html_table
-from qsim.objectives import NoOptimumError, Objective
+from qsim.objectives import NoOptimumError, NoSmoothnessError, Objective
 from qsim.options import number, one_of, option, refuse_masked, shown, whole
 from qsim.problem import Bound, Problem, TheoryError
 from qsim.simulation.elsewhere import OneSession, RowsReader, count_rows
@@ -142,6 +142,11 @@ class Run:
                 raise ValueError(f"until={self.until!r} needs the optimum: leave optimum=True")
             if isinstance(rule, Seconds) and self.network is None:
                 raise ValueError(f"until={self.until!r} needs virtual time: give the run network=qsim.Network()")
+        if self.objective.composite and not self.method.proximal:
+            raise ValueError(
+                f"{self.method!r} takes no proximal steps, so it cannot minimise {self.objective!r}, which is not"
+                f" smooth: take {_PROXIMAL}, without momentum, or {self.objective.smooth_part!r}"
+            )
         channel = Channel(self.compressor, self.codec)  # refuses what does not fit
         together = self.compressor.correlated
         if together is not None and together != self.workers:
@@ -288,7 +293,7 @@ class Run:
             method = self.method.resolved(problem)
             try:
                 return method.bound(problem)
-            except (TheoryError, NoOptimumError):  # of clients or an objective of one's own
+            except (TheoryError, NoOptimumError, NoSmoothnessError):  # of clients or an objective
                 return None
 
 
@@ -304,6 +309,7 @@ _KINDS: tuple[tuple[str, Any, str], ...] = (
 )
 
 
+_PROXIMAL = "GradientDescent, SGD, DIANA or EF21"
 _SERVERLESS = "qsim.Network(qsim.network.AllGather())"
 
 

@@ -75,6 +75,7 @@ class Training:
             drops=network is not None and network.rule.drops,
             progressive=run.progressive,
             test=recorder.test_elsewhere,
+            dtype=run.downlink.dtype,
         )
         with engine.open(job) as session:
             w = Weights(problem.start)

@@ -116,9 +116,14 @@ class Workers:
 class ObjectiveUnderTest:
     """An objective under check."""
 
-    objective: Objective
+    whole: Objective
     key: Key
     given: Dataset | None = None
+
+    @property
+    def objective(self) -> Objective:
+        """The smooth part, which is all of most objectives."""
+        return self.whole.smooth_part
 
     @cached_property
     def cases(self) -> list[Case]:
@@ -132,6 +137,11 @@ class ObjectiveUnderTest:
                 rows = np.sort(self.key.fold(9).generator().choice(rows, _MOST, replace=False))
             return [Case(self.objective, self.given.take(rows), self.key)]
         return [case for kind in self.objective.takes for case in self._made(kind)]
+
+    @cached_property
+    def whole_cases(self) -> list[Case]:
+        """The same with the nonsmooth part."""
+        return [Case(self.whole, case.data, case.key) for case in self.cases]
 
     def _made(self, kind: Kind) -> list[Case]:
         refusal = ""

@@ -248,10 +248,10 @@ def regulariser(subject: ObjectiveUnderTest) -> Finding:
 def optimum(subject: ObjectiveUnderTest) -> Finding:
     """Check that the gradient is zero at the minimum that is told, and no weights that are tried are better."""
     seen = []
-    cases = list({case.data.kind: case for case in subject.cases}.values())
+    cases = list({case.data.kind: case for case in subject.whole_cases}.values())
     for case in cases:
         try:
-            told = subject.objective.optimum(case.data)
+            told = subject.whole.optimum(case.data)
         except NoOptimumError as error:
             seen.append(str(error))
             continue
@@ -289,9 +289,9 @@ def error(subject: ObjectiveUnderTest) -> Finding:
 
 def pickles(subject: ObjectiveUnderTest) -> Finding:
     """Check that it can be sent to another process, and has the same value and gradient there."""
-    objective = subject.objective
+    objective = subject.whole
     copy = copied(objective)
-    for case in subject.cases[:1]:
+    for case in subject.whole_cases[:1]:
         w = case.point(1.0)
         here = _bytes(objective.value_and_gradient(w, case.data))
         refuse_unless(_bytes(copy.value_and_gradient(w, case.data)) == here, "the copy makes other numbers")

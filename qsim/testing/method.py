@@ -18,7 +18,7 @@ from qsim.downlinks import DenseWeights, SparsePull
 from qsim.engines import Processes, Serial
 from qsim.methods import Method
 from qsim.network import Fastest, Network
-from qsim.objectives import LeastSquares, LogisticRegression, NonconvexLogistic
+from qsim.objectives import LeastSquares, LogisticRegression, NonconvexLogistic, Objective, WithL1
 from qsim.simulation import Run, simulate
 from qsim.storage import read_arrays
 from qsim.testing.parts import carried_out, prints_as_code
@@ -135,19 +135,22 @@ def falls(subject: MethodUnderTest) -> Finding:
 
 
 def regularised(subject: MethodUnderTest) -> Finding:
-    """Check that the regulariser counts: l2, and one that is not l2 (unless that is refused)."""
+    """Check that the regulariser counts: l2, one that is not l2, and l1 (unless they are refused)."""
     method = subject.resolved(subject.compressors[0])
-    pairs = {
+    pairs: dict[str, tuple[Objective, Objective]] = {
         "l2": (LogisticRegression(l2=L2), LogisticRegression(l2=0.0)),
         "a regulariser that is not l2": (NonconvexLogistic(weight=L2), NonconvexLogistic(weight=0.0)),
     }
+    if method.proximal:
+        pairs["l1"] = WithL1(pairs["l2"][0], l1=L2), WithL1(pairs["l2"][0], l1=0.0)
     for name, objectives in pairs.items():
         runs = [subject.run(method=method, objective=objective) for objective in objectives]
         if all(subject.takes(run) for run in runs):
             with_it, without = (subject.train(run) for run in runs)
             refuse_unless(
                 not np.array_equal(with_it, without),
-                f"weights are the same with and without {name}: use exchange.objective.apply_l2_step(w, step)",
+                f"weights are the same with and without {name}: use exchange.objective.apply_l2_step(w, step),"
+                " and for a method that is `proximal` proximal_step(w, step)",
             )
     return Finding(True, "weights depend on it")
 

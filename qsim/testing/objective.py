@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from qsim.datasets import Dataset
 from qsim.keys import Key
 from qsim.objectives import Objective
-from qsim.testing import constants, gradients, sums
+from qsim.testing import constants, gradients, proximal, sums
 from qsim.testing.cases import ObjectiveUnderTest
 from qsim.testing.parts import carried_out, prints_as_code
 from qsim.testing.report import Finding, Report
@@ -26,10 +26,11 @@ CHECKS: dict[str, Callable[[ObjectiveUnderTest], Finding]] = {
     "steps of SGD": sums.local_steps,
     "smoothness": constants.smoothness,
     "strong convexity": constants.strong_convexity,
+    "proximal steps": proximal.steps,
     "optimum": gradients.optimum,
     "error": gradients.error,
     "pickling": gradients.pickles,
-    "prints as the code that makes it": lambda subject: prints_as_code(subject.objective),
+    "prints as the code that makes it": lambda subject: prints_as_code(subject.whole),
 }
 """The promises of an objective, and how each is checked."""
 
@@ -61,7 +62,9 @@ def check_objective(objective: Objective, data: Dataset | None = None, seed: int
     Among the promises: the gradient is the derivative of the value, the product with the Hessian that of the gradient
     (against central differences of several steps, of which the best comes to about 1e-9 of the derivative; 1e-6 is let
     pass, so that nothing correct is called broken); F is a mean over rows, and what workers compute of theirs adds up
-    to it, in float64 and float32; L, L_i and mu hold, if they are stated, for the curvature that is found.
+    to it, in float64 and float32; L, L_i and mu hold, if they are stated, for the curvature that is found. Of an
+    objective with a nonsmooth part h all this is about the rest, and besides, F has h once, its gradient is the
+    subgradient of least norm, and proximal steps end where they should.
 
     Examples
     --------

@@ -218,6 +218,11 @@ class _Workers:
             raise TypeError(f"what memory of {job.method!r} returns must be a Memory, found {shown(self.kept)}")
         arrays_by_name(f"the arrays of what memory of {job.method!r} returns", self.kept.arrays)
         self.memory = compressor.memory(support)
+        if job.dtype == "float64":
+            for held in self._held.values():
+                held.update(
+                    {name: array.astype(np.float64) for name, array in held.items() if array.dtype == np.float32}
+                )
         self.unsettled: _Unsettled | None = None
 
     @property

@@ -3,10 +3,11 @@
 Nothing of it is counted. Each task finds a vector for every worker:
 
 - "count": what `qsim.datasets.parts.counts_of` tells of the part that it holds rows of.
-- "evaluation": the mean gradient of its rows, without the regulariser, and behind it their mean loss and error.
+- "evaluation": the sum of the gradients of its rows, without the regulariser, and behind it those of losses and errors.
 - "loss and error": these two alone.
 - "hessian product": their mean Hessian times `direction`.
 - "gram": X_i^T X_i w / n_i.
+- "largest eigenvalue", "smallest eigenvalue": of X^T X, of a worker that holds all rows.
 - "support": ones at the coordinates that its rows touch.
 - the tasks of `qsim.problem.of_workers`: one number. A second point is `other`.
 """
@@ -14,7 +15,6 @@ Nothing of it is counted. Each task finds a vector for every worker:
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -23,15 +23,14 @@ from numpy.typing import NDArray
 
 from qsim.batch import Packets, Vectors
 from qsim.batch.vectors import index_type
-from qsim.block import Block, Rows
+from qsim.block import Block
 from qsim.datasets import Shards
-from qsim.datasets.labels import Kind
 from qsim.datasets.parts import counts_of
 from qsim.objectives import Objective
+from qsim.objectives.eigenvalues import largest_eigenvalue, smallest_eigenvalue
 from qsim.objectives.linear import MarginModel
-from qsim.objectives.regularised import WithRegulariser
+from qsim.objectives.wrapper import innermost
 from qsim.problem import of_workers
-from qsim.weights import Replica
 from qsim.workers.tasks import Measurement, Reply
 
 Entries = tuple[Any, NDArray[np.float64]]
@@ -53,10 +52,15 @@ def entries(reply: Reply) -> Iterator[Entries]:
         yield where, np.frombuffer(data, np.float64, offset=0 if place is None else count * place.itemsize)
 
 
+def is_measurable(objective: Objective) -> bool:
+    """Return whether an objective can be evaluated from the margins of each worker's rows."""
+    inner = innermost(objective)
+    return isinstance(inner, MarginModel) and inner.reads_margins_alone
+
+
 def require_measurable(objective: Objective) -> None:
     """Refuse objectives whose error cannot be told from the margins of a worker's rows."""
-    inner = _without_regulariser_inside(objective)
-    if not isinstance(inner, MarginModel) or type(inner).error is not MarginModel.error:
+    if not is_measurable(objective):
         raise ValueError(
             f"{objective!r} cannot be evaluated where the rows are: Parts take objectives on margins that define"
             " error_of_margins, such as qsim.LogisticRegression(l2=1e-4)"
@@ -66,13 +70,17 @@ def require_measurable(objective: Objective) -> None:
 def _found(objective: Objective, block: Block, order: Measurement) -> Vectors:
     """Return what a task finds."""
     rows, weights, task = block.all_rows(), order.weights, order.task
-    inner = _without_regulariser_inside(objective)
+    inner = innermost(objective)
     if task == "count":
         return Vectors.dense(np.tile(counts_of(block.data), (block.workers, 1)))
-    if task in ("evaluation", "loss and error"):
-        both = np.stack([inner.losses(block, rows, weights).value, errors_of(inner, block, rows, weights)], axis=1)
-        whole = task == "evaluation"
-        return _followed(inner.update(block, rows, weights, 1.0), both) if whole else Vectors.dense(both)
+    if task == "evaluation":
+        gradients, *both = inner.evaluate_rows(block, rows, weights)
+        return _followed(gradients, np.stack(both, axis=1))
+    if task == "loss and error":
+        return Vectors.dense(np.stack(inner.score_rows(block, rows, weights), axis=1))
+    if task in ("largest eigenvalue", "smallest eigenvalue"):
+        extreme = largest_eigenvalue if task.startswith("largest") else smallest_eigenvalue
+        return Vectors.dense(np.array([[extreme(_own_shards(block).dataset, block.width)]]))
     if task == "hessian product":
         product: Vectors = inner.hvp(block, rows, weights, order.vectors["direction"])
         return product
@@ -120,30 +128,3 @@ def _own_shards(block: Block) -> Shards:
     if not order.size:
         order, offsets = block.order[:1], np.append(offsets, 1)
     return Shards(block.data.take(order), np.arange(order.size), offsets, block.width)
-
-
-def _without_regulariser_inside(objective: Objective) -> Any:
-    """Return the objective whose workers leave out the regulariser: F is the same."""
-    return objective.objective if isinstance(objective, WithRegulariser) else objective
-
-
-@dataclass(frozen=True)
-class _Labels:
-    """The labels of some rows: what `error_of_margins` reads of a data set."""
-
-    labels: NDArray[Any]
-    kind: Kind
-
-    @property
-    def rows(self) -> int:
-        return self.labels.size
-
-
-def errors_of(objective: Any, block: Block, rows: Rows, weights: Replica) -> NDArray[np.float64]:
-    """Return the error on some rows of each worker, from their margins; 0 for a worker without rows."""
-    margins, labels = block.margins(rows, weights), block.labels[rows.index]
-    errors = [
-        objective.error_of_margins(margins[low:high], _Labels(labels[low:high], block.data.kind)) if low < high else 0.0
-        for low, high in pairwise(rows.offsets.tolist())
-    ]
-    return np.array(errors)

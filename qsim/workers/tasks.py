@@ -29,6 +29,7 @@ class Job:
     drops: whether messages may be dropped: workers learn what was delivered by `WorkerGroup.on_delivered`, not at once.
     progressive: whether the replies of the first exchange of a round have scores of the rows that were read for it.
     test: the rows of test data that workers hold besides, if any.
+    dtype: the format in which workers compute, and keep what would be float32.
     """
 
     shards: Shards
@@ -41,6 +42,7 @@ class Job:
     drops: bool = False
     progressive: bool = False
     test: PartShards | None = None
+    dtype: Literal["float32", "float64"] = "float32"
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ PLAIN: dict[str, Any] = {  # a value for each field that has no default, by its 
     "format": "float16", "smoothness": (1.0, 2.0), "mu": 0.5, "rows": 100, "features": 20, "nonzeros_per_row": 4.0,
     "beta": 0.5, "step": 0.5, "noise": 0.5, "scale": 0.5, "least": 0.5, "shape": 2.0, "median": 0.5, "sigma": 0.5,
     "values": (1.0, 2.0), "share": 0.5, "factor": 2.0, "count": 2, "seconds": 0.5, "classes": 3, "weight": 0.5,
-    "bound": 0.5, "budget": 0.5, "target": 0.5, "batch": 4, "steps": 2, "data": "spark_sample", "workers": 4,
+    "bound": 0.5, "l1": 0.5, "budget": 0.5, "target": 0.5, "batch": 4, "steps": 2, "data": "spark_sample", "workers": 4,
     "momentum": 0.5, "rounds": 5, "seeds": 2, "path": "a.svm", "name": "spark_sample", "codec": qsim.codecs.Dense(),
     "compressor": qsim.Identity(),
     "first": qsim.compressors.RandK(3), "second": qsim.QSGD(2), "method": qsim.GradientDescent(),

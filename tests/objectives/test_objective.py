@@ -16,7 +16,6 @@ from qsim.batch import Vectors
 from qsim.block import Block, Rows
 from qsim.datasets import Contiguous, Dirichlet
 from qsim.objectives import NoOptimumError
-from qsim.testing.shipped import shipped
 from qsim.weights import Replica
 
 pytestmark = pytest.mark.quick
@@ -46,34 +45,6 @@ def test_value_and_gradient_are_the_oracles(data: qsim.Dataset, l2: float, size:
     np.testing.assert_allclose(gradient, expected_gradient, rtol=1e-12, atol=1e-14)
     assert LogisticRegression(l2).value(w, data) == value
     assert np.array_equal(LogisticRegression(l2).gradient(w, data), gradient)
-
-
-@pytest.mark.parametrize("objective", list(shipped(qsim.objectives, qsim.objectives.Objective)), ids=repr)
-@given(st.integers(1, 11), st.integers(0, 99), st.booleans(), st.sampled_from([0.0, 0.1, 300.0, np.inf, np.nan]))
-def test_several_weights_are_evaluated_as_each_alone(
-    objective, several: int, seed: int, ones: bool, size: float
-) -> None:
-    """To the last bit; rows are empty, of one entry, of an even number and of an odd one."""
-    rng = np.random.default_rng(seed)
-    matrix = rng.standard_normal((40, 9)) * (rng.random((40, 9)) < rng.random(40)[:, None])
-    matrix[0] = 0
-    labels = {"signs": rng.choice([-1, 1], 40), "classes": rng.integers(0, 2, 40), "targets": rng.standard_normal(40)}
-    kind = objective.takes[seed % len(objective.takes)]
-    data = qsim.Dataset.from_arrays((matrix != 0) * 1.0 if ones else matrix, labels[kind], kind=kind, empty="keep")
-    weights = rng.standard_normal((several, objective.design(data).features * objective.width))
-    weights[0] *= size
-    with np.errstate(invalid="ignore", over="ignore"):
-        found, scores = objective.evaluate_many(weights, data), objective.losses_and_errors(weights, data)
-        for w, (value, gradient, error), score in zip(weights, found, scores, strict=True):
-            right = objective.evaluate(w, data)
-            assert np.array_equal(
-                [value, error, score[1]], [right[0], right[2], objective.error(w, data)], equal_nan=True
-            )
-            assert np.array_equal(score, objective.loss_and_error(w, data), equal_nan=True)
-            np.testing.assert_array_equal(gradient, right[1])  # of NaN, not their bits
-            if objective.keeps_support and np.isfinite(value):
-                rest = value - objective.regulariser(w)[0]
-                assert score[0] == pytest.approx(rest, abs=1e-12 * abs(value))
 
 
 @given(st.lists(st.sampled_from([-2.0, -0.0, 0.0, 1e-300, 3.0, np.inf]), min_size=1, max_size=70), st.booleans())

@@ -229,7 +229,7 @@ def test_a_model_of_several_margins() -> None:
 def test_the_page_runs(tmp_path: Path) -> None:
     """As a script: classes of `__main__` travel to the processes."""
     programs = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), flags=re.S)
-    assert len(programs) == 4
+    assert len(programs) == 5
     script = tmp_path / "mine.py"
     script.write_text("\n".join(programs))
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, cwd=tmp_path, check=False)

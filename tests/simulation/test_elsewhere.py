@@ -46,7 +46,7 @@ def test_the_run_is_that_over_all_rows_in_one_place(parts: Parts, case: str) -> 
     data, partition = together(parts)
     here = qsim.simulate(run_of(data, partition=partition, **CASES[case]), engine=Serial())
     there = qsim.simulate(run_of(parts, **CASES[case]), engine=Serial())
-    require_same(there, here, 1e-13)
+    require_same(there, here)
 
 
 @pytest.mark.parametrize("case", ["descent", "a memory", "an intercept", "a network that drops"])
@@ -54,7 +54,7 @@ def test_engines_agree_to_the_last_bit(parts: Parts, case: str) -> None:
     run = run_of(parts, **CASES[case])
     serial = qsim.simulate(run, engine=Serial())
     for engine in (Processes(2), Serial(threads=2, block=2)):
-        require_same(serial, qsim.simulate(run, engine=engine), 0.0)
+        require_same(serial, qsim.simulate(run, engine=engine))
 
 
 def test_a_killed_process_is_replaced(parts: Parts) -> None:
@@ -68,7 +68,7 @@ def test_a_killed_process_is_replaced(parts: Parts) -> None:
             for pid in training._session.pids[:1]:
                 os.kill(pid, signal.SIGKILL)
             training.advance()
-        require_same(training.trace(), expected, 0.0)
+        require_same(training.trace(), expected)
 
 
 def test_the_driver_reads_no_file(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -106,7 +106,7 @@ def test_a_run_goes_on_from_a_checkpoint_over_the_same_files_only(tmp_path: Path
     with pytest.raises(qsim.simulation.CheckpointError, match="the content"):
         qsim.simulate(run, checkpoint=path, every=2)
     save_clicks(tmp_path / "1.tsv", 12, part=1)
-    require_same(qsim.simulate(run, checkpoint=path, every=2), whole, 0.0)
+    require_same(qsim.simulate(run, checkpoint=path, every=2), whole)
 
 
 @pytest.mark.parametrize("engine", [Serial(), Processes(2)], ids=["serial", "processes"])

@@ -22,6 +22,7 @@ OBJECTIVES: dict[str, Any] = {
     "intercept": qsim.LogisticRegression(0.01, intercept=True),
     "regulariser inside": WithRegulariser(LOGISTIC),
     "nonconvex": NonconvexLogistic(0.1),
+    "an intercept apart, and l1": qsim.WithL1(qsim.WithIntercept(LOGISTIC), 0.003),
     "classes": MultinomialLogistic(0.01, classes=3, intercept=True),
     "targets": LeastSquares(0.01),
 }
