@@ -17,7 +17,9 @@ from qsim.compressors import (
     Compressor,
     ErrorFeedback,
     Identity,
+    PermK,
     RandK,
+    RandSeqK,
     Scaled,
     ScaledSign,
     Sign,
@@ -33,6 +35,7 @@ CAN: list[Compressor] = [
     Identity(),
     Sign(),
     RandK(5, "drawn"),
+    RandSeqK(5),
     Scaled(RandK(5, "drawn")),
     ErrorFeedback(Scaled(RandK(5, "drawn"))),
     ErrorFeedback(Identity()),
@@ -49,6 +52,7 @@ CANNOT: list[Compressor] = [
     Bucketed(QSGD(4), 7),
     NUQSGD(4),
     SubtractiveDither(4),
+    PermK(4),
 ]
 
 
@@ -56,7 +60,7 @@ def test_which_can_be_summed() -> None:
     assert all(compressor.summable for compressor in CAN)
     assert not any(compressor.summable for compressor in CANNOT)
     shipped = {example for example in EXAMPLES if example.summable}
-    assert shipped == {Identity(), Sign(), RandK(10, "drawn")}
+    assert shipped == {Identity(), Sign(), RandK(10, "drawn"), RandSeqK(10)}
 
     @qsim.option
     class Votes(Alias):

@@ -95,6 +95,7 @@ def test_every_compressor_with_every_method(compressor: qsim.compressors.Compres
     wrong = []
     for number, method in enumerate([*METHODS, *shipped(qsim.methods, qsim.methods.Method)]):
         workers, partition, values = SHAPES[number % len(SHAPES)]
+        workers = compressor.correlated or workers
         downlink = DOWNLINKS[number % len(DOWNLINKS)]
         run = qsim.Run(
             small(values),
