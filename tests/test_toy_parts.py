@@ -136,7 +136,7 @@ TOYS = [
         {
             "qsim/compressors/__init__.py": [
                 ("from qsim.compressors.dither import", "from qsim.compressors.coin import Coin\n"),
-                ('    "Compose",', '    "Coin",\n'),
+                ('    "CompK",', '    "Coin",\n'),
             ],
             "qsim/__init__.pyi": [("from .compressors import Compose", "from .compressors import Coin as Coin\n")],
             "docs/theory.md": [("", "\n`Coin` has omega = 1.\n")],

@@ -18,6 +18,7 @@ from qsim.kernels.csr import scatter_short, scatter_touched, single_rows
 from qsim.kernels.norms import l2_norms
 from qsim.kernels.vectors import first_not_finite
 from qsim.objectives import Optimum
+from qsim.objectives.optimum import _line
 
 pytestmark = pytest.mark.quick
 
@@ -114,10 +115,10 @@ def test_a_newton_step_is_halved_until_the_gradient_falls() -> None:
     data = qsim.Dataset.from_arrays(np.array([[1.0], [1.0]]), np.array([1, -1]))
     objective = qsim.LogisticRegression(0.1)
     here = Optimum(np.array([1.0]), *_value_and_norm(objective, 1.0, data))
-    found = objective._line(here, np.array([-7.0]), data)
+    found = _line(objective, here, np.array([-7.0]), data)
     assert found.weights.tolist() == [-0.75]
     assert (found.value, found.gradient_norm) == pytest.approx(_value_and_norm(objective, -0.75, data))
-    assert objective._line(here, np.array([1.0]), data) is None  # away from the minimum nothing helps
+    assert _line(objective, here, np.array([1.0]), data) is None  # away from the minimum nothing helps
 
 
 def _value_and_norm(objective: qsim.LogisticRegression, w: float, data: qsim.Dataset) -> tuple[float, float]:

@@ -116,6 +116,7 @@ F32 = np.float32
 ROUNDS: dict[str, Callable[[Draw], tuple[Any, ...]]] = {
     "fold_round": lambda d: (d.word(), d.turn(), d.whole(0, 9), np.zeros(d.size, np.uint64)),
     "fold_exchange": lambda d: (d.word(), d.turn(), d.whole(0, 9), np.zeros(d.size, np.uint64)),
+    "number_exchange": lambda d: (d.word(), d.turn(), d.whole(0, 9), np.zeros(d.size, np.uint64)),
     "fold_down": lambda d: (d.word(), d.turn(), np.zeros(1, np.uint64)),
     "begin_round": lambda d: (
         d.turn(),

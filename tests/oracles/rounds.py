@@ -25,6 +25,12 @@ def fold_exchange(word: int, turn: Any, low: int, out: Any) -> None:
         out[k] = fold(fold(fold(int(word), int(turn[0])), 0), low + k)
 
 
+def number_exchange(word: int, turn: Any, low: int, out: Any) -> None:
+    stream = fold(fold(int(word), int(turn[0])), 0) // 2**24 * 2**24
+    for k, _ in enumerate(out):
+        out[k] = stream + low + k
+
+
 def fold_down(word: int, turn: Any, out: Any) -> None:
     out[0] = fold(fold(fold(fold(int(word), int(turn[0])), 0), 0), 0)
 

@@ -355,7 +355,7 @@ PAGE = DOCS / "statistics.md"
 @pytest.mark.skipif(not PAGE.exists(), reason="needs the checkout's docs")
 def test_the_page_on_statistics_runs(capsys: pytest.CaptureFixture[str]) -> None:
     programs = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), flags=re.S)
-    assert len(programs) == 3
+    assert len(programs) == 4
     for program in programs:
         exec(compile(program, PAGE.name, "exec"), {"__name__": "page"})
     assert "For every curve the step over 0.05" in capsys.readouterr().out
