@@ -153,9 +153,7 @@ class Problem:
         """The smoothness constants L_i of the workers' f_i, shape (workers,)."""
         found = np.asarray(self._of_workers("smoothness"), np.float64)
         if found.shape != (self.workers,):
-            raise TheoryError(
-                f"{self.objective!r} must state L_i for {self.workers} workers, found shape {found.shape}"
-            )
+            raise TheoryError(f"{self.objective!r} must state {self.workers} numbers L_i, found shape {found.shape}")
         return found
 
     @property
@@ -492,8 +490,7 @@ def _square_norms(objective: Objective, shards: Shards, *points: NDArray[Any]) -
 
 def _squares(v: Vectors) -> NDArray[np.float64]:
     """Return the squared norm of every row."""
-    squares = np.bincount(np.repeat(np.arange(v.rows), np.diff(v.offsets)), v.value**2, v.rows)
-    return np.asarray(squares, np.float64)
+    return np.asarray(np.bincount(np.repeat(np.arange(v.rows), np.diff(v.offsets)), v.value**2, v.rows), np.float64)
 
 
 __all__ = ["Bound", "Problem", "TheoryError"]

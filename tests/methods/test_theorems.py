@@ -76,6 +76,7 @@ def problem(compressor: qsim.compressors.Compressor, **changes: Any) -> Problem:
         "clients": AllClients(),
         "objective": qsim.LogisticRegression(l2=MU),
         "compressor": compressor,
+        "down": None,
     }
     found: Any = SimpleNamespace(**(constants | changes))
     return found
