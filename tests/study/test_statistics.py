@@ -356,8 +356,9 @@ PAGE = DOCS / "statistics.md"
 def test_the_page_on_statistics_runs(capsys: pytest.CaptureFixture[str]) -> None:
     programs = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), flags=re.S)
     assert len(programs) == 4
+    space = {"__name__": "page"}
     for program in programs:
-        exec(compile(program, PAGE.name, "exec"), {"__name__": "page"})
+        exec(compile(program, PAGE.name, "exec"), space)
     assert "For every curve the step over 0.05" in capsys.readouterr().out
 
 
