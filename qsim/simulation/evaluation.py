@@ -56,9 +56,15 @@ class Evaluator(Protocol):
 
 def evaluator(objective: Objective, data: Dataset | RowsElsewhere, shards: Shards | None) -> Evaluator:
     """Return who evaluates an objective on data, which shards share out if they are here."""
-    if shards is not None and is_measurable(objective):
+    if shards is not None and is_measurable(objective) and not _has_own_error(objective):
         return RowsHere(objective, shards)
     return AllRows(objective, data)
+
+
+def _has_own_error(objective: Objective) -> bool:
+    """Return whether the error is a user's own, which may be no mean over rows, such as a median."""
+    error = getattr(type(innermost(objective)), "error_of_margins", None)
+    return not str(getattr(error, "__module__", "")).startswith("qsim.")
 
 
 class AllRows:

@@ -120,6 +120,20 @@ def test_rows_in_memory_and_in_a_file_have_one_trace(tmp_path: Path, method: qsi
     np.testing.assert_array_equal(here.weights, elsewhere.weights)
 
 
+def test_an_error_of_ones_own_is_that_of_all_rows() -> None:
+    """A median, which is no mean of the workers' medians."""
+
+    class Median(qsim.LogisticRegression.__base__):  # type: ignore[misc]
+        l2 = 0.1
+
+        def error_of_margins(self, margins, data):
+            return float(np.median(np.abs(margins)))
+
+    data, w = qsim.load("spark_sample"), np.linspace(-1.0, 1.0, 16)
+    found = evaluator(Median(), data, Contiguous().split(data, 7, qsim.Key(0))).evaluate(w[None])[0]
+    assert found.error == Median().error(w, data)
+
+
 def test_an_objective_with_a_way_of_its_own_is_asked() -> None:
     class Own(qsim.LogisticRegression.__base__):  # type: ignore[misc]
         l2 = 0.1
