@@ -22,6 +22,7 @@ from qsim.study.catalog import RequestError
 from qsim.study.cells import Cell
 from qsim.study.compute_cell import cost
 from qsim.study.extra_curves import shown_cells
+from qsim.study.journal import remove_old
 from qsim.study.papers import index
 from qsim.study.progress import Log
 from qsim.study.runner import CellsFailedError, Runner, run_study
@@ -127,6 +128,7 @@ def clean(options: Namespace) -> int:
     size = sum(path.stat().st_size for path in logs)
     for path in logs:
         path.unlink(missing_ok=True)
+    remove_old(store, past)
     kind = "cells" if options.all else "stale cells"
     print(
         f"removed {removed.cells:,} {kind}, {removed.leftovers:,} half-written files and {len(logs):,} logs,"
