@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import socket
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -58,7 +57,7 @@ class Journal:
             path = folder / f"{time.time():.3f}-{uuid4().hex[:8]}.jsonl"
             self._file = path.open("w", encoding="utf-8", errors="backslashreplace")
             _lock(self._file)
-        about = {"sweep": name, "process": os.getpid(), "host": socket.gethostname(), "command": sys.argv}
+        about = {"sweep": name, "process": os.getpid(), "host": socket.gethostname()}
         self._write(about | {"cells": {key: [cell.name, cell.rounds] for key, cell in cells.items()}})
 
     def rounds(self, key: str | None, done: int) -> None:

@@ -115,21 +115,24 @@ class Lines:
 
 
 class Bar:
-    """A bar on a terminal, and a line for each cell that fails."""
+    """A bar on a terminal, a line for each cell that fails, and one that stays in the end."""
 
     def __init__(self) -> None:
-        self._bar: Any = tqdm(total=0, file=sys.stdout, bar_format="{desc} {bar}", dynamic_ncols=True)
+        self._bar: Any = tqdm(total=0, file=sys.stdout, bar_format="{desc} {bar}", dynamic_ncols=True, leave=False)
         self._failed: set[str] = set()
+        self._words = ""
 
     def show(self, state: State) -> None:
         for name in state.failures.keys() - self._failed:
             self._bar.write(f"{name} failed: {state.failures[name]}", file=sys.stdout)
         self._failed |= state.failures.keys()
         self._bar.total, self._bar.n = state.cells, state.done
+        self._words = state.words
         self._bar.set_description_str(state.words)
 
     def close(self) -> None:
         self._bar.close()
+        print(self._words)
 
 
 class Page:

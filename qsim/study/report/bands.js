@@ -70,7 +70,7 @@ function logarithm(value) {
 
 /** Return the mean over seeds with its band, {at, mean, low, high}; geometric for logarithmic quantities. */
 function band(study, curve, x, y, logX) {
-  if (study.written) return writtenBand(curve.runs[0], x, y, study.over_rounds);
+  if (study.written) return writtenBand(curve.runs[0], x, y, logX, study.over_rounds);
   const log = study.logarithmic.includes(y);
   const [at, samples] = resample(curve.runs.map((run) => known(run, x, y)), logX, log);
   const seeds = samples.length, t = study.t[seeds] ?? 0;
@@ -89,8 +89,8 @@ function band(study, curve, x, y, logX) {
 }
 
 /** Return the band that a study wrote: of a table that is not over rounds the rows are put in order of x. */
-function writtenBand(run, x, y, overRounds) {
-  const order = places(run, x, y);
+function writtenBand(run, x, y, logX, overRounds) {
+  const order = places(run, x, y).filter((i) => !logX || run.at[x][i] > 0);
   if (!overRounds) order.sort((a, b) => run.at[x][a] - run.at[x][b]);
   const mean = order.map((i) => run.at[y][i]);
   const end = (name) => (run.at[name] ? order.map((i, point) => run.at[name][i] ?? mean[point]) : mean);

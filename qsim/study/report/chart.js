@@ -76,7 +76,7 @@ class Chart {
     const found = [];
     const seeds = view.show !== "seeds" && view.show !== "both" || this.study.written ? [] : curve.runs;
     for (const run of seeds) {
-      const [at, up] = known(run, view.x, view.y);
+      const [at, up] = single(known(run, view.x, view.y), view.xlog);
       if (!at.length) continue;
       const text = at.map((x, i) => this.text(view, [curve.name, `seed ${run.seed}`], x, up[i]));
       const line = { ...style.line, width: 1, color: colour(style.name, view.show === "both" ? 0.45 : 0.85) };

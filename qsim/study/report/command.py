@@ -25,7 +25,8 @@ def report(options: Namespace) -> int:
     path = options.html or Path(f"{found[0].name}.html" if len(found) == 1 else "studies.html")
     require_folder(path)
     size = page.write(path, found)
-    print(f"wrote {path}: {len(found)} studies, {size / 1e6:,.1f} MB, in {time.perf_counter() - start:.1f} s")
+    many = f"{len(found)} studies, " if len(found) > 1 else ""
+    print(f"wrote {path}: {many}{size / 1e6:,.1f} MB, in {time.perf_counter() - start:.1f} s")
     return 1 if options.written is None and any(part.notices for part in found) else 0
 
 

@@ -126,8 +126,9 @@ class View {
     const round = run.at.round?.[places(run, view.x, view.y)[near]];
     const seen = [`Seed ${run.seed}: iteration ${round}`, `${label(view.x)} ${written(at[near])}`, `${label(view.y)} ${written(up[near])}`];
     if (run.method) seen.push(run.method);
-    this.section.querySelector(".seen").textContent = this.study.written ? "" : seen.join("; ");
-    this.section.querySelector(".run").textContent = run.run ?? "The written results do not say.";
+    const others = run.seeds ? `The run of seed ${run.seeds[0]}; with another seed it made those of ${run.seeds.join(", ")}.` : "";
+    this.section.querySelector(".seen").textContent = this.study.written ? others : seen.join("; ");
+    this.section.querySelector(".run").textContent = run.run || "The written results do not say.";
     this.section.querySelector(".copied").textContent = "";
   }
 

@@ -54,7 +54,8 @@ def of_table(table: pd.DataFrame, runs: Mapping[str, Mapping[str, Any]]) -> dict
         known = runs.get(name, {})
         at = thinned(len(rows))
         quantities = {_plain(column): _numbers(rows[column].to_numpy(np.float64)[at]) for column in numbers}
-        one = {"seed": None, "run": known.get("run"), "seeds": known.get("seeds"), "of": len(rows), "at": quantities}
+        made = known.get("run") or "\n".join(known.get("runs") or [])
+        one = {"seed": None, "run": made, "seeds": known.get("seeds"), "of": len(rows), "at": quantities}
         found.append({"name": name, "runs": [one]})
     named = [_plain(name) for name in numbers if not name.endswith(("_low", "_high")) and name != "seeds"]
     over_rounds = "round" in named
