@@ -15,10 +15,9 @@ from qsim.study import catalog
 from qsim.study.catalog import RequestError
 from qsim.study.cells import Cell, Settings
 from qsim.study.extra_curves import with_compressors
-from qsim.study.study import Study
+from qsim.study.study import SETTINGS, Study
 
 _T = TypeVar("_T")
-_SETTINGS = ("data", "workers", "rounds", "seeds", "vectors")
 
 
 def first_cells(study: Study, options: Namespace) -> list[Cell]:
@@ -28,14 +27,21 @@ def first_cells(study: Study, options: Namespace) -> list[Cell]:
     return with_compressors(study, first, compressors(options, {study.title: study}))
 
 
+def given(options: Namespace) -> dict[str, Any]:
+    """Return the settings that the options change, by name."""
+    return {name: getattr(options, name) for name in SETTINGS if getattr(options, name) is not None}
+
+
 def settings(study: Study, options: Namespace) -> Settings:
     """Return the settings of a study as the options change them. Raises RequestError for those that make no sense."""
-    given = {name: getattr(options, name) for name in _SETTINGS}
-    if options.vectors is not None and not study.recorded:
-        raise RequestError(f"--vectors is not for this study ({study.title}); mean_estimation takes it")
+    changed = given(options)
+    try:
+        study.require(changed)
+    except ValueError as error:
+        raise RequestError(f"--{error}") from None
     network = None if options.network is None else _evaluated("--network", options.network, Network, "qsim:Network()")
     try:
-        found = replace(study.defaults, **{name: value for name, value in given.items() if value is not None})
+        found = replace(study.defaults, **changed)
         if network is None:
             return found
         found = replace(found, network=network)
@@ -96,9 +102,8 @@ def running(options: Namespace, name: str, study: Study) -> dict[str, Any]:
 def words(options: Namespace) -> list[str]:
     """Return the options of a command that its settings and further compressors were read from."""
     found = []
-    for setting in _SETTINGS:
-        if getattr(options, setting) is not None:
-            found += [f"--{setting}", str(getattr(options, setting))]
+    for name, value in given(options).items():
+        found += [f"--{name}", str(value)]
     for text in options.compressor:
         found += ["--compressor", text]
     if options.network is not None:

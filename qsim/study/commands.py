@@ -27,7 +27,7 @@ from qsim.study.papers import index
 from qsim.study.progress import Log
 from qsim.study.runner import CellsFailedError, Runner, run_study
 from qsim.study.store import Store, StoreError, free
-from qsim.study.study import Study
+from qsim.study.study import SETTINGS, Study
 
 _SHOWN = 5  # of the cells that fail alike
 _OLD_LOG = 30 * 86400.0  # seconds
@@ -66,7 +66,10 @@ def show(options: Namespace) -> int:
         raise RequestError("show takes the name of one study: qsim study show s_sweep")
     name, study = catalog.find(options.names[0])
     cells = asked.first_cells(study, options)
-    print(f"{name}: {study.title}\n\n{study.setting(asked.settings(study, options))}\n\nquestions:")
+    print(
+        f"{name}: {study.title}\n\n{study.setting(asked.settings(study, options))}\n\noptions: {_taken(study, cells)}"
+    )
+    print("\nquestions:")
     for question in study.questions:
         print(f"  - {question}")
     runs = f"{len(cells)} runs"
@@ -91,6 +94,7 @@ def run(options: Namespace) -> int:
     asked.compressors(options, {name: study for _, name, study in studies})
     for _, name, study in studies:
         asked.running(options, name, study)
+        asked.settings(study, options)
     part = _part(options, studies)
     _require_folder(options)
     with _logged([name for _, name, _ in studies]) as log:
@@ -103,14 +107,19 @@ def run(options: Namespace) -> int:
 
 def status(options: Namespace) -> int:
     """Print how many cells of studies are stored, and how large the store is."""
-    store, names = Store(), options.names or catalog.names()
-    stored = {name: _stored(catalog.find(name)[1], options, store) for name in names}
+    store, stored = Store(), {}
+    for name in options.names or catalog.names():
+        study = catalog.find(name)[1]
+        if options.names or asked.given(options).keys() <= set(study.takes):
+            stored[name] = _stored(study, options, store)
+        else:
+            stored[name] = "does not take all of these settings"
     cells, stale = store.cells(), store.stale()
     if options.json:
         folder = {"folder": str(store.folder), "cells": len(cells), "stale": len(stale), "bytes": store.size()}
         print(json.dumps({"studies": stored, "store": folder}))
         return 0
-    width = max(map(len, names))
+    width = max(map(len, stored))
     for name, text in stored.items():
         print(f"{name:{width}}  {text}")
     print(f"\n{store.folder}: {len(cells):,} cells, {store.size() / 1e6:,.1f} MB")
@@ -320,6 +329,14 @@ def _cells(study: Study, options: Namespace, runner: Runner) -> list[Cell]:
     """Return the cells that are shown; what they are tuned by is run first."""
     settings, compressors = asked.settings(study, options), asked.compressors(options, {study.title: study})
     return shown_cells(study, settings, compressors, runner.tune(study, settings, compressors))
+
+
+def _taken(study: Study, cells: Sequence[Cell]) -> str:
+    """Return the options of a study's own that change what it runs, or where."""
+    timeable = bool(cells) and all(cell.run.network is None for cell in cells)
+    taken = {name: name in study.takes for name in SETTINGS}
+    taken |= {"compressor": study.template is not None, "network": timeable, "engine": bool(cells) and not study.timed}
+    return ", ".join(f"--{name}" for name, takes in taken.items() if takes) or "none"
 
 
 @contextmanager
