@@ -29,7 +29,7 @@ class View {
     section.querySelector(".all").addEventListener("click", () => this.showAll(true));
     section.querySelector(".none").addEventListener("click", () => this.showAll(false));
     section.querySelector(".numbers").addEventListener("toggle", () => this.fillNumbers());
-    this.seed = section.querySelector(".point select");
+    this.seed = section.querySelector(".visited select");
     this.seed.addEventListener("change", () => this.tell());
     section.querySelector(".copy").addEventListener("click", () => this.copy());
   }
