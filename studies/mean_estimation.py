@@ -303,5 +303,5 @@ study = Study(
     answers=answers,
     draw=draw,
     numbers=numbers,
-    recorded=True,
+    takes=("data", "workers", "rounds", "seeds", "vectors"),
 )

@@ -84,7 +84,7 @@ def setting(settings: Settings) -> str:
         f" n = {DIMENSIONS[-1]:,}, 1 bit; (c) against the bits that were really sent, positions and scales with them."
         f" {settings.seeds} draws of vectors and keys; bands are {settings.bands.words}. QSGD has as many levels as b"
         " bits with a sign hold (one at least, which takes two bits); its codes have fixed width. Nothing is"
-        " trained; the options data, workers and rounds change nothing."
+        " trained."
     )
 
 
@@ -201,6 +201,7 @@ study = PaperStudy(
     differs=differs,
     values=values,
     defaults=Settings(data="spark_sample", workers=1, rounds=1, seeds=10),
+    takes=("seeds",),
     cells=cells,
     setting=setting,
     draw=draw,

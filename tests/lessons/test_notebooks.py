@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -10,8 +11,9 @@ from typing import Any
 
 import pytest
 
+import qsim
 from helpers.paths import ROOT
-from qsim.lessons import TASKS
+from qsim.lessons import TASKS, marking
 from qsim.lessons.submission import Submission
 
 if not (ROOT / "lessons").exists():
@@ -75,6 +77,26 @@ def test_marks_that_do_not_match_are_refused() -> None:
     source = f"def f():\n    {lessons.BEGIN}\n    return 1\n    {lessons.END}\n\nf()"
     assert lessons.without_marks(source, blank=True) == f"def f():\n    {lessons.BLANK}\n\nf()"
     assert lessons.without_marks(source, blank=False) == "def f():\n    return 1\n\nf()"
+
+
+def test_the_page_for_teachers() -> None:
+    """Its commands are understood, its points are those that are given, and its figures are all that there are."""
+    page = (ROOT / "docs" / "lessons.md").read_text(encoding="utf-8")
+    commands = re.search(r"```sh\n(.*?)```", page, flags=re.S)[1].splitlines()
+    assert len(commands) == 3
+    for command in commands:
+        words = command.split()
+        assert words[:2] == ["qsim", "mark"]
+        marking.parser().parse_args(words[2:])
+    assert re.findall(r"\| `(\w+\(.*?\))` \| (\d) \|", page) == [
+        (task.signature, str(task.points)) for task in TASKS.values()
+    ]
+    figures = {name for name in qsim.lessons.__all__ if hasattr(qsim.lessons.figures, name)}
+    assert len(figures) == 5
+    assert set(re.findall(r"`qsim\.lessons\.(\w+)\(\)`", page)) == figures
+    defaults = marking.parser().parse_args(["homework"])
+    assert f"`--timeout` seconds ({defaults.timeout:g})" in page
+    assert f"`--memory` GiB ({defaults.memory:g})" in page
 
 
 @needs_extra
