@@ -103,7 +103,7 @@ def message(deep: Deep, way: str) -> float:
 
 @cache
 def encoded(way: str, seed: int = 0) -> float:
-    """Return the bits an entry of an encoded Gaussian vector."""
+    """Return the bits per entry of an encoded Gaussian vector."""
     channel = qsim.Channel(*WAYS[way])
     vector = qsim.Key(seed).generator().standard_normal((1, ENTRIES)).astype(np.float32)
     _, packets = channel.pack(Vectors.dense(vector), qsim.Key(seed).words(0, 1))

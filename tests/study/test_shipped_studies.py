@@ -273,7 +273,7 @@ def test_committed_measures_of_first_gradients_come_again(name: str, monkeypatch
     both = pd.read_csv(COMMITTED / f"{name}.csv").merge(again, on=keys, suffixes=("", "_again"))
     both = both[both["vectors"] == "adult, early"]
     assert len(both) > 20
-    for column in ("bits a coordinate", "bits a non-zero", "error"):
+    for column in ("bits per coordinate", "bits per non-zero", "error"):
         if column in both:
             np.testing.assert_allclose(both[f"{column}_again"], both[column], rtol=COUNTS)
 
@@ -301,7 +301,8 @@ def test_the_study_of_encodings_counts_what_codecs_write(monkeypatch: pytest.Mon
     draws = [qsim.Key(seed).fold(1000).generator().standard_normal(1000).astype(np.float32) for seed in (0, 1)]
     keys = qsim.Key(0).fold(4).words(0, 2)
     message = qsim.QSGD(4).compress(qsim.batch.Vectors.dense(np.array(draws)), keys)
-    shown = table[(table["vectors"] == "Gaussian, n = 1000") & (table["s"] == 4)].set_index("code")["bits a coordinate"]
+    table = table[(table["vectors"] == "Gaussian, n = 1000") & (table["s"] == 4)]
+    shown = table.set_index("code")["bits per coordinate"]
     for code, codec in (("rANS", qsim.codecs.RANS()), ("Elias omega, dense", qsim.codecs.EliasDense("omega"))):
         assert shown[code] == pytest.approx(codec.encode(message).bits / 2000)
     entropy = qsim.entropy.entropy_bits(message)

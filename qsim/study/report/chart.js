@@ -42,18 +42,18 @@ class Chart {
 
   /** Draw. view: {x, y, xlog, ylog, show, off: places of the curves that are not shown}. Returns notes for the reader. */
   draw(view) {
-    const traces = [], without = [];
-    this.stops = [];
+    const seeds = [], means = [], without = [];
     this.study.curves.forEach((curve, place) => {
       if (view.off.has(place)) return;
       const found = this.curve(curve, place, view);
       if (!found.length) without.push(curve.name);
-      for (const trace of found) {
-        if (trace.stop) this.stops.push({ ...trace.stop, trace: traces.length, at: trace.x, up: trace.y });
-        delete trace.stop;
-        traces.push(trace);
-      }
+      for (const trace of found) (typeof trace.stop?.seed === "number" ? seeds : means).push(trace);
     });
+    const traces = [...seeds, ...means]; // means lie above seeds
+    const stop = (trace, at) => ({ ...trace.stop, trace: at, at: trace.x, up: trace.y });
+    this.stops = traces.map((trace, at) => (trace.stop ? stop(trace, at) : null)).filter(Boolean);
+    this.stops.sort((a, b) => a.place - b.place || (a.seed ?? -1) - (b.seed ?? -1));
+    traces.forEach((trace) => delete trace.stop);
     Plotly.react(this.node, traces, this.layout(view), {
       responsive: true, displaylogo: false, plotlyServerURL: "", modeBarButtons: BUTTONS,
     });
