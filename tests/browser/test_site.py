@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext, Page
 
 SITE = Path(os.environ.get("QSIM_SITE", ROOT / "build" / "site"))
-PAGES = sorted(str(path.relative_to(SITE)) for path in SITE.rglob("*.html")) if SITE.exists() else []
+PAGES = sorted({str(path.relative_to(SITE)) for path in SITE.rglob("*.html")} - {"_static/webpack-macros.html"})
 WRITTEN = [page for page in PAGES if not page.startswith(("_", "api/")) or page.endswith(".module.html")]
 NAMES = sorted({*PAGES} - {*WRITTEN})[::8]  # pages of names, and of sources, are made alike
 LOOKED_AT = [*WRITTEN, *NAMES]
