@@ -52,7 +52,7 @@ class Drawn(Sparsifier):
         if not isinstance(message, SharedSupport):
             return message.vectors()
         if message.k != self.most_kept(message.n):
-            raise ValueError(f"{self!r} makes {self.most_kept(message.n)} numbers a row, the message has {message.k}")
+            raise ValueError(f"{self!r} makes {self.most_kept(message.n)} numbers per row, the message has {message.k}")
         return self._placed(_at_once, message, self._drawn(_at_once, message.n, keys))
 
     def plan_decompress(self, program: Program, message: Message, keys: NDArray[np.uint64]) -> Vectors:

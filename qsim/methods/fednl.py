@@ -99,7 +99,7 @@ class FedNL(Method):
         refuse_unfit(self, problem)
         if problem.n > _MOST:
             raise ValueError(
-                f"FedNL keeps n (n + 1)/2 numbers a worker, for n <= {_MOST:,} weights, found {problem.n:,}"
+                f"FedNL keeps n (n + 1)/2 numbers per worker, for n <= {_MOST:,} weights, found {problem.n:,}"
             )
         length, shift, floor = _length(problem.n), self.shift, self.floor
         if shift is None:

@@ -293,10 +293,10 @@ class Run:
         >>> import qsim
         >>> run = qsim.Run(qsim.datasets.Builtin("spark_sample"), qsim.LogisticRegression(l2=0.1), qsim.methods.EF21(),
         ...     compressor=qsim.compressors.TopK(4))
-        >>> promise = run.bound()
-        >>> promise.quantity, promise.floor
+        >>> bound = run.bound()
+        >>> bound.quantity, bound.floor
         ('F(w) - F* + c sum of weight_i/l_i ||h_i - g_i(w)||^2', 0.0)
-        >>> promise([0, 1000]).round(3).tolist()
+        >>> bound([0, 1000]).round(3).tolist()
         [0.055, 0.008]
         """
         if isinstance(self.downlink, CompressedSum) and not isinstance(self.method, EF21):

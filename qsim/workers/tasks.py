@@ -112,9 +112,9 @@ class CoordinateRequest(Instruction):
 class Reply:
     """The answer of workers low, low + 1, ...: the header of their streams, a packet each, how many rows they read.
 
-    work: for a timed job, two numbers a worker: the non-zeros of those rows, and the entries of the vector behind its
+    work: for a timed job, two numbers per worker: the non-zeros of those rows, and the entries of the vector behind its
     packet.
-    scores: for progressive validation, three numbers a worker: how many rows those were, and the sums of their losses
+    scores: for progressive validation, three numbers per worker: how many rows those were, and the sums of their losses
     and of their errors at the weights that came down.
     """
 

@@ -236,7 +236,7 @@ def test_refusals() -> None:
             compressor.quantize([1.0, 0.0, np.inf], qsim.Key(0))
     with pytest.raises(NotFiniteError, match="scaled by 3"):
         PermK(3).quantize([2e38], qsim.Key(0))
-    with pytest.raises(ValueError, match="makes 2 numbers a row, the message has 3"):
+    with pytest.raises(ValueError, match="makes 2 numbers per row, the message has 3"):
         PermK(3).decompress(SharedSupport(5, np.array([0, 3]), 3, np.ones(3, np.float32)), np.zeros(1, np.uint64))
     padded = 0
     for word in range(20):

@@ -83,7 +83,7 @@ def test_equal_gradients_lose_nothing() -> None:
 
 
 def test_what_is_counted() -> None:
-    """k numbers of 32 bits a worker and round, whatever is zero; the header once."""
+    """k numbers of 32 bits per worker and round, whatever is zero; the header once."""
     found = qsim.simulate(replace(RUN, method=GradientDescent(0.1)))
     header = 8 * len(qsim.Channel(PermK(7)).pack(qsim.batch.Vectors.dense(np.ones(50)), qsim.Key(0).words(0, 1))[0])
     assert found.frame["bits_up"].sum() == 7 * (12 * 32 * 8 + header)
