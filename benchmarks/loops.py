@@ -131,6 +131,22 @@ class Loop:
             mean += shift * total
         return w
 
+    def marina(self, compress: Compress, p: float, rounds: int) -> Vector:
+        """Run MARINA on all rows: compressed changes of gradients, and the gradients themselves with probability p."""
+        rng, w, bits = np.random.default_rng(0), np.zeros(self.n), 0
+        last, estimate = np.zeros((WORKERS, self.n)), np.zeros(self.n)
+        for t in range(rounds):
+            total, full = np.zeros(self.n), t == 0 or rng.random() < p
+            for i in range(WORKERS):
+                gradient = self.gradient(i, None, w)
+                sent, size = (gradient, 32 * self.n) if full else compress(gradient - last[i], rng)
+                last[i] = gradient
+                total += sent
+                bits += size
+            estimate = total / WORKERS + (0.0 if full else estimate)
+            w -= STEP * (estimate + L2 * w)
+        return w
+
 
 def qsgd(v: Vector, rng: np.random.Generator, s: int = 4) -> tuple[Vector, int]:
     """Quantize to s levels of the norm."""

@@ -94,7 +94,7 @@ class Trace:
 
     - `nonzeros`, `bits_up`, `bits_down`: of this round, exactly; `cumulative_...`: of all rounds so far.
     - `formula_bits_up`, of this round, and cumulative: what all workers sent by the formula that papers count with for
-      the compressor (`qsim.formulas`), exact gradients as 32 or 64 bits a number. Missing without a formula.
+      the compressor (`qsim.formulas`), exact gradients as 32 or 64 bits per number. Missing without a formula.
     - `passes`: passes over the data so far: rows that met weights, for a gradient or a loss (twice for a product with a
       Hessian), over all rows.
     - `loss` (the objective with its regulariser), `suboptimality`, `gradient_norm` (l2), `test_loss` (the mean loss of

@@ -130,8 +130,7 @@ def setting(settings: Settings) -> str:
         f" levels), by the closed form of the variance where there is one, else the mean of {DRAWS} draws of keys or"
         " more (TopK and scaled sign draw nothing). No search: a worse vector may exist, so a marker below its line"
         " does not show that the claim is loose. The claims of DRIVE and EDEN are asymptotic, limits for long vectors:"
-        " they take the coordinates of a rotated vector for Gaussian. Nothing is trained; the options data, workers,"
-        " rounds and seeds change nothing."
+        " they take the coordinates of a rotated vector for Gaussian. Nothing is trained."
     )
 
 
@@ -239,6 +238,7 @@ study = Study(
         "From which length on do claims for long vectors hold?",
     ),
     defaults=Settings(data="spark_sample", workers=1, rounds=1, seeds=1),
+    takes=(),
     cells=cells,
     setting=setting,
     answers=answers,

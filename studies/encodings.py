@@ -45,7 +45,7 @@ FEW = 4
 """The s for which lengths are compared."""
 TEXT = qsim.datasets.Synthetic(rows=8000, features=50_000, nonzeros_per_row=70, values="tfidf")
 OBJECTIVE = qsim.LogisticRegression(l2=1e-4)
-DENSE = "float32 a coordinate"
+DENSE = "dense float32"
 CODECS: dict[str, Codec] = {
     DENSE: Dense("float32"),
     "fixed width": FixedWidth(),
@@ -173,7 +173,7 @@ def encoded(results: Results) -> dict[tuple[str, int], Encoded]:
 
 
 def numbers(results: Results) -> pd.DataFrame:
-    """Return for all vectors, s and codes: bits a coordinate and a non-zero, and the share of non-zeros."""
+    """Return for all vectors, s and codes: bits per coordinate and per non-zero, and the share of non-zeros."""
     import pandas as pd
 
     rows: list[dict[str, Any]] = []
@@ -181,8 +181,8 @@ def numbers(results: Results) -> pd.DataFrame:
         for code, bits in found.bits.items():
             coordinates = found.n * bits.size
             row = {"vectors": name, "n": found.n, "s": s, "code": code, "messages": bits.size}
-            row |= {"bits a coordinate": bits.sum() / coordinates}
-            row |= {"bits a non-zero": bits.sum() / max(found.nonzeros, 1), "non-zeros": found.nonzeros / coordinates}
+            row |= {"bits per coordinate": bits.sum() / coordinates}
+            row |= {"bits per non-zero": bits.sum() / max(found.nonzeros, 1), "non-zeros": found.nonzeros / coordinates}
             rows.append(row)
     return pd.DataFrame(rows)
 
@@ -273,14 +273,15 @@ def draw(results: Results) -> Figure:
     largest = largest[largest["s"].isin(LEVELS)]
     gaussian = table[table["vectors"].str.startswith("Gaussian")]
     data, features = results.settings.name, results.settings.load().features
+    late = {name: table[table["vectors"] == f"{name}, late"] for name in (data, "text")}
     root = gaussian[gaussian["s"] == np.sqrt(gaussian["n"]).round()]
     shown = (
-        (largest, "s", "bits a coordinate", "Gaussian, n = 10$^6$"),
-        (table[table["vectors"] == f"{data}, late"], "s", "bits a coordinate", f"{data}, late, n = {features}"),
-        (table[table["vectors"] == "text, late"], "s", "bits a coordinate", f"text-like, late, n = {TEXT.features:,}"),
-        (largest, "s", "bits a non-zero", "Gaussian, n = 10$^6$"),
-        (gaussian[gaussian["s"] == FEW], "n", "bits a non-zero", f"Gaussian, s = {FEW}"),
-        (root, "n", "bits a coordinate", "Gaussian, s = $\\sqrt{n}$"),
+        (largest, "s", "bits per coordinate", "Gaussian, n = 10$^6$"),
+        (late[data], "s", "bits per coordinate", f"{data}, late, n = {features}"),
+        (late["text"], "s", "bits per coordinate", f"text-like, late, n = {TEXT.features:,}"),
+        (largest, "s", "bits per non-zero", "Gaussian, n = 10$^6$"),
+        (gaussian[gaussian["s"] == FEW], "n", "bits per non-zero", f"Gaussian, s = {FEW}"),
+        (root, "n", "bits per coordinate", "Gaussian, s = $\\sqrt{n}$"),
     )
     with figure_grid(2, 3, height=4.9) as (figure, axes):
         for ax, (part, x, y, _) in zip(axes.flat, shown, strict=True):
@@ -306,7 +307,7 @@ def _lines(ax: Axes, table: pd.DataFrame, x: str, y: str) -> None:
         ax.plot(line[x], line[y], label=code, **style)
     codes = table[table["code"].isin((*DRAWN, ENTROPY))][y]
     ax.set(xscale="log", yscale="log", xlabel="levels s" if x == "s" else "n", ylabel=y.replace(" a ", " per "))
-    ax.set_ylim(0.7 * codes.min(), 1.4 * min(codes.max(), 60 if y == "bits a coordinate" else 200))
+    ax.set_ylim(0.7 * codes.min(), 1.4 * min(codes.max(), 60 if y == "bits per coordinate" else 200))
     if ax.get_ylim()[1] < 20 * ax.get_ylim()[0]:
         ax.set_yticks([2, 3, 5, 10], labels=["2", "3", "5", "10"])
         ax.yaxis.set_minor_formatter("")

@@ -103,7 +103,7 @@ def message(deep: Deep, way: str) -> float:
 
 @cache
 def encoded(way: str, seed: int = 0) -> float:
-    """Return the bits an entry of an encoded Gaussian vector."""
+    """Return the bits per entry of an encoded Gaussian vector."""
     channel = qsim.Channel(*WAYS[way])
     vector = qsim.Key(seed).generator().standard_normal((1, ENTRIES)).astype(np.float32)
     _, packets = channel.pack(Vectors.dense(vector), qsim.Key(seed).words(0, 1))
@@ -247,7 +247,7 @@ def setting(settings: Settings) -> str:
         " minibatch is shared by all GPUs (assumed). Each of the W GPUs owns 1/W of the parameters, gets the others'"
         " shares of it, and sends the sum back in the same format, as in Seide et al. 2014: (W - 1)/W m bytes there and"
         " as many back. Nothing is random but the vectors; their lengths are the same for every draw, so there are no"
-        " bands. The options data, workers, rounds and seeds change nothing."
+        " bands."
     )
 
 
@@ -386,6 +386,7 @@ study = Study(
         "What do the discrepancies say?",
     ),
     defaults=Settings(data="spark_sample", workers=1, rounds=1, seeds=1),
+    takes=(),
     cells=cells,
     setting=setting,
     answers=answers,

@@ -191,7 +191,7 @@ def answers(results: Results) -> list[str]:
         + table(["step x L", *SHARDS, "uplink bits", "bits both ways"], rows),
         f"Bits both ways to the first evaluated round (every {EVERY}) at or below a suboptimality, geometric means with"
         f" intervals.{tables}",
-        _promises(results),
+        _bounds(results),
         _top_one(results),
     ]
 
@@ -220,20 +220,20 @@ def _bits(results: Results, shown: str, axis: str) -> float:
     return float(np.mean([trace.axis(axis)[-1] / trace.axis("round")[-1] for trace in traces])) / workers
 
 
-def _promises(results: Results) -> str:
+def _bounds(results: Results) -> str:
     """Say how far below their bounds the means over seeds stay."""
     lines = []
     for shards in SHARDS:
         for name in ways(results.settings):
-            promised = results.bound(curve(shards, name))
-            if promised is None:
+            found = results.bound(curve(shards, name))
+            if found is None:
                 continue
             traces = results.traces[curve(shards, name)]
             seen = np.mean([t.axis("suboptimality")[np.isfinite(t.axis("loss"))] for t in traces], axis=0)
-            bound = promised[1]
+            bound = found[1]
             above = int((seen > bound).sum())
             kept = "never above it" if not above else f"above it at {above} of {seen.size} evaluations"
-            lines.append(f"{curve(shards, name)}: {kept}; at the end {seen[-1]:.2g}, promised {bound[-1]:.2g}")
+            lines.append(f"{curve(shards, name)}: {kept}; at the end {seen[-1]:.2g}, bound {bound[-1]:.2g}")
     return (
         "The bound is on the expectation, so the arithmetic mean over seeds stands against it (the tables above have"
         f" geometric means, which are lower):{bullets(lines)}"
@@ -301,7 +301,7 @@ study = Study(
     questions=(
         "Where do the methods end, over shards that are alike and shards that differ?",
         "How many bits does each take?",
-        "Are the promises of theory kept, and how loose are they?",
+        "Do the bounds of theory hold, and how loose are they?",
         "Does one coordinate with memory keep up with SGD, at how many bits?",
     ),
     defaults=Settings(data="adult", workers=8, rounds=300, seeds=5),

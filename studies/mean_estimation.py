@@ -1,4 +1,4 @@
-"""Distributed mean estimation: the error of the mean of compressed vectors against bits a coordinate."""
+"""Distributed mean estimation: the error of the mean of compressed vectors against bits per coordinate."""
 
 from __future__ import annotations
 
@@ -145,7 +145,7 @@ def sources(results: Results) -> dict[str, list[NDArray[np.float32]]]:
 
 
 def measure(way: Way, rows: NDArray[np.float32]) -> tuple[float, list[float]]:
-    """Return bits a coordinate, averaged over draws of keys, and the normalised error of each draw."""
+    """Return bits per coordinate, averaged over draws of keys, and the normalised error of each draw."""
     channel = qsim.Channel(*way)
     batch, true = Vectors.dense(rows), rows.mean(0, dtype=np.float64)
     scale = (rows.astype(np.float64) ** 2).sum() / len(rows) ** 2
@@ -194,7 +194,7 @@ def measured(results: Results) -> dict[str, list[Point]]:
 
 
 def numbers(results: Results) -> pd.DataFrame:
-    """Return bits a coordinate and the normalised error of every way on all vectors, with its standard error."""
+    """Return bits per coordinate and the normalised error of every way on all vectors, with its standard error."""
     import pandas as pd
 
     return pd.DataFrame(
@@ -202,7 +202,7 @@ def numbers(results: Results) -> pd.DataFrame:
             "vectors": name,
             "curve": point.curve,
             "way": str(point.way[0]) if point.way else "",
-            "bits a coordinate": point.bits,
+            "bits per coordinate": point.bits,
             "error": point.error,
             "standard error": point.errors.std(ddof=1) / np.sqrt(point.errors.size),
             "draws": point.errors.size,
@@ -303,5 +303,5 @@ study = Study(
     answers=answers,
     draw=draw,
     numbers=numbers,
-    recorded=True,
+    takes=("data", "workers", "rounds", "seeds", "vectors"),
 )

@@ -63,7 +63,7 @@ ALIKE = 0.05  # ways whose speed-ups differ by less at every W are called alike
 
 @dataclass(frozen=True)
 class Way:
-    """A topology with what goes over it: decode is in seconds a byte."""
+    """A topology with what goes over it: decode is in seconds per byte."""
 
     topology: Topology
     compressor: Compressor
@@ -361,7 +361,7 @@ def answers(results: Results) -> list[str]:
     return [
         f"The largest speed-up among the W shown (of one machine's {alone(results)[STRONG].mean():.3g} s a round);"
         f" W above {ran:,} is rehearsed:{strong}",
-        f"Each worker computes {1000 * alone(results)[WEAK].mean():.3g} ms a round:"
+        f"Each worker computes {1000 * alone(results)[WEAK].mean():.3g} ms per round:"
         + table(
             ["largest W with an efficiency of at least 1/2", f"speed-up at W = {COUNTS[-1]:,}", "efficiency there"],
             weak,

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 LEVELS = (1, 4, 16)
 OBJECTIVE = qsim.LogisticRegression(l2=1e-4)
 CODECS: dict[str, Codec] = {
-    "float32 a coordinate": qsim.codecs.Dense("float32"),
+    "dense float32": qsim.codecs.Dense("float32"),
     "float32 for non-zeros": qsim.codecs.SparseFloats(),
     "fixed width": qsim.codecs.FixedWidth(),
     "bitmap": qsim.codecs.Bitmap(),
@@ -119,7 +119,7 @@ def answers(results: Results) -> list[str]:
         gains.append(
             f"At s = {levels} the shortest is {winner(best, near)}; it is {bits[dense] / bits[best]:.1f} times shorter"
             f" than dense floats and {bits[floats] / bits[best]:.1f} times shorter than floats for the non-zeros"
-            f" ({bits[best] / packets / n:.2f} bits a coordinate)."
+            f" ({bits[best] / packets / n:.2f} bits per coordinate)."
         )
     same = all(
         abs(results.samples(curve(levels, name), "loss") - results.samples(curve(levels, dense), "loss")).max() == 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from textwrap import fill
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,10 +62,12 @@ class Judged:
 def limited(study: Study, settings: Settings) -> Settings:
     """Return the settings of a paper's study, within the limits of this one."""
     own = study.defaults
+    given: dict[str, Any] = {name: min(getattr(own, name), getattr(settings, name)) for name in ("workers", "rounds")}
+    given["seeds"] = settings.seeds
     if settings.data != DEFAULTS.data:
-        own = replace(own, data=settings.data)
-    least = {name: min(getattr(own, name), getattr(settings, name)) for name in ("workers", "rounds")}
-    return replace(own, **least, seeds=settings.seeds, bands=settings.bands)
+        given["data"] = settings.data
+    taken = {name: value for name, value in given.items() if name in study.takes}
+    return replace(own, **taken, bands=settings.bands)
 
 
 def judged(results: Results) -> list[Judged]:

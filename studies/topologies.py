@@ -239,6 +239,7 @@ study = Study(
         "When is one server enough?",
     ),
     defaults=Settings(data="adult", workers=64, rounds=1, seeds=3),
+    takes=("workers", "seeds"),
     cells=cells,
     setting=setting,
     answers=answers,

@@ -440,7 +440,7 @@ def _downlinks(results: Results) -> str:
             ratios[short] = first["bits"] / here["bits"]
             fewer = _mean(first["round"] / here["round"])
             parts[short] = (
-                f"{fewer:.3g} times fewer rounds x {_mean(ratios[short]) / fewer:.3g} times fewer bits a round"
+                f"{fewer:.3g} times fewer rounds x {_mean(ratios[short]) / fewer:.3g} times fewer bits per round"
             )
     saved = (
         compare(ratios, np.ones(results.settings.seeds), results.settings.bands, ratio=True) if ratios else {}
@@ -450,7 +450,7 @@ def _downlinks(results: Results) -> str:
         f" {results.settings.rounds} rounds. Why the rounds differ with the downlink, at the same step too, is not"
         " tested here. How many times fewer bits both ways than uncompressed with dense weights down, and in which"
         f" part of them:{bullets(f'{name}: {found} = {parts[name]}' for name, found in saved.items())}"
-        + table(("rounds", "bits a round", "bits up", "bits down", "bits both ways"), rows)
+        + table(("rounds", "bits per round", "bits up", "bits down", "bits both ways"), rows)
     )
 
 

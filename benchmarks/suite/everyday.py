@@ -59,6 +59,8 @@ def cases(quick: bool) -> Iterator[Case]:
     yield _case("EF21, Top-2, all rows", run, partial(loop.shifted, topk, 1.0, False, None), 6.0, quick, 100)
     run = _run(data, qsim.GradientDescent(STEP), qsim.QSGD(4), varint)
     yield _case("gradient descent, QSGD(4), all rows", run, partial(loop.sgd, qsgd, None), 6.0, quick, 100)
+    run = _run(data, qsim.MARINA(STEP, p=2 / n), qsim.RandK(2), None)
+    yield _case("MARINA, Rand-2, all rows", run, partial(loop.marina, randk, 2 / n), 6.0, quick, 100)
     yield from _settings(data, loop, quick)
     yield from _alone(data, quick)
     yield from _sweep(data, quick)

@@ -253,7 +253,7 @@ def read_header(header: bytes, codec: Codec) -> Stream:
 
 
 def leb128(number: int) -> bytes:
-    """Return a whole number as LEB128: seven bits a byte, low bits first, the high bit set while more follow."""
+    """Return a whole number as LEB128: seven bits per byte, low bits first, the high bit set while more follow."""
     head = bytearray()
     while number > 127:
         head.append(number & 127 | 128)

@@ -29,7 +29,7 @@ class FixedWidth(CoordinateCodec):
 
     Notes
     -----
-    A row without a zero level takes ceil(log2(2 s)) bits a coordinate: one less if s is a power of two. Signs are
+    A row without a zero level takes ceil(log2(2 s)) bits per coordinate: one less if s is a power of two. Signs are
     levels of 1, so a row with a sign at every coordinate takes one bit each. Fields fill bytes from the highest bit
     down: a row takes ceil(n width / 8) bytes after its floats, and one without entries none.
 

@@ -52,7 +52,7 @@ class Drawn(Sparsifier):
         if not isinstance(message, SharedSupport):
             return message.vectors()
         if message.k != self.most_kept(message.n):
-            raise ValueError(f"{self!r} makes {self.most_kept(message.n)} numbers a row, the message has {message.k}")
+            raise ValueError(f"{self!r} makes {self.most_kept(message.n)} numbers per row, the message has {message.k}")
         return self._placed(_at_once, message, self._drawn(_at_once, message.n, keys))
 
     def plan_decompress(self, program: Program, message: Message, keys: NDArray[np.uint64]) -> Vectors:
@@ -73,6 +73,23 @@ class Drawn(Sparsifier):
         """Return E ||Q(v) - v||^2 = omega ||v||^2."""
         vector = np.asarray(v, np.float64)
         return self.variance(vector.size) * float(vector @ vector)
+
+    def coordinates(self, n: int, keys: NDArray[np.uint64]) -> NDArray[Any]:
+        """Return the coordinates that messages of vectors of length n have, rising; those from n on are padding.
+
+        Parameters
+        ----------
+        n : int
+            The length of the vectors.
+        keys : ndarray of uint64, shape (rows,)
+            The words of the keys that the messages are made with.
+
+        Returns
+        -------
+        ndarray of int, shape (rows, most_kept(n))
+            The coordinates.
+        """
+        return self._drawn(_at_once, n, keys).reshape(keys.size, self.most_kept(n))
 
     @abstractmethod
     def _draw(self, call: Call, n: int, keys: NDArray[np.uint64], positions: NDArray[Any]) -> None:

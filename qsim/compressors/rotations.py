@@ -1,4 +1,4 @@
-"""Random rotations: what is rotated looks Gaussian, and a few bits a coordinate carry it without bias."""
+"""Random rotations: what is rotated looks Gaussian, and a few bits per coordinate carry it without bias."""
 
 from __future__ import annotations
 
@@ -203,7 +203,7 @@ class DRIVE(_Rotated):
 @final
 @option
 class EDEN(_Rotated):
-    """A few bits a coordinate of a randomly rotated vector.
+    """A few bits per coordinate of a randomly rotated vector.
 
     Q(v) = S R^-1 c(R v), with S = ||v||_2^2 / <R v, c(R v)>, where c rounds to the nearest of the 2^bits numbers that
     are best for a Gaussian (Lloyd-Max), times the root mean square of v. The rotation R is that of `DRIVE`, to which

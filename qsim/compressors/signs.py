@@ -28,7 +28,7 @@ class ScaledSign(Compressor):
 
     Notes
     -----
-    Zeros become +||v||_1 / n: a sparse vector is made dense, at O(n) time and bits a row.
+    Zeros become +||v||_1 / n: a sparse vector is made dense, at O(n) time and bits per row.
 
     Precision: the sum is taken in float64 in a fixed order, and the mean rounded to the nearest float32, which adds at
     most 2^-48 ||v||^2 to the error if it is a normal float32 (above 1.2e-38). A vector whose mean magnitude rounds to
@@ -90,9 +90,9 @@ class Sign(Compressor):
     There is no certificate: ||Q(v) - v||^2 is near n however small v is, so no delta > 0 holds, and Q is biased. Sign
     descent fails on simple problems [2]_ that `ErrorFeedback(ScaledSign())` solves.
 
-    Zeros become +1: a sparse vector, the zero vector among them, is made dense, at O(n) time and bits a row. A packet
+    Zeros become +1: a sparse vector, the zero vector among them, is made dense, at O(n) time and bits per row. A packet
     holds n bits at a fixed width; the scale, always 1, is in the header of the stream. Messages can be summed in
-    flight, which counts the votes; the sum of W takes log2(2 W + 1) bits a coordinate.
+    flight, which counts the votes; the sum of W takes log2(2 W + 1) bits per coordinate.
 
     References
     ----------
@@ -149,7 +149,7 @@ class OneBit(Compressor):
 
     Notes
     -----
-    By default every zero moves to the mean of its side, so a sparse vector is made dense, at O(n) time and bits a row.
+    By default every zero moves to the mean of its side: a sparse vector is made dense, at O(n) time and bits per row.
 
     Precision: sums are taken in float64 in a fixed order, and means rounded to the nearest float32. The mean of no
     entries is 0.

@@ -325,7 +325,12 @@ class Dataset:
         """Return a slice of the rows, such as `data[:1000]`; for other choices there is `take`."""
         if not isinstance(rows, slice):
             raise TypeError(f"a data set is sliced, as in data[:1000], found {rows!r}; data.take takes row numbers")
-        return self.take(np.arange(self.rows)[rows])
+        chosen = np.arange(self.rows)[rows]
+        if not chosen.size:
+            raise DataError(
+                f"a data set has at least one row, and {rows!r} takes none of the {self.rows:,} of {self.name}"
+            )
+        return self.take(chosen)
 
     @property
     def shape(self) -> tuple[int, int]:

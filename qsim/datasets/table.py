@@ -144,14 +144,21 @@ def _read(file: File, rows: int | None = None) -> Any:
             from pyarrow.parquet import read_schema
 
             return read_schema(file.path).empty_table().to_pandas()
+        separator = "\t" if suffix == ".tsv" else ","
         with file.open() as stream:
-            return pd.read_csv(stream, sep="\t" if suffix == ".tsv" else ",", nrows=rows)
+            frame = pd.read_csv(stream, sep=separator, nrows=rows)
+        with file.open() as stream:  # pandas numbers columns of one name
+            header = pd.read_csv(stream, sep=separator, nrows=1, header=None, dtype=str).iloc[0]
     except ImportError as error:
         raise DataError(
             f"{file.path}: a Parquet file needs the package pyarrow: pip install 'qsim[parquet]'"
         ) from error
     except (ValueError, OSError) as error:  # of pandas and of pyarrow, all of them
         raise DataError(f"{file.path} is no table that can be read: {error}") from error
+    again = header[header.duplicated() & header.notna()]
+    if again.size:
+        raise DataError(f"{file.path}: column {again.iloc[0]!r} is there more than once; give each a name of its own")
+    return frame
 
 
 def _label(source: Table, columns: list[str]) -> str:

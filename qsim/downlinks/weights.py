@@ -43,8 +43,8 @@ class DenseWeights(Broadcast):
     them since.
 
     In float64 first-order methods come to gradient norms of 1e-14 and below, where float32 stops near 1e-8
-    (`docs/methods.md`, under Precision). Messages keep their format: of methods that send differences 32 bits a number
-    are enough. Exact gradients, as of `MARINA`, are then sent as float64. Such rounds are not planned. `LocalSGD` takes
+    (`docs/methods.md`, under Precision). Messages keep their format: of methods that send differences 32 bits each are
+    enough. Exact gradients, as of `MARINA`, are then sent as float64. Such rounds are not planned. `LocalSGD` takes
     the steps of logistic regression in float32.
 
     Examples

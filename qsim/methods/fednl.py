@@ -65,8 +65,8 @@ class FedNL(Method):
     superlinearly (the paper, from memory). No bound is stated. Without a line search it may diverge from far away.
 
     A round costs a worker its Hessian, O(rows nnz^2) for nnz non-zeros a row (of other losses than those of a margin n
-    products with the Hessian, O(n non-zeros)), and the server O(n^3), by LAPACK. Gradients are
-    float64, and so are the weights that come down for them.
+    products with the Hessian, O(n non-zeros)), and the server O(n^3), by LAPACK. Gradients are float64, and so are the
+    weights that come down for them.
 
     References
     ----------
@@ -101,7 +101,7 @@ class FedNL(Method):
         refuse_unfit(self, problem)
         if problem.n > _MOST:
             raise ValueError(
-                f"FedNL keeps n (n + 1)/2 numbers a worker, for n <= {_MOST:,} weights, found {problem.n:,}"
+                f"FedNL keeps n (n + 1)/2 numbers per worker, for n <= {_MOST:,} weights, found {problem.n:,}"
             )
         length, shift, floor = _length(problem.n), self.shift, self.floor
         if shift is None:

@@ -17,6 +17,7 @@ from qsim.methods.descent import Momentum
 from qsim.methods.sampling import Passes, Sampling, WithReplacement, check_batch, drawn
 from qsim.methods.server import Adam, Adaptive, check_server, server_state, step_of_server
 from qsim.objectives import Objective, WithRegulariser
+from qsim.objectives.regularised import is_l2_alone
 from qsim.options import number, option, whole
 from qsim.plan import Plan
 from qsim.problem import Problem, TheoryError
@@ -210,7 +211,7 @@ def refuse_own_regulariser(method: Method, problem: Problem) -> None:
     objective = problem.objective
     if isinstance(objective, WithRegulariser):
         objective = objective.objective
-    if type(objective).apply_l2_step is not Objective.apply_l2_step:
+    if not is_l2_alone(objective):
         raise ValueError(
             f"{type(method).__name__} leaves out of its messages what l2 alone does to the weights, but {objective!r}"
             " has a regulariser of its own"

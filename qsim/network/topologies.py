@@ -1,4 +1,4 @@
-"""Topologies: who sends what to whom, and how long that takes. A is a link's latency, B its seconds a byte."""
+"""Topologies: who sends what to whom, and how long that takes. A is a link's latency, B its seconds per byte."""
 
 from __future__ import annotations
 
@@ -168,8 +168,9 @@ class Topology(ABC):
 class ParameterServer(Topology):
     """One or more servers, which add the messages and send the weights down.
 
-    Each of S servers gets a share 1/S of each message. With latency A and B seconds a byte, p messages of equal size m
-    that are ready at once take A + ceil(p/S) B m on the uplink; the downlink takes A + B max(max_i m_i, sum_i m_i / S).
+    Each of S servers gets a share 1/S of each message. With latency A and B seconds per byte, p messages of equal size
+    m that are ready at once take A + ceil(p/S) B m on the uplink; the downlink takes
+    A + B max(max_i m_i, sum_i m_i / S).
 
     Parameters
     ----------
@@ -258,8 +259,8 @@ class _AllReduce(Topology):
 class Ring(_AllReduce):
     """Ring all-reduce.
 
-    With latency A and B seconds a byte, messages of m bytes from p workers take 2 (p - 1) A + 2 (p - 1)/p m B. A worker
-    adds (p - 1)/p m bytes.
+    With latency A and B seconds per byte, messages of m bytes from p workers take 2 (p - 1) A + 2 (p - 1)/p m B. A
+    worker adds (p - 1)/p m bytes.
 
     Notes
     -----
@@ -296,8 +297,8 @@ class Ring(_AllReduce):
 class Tree(_AllReduce):
     """All-reduce over a binomial tree, up and down.
 
-    With latency A and B seconds a byte, messages of m bytes from p workers take 2 ceil(log2 p) (A + m B). The root adds
-    ceil(log2 p) m bytes.
+    With latency A and B seconds per byte, messages of m bytes from p workers take 2 ceil(log2 p) (A + m B). The root
+    adds ceil(log2 p) m bytes.
 
     Notes
     -----
@@ -333,7 +334,7 @@ class Tree(_AllReduce):
 class HalvingDoubling(_AllReduce):
     """All-reduce by recursive halving and doubling.
 
-    With latency A and B seconds a byte, messages of m bytes from p workers, p a power of two, take 2 log2(p) A + 2
+    With latency A and B seconds per byte, messages of m bytes from p workers, p a power of two, take 2 log2(p) A + 2
     (p - 1)/p m B.
 
     Notes
@@ -381,7 +382,7 @@ class HalvingDoubling(_AllReduce):
 class AllGather(Topology):
     """All-gather in a ring: every worker gets every message.
 
-    With latency A and B seconds a byte, messages of m_1, ..., m_p bytes take (p - 1) (A + B max_i m_i). Any messages
+    With latency A and B seconds per byte, messages of m_1, ..., m_p bytes take (p - 1) (A + B max_i m_i). Any messages
     can be gathered.
 
     Notes

@@ -88,7 +88,9 @@ class WithRegulariser(Wrapper):
         steps: NDArray[np.float64],
         decay: L2Decay,
     ) -> Vectors:
-        """Return w - u_H: what l2 alone does is in it."""
+        """Return w - u_H: what l2 alone does is in it. Raises ValueError for another regulariser than l2."""
+        if not is_l2_alone(self.objective):
+            raise ValueError(f"local steps take l2 alone, but {self.objective!r} has a regulariser of its own")
         moved = self.objective.local_steps(block, rows, batch, weights, steps, decay)
         shrink = 1.0 - float(np.prod(1.0 - steps * self.objective.l2))
         return _plus(moved, shrink * _held(weights))
@@ -102,6 +104,11 @@ class WithRegulariser(Wrapper):
 
     def apply_l2_step(self, w: Weights, step: float) -> None:
         return None
+
+
+def is_l2_alone(objective: Objective) -> bool:
+    """Return whether the regulariser of an objective is l2/2 ||w||^2 over all weights."""
+    return type(objective).apply_l2_step is Objective.apply_l2_step
 
 
 def _held(weights: Replica) -> NDArray[np.float64]:

@@ -25,6 +25,9 @@ from qsim.weights import Replica
 from qsim.workers.measurements import is_measurable
 
 _MOST = 2**24  # entries of rows that are copied, so that they are read in their order: that takes half the time
+LONGEST = 2**17
+"""How many numbers weights have that are evaluated together, at most: that takes 25 times their memory, and longer
+ones are evaluated as fast one by one."""
 TOGETHER = 8
 """How many weights are evaluated at a time, at most."""
 
@@ -108,7 +111,8 @@ class RowsHere:
 
     def _takes_several(self, weights: NDArray[np.float64]) -> bool:
         """Return whether weights, a row each, are evaluated in one pass over the rows."""
-        return self._inner.width == 1 and len(weights) > 1 and is_shipped(self._inner)
+        several, n = weights.shape
+        return self._inner.width == 1 and several > 1 and n <= LONGEST and is_shipped(self._inner)
 
     @cached_property
     def _several(self) -> _SeveralAtOnce:

@@ -66,7 +66,7 @@ class Recorder:
         """Who holds which test data, if these are elsewhere."""
         if are_elsewhere(self._test):
             design: Any = run.objective.design(cast("Any", self._test))
-            self.test_elsewhere = design.shared_out(run.workers, run.objective.width)
+            self.test_elsewhere = design.shared_out(min(run.workers, design.rows), run.objective.width)
         self._on_data: Evaluator
         self._on_test: Evaluator | None = None
         self._minimum = problem.minimum if run.optimum else np.nan

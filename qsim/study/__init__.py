@@ -16,7 +16,7 @@ from qsim.study.figures import (
     note_coinciding,
     panel_letters,
 )
-from qsim.study.panel import PROMISED, Panel, draw, draw_bound, panels
+from qsim.study.panel import BOUND_LABEL, Panel, draw, draw_bound, panels
 from qsim.study.papers import Claim, PaperStudy, Value
 from qsim.study.report_text import bullets, no_winner, reach_table, significance, table, winner
 from qsim.study.results import AxisSpec, Results
@@ -35,8 +35,8 @@ from qsim.study.study import Study
 from qsim.study.tuning import Candidate, Choice, FewestRounds, LeastFinal, Rule, Tuned, Tuning, powers_of_two
 
 __all__ = [
+    "BOUND_LABEL",
     "COLUMN_WIDTH",
-    "PROMISED",
     "STYLE",
     "TEXT_WIDTH",
     "AxisSpec",

@@ -32,10 +32,9 @@ from qsim.study.papers import index
 from qsim.study.progress import Log
 from qsim.study.runner import CellsFailedError, Runner, run_study
 from qsim.study.store import Store, StoreError, free
-from qsim.study.study import Study
+from qsim.study.study import SETTINGS, Study
 
 _T = TypeVar("_T")
-_SETTINGS = ("data", "workers", "rounds", "seeds", "vectors")
 _SHOWN = 5  # of the cells that fail alike
 _OLD_LOG = 30 * 86400.0  # seconds
 
@@ -73,7 +72,8 @@ def show(options: Namespace) -> int:
         raise RequestError("show takes the name of one study: qsim study show s_sweep")
     name, study = catalog.find(options.names[0])
     cells = _first_cells(study, options)
-    print(f"{name}: {study.title}\n\n{study.setting(_settings(study, options))}\n\nquestions:")
+    print(f"{name}: {study.title}\n\n{study.setting(_settings(study, options))}\n\noptions: {_taken(study, cells)}")
+    print("\nquestions:")
     for question in study.questions:
         print(f"  - {question}")
     runs = f"{len(cells)} runs"
@@ -98,6 +98,7 @@ def run(options: Namespace) -> int:
     _compressors(options, {name: study for _, name, study in studies})
     for _, name, study in studies:
         _running(options, name, study)
+        _settings(study, options)
     part = _part(options, studies)
     _require_folder(options)
     with _logged([name for _, name, _ in studies]) as log:
@@ -110,14 +111,19 @@ def run(options: Namespace) -> int:
 
 def status(options: Namespace) -> int:
     """Print how many cells of studies are stored, and how large the store is."""
-    store, names = Store(), options.names or catalog.names()
-    stored = {name: _stored(catalog.find(name)[1], options, store) for name in names}
+    store, stored = Store(), {}
+    for name in options.names or catalog.names():
+        study = catalog.find(name)[1]
+        if options.names or _given(options).keys() <= set(study.takes):
+            stored[name] = _stored(study, options, store)
+        else:
+            stored[name] = "does not take all of these settings"
     cells, stale = store.cells(), store.stale()
     if options.json:
         folder = {"folder": str(store.folder), "cells": len(cells), "stale": len(stale), "bytes": store.size()}
         print(json.dumps({"studies": stored, "store": folder}))
         return 0
-    width = max(map(len, names))
+    width = max(map(len, stored))
     for name, text in stored.items():
         print(f"{name:{width}}  {text}")
     print(f"\n{store.folder}: {len(cells):,} cells, {store.size() / 1e6:,.1f} MB")
@@ -300,7 +306,7 @@ def _report(given: str, name: str, error: CellsFailedError, options: Namespace, 
 def _command(given: str, cell: Cell, options: Namespace) -> str:
     """Return the command that runs a cell alone."""
     words = ["python", "-m", "qsim.study", given]
-    for setting in _SETTINGS:
+    for setting in SETTINGS:
         if getattr(options, setting) is not None:
             words += [f"--{setting}", str(getattr(options, setting))]
     for text in options.compressor:
@@ -342,13 +348,19 @@ def _first_cells(study: Study, options: Namespace) -> list[Cell]:
     return with_compressors(study, first, _compressors(options, {study.title: study}))
 
 
+def _given(options: Namespace) -> dict[str, Any]:
+    return {name: getattr(options, name) for name in SETTINGS if getattr(options, name) is not None}
+
+
 def _settings(study: Study, options: Namespace) -> Settings:
-    given = {name: getattr(options, name) for name in _SETTINGS}
-    if options.vectors is not None and not study.recorded:
-        raise RequestError(f"--vectors is not for this study ({study.title}); mean_estimation takes it")
+    given = _given(options)
+    try:
+        study.require(given)
+    except ValueError as error:
+        raise RequestError(f"--{error}") from None
     network = None if options.network is None else _evaluated("--network", options.network, Network, "qsim:Network()")
     try:
-        found = replace(study.defaults, **{name: value for name, value in given.items() if value is not None})
+        found = replace(study.defaults, **given)
         if network is None:
             return found
         found = replace(found, network=network)
@@ -356,6 +368,14 @@ def _settings(study: Study, options: Namespace) -> Settings:
     except ValueError as error:
         raise RequestError(f"--network {options.network}: {error}" if network else str(error)) from None
     return found
+
+
+def _taken(study: Study, cells: Sequence[Cell]) -> str:
+    """Return the options of a study's own that change what it runs, or where."""
+    timeable = bool(cells) and all(cell.run.network is None for cell in cells)
+    taken = {name: name in study.takes for name in SETTINGS}
+    taken |= {"compressor": study.template is not None, "network": timeable, "engine": bool(cells) and not study.timed}
+    return ", ".join(f"--{name}" for name, takes in taken.items() if takes) or "none"
 
 
 def _first(study: Study, settings: Settings) -> Sequence[Cell]:

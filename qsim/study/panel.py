@@ -1,4 +1,4 @@
-"""Panels: quantities of a study's results against an axis, curve by curve, with bands over seeds and promises."""
+"""Panels: quantities of a study's results against an axis, with bands over seeds and theory's bounds."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _BITS = ("bits", "bits_up", "bits_down")
 
-PROMISED = "theory's bound on the mean"
+BOUND_LABEL = "theory's bound on the mean"
 """The label of the curve that `draw_bound` draws."""
 
 
@@ -221,15 +221,15 @@ def draw_bound(results: Results, curve: str, ax: Axes, place: int, *, x: str = "
     >>> with figure_grid(height=2.0) as (figure, axes):
     ...     draw_bound(results, "s = 1", axes[0, 0], 0)
     """
-    promised = results.bound(curve, x)
-    if promised is None:
+    found = results.bound(curve, x)
+    if found is None:
         return
     limits = ax.get_xlim(), ax.get_ylim()
-    across, bound = promised[0] / per, promised[1]
+    across, bound = found[0] / per, found[1]
     shown = across > 0 if ax.get_xscale() == "log" else np.full(across.size, True)
     style: dict[str, Any] = {"linewidth": 0.7, "linestyle": (0, (4, 2))}
-    if PROMISED not in ax.get_legend_handles_labels()[1]:
-        ax.plot([], [], color="0.4", label=PROMISED, **style)
+    if BOUND_LABEL not in ax.get_legend_handles_labels()[1]:
+        ax.plot([], [], color="0.4", label=BOUND_LABEL, **style)
     ax.plot(across[shown], bound[shown], color=look(place)["color"], **style)
     ax.set(xlim=limits[0], ylim=limits[1])
 

@@ -206,7 +206,7 @@ class PaperStudy(Study):
         As for `Study`.
     timed : bool, default False
         As for `Study`.
-    recorded : bool, default False
+    takes : sequence of str, default `("data", "workers", "rounds", "seeds")`
         As for `Study`.
     template : str, optional
         As for `Study`.
@@ -243,6 +243,7 @@ class PaperStudy(Study):
     answers: Callable[[Results], Sequence[str]] = field(init=False)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         object.__setattr__(self, "answers", self._answers)
 
     def compared(self, results: Results, axis: str | None = None) -> dict[str, Comparison]:

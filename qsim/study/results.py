@@ -208,14 +208,14 @@ class Results:
         """
         if curve not in self._bounds:
             found = [cell.run.bound() for cell in self.cells if cell.curve == curve]
-            known = [promise for promise in found if promise is not None]
+            known = [bound for bound in found if bound is not None]
             self._bounds[curve] = known if len(known) == len(found) else None
-        promises, points = self._bounds[curve], self._points(curve, "round", axis)
-        if promises is None:
+        bounds, points = self._bounds[curve], self._points(curve, "round", axis)
+        if bounds is None:
             return None
         length = min(rounds.size for rounds, _ in points)
-        bounds = [p(rounds[:length]) for p, (rounds, _) in zip(promises, points, strict=True)]
-        return np.mean([spent[:length] for _, spent in points], axis=0), np.mean(bounds, axis=0)
+        values = [bound(rounds[:length]) for bound, (rounds, _) in zip(bounds, points, strict=True)]
+        return np.mean([spent[:length] for _, spent in points], axis=0), np.mean(values, axis=0)
 
     def final(self, curve: str, quantity: str) -> float:
         """Return the mean over seeds at the last round that all runs have."""

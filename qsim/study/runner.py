@@ -24,7 +24,7 @@ from qsim.study.pool import over_processes, share
 from qsim.study.progress import Log, Progress
 from qsim.study.results import Results
 from qsim.study.store import Store, StoreError
-from qsim.study.study import Study
+from qsim.study.study import SETTINGS, Study
 from qsim.study.tuning import Candidate, Tuned
 from qsim.trace import Trace
 
@@ -110,7 +110,7 @@ def run_study(
     StoreError
         At once, if a cell cannot be stored.
     ValueError
-        For an engine of a timed study.
+        For an engine of a timed study, and for a setting that differs from the study's own and that it does not take.
 
     Examples
     --------
@@ -122,6 +122,7 @@ def run_study(
     """
     start = processor_seconds()
     settings = study.defaults if settings is None else settings
+    study.require(name for name in SETTINGS if getattr(settings, name) != getattr(study.defaults, name))
     runner = Runner(name, study.timed, jobs, cache, progress, log, engine)
     tuned = runner.tune(study, settings, compressors or {})
     cells = shown_cells(study, settings, compressors or {}, tuned)

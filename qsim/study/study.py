@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from qsim.options import nearest
 from qsim.study.cells import Cell, Settings, timed_on
 from qsim.study.results import Results
 from qsim.study.tuning import Tuned, Tuning
@@ -13,6 +14,11 @@ from qsim.study.tuning import Tuned, Tuning
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
+
+SETTINGS = ("data", "workers", "rounds", "seeds", "vectors")
+"""The settings that a study may depend on, or not."""
+TAKEN = SETTINGS[:-1]
+"""Those of a study that says nothing."""
 
 
 @dataclass(frozen=True)
@@ -43,8 +49,9 @@ class Study:
         How a number for each curve is chosen, by runs of its own, before the cells are run.
     timed : bool, default False
         Whether the study measures time: its cells run one after the other, and its numbers differ from run to run.
-    recorded : bool, default False
-        Whether the study takes recorded vectors (`Settings.vectors`); others refuse them.
+    takes : sequence of str, default `("data", "workers", "rounds", "seeds")`
+        Names of the `Settings` that the study depends on: the command line refuses the others, and so does `run_study`
+        where they differ from the defaults. Bands and networks are not named.
     template : str, optional
         The curve whose runs are copied, with another compressor, to add a curve of a user's own; by default the study
         has no place for one. `answers` and `draw` must take such curves, which come last.
@@ -67,8 +74,22 @@ class Study:
     numbers: Callable[[Results], pd.DataFrame] | None = None
     tuning: Tuning | None = None
     timed: bool = False
-    recorded: bool = False
+    takes: Sequence[str] = TAKEN
     template: str | None = None
+
+    def __post_init__(self) -> None:
+        for name in self.takes:
+            if name not in SETTINGS:
+                raise ValueError(
+                    f"takes names settings ({', '.join(SETTINGS)}), found {name!r}{nearest(name, SETTINGS)}"
+                )
+
+    def require(self, names: Iterable[str]) -> None:
+        """Raise ValueError if a setting is named that the study does not depend on."""
+        for name in names:
+            if name not in self.takes:
+                taken = f"which takes {', '.join(self.takes)}" if self.takes else "which takes no settings"
+                raise ValueError(f"{name} is not for this study ({self.title}), {taken}")
 
     def shown(self, settings: Settings, tuned: Tuned | None = None) -> Sequence[Cell]:
         """Return the cells that are shown; a study with tuning needs what was chosen."""

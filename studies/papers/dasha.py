@@ -90,7 +90,7 @@ def differs(results: Results) -> list[str]:
         "Steps: the paper gives the steps .25, .5 and 1; here every method has the same grid of theory's step times"
         " powers of two. Theory's steps are those derived here; with them, untuned, DASHA's gradient norm is"
         f" {theory} that of MARINA at equal uplink bits.",
-        "Bits: the paper counts k floats a message; here positions, headers and the first full gradient are counted."
+        "Bits: the paper counts k floats per message; here positions, headers and the first full gradient are counted."
         f" A round of DASHA sends {share:.2g} of the uplink bits of one of MARINA, which sends full gradients with"
         " chance k/d.",
         "Downlink: the paper does not count it. Dense weights cost both methods the same a round, and far more than"

@@ -37,7 +37,7 @@ CLIENTS = (1, 4, 16, 64)
 BITS = (1, 2, 3, 4)
 FIXED_CLIENTS = 10
 Way = Callable[[int], tuple[Compressor, Codec | None]]
-"""What sends about so many bits a coordinate, and its code."""
+"""What sends about this many bits per coordinate, and its code."""
 
 WAYS: dict[str, Way] = {
     "EDEN": lambda bits: (qsim.EDEN(bits), None),
@@ -50,7 +50,7 @@ LIMITS = {1: np.pi / 2 - 1, 2: 0.133, 3: 0.0358, 4: 0.00959}
 
 @lru_cache(maxsize=256)
 def errors(way: str, bits: int, n: int, clients: int, seeds: int) -> tuple[tuple[float, float], ...]:
-    """Return for each seed the error of the mean over the mean square norm, times clients; and bits a coordinate."""
+    """Return for each seed the error of the mean over the mean square norm, times clients; and bits per coordinate."""
     compressor, codec = WAYS[way](bits)
     channel = qsim.channel.Channel(compressor, codec)
     found = []
@@ -84,7 +84,7 @@ def setting(settings: Settings) -> str:
         f" n = {DIMENSIONS[-1]:,}, 1 bit; (c) against the bits that were really sent, positions and scales with them."
         f" {settings.seeds} draws of vectors and keys; bands are {settings.bands.words}. QSGD has as many levels as b"
         " bits with a sign hold (one at least, which takes two bits); its codes have fixed width. Nothing is"
-        " trained; the options data, workers and rounds change nothing."
+        " trained."
     )
 
 
@@ -123,7 +123,7 @@ def differs(results: Results) -> list[str]:
     sent = {way: errors(way, 1, DIMENSIONS[-1], FIXED_CLIENTS, results.settings.seeds)[0][1] for way in WAYS}
     return [
         f"Dimension: the papers go on to 2^19 and more; here to {DIMENSIONS[-1]:,}, where EDEN's error is flat.",
-        "Bits: the papers give every method b bits a coordinate. Sent at b = 1: "
+        "Bits: the papers give every method b bits per coordinate. Sent at b = 1: "
         + ", ".join(f"{way} {bits:.3g}" for way, bits in sent.items())
         + ". QSGD with a sign and one level has three symbols, so two bits at a fixed width; even so its error is"
         " larger.",
@@ -152,9 +152,9 @@ def draw(results: Results) -> Figure:
             by_bits = band(way, BITS, [(bits, DIMENSIONS[-1], FIXED_CLIENTS) for bits in BITS], bits=True)
             for ax, shown in zip(axes[0], (by_n, by_clients, by_bits), strict=True):
                 draw_band(ax, shown, place, way, log=True)
-        for ax, label in zip(axes[0], ("n", "clients", "bits a coordinate"), strict=True):
+        for ax, label in zip(axes[0], ("n", "clients", "bits per coordinate"), strict=True):
             ax.set(xlabel=label, ylabel="error times clients")
-            log_axes(ax, *("xy" if label != "bits a coordinate" else "y"))
+            log_axes(ax, *("xy" if label != "bits per coordinate" else "y"))
         axes[0, 0].axhline(LIMITS[1], color="0.4", linewidth=0.8, linestyle=(0, (4, 2)), label="EDEN's limit, 1 bit")
         axes[0, 1].axhline(LIMITS[1], color="0.4", linewidth=0.8, linestyle=(0, (4, 2)))
         panel_letters(axes.flat, ("dimension", "clients", "bits"))
@@ -174,7 +174,7 @@ def numbers(results: Results) -> pd.DataFrame:
             found = samples(way, bits, n, clients, seeds)
             sent = errors(way, bits, n, clients, seeds)[0][1]
             rows.append(
-                {"curve": way, "bits": bits, "n": n, "clients": clients, "seeds": seeds, "bits a coordinate": sent}
+                {"curve": way, "bits": bits, "n": n, "clients": clients, "seeds": seeds, "bits per coordinate": sent}
                 | {"error": found.mean(), "spread": found.std(ddof=1) if seeds > 1 else 0.0}
             )
     return pd.DataFrame(rows)
@@ -201,6 +201,7 @@ study = PaperStudy(
     differs=differs,
     values=values,
     defaults=Settings(data="spark_sample", workers=1, rounds=1, seeds=10),
+    takes=("seeds",),
     cells=cells,
     setting=setting,
     draw=draw,

@@ -102,8 +102,7 @@ def setting(settings: Settings) -> str:
         f" Logistic regression (l2 = {OBJECTIVES['rare'].l2:g}) on {RARE.load().name} over {OWNERS} workers,"
         f" contiguous rows, where few workers own a feature. EF21 with Top-1, shifts from zero, {settings.rounds}"
         " rounds; gradient descent sends the non-zeros of its gradients with their positions, for"
-        f" {settings.rounds // LONG} rounds. A seed sets the start, uniform in [-0.1, 0.1]. The options data and"
-        f" workers change nothing. {settings.statistics}"
+        f" {settings.rounds // LONG} rounds. A seed sets the start, uniform in [-0.1, 0.1]. {settings.statistics}"
     )
 
 
@@ -178,6 +177,7 @@ study = PaperStudy(
     ),
     differs=differs,
     defaults=Settings(data="spark_sample", workers=50, rounds=8000, seeds=5),
+    takes=("rounds", "seeds"),
     cells=cells,
     setting=setting,
     draw=draw,

@@ -144,6 +144,7 @@ study = PaperStudy(
     ),
     differs=differs,
     defaults=Settings(data="adult", workers=1, rounds=32_561, seeds=10),
+    takes=("data", "rounds", "seeds"),
     cells=cells,
     setting=setting,
     draw=draw,

@@ -208,7 +208,7 @@ def test_frequencies_are_the_senders_choice() -> None:
 
 @pytest.mark.parametrize("bits", range(1, 49))
 def test_numbers_of_every_size(bits: int) -> None:
-    """Gaps up to 2^48, and levels up to 2^31 - 1 with them: the most plain bits an entry can have."""
+    """Gaps up to 2^48, and levels up to 2^31 - 1 with them: the most plain bits per entry can have."""
     gap = 2**bits - 1
     n, s = 2**48, 2**31 - 1
     index = np.array([gap - 1, min(2 * gap, n - 1)])

@@ -258,7 +258,7 @@ def test_drawn_messages_with_one_key_can_be_summed() -> None:
     assert np.array_equal(
         drawn.decompress(summed, keys[:1]).to_dense()[0], drawn.decompress(message, keys).to_dense().sum(axis=0)
     )
-    with pytest.raises(ValueError, match="makes 4 numbers a row, the message has 5"):
+    with pytest.raises(ValueError, match="makes 4 numbers per row, the message has 5"):
         drawn.decompress(qsim.batch.SharedSupport(12, np.array([0, 5]), 5, np.ones(5, np.float32)), keys[:1])
 
 

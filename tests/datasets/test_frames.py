@@ -108,6 +108,9 @@ def test_the_label_column_is_found_or_asked_for(tmp_path: Path) -> None:
     (tmp_path / "short.csv").write_text("a,b,label\n1,2,1\n3,4\n")
     with pytest.raises(DataError, match="1 rows have no label in column 'label'"):
         load(tmp_path / "short.csv")
+    (tmp_path / "twice.csv").write_text("label,a,b,a\n1,2,3,4\n-1,2,3,4\n")
+    with pytest.raises(DataError, match=r"twice\.csv: column 'a' is there more than once"):
+        load(tmp_path / "twice.csv")
     (tmp_path / "empty.csv").write_text("")
     with pytest.raises(DataError, match="no table that can be read"):
         load(tmp_path / "empty.csv")
@@ -155,7 +158,7 @@ def test_split_and_slices() -> None:
             data.split(test=bad)
     with pytest.raises(TypeError, match="data.take"):
         data[3]
-    with pytest.raises(DataError):
+    with pytest.raises(DataError, match=r"slice\(5, 5, None\) takes none of the 322 of spark_sample"):
         data[5:5]
 
 

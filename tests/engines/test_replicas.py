@@ -1,4 +1,4 @@
-"""With millions of features: places are sent what has changed of the weights, and nobody holds n numbers a worker."""
+"""With millions of features: places are sent what has changed of the weights, and nobody holds n numbers per worker."""
 
 from __future__ import annotations
 

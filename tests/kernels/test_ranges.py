@@ -158,7 +158,7 @@ def carried(codec: EntryCodec) -> Iterator[tuple[Message, Entries, Packets]]:
 def test_arrays_hold_the_longest_packets_and_the_most_entries(codec: EntryCodec) -> None:
     """An encoder writes, and a decoder fills, arrays of a size that is told beforehand: enough, and not far too large.
 
-    Room are 24 bytes an entry and 128 a row, and where every coordinate has its bits, 5 bytes for each.
+    Room are 24 bytes per entry and 128 per row, and where every coordinate has its bits, 5 bytes for each.
     """
     for message, entries, packets in carried(codec):
         prefix = 4 * entries.stream.floats

@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 
 import qsim
+from qsim.block import Block
+from qsim.l2_decay import GlobalScale
 from qsim.objectives import NonconvexLogistic, NoOptimumError
-from qsim.weights import Weights
+from qsim.weights import Replica, Weights
 
 pytestmark = pytest.mark.quick
 
@@ -167,3 +169,16 @@ def test_what_goes_into_what() -> None:
         qsim.WithNonconvex(0.1, 0.1)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="regulariser of its own"):
         qsim.simulate(replace(RUN, objective=qsim.WithIntercept(LOGISTIC), method=qsim.LocalSGD(0.1)))
+
+
+@pytest.mark.parametrize("inside", [qsim.WithNonconvex(LOGISTIC, 0.1), NonconvexLogistic(0.1)], ids=repr)
+def test_local_steps_take_no_other_regulariser_than_l2(inside) -> None:
+    """Messages have in them what l2 does to the weights on the way, and would lack what another regulariser does."""
+    objective = qsim.WithRegulariser(inside)
+    with pytest.raises(ValueError, match=r"regulariser of its own"):
+        qsim.simulate(replace(RUN, objective=objective, method=qsim.LocalSGD(0.1, steps=3)))
+    block = Block(qsim.datasets.Contiguous().split(qsim.load("spark_sample"), 4, qsim.Key(0)), 0, 4)
+    with pytest.raises(ValueError, match=r"local steps take l2 alone, but .* has a regulariser of its own"):
+        objective.local_steps(
+            block, block.all_rows(), None, Replica(np.ones(16, np.float32)), np.ones(2), GlobalScale()
+        )

@@ -164,6 +164,18 @@ def test_test_data_are_evaluated_where_they_are(
     require_same(qsim.simulate(run, engine=Serial(threads=2, block=1)), found)
 
 
+def test_workers_may_be_more_than_rows_of_test_data(parts: Parts, tmp_path: Path) -> None:
+    """As where the test data are in memory; processes whose workers hold none of them answer nothing."""
+    options: dict[str, Any] = {"method": qsim.GradientDescent(0.05), "workers": 9}
+    later = click_parts(tmp_path, (3, 2))
+    found = qsim.simulate(run_of(parts, test=later, **options))
+    here = qsim.simulate(run_of(parts, test=together(later, 5)[0], **options))
+    require_same(found, here, 1e-13)
+    assert np.isfinite(found.columns["test_loss"]).all()
+    for engine in (Processes(3), Processes(3, block=1), Serial(threads=2, block=1)):
+        require_same(qsim.simulate(run_of(parts, test=later, **options), engine=engine), found)
+
+
 def test_a_checkpoint_knows_its_test_data(parts: Parts, tmp_path: Path) -> None:
     later = click_parts(tmp_path, (12, 5))
     run = run_of(parts, test=later, **CASES["descent"])

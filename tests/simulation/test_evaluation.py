@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from itertools import pairwise
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 import qsim
 from qsim.datasets import Contiguous, LibSVM, Parts, Shards
 from qsim.objectives.wrapper import innermost
-from qsim.simulation.evaluation import AllRows, RowsHere, evaluator
+from qsim.simulation.evaluation import LONGEST, TOGETHER, AllRows, RowsHere, evaluator
 from qsim.testing.shipped import shipped
 
 OBJECTIVES = [
@@ -132,6 +133,24 @@ def test_an_error_of_ones_own_is_that_of_all_rows() -> None:
     data, w = qsim.load("spark_sample"), np.linspace(-1.0, 1.0, 16)
     found = evaluator(Median(), data, Contiguous().split(data, 7, qsim.Key(0))).evaluate(w[None])[0]
     assert found.error == Median().error(w, data)
+
+
+@pytest.mark.parametrize(("n", "vectors"), [(LONGEST, 26), (LONGEST + 1, 12)])
+def test_weights_that_are_long_are_evaluated_one_by_one(n: int, vectors: int) -> None:
+    """To the same bits, and in bounded memory: eight gradients and three vectors, and no more than 25 together."""
+    data = qsim.datasets.synthetic(30, n, 5)
+    here = RowsHere(qsim.LogisticRegression(0.1), Contiguous().split(data, 3, qsim.Key(0)))
+    weights = np.zeros((TOGETHER, n))
+    weights[:, data.indices] = np.random.default_rng(0).standard_normal((TOGETHER, data.indices.size))
+    alone = [here.evaluate(w[None])[0] for w in weights]
+    tracemalloc.start()
+    together = here.evaluate(weights)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < vectors * 8 * n
+    for one, other in zip(together, alone, strict=True):
+        assert (one.loss, one.error) == (other.loss, other.error)
+        np.testing.assert_array_equal(one.gradient, other.gradient)
 
 
 def test_an_objective_with_a_way_of_its_own_is_asked() -> None:

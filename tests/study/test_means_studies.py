@@ -39,7 +39,7 @@ def test_mean_estimation_of_recorded_vectors(tmp_path: Path, recorded: Path) -> 
         bits.append(np.sum(packets.bits) / rows.size)
     here = table[(table["vectors"] == "mine.npy") & (table["curve"] == "QSGD, rANS")].iloc[1]
     assert here["error"] == pytest.approx(np.mean(errors), rel=1e-4)
-    assert here["bits a coordinate"] == pytest.approx(np.mean(bits))
+    assert here["bits per coordinate"] == pytest.approx(np.mean(bits))
 
 
 @pytest.mark.parametrize(

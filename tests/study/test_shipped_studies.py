@@ -16,10 +16,11 @@ import pytest
 import qsim
 from helpers.paths import ROOT
 from qsim.study import Choice, Results, Settings, Study, catalog, cli
+from qsim.study.study import SETTINGS
 from qsim.study.tuning import written
 
 COMMITTED = ROOT / "paper_figures"
-TINY = ["--data", "spark_sample", "--workers", "2", "--rounds", "3", "--seeds", "2"]
+TINY = {"data": "spark_sample", "workers": 2, "rounds": 3, "seeds": 2}
 SMALLER: dict[str, dict[str, object]] = {
     "certificates": {"LENGTHS": (4, 16), "FIXED_N": 16, "DRAWS": 20},
     "cluster": {"missing": lambda: dict.fromkeys(("Spark", "PySpark loop", "Ray"), "a test goes without")},
@@ -56,13 +57,38 @@ def load(name: str, monkeypatch: pytest.MonkeyPatch) -> tuple[Study, ModuleType]
     return found, module
 
 
+def tiny(study: Study) -> list[str]:
+    """Return the options that make a study small, of those that it takes."""
+    return [text for name in TINY if name in study.takes for text in (f"--{name}", str(TINY[name]))]
+
+
+def read_settings(module: ModuleType, monkeypatch: pytest.MonkeyPatch) -> set[str]:
+    """Return a set that will have the names of all settings that a study's file reads."""
+    files, read = {module.__file__, sys.modules[Settings.__module__].__file__}, set()
+    usual = Settings.__getattribute__
+
+    def note(self: Settings, name: str) -> object:
+        code = sys._getframe(1).f_code
+        if name in SETTINGS and code.co_filename in files and code.co_name != "__post_init__":
+            read.add(name)
+        return usual(self, name)
+
+    monkeypatch.setattr(Settings, "__getattribute__", note)
+    return read
+
+
 @pytest.mark.parametrize("name", catalog.names())
 def test_every_study_from_end_to_end(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """All files are written, all questions answered, and every curve's runs can be made again from what is written."""
-    study, _ = load(name, monkeypatch)
-    assert cli.main([name, *TINY, "--out", str(tmp_path)]) == 0
+    """All files are written, all questions answered, and every curve's runs can be made again from what is written.
+
+    And the settings that are read are those that the study says it takes: the command line refuses the others.
+    """
+    study, module = load(name, monkeypatch)
+    read = read_settings(module, monkeypatch)
+    assert cli.main([name, *tiny(study), "--out", str(tmp_path)]) == 0
+    assert read == set(study.takes)
     kinds = ("pdf", "png", "csv", "md", "json")
     assert {path.name for path in tmp_path.iterdir()} == {f"{name}.{kind}" for kind in kinds}
     findings = (tmp_path / f"{name}.md").read_text()
@@ -76,7 +102,7 @@ def test_every_study_from_end_to_end(
     assert len(table)
     provenance = json.loads((tmp_path / f"{name}.json").read_text())
     settings = eval(provenance["settings"], {"qsim": qsim})
-    assert settings == Settings("spark_sample", 2, 3, 2)
+    assert settings == replace(study.defaults, **{name: TINY[name] for name in TINY if name in study.takes})
     cells = study.cells(settings) if study.tuning is None else study.cells(settings, chosen(provenance))
     for curve, entry in provenance["curves"].items():
         run = eval(entry["run"], {"qsim": qsim})
@@ -247,7 +273,7 @@ def test_committed_measures_of_first_gradients_come_again(name: str, monkeypatch
     both = pd.read_csv(COMMITTED / f"{name}.csv").merge(again, on=keys, suffixes=("", "_again"))
     both = both[both["vectors"] == "adult, early"]
     assert len(both) > 20
-    for column in ("bits a coordinate", "bits a non-zero", "error"):
+    for column in ("bits per coordinate", "bits per non-zero", "error"):
         if column in both:
             np.testing.assert_allclose(both[f"{column}_again"], both[column], rtol=COUNTS)
 
@@ -275,7 +301,8 @@ def test_the_study_of_encodings_counts_what_codecs_write(monkeypatch: pytest.Mon
     draws = [qsim.Key(seed).fold(1000).generator().standard_normal(1000).astype(np.float32) for seed in (0, 1)]
     keys = qsim.Key(0).fold(4).words(0, 2)
     message = qsim.QSGD(4).compress(qsim.batch.Vectors.dense(np.array(draws)), keys)
-    shown = table[(table["vectors"] == "Gaussian, n = 1000") & (table["s"] == 4)].set_index("code")["bits a coordinate"]
+    table = table[(table["vectors"] == "Gaussian, n = 1000") & (table["s"] == 4)]
+    shown = table.set_index("code")["bits per coordinate"]
     for code, codec in (("rANS", qsim.codecs.RANS()), ("Elias omega, dense", qsim.codecs.EliasDense("omega"))):
         assert shown[code] == pytest.approx(codec.encode(message).bits / 2000)
     entropy = qsim.entropy.entropy_bits(message)
@@ -292,7 +319,7 @@ def test_codes_that_the_noise_does_not_part_are_named_together(monkeypatch: pyte
 
 
 def test_one_seed_claims_nothing_of_noise(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["s_sweep", *TINY[:-1], "1", "--out", str(tmp_path)]) == 0
+    assert cli.main(["s_sweep", *tiny(catalog.find("s_sweep")[1])[:-1], "1", "--out", str(tmp_path)]) == 0
     said = capsys.readouterr().out
     assert "With one seed the noise is not known; uplink bits go from" in said
     for words in ("the seed noise, from", "The interval at", "joint intervals"):

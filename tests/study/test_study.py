@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 from scipy.stats import ttest_1samp
 
 import qsim
-from qsim.study import Results, catalog, cli
+from qsim.study import Results, catalog, cli, run_study
 
 TINY = ["--data", "spark_sample", "--rounds", "10", "--seeds", "3", "--workers", "4"]
 
@@ -55,8 +56,29 @@ def test_list_and_show(capsys: pytest.CaptureFixture[str]) -> None:
         "s = 4",
         "weighting='workers'",
         "optimum=False",
+        "\noptions: --data, --workers, --rounds, --seeds, --compressor, --network, --engine\n",
     ):
         assert words in shown
+    for name, options in {
+        "certificates": "none",
+        "eden": "--seeds",
+        "scaling": "--data, --workers, --rounds, --seeds, --engine",
+        "engines": "--data, --workers, --rounds, --seeds, --network",
+    }.items():
+        assert cli.main(["show", name]) == 0
+        assert f"\noptions: {options}\n" in capsys.readouterr().out
+
+
+def test_a_study_names_settings_that_there_are() -> None:
+    found = catalog.find("eden")[1]
+    with pytest.raises(ValueError, match="takes names settings .*, found 'seed'; did you mean 'seeds'"):
+        replace(found, takes=("seed",))
+
+
+def test_settings_that_a_study_does_not_take_are_refused_in_python() -> None:
+    found = catalog.find("eden")[1]
+    with pytest.raises(ValueError, match=r"workers is not for this study \(DRIVE and EDEN.*\), which takes seeds"):
+        run_study(found, replace(found.defaults, seeds=2, workers=3))
 
 
 def test_a_users_study_by_path(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -109,6 +109,13 @@ def written(folder: Path) -> set[str]:
         ("norms.py --compressor mine.py:np", "is not a compressor"),
         ("encodings --compressor mine.py:Keep(0.1)", "--compressor is not for encodings"),
         ("norms.py --vectors x.npy", "--vectors is not for this study"),
+        ("eden --data nosuch.svm", "--data is not for this study (DRIVE and EDEN"),
+        ("eden --rounds 0", "which takes seeds"),
+        ("certificates --seeds 3", "which takes no settings"),
+        ("norms.py topologies --rounds 9", "--rounds is not for this study"),
+        ("show rare_features --workers 3", "which takes rounds, seeds"),
+        ("status epoch_time --data adult", "--data is not for this study"),
+        ("export sparsified_sgd --workers 2", "which takes data, rounds, seeds"),
         ("export norms.py seminar", "export takes the name of one study"),
         ("compare norms.py", "compare takes two files"),
         ("compare a.csv b.csv", "there are no results a.csv"),
@@ -170,7 +177,7 @@ def test_status_of_all_studies(here: Path, capsys: pytest.CaptureFixture[str]) -
     assert set(catalog.names()) <= set(lines)
     assert lines["s_sweep"] == "0 of 36 cells stored, 36 missing"
     assert lines["engines"] == "not stored: it measures time"
-    assert lines["certificates"] == "no cells: nothing is trained"
+    assert lines["certificates"] == "does not take all of these settings"
 
 
 def test_without_the_cache(here: Path) -> None:

@@ -14,7 +14,7 @@ from helpers.studies import load
 from qsim.identity import identify
 from qsim.study import Results, Settings, Store
 
-A, B = 1e-4, 8 / 1e8  # of the study's links: seconds, and seconds a byte
+A, B = 1e-4, 8 / 1e8  # of the study's links: seconds, and seconds per byte
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,100 @@
+"""Links to the API reference: from what is written as code in prose, and from every name that a thing has.
+
+A thing is documented under one name, the shortest: `qsim.compressors.QSGD` and `qsim.compressors.qsgd.QSGD` are on the
+page of `qsim.QSGD`.
+"""
+
+from __future__ import annotations
+
+import re
+from pkgutil import resolve_name
+from typing import Any
+
+import reference
+from docutils import nodes
+from sphinx.addnodes import pending_xref
+from sphinx.application import Sphinx
+from sphinx.environment import BuildEnvironment
+from sphinx.transforms.post_transforms import SphinxPostTransform
+from sphinx.util.nodes import make_refnode
+
+CODE = re.compile(r"(qsim\.[\w.]*\w|[A-Z]\w*)(\(.*\))?", flags=re.S)
+
+
+class Names:
+    """The public names, and where they are documented."""
+
+    def __init__(self) -> None:
+        self.documented: dict[int, str] = {}
+        self.short: dict[str, set[str]] = {}
+        for names in reference.public().values():
+            for name, thing in names.items():
+                self.documented[id(thing)] = name
+                self.short.setdefault(name.rpartition(".")[2], set()).add(name)
+
+    def find(self, name: str) -> str | None:
+        """Return the documented name of what a name stands for, such as `qsim.QSGD` for `qsim.compressors.QSGD`."""
+        if not name.startswith("qsim."):
+            (found, *others) = self.short.get(name, {None})
+            return None if others else found
+        for owner, member in ((name, ""), name.rsplit(".", 1)):
+            try:
+                found = self.documented.get(id(resolve_name(owner)))
+            except (AttributeError, ImportError):
+                continue
+            if found:
+                return f"{found}.{member}".rstrip(".")
+        return None
+
+
+names = Names()
+
+
+class LinkNames(SphinxPostTransform):
+    """Make links of literals that are public names or calls of them, but on the page of the name itself."""
+
+    default_priority = 5
+
+    def run(self, **kwargs: Any) -> None:
+        for literal in list(self.document.findall(nodes.literal)):
+            match = CODE.fullmatch(literal.astext())
+            if not match or isinstance(literal.parent, nodes.reference | pending_xref | nodes.title):
+                continue
+            found = reference_node(self.env, self.env.docname, match[1], literal.deepcopy())
+            if found is not None:
+                literal.replace_self(found)
+
+
+def reference_node(env: BuildEnvironment, page: str, name: str, content: nodes.Node) -> nodes.reference | None:
+    """Return a link to the documentation of a name, or None if it has none or stands on this page."""
+    objects = env.domains.python_domain.objects
+    entry = objects.get(names.find(name) or name)
+    modules = env.domains.python_domain.modules
+    if entry is None and name in modules:
+        return make_refnode(env.app.builder, page, f"api/{name}.module", "", content, name)
+    if entry is None or entry.docname == page:
+        return None
+    return make_refnode(env.app.builder, page, entry.docname, entry.node_id, content, name)
+
+
+def missing(app: Sphinx, env: BuildEnvironment, node: pending_xref, content: nodes.Node) -> nodes.Node | None:
+    """Find what is referred to by another name than that of its page."""
+    code = CODE.fullmatch(node.get("reftarget", ""))
+    if node.get("refdomain") != "py" or code is None:
+        return None
+    return reference_node(env, node.get("refdoc", ""), code[1], content)
+
+
+def escape(app: Sphinx, what: str, name: str, thing: Any, options: Any, lines: list[str]) -> None:
+    """Keep absolute values and norms, |v| and ||v||, from being read as substitutions of reStructuredText."""
+    for place, line in enumerate(lines):
+        if not line.lstrip().startswith((">>>", "...")):
+            lines[place] = re.sub(r"(``.*?``)|(`.*?`)|\\?\|", lambda match: match[1] or match[2] or r"\|", line)
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    """Tell Sphinx."""
+    app.add_post_transform(LinkNames)
+    app.connect("missing-reference", missing)
+    app.connect("autodoc-process-docstring", escape, priority=900)  # after numpydoc
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
