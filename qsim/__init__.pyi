@@ -11,6 +11,7 @@ from . import entropy as entropy
 from . import formulas as formulas
 from . import keys as keys
 from . import l2_decay as l2_decay
+from . import lessons as lessons
 from . import methods as methods
 from . import metrics as metrics
 from . import network as network
@@ -69,6 +70,7 @@ from .methods import MARINA as MARINA
 from .methods import QNASTYA as QNASTYA
 from .methods import SCAFFOLD as SCAFFOLD
 from .methods import SGD as SGD
+from .methods import TAMUNA as TAMUNA
 from .methods import Averaged as Averaged
 from .methods import DiLoCo as DiLoCo
 from .methods import EControl as EControl

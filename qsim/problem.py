@@ -308,14 +308,15 @@ class Problem:
         are drawn. Unequal shards multiply it by W times the largest weight (and if workers are drawn, the mean over
         those that take part is a ratio, whose bias is neglected). If workers share their draws (`shared`), their errors
         need not average out: omega replaces the terms with it. Of workers that draw together (`Compressor.correlated`)
-        it is A, over the share of those that take part (`Compressor.joint_variance`).
+        it is A (`Compressor.joint_variance`), over the share of those that take part if all of W workers are numbered.
         """
         workers = self.workers
         taking_part = self.participation * workers
         drawing = (workers - taking_part) / (taking_part * (workers - 1)) if workers > 1 else 0.0
         unequal = self.largest_share * workers
         if (joint := self.compressor.joint_variance(self.n)) is not None:
-            return unequal * (joint[0] / self.participation + (1 - joint[1]) * drawing)
+            share = self.compressor.correlated / taking_part if self.compressor.correlated else 1.0
+            return unequal * (joint[0] * share + (1 - joint[1]) * drawing)
         alike = self.shared and self.compressor.correlated is None
         return (self.omega if alike else unequal * self.omega / taking_part) + unequal * drawing
 

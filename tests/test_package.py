@@ -38,7 +38,7 @@ LAYERS = [  # each package may import those above it, and itself
     {"engines"},
     {"simulation"},
     {"study", "testing", "calibrate"},
-    {"verify"},
+    {"verify", "warm", "lessons"},
     {"cli"},
     {"__main__"},
 ]

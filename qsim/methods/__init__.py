@@ -22,6 +22,7 @@ from qsim.methods.scaffnew import Scaffnew
 from qsim.methods.scaffold import SCAFFOLD
 from qsim.methods.second_order import LBFGS, NewtonCG
 from qsim.methods.server import Adagrad, Adam, Adaptive, Yogi
+from qsim.methods.tamuna import TAMUNA
 from qsim.methods.vote import SignSGD
 
 __all__ = [
@@ -38,6 +39,7 @@ __all__ = [
     "QNASTYA",
     "SCAFFOLD",
     "SGD",
+    "TAMUNA",
     "Adagrad",
     "Adam",
     "Adaptive",
