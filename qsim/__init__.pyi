@@ -70,6 +70,7 @@ from .methods import MARINA as MARINA
 from .methods import QNASTYA as QNASTYA
 from .methods import SCAFFOLD as SCAFFOLD
 from .methods import SGD as SGD
+from .methods import TAMUNA as TAMUNA
 from .methods import Averaged as Averaged
 from .methods import DiLoCo as DiLoCo
 from .methods import EControl as EControl

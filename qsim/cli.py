@@ -22,6 +22,7 @@ _HELP = """commands:
   verify      check that compressors, objectives and methods keep what they promise
   data        list data sets, show one, download one
   calibrate   measure what work takes on this machine, for virtual time
+  warm        compile kernels now, and not when a run first needs them
   mark        mark students' notebooks of the exercise on quantized gradients
   bench       compare qsim's speed with its peers' (in a checkout of the repository)
   completion  print what makes a shell complete these commands
@@ -192,7 +193,7 @@ def _parser() -> ArgumentParser:
 
 def _tree() -> ArgumentParser:
     """Return all commands with their options, for completion."""
-    from qsim import calibrate, verify
+    from qsim import calibrate, verify, warm
     from qsim.lessons import marking
     from qsim.study import cli as study
 
@@ -202,6 +203,7 @@ def _tree() -> ArgumentParser:
     group.add_parser("verify", help="check parts", parents=[verify.parser()], add_help=False)
     _add_data_commands(group.add_parser("data", help="look at data"))
     group.add_parser("calibrate", help="measure this machine", parents=[calibrate.parser()], add_help=False)
+    group.add_parser("warm", help="compile ahead", parents=[warm.parser()], add_help=False)
     group.add_parser("mark", help="mark students' files", parents=[marking.parser()], add_help=False)
     group.add_parser("bench", help="compare speeds")
     group.add_parser("completion", help="print a script").add_argument("shell", choices=_SHELLS)
@@ -213,6 +215,7 @@ _COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "verify": _of("qsim.verify"),
     "data": _data,
     "calibrate": _of("qsim.calibrate"),
+    "warm": _of("qsim.warm"),
     "mark": _of("qsim.lessons.marking"),
     "bench": _bench,
     "completion": _completion,

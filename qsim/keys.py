@@ -169,6 +169,23 @@ class Key:
         """The key whose words hold what workers have in common, and in the low 24 bits the number of each."""
         return of_word(self.word, _Numbered)
 
+    def numbered_among(self, present: NDArray[np.bool_]) -> Key:
+        """Return the key like `numbered`, whose workers are numbered among those that are present.
+
+        Parameters
+        ----------
+        present : ndarray of bool, shape (workers,)
+            Who is. Of the others, the words mean nothing.
+
+        Returns
+        -------
+        Key
+            The key.
+        """
+        key = of_word(self.word, _NumberedAmong)
+        object.__setattr__(key, "numbers", present.cumsum() - present)
+        return key
+
     def generator(self) -> np.random.Generator:
         """Return a NumPy generator (Philox 4x64, counter-based too) for code that is not in a kernel."""
         import numpy as np
@@ -199,6 +216,18 @@ class _Numbered(Key):
             raise ValueError(f"numbers are from 0 to 2^{NUMBER_BITS} - 1, and do not fall; found {low!r} to {high!r}")
         in_common = np.uint64(self.word >> NUMBER_BITS << NUMBER_BITS)
         return in_common | np.arange(low, high, dtype=np.uint64)
+
+
+class _NumberedAmong(_Numbered):
+    """A key whose workers are numbered among some of them."""
+
+    numbers: NDArray[np.int64]
+
+    def __repr__(self) -> str:
+        return f"{super().__repr__()}_among(...)"
+
+    def words(self, low: int, high: int) -> NDArray[np.uint64]:
+        return super().words(0, self.numbers.size)[self.numbers[low:high]]
 
 
 def require_key(key: object) -> None:

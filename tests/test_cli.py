@@ -25,11 +25,11 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, 
 def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = run(capsys, "--help")
     assert code == 0
-    for name in ("study", "verify", "data", "calibrate", "mark", "bench", "completion"):
+    for name in ("study", "verify", "data", "calibrate", "warm", "mark", "bench", "completion"):
         assert f"\n  {name} " in out
     assert run(capsys)[0] == 2
     assert run(capsys, "--version")[:2] == (0, f"qsim {qsim.__version__}\n")
-    for name in ("study", "verify", "data", "calibrate", "mark", "completion"):
+    for name in ("study", "verify", "data", "calibrate", "warm", "mark", "completion"):
         with pytest.raises(SystemExit, match="0"):
             main([name, "--help"])
         assert "usage: " in capsys.readouterr().out

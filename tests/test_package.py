@@ -26,7 +26,7 @@ LAYERS = [  # each package may import those above it, and itself
     {"storage"},
     {"kernels"},
     {"keys", "program"},
-    {"batch", "steps", "clients", "l2_decay", "stopping"},
+    {"batch", "bound", "steps", "clients", "l2_decay", "stopping"},
     {"weights", "network"},
     {"datasets"},
     {"block", "identity"},
@@ -38,7 +38,7 @@ LAYERS = [  # each package may import those above it, and itself
     {"engines"},
     {"simulation"},
     {"study", "testing", "calibrate"},
-    {"verify", "lessons"},
+    {"verify", "warm", "lessons"},
     {"cli"},
     {"__main__"},
 ]

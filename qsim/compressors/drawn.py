@@ -74,6 +74,23 @@ class Drawn(Sparsifier):
         vector = np.asarray(v, np.float64)
         return self.variance(vector.size) * float(vector @ vector)
 
+    def coordinates(self, n: int, keys: NDArray[np.uint64]) -> NDArray[Any]:
+        """Return the coordinates that messages of vectors of length n have, rising; those from n on are padding.
+
+        Parameters
+        ----------
+        n : int
+            The length of the vectors.
+        keys : ndarray of uint64, shape (rows,)
+            The words of the keys that the messages are made with.
+
+        Returns
+        -------
+        ndarray of int, shape (rows, most_kept(n))
+            The coordinates.
+        """
+        return self._drawn(_at_once, n, keys).reshape(keys.size, self.most_kept(n))
+
     @abstractmethod
     def _draw(self, call: Call, n: int, keys: NDArray[np.uint64], positions: NDArray[Any]) -> None:
         """Have the coordinates of all rows written to `positions`, one row behind the other, each rising."""

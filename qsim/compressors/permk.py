@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import gcd
 from typing import Any, Self, final
 
 import numpy as np
@@ -16,43 +17,50 @@ from qsim.options import option, whole
 @final
 @option
 class PermK(Drawn):
-    """Workers share out the coordinates at random, so that each coordinate is sent by one of them.
+    """Workers share out the coordinates at random, so that each coordinate is sent by one of them, or by some.
 
-    Q_i(v)_j = W v_j if worker i of W gets coordinate j, and 0 otherwise. All draw one permutation together, and worker
-    i gets the i-th of its W blocks of k = ceil(n/W) coordinates (the last ones are padded with zeros).
+    Q_i(v)_j = (W/c) v_j if coordinate j is one of those that worker i of W gets, and 0 otherwise. All draw together who
+    gets what: each coordinate goes to c workers, any c of them with the same probability, and each worker gets as many,
+    k = min(n, ceil(n g/W) c/g), with g the greatest common divisor of W and c (the last ones are padded with zeros).
 
-    The sum of the messages over W is exact for equal vectors: with the errors of the workers correlated,
-    E ||mean of Q_i(v_i) - mean of v_i||^2 = mean of ||v_i||^2 - ||mean of v_i||^2, what the vectors differ by, whatever
-    n and W are. Alone, each message is unbiased with variance omega = W - 1, attained by every v.
+    The mean of the messages is that over the c workers that a coordinate has, and exact for equal vectors. With the
+    errors of the workers correlated, E ||mean of Q_i(v_i) - mean of v_i||^2 = A (mean of ||v_i||^2 - ||mean of
+    v_i||^2), what the vectors differ by times A = (W - c)/(c (W - 1)), whatever n, W and c are. Alone, each message is
+    unbiased with variance omega = W/c - 1, attained by every v.
 
     Parameters
     ----------
     workers : int
-        The number W of workers, from 1 to 2^24: that of the run.
+        The number W of workers, from 1 to 2^24: that of the run, or that which `SampledClients` draws for a round.
+    copies : int, default 1
+        The number c of workers that get a coordinate, from 1 to W.
 
     Raises
     ------
     ValueError
-        For any other number.
+        For any other numbers.
 
     Notes
     -----
-    A message holds k values alone: both ends know the permutation and the number of the worker. Messages of different
+    A message holds k values alone: both ends know who gets what and the number of the worker. Messages of different
     workers have different coordinates, so they are not summed in flight.
 
     With weights p_i in the sum, a worker's message still is unbiased, and the error of the weighted mean is
-    W sum of p_i^2 ||v_i||^2 - ||sum of p_i v_i||^2. So it is for clients who sit out a round, or whose messages are
-    late: their p_i is 0, and the coordinates they would have sent are missing.
+    A (W sum of p_i^2 ||v_i||^2 - ||sum of p_i v_i||^2). So it is for clients who sit out a round, or whose messages are
+    late: their p_i is 0, and the coordinates they would have sent are missing. If W is the number of clients that are
+    drawn for a round, those that are there share out all coordinates, by their order.
 
-    Precision: W v_j is rounded once to float32. A vector for which this may overflow is refused.
+    Precision: (W/c) v_j is rounded once to float32. A vector for which this may overflow is refused.
 
-    A batch costs O(n) for the permutation, once for all its rows, and O(k + entries) a row. A sparse vector stays
-    sparse. `MARINA` takes the longer step that this allows.
+    A batch costs O(c n) for the draw, once for all its rows, and O(k + entries) a row. A sparse vector stays
+    sparse. `MARINA` takes the longer step that one copy allows, and `TAMUNA` needs two copies or more.
 
     References
     ----------
     .. [1] Szlendak, Tyurin, Richtarik, "Permutation compressors for provably faster distributed nonconvex
-           optimization", ICLR 2022 (errors for any n, W and weights derived here).
+           optimization", ICLR 2022 (errors for any n, W, weights and copies derived here).
+    .. [2] Condat, Agarsky, Richtarik, "Provably doubly accelerated federated learning: the first theoretically
+           successful combination of local training and communication compression", arXiv 2210.13277, 2022 (copies).
 
     Examples
     --------
@@ -68,9 +76,11 @@ class PermK(Drawn):
     """
 
     workers: int
+    copies: int = 1
 
     def __post_init__(self) -> None:
         whole("workers", self.workers, least=1, most=1 << NUMBER_BITS)
+        whole("copies", self.copies, least=1, most=self.workers)
 
     @property
     def correlated(self) -> int:
@@ -78,15 +88,17 @@ class PermK(Drawn):
         return self.workers
 
     def most_kept(self, n: int) -> int:
-        return -(-n // self.workers)
+        common = gcd(self.workers, self.copies)
+        return min(n, -(-n * common // self.workers) * self.copies // common)
 
     def factor(self, n: int) -> float:
-        """Return W: each coordinate has one worker."""
-        return float(self.workers)
+        """Return W/c: each coordinate has c workers."""
+        return self.workers / self.copies
 
     def joint_variance(self, n: int) -> tuple[float, float]:
-        """Return A = B = 1, which is exact."""
-        return 1.0, 1.0
+        """Return A = B = (W - c)/(c (W - 1)), which is exact."""
+        part = (self.workers - self.copies) / (self.copies * max(1, self.workers - 1))
+        return part, part
 
     def decompress(self, message: Message, keys: NDArray[np.uint64]) -> Vectors:
         """Return the vectors of a message made with these keys. Raises ValueError if the padding is not zero."""
@@ -107,8 +119,8 @@ class PermK(Drawn):
     def _draw(self, call: Call, n: int, keys: NDArray[np.uint64], positions: NDArray[Any]) -> None:
         from qsim.kernels.drawn import deal
 
-        call(deal, keys, self.workers, self.most_kept(n), positions)
+        call(deal, keys, self.workers, self.copies, n, positions)
 
     @classmethod
     def examples(cls) -> tuple[Self, ...]:
-        return (cls(workers=8),)
+        return (cls(workers=8), cls(workers=6, copies=4))

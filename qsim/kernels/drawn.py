@@ -71,65 +71,114 @@ def take_runs(
 
 
 @kernel
-def deal(keys: NDArray[np.uint64], workers: int, k: int, out: NDArray[np.signedinteger]) -> None:
-    """Write the k coordinates that every row is dealt, rising, out of k workers, each of which one worker gets.
+def deal(keys: NDArray[np.uint64], workers: int, copies: int, n: int, out: NDArray[np.signedinteger]) -> None:
+    """Write the coordinates that every row is dealt, rising, and from n on to fill up: each goes to `copies` workers.
 
     Who gets what is drawn by the word without the number (`NUMBER_BITS`): rows behind one another with one such word
-    are dealt from one draw, by their numbers.
+    are dealt from one draw, by their numbers. Coordinates are dealt to hands in equal parts, and hand h is held by
+    the workers in the places h copies, ..., (h + 1) copies - 1, modulo all, of a random order.
     """
-    low, count = np.uint64(2**NUMBER_BITS - 1), np.uint64(workers)
-    owner, places = np.empty(k * workers, np.int32), np.empty(workers, np.int64)
+    low, count, k = np.uint64(2**NUMBER_BITS - 1), np.uint64(workers), out.size // max(keys.size, 1)
+    hands = workers // _common(workers, copies)
+    owner, places, starts = np.empty(-(-n // hands) * hands, np.int32), np.empty(workers, np.int64), np.arange(workers)
+    order, counts = np.arange(workers), np.empty(hands, np.int64)
     row = 0
     while row < keys.size:
         word, first = np.uint64(keys[row]) & ~low, row
-        _draw_owners(word, k, owner, places)
+        _draw_owners(word, owner.size // hands, owner, counts)
+        if copies > 1:
+            _shuffle(fold(word, np.uint64(2)), order)
         places[:] = -1
         while row < keys.size and np.uint64(keys[row]) & ~low == word:
             number = (np.uint64(keys[row]) & low) % count
             if places[number] < 0:
-                places[number] = row * k
+                places[number] = starts[number] = row * k
             row += 1
-        for coordinate in range(owner.size):
-            place = places[owner[coordinate]]
+        if copies == 1:  # the same without an order, in half the time
+            for coordinate in range(n):
+                place = places[owner[coordinate]]
+                if place >= 0:
+                    out[place] = coordinate
+                    places[owner[coordinate]] = place + 1
+        else:
+            _hand_out(owner[:n], copies, order, places, out)
+        for again in range(first, row):
+            number = (np.uint64(keys[again]) & low) % count
+            here, start = out[again * k : (again + 1) * k], starts[number]
+            if start == again * k:
+                for place in range(places[number] - start, k):
+                    here[place] = n + place
+            else:  # another row with this number came before
+                here[:] = out[start : start + k]
+
+
+@kernel
+def _hand_out(
+    owner: NDArray[np.int32],
+    copies: int,
+    order: NDArray[np.int64],
+    places: NDArray[np.int64],
+    out: NDArray[np.signedinteger],
+) -> None:
+    """Write every coordinate where those who hold its hand have their next place."""
+    for coordinate in range(owner.size):
+        at = owner[coordinate] * copies % order.size
+        for _ in range(copies):
+            place = places[order[at]]
             if place >= 0:
                 out[place] = coordinate
-                places[owner[coordinate]] = place + 1
-        for again in range(first, row):  # behind the block of its number, unless another row with it came before
-            behind = places[(np.uint64(keys[again]) & low) % count]
-            if behind != (again + 1) * k:
-                out[again * k : (again + 1) * k] = out[behind - k : behind]
+                places[order[at]] = place + 1
+            at = at + 1 if at + 1 < order.size else 0
+
+
+@kernel
+def _common(a: int, b: int) -> int:
+    """Return the greatest common divisor."""
+    while b:
+        a, b = b, a % b
+    return a
+
+
+@kernel
+def _shuffle(key: np.uint64, order: NDArray[np.int64]) -> None:
+    """Put 0, 1, ... into an order, all with the same probability: draw i swaps i with one of the first i + 1."""
+    for i in range(order.size):
+        order[i] = i
+    for i in range(1, order.size):
+        j = int(scaled_up(fold(key, np.uint64(i)), np.uint64(i + 1)))
+        order[i], order[j] = order[j], order[i]
 
 
 @kernel
 def _draw_owners(word: np.uint64, k: int, owner: NDArray[np.int32], counts: NDArray[np.int64]) -> None:
-    """Draw one of `counts.size` workers for every coordinate, each k times: all ways with the same probability.
+    """Draw one of `counts.size` hands for every coordinate, each k times: all ways with the same probability.
 
-    Coordinates draw a worker each. Then coordinates are drawn, and given up where the worker has too many; those that
+    Coordinates draw a hand each. Then coordinates are drawn, and given up where the hand has too many; those that
     have too few get them. All that depends on coordinates alike, so no way is more likely than another.
     """
-    workers, own, tries = counts.size, fold(word, np.uint64(0)), fold(word, np.uint64(1))
+    hands, own, tries = counts.size, fold(word, np.uint64(0)), fold(word, np.uint64(1))
     for coordinate in range(owner.size):
-        owner[coordinate] = np.int64(uniform24(coordinate, own)) * workers >> 24
+        owner[coordinate] = np.int64(uniform24(coordinate, own)) * hands >> 24
     counts[:] = 0
     for coordinate in range(owner.size):
         counts[owner[coordinate]] += 1
     left = 0
-    for worker in range(workers):
-        left += max(0, int(counts[worker]) - k)
+    for hand in range(hands):
+        left += max(0, int(counts[hand]) - k)
     given, found, draw = np.empty(left, np.int64), 0, np.uint64(0)
     while found < left:
         coordinate = int(scaled_up(fold(tries, draw), np.uint64(owner.size)))
         draw += np.uint64(1)
-        worker = owner[coordinate]
-        if worker >= 0 and counts[worker] > k:
-            counts[worker] -= 1
+        hand = owner[coordinate]
+        if hand >= 0 and counts[hand] > k:
+            counts[hand] -= 1
             owner[coordinate] = -1
             given[found] = coordinate
             found += 1
-    for worker in range(workers):
-        for _ in range(k - counts[worker]):
+    for hand in range(hands):
+        for _ in range(k - counts[hand]):
             found -= 1
-            owner[given[found]] = worker
+            owner[given[found]] = hand
 
 
 @kernel

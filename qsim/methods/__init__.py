@@ -8,7 +8,7 @@ from qsim.methods.diana import DIANA, Gorbunov2020
 from qsim.methods.diana_rr import DIANARR
 from qsim.methods.diloco import DiLoCo
 from qsim.methods.econtrol import EControl
-from qsim.methods.ef21 import EF21, Fatkhullin2023, Richtarik2021, Richtarik2024
+from qsim.methods.ef21 import EF21, Fatkhullin2023, RareFeatures, Richtarik2021, Richtarik2024
 from qsim.methods.ef_bv import EFBV
 from qsim.methods.estimators import MVR, PAGE, Estimator
 from qsim.methods.fednl import FedNL
@@ -22,6 +22,7 @@ from qsim.methods.scaffnew import Scaffnew
 from qsim.methods.scaffold import SCAFFOLD
 from qsim.methods.second_order import LBFGS, NewtonCG
 from qsim.methods.server import Adagrad, Adam, Adaptive, Yogi
+from qsim.methods.tamuna import TAMUNA
 from qsim.methods.vote import SignSGD
 
 __all__ = [
@@ -38,6 +39,7 @@ __all__ = [
     "QNASTYA",
     "SCAFFOLD",
     "SGD",
+    "TAMUNA",
     "Adagrad",
     "Adam",
     "Adaptive",
@@ -59,6 +61,7 @@ __all__ = [
     "Nesterov",
     "NewtonCG",
     "Passes",
+    "RareFeatures",
     "Richtarik2021",
     "Richtarik2024",
     "Sadiev2024",

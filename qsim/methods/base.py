@@ -41,6 +41,8 @@ class Task:
         block's workers: `key.fold(round).words(block.low, block.high)`.
     vectors : mapping of str to ndarray, optional
         Vectors that were sent down beside the weights, by name.
+    words : ndarray of uint64, shape (workers,), optional
+        The words of the keys with which the messages of the workers of this block are made.
 
     Examples
     --------
@@ -55,6 +57,7 @@ class Task:
     weights: Replica
     key: Key
     vectors: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    words: NDArray[np.uint64] = field(default_factory=lambda: np.zeros(0, np.uint64))
 
 
 @dataclass(frozen=True)
@@ -129,6 +132,18 @@ class Exchange(Protocol):
         -------
         Sum
             The weighted sum of what the workers sent.
+        """
+        ...
+
+    def tell(self, task: str, w: Weights) -> None:
+        """Have every worker do a task at the weights w, of which it sends nothing: what `work` returns is left.
+
+        Parameters
+        ----------
+        task : str
+            What to do; `Method.work` reads it as `Task.name`.
+        w : Weights
+            The weights.
         """
         ...
 

@@ -97,13 +97,13 @@ class Scaffnew(OwnWeights):
         step = step_for(self, problem, lambda of: 2 / (of.largest_smoothness + common))
         if self.p is not None:
             return replace(self, step=step)
-        kept = _kept(step, problem)
+        kept = kept_by_steps(step, problem)
         if kept is None:
             raise TheoryError(f"{step!r} is not constant or above 2/L, so that no p follows: give it")
         return replace(self, step=step, p=sqrt(1 - kept))
 
     def bound(self, problem: Problem) -> Bound | None:
-        step, kept = constant(self.step, float("inf")), _kept(self.step, problem)
+        step, kept = constant(self.step, float("inf")), kept_by_steps(self.step, problem)
         if step is None or kept is None or problem.compressor.variance(problem.n) != 0:
             return None
         assert self.p is not None
@@ -160,7 +160,7 @@ def round_factor(kept: float, p: float, gain: float) -> float:
     return max(1 - gain, 1 - gone / (1 - kept * (1 - p) * (1 - min(1.0, gone / gain))))
 
 
-def _kept(step: Step | float | None, problem: Problem) -> float | None:
+def kept_by_steps(step: Step | float | None, problem: Problem) -> float | None:
     """Return c of the docstring; None where it is not below 1."""
     if not isinstance(step, Constant):
         return None

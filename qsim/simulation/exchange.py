@@ -124,7 +124,7 @@ class WireExchange:
             arrived,
             exact,
             shared=self._sums_in_flight,
-            numbered=self._channel.compressor.correlated is not None,
+            numbered=self._numbered,
             participants=self._participants,
         )
         received, bits = self._collect(order, length)
@@ -141,6 +141,22 @@ class WireExchange:
         self._formula_bits += each * int(np.count_nonzero(self._present))
         self._exchanges += 1
         return Sum(total, received.share)
+
+    def tell(self, task: str, w: Weights) -> None:
+        """Have every worker do `task` at the weights w; nothing is sent up."""
+        replica, _ = self._send(task, w, {}, None)
+        order = Order(
+            self.round,
+            self._exchanges,
+            task,
+            replica,
+            exact="float32",
+            silent=True,
+            participants=self._participants,
+        )
+        for reply in self._session.round(order):
+            self.rows += reply.rows
+        self._exchanges += 1
 
     def formula_bits(self, length: int) -> float:
         """Return the bits of a compressed message by the formula of its compressor; NaN without one."""
@@ -268,6 +284,11 @@ class WireExchange:
     @property
     def _sums_in_flight(self) -> bool:
         return self.clock is not None and self.clock.network.topology.sums_in_flight
+
+    @property
+    def _numbered(self) -> bool | Literal["among those present"]:
+        together = self._channel.compressor.correlated
+        return "among those present" if together not in (None, self._workers) else together is not None
 
     def _key_down(self, trip: int) -> Key:
         return self._root.fold(Purpose.DOWN, self.round, self._exchanges, trip)

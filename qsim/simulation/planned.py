@@ -168,11 +168,14 @@ class PlannedRounds:
 def _affordable(run: Run, group: WorkerGroup, reads: float) -> bool:
     """Tell whether all workers can be one block on one thread, where those that take no part still cost a little.
 
-    Blocks are what fits the cache; of sampled clients each is one. Threads are for rounds that read much.
+    Blocks are what fits the cache; of sampled clients each is one. Threads are for rounds that read much. Workers that
+    are numbered among those that take part are not planned.
     """
     if group.threads > 1 and reads > _ALONE:
         return False
     clients = run.clients
+    if run.compressor.correlated not in (None, run.workers):
+        return False
     if not isinstance(clients, SampledClients):
         return (group.fits_the_cache or len(group.parts) == 1) and isinstance(clients, AllClients)
     return run.workers <= _ABSENT * clients.count and run.workers <= _SAMPLED

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qsim.channel import Channel
-from qsim.clients import AllClients, Clients
+from qsim.clients import AllClients, Clients, SampledClients
 from qsim.codecs import Codec
 from qsim.compressors import Compressor, Identity
 from qsim.datasets import Contiguous, Data, DataError, Dataset, Partition, Shuffled, Source, as_data
@@ -19,7 +19,7 @@ from qsim.datasets.parts import Parts, RowsElsewhere
 from qsim.downlinks import Broadcast, CompressedSum, CompressedWeights, DenseWeights, Downlink, SignSum, SparsePull
 from qsim.engines import Engine, Serial
 from qsim.keys import Key, Purpose
-from qsim.methods import EF21, LBFGS, MARINA, Averaged, FedNL, Method, NewtonCG, SignSGD
+from qsim.methods import EF21, LBFGS, MARINA, TAMUNA, Averaged, FedNL, Method, NewtonCG, SignSGD
 from qsim.network import Network
 from qsim.notebooks import html_table
 from qsim.objectives import NoOptimumError, NoSmoothnessError, Objective
@@ -149,8 +149,11 @@ class Run:
             )
         channel = Channel(self.compressor, self.codec)  # refuses what does not fit
         together = self.compressor.correlated
-        if together is not None and together != self.workers:
-            raise ValueError(f"{self.compressor!r} is for {together} workers, found workers={self.workers}")
+        taking_part = self.clients.count if isinstance(self.clients, SampledClients) else self.workers
+        if together not in (None, self.workers, taking_part):
+            raise ValueError(
+                f"{self.compressor!r} is for {together} workers, found workers={self.workers}, clients={self.clients!r}"
+            )
         inner = self.method.method if isinstance(self.method, Averaged) else self.method
         if isinstance(self.downlink, CompressedSum) and isinstance(inner, (FedNL, MARINA, SignSGD, LBFGS, NewtonCG)):
             raise ValueError(
@@ -160,6 +163,11 @@ class Run:
         if isinstance(self.downlink, SignSum) and not isinstance(inner, SignSGD):
             raise ValueError(
                 f"SignSum sends the vote of SignSGD, found method={self.method!r}: take qsim.downlinks.SparseSum()"
+            )
+        if self.network is not None and self.network.rule.drops and isinstance(inner, TAMUNA):
+            raise ValueError(
+                f"TAMUNA takes the mean over a few messages a coordinate, but {self.network.rule!r} drops messages;"
+                " take a rule that waits for all, or clients=qsim.clients.SampledClients(k)"
             )
         if self.network is not None:
             _require_carried(self.network, channel, self.downlink, self.workers)

@@ -105,6 +105,14 @@ class MethodUnderTest:
             return False
         return True
 
+    def allowed(self, compressor: Compressor, **changes: Any) -> Run | None:
+        """Return a run by the method, if there can be one."""
+        try:
+            run = self.run(compressor, **changes)
+        except ValueError:
+            return None
+        return run if self.takes(run) else None
+
     def resolved(self, compressor: Compressor) -> Method:
         """Return the method with the steps of the usual run."""
         run = self.run(compressor)

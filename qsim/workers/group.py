@@ -158,13 +158,15 @@ class WorkerGroup:
             block.touched = np.zeros(block.workers, np.int64)
         channel = EXACT[order.exact] if order.exact else job.channel
         memory = None if order.exact else part.memory
-        task = Task(order.task, order.round, order.weights, self._data_key, order.vectors)
+        keys = order.key(job.key).words(block.low, block.high)
+        task = Task(order.task, order.round, order.weights, self._data_key, order.vectors, keys)
         read = block.read
         block.met = [] if job.progressive and order.exchange == 0 else None
         with _located(block, order):
             vectors = job.method.work(task, job.objective, block, part.kept)
+            if order.silent:
+                return Reply(block.low, b"", Packets.of(*[b""] * block.workers), block.read - read)
             scores = None if block.met is None else scored(job.objective, block, block.met, order.weights)
-            keys = order.key(job.key).words(block.low, block.high)
             header, packets = channel.pack(vectors, keys, memory)
             if memory is not None or job.method.learns_delivery:
                 part.unsettled = _Unsettled(order, task, header, packets)
@@ -185,8 +187,7 @@ class WorkerGroup:
         order = sent.order
         channel = EXACT[order.exact] if order.exact else job.channel
         with _located(block, order):
-            keys = order.key(job.key).words(block.low, block.high)
-            arrived, mine = channel.unpack(sent.header, sent.packets, keys), np.ones(block.workers, bool)
+            arrived, mine = channel.unpack(sent.header, sent.packets, sent.task.words), np.ones(block.workers, bool)
             if delivered is not None:
                 mine = delivered[block.low : block.high]
                 arrived = arrived if mine.all() else arrived.only(mine)

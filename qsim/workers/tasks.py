@@ -67,19 +67,25 @@ class Order(Instruction):
     """Do a task at these weights, and send the result.
 
     vectors: what else came down, by name.
+    silent: whether nothing is sent up.
     exact: the format of an exchange that does without the compressor, or None.
     shared: whether all quantize with the word of worker 0, so that messages can be added on their way.
-    numbered: whether all draw together, as compressors with `correlated` workers do.
+    numbered: whether all draw together, as compressors with `correlated` workers do; "among those present" if these
+    are numbered, and not all.
     """
 
     weights: Replica
     vectors: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     exact: Literal["float32", "float64"] | None = None
+    silent: bool = False
     shared: bool = False
-    numbered: bool = False
+    numbered: bool | Literal["among those present"] = False
 
     def key(self, root: Key) -> Key:
         key = super().key(root)
+        if self.numbered == "among those present":
+            assert self.participants is not None
+            return key.numbered_among(self.participants)
         if self.numbered:
             return key.numbered
         return key.shared if self.shared else key

@@ -34,6 +34,7 @@ VARIED = {
     "marina": {"method": MARINA(0.3, p=0.4)},
     "feedback": {"compressor": qsim.ErrorFeedback(Scaled(PermK(7)))},
     "some": {"clients": SampledClients(3)},
+    "some who share": {"clients": SampledClients(3), "compressor": PermK(3)},
     "rounded": {"compressor": CorrelatedQuantization(7, bits=2)},
     "sum": {"downlink": qsim.downlinks.SparseSum()},
     "unequal": {"partition": qsim.datasets.Dirichlet(0.3), "weighting": "workers"},
@@ -107,6 +108,8 @@ def test_spread() -> None:
     assert problem.spread == pytest.approx(7 * problem.weights.max())
     some = replace(RUN, data=same_rows(7), clients=SampledClients(2)).problem()
     assert some.spread == pytest.approx(7 / 2)
+    share = replace(RUN, data=same_rows(7), clients=SampledClients(2), compressor=PermK(2)).problem()
+    assert share.spread == pytest.approx(1)
     alone = replace(RUN, data=same_rows(7), compressor=RandK(5)).problem()
     assert alone.spread == pytest.approx((50 if alone.n == 50 else alone.n) / 5 / 7 - 1 / 7)
 
