@@ -26,7 +26,7 @@ LAYERS = [  # each package may import those above it, and itself
     {"storage"},
     {"kernels"},
     {"keys", "program"},
-    {"batch", "steps", "clients", "l2_decay", "stopping"},
+    {"batch", "bound", "steps", "clients", "l2_decay", "stopping"},
     {"weights", "network"},
     {"datasets"},
     {"block", "identity"},
