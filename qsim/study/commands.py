@@ -435,6 +435,8 @@ def _running(options: Namespace, name: str, study: Study) -> dict[str, Any]:
         engine = _evaluated("--engine", options.engine, kind, "qsim.engines:Processes(2)")
         if study.timed:
             raise RequestError(f"--engine is not for {name}, which measures time on the engines that it names")
+        if not _first_cells(study, options):
+            raise RequestError(f"--engine is not for {name}, which trains nothing")
     return {"jobs": options.jobs, "cache": not options.no_cache, "engine": engine}
 
 
