@@ -6,6 +6,7 @@ import doctest
 import importlib
 import re
 import shlex
+import tomllib
 from dataclasses import replace
 from pathlib import Path
 
@@ -133,3 +134,29 @@ def test_the_page_of_networks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     for program in blocks(DOCS / "network.md", "python"):
         exec(compile(program, "network.md", "exec"), space)
     assert Path("round_1.pdf").stat().st_size > 1000
+
+
+@needs_checkout
+def test_the_page_of_comparisons(capsys: pytest.CaptureFixture[str]) -> None:
+    """Its table is what its program prints."""
+    (program,) = blocks(DOCS / "comparison.md", "python")
+    exec(compile(program, "comparison.md", "exec"), {})
+    printed = capsys.readouterr().out
+    assert printed.count("\n") == 5
+    assert printed in (DOCS / "comparison.md").read_text(encoding="utf-8")
+
+
+@needs_checkout
+def test_the_page_of_installation() -> None:
+    """Its program runs, and its table has every extra."""
+    (program,) = blocks(DOCS / "installation.md", "python")
+    exec(compile(program, "installation.md", "exec"), {})
+    text = (DOCS / "installation.md").read_text(encoding="utf-8")
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    assert all(f"`{extra}`" in text for extra in extras)
+
+
+@needs_checkout
+def test_the_first_page() -> None:
+    (program,) = blocks(DOCS / "index.md", "python")
+    exec(compile(program, "index.md", "exec"), {})

@@ -178,7 +178,7 @@ def _add_writing(parser: ArgumentParser) -> None:
 
 
 def _add_settings(parser: ArgumentParser) -> None:
-    group = parser.add_argument_group("settings (default: those of the study)")
+    group = parser.add_argument_group("settings (default: those of the study, which refuses what it does not take)")
     group.add_argument("--data", metavar="DATA", help="a built-in set, a LIBSVM file (also .gz, .bz2, .xz), an .npz")
     group.add_argument("--workers", type=int, metavar="W", help="how many workers share the data")
     group.add_argument("--rounds", type=int, metavar="T", help="how many iterations")
