@@ -80,6 +80,7 @@ sphinx_gallery_conf = {
     "matplotlib_animations": False,
     "min_reported_time": 2,
     "show_memory": False,
+    "write_computation_times": False,
     "plot_gallery": "True",
     "abort_on_example_error": False,
 }
