@@ -81,7 +81,7 @@ def test_the_page_of_studies(cache: Path, tmp_path: Path, monkeypatch: pytest.Mo
     (tmp_path / "batches.py").write_text(study)
     monkeypatch.chdir(tmp_path)
     commands = [shlex.split(line, comments=True) for text in blocks(page, "sh") for line in text.splitlines()]
-    assert len(commands) == 11
+    assert len(commands) == 19
     for words in commands:
         assert words[:3] == ["python", "-m", "qsim.study"]
         cli._parse(words[3:])
