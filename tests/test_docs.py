@@ -14,6 +14,7 @@ import pytest
 
 import qsim
 from helpers.paths import DOCS, PACKAGE, ROOT
+from qsim.options import code
 
 MODULES = sorted(
     ".".join(("qsim", *path.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(".__init__")
@@ -36,9 +37,26 @@ def blocks(path: Path, language: str) -> list[str]:
 def test_readme_programs_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     programs = blocks(ROOT / "README.md", "python")
-    assert len(programs) == 2
+    assert len(programs) == 1
     for program in programs:
         exec(compile(program, "README.md", "exec"), {"__name__": "readme"})
+
+
+@needs_checkout
+def test_the_pages_of_parts_name_every_part() -> None:
+    pages = {name: (DOCS / f"{name}.md").read_text(encoding="utf-8") for name in ("overview", "engines")}
+    for module, base, page in (
+        (qsim.compressors, qsim.compressors.Compressor, "overview"),
+        (qsim.codecs, qsim.codecs.Codec, "overview"),
+        (qsim.methods, qsim.methods.Method, "overview"),
+        (qsim.objectives, qsim.objectives.Objective, "overview"),
+        (qsim.downlinks, qsim.downlinks.Downlink, "overview"),
+        (qsim.engines, qsim.engines.Engine, "engines"),
+    ):
+        for name in module.__all__:
+            part = getattr(module, name)
+            if isinstance(part, type) and issubclass(part, base) and part.__repr__ is code:
+                assert re.search(rf"`{name}\b", pages[page]), f"docs/{page}.md says nothing of {name}"
 
 
 @needs_checkout
@@ -63,7 +81,7 @@ def test_the_page_of_studies(cache: Path, tmp_path: Path, monkeypatch: pytest.Mo
     (tmp_path / "batches.py").write_text(study)
     monkeypatch.chdir(tmp_path)
     commands = [shlex.split(line, comments=True) for text in blocks(page, "sh") for line in text.splitlines()]
-    assert len(commands) == 11
+    assert len(commands) == 19
     for words in commands:
         assert words[:3] == ["python", "-m", "qsim.study"]
         cli._parse(words[3:])

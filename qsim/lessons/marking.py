@@ -34,7 +34,7 @@ from qsim.storage import replacing
 
 LONGEST = 1 << 24
 """The bytes that a function's answers may take."""
-_LARGEST = 1 << 24  # bytes of a file
+_LARGEST = 1 << 26  # bytes of a file
 _START = 120.0  # seconds that Python and NumPy have to start: nothing of a student's runs by then
 _THREADS = ("OMP", "OPENBLAS", "MKL", "BLIS", "NUMEXPR", "NUMBA")
 _HELP = """examples:

@@ -135,6 +135,12 @@ def test_what_it_needs_is(tmp_path: Path) -> None:
     wrong = marked(tmp_path / "one.py", "def simple_variance(v) return 1")
     reason = "`{}` is not defined; the file cannot be read: expected ':' (line 1)"
     assert wrong == {name: (0, reason.format(name)) for name in ("simple_variance", "average")}
+    for refused in ("nonlocal x", "x = " + "-" * 5000 + "1", "x = '\0'"):
+        found = marked(tmp_path / "one.py", refused)
+        assert found["average"][1].startswith("`average` is not defined; the file cannot be read: "), found
+    twice = "def simple_variance(v): return 0.0\nreturn 1\nimport numpy as np\n"
+    twice += "def simple_variance(v): return np.abs(v).sum() * np.sqrt(v @ v) - v @ v"
+    assert marked(tmp_path / "one.py", twice)["simple_variance"] == (2, "")
 
 
 @pytest.fixture

@@ -9,11 +9,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import qsim
 from helpers.paths import ROOT
-from qsim.lessons import TASKS, marking
+from qsim.lessons import TASKS, marking, quantizers
 from qsim.lessons.submission import Submission
 
 if not (ROOT / "lessons").exists():
@@ -94,9 +95,22 @@ def test_the_page_for_teachers() -> None:
     figures = {name for name in qsim.lessons.__all__ if hasattr(qsim.lessons.figures, name)}
     assert len(figures) == 5
     assert set(re.findall(r"`qsim\.lessons\.(\w+)\(\)`", page)) == figures
+    assert f"chance below $10^{{{round(np.log10(quantizers.ALARM))}}}$" in page.replace("\n", " ")
+    assert f"{quantizers.DRAWS:,} messages of each of three vectors" in page
     defaults = marking.parser().parse_args(["homework"])
     assert f"`--timeout` seconds ({defaults.timeout:g})" in page
     assert f"`--memory` GiB ({defaults.memory:g})" in page
+
+
+@needs_extra
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_notebooks_are_marked(kind: str) -> None:
+    """As they are handed out, and as they should come back."""
+    marked = marking.mark(ROOT / "lessons" / f"{kind}.ipynb", marking.Limits(60.0, 2**31), 5)
+    for name, verdicts in marked.items():
+        good = kind == "solution"
+        assert marking.points(verdicts) == (TASKS[name].points if good else 0)
+        assert marking.reasons(verdicts) == ("" if good else f"`{name}` is not written yet")
 
 
 @needs_extra
