@@ -51,7 +51,7 @@ extensions = [
     "outside",
     "names",
 ]
-exclude_patterns = ["_site", "api/templates", "**/README.md", "**/*.ipynb", "**/*.py"]
+exclude_patterns = ["_site", "paper", "api/templates", "**/README.md", "**/*.ipynb", "**/*.py"]
 
 templates_path = ["_templates"]
 
@@ -80,6 +80,7 @@ sphinx_gallery_conf = {
     "matplotlib_animations": False,
     "min_reported_time": 2,
     "show_memory": False,
+    "write_computation_times": False,
     "plot_gallery": "True",
     "abort_on_example_error": False,
 }

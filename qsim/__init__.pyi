@@ -11,6 +11,7 @@ from . import entropy as entropy
 from . import formulas as formulas
 from . import keys as keys
 from . import l2_decay as l2_decay
+from . import lessons as lessons
 from . import methods as methods
 from . import metrics as metrics
 from . import network as network

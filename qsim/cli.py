@@ -1,4 +1,4 @@
-"""The command `qsim` (also `python -m qsim`): studies, checks, data, this machine's speed, benchmarks."""
+"""The command `qsim` (also `python -m qsim`): studies, checks, data, this machine's speed, marks, benchmarks."""
 
 from __future__ import annotations
 
@@ -22,6 +22,8 @@ _HELP = """commands:
   verify      check that compressors, objectives and methods keep what they promise
   data        list data sets, show one, download one
   calibrate   measure what work takes on this machine, for virtual time
+  warm        compile kernels now, and not when a run first needs them
+  mark        mark students' notebooks of the exercise on quantized gradients
   bench       compare qsim's speed with its peers' (in a checkout of the repository)
   completion  print what makes a shell complete these commands
 
@@ -32,6 +34,7 @@ examples:
   qsim study status --json
   qsim verify "mine.py:Ternary()"
   qsim data show adult
+  qsim mark homework/
   qsim completion bash > ~/.local/share/bash-completion/completions/qsim
 
 exit codes:
@@ -190,7 +193,8 @@ def _parser() -> ArgumentParser:
 
 def _tree() -> ArgumentParser:
     """Return all commands with their options, for completion."""
-    from qsim import calibrate, verify
+    from qsim import calibrate, verify, warm
+    from qsim.lessons import marking
     from qsim.study import cli as study
 
     parser = _parser()
@@ -199,6 +203,8 @@ def _tree() -> ArgumentParser:
     group.add_parser("verify", help="check parts", parents=[verify.parser()], add_help=False)
     _add_data_commands(group.add_parser("data", help="look at data"))
     group.add_parser("calibrate", help="measure this machine", parents=[calibrate.parser()], add_help=False)
+    group.add_parser("warm", help="compile ahead", parents=[warm.parser()], add_help=False)
+    group.add_parser("mark", help="mark students' files", parents=[marking.parser()], add_help=False)
     group.add_parser("bench", help="compare speeds")
     group.add_parser("completion", help="print a script").add_argument("shell", choices=_SHELLS)
     return parser
@@ -209,6 +215,8 @@ _COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "verify": _of("qsim.verify"),
     "data": _data,
     "calibrate": _of("qsim.calibrate"),
+    "warm": _of("qsim.warm"),
+    "mark": _of("qsim.lessons.marking"),
     "bench": _bench,
     "completion": _completion,
 }

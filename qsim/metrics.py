@@ -1,4 +1,4 @@
-"""What a model is worth on data that it has not seen: loss, error, AUC and calibration.
+"""Measures of a model on data that it has not seen: loss, error, AUC and calibration.
 
 >>> import qsim
 >>> train, test = qsim.load("adult").split(test=0.25, seed=0)
@@ -126,7 +126,7 @@ class Calibration:
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """What a model is worth on data.
+    """Loss, error, AUC and calibration of a model on data.
 
     `evaluate` makes it.
 

@@ -64,10 +64,12 @@ def new_figure(width: float, height: float) -> Figure:
 
 @cache
 def _styled_figure() -> Any:
+    from io import BytesIO
+
     from matplotlib.figure import Figure
 
     class StyledFigure(Figure):
-        """Ticks are made, and fonts found, when a figure is drawn."""
+        """Ticks are made, and fonts found, when a figure is drawn. Notebooks show it, whether pyplot is used or not."""
 
         def draw(self, renderer: Any) -> None:
             with styled():
@@ -76,6 +78,10 @@ def _styled_figure() -> Any:
         def savefig(self, *arguments: Any, **options: Any) -> None:
             with styled():
                 super().savefig(*arguments, **options)
+
+        def _repr_png_(self) -> bytes:
+            self.savefig(file := BytesIO(), format="png", dpi=120)
+            return file.getvalue()
 
     return StyledFigure
 

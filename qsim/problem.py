@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
+from qsim.bound import Bound as Bound
 from qsim.clients import AllClients, Clients, SampledClients
 from qsim.compressors import Compressor
 from qsim.datasets import Dataset, Shards
@@ -15,60 +16,11 @@ from qsim.datasets.parts import Reader
 from qsim.objectives import Objective, Optimum
 from qsim.objectives.of_workers import hessian_variance
 from qsim.objectives.of_workers import of_workers as of_workers
-from qsim.options import number, refuse_masked
+from qsim.options import number
 
 
 class TheoryError(ValueError):
     """Raised if a constant of theory is needed that is not known: the compressor or the objective states none."""
-
-
-@dataclass(frozen=True)
-class Bound:
-    """The bound of theory on the expected suboptimality of a run, round by round.
-
-    E F(w_t) - F* <= start factor^t + floor + rounding after t rounds.
-
-    Parameters
-    ----------
-    factor : float
-        The factor by which `quantity` shrinks each round, in expectation, but for the noise.
-    start : float
-        The bound on F(w_0) - F* that follows from the first value of `quantity`; equal to it if that is F(w) - F*.
-    floor : float
-        Where the bound of the theorem ends, because of noise that does not vanish; 0 without.
-    quantity : str
-        The quantity that the theorem is about: "F(w) - F*", or a sum of an error and of that of memories.
-    rounding : float, default 0.0
-        What float32 gradients and weights leave, which the theorem does not cover (`Problem.rounding`).
-
-    Examples
-    --------
-    >>> Bound(0.5, 8.0, 1.0, "F(w) - F*")([0, 1, 2]).tolist()
-    [9.0, 5.0, 3.0]
-    """
-
-    factor: float
-    start: float
-    floor: float
-    quantity: str
-    rounding: float = 0.0
-
-    def __call__(self, rounds: ArrayLike) -> NDArray[np.float64]:
-        """Return the bound on the expected suboptimality.
-
-        Parameters
-        ----------
-        rounds : array-like of int
-            Numbers of rounds.
-
-        Returns
-        -------
-        ndarray of float64, shape of rounds
-            The bound after each.
-        """
-        refuse_masked("rounds", rounds)
-        left = self.start * self.factor ** np.asarray(rounds, np.float64)
-        return np.asarray(left + self.floor + self.rounding)
 
 
 @dataclass(frozen=True, eq=False)
@@ -194,13 +146,53 @@ class Problem:
         If the compressor fills in zeros, or workers send the regulariser too, each owns all, and M is the weighted mean
         of `sent_smoothness`. Changes of the g_i add up to at most M ||change of w||.
         """
-        parts = self.weights * self.sent_smoothness
-        if not (self.compressor.keeps_sparse and self.objective.keeps_support):
+        return self.largest_of_owners(self.weights * self.sent_smoothness)
+
+    def largest_of_owners(self, parts: NDArray[np.float64]) -> float:
+        """Return the largest sum, over the features, of numbers of the workers that own the feature.
+
+        Parameters
+        ----------
+        parts : ndarray of float64, shape (workers,)
+            A number for each worker.
+
+        Returns
+        -------
+        float
+            The largest sum; that over all workers where each owns all features.
+        """
+        if not self._own_supports:
             return float(parts.sum())
         if self.reader is not None:
             return float(self.reader.total("support", np.zeros(self.n), self.n, parts).max())
         owned = np.bincount(self.shards.support, np.repeat(parts, np.diff(self.shards.support_offsets)))
         return float(owned.max(initial=0.0))
+
+    @property
+    def _own_supports(self) -> bool:
+        """Whether what workers send stays on the features that they own."""
+        return self.compressor.keeps_sparse and self.objective.keeps_support
+
+    @cached_property
+    def worker_contractions(self) -> NDArray[np.float64]:
+        """The contraction constants delta_i of the compressor on what each worker owns, shape (workers,).
+
+        Raises
+        ------
+        TheoryError
+            If the compressor states no contraction.
+
+        Notes
+        -----
+        Where zeros change nothing (`Compressor.ignores_zeros`), the certificate is that for vectors as long as the
+        worker owns weights: k/r for the k largest of r. Otherwise all are `delta`.
+        """
+        found = np.full(self.workers, self.delta)
+        if self._own_supports and self.compressor.ignores_zeros:
+            for worker, owned in enumerate(self._of_workers("owned").astype(np.int64).tolist()):
+                here = self.compressor.contraction(owned) if owned else 1.0  # nothing is sent, nothing is left
+                found[worker] = max(found[worker], here or 0.0)
+        return found
 
     @cached_property
     def hessian_variance(self) -> float:
@@ -423,9 +415,26 @@ class Problem:
         float
             The sum. A worker whose g_i is constant counts nothing.
         """
+        return self.feature_smoothness * self.scaled_energy(w, np.ones(self.workers))
+
+    def scaled_energy(self, w: NDArray[np.float64], factors: NDArray[np.float64]) -> float:
+        """Return sum_i factor_i weight_i/l_i ||g_i(w)||^2, with l_i of `sent_smoothness`.
+
+        Parameters
+        ----------
+        w : ndarray of float64, shape (n,)
+            The weights.
+        factors : ndarray of float64, shape (workers,)
+            A factor for each worker.
+
+        Returns
+        -------
+        float
+            The sum. A worker whose g_i is constant counts nothing.
+        """
         smoothness = self.sent_smoothness
-        parts = np.divide(self.weights, smoothness, out=np.zeros_like(smoothness), where=smoothness > 0)
-        return self.feature_smoothness * float(parts @ self._of_workers("square norms", w))
+        parts = np.divide(self.weights * factors, smoothness, out=np.zeros_like(smoothness), where=smoothness > 0)
+        return float(parts @ self._of_workers("square norms", w))
 
     def mean_square_change(self) -> float:
         """Return the weighted mean of ||g_i(w_0) - g_i(w*)||^2, from the start to the minimiser."""

@@ -25,11 +25,11 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, 
 def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = run(capsys, "--help")
     assert code == 0
-    for name in ("study", "verify", "data", "calibrate", "bench", "completion"):
+    for name in ("study", "verify", "data", "calibrate", "warm", "mark", "bench", "completion"):
         assert f"\n  {name} " in out
     assert run(capsys)[0] == 2
     assert run(capsys, "--version")[:2] == (0, f"qsim {qsim.__version__}\n")
-    for name in ("study", "verify", "data", "calibrate", "completion"):
+    for name in ("study", "verify", "data", "calibrate", "warm", "mark", "completion"):
         with pytest.raises(SystemExit, match="0"):
             main([name, "--help"])
         assert "usage: " in capsys.readouterr().out
@@ -103,7 +103,7 @@ def test_completion(capsys: pytest.CaptureFixture[str], shell: str) -> None:
         assert (code, err) == (2, "error: this needs the package shtab: pip install 'qsim[shell]'\n")
         return
     assert code == 0
-    for word in ("study", "calibrate", "--no-cache", "--effort", "--split"):
+    for word in ("study", "calibrate", "--no-cache", "--effort", "--split", "mark", "--timeout"):
         assert word in out
     if shell == "bash":
         subprocess.run(["bash", "-n"], input=out, text=True, check=True)

@@ -6,6 +6,7 @@ import doctest
 import importlib
 import re
 import shlex
+import tomllib
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 
 import qsim
 from helpers.paths import DOCS, PACKAGE, ROOT
+from qsim.options import code
 
 MODULES = sorted(
     ".".join(("qsim", *path.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(".__init__")
@@ -35,9 +37,26 @@ def blocks(path: Path, language: str) -> list[str]:
 def test_readme_programs_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     programs = blocks(ROOT / "README.md", "python")
-    assert len(programs) == 2
+    assert len(programs) == 1
     for program in programs:
         exec(compile(program, "README.md", "exec"), {"__name__": "readme"})
+
+
+@needs_checkout
+def test_the_pages_of_parts_name_every_part() -> None:
+    pages = {name: (DOCS / f"{name}.md").read_text(encoding="utf-8") for name in ("overview", "engines")}
+    for module, base, page in (
+        (qsim.compressors, qsim.compressors.Compressor, "overview"),
+        (qsim.codecs, qsim.codecs.Codec, "overview"),
+        (qsim.methods, qsim.methods.Method, "overview"),
+        (qsim.objectives, qsim.objectives.Objective, "overview"),
+        (qsim.downlinks, qsim.downlinks.Downlink, "overview"),
+        (qsim.engines, qsim.engines.Engine, "engines"),
+    ):
+        for name in module.__all__:
+            part = getattr(module, name)
+            if isinstance(part, type) and issubclass(part, base) and part.__repr__ is code:
+                assert re.search(rf"`{name}\b", pages[page]), f"docs/{page}.md says nothing of {name}"
 
 
 @needs_checkout
@@ -62,7 +81,7 @@ def test_the_page_of_studies(cache: Path, tmp_path: Path, monkeypatch: pytest.Mo
     (tmp_path / "batches.py").write_text(study)
     monkeypatch.chdir(tmp_path)
     commands = [shlex.split(line, comments=True) for text in blocks(page, "sh") for line in text.splitlines()]
-    assert len(commands) == 11
+    assert len(commands) == 19
     for words in commands:
         assert words[:3] == ["python", "-m", "qsim.study"]
         cli._parse(words[3:])
@@ -133,3 +152,29 @@ def test_the_page_of_networks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     for program in blocks(DOCS / "network.md", "python"):
         exec(compile(program, "network.md", "exec"), space)
     assert Path("round_1.pdf").stat().st_size > 1000
+
+
+@needs_checkout
+def test_the_page_of_comparisons(capsys: pytest.CaptureFixture[str]) -> None:
+    """Its table is what its program prints."""
+    (program,) = blocks(DOCS / "comparison.md", "python")
+    exec(compile(program, "comparison.md", "exec"), {})
+    printed = capsys.readouterr().out
+    assert printed.count("\n") == 5
+    assert printed in (DOCS / "comparison.md").read_text(encoding="utf-8")
+
+
+@needs_checkout
+def test_the_page_of_installation() -> None:
+    """Its program runs, and its table has every extra."""
+    (program,) = blocks(DOCS / "installation.md", "python")
+    exec(compile(program, "installation.md", "exec"), {})
+    text = (DOCS / "installation.md").read_text(encoding="utf-8")
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    assert all(f"`{extra}`" in text for extra in extras)
+
+
+@needs_checkout
+def test_the_first_page() -> None:
+    (program,) = blocks(DOCS / "index.md", "python")
+    exec(compile(program, "index.md", "exec"), {})

@@ -74,8 +74,9 @@ def test_the_reliability_table(bins: int, strategy: str, rows: list[tuple[int, b
 
 
 def test_against_scikit_learn() -> None:
-    metrics = pytest.importorskip("sklearn.metrics")
-    curve = pytest.importorskip("sklearn.calibration").calibration_curve
+    metrics = pytest.importorskip("sklearn.metrics", reason="needs scikit-learn: pip install 'qsim[test]'")
+    from sklearn.calibration import calibration_curve as curve
+
     random = np.random.default_rng(0)
     chances = random.random(2000).round(2)  # with ties
     labels = np.where(random.random(2000) < chances**2, 1, -1)

@@ -26,7 +26,7 @@ LAYERS = [  # each package may import those above it, and itself
     {"storage"},
     {"kernels"},
     {"keys", "program"},
-    {"batch", "steps", "clients", "l2_decay", "stopping"},
+    {"batch", "bound", "steps", "clients", "l2_decay", "stopping"},
     {"weights", "network"},
     {"datasets"},
     {"block", "identity"},
@@ -38,7 +38,7 @@ LAYERS = [  # each package may import those above it, and itself
     {"engines"},
     {"simulation"},
     {"study", "testing", "calibrate"},
-    {"verify"},
+    {"verify", "warm", "lessons"},
     {"cli"},
     {"__main__"},
 ]
@@ -287,6 +287,8 @@ def test_the_wheel_is_complete_and_small(wheel: Path) -> None:
         "qsim/studies/s_sweep.py",
         "qsim/studies/papers/dasha.py",
         "qsim/datasets/data/README.md",
+        *(f"qsim/study/report/{name}" for name in ("page.html", "study.html", "live.html", "page.css")),
+        *(f"qsim/study/report/{name}.js" for name in ("bands", "tables", "chart", "page")),
     } <= names
     assert not any(name.startswith(("tests", "studies", "benchmarks")) for name in names)
     assert sum(path.stat().st_size for path in (wheel / "qsim/datasets/data").iterdir()) < 500_000

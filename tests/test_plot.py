@@ -118,3 +118,9 @@ def test_notebooks_show_tables_and_no_markup_of_others(traces: list[qsim.Trace])
         assert words in html
         assert html.startswith("<table>")
         assert "<script>" not in html
+
+
+def test_notebooks_show_a_figure_without_pyplot(traces: list[qsim.Trace]) -> None:
+    """Jupyter asks an object for it, and knows how to draw a figure of Matplotlib's only once pyplot is imported."""
+    figure = qsim.plot(traces).figure
+    assert figure._repr_png_().startswith(b"\x89PNG")

@@ -1,4 +1,4 @@
-"""Adding a part: a toy compressor and a toy method in at most five files each, and all checks take them in.
+"""Adding a part: a toy compressor, codec and method in at most five files each, and all checks take them in.
 
 Each is added to a copy of the checkout, where the tests of the whole kind then run over it.
 """
@@ -116,16 +116,71 @@ class Halved(Method):
         return (cls(0.5),)
 '''
 
+CODEC = '''"""A toy: the bytes of Varint, turned over."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Self, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qsim.batch import Message, Packets
+from qsim.codecs.base import Codec, read_header
+from qsim.codecs.varint import Varint
+from qsim.options import option
+
+
+@final
+@option
+class Turned(Codec):
+    """The bits of `Varint`, ones for zeros.
+
+    Examples
+    --------
+    >>> import qsim
+    >>> qsim.codecs.Turned().encode(qsim.batch.Levels.single([1], scale=1.0, s=1))[0].hex()
+    'ffff7fc0ff'
+    """
+
+    carries: ClassVar[tuple[type[Message], ...]] = Varint.carries
+
+    @classmethod
+    def examples(cls) -> tuple[Self, ...]:
+        return (cls(),)
+
+    @property
+    def number(self) -> int:
+        return 17
+
+    def encode(self, message: Message) -> Packets:
+        self.require(message)
+        packets = Varint().encode(message)
+        return Packets(~packets.data, packets.offsets)
+
+    def decode(self, packets: Packets, header: bytes) -> Message:
+        read_header(header, self)
+        theirs = header[:1] + bytes([Varint().number]) + header[2:]
+        return Varint().decode(Packets(~packets.data, packets.offsets), theirs)
+
+    def size(self, message: Message) -> NDArray[np.int64]:
+        return Varint().size(message)
+'''
+
 
 @dataclass(frozen=True)
 class Toy:
-    """A part to add: its file, what is added to other files (before a line, or at the end), and the tests to run."""
+    """A part to add: its file, what is added to other files (before a line, or at the end), and the tests to run.
+
+    forgotten: a file whose lines with the part's name are left out at last, which the second of the tests notices.
+    """
 
     name: str
     path: str
     source: str
     edits: dict[str, list[tuple[str, str]]]
     tests: list[str]
+    forgotten: str = "qsim/__init__.pyi"
 
 
 TOYS = [
@@ -172,6 +227,26 @@ TOYS = [
             "tests/test_docs.py::test_docstring_examples[qsim.methods.halved]",
         ],
     ),
+    Toy(
+        "Turned",
+        "qsim/codecs/turned.py",
+        CODEC,
+        {
+            "qsim/codecs/__init__.py": [
+                ("from qsim.codecs.varint import", "from qsim.codecs.turned import Turned\n"),
+                ('    "Varint",', '    "Turned",\n'),
+            ],
+            "docs/wire-format.md": [("|\n| kind |", ", 17 `Turned` ")],
+        },
+        [
+            "tests/test_package.py::test_public_names_import",
+            "tests/codecs/test_shipped_codecs.py::test_numbers_are_those_on_the_page_of_the_format",
+            "tests/test_package.py::test_public_docstrings",
+            "tests/codecs/test_shipped_codecs.py",
+            "tests/test_docs.py::test_docstring_examples[qsim.codecs.turned]",
+        ],
+        "docs/wire-format.md",
+    ),
 ]
 
 
@@ -200,6 +275,6 @@ def test_a_toy_is_added_in_five_files(toy: Toy, tmp_path: Path) -> None:
 
     done = run(toy.tests)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    forgotten = tmp_path / "qsim" / "__init__.pyi"  # what must be edited is told by a test
+    forgotten = tmp_path / toy.forgotten  # what must be edited is told by a test
     forgotten.write_text("".join(line for line in forgotten.read_text().splitlines(True) if toy.name not in line))
     assert run(toy.tests[1:2]).returncode == 1

@@ -12,7 +12,7 @@ from typing import Any
 
 import reference
 from docutils import nodes
-from sphinx.addnodes import pending_xref
+from sphinx.addnodes import desc_signature, pending_xref
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 from sphinx.transforms.post_transforms import SphinxPostTransform
@@ -27,9 +27,11 @@ class Names:
     def __init__(self) -> None:
         self.documented: dict[int, str] = {}
         self.short: dict[str, set[str]] = {}
-        for names in reference.public().values():
+        self.modules: dict[str, set[str]] = {}
+        for module, names in reference.public().items():
             for name, thing in names.items():
                 self.documented[id(thing)] = name
+                self.modules.setdefault(name.rpartition(".")[2], {"qsim"}).add(module)
                 self.short.setdefault(name.rpartition(".")[2], set()).add(name)
 
     def find(self, name: str) -> str | None:
@@ -85,6 +87,23 @@ def missing(app: Sphinx, env: BuildEnvironment, node: pending_xref, content: nod
     return reference_node(env, node.get("refdoc", ""), code[1], content)
 
 
+def anchor(app: Sphinx, document: nodes.document) -> None:
+    """Let what is documented be found by all its names; the pages of sources lead to it by some of them."""
+    for signature in document.findall(desc_signature):
+        full = signature.get("fullname") or ""
+        for module in sorted(names.modules.get(full.partition(".")[0], ())):
+            if f"{module}.{full}" not in signature["ids"]:
+                signature["ids"].append(f"{module}.{full}")
+
+
+def forget_builtins(app: Sphinx) -> list[Any]:
+    """Keep modules without a source, from which short names of types come, off the list of sources."""
+    sources = getattr(app.env, "_viewcode_modules", {})
+    for module in [module for module, source in sources.items() if not source]:
+        del sources[module]
+    return []
+
+
 def escape(app: Sphinx, what: str, name: str, thing: Any, options: Any, lines: list[str]) -> None:
     """Keep absolute values and norms, |v| and ||v||, from being read as substitutions of reStructuredText."""
     for place, line in enumerate(lines):
@@ -96,5 +115,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
     """Tell Sphinx."""
     app.add_post_transform(LinkNames)
     app.connect("missing-reference", missing)
+    app.connect("doctree-read", anchor)
+    app.connect("html-collect-pages", forget_builtins, priority=100)  # before viewcode
     app.connect("autodoc-process-docstring", escape, priority=900)  # after numpydoc
     return {"parallel_read_safe": True, "parallel_write_safe": True}

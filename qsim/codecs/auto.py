@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import ClassVar, final
+from typing import ClassVar, Self, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,6 +44,10 @@ class Auto(Codec):
     """
 
     carries: ClassVar[tuple[type[Message], ...]] = (Levels, Signs, Floats)
+
+    @classmethod
+    def examples(cls) -> tuple[Self, ...]:
+        return (cls(),)
 
     @property
     def number(self) -> int:

@@ -7,7 +7,7 @@ import struct
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,6 +73,11 @@ class Codec(ABC):
     """
 
     carries: ClassVar[tuple[type[Message], ...]]
+
+    @classmethod
+    def examples(cls) -> tuple[Self, ...]:
+        """Return instances with usual parameters, which are checked with every shipped codec; none by default."""
+        return ()
 
     @property
     @abstractmethod

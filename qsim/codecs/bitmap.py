@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, final
+from typing import Any, Self, final
 
 from qsim.codecs.coordinates import CoordinateCodec
 from qsim.options import option
@@ -29,6 +29,10 @@ class Bitmap(CoordinateCodec):
     >>> qsim.codecs.Bitmap().encode(message)[0].hex()
     '0000803f3090'
     """
+
+    @classmethod
+    def examples(cls) -> tuple[Self, ...]:
+        return (cls(),)
 
     @property
     def number(self) -> int:

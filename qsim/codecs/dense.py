@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal, final
+from typing import ClassVar, Literal, Self, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,6 +54,10 @@ class Dense(Codec):
 
     def __post_init__(self) -> None:
         one_of("dtype", self.dtype, tuple(_WIDTHS))
+
+    @classmethod
+    def examples(cls) -> tuple[Self, ...]:
+        return tuple(map(cls, _WIDTHS))
 
     @property
     def number(self) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Any, Literal, final
+from typing import Any, Literal, Self, final
 
 from qsim.codecs.entries import Entries, EntryCodec
 from qsim.options import one_of, option
@@ -69,6 +69,10 @@ class Elias(_BitCodec):
     def __post_init__(self) -> None:
         one_of("code", self.code, _ELIAS)
 
+    @classmethod
+    def examples(cls) -> tuple[Self, ...]:
+        return tuple(map(cls, _ELIAS))
+
     @property
     def number(self) -> int:
         return 7 + self._code
@@ -107,6 +111,10 @@ class GolombRice(_BitCodec):
     >>> qsim.codecs.GolombRice().encode(message)[0].hex()
     '0000803f003c80'
     """
+
+    @classmethod
+    def examples(cls) -> tuple[Self, ...]:
+        return (cls(),)
 
     @property
     def number(self) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal, final
+from typing import Any, ClassVar, Literal, Self, final
 
 from qsim.batch import Levels, Message, Signs
 from qsim.codecs.coordinates import CoordinateCodec
@@ -48,6 +48,10 @@ class EliasDense(CoordinateCodec):
 
     def __post_init__(self) -> None:
         one_of("code", self.code, _CODES)
+
+    @classmethod
+    def examples(cls) -> tuple[Self, ...]:
+        return tuple(map(cls, _CODES))
 
     @property
     def number(self) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, TypeGuard, final
+from typing import Any, ClassVar, Self, TypeGuard, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,6 +42,10 @@ class FixedWidth(CoordinateCodec):
     """
 
     carries: ClassVar[tuple[type[Message], ...]] = (Levels, Signs)
+
+    @classmethod
+    def examples(cls) -> tuple[Self, ...]:
+        return (cls(),)
 
     @property
     def number(self) -> int:

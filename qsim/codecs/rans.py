@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, final
+from typing import Any, Self, final
 
 from qsim.batch import Packets
 from qsim.codecs.entries import Entries, EntryCodec
@@ -41,6 +41,10 @@ class RANS(EntryCodec):
     >>> qsim.codecs.RANS().size(message).tolist()
     [168]
     """
+
+    @classmethod
+    def examples(cls) -> tuple[Self, ...]:
+        return (cls(),)
 
     @property
     def number(self) -> int:

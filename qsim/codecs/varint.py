@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, final
+from typing import Any, Self, final
 
 from qsim.codecs.base import TooLongError
 from qsim.codecs.entries import Entries, EntryCodec
@@ -25,6 +25,10 @@ class Varint(EntryCodec):
     >>> qsim.codecs.Varint().encode(message)[0].hex()
     '0000803f0500'
     """
+
+    @classmethod
+    def examples(cls) -> tuple[Self, ...]:
+        return (cls(),)
 
     @property
     def number(self) -> int:

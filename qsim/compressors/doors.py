@@ -1,4 +1,4 @@
-"""What goes into compressors and comes out of them, checked, also where users write their own."""
+"""Checks of what goes into compressors and comes out of them, also where users write their own."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ def _refuse_twice(which: str, columns: Sequence[str]) -> None:
 @final
 @option
 class TextColumns:
-    r"""What the fields of a text's lines are: a label, numbers and categories.
+    r"""The fields of a text's lines: a label, numbers and categories.
 
     Parameters
     ----------

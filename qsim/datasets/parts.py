@@ -235,7 +235,7 @@ class RowsElsewhere:
 
     @property
     def name(self) -> str:
-        """What figures call the data."""
+        """The name of the data in figures."""
         return self.source.name
 
     @property
@@ -255,7 +255,7 @@ class RowsElsewhere:
 
     @property
     def kind(self) -> Kind:
-        """What the labels are."""
+        """The kind of the labels."""
         return _KINDS[int(self.counts[0, 3])]
 
     @property
@@ -319,7 +319,7 @@ def are_elsewhere(data: object) -> TypeGuard[RowsElsewhere]:
 
 
 Rows = Dataset | RowsElsewhere | Parts
-"""What is known by a digest of its rows."""
+"""Data that are known by a digest of their rows."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,4 +1,4 @@
-"""What is on a machine of a cluster, and whether workers can run there."""
+"""The software on a machine of a cluster, and whether workers can run there."""
 
 from __future__ import annotations
 

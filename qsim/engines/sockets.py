@@ -62,7 +62,7 @@ class Line:
         self._socket.close()
 
     def _take(self, size: int) -> bytearray:
-        """Receive so many bytes."""
+        """Receive this many bytes."""
         taken = bytearray(size)
         rest = memoryview(taken)
         while rest:

@@ -199,7 +199,11 @@ def _made_folder(name: str) -> Path:
 def announce() -> None:
     """Tell a person, once a process, why the first call of a kernel takes seconds."""
     if "QSIM_QUIET" not in environ:
-        print("qsim: compiling kernels for this machine (cached for later runs) ...", file=sys.stderr, flush=True)
+        print(
+            "qsim: compiling kernels for this machine, once (`qsim warm` does it ahead; QSIM_QUIET=1 hides this) ...",
+            file=sys.stderr,
+            flush=True,
+        )
 
 
 class _Listener(event.Listener):

@@ -109,6 +109,53 @@ class Fatkhullin2023(TheoryStep):
         return min(delta / (20 * problem.mean_square_smoothness), method.momentum / (7 * problem.smoothness))
 
 
+@final
+@option
+class RareFeatures(TheoryStep):
+    """The step of EF21 where few workers have a feature: what is compressed is as long as what a worker owns.
+
+    On the r_i weights that the rows of worker i touch, C is a contraction with delta_i, which for Top-k is k/r_i, not
+    k/n (`Problem.worker_contractions`). With theta_i, beta_i of delta_i, as theta and beta in the default, N the
+    largest sum, over the features, of weight_i l_i sqrt(beta_i/theta_i) over the workers that own the feature, the step
+    is 1 / (L + N), and if mu > 0 the smaller of 1 / (L + sqrt(2) N) and min theta_i/(2 mu). Its bound is that of the
+    default with weights for the workers.
+
+    Never shorter than the default, as N is at most M sqrt(beta/theta). Derived here, in `docs/theory.md`; the paper has
+    the largest r_i, and a larger constant in the place of M.
+
+    References
+    ----------
+    .. [1] Richtarik, Gasanov, Burlachenko, "Error feedback shines when features are rare", 2023 (the idea).
+
+    Examples
+    --------
+    >>> import qsim
+    >>> qsim.EF21(step=qsim.methods.RareFeatures()).step
+    qsim.methods.RareFeatures()
+    """
+
+    method: ClassVar[str] = "EF21"
+
+    def longest(self, method: EF21, problem: Problem) -> float:
+        if method.is_more or problem.down is not None:
+            raise ValueError(
+                f"{self!r} is a theorem about EF21 without momentum, an estimator or compressed sums, found {method!r}:"
+                " leave the step out"
+            )
+        several, theta, _ = _of_owners(problem)
+        mu = problem.strong_convexity
+        if mu > 0:
+            return min(1 / (problem.smoothness + sqrt(2) * several), theta / (2 * mu))
+        return 1 / (problem.smoothness + several)
+
+
+def _of_owners(problem: Problem) -> tuple[float, float, NDArray[np.float64]]:
+    """Return N, the least theta_i and what is left of each worker's vector, the root of 1 - delta_i."""
+    left = np.sqrt(1 - problem.worker_contractions * problem.participation)
+    parts = problem.weights * problem.sent_smoothness * left / (1 - left)  # left/(1 - left): the root of beta/theta
+    return problem.largest_of_owners(parts), float((1 - left).min()), left
+
+
 def _theta(delta: float) -> tuple[float, float]:
     """Return theta and beta/theta of a contraction: in expectation ||C(v) - v||^2 is carried on by 1 - theta."""
     theta = 1 - sqrt(1 - delta)
@@ -135,8 +182,9 @@ class EF21(ShiftedBatches):
     Parameters
     ----------
     step : Step or float, optional
-        The step a, a number, a rule of `qsim.steps`, or that of a paper: `Richtarik2021()`, `Richtarik2024()`, with
-        momentum `Fatkhullin2023()`. The default is described below.
+        The step a, a number, a rule of `qsim.steps`, or that of a theorem: `RareFeatures()`, the longest on sparse
+        rows; of a paper, `Richtarik2021()`, `Richtarik2024()`, with momentum `Fatkhullin2023()`. The default is
+        described below.
     momentum : float, optional
         Eta in (0, 1], which makes the method work with batches: without it the noise of a batch is amplified by what C
         leaves out.
@@ -264,7 +312,7 @@ class EF21(ShiftedBatches):
             return None
         step = constant(self.step, self._longest(problem))
         if step is None:
-            return None
+            return None if self.is_more or problem.down is not None else self._bound_of_owners(problem)
         delta *= problem.participation
         theta, _ = _theta(delta)
         error = 0.0  # of the shifts after the first message
@@ -278,9 +326,26 @@ class EF21(ShiftedBatches):
         quantity = "F(w) - F* + c sum of weight_i/l_i ||h_i - g_i(w)||^2"
         return Bound(1 - step * mu, start, 0.0, quantity, problem.rounding)
 
+    def _bound_of_owners(self, problem: Problem) -> Bound | None:
+        """Return the bound of `RareFeatures`."""
+        step = constant(self.step, RareFeatures().longest(self, problem))
+        if step is None:
+            return None
+        error, (several, _, left) = 0.0, _of_owners(problem)
+        if self.shifts == "zero":
+            error = several * problem.scaled_energy(problem.start, left)
+        quantity = "F(w) - F* + sum of c_i ||h_i - g_i(w)||^2"
+        mu = problem.strong_convexity
+        return Bound(1 - step * mu, problem.suboptimality + step * error, 0.0, quantity, problem.rounding)
+
     @property
     def takes_proximal_steps(self) -> bool:
         return self.server_momentum is None
+
+    @property
+    def is_more(self) -> bool:
+        """Whether there is a moving average, a momentum of the server or an estimator beside the shifts."""
+        return self._averages or self.server_momentum is not None or self.estimator is not None
 
     @property
     def _averages(self) -> bool:

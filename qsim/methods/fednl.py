@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import lru_cache
 from math import sqrt
-from typing import Literal, Self, final
+from typing import Any, Literal, Self, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 from qsim.batch import Arrays, Memory, Support, Vectors, dense_offsets, inner
 from qsim.block import Block
 from qsim.methods.base import Exchange, Method, Task, refuse_absences, refuse_unfit
-from qsim.objectives import Objective
+from qsim.objectives import LinearModel, Objective
 from qsim.options import number, one_of, option
 from qsim.problem import Problem, TheoryError
-from qsim.weights import Weights
+from qsim.weights import Replica, Weights
 
 _MOST = 2048
+_AT_ONCE = 2**23  # entries of Hessians in one product of sparse matrices
 _HALVINGS, _SUFFICIENT, _ROUNDING = 30, 0.5, 1e-15
 
 
@@ -63,8 +64,9 @@ class FedNL(Method):
     Near the optimum it converges linearly, with a factor that does not depend on the condition number, and in the end
     superlinearly (the paper, from memory). No bound is stated. Without a line search it may diverge from far away.
 
-    A round costs a worker n products with its Hessian, O(n non-zeros), and the server O(n^3), by LAPACK. Gradients are
-    float64, and so are the weights that come down for them.
+    A round costs a worker its Hessian, O(rows nnz^2) for nnz non-zeros a row (of other losses than those of a margin n
+    products with the Hessian, O(n non-zeros)), and the server O(n^3), by LAPACK. Gradients are float64, and so are the
+    weights that come down for them.
 
     References
     ----------
@@ -131,10 +133,7 @@ class FedNL(Method):
             return objective.update(block, rows, task.weights, 1.0)
         if task.name == "distance":
             return Vectors.dense(memory.arrays["distance"][:, None])
-        found, begins = np.empty((block.workers, _length(block.n))), _starts(block.n)
-        for j in range(block.n):
-            column = objective.hvp(block, rows, task.weights, np.eye(1, block.n, j, task.weights.vector.dtype)[0])
-            found[:, begins[j] : begins[j] + j + 1] = column.to_dense()[:, : j + 1]
+        found = _hessians(objective, block, task.weights)
         found *= _sizes(block.n)
         found -= memory.arrays["hessian"].reshape(found.shape)
         memory.arrays["distance"][:] = np.sqrt((found**2).sum(axis=1))
@@ -186,6 +185,46 @@ class FedNL(Method):
     @classmethod
     def examples(cls) -> tuple[Self, ...]:
         return cls(floor=0.05), cls(correction="distance", hessians="zero", line_search=True)
+
+
+def _hessians(objective: Objective, block: Block, weights: Replica) -> NDArray[np.float64]:
+    """Return the upper triangles of the Hessians of the workers' losses, column by column: a row for each worker.
+
+    X^T D X of rows X with second derivatives D, by SciPy, where the loss is of one margin a row; else products of the
+    Hessian with the unit vectors.
+    """
+    rows, found = block.all_rows(), np.zeros((block.workers, _length(block.n)))
+    if isinstance(objective, LinearModel) and type(objective).hvp is LinearModel.hvp and block.width == 1:
+        margins = block.margins(rows, weights)
+        second = np.asarray(objective.margin_hvp(margins, np.ones_like(margins), block.labels[rows.index]), np.float64)
+        second /= np.repeat(np.diff(rows.offsets), np.diff(rows.offsets))
+        most = max(1, _AT_ONCE // block.n**2)
+        for low in range(0, block.workers, most):
+            high = min(low + most, block.workers)
+            some = slice(rows.offsets[low], rows.offsets[high])
+            if some.start < some.stop:
+                x = block.data.take(rows.index[some]).to_scipy().astype(np.float64)
+                worker = np.repeat(np.arange(high - low), np.diff(rows.offsets[low : high + 1]))
+                _add_triangles(x, second[some], worker, found[low:high])
+        return found
+    begins = _starts(block.n)
+    for j in range(block.n):
+        column = objective.hvp(block, rows, weights, np.eye(1, block.n, j, weights.vector.dtype)[0])
+        found[:, begins[j] : begins[j] + j + 1] = column.to_dense()[:, : j + 1]
+    return found
+
+
+def _add_triangles(x: Any, second: NDArray[np.float64], worker: NDArray[np.int64], out: NDArray[np.float64]) -> None:
+    """Write the upper triangles of X_i^T D_i X_i for the rows X_i of each worker: one product of sparse matrices."""
+    from scipy.sparse import csr_array
+
+    workers, n = out.shape[0], x.shape[1]
+    entries = np.repeat(np.arange(x.shape[0]), np.diff(x.indptr))
+    apart = csr_array((x.data * second[entries], x.indices + n * worker[entries], x.indptr), (x.shape[0], workers * n))
+    product = (apart.T @ x).tocoo()
+    row, column = product.row % n, product.col
+    upper = row <= column
+    out[(product.row // n)[upper], (_starts(n)[column] + row)[upper]] = product.data[upper]
 
 
 def _length(n: int) -> int:

@@ -1,4 +1,4 @@
-"""What methods have in common whose workers move weights of their own, all n of them."""
+"""The common part of methods whose workers move weights of their own, all n of them."""
 
 from __future__ import annotations
 

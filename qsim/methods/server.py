@@ -1,4 +1,4 @@
-"""What a server does with the mean of how far workers went: momentum, and steps that adapt to each coordinate."""
+"""Rules for a server's step along the workers' mean: momentum, and steps that adapt to each coordinate."""
 
 from __future__ import annotations
 
@@ -25,6 +25,14 @@ class Adaptive(ABC):
     beta2: float
     tau: float
 
+    def __post_init__(self) -> None:
+        for name in ("beta1", "beta2"):
+            value = getattr(self, name, 0.0)
+            number(name, value, least=0)
+            if value >= 1:
+                raise ValueError(f"{name} must be below 1, found {value!r}")
+        number("tau", self.tau, above=0)
+
     @abstractmethod
     def _squares(self, v: NDArray[np.float64], d: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the new v."""
@@ -48,14 +56,6 @@ class Adaptive(ABC):
         state["first"] += (1 - self.beta1) * d
         state["second"] = self._squares(state["second"], d)
         return np.asarray(state["first"] / (np.sqrt(state["second"]) + self.tau))
-
-    def _check(self) -> None:
-        for name in ("beta1", "beta2"):
-            value = getattr(self, name, 0.0)
-            number(name, value, least=0)
-            if value >= 1:
-                raise ValueError(f"{name} must be below 1, found {value!r}")
-        number("tau", self.tau, above=0)
 
 
 @final
@@ -91,9 +91,6 @@ class Adam(Adaptive):
     beta1: float = 0.9
     beta2: float = 0.99
     tau: float = 1e-3
-
-    def __post_init__(self) -> None:
-        self._check()
 
     def _squares(self, v: NDArray[np.float64], d: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.asarray(self.beta2 * v + (1 - self.beta2) * d**2)
@@ -133,9 +130,6 @@ class Yogi(Adaptive):
     beta2: float = 0.99
     tau: float = 1e-3
 
-    def __post_init__(self) -> None:
-        self._check()
-
     def _squares(self, v: NDArray[np.float64], d: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.asarray(v - (1 - self.beta2) * d**2 * np.sign(v - d**2))
 
@@ -170,9 +164,6 @@ class Adagrad(Adaptive):
 
     beta1: float = 0.0
     tau: float = 1e-3
-
-    def __post_init__(self) -> None:
-        self._check()
 
     def _squares(self, v: NDArray[np.float64], d: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.asarray(v + d**2)

@@ -1,4 +1,4 @@
-"""What methods have in common whose workers compress the difference to a shift that both ends know."""
+"""The common part of methods whose workers compress the difference to a shift that both ends know."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an objective has beside the losses of rows: a regulariser, and a nonsmooth part for proximal steps."""
+"""Parts of an objective beside the losses of rows: a regulariser, and a nonsmooth part for proximal steps."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ def of_workers(task: str, objective: Objective, shards: Shards, *points: NDArray
     task: "smoothness": L_i. "convexity": the mu of its rows; l2 without. "row smoothness": no less than the largest L
         of its rows, and of all workers' that of all. "square norms": ||g_i(w)||^2, or of two points
         ||g_i(u) - g_i(w)||^2. "row square norms": the mean of ||g(w)||^2 over its rows, g being the gradient of one;
-        0 without rows.
+        0 without rows. "owned": how many weights its rows touch.
     """
     if task == "smoothness":
         return objective.worker_smoothness(shards)
@@ -34,6 +34,8 @@ def of_workers(task: str, objective: Objective, shards: Shards, *points: NDArray
         pieces = [shards.dataset.take(shards.order[low:high]) if low < high else None for low, high in spans]
         l2 = float(objective.l2 or 0.0)
         return np.array([l2 if rows is None else objective.strong_convexity(rows) for rows in pieces], np.float64)
+    if task == "owned":
+        return np.diff(shards.support_offsets).astype(np.float64) * shards.width
     if task == "row smoothness":
         return np.full(shards.workers, objective.row_smoothness(shards))
     if task == "square norms":

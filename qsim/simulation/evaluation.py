@@ -1,4 +1,4 @@
-"""What is recorded of weights: the loss, its gradient and the error on the rows of a run.
+"""Evaluation of weights: the loss, its gradient and the error on the rows of a run.
 
 There is one definition wherever rows are: each worker adds up what it finds on its own rows, in their order; these sums
 are added up in the order of the workers, and divided by the number of all rows. An objective of one's own that looks at

@@ -97,7 +97,7 @@ class WireExchange:
 
     @property
     def counted(self) -> Counted:
-        """What this round has counted."""
+        """The counts of this round."""
         traffic, clock = np.array([[self.nonzeros, self.bits_up, self.bits_down, self.rows]], np.int64), self.clock
         times = None if clock is None else np.array([[*clock.times.values(), clock.dropped]])
         return Counted(traffic, np.array([self._formula_bits]), times, self._scores)

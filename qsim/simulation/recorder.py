@@ -32,7 +32,7 @@ _UNKNOWN = dict.fromkeys(EVALUATION, np.nan)
 
 @dataclass(frozen=True, eq=False)
 class Counted:
-    """What some rounds counted, a row each.
+    """Counts of some rounds, a row each.
 
     traffic: non-zeros, bits up, bits down, rows read. formula_bits: bits up by the compressor's formula, NaN without
     one. times: with a network, the seconds of each part of the round, and how many messages were dropped. scores: of

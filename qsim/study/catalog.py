@@ -10,7 +10,7 @@ from qsim.object_loader import load_file
 from qsim.options import nearest
 from qsim.study.study import Study
 
-COMMANDS = ("all", "run", "list", "papers", "show", "status", "clean", "export", "compare")
+COMMANDS = ("all", "run", "list", "papers", "show", "status", "clean", "export", "compare", "report", "watch")
 """Words that the command line takes in the place of a study."""
 
 

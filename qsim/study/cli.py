@@ -17,7 +17,9 @@ from qsim.objectives import NoOptimumError
 from qsim.options import nearest
 from qsim.study import commands
 from qsim.study.catalog import RequestError
+from qsim.study.report.command import report
 from qsim.study.store import StoreError
+from qsim.study.watch_command import watch
 
 _ABOUT = """Run studies: each trains with simulated workers and writes a figure (PDF, PNG), the numbers in it (CSV), its
 findings in words (Markdown) and where the numbers come from (JSON)."""
@@ -31,6 +33,8 @@ _HELP = """commands:
   clean                 remove stored cells that no study would use again, and old logs
   export NAME           all cells of a study as one table
   compare A B [NAME]    draw results that were written before against others of the same study
+  report [NAME ...]     write a page with curves on any axis, findings and tables, for a browser
+  watch [NAME]          show a sweep while it runs, here and as such a page
 
 examples:
   qsim study s_sweep
@@ -43,13 +47,16 @@ examples:
   qsim study s_sweep --only "s = 2, seed 1"
   qsim study export s_sweep --format parquet
   qsim study compare paper_figures small_figures s_sweep
+  qsim study report s_sweep --html s_sweep.html
+  qsim study watch s_sweep --html s_sweep.html
 
 Every finished run is stored at once: a study that is stopped or killed goes on when the same command is given again.
 The options of running: qsim study run --help; those of the others: qsim study COMMAND --help.
 
 exit codes:
   0  good
-  1  a cell failed (the others are done, no figure is drawn) or could not be stored; the engine could not be started
+  1  a cell failed (the others are done, no figure is drawn) or could not be stored; the engine could not be started;
+     cells are missing in a report, or after a sweep that was watched
   2  a wrong request
   130  stopped by Ctrl-C; what was finished is kept
   141  nobody reads the output any more (`... | head`)
@@ -161,6 +168,32 @@ def add_commands(parser: ArgumentParser, listed: bool = False) -> dict[str, Argu
         "two files (.csv or .json) that a study wrote; or two folders and the name of the study",
     )
     compare.add_argument("--out", type=Path, default=Path(), metavar="DIR", help="default: this folder")
+    page = add(
+        "report",
+        report,
+        "Write one HTML page with the curves of studies on any axis, their findings and tables, from stored cells. It"
+        " runs nothing: what is missing is said, on the page too, and the exit code is 1 then.",
+        "*",
+        "names or paths; without: all of which cells are stored",
+    )
+    _add_settings(page)
+    page.add_argument("--html", type=Path, metavar="FILE", help="default: NAME.html, or studies.html")
+    page.add_argument("--from", dest="written", type=Path, metavar="DIR", help="of what studies wrote to this folder")
+    watching = add(
+        "watch",
+        watch,
+        "Show a sweep that another process runs: cells done, rates, failures, time left. It ends when the sweep does,"
+        " with exit code 1 if cells are missing then.",
+        "*",
+        "the name or path of a study; without: the sweep that began last",
+    )
+    _add_settings(watching)
+    watching.add_argument("--html", type=Path, metavar="FILE", help="keep a page that shows it, and reloads itself")
+    watching.add_argument("--json", action="store_true", help="print a line of JSON for every look")
+    watching.add_argument("--every", type=float, default=1.0, metavar="SECONDS", help="between two looks; default: 1")
+    watching.add_argument(
+        "--wait", type=float, default=60.0, metavar="SECONDS", help="for a sweep to begin, if none runs; default: 60"
+    )
     return known
 
 
@@ -178,7 +211,7 @@ def _add_writing(parser: ArgumentParser) -> None:
 
 
 def _add_settings(parser: ArgumentParser) -> None:
-    group = parser.add_argument_group("settings (default: those of the study)")
+    group = parser.add_argument_group("settings (default: those of the study, which refuses what it does not take)")
     group.add_argument("--data", metavar="DATA", help="a built-in set, a LIBSVM file (also .gz, .bz2, .xz), an .npz")
     group.add_argument("--workers", type=int, metavar="W", help="how many workers share the data")
     group.add_argument("--rounds", type=int, metavar="T", help="how many iterations")

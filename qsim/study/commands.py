@@ -9,32 +9,26 @@ import sys
 import time
 import traceback
 from argparse import Namespace
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
 
-from qsim.compressors import Compressor
 from qsim.datasets import DataError
-from qsim.engines import Engine
 from qsim.identity import UnknowableError, identify
-from qsim.network import Network
-from qsim.object_loader import evaluate, split
 from qsim.options import nearest
 from qsim.storage import can_write
-from qsim.study import catalog, compare_results, export, output, progress
+from qsim.study import asked, catalog, compare_results, export, output, progress
 from qsim.study.catalog import RequestError
-from qsim.study.cells import Cell, Settings
+from qsim.study.cells import Cell
 from qsim.study.compute_cell import cost
-from qsim.study.extra_curves import shown_cells, with_compressors
+from qsim.study.extra_curves import shown_cells
+from qsim.study.journal import remove_old
 from qsim.study.papers import index
 from qsim.study.progress import Log
 from qsim.study.runner import CellsFailedError, Runner, run_study
 from qsim.study.store import Store, StoreError, free
 from qsim.study.study import SETTINGS, Study
 
-_T = TypeVar("_T")
 _SHOWN = 5  # of the cells that fail alike
 _OLD_LOG = 30 * 86400.0  # seconds
 
@@ -71,8 +65,10 @@ def show(options: Namespace) -> int:
     if len(options.names) != 1:
         raise RequestError("show takes the name of one study: qsim study show s_sweep")
     name, study = catalog.find(options.names[0])
-    cells = _first_cells(study, options)
-    print(f"{name}: {study.title}\n\n{study.setting(_settings(study, options))}\n\noptions: {_taken(study, cells)}")
+    cells = asked.first_cells(study, options)
+    print(
+        f"{name}: {study.title}\n\n{study.setting(asked.settings(study, options))}\n\noptions: {_taken(study, cells)}"
+    )
     print("\nquestions:")
     for question in study.questions:
         print(f"  - {question}")
@@ -95,10 +91,10 @@ def run(options: Namespace) -> int:
     studies = [(text, *catalog.find(text)) for text in given]  # all are found before the first is run
     if options.only and len(studies) > 1:
         raise RequestError("--only is for the cells of one study")
-    _compressors(options, {name: study for _, name, study in studies})
+    asked.compressors(options, {name: study for _, name, study in studies})
     for _, name, study in studies:
-        _running(options, name, study)
-        _settings(study, options)
+        asked.running(options, name, study)
+        asked.settings(study, options)
     part = _part(options, studies)
     _require_folder(options)
     with _logged([name for _, name, _ in studies]) as log:
@@ -114,7 +110,7 @@ def status(options: Namespace) -> int:
     store, stored = Store(), {}
     for name in options.names or catalog.names():
         study = catalog.find(name)[1]
-        if options.names or _given(options).keys() <= set(study.takes):
+        if options.names or asked.given(options).keys() <= set(study.takes):
             stored[name] = _stored(study, options, store)
         else:
             stored[name] = "does not take all of these settings"
@@ -141,6 +137,7 @@ def clean(options: Namespace) -> int:
     size = sum(path.stat().st_size for path in logs)
     for path in logs:
         path.unlink(missing_ok=True)
+    remove_old(store, past)
     kind = "cells" if options.all else "stale cells"
     print(
         f"removed {removed.cells:,} {kind}, {removed.leftovers:,} half-written files and {len(logs):,} logs,"
@@ -158,7 +155,7 @@ def export_cells(options: Namespace) -> int:
     export.require(options.format)
     _require_folder(options)
     with _logged([name]) as log:
-        runner = Runner(name, study.timed, log=log, **_running(options, name, study))
+        runner = Runner(name, study.timed, log=log, **asked.running(options, name, study))
         try:
             cells = _cells(study, options, runner)
             done = runner.run(cells)
@@ -186,15 +183,15 @@ def compare(options: Namespace) -> int:
 
 def _run(given: str, name: str, study: Study, options: Namespace, log: Log) -> int:
     start = time.perf_counter()
-    compressors = _compressors(options, {name: study})
+    compressors = asked.compressors(options, {name: study})
     try:
         results = run_study(
             study,
-            _settings(study, options),
+            asked.settings(study, options),
             name=name,
             compressors=compressors,
             log=log,
-            **_running(options, name, study),
+            **asked.running(options, name, study),
         )
     except CellsFailedError as error:
         return _report(given, name, error, options, log, ", no figure is drawn")
@@ -208,9 +205,9 @@ def _run(given: str, name: str, study: Study, options: Namespace, log: Log) -> i
 
 def _run_only(given: str, name: str, study: Study, options: Namespace, log: Log) -> int:
     """Run a few cells of a study, and say what came of each."""
-    runner = Runner(name, study.timed, log=log, **_running(options, name, study))
+    runner = Runner(name, study.timed, log=log, **asked.running(options, name, study))
     try:
-        tried = [] if study.tuning is None else _first_cells(study, options)
+        tried = [] if study.tuning is None else asked.first_cells(study, options)
         try:
             cells = _selected(tried, options.only)
         except RequestError:
@@ -238,7 +235,7 @@ def _part(options: Namespace, studies: Sequence[tuple[str, str, Study]]) -> tupl
     if options.no_cache or options.only:
         raise RequestError("--part stores a share of the cells: it takes neither --no-cache nor --only")
     for _, name, study in studies:
-        if study.timed or not _first_cells(study, options):
+        if study.timed or not asked.first_cells(study, options):
             raise RequestError(f"--part is not for {name}, whose cells are not stored")
     return int(found[1]), int(found[2])
 
@@ -249,10 +246,10 @@ def _run_part(given: str, name: str, study: Study, options: Namespace, log: Log,
     Of what the study is tuned by, a share is run first, and then what no other program has done by then: all of it must
     be known before there are cells to share.
     """
-    runner = Runner(f"{name}, part {part}/{parts}", log=log, **_running(options, name, study))
+    runner = Runner(f"{name}, part {part}/{parts}", log=log, **asked.running(options, name, study))
     try:
         if study.tuning is not None:
-            runner.attempt(_first_cells(study, options)[part - 1 :: parts])
+            runner.attempt(asked.first_cells(study, options)[part - 1 :: parts])
         cells = _cells(study, options, runner)
         share = cells[part - 1 :: parts]
         for cell in share:
@@ -305,14 +302,7 @@ def _report(given: str, name: str, error: CellsFailedError, options: Namespace, 
 
 def _command(given: str, cell: Cell, options: Namespace) -> str:
     """Return the command that runs a cell alone."""
-    words = ["python", "-m", "qsim.study", given]
-    for setting in SETTINGS:
-        if getattr(options, setting) is not None:
-            words += [f"--{setting}", str(getattr(options, setting))]
-    for text in options.compressor:
-        words += ["--compressor", text]
-    if options.network is not None:
-        words += ["--network", options.network]
+    words = ["python", "-m", "qsim.study", given, *asked.words(options)]
     if options.engine is not None:
         words += ["--engine", options.engine]
     return shlex.join([*words, "--only", cell.name])
@@ -321,7 +311,7 @@ def _command(given: str, cell: Cell, options: Namespace) -> str:
 def _stored(study: Study, options: Namespace, store: Store) -> str:
     if study.timed:
         return "not stored: it measures time"
-    cells = _first_cells(study, options)
+    cells = asked.first_cells(study, options)
     if not cells:
         return "no cells: nothing is trained"
     done = unknown = 0
@@ -337,37 +327,8 @@ def _stored(study: Study, options: Namespace, store: Store) -> str:
 
 def _cells(study: Study, options: Namespace, runner: Runner) -> list[Cell]:
     """Return the cells that are shown; what they are tuned by is run first."""
-    settings, compressors = _settings(study, options), _compressors(options, {study.title: study})
+    settings, compressors = asked.settings(study, options), asked.compressors(options, {study.title: study})
     return shown_cells(study, settings, compressors, runner.tune(study, settings, compressors))
-
-
-def _first_cells(study: Study, options: Namespace) -> list[Cell]:
-    """Return the cells that are run first: those to choose by, or those that are shown."""
-    settings = _settings(study, options)
-    first = _first(study, settings)
-    return with_compressors(study, first, _compressors(options, {study.title: study}))
-
-
-def _given(options: Namespace) -> dict[str, Any]:
-    return {name: getattr(options, name) for name in SETTINGS if getattr(options, name) is not None}
-
-
-def _settings(study: Study, options: Namespace) -> Settings:
-    given = _given(options)
-    try:
-        study.require(given)
-    except ValueError as error:
-        raise RequestError(f"--{error}") from None
-    network = None if options.network is None else _evaluated("--network", options.network, Network, "qsim:Network()")
-    try:
-        found = replace(study.defaults, **given)
-        if network is None:
-            return found
-        found = replace(found, network=network)
-        _first(study, found)
-    except ValueError as error:
-        raise RequestError(f"--network {options.network}: {error}" if network else str(error)) from None
-    return found
 
 
 def _taken(study: Study, cells: Sequence[Cell]) -> str:
@@ -376,41 +337,6 @@ def _taken(study: Study, cells: Sequence[Cell]) -> str:
     taken = {name: name in study.takes for name in SETTINGS}
     taken |= {"compressor": study.template is not None, "network": timeable, "engine": bool(cells) and not study.timed}
     return ", ".join(f"--{name}" for name, takes in taken.items() if takes) or "none"
-
-
-def _first(study: Study, settings: Settings) -> Sequence[Cell]:
-    """Return the cells of a study that are run first, without those of further compressors."""
-    return study.shown(settings) if study.tuning is None else study.tuning.candidates(settings)
-
-
-def _evaluated(option: str, text: str, kind: type[_T], example: str) -> _T:
-    """Return what an option's text stands for. Raises RequestError if it is not of a kind."""
-    found = evaluate(text)
-    if isinstance(found, type):
-        raise RequestError(f"{option} {text} is a class: make one of it, such as {text}()")
-    if not isinstance(found, kind):
-        article = "an" if kind.__name__[0] in "AEIO" else "a"
-        raise RequestError(
-            f"{option} {text} is not {article} {kind.__name__.lower()}, such as {example}; found {found!r}"
-        )
-    return found
-
-
-def _compressors(options: Namespace, studies: Mapping[str, Study]) -> dict[str, Compressor]:
-    """Return the compressors of --compressor by the names of their curves. Raises RequestError for one that is none."""
-    found: dict[str, Compressor] = {}
-    for text in options.compressor:
-        compressor: Compressor = _evaluated("--compressor", text, Compressor, "qsim:QSGD(levels=3)")
-        short = split(text)[1].strip()
-        found[text if short in found else short] = compressor
-    for name, study in studies.items():
-        if found and study.template is None:
-            shipped = [name for name in catalog.names() if catalog.find(name)[1].template is not None]
-            raise RequestError(
-                f"--compressor is not for {name}, which has no curve that another compressor could be put into (of the"
-                f" shipped studies these have: {', '.join(shipped)})"
-            )
-    return found
 
 
 @contextmanager
@@ -423,19 +349,6 @@ def _with_room(folder: Path) -> Iterator[None]:
             f"{error.strerror or error}: results can't be written to {folder} ({free(folder)}). Make room there, or"
             " name another folder by --out. The cells that were computed are kept"
         ) from error
-
-
-def _running(options: Namespace, name: str, study: Study) -> dict[str, Any]:
-    """Return the options of running a study."""
-    if options.jobs is not None and options.jobs < 1:
-        raise RequestError(f"--jobs must be a whole number of at least 1, found {options.jobs}")
-    engine = None
-    if options.engine is not None:
-        kind: Any = Engine  # abstract
-        engine = _evaluated("--engine", options.engine, kind, "qsim.engines:Processes(2)")
-        if study.timed:
-            raise RequestError(f"--engine is not for {name}, which measures time on the engines that it names")
-    return {"jobs": options.jobs, "cache": not options.no_cache, "engine": engine}
 
 
 def _require_folder(options: Namespace) -> None:

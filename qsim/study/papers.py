@@ -29,7 +29,7 @@ QUESTIONS = (
     "What differs from the paper, and what follows from it?",
     "What is the badge?",
 )
-"""What every study of a paper asks."""
+"""The questions of every study of a paper."""
 
 _ROUNDING = 1e-16  # a suboptimality below this is rounding, and may be negative
 
@@ -78,7 +78,7 @@ class Claim:
 
     @property
     def where(self) -> str:
-        """What the ratio is of, in words."""
+        """The quantity of the ratio, in words."""
         if self.ratios is not None:
             return ""
         return f"{LABELS.get(self.quantity, self.quantity)} at equal {LABELS.get(self.axis, self.axis)}"

@@ -20,6 +20,7 @@ from qsim.identity import Identity, UnknowableError, identify
 from qsim.study.cells import Cell, Settings
 from qsim.study.compute_cell import Done, Task, compute, cores, cost, prepare, processor_seconds, seconds
 from qsim.study.extra_curves import shown_cells, with_compressors
+from qsim.study.journal import Entry, Journal
 from qsim.study.pool import over_processes, share
 from qsim.study.progress import Log, Progress
 from qsim.study.results import Results
@@ -198,9 +199,10 @@ class Runner:
             processes = _processes(missing, self.jobs, self.timed)
             with ExitStack() as stack:
                 _start(missing, self.engine, stack)
-                computed = stack.enter_context(closing(_compute(missing, store, processes, shown, log)))
+                journal = stack.enter_context(_journal(store, self.name, cells, missing))
+                computed = stack.enter_context(closing(_compute(missing, store, processes, shown, log, journal)))
                 for number, answer in computed:
-                    _note(log, cells[number], tasks[number], answer)
+                    _note(log, journal, cells[number], tasks[number], answer)
                     if isinstance(answer, StoreError):
                         raise StoreError(f"{answer}. {_kept(self.name, tasks, store)}") from answer
                     answers[number] = answer
@@ -266,7 +268,7 @@ def _has_no_engine(task: Task) -> bool:
 
 
 def _compute(
-    tasks: Mapping[int, Task], store: Store | None, processes: int, shown: Progress, log: Log
+    tasks: Mapping[int, Task], store: Store | None, processes: int, shown: Progress, log: Log, journal: Journal
 ) -> Generator[tuple[int, Done | BaseException]]:
     """Compute tasks, the long ones first; yields each number with what came of it."""
     counted = dict.fromkeys(tasks, 0)
@@ -274,6 +276,7 @@ def _compute(
     def tick(number: int, rounds: int) -> None:
         counted[number] += rounds
         shown.rounds(rounds)
+        journal.rounds(_key(tasks[number]), rounds)
 
     here = dict(tasks)
     with ExitStack() as stack:
@@ -330,10 +333,24 @@ def _one_round(tick: Callable[[int, int], None], number: int, _: int) -> None:
     tick(number, 1)
 
 
-def _note(log: Log, cell: Cell, task: Task, answer: Done | BaseException) -> None:
+def _journal(store: Store | None, name: str, cells: Sequence[Cell], tasks: Mapping[int, Task]) -> Journal:
+    """Open the journal of the cells that are computed and stored."""
+    keys = {number: _key(task) for number, task in tasks.items()}
+    found = {key: Entry(cells[n].name, tasks[n].run.rounds) for n, key in keys.items() if key is not None}
+    return Journal(store, name, found)
+
+
+def _key(task: Task) -> str | None:
+    return None if task.identity is None else task.identity.key
+
+
+def _note(log: Log, journal: Journal, cell: Cell, task: Task, answer: Done | BaseException) -> None:
     if isinstance(answer, BaseException):
         log.write_error(f"{cell.name}: FAILED", answer)
+        journal.failed(_key(task), answer)
         return
+    if not answer.found:
+        journal.done(_key(task))
     how = "stored by another program" if answer.found else f"computed in {sum(answer.seconds):.2f} s"
     where = f", cell {task.identity.key[:12]}" if task.identity else ", not stored"
     log.write(f"{cell.name}: {how}{where}")

@@ -18,7 +18,7 @@ from qsim.trace import LABELS, Trace
 FIRST_SEED = 1_000_000
 """Tuning runs have this seed and those after it; the runs that are shown have 0, 1, ..."""
 Value: TypeAlias = float | tuple[float, float]
-"""What is chosen: a number, or a pair for two parameters."""
+"""A choice: a number, or a pair for two parameters."""
 
 
 def powers_of_two(first: int, last: int) -> tuple[float, ...]:

@@ -228,7 +228,7 @@ class _Workers:
 
     @property
     def arrays(self) -> Arrays:
-        """What the workers keep, by name."""
+        """The arrays that the workers keep, by name."""
         return {f"{owner}/{name}": array for owner, held in self._held.items() for name, array in held.items()}
 
     def keep(self, name: str, array: NDArray[Any]) -> None:

@@ -1,4 +1,4 @@
-"""What workers find out about their rows for a driver that does not have them: exact, and apart from training.
+"""Measurements of workers' rows, for a driver that does not have them: exact, and apart from training.
 
 Nothing of it is counted. Each task finds a vector for every worker:
 

@@ -16,24 +16,18 @@ from qsim.batch import Floats, Levels, Packets, Signs, Support, Vectors, dense_o
 from qsim.codecs import (
     RANS,
     Auto,
-    Bitmap,
     Codec,
     DecodeError,
     Dense,
     Elias,
-    EliasDense,
     FixedWidth,
-    GolombRice,
-    SparseFloats,
     Varint,
 )
 from qsim.codecs.base import leb128
 from qsim.compressors import Compressor, NotFiniteError
+from qsim.testing.shipped import shipped
 
-CODECS: list[Codec] = [
-    *(Dense(dtype) for dtype in ("float16", "bfloat16", "float32", "float64")),
-    *(FixedWidth(), Bitmap(), Varint(), Elias(), EliasDense(), GolombRice(), RANS(), SparseFloats(), Auto()),
-]
+CODECS: list[Codec] = list(shipped(qsim.codecs, Codec))
 COMPRESSORS: list[Compressor] = [
     qsim.QSGD(4),
     qsim.TopK(2),

@@ -54,7 +54,7 @@ def test_hashed_categories_share_features_behind_the_numbers() -> None:
 
 
 def test_a_polars_frame_is_the_same_data() -> None:
-    polars = pytest.importorskip("polars", reason="needs Polars, which is not a dependency")
+    polars = pytest.importorskip("polars", reason="needs Polars: pip install 'qsim[test]'")
     frame = polars.DataFrame({name: FRAME[name].tolist() for name in FRAME})
     assert Dataset.from_arrays(frame, polars.Series(LABELS)) == Dataset.from_arrays(FRAME, LABELS)
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import qsim
+import qsim.methods.fednl as module
 from helpers.dense_loops import L2, RUN, WORKERS, Loop, N
 from qsim.clients import SampledClients
 from qsim.compressors import Identity, RandK, TopK
@@ -79,6 +80,20 @@ def test_it_is_that_of_the_paper(method: FedNL, partition) -> None:
     data = run.load()
     expected = fednl(Loop(run), method, lambda w: run.objective.value(w, data))
     np.testing.assert_allclose(qsim.simulate(run).weights, expected, atol=2e-6)
+
+
+@pytest.mark.parametrize("at_once", [2**23, 1], ids=["at once", "one by one"])
+def test_hessians_of_margins_are_the_products_with_unit_vectors(at_once: int, monkeypatch) -> None:
+    """Sparse products of rows, worker by worker or all at once, and a worker without rows."""
+    monkeypatch.setattr(module, "_AT_ONCE", at_once)
+    shards = replace(RUN, partition=Dirichlet(0.2), workers=9).problem().shards
+    assert (shards.sizes == 0).any()
+    block = qsim.block.Block(shards, 0, 9)
+    at = qsim.weights.Replica(np.random.default_rng(0).standard_normal(N))
+    found = module._hessians(RUN.objective, block, at)
+    columns = [RUN.objective.hvp(block, block.all_rows(), at, unit).to_dense() for unit in np.eye(N)]
+    row, column = _places(N)
+    np.testing.assert_allclose(found, np.stack(columns)[column, :, row].T, atol=1e-12)
 
 
 def test_a_quadratic_is_solved_in_a_round() -> None:

@@ -22,6 +22,7 @@ from qsim.methods import (
     GradientDescent,
     Method,
     Passes,
+    RareFeatures,
     Richtarik2021,
     Richtarik2024,
     Sadiev2024,
@@ -64,13 +65,17 @@ BOUNDED: list[tuple[qsim.Run, Method, qsim.compressors.Compressor, dict, float]]
     (SKEWED, EF21(), TopK(2), {}, 64),
     (SKEWED, EF21(), TopK(2), {"clients": SampledClients(2)}, 128),
     (SPARSE, EF21(), TopK(30), {"partition": Dirichlet(0.5)}, 256),
+    (SPARSE, EF21(RareFeatures()), TopK(30), {}, 16),
+    (SPARSE, EF21(RareFeatures(), shifts="gradient"), TopK(30), {}, 16),
+    (SPARSE, EF21(RareFeatures()), TopK(30), {"clients": SampledClients(6)}, 64),
+    (SPARSE, EF21(RareFeatures()), TopK(30), {"partition": Dirichlet(0.5)}, 64),
     (SKEWED, EF21(momentum=0.3), TopK(2), {}, 128),
     (SKEWED, EF21(momentum=0.3, shifts="gradient"), Scaled(qsim.QSGD(1)), {}, 128),
 ]
 
 
 @pytest.mark.parametrize(("run", "method", "compressor", "changes", "far"), BOUNDED, ids=lambda x: repr(x)[:40])
-@pytest.mark.filterwarnings("ignore")
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # of runs that diverge
 def test_bounds_hold_and_far_longer_steps_break_them(run, method, compressor, changes, far: float) -> None:
     run = replace(run, method=method, compressor=compressor, **changes)
     assert beyond(run) <= 1
@@ -94,6 +99,12 @@ def owners(problem: Problem) -> np.ndarray:
     return np.array([(rows[shards.order[low:high]] != 0).any(axis=0) for low, high in pairwise(shards.offsets)])
 
 
+def gradients(problem: Problem, w: np.ndarray) -> np.ndarray:
+    """What each worker's rows say of the gradient: shape (workers, n)."""
+    block = qsim.block.Block(problem.shards, 0, problem.workers)
+    return problem.objective.update(block, block.all_rows(), qsim.weights.Replica(w), 1.0).to_dense()
+
+
 @pytest.mark.parametrize("partition", [ByLabel(), Dirichlet(0.2)], ids=repr)
 def test_the_smoothness_of_features_is_that_of_dense_formulas(partition) -> None:
     problem = replace(SPARSE, partition=partition).problem()
@@ -101,6 +112,38 @@ def test_the_smoothness_of_features_is_that_of_dense_formulas(partition) -> None
     assert problem.sent_smoothness == pytest.approx(problem.worker_smoothness - 0.1, rel=1e-12)
     assert problem.feature_smoothness == pytest.approx((parts @ owners(problem)).max(), rel=1e-12)
     assert problem.feature_smoothness < 0.75 * parts.sum()
+
+
+@pytest.mark.parametrize("partition", [ByLabel(), Dirichlet(0.2)], ids=repr)
+def test_the_step_of_rare_features_is_that_of_dense_formulas(partition) -> None:
+    """Top-14 of r_i weights; a worker that owns no more than 14 leaves nothing out."""
+    run = replace(SPARSE, method=EF21(RareFeatures()), compressor=TopK(14), partition=partition, workers=30)
+    problem = run.problem()
+    owned = owners(problem)
+    delta = np.minimum(14 / np.maximum(owned.sum(axis=1), 1), 1.0)
+    assert (delta == 1).any()
+    assert problem.worker_contractions == pytest.approx(delta, rel=1e-12)
+    theta, late = 1 - np.sqrt(1 - delta), np.sqrt(1 - delta) / (1 - np.sqrt(1 - delta))
+    several = (problem.weights * problem.sent_smoothness * late @ owned).max()
+    step = min(1 / (problem.smoothness + np.sqrt(2) * several), theta.min() / 0.2)
+    assert run.method.resolved(problem).step(0) == pytest.approx(step, rel=1e-12)
+    sent = gradients(problem, problem.start)
+    parts = np.divide(problem.weights, problem.sent_smoothness, where=problem.sent_smoothness > 0, out=np.zeros(30))
+    error = several * (parts * np.sqrt(1 - delta)) @ (sent**2).sum(axis=1)
+    assert run.bound().start == pytest.approx(problem.suboptimality + step * error, rel=1e-6)
+    assert replace(run, method=EF21(1.001 * step)).bound() is None
+
+
+def test_where_zeros_count_all_contract_alike() -> None:
+    """The factor of `Scaled` is that for all n coordinates; what has a regulariser in it fills them."""
+    for changes in (
+        {"compressor": Scaled(qsim.QSGD(1))},
+        {"objective": WithRegulariser(qsim.LogisticRegression(l2=0.1))},
+    ):
+        problem = replace(SPARSE, **({"compressor": TopK(5)} | changes)).problem()
+        assert set(problem.worker_contractions.tolist()) == {problem.delta}
+    with pytest.raises(ValueError, match="about EF21 without momentum, an estimator or compressed sums, found"):
+        EF21(RareFeatures(), momentum=0.5).resolved(replace(SPARSE, compressor=TopK(5)).problem())
 
 
 def test_owners_of_a_feature_own_all_its_weights() -> None:
@@ -122,20 +165,14 @@ def test_where_all_own_all_it_is_the_mean(changes) -> None:
 def test_changes_of_gradients_add_up_to_at_most_m() -> None:
     """The two inequalities of the proof, for random weights: sums of changes, and the energy of what is sent."""
     problem, rng = SPARSE.problem(), np.random.default_rng(0)
-    shards, objective = problem.shards, problem.objective
-    block = qsim.block.Block(shards, 0, shards.workers)
-
-    def gradients(w: np.ndarray) -> np.ndarray:
-        return objective.update(block, block.all_rows(), qsim.weights.Replica(w), 1.0).to_dense()
-
     for _ in range(20):
         w, v = rng.standard_normal((2, problem.n))
-        change = gradients(w) - gradients(v)
+        change = gradients(problem, w) - gradients(problem, v)
         energy = problem.weights / problem.sent_smoothness @ (change**2).sum(axis=1)
         assert energy <= problem.feature_smoothness * np.sum((w - v) ** 2)
         assert np.sum((problem.weights @ change) ** 2) <= problem.feature_smoothness * energy
-        assert np.sum((problem.weights @ gradients(w)) ** 2) <= problem.sent_energy(w)
-        mean = problem.weights / problem.sent_smoothness @ (gradients(w) ** 2).sum(axis=1)
+        assert np.sum((problem.weights @ gradients(problem, w)) ** 2) <= problem.sent_energy(w)
+        mean = problem.weights / problem.sent_smoothness @ (gradients(problem, w) ** 2).sum(axis=1)
         assert problem.sent_energy(w) == pytest.approx(problem.feature_smoothness * mean, rel=1e-9)
 
 

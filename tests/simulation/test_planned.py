@@ -21,12 +21,7 @@ from qsim.program import Program
 from qsim.steps import Constant, InverseSqrt, InverseTime
 from qsim.testing.shipped import shipped
 
-CODECS = [
-    *(kind() for kind in (qsim.codecs.Varint, qsim.codecs.GolombRice, qsim.codecs.RANS, qsim.codecs.Bitmap)),
-    *(kind() for kind in (qsim.codecs.FixedWidth, qsim.codecs.SparseFloats, qsim.codecs.Auto, qsim.codecs.Dense)),
-    *(kind(code) for kind in (qsim.codecs.Elias, qsim.codecs.EliasDense) for code in ("gamma", "delta", "omega")),
-    *map(qsim.codecs.Dense, ("float16", "bfloat16", "float64")),
-]
+CODECS = list(shipped(qsim.codecs, qsim.codecs.Codec))
 
 
 @settings(max_examples=25)

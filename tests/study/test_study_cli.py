@@ -112,6 +112,7 @@ def written(folder: Path) -> set[str]:
         ("eden --data nosuch.svm", "--data is not for this study (DRIVE and EDEN"),
         ("eden --rounds 0", "which takes seeds"),
         ("certificates --seeds 3", "which takes no settings"),
+        ("topologies --engine qsim.engines:Processes(2)", "--engine is not for topologies, which trains nothing"),
         ("norms.py topologies --rounds 9", "--rounds is not for this study"),
         ("show rare_features --workers 3", "which takes rounds, seeds"),
         ("status epoch_time --data adult", "--data is not for this study"),
