@@ -191,7 +191,7 @@ def test_wrong_requests(tmp_path: Path, capsys: pytest.CaptureFixture[str], monk
     assert said == [
         f"error: {tmp_path / 'none'} is no folder",
         f"error: there is no .ipynb or .py file in {tmp_path}",
-        "error: notebooks are read with nbformat: pip install 'qsim[lessons]'",
+        "error: notebooks are read with nbformat: pip install nbformat",
     ]
     for wrong in (["--timeout", "0"], ["--jobs", "1.5"], ["--memory", "nan"], ["--seed", "-1"]):
         with pytest.raises(SystemExit, match="2"):
@@ -222,7 +222,7 @@ def test_stop_ends_a_running_function(tmp_path: Path) -> None:
         marked(tmp_path / "one.py", "def simple_variance(v):\n while True: pass", limits)
 
 
-@pytest.mark.skipif(importlib.util.find_spec("nbformat") is None, reason="needs nbformat: pip install 'qsim[lessons]'")
+@pytest.mark.skipif(importlib.util.find_spec("nbformat") is None, reason="needs nbformat: pip install nbformat")
 def test_notebooks(tmp_path: Path) -> None:
     """A cell that cannot be read, magics and markdown spoil no other; a broken file is said to be one."""
     import nbformat.v4 as made

@@ -146,6 +146,11 @@ def test_where_zeros_count_all_contract_alike() -> None:
         EF21(RareFeatures(), momentum=0.5).resolved(replace(SPARSE, compressor=TopK(5)).problem())
 
 
+def test_owners_have_a_number_each() -> None:
+    with pytest.raises(ValueError, match=r"parts must have shape \(12,\), a number a worker, found \(3,\)"):
+        SPARSE.problem().largest_of_owners(np.ones(3))
+
+
 def test_owners_of_a_feature_own_all_its_weights() -> None:
     """Two weights a feature: three workers of two rows, each with features of its own."""
     data = qsim.datasets.Dataset.from_arrays(np.eye(6, dtype=np.float32), np.arange(6) % 3, kind="classes")

@@ -295,11 +295,11 @@ def test_export_names_every_parameter_that_differs(here: Path) -> None:
 def test_parquet_without_pyarrow_says_what_to_do(here: Path, monkeypatch, capsys) -> None:
     monkeypatch.setattr(export, "find_spec", lambda _: None)
     assert cli.main(["export", "norms.py", "--format", "parquet"]) == 2
-    assert "pip install 'qsim[parquet]'; or write --format csv" in capsys.readouterr().err
+    assert "pip install pyarrow; or write --format csv" in capsys.readouterr().err
 
 
 def test_parquet_holds_the_same_as_csv(here: Path) -> None:
-    pytest.importorskip("pyarrow", reason="needs pyarrow: pip install 'qsim[parquet]'")
+    pytest.importorskip("pyarrow", reason="needs pyarrow: pip install pyarrow")
     for kind in ("csv", "parquet"):
         assert cli.main(["export", "norms.py", "--format", kind]) == 0
     pd.testing.assert_frame_equal(
