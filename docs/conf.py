@@ -51,7 +51,7 @@ extensions = [
     "outside",
     "names",
 ]
-exclude_patterns = ["_site", "api/templates", "**/README.md", "**/*.ipynb", "**/*.py"]
+exclude_patterns = ["_site", "paper", "api/templates", "**/README.md", "**/*.ipynb", "**/*.py"]
 
 templates_path = ["_templates"]
 

@@ -98,7 +98,7 @@ def _completion(arguments: Sequence[str]) -> int:
     try:
         import shtab
     except ImportError:
-        print("error: this needs the package shtab: pip install 'qsim[shell]'", file=sys.stderr)
+        print("error: this needs the package shtab: pip install shtab", file=sys.stderr)
         return 2
     print(shtab.complete(_tree(), shell))
     return 0

@@ -37,7 +37,7 @@ from qsim.compressors import (
     Wangni,
 )
 from qsim.compressors.sparsifier import kept_of
-from qsim.options import whole
+from qsim.options import number, whole
 
 FLOAT = 32
 """The bits of a number."""
@@ -158,14 +158,16 @@ def sparse_bits(n: int, k: float, positions: bool = True) -> float:
     Raises
     ------
     ValueError
-        If `n` is below 1.
+        If `n` is below 1, or `k` not from 0 to n.
 
     Examples
     --------
     >>> sparse_bits(1000, 10), sparse_bits(1000, 10, positions=False)
     (420.0, 320.0)
     """
-    n = whole("n", n, least=1)
+    n, k = whole("n", n, least=1), number("k", k, least=0)
+    if k > n:
+        raise ValueError(f"k must be at most n = {n}, found {k}")
     return float(k * (FLOAT + positions * ceil(log2(n))))
 
 

@@ -160,7 +160,14 @@ class Problem:
         -------
         float
             The largest sum; that over all workers where each owns all features.
+
+        Raises
+        ------
+        ValueError
+            For parts of another shape.
         """
+        if np.shape(parts) != (self.workers,):
+            raise ValueError(f"parts must have shape ({self.workers},), a number a worker, found {np.shape(parts)}")
         if not self._own_supports:
             return float(parts.sum())
         if self.reader is not None:

@@ -148,3 +148,8 @@ def test_the_axis_is_resumed(tmp_path) -> None:
     with pytest.raises(KeyboardInterrupt):
         qsim.simulate(run, checkpoint=path, every=2, after_round=stop)
     assert qsim.simulate(run, checkpoint=path).frame.equals(qsim.simulate(run).frame)
+
+
+def test_no_more_numbers_than_there_are() -> None:
+    with pytest.raises(ValueError, match="k must be at most n = 10, found 20"):
+        sparse_bits(10, 20)

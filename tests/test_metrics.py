@@ -74,7 +74,7 @@ def test_the_reliability_table(bins: int, strategy: str, rows: list[tuple[int, b
 
 
 def test_against_scikit_learn() -> None:
-    metrics = pytest.importorskip("sklearn.metrics", reason="needs scikit-learn: pip install 'qsim[test]'")
+    metrics = pytest.importorskip("sklearn.metrics", reason="needs scikit-learn: pip install '.[test]'")
     from sklearn.calibration import calibration_curve as curve
 
     random = np.random.default_rng(0)

@@ -56,7 +56,7 @@ def test_reproduce_a_figure(folder: Path, capsys: pytest.CaptureFixture[str]) ->
     (study,) = blocks("reproduce-a-figure", "python study")
     (folder / "ef21_again.py").write_text(study)
     (command,) = commands("reproduce-a-figure")
-    run_study(command, "--rounds", "40", "--seeds", "2", "--jobs", "1")
+    run_study(command, "--rounds", "20", "--seeds", "2", "--jobs", "1")
     assert "| EF21 outperforms EF, both with tuned steps | abstract, read |" in capsys.readouterr().out
     wrote = {path.suffix for path in (folder / "paper_figures").glob("ef21_again.*")}
     assert wrote == {".pdf", ".png", ".csv", ".json", ".md"}

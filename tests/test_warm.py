@@ -17,20 +17,23 @@ from qsim.kernels._jit import cache_folder
 
 
 def test_it_compiles_once_and_says_where(tmp_path: Path) -> None:
-    """In an empty folder; a run after it has nothing to compile, and so says nothing."""
+    """In an empty folder, with a kind of one small kernel; what comes after it compiles nothing and says nothing."""
     settings = process_environment(QSIM_CACHE_DIR=str(tmp_path))
+    draw = "from numpy import uint64; from qsim.kernels.hashing import below; below(uint64(1), 3)"
+    code = f"from qsim import warm; warm.KINDS['files'] = lambda: [('a draw', lambda: exec({draw!r}))]; warm.main({{}})"
 
-    def python(*arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, env=settings, check=True)
+    def python(code: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=settings, check=True)
 
-    first, second = (json.loads(python("-m", "qsim", "warm", "files", "--json").stdout) for _ in range(2))
+    found = [python(code.format(["files", "--json"])) for _ in range(2)]
+    first, second = (json.loads(done.stdout) for done in found)
+    assert [done.stderr for done in found] == ["", ""]
     kernels = len(list(Path(first["folder"]).glob("*.kernel")))
-    assert first["compiled"] == kernels > 5
+    assert first["compiled"] == kernels > 0
     assert first["there before"] == 0
     assert (second["compiled"], second["there before"]) == (0, kernels)
     assert Path(first["folder"]).is_relative_to(tmp_path)
-    (tmp_path / "rows.libsvm").write_text("1 1:2\n-1 2:1\n")
-    assert python("-c", f"import qsim; qsim.load({str(tmp_path / 'rows.libsvm')!r})").stderr == ""
+    assert python(draw).stderr == ""
 
 
 def test_every_kind_runs(capsys: pytest.CaptureFixture[str]) -> None:

@@ -150,9 +150,7 @@ def _read(file: File, rows: int | None = None) -> Any:
         with file.open() as stream:  # pandas numbers columns of one name
             header = pd.read_csv(stream, sep=separator, nrows=1, header=None, dtype=str).iloc[0]
     except ImportError as error:
-        raise DataError(
-            f"{file.path}: a Parquet file needs the package pyarrow: pip install 'qsim[parquet]'"
-        ) from error
+        raise DataError(f"{file.path}: a Parquet file needs the package pyarrow: pip install pyarrow") from error
     except (ValueError, OSError) as error:  # of pandas and of pyarrow, all of them
         raise DataError(f"{file.path} is no table that can be read: {error}") from error
     again = header[header.duplicated() & header.notna()]

@@ -28,7 +28,7 @@ _LOOK = 0.2  # seconds between two looks at an actor or a cluster that is not re
 @final
 @option
 class Ray(Engine):
-    """Workers in actors of Ray: `pip install "qsim[ray]"`.
+    """Workers in actors of Ray: `pip install "ray>=2.40"`.
 
     Parameters
     ----------
@@ -245,9 +245,9 @@ def _require_ray() -> Any:
     try:
         import ray
     except ImportError as error:
-        raise ImportError("qsim.engines.Ray needs Ray: python -m pip install 'qsim[ray]'") from error
+        raise ImportError("qsim.engines.Ray needs Ray: python -m pip install 'ray>=2.40'") from error
     if tuple(int(part) for part in ray.__version__.split(".")[:2]) < _OLDEST:
-        raise ImportError(f"qsim.engines.Ray needs Ray 2.40 or later, found {ray.__version__}: pip install 'qsim[ray]'")
+        raise ImportError(f"qsim.engines.Ray needs Ray 2.40 or later, found {ray.__version__}: pip install 'ray>=2.40'")
     return ray
 
 

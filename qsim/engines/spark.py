@@ -34,7 +34,7 @@ _FAILURES = 3  # of a Spark job, without a task that calls in between
 @final
 @option
 class Spark(Engine):
-    """Workers in the executors of Apache Spark: `pip install "qsim[spark]"`, with PySpark 4 and Java 17 or later.
+    """Workers in the executors of Apache Spark: `pip install "pyspark>=4"`, with PySpark 4 and Java 17 or later.
 
     Parameters
     ----------

@@ -24,10 +24,10 @@ def require_pyspark() -> None:
     try:
         import pyspark
     except ImportError as error:
-        raise ImportError("qsim.engines.Spark needs PySpark 4: python -m pip install 'qsim[spark]'") from error
+        raise ImportError("qsim.engines.Spark needs PySpark 4: python -m pip install 'pyspark>=4'") from error
     if int(pyspark.__version__.partition(".")[0]) < 4:
         raise ImportError(
-            f"qsim.engines.Spark needs PySpark 4, found {pyspark.__version__}: python -m pip install 'qsim[spark]'"
+            f"qsim.engines.Spark needs PySpark 4, found {pyspark.__version__}: python -m pip install 'pyspark>=4'"
         )
 
 

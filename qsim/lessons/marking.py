@@ -34,7 +34,7 @@ from qsim.storage import replacing
 
 LONGEST = 1 << 24
 """The bytes that a function's answers may take."""
-_LARGEST = 1 << 24  # bytes of a file
+_LARGEST = 1 << 26  # bytes of a file
 _START = 120.0  # seconds that Python and NumPy have to start: nothing of a student's runs by then
 _THREADS = ("OMP", "OPENBLAS", "MKL", "BLIS", "NUMEXPR", "NUMBA")
 _HELP = """examples:
@@ -201,7 +201,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not files:
         return _refuse(f"there is no .ipynb or .py file in {folder}")
     if find_spec("nbformat") is None and any(path.suffix == ".ipynb" for path in files):
-        return _refuse("notebooks are read with nbformat: pip install 'qsim[lessons]'")
+        return _refuse("notebooks are read with nbformat: pip install nbformat")
     limits = Limits(options.timeout, int(options.memory * 2**30))
     packet(1.0, np.zeros(1), 1)  # has its kernel compiled, once
     done: dict[Path, dict[str, list[Verdict]]] = {}

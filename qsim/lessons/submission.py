@@ -17,6 +17,7 @@ from typing import Any
 from qsim.lessons.answers import explained
 
 _MAGIC = re.compile(r"^(\s*)[%!].*$", re.M)
+_Names = tuple[set[str], set[str]]
 _TIMED = ("%%time", "%%timeit", "%%capture")
 
 
@@ -29,11 +30,12 @@ class Submission:
 
     def __init__(self, path: Path) -> None:
         self._problems: list[str] = []
-        self._statements: list[tuple[str, ast.stmt]] = []
+        self._statements: list[tuple[str, ast.stmt, _Names]] = []
         for place, source in _sources(path):
             try:
-                self._statements += [(place, statement) for statement in ast.parse(source).body]
-            except SyntaxError as error:
+                for statement in ast.parse(source).body:
+                    self._statements.append((place, statement, _names(statement)))
+            except SyntaxError as error:  # of the symbol table, too: such as a return outside of functions
                 self._problems.append(f"{place} cannot be read: {error.msg} (line {error.lineno})")
             except (ValueError, RecursionError, MemoryError) as error:
                 self._problems.append(f"{place} cannot be read: {error}")
@@ -54,15 +56,14 @@ class Submission:
         return function
 
     def _needed(self, name: str) -> list[tuple[str, ast.stmt]]:
-        names = [_names(statement) for _, statement in self._statements]
         wanted, chosen = {name}, set[int]()
-        while found := {k for k, (bound, _) in enumerate(names) if bound & {*wanted, "*"}} - chosen:
+        while found := {k for k, (*_, names) in enumerate(self._statements) if names[0] & {*wanted, "*"}} - chosen:
             chosen |= found
-            wanted |= set().union(*(names[k][1] for k in found))
-        return [self._statements[k] for k in sorted(chosen)]
+            wanted |= set().union(*(self._statements[k][2][1] for k in found))
+        return [self._statements[k][:2] for k in sorted(chosen)]
 
 
-def _names(statement: ast.stmt) -> tuple[set[str], set[str]]:
+def _names(statement: ast.stmt) -> _Names:
     """Return the names that a statement at the top level binds or changes, and those that it reads, in functions too.
 
     Every import of all names binds "*".

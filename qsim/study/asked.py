@@ -96,6 +96,8 @@ def running(options: Namespace, name: str, study: Study) -> dict[str, Any]:
         engine = _evaluated("--engine", options.engine, kind, "qsim.engines:Processes(2)")
         if study.timed:
             raise RequestError(f"--engine is not for {name}, which measures time on the engines that it names")
+        if not first_cells(study, options):
+            raise RequestError(f"--engine is not for {name}, which trains nothing")
     return {"jobs": options.jobs, "cache": not options.no_cache, "engine": engine}
 
 

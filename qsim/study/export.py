@@ -40,7 +40,7 @@ def frame(name: str, cells: Sequence[Cell], traces: Sequence[Trace]) -> pd.DataF
 def require(kind: str) -> None:
     """Refuse Parquet where there is nothing to write it with. Raises RequestError."""
     if kind == "parquet" and find_spec("pyarrow") is None:
-        raise RequestError("Parquet needs the package pyarrow: pip install 'qsim[parquet]'; or write --format csv")
+        raise RequestError("Parquet needs the package pyarrow: pip install pyarrow; or write --format csv")
 
 
 def write(table: pd.DataFrame, path: Path) -> Path:

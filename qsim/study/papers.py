@@ -11,6 +11,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from qsim.options import number
 from qsim.study.comparisons import Comparison, compare
 from qsim.study.compute_cell import processor_seconds
 from qsim.study.report_text import bullets, table
@@ -59,6 +60,11 @@ class Claim:
     ratios : callable, optional
         Returns the ratio of each seed, for given `Results`, where it is not one of two curves.
 
+    Raises
+    ------
+    ValueError
+        If no ratio can lie between the limits.
+
     Examples
     --------
     >>> claim = Claim("QSGD needs fewer bits", "QSGD", "uncompressed")
@@ -75,6 +81,12 @@ class Claim:
     most: float = 1.0
     source: str = "abstract, read"
     ratios: Callable[[Results], Array] | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.least <= self.most:  # NaN, too
+            raise ValueError(
+                f"a claim needs 0 <= least <= most, found least = {self.least}, most = {self.most}: {self.says!r}"
+            )
 
     @property
     def where(self) -> str:
@@ -165,6 +177,11 @@ class Value:
     within : float, default 0.02
         Up to this share of the paper's number ours agrees with it.
 
+    Raises
+    ------
+    ValueError
+        For what is no finite number.
+
     Examples
     --------
     >>> Value("L", 1.57, 1.60, "Table 1, read").agrees
@@ -177,6 +194,11 @@ class Value:
     source: str
     why: str = ""
     within: float = 0.02
+
+    def __post_init__(self) -> None:
+        for name in ("paper", "ours"):
+            number(f"{name} of {self.what!r}", getattr(self, name))
+        number(f"within of {self.what!r}", self.within, least=0)
 
     @property
     def agrees(self) -> bool:

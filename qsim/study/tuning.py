@@ -36,11 +36,18 @@ def powers_of_two(first: int, last: int) -> tuple[float, ...]:
     tuple of float
         The numbers.
 
+    Raises
+    ------
+    ValueError
+        If `last` is below `first`.
+
     Examples
     --------
     >>> powers_of_two(-1, 2)
     (0.5, 1.0, 2.0, 4.0)
     """
+    if last < first:
+        raise ValueError(f"powers_of_two needs first <= last, found {first} and {last}")
     return tuple(2.0**exponent for exponent in range(first, last + 1))
 
 
@@ -267,7 +274,9 @@ class Tuning:
     def __post_init__(self) -> None:
         object.__setattr__(self, "seeds", whole("seeds", self.seeds, least=1))
         grid = tuple(_checked(f"grid[{place}]", choice) for place, choice in enumerate(self.grid))
-        if not grid or len({isinstance(choice, tuple) for choice in grid}) > 1:
+        if not grid:
+            raise ValueError("grid must hold numbers or pairs to choose from, found none")
+        if len({isinstance(choice, tuple) for choice in grid}) > 1:
             raise ValueError(f"grid must hold numbers, or pairs alone, found {_listed(grid)}")
         object.__setattr__(self, "grid", grid)
 

@@ -22,8 +22,8 @@ from qsim.trace import FORMULA
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
-pytest.importorskip("plotly", reason="needs plotly: pip install 'qsim[report]'")
-pytest.importorskip("markdown_it", reason="needs markdown-it-py: pip install 'qsim[report]'")
+pytest.importorskip("plotly", reason="needs plotly: pip install plotly")
+pytest.importorskip("markdown_it", reason="needs markdown-it-py: pip install markdown-it-py")
 
 SETTINGS = Settings("spark_sample", workers=4, rounds=12, seeds=3)
 HOSTILE = "</script ><script>window.hit = 1</script><img src=x onerror='window.hit = 2'><b>%{x}</b>"

@@ -17,7 +17,7 @@ import qsim
 from qsim.datasets import DataError, Fetched, LibSVM, download, downloadable, fetch, libsvm, load
 from qsim.kernels._jit import cache_folder
 
-pytest.importorskip("pooch", reason="needs pooch: pip install 'qsim[data]'")
+pytest.importorskip("pooch", reason="needs pooch: pip install pooch")
 TEXT = b"+1 1:0.5 3:2\n-1 2:1e-3\n"
 
 

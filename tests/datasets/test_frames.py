@@ -54,7 +54,7 @@ def test_hashed_categories_share_features_behind_the_numbers() -> None:
 
 
 def test_a_polars_frame_is_the_same_data() -> None:
-    polars = pytest.importorskip("polars", reason="needs Polars: pip install 'qsim[test]'")
+    polars = pytest.importorskip("polars", reason="needs Polars: pip install '.[test]'")
     frame = polars.DataFrame({name: FRAME[name].tolist() for name in FRAME})
     assert Dataset.from_arrays(frame, polars.Series(LABELS)) == Dataset.from_arrays(FRAME, LABELS)
 
@@ -117,7 +117,7 @@ def test_the_label_column_is_found_or_asked_for(tmp_path: Path) -> None:
 
 
 def test_parquet(tmp_path: Path) -> None:
-    pytest.importorskip("pyarrow", reason="needs pyarrow: pip install 'qsim[parquet]'")
+    pytest.importorskip("pyarrow", reason="needs pyarrow: pip install pyarrow")
     FRAME.assign(label=LABELS).to_parquet(tmp_path / "people.parquet")
     assert load(tmp_path / "people.parquet") == Dataset.from_arrays(FRAME, LABELS)
 
@@ -126,7 +126,7 @@ def test_parquet_without_pyarrow_says_what_to_do(tmp_path: Path, monkeypatch) ->
     for name in ("pyarrow", "pyarrow.parquet"):
         monkeypatch.setitem(sys.modules, name, None)
     (tmp_path / "people.parquet").write_bytes(b"PAR1")
-    with pytest.raises(DataError, match=r"pip install 'qsim\[parquet\]'"):
+    with pytest.raises(DataError, match=r"pip install pyarrow"):
         load(tmp_path / "people.parquet")
 
 

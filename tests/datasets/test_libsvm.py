@@ -301,7 +301,7 @@ def test_the_arrays_are_read_only() -> None:
 
 
 def test_equal_to_scikit_learn(tmp_path: Any) -> None:
-    datasets = pytest.importorskip("sklearn.datasets", reason="needs scikit-learn: pip install 'qsim[test]'")
+    datasets = pytest.importorskip("sklearn.datasets", reason="needs scikit-learn: pip install '.[test]'")
     choose = random.Random(2)
     lines = []
     for _ in range(2000):

@@ -149,7 +149,7 @@ def test_tables_of_other_columns_are_named(tmp_path: Path) -> None:
 def test_parquet_tables_of_other_columns_are_named(tmp_path: Path) -> None:
     import pandas as pd
 
-    pytest.importorskip("pyarrow", reason="needs pyarrow: pip install 'qsim[parquet]'")
+    pytest.importorskip("pyarrow", reason="needs pyarrow: pip install pyarrow")
     pd.DataFrame({"age": [1.0], "label": [0]}).to_parquet(tmp_path / "a.parquet")
     pd.DataFrame({"price": [1.0], "label": [0]}).to_parquet(tmp_path / "b.parquet")
     with pytest.raises(DataError, match=r"b\.parquet has other columns than .*a\.parquet"):

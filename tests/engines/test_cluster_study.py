@@ -17,8 +17,8 @@ from helpers.clusters import ray_cluster, spark_session
 from helpers.studies import load
 from qsim.study import cli
 
-pytest.importorskip("pyspark", reason="needs Spark: pip install 'qsim[spark]'")
-pytest.importorskip("ray", reason="needs Ray: pip install 'qsim[ray]'")
+pytest.importorskip("pyspark", reason="needs Spark: pip install 'pyspark>=4'")
+pytest.importorskip("ray", reason="needs Ray: pip install 'ray>=2.40'")
 if which("java") is None:
     pytest.skip("needs Java, for Spark", allow_module_level=True)
 pytestmark = [

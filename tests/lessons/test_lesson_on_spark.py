@@ -11,7 +11,7 @@ import pytest
 
 from helpers.paths import ROOT, process_environment
 
-pytest.importorskip("pyspark", reason="needs Spark: pip install 'qsim[spark]'")
+pytest.importorskip("pyspark", reason="needs Spark: pip install 'pyspark>=4'")
 if which("java") is None:
     pytest.skip("needs Java, for Spark", allow_module_level=True)
 SOURCE = ROOT / "lessons" / "exercise.py"

@@ -135,6 +135,12 @@ def test_what_it_needs_is(tmp_path: Path) -> None:
     wrong = marked(tmp_path / "one.py", "def simple_variance(v) return 1")
     reason = "`{}` is not defined; the file cannot be read: expected ':' (line 1)"
     assert wrong == {name: (0, reason.format(name)) for name in ("simple_variance", "average")}
+    for refused in ("nonlocal x", "x = " + "-" * 5000 + "1", "x = '\0'"):
+        found = marked(tmp_path / "one.py", refused)
+        assert found["average"][1].startswith("`average` is not defined; the file cannot be read: "), found
+    twice = "def simple_variance(v): return 0.0\nreturn 1\nimport numpy as np\n"
+    twice += "def simple_variance(v): return np.abs(v).sum() * np.sqrt(v @ v) - v @ v"
+    assert marked(tmp_path / "one.py", twice)["simple_variance"] == (2, "")
 
 
 @pytest.fixture
@@ -185,7 +191,7 @@ def test_wrong_requests(tmp_path: Path, capsys: pytest.CaptureFixture[str], monk
     assert said == [
         f"error: {tmp_path / 'none'} is no folder",
         f"error: there is no .ipynb or .py file in {tmp_path}",
-        "error: notebooks are read with nbformat: pip install 'qsim[lessons]'",
+        "error: notebooks are read with nbformat: pip install nbformat",
     ]
     for wrong in (["--timeout", "0"], ["--jobs", "1.5"], ["--memory", "nan"], ["--seed", "-1"]):
         with pytest.raises(SystemExit, match="2"):
@@ -216,7 +222,7 @@ def test_stop_ends_a_running_function(tmp_path: Path) -> None:
         marked(tmp_path / "one.py", "def simple_variance(v):\n while True: pass", limits)
 
 
-@pytest.mark.skipif(importlib.util.find_spec("nbformat") is None, reason="needs nbformat: pip install 'qsim[lessons]'")
+@pytest.mark.skipif(importlib.util.find_spec("nbformat") is None, reason="needs nbformat: pip install nbformat")
 def test_notebooks(tmp_path: Path) -> None:
     """A cell that cannot be read, magics and markdown spoil no other; a broken file is said to be one."""
     import nbformat.v4 as made

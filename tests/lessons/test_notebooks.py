@@ -25,7 +25,7 @@ import lessons
 KINDS = ("exercise", "solution")
 needs_extra = pytest.mark.skipif(
     any(find_spec(name) is None for name in ("jupytext", "nbformat", "nbclient", "ipykernel")),
-    reason="needs Jupyter: pip install 'qsim[lessons]'",
+    reason="needs Jupyter: pip install '.[lessons]'",
 )
 
 

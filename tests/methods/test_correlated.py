@@ -176,7 +176,7 @@ SKEWED = qsim.Run(
 
 
 @pytest.mark.parametrize("smoothness", [(10.0,) * 5, (1.0, 2.0, 4.0, 8.0, 20.0)], ids=["like", "unlike"])
-@pytest.mark.filterwarnings("ignore")
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # of runs that diverge
 def test_marina_keeps_its_bound_with_the_step_of_the_hessian_variance(smoothness: tuple[float, ...]) -> None:
     """And breaks it with a step 8 times as long."""
     run = replace(SKEWED, data=Quadratics(smoothness, mu=0.5, heterogeneity=1.0))

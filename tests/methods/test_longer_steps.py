@@ -75,7 +75,7 @@ BOUNDED: list[tuple[qsim.Run, Method, qsim.compressors.Compressor, dict, float]]
 
 
 @pytest.mark.parametrize(("run", "method", "compressor", "changes", "far"), BOUNDED, ids=lambda x: repr(x)[:40])
-@pytest.mark.filterwarnings("ignore")
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # of runs that diverge
 def test_bounds_hold_and_far_longer_steps_break_them(run, method, compressor, changes, far: float) -> None:
     run = replace(run, method=method, compressor=compressor, **changes)
     assert beyond(run) <= 1
@@ -144,6 +144,11 @@ def test_where_zeros_count_all_contract_alike() -> None:
         assert set(problem.worker_contractions.tolist()) == {problem.delta}
     with pytest.raises(ValueError, match="about EF21 without momentum, an estimator or compressed sums, found"):
         EF21(RareFeatures(), momentum=0.5).resolved(replace(SPARSE, compressor=TopK(5)).problem())
+
+
+def test_owners_have_a_number_each() -> None:
+    with pytest.raises(ValueError, match=r"parts must have shape \(12,\), a number a worker, found \(3,\)"):
+        SPARSE.problem().largest_of_owners(np.ones(3))
 
 
 def test_owners_of_a_feature_own_all_its_weights() -> None:

@@ -79,6 +79,19 @@ def test_one_seed_tells_nothing() -> None:
     assert Claim("says").judge(Comparison(nan, nan, nan, nan, 5, ratio=True)) == "open"
 
 
+@pytest.mark.parametrize("limits", [{"least": 2.0}, {"least": float("nan")}, {"most": float("nan")}, {"least": -1.0}])
+def test_a_claim_that_no_ratio_can_meet_is_refused(limits) -> None:
+    with pytest.raises(ValueError, match=r"0 <= least <= most, found least = .*: 'says'"):
+        Claim("says", **limits)
+
+
+def test_a_number_of_a_paper_is_a_finite_number() -> None:
+    with pytest.raises(ValueError, match="ours of 'L' must be a finite number"):
+        Value("L", 1.0, float("nan"), "read")
+    with pytest.raises(ValueError, match="within of 'L' must be"):
+        Value("L", 1.0, 1.0, "read", within=-0.1)
+
+
 def study(claims: list[Claim], values: list[Value]) -> PaperStudy:
     return PaperStudy(
         title="A paper",
@@ -195,6 +208,48 @@ def test_the_error_of_a_mean_is_that_of_single_vectors() -> None:
     assert abs(many.mean() - one.mean()) < 6.5 * noise + 1e-12
     assert noise < 0.05 * one.mean()
     assert [bits for _, bits in module.errors("EDEN", 2, 512, 3, 2)] == pytest.approx([2.0, 2.0], abs=0.2)
+
+
+def test_the_twin_has_the_constants_of_mushrooms() -> None:
+    """What the paper's tables have, to the digits that they give; the minimum is not in them."""
+    study, module = load("reshuffling_local")
+    found = module.measured(study.defaults)
+    assert {what: float(f"{value:.3g}") for what, value in found.items()} == pytest.approx(
+        {what: float(f"{value:.3g}") for what, value in module.MUSHROOMS.items()}, rel=5e-3
+    )
+    assert (np.diff(module.twin().indptr) == 21).all()
+    assert module.objective(module.twin()).optimum(module.twin()).value == pytest.approx(0.022, abs=2e-3)
+
+
+def test_frozen_local_steps_are_a_gradient_of_all_rows() -> None:
+    """A pass whose gradients are all taken at the weights of the round, in NumPy, is what the frozen curves do."""
+    _, module = load("reshuffling_local")
+    settings = replace(SETTINGS, rounds=1, workers=4)
+    frozen = module.method(settings, "Q-NASTYA, frozen", 4.0, 1.0)
+    assert isinstance(frozen, qsim.GradientDescent)
+    assert isinstance(module.method(settings, "DIANA-NASTYA, frozen", 4.0, 1.0), qsim.methods.DIANA)
+    run = replace(module.run(settings, "Q-NASTYA, frozen", (4.0, 1.0), 0), compressor=qsim.compressors.Identity())
+    problem = run.problem()
+    x, y = problem.shards.dataset.to_scipy().toarray().astype(float), problem.shards.dataset.labels
+    local, w, total = 0.01, np.full(problem.n, 0.2), np.zeros(problem.n)
+    for weight, low, high in zip(problem.weights, problem.shards.offsets[:-1], problem.shards.offsets[1:], strict=True):
+        u = w.copy()
+        for row in problem.shards.order[low:high]:
+            u -= local * (-y[row] * x[row] / (1 + np.exp(y[row] * (x[row] @ w))) + run.objective.l2 * w)
+        total += weight * (w - u) / (local * (high - low))
+    start = qsim.starts.Weights(w)
+    found = qsim.simulate(replace(run, start=start, method=frozen)).weights
+    np.testing.assert_allclose(found, w - frozen.step(0) * total, rtol=1e-4, atol=1e-6)
+
+
+def test_elias_code_of_one_magnitude_is_longer_than_the_corollary() -> None:
+    """3 n + 32 bits with gaps, 4 n + 32 without, where the corollary has 2.8 n + 32; the shortest code is far below."""
+    _, module = load("qsgd")
+    n = module.LENGTH
+    levels = int(np.sqrt(n))
+    assert module.bits("one magnitude", "Elias omega", levels, 0) == 3 * n + 32
+    assert module.bits("one magnitude", "Elias omega, dense", levels, 0) == 4 * n + 32
+    assert module.bits("one magnitude", "shortest", levels, 0) < 1.1 * n
 
 
 def test_what_survives_is_judged_over_all_claims(monkeypatch: pytest.MonkeyPatch) -> None:

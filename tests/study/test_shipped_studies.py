@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+from ast import literal_eval
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -35,6 +36,11 @@ SMALLER: dict[str, dict[str, object]] = {
     "mean_estimation": {"N": 64},
     "one_bit": {"STEPS": 200},
     "eden": {"DIMENSIONS": (32, 512), "CLIENTS": (1, 4)},
+    "qsgd": {
+        "TEXT": qsim.datasets.Synthetic(rows=60, features=40, nonzeros_per_row=6),
+        "LENGTH": 256,
+        "LEVELS": (1, 4),
+    },
     "sparsified_sgd": {"TEXT": qsim.datasets.Synthetic(rows=60, features=40, nonzeros_per_row=6, values="tfidf")},
     "survives": {"PAPERS": ("dasha",)},
     "zoo": {"TEXT": qsim.datasets.Synthetic(rows=60, features=40, nonzeros_per_row=6, values="tfidf")},
@@ -115,9 +121,10 @@ def test_every_study_from_end_to_end(
                 assert set(seeds) == {len(provenance["curves"][curve]["seeds"])}
     if study.tuning is not None:
         for curve, entry in provenance["tuning"]["curves"].items():
-            scores = {float(choice): float(each["score"]) for choice, each in entry["tried"].items()}
+            scores = {literal_eval(choice): float(each["score"]) for choice, each in entry["tried"].items()}
             assert list(scores) == list(study.tuning.grid)
-            assert entry["choice"] == max(c for c, score in scores.items() if score == min(scores.values())), curve
+            best = max(c for c, score in scores.items() if score == min(scores.values()))
+            assert pair_or_number(entry["choice"]) == best, curve
     check = {
         "cluster": what_is_missing_is_left_out,
         "engines": engines_are_timed,
@@ -183,7 +190,13 @@ CHECKS = {
 
 
 def chosen(provenance: dict) -> dict[str, Choice]:
-    return {curve: Choice(entry["choice"], {}) for curve, entry in provenance["tuning"]["curves"].items()}
+    tuned = provenance["tuning"]["curves"].items()
+    return {curve: Choice(pair_or_number(entry["choice"]), {}) for curve, entry in tuned}
+
+
+def pair_or_number(choice: float | list[float]) -> float | tuple[float, ...]:
+    """What JSON has of a choice: pairs are lists there."""
+    return tuple(choice) if isinstance(choice, list) else choice
 
 
 @needs_committed

@@ -224,3 +224,10 @@ def test_what_no_number_achieves_is_not_called_tuned() -> None:
     tuned = tuning.choose(candidates, [trace(1.0, ends[c.curve][c.choice]) for c in candidates])
     assert {curve: choice.value for curve, choice in tuned.choices.items()} == {"a": 0.5, "b": 1}
     assert "beyond it: a (smallest). With no number do all seeds get there, so the largest is taken: b." in tuned.words
+
+
+def test_a_grid_has_numbers() -> None:
+    with pytest.raises(ValueError, match="powers_of_two needs first <= last, found 4 and 1"):
+        powers_of_two(4, 1)
+    with pytest.raises(ValueError, match="grid must hold numbers or pairs to choose from, found none"):
+        Tuning("step", lambda settings: ["a"], lambda *way: None, ())

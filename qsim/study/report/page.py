@@ -73,7 +73,7 @@ def require() -> None:
     """Refuse to make a page where its packages are missing. Raises RequestError."""
     missing = [name for module, name in (("plotly", "plotly"), ("markdown_it", "markdown-it-py")) if not _has(module)]
     if missing:
-        raise RequestError(f"a report needs {' and '.join(missing)}: pip install 'qsim[report]'")
+        raise RequestError(f"a report needs {' and '.join(missing)}: pip install {' '.join(missing)}")
 
 
 def write(path: Path, parts: Sequence[Part], live: Live | None = None) -> int:
