@@ -36,6 +36,7 @@ from .compressors import Bucketed as Bucketed
 from .compressors import CompK as CompK
 from .compressors import Compose as Compose
 from .compressors import CorrelatedQuantization as CorrelatedQuantization
+from .compressors import CountSketch as CountSketch
 from .compressors import ErrorFeedback as ErrorFeedback
 from .compressors import HardThreshold as HardThreshold
 from .compressors import Identity as Identity
@@ -45,8 +46,10 @@ from .compressors import NaturalDithering as NaturalDithering
 from .compressors import OneBit as OneBit
 from .compressors import PermK as PermK
 from .compressors import Philox as Philox
+from .compressors import PowerSGD as PowerSGD
 from .compressors import RandK as RandK
 from .compressors import RandSeqK as RandSeqK
+from .compressors import RankR as RankR
 from .compressors import RoundedFloats as RoundedFloats
 from .compressors import Scaled as Scaled
 from .compressors import ScaledSign as ScaledSign

@@ -28,6 +28,7 @@ from qsim.compressors import (
     Compose,
     Compressor,
     CorrelatedQuantization,
+    CountSketch,
     HardThreshold,
     MixK,
     NaturalCompression,
@@ -35,8 +36,10 @@ from qsim.compressors import (
     OneBit,
     PermK,
     Philox,
+    PowerSGD,
     RandK,
     RandSeqK,
+    RankR,
     RoundedFloats,
     ScaledSign,
     Sign,
@@ -228,6 +231,37 @@ def in_a_stratum(workers: int) -> Callable[[Vector], Any]:
     return form
 
 
+def sketched(cells: int) -> Callable[[Vector], Any]:
+    """Sum coordinates with random signs in random cells."""
+
+    def form(v: Vector) -> Any:
+        signs = generator.integers(0, 2, v.size, np.int32) * 2 - 1
+        return np.bincount(generator.integers(0, cells, v.size), signs * v, cells)
+
+    return form
+
+
+def one_step(rank: int, columns: int) -> Callable[[Vector], Any]:
+    """Make the factors of a step of subspace iteration, by BLAS and LAPACK."""
+
+    def form(v: Vector) -> Any:
+        matrix = v.reshape(-1, columns)
+        left, _ = np.linalg.qr(matrix @ generator.standard_normal((columns, rank), np.float32))
+        return np.concatenate([left.reshape(-1), (matrix.T @ left).reshape(-1)])
+
+    return form
+
+
+def largest_singular(rank: int, columns: int) -> Callable[[Vector], Any]:
+    """Make the factors of the largest singular values."""
+
+    def form(v: Vector) -> Any:
+        left, size, right = np.linalg.svd(v.reshape(-1, columns), full_matrices=False)
+        return np.concatenate([(left[:, :rank] * size[:rank]).reshape(-1), right[:rank].reshape(-1)])
+
+    return form
+
+
 def rotated_signs(v: Vector) -> Any:
     """Rotate runs of 2^13 numbers twice by random signs and a Hadamard transform in NumPy; take signs and scales."""
     chunk = 2**13
@@ -303,6 +337,9 @@ LINES = [
     Line(Bucketed(QSGD(4), 500), in_buckets(500, 4)),
     Line(Compose(TopK(1_000), QSGD(4)), largest_rounded(1_000, 4)),
     Line(CorrelatedQuantization(10), in_a_stratum(10)),
+    Line(CountSketch(1, 10_000), sketched(10_000)),
+    Line(RankR(2, 10), largest_singular(2, 10)),
+    Line(PowerSGD(4, 1_000), one_step(4, 1_000), None),
     Line(DRIVE(), rotated_signs),
     Line(EDEN(4), rotated_signs),
     Line(Philox(QSGD(4, norm="max")), rounded(np.inf, 4), 1.0),

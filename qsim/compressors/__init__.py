@@ -6,10 +6,12 @@ from qsim.compressors.bucketed import Bucketed
 from qsim.compressors.comp_and_mix import CompK, MixK
 from qsim.compressors.compose import Compose
 from qsim.compressors.correlated import CorrelatedQuantization
+from qsim.compressors.count_sketch import CountSketch
 from qsim.compressors.dither import SubtractiveDither
 from qsim.compressors.dithering import NUQSGD, NaturalDithering
 from qsim.compressors.feedback import ErrorFeedback
 from qsim.compressors.identity import Identity
+from qsim.compressors.low_rank import PowerSGD, RankR
 from qsim.compressors.natural import NaturalCompression
 from qsim.compressors.permk import PermK
 from qsim.compressors.philox import Philox
@@ -35,6 +37,7 @@ __all__ = [
     "Compose",
     "Compressor",
     "CorrelatedQuantization",
+    "CountSketch",
     "ErrorFeedback",
     "HardThreshold",
     "Identity",
@@ -45,8 +48,10 @@ __all__ = [
     "OneBit",
     "PermK",
     "Philox",
+    "PowerSGD",
     "RandK",
     "RandSeqK",
+    "RankR",
     "RoundedFloats",
     "Scaled",
     "ScaledSign",

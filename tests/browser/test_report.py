@@ -13,7 +13,7 @@ import pytest
 
 import qsim
 from helpers.chromium import chromium
-from qsim.study import Cell, Results, Settings, look
+from qsim.study import Cell, Results, Settings, look, resample
 from qsim.study.report import page as pages
 from qsim.study.report import points
 from qsim.study.report.page import Live, Part
@@ -26,7 +26,7 @@ pytest.importorskip("plotly", reason="needs plotly: pip install plotly")
 pytest.importorskip("markdown_it", reason="needs markdown-it-py: pip install markdown-it-py")
 
 SETTINGS = Settings("spark_sample", workers=4, rounds=12, seeds=3)
-HOSTILE = "</script><script>window.hit = 1</script><img src=x onerror='window.hit = 2'><b>%{x}</b>"
+HOSTILE = "</script ><script>window.hit = 1</script><img src=x onerror='window.hit = 2'><b>%{x}</b>"
 COMPRESSORS = {"uncompressed": qsim.Identity(), "s = 1": qsim.QSGD(1), HOSTILE: qsim.TopK(3)}
 FINDINGS = """A setting.
 
@@ -37,6 +37,10 @@ FINDINGS = """A setting.
 | b | 0.5 (0.4 to 0.6) | 1,234 |
 | a | 0.25 | 56,789 |
 | c | | 9 |
+
+| a table | that is wide, | on a phone | too wide | 1234567890123456 | 1234567890123456 |
+|---|---|---|---|---|---|
+| 1234567890123456 | 1234567890123456 | 1234567890123456 | 1234567890123456 | 1 | 2 |
 """
 
 
@@ -170,7 +174,7 @@ def test_a_point_tells_its_run_which_can_be_copied(opened: Any, file: Path, resu
     page.wait_for_selector(".hovertext")
     cell = next(cell for cell in results.cells if (cell.curve, cell.run.seed) == ("s = 1", 1))
     loss = results.samples("s = 1", "loss")[1, 7]
-    hover = page.locator(".hovertext").text_content()
+    hover = page.locator(".hovertext", has_text="seed 1").text_content()
     where = page.locator(".visited .where").inner_text()
     for text in (hover, where):
         assert "s = 1" in text
@@ -193,17 +197,22 @@ def test_a_hostile_name_is_a_name(opened: Any, file: Path) -> None:
     page.keyboard.press("ArrowDown")
     page.keyboard.press("ArrowDown")
     assert HOSTILE in page.locator(".visited .where").inner_text()
-    page.wait_for_selector(".hovertext")
-    assert HOSTILE in page.locator(".hovertext").text_content()
+    page.locator(".hovertext", has_text=HOSTILE).wait_for()  # plotly.js shows it a moment later
     assert HOSTILE in page.locator("h2").inner_text()
     assert page.get_by_role("checkbox", name=HOSTILE).is_checked()
     assert page.evaluate("window.hit") is None
     assert page.locator("script").count() == 3
 
 
+def test_no_button_sends_anything_away(opened: Any, file: Path) -> None:
+    """As one of plotly.js does by default."""
+    buttons = opened(file).locator(".modebar-btn").evaluate_all("(all) => all.map((one) => one.dataset.title)")
+    assert buttons == ["Download plot as a PNG", "Zoom", "Pan", "Zoom in", "Zoom out", "Reset axes"]
+
+
 def test_tables_sort(opened: Any, file: Path) -> None:
     page = opened(file)
-    table = page.locator(".findings table")
+    table = page.locator(".findings table").first
     names = table.locator("tbody tr td:first-child")
 
     def order(head: str) -> tuple[str, str | None]:
@@ -262,6 +271,27 @@ def test_bands_are_those_of_the_results(opened: Any, file: Path, results: Result
                     np.testing.assert_allclose(ours, getattr(expected, name), rtol=1e-6, atol=atol, err_msg=what)
                     compared += ours.size
     assert compared > 5000
+
+
+def test_seeds_are_put_on_the_grid_of_the_statistics(opened: Any, file: Path) -> None:
+    """Of seeds that share all points, some, or none, and that stay where they are for a while."""
+    page, random = opened(file), np.random.default_rng(0)
+    shared = 0
+    for case in range(60):
+        ends = [0.0, 20.0] if case % 3 else [float(random.integers(3)), 20.0 - random.integers(3)]
+        steps = [np.sort([*ends, *random.integers(3, 17, size=random.integers(1, 9))]) for _ in range(3)]
+        if case % 4 == 0:
+            steps[1:] = [steps[0], steps[0]]
+        seeds = [(at, random.uniform(0.1, 2, at.size)) for at in steps]
+        log_x, log_y = bool(case & 1), bool(case & 2)
+        grid, values = resample(seeds, log_x=log_x, log_y=log_y)
+        found = page.evaluate(
+            "([seeds, x, y]) => resample(seeds, x, y)", [[[a.tolist(), b.tolist()] for a, b in seeds], log_x, log_y]
+        )
+        np.testing.assert_allclose(found[0], grid, rtol=1e-12)
+        np.testing.assert_allclose(found[1], values, rtol=1e-9)
+        shared += set(grid) <= set(steps[0])
+    assert 15 < shared < 55
 
 
 def test_all_can_be_done_by_keyboard(opened: Any, file: Path) -> None:
@@ -360,7 +390,7 @@ def test_light_colours_are_those_of_the_figures(opened: Any, file: Path) -> None
 
 def test_on_a_phone(opened: Any, file: Path) -> None:
     page = opened(file, viewport={"width": 360, "height": 740}, is_mobile=True, has_touch=True)
-    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    assert page.evaluate("[document.documentElement.scrollWidth, innerWidth]") == [360, 360]
     box = page.locator(".chart").bounding_box()
     assert box is not None
     assert 300 < box["width"] <= 360
@@ -370,8 +400,10 @@ def test_on_a_phone(opened: Any, file: Path) -> None:
     assert point is not None
     assert findings["y"] > point["y"]  # one below the other
     page.locator(".chart").focus()
-    page.keyboard.press("ArrowRight")
-    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    for key in ("ArrowRight", "ArrowDown", "ArrowDown"):  # to a name that is wider than the phone
+        page.keyboard.press(key)
+    page.locator(".hovertext", has_text=HOSTILE).wait_for()
+    assert page.evaluate("[document.documentElement.scrollWidth, innerWidth]") == [360, 360]
 
 
 def test_several_studies_are_on_one_page(opened: Any, part: Part, tmp_path: Path) -> None:

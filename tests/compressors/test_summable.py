@@ -15,6 +15,7 @@ from qsim.compressors import (
     Bucketed,
     Compose,
     Compressor,
+    CountSketch,
     ErrorFeedback,
     Identity,
     PermK,
@@ -36,6 +37,7 @@ CAN: list[Compressor] = [
     Sign(),
     RandK(5, "drawn"),
     RandSeqK(5),
+    CountSketch(2, 9),
     Scaled(RandK(5, "drawn")),
     ErrorFeedback(Scaled(RandK(5, "drawn"))),
     ErrorFeedback(Identity()),
@@ -60,7 +62,7 @@ def test_which_can_be_summed() -> None:
     assert all(compressor.summable for compressor in CAN)
     assert not any(compressor.summable for compressor in CANNOT)
     shipped = {example for example in EXAMPLES if example.summable}
-    assert shipped == {Identity(), Sign(), RandK(10, "drawn"), RandSeqK(10)}
+    assert shipped == {Identity(), Sign(), RandK(10, "drawn"), RandSeqK(10), *CountSketch.examples()}
 
     @qsim.option
     class Votes(Alias):

@@ -27,8 +27,6 @@ from qsim.engines.sockets import Home, Line, call, frames
 from qsim.testing.engine import _dropping, _expected, _job, _run
 from qsim.workers.tasks import Job
 
-pytestmark = pytest.mark.quick
-
 
 def everything(session: Session, job: Job) -> list[list[bytes]]:
     """Ask a session for all that there is: rounds with news of what was delivered, snapshots, a restore."""

@@ -19,7 +19,8 @@ PLAIN: dict[str, Any] = {  # a value for each field that has no default, by its 
     "momentum": 0.5, "rounds": 5, "seeds": 2, "path": "a.svm", "name": "spark_sample", "codec": qsim.codecs.Dense(),
     "compressor": qsim.Identity(),
     "multiple": 2.0, "first": qsim.compressors.RandK(3), "second": qsim.QSGD(2), "method": qsim.GradientDescent(),
-    "objective": qsim.LogisticRegression(0.5), "strength": 0.5, "among": 5, "others": 2,
+    "objective": qsim.LogisticRegression(0.5), "strength": 0.5, "among": 5, "others": 2, "tables": 2,
+    "cells": 8, "rank": 2, "columns": 4,
 }  # fmt: skip
 OTHER: dict[str, Any] = {"shift": 0.5, "momentum": 0.5, "features": 20, "positive": 1.0, "batch": 4, "block": 2}
 OTHER |= {

@@ -15,8 +15,6 @@ from qsim.methods import EF21, Averaged, HeavyBall, Method, Richtarik2024
 from qsim.problem import TheoryError
 from qsim.testing.shipped import shipped
 
-pytestmark = pytest.mark.quick
-
 DATA = qsim.datasets.synthetic(400, 40, 6, seed=3)
 SMOOTH, L1 = qsim.LogisticRegression(l2=0.02), 0.01
 LASSO = qsim.WithL1(SMOOTH, L1)

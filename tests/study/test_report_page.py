@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 
 import qsim
+from helpers.studies import TUNED
 from qsim.study import catalog, cli
 from qsim.study.report import page, points
 from qsim.study.report.page import Live, Part
@@ -22,7 +23,7 @@ from qsim.study.store import Store
 pytest.importorskip("plotly", reason="needs plotly: pip install plotly")
 pytest.importorskip("markdown_it", reason="needs markdown-it-py: pip install markdown-it-py")
 
-HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)> & \"quoted\" 'too' %{x} <b>"
+HOSTILE = "</script ><script>alert(1)</script><img src=x onerror=alert(2)> & \"quoted\" 'too' %{x} <b>"
 STUDY = """
 import qsim
 from matplotlib.figure import Figure
@@ -43,23 +44,6 @@ study = Study(
     setting=lambda settings: NAME + " ![image](http://example.org/x.png) [link](javascript:alert(3))",
     answers=lambda results: [NAME, "a table:\\n\\n| | loss |\\n|---|---|\\n| x | 1,234 |\\n"],
     draw=lambda results: Figure(),
-)
-"""
-TUNED = """
-import qsim
-from matplotlib.figure import Figure
-from qsim.study import LeastFinal, Settings, Study, Tuning, each_seed
-
-def run(settings, curve, step, seed):
-    return qsim.Run(settings.load(), objective=qsim.LogisticRegression(l2=0.0), optimum=False,
-        method=qsim.SGD(step=step, batch=2), workers=settings.workers, rounds=settings.rounds, seed=seed)
-
-study = Study(
-    title="Steps", questions=["Which?"], defaults=Settings("spark_sample", 2, 8, 2),
-    setting=lambda settings: "A setting.",
-    cells=lambda settings, choices: each_seed(settings, choices, lambda c, seed: run(settings, "plain", c.value, seed)),
-    answers=lambda results: [str(results.tuned.choices["plain"].value)], draw=lambda results: Figure(),
-    tuning=Tuning("step", lambda settings: ["plain"], run, (0.01, 0.1, 1e300), LeastFinal("loss")),
 )
 """
 
@@ -125,6 +109,7 @@ def test_names_are_never_markup(here: Path) -> None:
     assert cli.main(["report", "plain.py"]) == 0
     hostile, plain = (Tags((here / f"{name}.html").read_text()) for name in ("hostile", "plain"))
     assert len(hostile.scripts) == 3
+    assert len(re.findall("</script", (here / "hostile.html").read_text(), re.IGNORECASE)) == 3
     assert [tag for tag, _ in hostile.tags] == [tag for tag, _ in plain.tags]
     assert hostile.words.count(HOSTILE) >= 3  # title, question, answer
     assert json.loads(hostile.scripts[0])["studies"][0]["curves"][0]["name"] == HOSTILE

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from helpers.paths import process_environment
+from helpers.studies import TUNED
 from qsim.compressors import NotFiniteError
 from qsim.study import cli
 from qsim.study.journal import Entry, Journal, remove_old, sweeps
@@ -139,6 +140,15 @@ def test_failures_are_seen_while_it_runs_and_after(here: Path, start, capsys) ->
     text = (here / "page.html").read_text()
     assert "<li>Slow(-1.0), seed 0: RuntimeError: no luck</li>" in text
     assert "2 of 4 cells of slow are not stored" in text
+
+
+def test_of_a_tuned_study_the_runs_to_choose_by_are_watched_too(here: Path, capsys) -> None:
+    """To diverge is an answer of theirs, and no failure."""
+    (here / "tuned.py").write_text(TUNED)
+    assert cli.main(["tuned.py"]) == 0
+    capsys.readouterr()
+    assert cli.main(["watch", "tuned.py"]) == 0
+    assert capsys.readouterr().out == "tuned: 8 of 8 cells, finished\n"
 
 
 def test_ctrl_c_ends_the_watch_alone(here: Path, start) -> None:
