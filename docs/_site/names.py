@@ -18,7 +18,8 @@ from sphinx.environment import BuildEnvironment
 from sphinx.transforms.post_transforms import SphinxPostTransform
 from sphinx.util.nodes import make_refnode
 
-CODE = re.compile(r"(qsim\.[\w.]*\w|[A-Z]\w*)(\(.*\))?", flags=re.S)
+CODE = re.compile(r"(qsim\.[\w.]*\w|[A-Z]\w*(?:\.\w+)?)(\(.*\))?", flags=re.S)
+PAGE = re.compile(r"docs/([\w/-]+)\.md")
 
 
 class Names:
@@ -37,8 +38,9 @@ class Names:
     def find(self, name: str) -> str | None:
         """Return the documented name of what a name stands for, such as `qsim.QSGD` for `qsim.compressors.QSGD`."""
         if not name.startswith("qsim."):
-            (found, *others) = self.short.get(name, {None})
-            return None if others else found
+            owner, *member = name.split(".")
+            (found, *others) = self.short.get(owner, {None})
+            return None if others or not found else ".".join([found, *member])
         for owner, member in ((name, ""), name.rsplit(".", 1)):
             try:
                 found = self.documented.get(id(resolve_name(owner)))
@@ -53,7 +55,7 @@ names = Names()
 
 
 class LinkNames(SphinxPostTransform):
-    """Make links of literals that are public names or calls of them, but on the page of the name itself."""
+    """Make links of literals that are public names, their members or calls of them, but on the page of the name."""
 
     default_priority = 5
 
@@ -70,7 +72,8 @@ class LinkNames(SphinxPostTransform):
 def reference_node(env: BuildEnvironment, page: str, name: str, content: nodes.Node) -> nodes.reference | None:
     """Return a link to the documentation of a name, or None if it has none or stands on this page."""
     objects = env.domains.python_domain.objects
-    entry = objects.get(names.find(name) or name)
+    found = names.find(name) or name
+    entry = objects.get(found) or objects.get(found.rpartition(".")[0])  # a field stands in the docstring of its class
     modules = env.domains.python_domain.modules
     if entry is None and name in modules:
         return make_refnode(env.app.builder, page, f"api/{name}.module", "", content, name)
@@ -81,6 +84,9 @@ def reference_node(env: BuildEnvironment, page: str, name: str, content: nodes.N
 
 def missing(app: Sphinx, env: BuildEnvironment, node: pending_xref, content: nodes.Node) -> nodes.Node | None:
     """Find what is referred to by another name than that of its page."""
+    written = PAGE.fullmatch(node.get("reftarget", ""))
+    if written and written[1] in env.found_docs:
+        return make_refnode(app.builder, node["refdoc"], written[1], "", content)
     code = CODE.fullmatch(node.get("reftarget", ""))
     if node.get("refdomain") != "py" or code is None:
         return None
