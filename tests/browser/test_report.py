@@ -237,6 +237,7 @@ def test_the_table_of_the_chart_has_its_numbers(opened: Any, file: Path, results
     page = opened(file, "#x=round&y=loss")
     page.get_by_text("The numbers of the chart").click()
     rows = page.locator(".numbers tbody tr")
+    rows.first.wait_for()
     assert rows.count() == 3 * 13
     values = [cell.get_attribute("data-value") for cell in rows.nth(20).locator("td").all()]
     band = results.band("s = 1", "loss")
@@ -329,7 +330,7 @@ def test_all_can_be_done_by_keyboard(opened: Any, file: Path) -> None:
     assert page.evaluate("navigator.clipboard.readText()").startswith("qsim.Run(")
     until("numbers-0")
     press("Enter")
-    assert page.locator(".numbers tbody tr").count() > 0
+    page.locator(".numbers tbody tr").first.wait_for()  # `toggle` comes a moment later
     page.keyboard.press("Shift+Tab")
     outline = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
     assert outline == "solid"
@@ -402,7 +403,6 @@ def test_on_a_phone(opened: Any, file: Path) -> None:
     page.locator(".chart").focus()
     for key in ("ArrowRight", "ArrowDown", "ArrowDown"):  # to a name that is wider than the phone
         page.keyboard.press(key)
-    page.locator(".hovertext", has_text=HOSTILE).wait_for()
     assert page.evaluate("[document.documentElement.scrollWidth, innerWidth]") == [360, 360]
 
 
