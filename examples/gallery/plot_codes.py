@@ -1,5 +1,5 @@
 """
-How near to the entropy are the codes?
+How close to the entropy are the codes?
 ======================================
 
 The entropy of the levels is what an ideal coder pays that knows how often each occurs. rANS comes within 3% of it where

@@ -2,7 +2,7 @@
 Does it matter how rows are shared out?
 =======================================
 
-Yes, for compression without memory. Where workers have like data, their gradients vanish at the minimum, and the noise
+Yes, for compression without memory. Where workers have similar data, their gradients vanish at the minimum, and the noise
 of the quantizer with them; where each has one class, they do not, and the loss stays above its minimum.
 """
 
