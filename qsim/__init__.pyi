@@ -40,6 +40,7 @@ from .compressors import CountSketch as CountSketch
 from .compressors import ErrorFeedback as ErrorFeedback
 from .compressors import HardThreshold as HardThreshold
 from .compressors import Identity as Identity
+from .compressors import Kashin as Kashin
 from .compressors import MixK as MixK
 from .compressors import NaturalCompression as NaturalCompression
 from .compressors import NaturalDithering as NaturalDithering

@@ -11,6 +11,7 @@ from qsim.compressors.dither import SubtractiveDither
 from qsim.compressors.dithering import NUQSGD, NaturalDithering
 from qsim.compressors.feedback import ErrorFeedback
 from qsim.compressors.identity import Identity
+from qsim.compressors.kashin import Kashin
 from qsim.compressors.low_rank import PowerSGD, RankR
 from qsim.compressors.natural import NaturalCompression
 from qsim.compressors.permk import PermK
@@ -41,6 +42,7 @@ __all__ = [
     "ErrorFeedback",
     "HardThreshold",
     "Identity",
+    "Kashin",
     "MixK",
     "NaturalCompression",
     "NaturalDithering",

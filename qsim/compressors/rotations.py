@@ -37,31 +37,40 @@ _ROTATIONS, _CHUNK = 2, 256
 """From how many rotations, and of how many coordinates, the limit says something."""
 
 
-class _Rotated(Compressor):
-    """Base of both: rotate, round to the nearest centroid, with a scale for each piece that makes it unbiased."""
+class Rotated(Compressor):
+    """Base of what rotates the pieces of a vector, and sends a level for every coordinate and a scale for each piece.
 
-    rotations: int
+    A row is cut into pieces of `chunk` coordinates, and the remainder joins the last piece.
+    """
+
     chunk: int
 
     emits = Levels
     dense = True
     keeps_sparse = False
-    asymptotic = True
 
     @property
     @abstractmethod
-    def _bits(self) -> int:
-        """Bits a coordinate."""
+    def _s(self) -> int:
+        """The largest level."""
 
-    @property
     @abstractmethod
-    def _centroids(self) -> NDArray[np.float32]:
-        """The magnitudes that levels 1, 2, ... stand for."""
+    def _round(
+        self,
+        pieces: NDArray[np.int64],
+        value: NDArray[np.float32],
+        norms: NDArray[np.float64],
+        keys: NDArray[np.uint64],
+        level: NDArray[np.int32],
+        scale: NDArray[np.float64],
+    ) -> None:
+        """Fill in levels and scales, infinity where what is decoded may not fit float32."""
+
+    @abstractmethod
+    def _values(self, message: Levels, keys: NDArray[np.uint64], out: NDArray[np.float32]) -> None:
+        """Fill in the values."""
 
     def __post_init__(self) -> None:
-        from qsim.kernels.rotations import MOST_ROUNDS
-
-        whole("rotations", self.rotations, least=1, most=MOST_ROUNDS)
         whole("chunk", self.chunk, least=1, most=2**30)
         if self.chunk & (self.chunk - 1):
             raise ValueError(f"chunk must be a power of two, found {self.chunk}; use {1 << self.chunk.bit_length()}")
@@ -69,7 +78,7 @@ class _Rotated(Compressor):
     def compress(self, v: Vectors, keys: NDArray[np.uint64], memory: Memory | None = None) -> Levels:
         """Rotate and round a batch. Raises NotFiniteError for NaN, infinity, and numbers near float32's largest."""
         from qsim.kernels.norms import l2_norms
-        from qsim.kernels.rotations import piece_offsets, round_rotated
+        from qsim.kernels.rotations import piece_offsets
 
         v = filled(as_float32(v))
         pieces = piece_offsets(v.rows, v.n, self.chunk)
@@ -77,7 +86,7 @@ class _Rotated(Compressor):
         if not np.isfinite(norms).all():
             require_finite(v)
         level, scale = np.empty(v.value.size, np.int32), np.empty(norms.size)
-        round_rotated(pieces, v.value, norms, keys, self.rotations, self._centroids, level, scale)
+        self._round(pieces, v.value, norms, keys, level, scale)
         if not np.isfinite(scale).all():
             row = int(np.argmax(~np.isfinite(scale))) * v.rows // scale.size
             raise NotFiniteError(f"row {row} of the batch is so large that it may be decoded as infinite", row)
@@ -95,20 +104,65 @@ class _Rotated(Compressor):
             kept = np.repeat(scale != 0, self.chunk, axis=1)[:, :n]
             offsets = np.concatenate([offsets[:1], np.cumsum(kept.sum(axis=1), dtype=np.int64)])
             index, level = index[kept.reshape(-1)], level[kept.reshape(-1)]
-        return Levels(n, offsets, index, level, scale.reshape(-1), self._centroids.size, bucket)
+        return Levels(n, offsets, index, level, scale.reshape(-1), self._s, bucket)
 
     def decompress(self, message: Message, keys: NDArray[np.uint64]) -> Vectors:
         """Rotate a message back, row b with keys[b]. Raises ValueError for one that `compress` does not make."""
+        bucket = self.chunk if message.n > self.chunk else 0
+        if not isinstance(message, Levels) or (message.s, message.bucket) != (self._s, bucket):
+            raise ValueError(f"{self!r} makes Levels with s = {self._s} and bucket = {bucket}")
+        value = np.empty(message.rows * message.n, np.float32)
+        self._values(message, keys, value)
+        return Vectors(message.n, dense_offsets(message.rows, message.n), None, value)
+
+
+class _Gaussian(Rotated):
+    """Base of both: round to the nearest centroid, with a scale for each piece that makes it unbiased."""
+
+    rotations: int
+
+    asymptotic = True
+
+    @property
+    @abstractmethod
+    def _bits(self) -> int:
+        """Bits a coordinate."""
+
+    @property
+    @abstractmethod
+    def _centroids(self) -> NDArray[np.float32]:
+        """The magnitudes that levels 1, 2, ... stand for."""
+
+    @property
+    def _s(self) -> int:
+        return self._centroids.size
+
+    def __post_init__(self) -> None:
+        from qsim.kernels.rotations import MOST_ROUNDS
+
+        whole("rotations", self.rotations, least=1, most=MOST_ROUNDS)
+        super().__post_init__()
+
+    def _round(
+        self,
+        pieces: NDArray[np.int64],
+        value: NDArray[np.float32],
+        norms: NDArray[np.float64],
+        keys: NDArray[np.uint64],
+        level: NDArray[np.int32],
+        scale: NDArray[np.float64],
+    ) -> None:
+        from qsim.kernels.rotations import round_rotated
+
+        round_rotated(pieces, value, norms, keys, self.rotations, self._centroids, level, scale)
+
+    def _values(self, message: Levels, keys: NDArray[np.uint64], out: NDArray[np.float32]) -> None:
         from qsim.kernels.rotations import values_of_rotated
 
-        bucket = self.chunk if message.n > self.chunk else 0
-        if not isinstance(message, Levels) or (message.s, message.bucket) != (self._centroids.size, bucket):
-            raise ValueError(f"{self!r} makes Levels with s = {self._centroids.size} and bucket = {bucket}")
-        m, value = message, np.empty(message.rows * message.n, np.float32)
+        m = message
         values_of_rotated(
-            m.n, self.chunk, m.offsets, m.index, m.level, m.scale, keys, self.rotations, self._centroids, value
+            m.n, self.chunk, m.offsets, m.index, m.level, m.scale, keys, self.rotations, self._centroids, out
         )
-        return Vectors(m.n, dense_offsets(m.rows, m.n), None, value)
 
     def variance(self, n: int) -> float | None:
         """Return omega in the limit of large n, E ||Q(v) - v||^2 / ||v||^2 for every v.
@@ -125,7 +179,7 @@ class _Rotated(Compressor):
 
 @final
 @option
-class DRIVE(_Rotated):
+class DRIVE(_Gaussian):
     """Signs of a randomly rotated vector.
 
     Q(v) = S R^-1 sign(R v), with S = ||v||_2^2 / ||R v||_1. The rotation R is `rotations` times random signs and a
@@ -202,7 +256,7 @@ class DRIVE(_Rotated):
 
 @final
 @option
-class EDEN(_Rotated):
+class EDEN(_Gaussian):
     """A few bits per coordinate of a randomly rotated vector.
 
     Q(v) = S R^-1 c(R v), with S = ||v||_2^2 / <R v, c(R v)>, where c rounds to the nearest of the 2^bits numbers that

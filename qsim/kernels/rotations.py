@@ -36,7 +36,7 @@ _LARGEST = float(np.finfo(np.float32).max)
 
 
 @kernel
-def _flip(x: NDArray[np.float32], bits: NDArray[np.int32], turn: int) -> None:
+def flip(x: NDArray[np.float32], bits: NDArray[np.int32], turn: int) -> None:
     """Change the sign of every number whose bit `turn` is set."""
     words = x.view(np.int32)
     up = np.int32(31 - turn)
@@ -84,7 +84,7 @@ def _rotate(
     size = x.size
     for turn in range(rounds):
         if size & (size - 1) == 0:
-            _flip(x, bits, turn)
+            flip(x, bits, turn)
             hadamard(x)
         else:
             a, place = _order(word, turn, size)
@@ -92,7 +92,7 @@ def _rotate(
                 spare[k] = x[np.uint64(place)]
                 place += a
                 place -= size if place >= size else 0
-            _flip(spare, bits, turn)
+            flip(spare, bits, turn)
             _blocks(spare)
             x[:] = spare
 
@@ -106,11 +106,11 @@ def _rotate_back(
     for turn in range(rounds - 1, -1, -1):
         if size & (size - 1) == 0:
             hadamard(x)
-            _flip(x, bits, turn)
+            flip(x, bits, turn)
         else:
             a, place = _order(word, turn, size)
             _blocks(x)
-            _flip(x, bits, turn)
+            flip(x, bits, turn)
             for k in range(size):
                 spare[np.uint64(place)] = x[k]
                 place += a

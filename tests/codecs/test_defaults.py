@@ -36,6 +36,7 @@ from qsim.compressors import (
     CorrelatedQuantization,
     ErrorFeedback,
     Identity,
+    Kashin,
     NaturalCompression,
     NaturalDithering,
     OneBit,
@@ -65,7 +66,7 @@ def vectors(kind: str, n: int) -> Vectors:
     return Vectors.dense(v.astype(np.float32))
 
 
-FILLED = [Sign(), ScaledSign(), OneBit(), DRIVE(), EDEN(1), EDEN(2), EDEN(4)]
+FILLED = [Sign(), ScaledSign(), OneBit(), DRIVE(), EDEN(1), EDEN(2), EDEN(4), Kashin(1)]
 FILLED += [CorrelatedQuantization(4)]
 FLOATS = [Identity(), RoundedFloats("bfloat16")]
 OTHERS = [
