@@ -13,6 +13,7 @@ from qsim.compressors.feedback import ErrorFeedback
 from qsim.compressors.identity import Identity
 from qsim.compressors.low_rank import PowerSGD, RankR
 from qsim.compressors.natural import NaturalCompression
+from qsim.compressors.per_layer import PerLayer
 from qsim.compressors.permk import PermK
 from qsim.compressors.philox import Philox
 from qsim.compressors.qsgd import QSGD
@@ -46,6 +47,7 @@ __all__ = [
     "NaturalDithering",
     "NotFiniteError",
     "OneBit",
+    "PerLayer",
     "PermK",
     "Philox",
     "PowerSGD",
