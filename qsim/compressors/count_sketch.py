@@ -59,7 +59,7 @@ class CountSketch(Compressor):
     >>> sketch, v = qsim.CountSketch(tables=1, cells=4), [0.0, 0.0, 8.0, 0.0, 0.0, 0.0]
     >>> message = sketch.quantize(v, qsim.Key(0))
     >>> message.value.tolist()
-    [0.0, 0.0, -8.0, 0.0]
+    [0.0, -8.0, 0.0, 0.0]
     """
 
     tables: int

@@ -59,7 +59,9 @@ class Chart {
     });
     if (!this.heard) {
       const point = (event) => event.points[0];
-      this.node.on("plotly_hover", (event) => this.visit(point(event).curveNumber, point(event).pointNumber, false));
+      this.node.on("plotly_hover", (event) => { // those of the keyboard come late, and tell nothing new
+        if (event.event instanceof Event) this.visit(point(event).curveNumber, point(event).pointNumber, false);
+      });
       this.node.on("plotly_click", (event) => this.visit(point(event).curveNumber, point(event).pointNumber, true));
       this.heard = true;
     }
