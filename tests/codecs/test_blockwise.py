@@ -56,7 +56,7 @@ def test_a_packet_is_cut_as_the_page_says() -> None:
         ("", "packet 0 ends inside the length of block 0"),
         ("87", "packet 0 ends inside the length of block 0"),
         ("87 00 00 00 c0 3f 0d 08 1a 00 00 00 3f", "packet 0 writes the length of block 0 in more bytes than it needs"),
-        ("07 00 00 c0 3f 0d", "packet 0 ends inside block 0"),
+        ("06 00 00 c0 3f 0d", "packet 0 ends inside block 0"),
         ("ff ff ff ff ff ff ff ff 7f 00", "packet 0 ends inside block 0"),
         ("ff ff ff ff ff ff ff ff ff 01", "packet 0 ends inside block 0"),
         ("07 00 00 c0 3f 0d 08 1a 00 00 00", "packet 0, block 1, by qsim.codecs.Dense"),
