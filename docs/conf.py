@@ -99,7 +99,11 @@ html_theme_options = {
     "show_nav_level": 2,
     "show_toc_level": 2,
     "navigation_with_keys": False,
-    "secondary_sidebar_items": ["page-toc", "sg_download_links"],
+    "secondary_sidebar_items": {
+        "**": ["page-toc", "sg_download_links"],
+        "comparison": [],  # wide tables need the room
+        "methods": [],
+    },
     "footer_start": ["copyright"],
     "footer_end": ["theme-version"],
     "icon_links": [{"name": "Repository", "url": repository, "icon": "fa-brands fa-git-alt"}] if repository else [],

@@ -119,6 +119,14 @@ def test_the_page_of_methods() -> None:
 
 
 @needs_checkout
+def test_formulas_in_pages_are_maths() -> None:
+    """No norm, root or inequality is typed as text."""
+    for path in sorted({*DOCS.glob("*.md"), *(DOCS / "tutorials").glob("*.md")}):
+        text = re.sub(r"```.*?```|`[^`]*`|\$\$.*?\$\$|\$[^$]*\$", "", path.read_text(encoding="utf-8"), flags=re.S)
+        assert not re.findall(r"\|\|\S.*|\bsqrt\b.*|.*<= .*|\bE \|.*", text), path
+
+
+@needs_checkout
 def test_wire_format_example() -> None:
     text = (DOCS / "wire-format.md").read_text(encoding="utf-8")
     message = qsim.batch.Levels.single([0, -3, 0, 1, 0, 0, 0, 2], scale=1.5, s=3)

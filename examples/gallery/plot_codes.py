@@ -1,6 +1,6 @@
 """
-How near to the entropy are the codes?
-======================================
+How close to the entropy are the codes?
+=======================================
 
 The entropy of the levels is what an ideal coder pays that knows how often each occurs. rANS comes within 3% of it where
 there are many non-zeros; Golomb-Rice is the shortest where there are few, and never more than 30% above.

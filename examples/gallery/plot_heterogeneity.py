@@ -2,8 +2,8 @@
 Does it matter how rows are shared out?
 =======================================
 
-Yes, for compression without memory. Where workers have like data, their gradients vanish at the minimum, and the noise
-of the quantizer with them; where each has one class, they do not, and the loss stays above its minimum.
+Yes, for compression without memory. Where workers have similar data, their gradients vanish at the minimum, and the
+noise of the quantizer with them; where each has one class, they do not, and the loss stays above its minimum.
 """
 
 import matplotlib.pyplot as plt

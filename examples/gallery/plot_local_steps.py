@@ -2,7 +2,7 @@
 Do local steps save communication?
 ==================================
 
-At first: after ten rounds, 16 local steps are much further than one. But where workers have unlike data, a constant
+At first: after ten rounds, 16 local steps are much further than one. But where their data differ, a constant
 step leads each of them to its own minimum, and the more local steps they take, the higher the loss ends.
 """
 

@@ -3,7 +3,8 @@ A tour in ten minutes
 =====================
 
 From a training without compression to a comparison that can be trusted: data, workers, a compressor, what goes over the
-wire, seeds, theory. Everything on this page was run when it was made; the script and a notebook of it are at its end.
+wire, seeds, theory. Everything on this page was run when the page was built; script and notebook can be downloaded at
+its end.
 """
 
 # %%
@@ -27,7 +28,7 @@ print(data)
 # -------------------------
 #
 # The rows are shared out to 16 workers. In every round each computes the gradient of its rows, and the server takes a
-# step with their mean. Without a step of ours, the method takes the one of its theorem, here :math:`1/L`.
+# step with their mean. Where no step is given, the method takes that of its theorem, here :math:`1/L`.
 
 plain = qsim.simulate(
     data, objective=objective, method=qsim.GradientDescent(), compressor=qsim.Identity(), workers=16, rounds=200
@@ -35,7 +36,7 @@ plain = qsim.simulate(
 print(plain)
 
 # %%
-# The trace has everything that happened, round by round; bits are those of the encoded messages of all workers.
+# The trace records every round; bits are those of the encoded messages of all workers.
 
 print(plain.frame[["round", "loss", "suboptimality", "bits_up", "bits_down"]].iloc[[0, 1, 100, 200]].to_string())
 
@@ -43,8 +44,8 @@ print(plain.frame[["round", "loss", "suboptimality", "bits_up", "bits_down"]].il
 # A compressor
 # ------------
 #
-# :class:`qsim.QSGD` rounds every coordinate at random to one of a few levels of the norm, so that the mean is right. It
-# says how much noise that brings: its *variance* :math:`\omega`, with :math:`\mathbb{E}\lVert
+# :class:`qsim.QSGD` rounds every coordinate at random to one of a few levels of the norm, without bias. It states how
+# much noise that adds: its *variance* :math:`\omega`, with :math:`\mathbb{E}\lVert
 # Q(v)-v\rVert^2\le\omega\lVert v\rVert^2`.
 
 qsgd = qsim.QSGD(levels=4)
@@ -75,8 +76,8 @@ print("stands for", channel.unpack(header, packets, key).to_dense())
 # --------------------------------
 #
 # With a constant step, plain gradient descent keeps the noise of the quantizer. :class:`qsim.DIANA` compresses the
-# differences to what the server knows already, and these vanish. Rows are sorted by label here, so that no two workers
-# have like data.
+# differences from what the server already knows, and these vanish. Rows are sorted by label here, so that all but one
+# of the workers see a single label.
 
 runs = {
     "uncompressed": (qsim.GradientDescent(), qsim.Identity()),
@@ -106,8 +107,8 @@ traces = {
 # A comparison
 # ------------
 #
-# A run may end at a budget, here of 60 million bits both ways, so that all curves have spent the same. Bands are from
-# the least to the largest of three seeds.
+# A run may end at a budget, here 60 million bits both ways, so that all curves have spent the same. Bands reach from
+# the smallest to the largest of three seeds.
 
 fig, ax = plt.subplots()
 qsim.plot(traces, x="bits", y="suboptimality", ax=ax)
@@ -119,9 +120,9 @@ for name, several in ends.items():
 assert max(ends["QSGD with DIANA"]) < min(ends["uncompressed"]) < min(ends["QSGD"])
 
 # %%
-# At first QSGD is ahead of no compression. Then it stays where its noise balances its steps, and is overtaken; with
-# DIANA the noise vanishes, and it is ahead at any budget. The downlink, of uncompressed weights here, is most of what
-# is counted: :doc:`/gallery/index` has a figure of what is gained by compressing it as well.
+# At first QSGD is ahead of no compression. Then it stalls where its noise balances its steps, and is overtaken; with
+# DIANA the noise vanishes, and it stays ahead. The downlink, which carries uncompressed weights here, is most of what
+# is counted: an example in the :doc:`/gallery/index` shows what is gained by compressing it as well.
 #
 # Where next: which compressor when (:doc:`/compressors`), which method (:doc:`/methods`), and how many seeds a
 # conclusion needs (:doc:`/statistics`).
