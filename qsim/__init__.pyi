@@ -45,6 +45,7 @@ from .compressors import MixK as MixK
 from .compressors import NaturalCompression as NaturalCompression
 from .compressors import NaturalDithering as NaturalDithering
 from .compressors import OneBit as OneBit
+from .compressors import PerLayer as PerLayer
 from .compressors import PermK as PermK
 from .compressors import Philox as Philox
 from .compressors import PowerSGD as PowerSGD

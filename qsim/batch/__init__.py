@@ -4,6 +4,7 @@ Everything is a batch of rows, one row per worker; a single vector is a batch of
 b at `offsets[b]` to `offsets[b + 1]`. With `index` they are sparse (coordinates rising inside a row), without it dense.
 """
 
+from qsim.batch.blocks import Blocks
 from qsim.batch.messages import Floats, Levels, Message, SharedSupport, Signs
 from qsim.batch.packets import Packets
 from qsim.batch.vectors import Arrays, Batch, Memory, Support, Vectors, dense_offsets, index_type, inner
@@ -11,6 +12,7 @@ from qsim.batch.vectors import Arrays, Batch, Memory, Support, Vectors, dense_of
 __all__ = [
     "Arrays",
     "Batch",
+    "Blocks",
     "Floats",
     "Levels",
     "Memory",

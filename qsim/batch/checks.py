@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from qsim.batch.blocks import Blocks
 from qsim.batch.messages import Floats, Levels, Message, SharedSupport, Signs
 from qsim.batch.vectors import Batch, Memory, Support, Vectors
 from qsim.options import refuse_masked
@@ -62,6 +63,11 @@ def require_message(name: str, message: Any, kind: type[Message], n: int, rows: 
     elif isinstance(message, SharedSupport):
         _require_array(f"the values of {name}", message.value, "f")
         _require_entries(name, message, message.value.size, None, message.k)
+    elif isinstance(message, Blocks):
+        if not message.blocks or sum(block.n for block in message.blocks) != n:
+            raise ValueError(f"{name} must have blocks of {n} coordinates together, found {message.blocks!r}")
+        for place, block in enumerate(message.blocks):
+            require_message(f"block {place} of {name}", block, Message, block.n, rows)  # type: ignore[type-abstract]
     _require_numbers(name, message)
 
 

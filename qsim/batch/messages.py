@@ -26,7 +26,7 @@ class Message(Batch):
 
     Notes
     -----
-    There are few kinds, shared by many compressors: `Floats`, `Levels`, `Signs` and `SharedSupport`.
+    There are few kinds, shared by many compressors: `Floats`, `Levels`, `Signs`, `SharedSupport`, and `Blocks` of them.
     """
 
     @abstractmethod

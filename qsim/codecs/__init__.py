@@ -3,6 +3,7 @@
 from qsim.codecs.auto import Auto
 from qsim.codecs.base import Codec, DecodeError
 from qsim.codecs.bitmap import Bitmap
+from qsim.codecs.blockwise import Blockwise
 from qsim.codecs.dense import Dense
 from qsim.codecs.elias import Elias, GolombRice
 from qsim.codecs.elias_dense import EliasDense
@@ -15,6 +16,7 @@ __all__ = [
     "RANS",
     "Auto",
     "Bitmap",
+    "Blockwise",
     "Codec",
     "DecodeError",
     "Dense",

@@ -234,7 +234,7 @@ def read_header(header: bytes, codec: Codec) -> Stream:
         raise DecodeError(f"the stream holds messages of kind {header[2]}, which {codec!r} does not carry")
     numbers, at = {}, 3
     for name in KINDS[kind]:
-        numbers[name], at = _read_leb128(header, at, name)
+        numbers[name], at = read_leb128(header, at, name)
     scale = None
     if header[2] == _FIXED:
         if len(header) < at + 4:
@@ -266,7 +266,8 @@ def leb128(number: int) -> bytes:
     return bytes([*head, number])
 
 
-def _read_leb128(header: bytes, at: int, name: str) -> tuple[int, int]:
+def read_leb128(header: bytes, at: int, name: str) -> tuple[int, int]:
+    """Return the number that begins at a place of a stream header, and where it ends; or raise DecodeError."""
     number, shift = 0, 0
     while True:
         if at == len(header) or shift > 56:

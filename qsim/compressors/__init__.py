@@ -14,6 +14,7 @@ from qsim.compressors.identity import Identity
 from qsim.compressors.kashin import Kashin
 from qsim.compressors.low_rank import PowerSGD, RankR
 from qsim.compressors.natural import NaturalCompression
+from qsim.compressors.per_layer import PerLayer
 from qsim.compressors.permk import PermK
 from qsim.compressors.philox import Philox
 from qsim.compressors.qsgd import QSGD
@@ -48,6 +49,7 @@ __all__ = [
     "NaturalDithering",
     "NotFiniteError",
     "OneBit",
+    "PerLayer",
     "PermK",
     "Philox",
     "PowerSGD",

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
-from inspect import isabstract
-from itertools import product
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +17,7 @@ from qsim.testing.compressor_under_test import CompressorUnderTest
 from qsim.testing.gallery import gallery
 from qsim.testing.parts import copied
 from qsim.testing.report import Finding, not_made, refuse_unless
+from qsim.testing.shipped import shipped
 from qsim.testing.subprocess_call import elsewhere
 
 # Each part of the check has its own keys.
@@ -245,15 +243,8 @@ def _edge_vectors(n: int) -> dict[str, NDArray[np.float32]]:
 
 
 def all_codecs() -> list[Codec]:
-    """Return every codec that qsim.codecs exports, with each choice of its words."""
-    found: list[Codec] = []
-    for name in codecs.__all__:
-        cls = getattr(codecs, name)
-        if isinstance(cls, type) and issubclass(cls, Codec) and not isabstract(cls):
-            hints = get_type_hints(cls)
-            words = {f.name: get_args(hints[f.name]) for f in fields(cls) if get_origin(hints[f.name]) is Literal}  # type: ignore[arg-type]
-            found += [cls(**dict(zip(words, choice, strict=True))) for choice in product(*words.values())]
-    return found
+    """Return the examples of every codec that qsim.codecs exports: each choice of its words."""
+    return list(shipped(codecs, Codec))  # type: ignore[type-abstract]
 
 
 def through_codecs(subject: CompressorUnderTest) -> Finding:

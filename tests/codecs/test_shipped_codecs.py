@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 import qsim
 from helpers.messages import messages
 from helpers.paths import DOCS
-from qsim.batch import Floats, Levels, Message, Packets, SharedSupport, Signs
+from qsim.batch import Blocks, Floats, Levels, Message, Packets, SharedSupport, Signs, dense_offsets
 from qsim.codecs import Auto, Codec, DecodeError
 from qsim.testing.shipped import shipped
 
@@ -24,8 +24,18 @@ every_codec = pytest.mark.parametrize("codec", CODECS, ids=repr)
 
 def carried(codec: Codec) -> st.SearchStrategy[Message]:
     """Messages that a codec carries; floats are whole numbers below 2^7, which every format holds."""
+    if Blocks in codec.carries:
+        return _blocks()
     kinds = tuple(kind for kind in (Floats, Levels, Signs) if kind in codec.carries)
     return messages(SHORT, kinds).map(_rounded)
+
+
+@st.composite
+def _blocks(draw: st.DrawFn) -> Message:
+    """Levels, and three floats, as the example of `Blockwise` has them."""
+    levels = draw(messages(SHORT, (Levels,)))
+    value = np.array([draw(st.floats(-9, 9, width=32)) for _ in range(3 * levels.rows)], np.float32)
+    return Blocks.of([levels, Floats(3, dense_offsets(levels.rows, 3), None, value)])
 
 
 def _rounded(message: Message) -> Message:
@@ -108,7 +118,7 @@ def test_other_kinds_of_messages_are_refused(codec: Codec) -> None:
         Signs.join([Signs(2, np.array([0, 2]), None, np.array([True, False]), np.float32([-1]), np.float32([1]))]),
         SharedSupport(2, np.array([0, 1]), 1, np.float32([1.0])),
     ]
-    for message in known:
+    for message in [*known, Blocks.of([Floats.single([1.0])])]:
         if not isinstance(message, codec.carries):
             with pytest.raises(ValueError, match=f"carries .* messages, found {type(message).__name__}"):
                 codec.encode(message)
@@ -123,6 +133,6 @@ def test_numbers_are_those_on_the_page_of_the_format() -> None:
         number, names = entry.split(" ", 1)
         for name in re.findall("`([^`]*)`", names):
             codec = eval(f"qsim.codecs.{name}")
-            found.append((int(number), repr(codec() if isinstance(codec, type) else codec)))
+            found += [(int(number), repr(each)) for each in (codec.examples() if isinstance(codec, type) else (codec,))]
     assert sorted(found) == sorted((codec.number, repr(codec)) for codec in CODECS)
     assert len({number for number, _ in found}) == len(found) - 1

@@ -21,6 +21,7 @@ PLAIN: dict[str, Any] = {  # a value for each field that has no default, by its 
     "multiple": 2.0, "first": qsim.compressors.RandK(3), "second": qsim.QSGD(2), "method": qsim.GradientDescent(),
     "objective": qsim.LogisticRegression(0.5), "strength": 0.5, "among": 5, "others": 2, "tables": 2,
     "cells": 8, "rank": 2, "columns": 4,
+    "layers": ((3, qsim.TopK(1)), (None, qsim.Identity())), "codecs": (qsim.codecs.Varint(), qsim.codecs.Dense()),
 }  # fmt: skip
 OTHER: dict[str, Any] = {"shift": 0.5, "momentum": 0.5, "features": 20, "positive": 1.0, "batch": 4, "block": 2}
 OTHER |= {
