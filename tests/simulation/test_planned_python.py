@@ -52,7 +52,10 @@ def test_bits_are_those_of_the_exchange(compressor: qsim.compressors.Compressor,
             )
             wrong += differences(run)
     assert not wrong
-    assert sum(count) > 10
+    if isinstance(compressor, qsim.PowerSGD):  # with a memory that no program knows
+        assert not count
+    else:
+        assert sum(count) > 10
 
 
 @pytest.mark.parametrize(
