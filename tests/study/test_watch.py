@@ -12,6 +12,7 @@ import termios
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,11 @@ from qsim.study import cli
 from qsim.study.journal import Entry, Journal, remove_old, sweeps
 from qsim.study.store import Store
 from qsim.study.watch import State
+
+needs_pages = pytest.mark.skipif(
+    find_spec("plotly") is None or find_spec("markdown_it") is None,
+    reason="needs plotly and markdown-it-py: pip install plotly markdown-it-py",
+)
 
 STUDY = """
 import time
@@ -93,6 +99,7 @@ def data(path: Path) -> dict:
     return json.loads(path.read_text().partition('id="data">')[2].partition("</script>")[0])
 
 
+@needs_pages
 def test_a_sweep_is_seen_from_before_its_start_to_its_end(here: Path, start, capsys) -> None:
     sweep = start("slow.py", "--jobs", "1")
     assert cli.main(["watch", "slow.py", "--json", "--every", "0.2", "--html", "page.html"]) == 0
@@ -125,6 +132,7 @@ def test_a_sweep_that_is_killed_is_over(here: Path, start, capsys) -> None:
     assert "1 cells are missing; to run them: qsim study slow.py --rounds 20" in said.err
 
 
+@needs_pages
 def test_failures_are_seen_while_it_runs_and_after(here: Path, start, capsys) -> None:
     """Without a name, the sweep that runs is watched, to its end."""
     sweep = start(*FAILING, "--rounds", "5", "--jobs", "1")
@@ -151,6 +159,7 @@ def test_of_a_tuned_study_the_runs_to_choose_by_are_watched_too(here: Path, caps
     assert capsys.readouterr().out == "tuned: 8 of 8 cells, finished\n"
 
 
+@needs_pages
 def test_ctrl_c_ends_the_watch_alone(here: Path, start) -> None:
     sweep = start("slow.py", "--rounds", "400", "--jobs", "1")
     watch = start("watch", "slow.py", "--rounds", "400", "--html", "page.html", "--every", "0.2")
