@@ -1,6 +1,6 @@
 """
-What can be done with one bit a coordinate?
-===========================================
+What can be done with one bit per coordinate?
+=============================================
 
 Signs with a scale do not come to the minimum by themselves; with error feedback they do. Two means, one for each sign,
 bring no more for their bits here. DRIVE rotates the vector at random first, is unbiased, and is ahead without memory.

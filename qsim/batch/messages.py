@@ -334,7 +334,7 @@ class Levels(Message):
 
 @dataclass(frozen=True, eq=False)
 class Signs(Message):
-    """One bit a coordinate, which chooses between two numbers.
+    """One bit per coordinate, which chooses between two numbers.
 
     A coordinate of row b stands for high_b if it is positive, and for low_b otherwise.
 

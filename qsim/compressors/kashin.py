@@ -31,7 +31,7 @@ class Kashin(Rotated):
     Parameters
     ----------
     bits : int
-        Bits of a coefficient, from 1 to 4: twice as many a coordinate.
+        Bits of a coefficient, from 1 to 4: twice as many per coordinate.
     chunk : int, default 8192
         The number of coordinates that are represented together: a power of two up to 2^30.
 

@@ -1,4 +1,4 @@
-"""One bit a coordinate: signs, scaled or not, and the means of both sides."""
+"""One bit per coordinate: signs, scaled or not, and the means of both sides."""
 
 from __future__ import annotations
 

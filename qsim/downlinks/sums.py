@@ -137,7 +137,7 @@ def require_contraction(compressor: Compressor, codec: Codec | None, name: str) 
 @final
 @option
 class SignSum(Broadcast):
-    """The signs of the weighted sum, a bit a coordinate, for `qsim.methods.SignSGD`.
+    """The signs of the weighted sum, a bit per coordinate, for `qsim.methods.SignSGD`.
 
     Each worker applies the signs, +1 for zero, to its own copy of the weights; as with `SparseSum` weights are never
     sent.
