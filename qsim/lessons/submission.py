@@ -91,7 +91,7 @@ def _sources(path: Path) -> Iterator[tuple[str, str]]:
         return
     import nbformat
 
-    for number, cell in enumerate(nbformat.read(path, as_version=4).cells, 1):  # type: ignore[no-untyped-call]
+    for number, cell in enumerate(nbformat.read(path, as_version=4).cells, 1):
         source = str(cell.source)
         if source.startswith(_TIMED):
             source = source.partition("\n")[2]
