@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qsim.batch import Floats, Message, Packets
+from qsim.batch.packets import PlannedPackets
 from qsim.codecs.base import Codec
 from qsim.codecs.varint import Varint
 from qsim.options import option
@@ -48,7 +49,7 @@ class SparseFloats(Codec):
         self.require(message)
         return Varint().encode(message)
 
-    def plan(self, program: Program, message: Message) -> tuple[Message, NDArray[np.int64]]:
+    def plan(self, program: Program, message: Message) -> tuple[Message, PlannedPackets]:
         self.require(message)
         return Varint().plan(program, message)
 
