@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from qsim.batch import Floats, Memory, Message, Packets, SharedSupport, Vectors
 from qsim.batch.checks import require_message
 from qsim.batch.packets import PlannedPackets
-from qsim.batch.planned import as_they_are, plan_by_python, room_like, take
+from qsim.batch.planned import as_they_are, plan_by_python, plan_vectors, room_like, take
 from qsim.codecs import Auto, Blockwise, Codec, Dense, FixedWidth, GolombRice, SparseFloats
 from qsim.compressors import Compressor, ErrorFeedback, Identity, PerLayer
 from qsim.compressors.plans import with_own_plan
@@ -274,7 +274,7 @@ class Line:
         self._channel, self._memory, self._most = channel, memory, most
         self._left, self._header = _BEFORE, b""
         self._whole: _Whole | None = None
-        self._codec: _Coding | None = None
+        self._coding: _Coding | None = None
 
     def pack(self, v: Vectors, keys: NDArray[np.uint64]) -> tuple[bytes, Packets, Vectors]:
         """Return the header of the stream, the packets, and the vectors that these stand for."""
@@ -282,13 +282,13 @@ class Line:
         if self._whole is not None and (done := self._whole.pack(v, keys, self._memory)) is not None:
             return self._header, *done
         message = channel._message(v, keys, self._memory)
-        if self._codec is not None and (coded := self._codec.pack(message)) is not None:
-            return self._header, coded[0], channel._read(coded[1], keys)
+        if self._coding is not None and (done := self._coding.pack(message, keys)) is not None:
+            return self._header, *done
         self._header, packets = channel._encoded(message)
         self._left -= 1
         if self._left == 0 and v.rows * v.n <= self._most:
             self._whole = _planned(lambda: _Whole(channel, v, self._memory))
-            self._codec = None if self._whole else _planned(lambda: _Coding(channel, message))
+            self._coding = None if self._whole else _planned(lambda: _Coding(channel, message))
         return self._header, packets, channel.unpack(self._header, packets, keys)
 
 
@@ -324,19 +324,25 @@ class _Whole:
 
 
 class _Coding:
-    """A program that encodes and decodes messages like one."""
+    """A program that encodes, decodes and reads messages like one; compressors with their own way read in Python."""
 
     def __init__(self, channel: Channel, like: Message) -> None:
         """Plan it. Raises NoProgram."""
-        self._program, self._message = Program(), room_like(like)
+        self._channel, self._program, self._message = channel, Program(), room_like(like)
         self._arrived, self._packets = with_plan(channel._codec).plan(self._program, self._message)
+        self._vectors: Vectors | None = None
+        if not channel._native or type(channel.compressor).decompress is Compressor.decompress:
+            self._vectors = _planned(lambda: plan_vectors(self._program, self._arrived))
 
-    def pack(self, message: Message) -> tuple[Packets, Message] | None:
-        """Return packets and the message that they are read as; None for what the program does not take."""
+    def pack(self, message: Message, keys: NDArray[np.uint64]) -> tuple[Packets, Vectors] | None:
+        """Return packets and what they stand for; None for what the program does not take."""
         zeros = isinstance(message, Floats) and message.index is not None and not message.value.all()  # are left out
         if zeros or not (take(message, self._message) and self._program.run(1)):
             return None
-        return self._packets.as_they_are(), as_they_are(self._arrived)
+        packets = self._packets.as_they_are()
+        if self._vectors is not None:
+            return packets, as_they_are(self._vectors)
+        return packets, self._channel._read(as_they_are(self._arrived), keys)
 
 
 _Planned = TypeVar("_Planned")
