@@ -336,8 +336,7 @@ class _Coding:
 
     def pack(self, message: Message, keys: NDArray[np.uint64]) -> tuple[Packets, Vectors] | None:
         """Return packets and what they stand for; None for what the program does not take."""
-        zeros = isinstance(message, Floats) and message.index is not None and not message.value.all()  # are left out
-        if zeros or not (take(message, self._message) and self._program.run(1)):
+        if not (take(message, self._message) and self._program.run(1)):  # of floats that are zero, as none is sent
             return None
         packets = self._packets.as_they_are()
         if self._vectors is not None:

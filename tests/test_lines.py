@@ -104,6 +104,7 @@ HOSTILE = {
     "too many numbers": lambda v: changed(v, value=np.append(v.value, np.float32(1))),
     "too few rows": lambda v: changed(v, offsets=np.delete(v.offsets, 1)),
     "rows that go back": lambda v: changed(v, offsets=v.offsets[[0, 2, 1, 3]]),
+    "rows of other lengths": lambda v: changed(v, offsets=v.offsets + np.array([0, 1, 0, 0])),
     "rows that begin late": lambda v: changed(v, offsets=v.offsets + np.array([1, 0, 0, 0])),
     "offsets of 32 bits": lambda v: changed(v, offsets=v.offsets.astype(np.int32)),
     "offsets of floats": lambda v: changed(v, offsets=v.offsets.astype(np.float64)),
@@ -131,9 +132,12 @@ def outcome(call: Any) -> Any:
     return header, packets.data.tobytes(), packets.offsets.tolist(), arrived.to_dense().tobytes()
 
 
+@pytest.mark.parametrize("codec", [qsim.codecs.Varint(), qsim.codecs.Dense("float32")], ids=repr)
 @pytest.mark.parametrize(("name", "change", "dense"), CASES, ids=[f"{name}, {dense}" for name, _, dense in CASES])
-def test_what_a_program_does_not_take_the_channel_takes_or_refuses(name: str, change: Any, dense: bool) -> None:
-    channel = Channel(qsim.QSGD(4), qsim.codecs.Varint())
+def test_what_a_program_does_not_take_the_channel_takes_or_refuses(
+    name: str, change: Any, dense: bool, codec: qsim.codecs.Codec
+) -> None:
+    channel = Channel(qsim.QSGD(4) if isinstance(codec, qsim.codecs.Varint) else qsim.Identity(), codec)
     line, words = Line(channel), qsim.Key(0).words(0, 3)
     for t in range(WARM):
         line.pack(batch(t, 3, dense), words)
@@ -189,6 +193,28 @@ def test_where_python_compresses_the_program_is_the_codecs(spoilt: str, runs: li
     right = outcome(lambda: (*(sent := channel.pack(v, words)), channel.unpack(*sent, words)))
     assert outcome(lambda: line.pack(v, words)) == right
     assert (right[0] is UnsoundMessageError) == (spoilt in ("level", "scale", "index"))
+
+
+@qsim.option
+class Whole(Compressor):
+    """Whole numbers, zeros among them, as floats."""
+
+    emits = Floats
+
+    def compress(self, v, keys, memory=None):
+        return Floats(v.n, v.offsets, v.index, np.rint(v.value))
+
+
+def test_zeros_that_python_makes_are_left_out() -> None:
+    channel, words = Channel(Whole(), None), qsim.Key(0).words(0, 3)
+    line = Line(channel)
+    for t in range(WARM):
+        v = batch(t, 3, False)
+        if t < 16:  # the program is for messages without zeros
+            v = replace(v, value=np.ones_like(v.value))
+        assert outcome(lambda v=v: line.pack(v, words)) == outcome(
+            lambda v=v: (*(sent := channel.pack(v, words)), channel.unpack(*sent, words))
+        )
 
 
 @qsim.option
