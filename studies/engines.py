@@ -135,8 +135,8 @@ def setting(settings: Settings) -> str:
         f"Mini-batch SGD with {BATCH} rows per worker and round, QSGD with s = 4 in the varint code, the sparse sum"
         f" sent back, on {data}, shuffled over W workers, constant step 0.5. The median of {settings.rounds} rounds"
         f" without the first, geometric means over {settings.seeds} seeds, on the machine that the provenance names."
-        f" Bands and intervals: {settings.bands.words} over seeds of the logarithms, those of a list jointly (Bonferroni)."
-        " These are times: they differ from run to run and between machines."
+        f" Bands and intervals: {settings.bands.words} over seeds of the logarithms, those of a list jointly"
+        " (Bonferroni). These are times: they differ from run to run and between machines."
     )
 
 
