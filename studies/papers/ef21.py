@@ -136,7 +136,7 @@ def differs(results: Results) -> list[str]:
         "Tuning: the paper tunes k, too; EF with the multiple that is best here comes lower than with 64, and later.",
         "Bits: the paper counts 32 for a value, no positions, and not the exact gradients at the start.",
         "Float32 messages stop at a gradient norm of about 1e-8.",
-        "Seeds set the start; the paper has one run a curve.",
+        "Seeds set the start; the paper has one run per curve.",
         "Both ways: dense weights come down, the same for both methods, so over bits both ways a round of one costs as"
         " much as one of the other, and what is said of rounds holds.",
     ]

@@ -110,13 +110,13 @@ def differs(results: Results) -> list[str]:
             f"{ends(results, curve).max():.1e}",
         ]
     solvers = ", ".join(f"{name} {theirs:g}" for name, theirs in SOLVERS.items())
-    columns = ["rounds", "seconds a round", "Mbit up", "Mbit down", "last gradient norm, largest"]
+    columns = ["rounds", "seconds per round", "Mbit up", "Mbit down", "last gradient norm, largest"]
     return [
         "Time: theirs is a self-contained program in C++ on 24 cores, made for speed, after a start of 0.2 s; that of"
         " its NumPy reference is 17,510 s for 1,000 rounds of FedNL on W8A (their Table 1, Rand-8d; 18.84 s in C++)."
         " Ours includes what makes and counts packets, and evaluation in every round.",
         f"Solvers: the paper's times of those that CVXPY calls on A9A are {solvers} s, on the same 24 cores.",
-        "Data: A9A with an intercept, d = 124 and 229 rows a client there; Adult, d = 121, no intercept and 229 rows"
+        "Data: A9A with an intercept, d = 124 and 229 rows per client there; Adult, d = 121, no intercept and 229 rows"
         " here. W8A and Phishing are not shipped; `--data` takes them.",
         "TopLEK is not here: `qsim.TopLEK` keeps as little as its contraction allows, which takes far more rounds; the"
         " authors' code has a tolerance that changes what is kept.",

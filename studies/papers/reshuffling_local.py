@@ -201,7 +201,7 @@ def differs(results: Results) -> list[str]:
         " of the server alone, over the steps of a pass.",
         "Batches: theory's steps are those for single rows, here and there, so with batches of 40 they are short, and"
         " the multiples large.",
-        "Seeds: the paper has one run a curve.",
+        "Seeds: the paper has one run per curve.",
         f"Both ways: the most that a method sends up in all is {most / least:.2f} times the least (zeros are not sent),"
         " and down comes the same, so counting it multiplies all axes by about the same."
         f" What the paper's tables have of mushrooms:{table(['paper', 'here'], rows)}",
