@@ -17,6 +17,7 @@ from qsim.compressors import (
     EDEN,
     NUQSGD,
     QSGD,
+    QUICFL,
     Bernoulli,
     Bucketed,
     Compose,
@@ -278,9 +279,14 @@ FORMULAS: dict[type[Compressor], Formula] = {
     OneBit: Formula("n + 64", "Seide et al., Interspeech 2014: two means", partial(_each, 1, 64)),
     DRIVE: Formula("n + 32", "Vargaftik et al., NeurIPS 2021", partial(_each, 1, 32)),
     EDEN: Formula("b n + 32", "Vargaftik et al., ICML 2022", lambda compressor, n: compressor.bits * n + 32),
+    QUICFL: Formula(
+        "(b + 64/512) n + 32",
+        "Ben Basat et al., ICML 2024: 64 bits for each of n/512 outliers",
+        lambda compressor, n: (compressor.bits + 64 / 512) * n + 32,
+    ),
     RoundedFloats: Formula("16 n", "the format", partial(_each, 16, 0)),
 }
-"""The formula of each compressor, and who counts so; papers from memory but for QSGD's.
+"""The formula of each compressor, and who counts so; papers from memory but for those of QSGD and QUIC-FL.
 
 `Scaled`, `ErrorFeedback` and `Philox` have that of what is inside, `Bucketed` that of every bucket, and `Compose` of
 Top-k or Rand-k that of the second on k numbers, and k ceil(log2 n).
