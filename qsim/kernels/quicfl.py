@@ -73,10 +73,8 @@ def round_quicfl(
     for piece in range(norms.size):
         size, start = pieces[piece + 1] - pieces[piece], pieces[piece]
         unit = np.float64(np.float32(norms[piece] / math.sqrt(size)))
-        if _is_too_large(unit, size, table):
-            unit = np.inf
-        scale[piece] = unit
-        if 0.0 < unit < np.inf:
+        scale[piece] = np.inf if _is_too_large(unit, size, table) else unit
+        if 0.0 < scale[piece] < np.inf:
             word, first = np.uint64(keys[piece // each]), start - pieces[piece - piece % each]
             x, spare, draws = room[0, :size], room[1, :size], draws_room[:size]
             draw_run(word, first, draws)
