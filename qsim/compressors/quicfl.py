@@ -23,56 +23,55 @@ _PARTS = 2**12
 @final
 @option
 class QUICFL(InPieces):
-    """A few bits per coordinate of a randomly rotated vector, rounded without bias; the largest as they are.
+    r"""A few bits per coordinate of a randomly rotated vector, rounded without bias; the largest as they are.
 
-    With z = R v/D the rotated coordinates over their root mean square D, those with |z_i| > T = 3.097 are sent as
-    floats, with their positions: 1/512 of all if they look Gaussian. Each of the others is rounded at random, up or
-    down, so that Y_i, what is read, has E Y_i = z_i; Q(v) = D R^-1 Y. With a dither h_i of l bits, which both ends
-    draw, a level stands for one of 2^l numbers; without, it is stochastic rounding between 2^bits numbers. A packet
-    takes `bits` n bits, 32 for every `chunk` coordinates begun, and some 48 for each float.
+    Let :math:`z = R v / D` be the rotated coordinates over their root mean square :math:`D`. Those with
+    :math:`|z_i| > 3.097`, which are 1/512 of all if they look Gaussian, are sent as floats, with their positions. Each
+    other is rounded up or down at random, so that what is read, :math:`Y_i`, has the mean :math:`z_i`, and
+    :math:`Q(v) = D R^{-1} Y`. Both ends draw a dither of :math:`l` bits for each coordinate, with which a level stands
+    for one of :math:`2^l` numbers; without it, rounding is between :math:`2^{\mathrm{bits}}` numbers. A packet takes
+    `bits` :math:`n` bits, 32 for every `chunk` coordinates begun, and some 48 for each float.
 
-    Unbiased for every v, whatever the rotation, since rounding is. E ||Q(v) - v||^2 <= omega ||v||^2 holds so, too, for
-    omega = 2.996, 0.512, 0.0980, 0.0219 with 1, 2, 3, 4 bits, and without a dither 9.59, 0.845, 0.159, 0.0383. Of
-    vectors that look Gaussian when rotated the error is 1.47, 0.215, 0.0431, 0.00959, and 8.60, 0.573, 0.0927, 0.0195.
+    Unbiased for every vector, with variance :math:`\omega = 2.996`, 0.512, 0.0980, 0.0219 for 1, 2, 3, 4 bits, and
+    without a dither 9.59, 0.845, 0.159, 0.0383: whatever the rotation is. The error of vectors that look Gaussian when
+    rotated is 1.474, 0.2155, 0.0431, 0.00959 of :math:`\|v\|^2`, and without a dither 8.60, 0.573, 0.0927, 0.0195.
 
     Parameters
     ----------
     bits : int
         Bits a coordinate, from 1 to 4.
     shared : bool, default True
-        Whether both ends draw a dither for each coordinate: of l = 6, 5, 4, 4 bits with 1, 2, 3, 4 bits. Otherwise l is
-        0.
+        Whether both ends draw a dither for each coordinate, of 6, 5, 4, 4 bits with 1, 2, 3, 4 bits.
     rotations : int, default 2
         How many rotations are applied one after another, from 1 to 23: as for `DRIVE`.
     chunk : int, default 8192
-        The number of coordinates that are rotated and scaled together: a power of two up to 2^30.
+        As for `DRIVE`.
 
     Raises
     ------
     ValueError
-        If `bits` is outside [1, 4], `rotations` is outside [1, 23], or `chunk` is not a power of two up to 2^30.
-    TypeError
-        If `shared` is not a bool.
+        If `bits` is outside [1, 4], `shared` is no bool, `rotations` is outside [1, 23], or `chunk` is not a power of
+        two up to :math:`2^{30}`.
 
     Notes
     -----
-    omega is proved in docs/theory.md: of numbers whose mean square is 1 none has a larger mean of E (Y - z)^2, so that
-    it holds for each rotation, and in no limit. The paper has the error for uniform rotations,
-    E (Y - Z)^2 + O(sqrt(log n / n)) with Z Gaussian, and bounds with other constants for Hadamard transforms. Two of
-    these make vectors look Gaussian; with one, sparse vectors do not, and are still unbiased.
+    The variance is proved in docs/theory.md (derived here), for each rotation and every :math:`n`: no numbers whose mean
+    square is 1 have a larger mean error. The paper has the error of uniform rotations in the limit of large :math:`n`,
+    up to :math:`O(\sqrt{\log n / n})`, as that of a Gaussian coordinate. Two Hadamard transforms make vectors look
+    Gaussian; after one, sparse vectors do not, which changes their error and not their mean.
 
-    `EDEN` has a smaller error with 1, 2 and 3 bits (0.571, 0.133 and 0.0358), but is unbiased in the limit of large n
-    only. In the paper all workers have one rotation, so that the sum is rotated back once; here each has its own, which
-    costs time at the server, and no error.
+    `EDEN` has a smaller error with 1, 2 and 3 bits (0.571, 0.133, 0.0358), but is unbiased in the limit only. In the
+    paper all workers share a rotation, so that the server undoes it once, for the sum; here each has its own.
 
     Tables are solved for here, with the best rounding for each (derived here); in the paper by a solver, on a grid of
-    quantiles. With the authors' tables the errors are 1.467, 0.2149, 0.0431, 0.00968, and omega is 3.19, 0.505, 0.0887,
-    0.0176, by the same formulas.
+    quantiles. By the same formulas the authors' tables have the errors 1.467, 0.2149, 0.0431, 0.00968 and the variances
+    3.19, 0.505, 0.0887, 0.0176.
 
-    Precision: a draw has 24 bits, l of them the dither, so that E Y is right to 2^-24 of the numbers' distances; what
-    is rotated is float32. A sparse vector is made dense, at O(n log chunk) time. A piece that is zero, or whose D is
-    below the least float32, has a scale of 0 and no entries. A piece is refused if its norm is so near float32's range
-    that what is decoded might leave it. Levels stand for what the dither says: decode messages with `decompress`.
+    Precision: a draw has 24 bits, :math:`l` of them the dither, so that the mean is right to :math:`2^{-24}` of the
+    numbers' distances; what is rotated is float32. A sparse vector is made dense, at :math:`O(n \log \mathrm{chunk})`
+    time. A piece that is zero, or whose :math:`D` is below the least float32, has a scale of 0 and no entries; one with
+    a norm so near float32's range that what is decoded might leave it is refused. What a level stands for follows its
+    dither: decode messages with `decompress`.
 
     References
     ----------
