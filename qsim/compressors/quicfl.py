@@ -55,10 +55,10 @@ class QUICFL(InPieces):
 
     Notes
     -----
-    The variance is proved in docs/theory.md (derived here), for each rotation and every :math:`n`: no numbers whose mean
-    square is 1 have a larger mean error. The paper has the error of uniform rotations in the limit of large :math:`n`,
-    up to :math:`O(\sqrt{\log n / n})`, as that of a Gaussian coordinate. Two Hadamard transforms make vectors look
-    Gaussian; after one, sparse vectors do not, which changes their error and not their mean.
+    The variance is proved in docs/theory.md (derived here), for each rotation and every :math:`n`: no numbers whose
+    mean square is 1 have a larger mean error. The paper has the error of uniform rotations in the limit of large
+    :math:`n`, up to :math:`O(\sqrt{\log n / n})`, as that of a Gaussian coordinate. Two Hadamard transforms make
+    vectors look Gaussian; after one, sparse vectors do not, which changes their error and not their mean.
 
     `EDEN` has a smaller error with 1, 2 and 3 bits (0.571, 0.133, 0.0358), but is unbiased in the limit only. In the
     paper all workers share a rotation, so that the server undoes it once, for the sum; here each has its own.
