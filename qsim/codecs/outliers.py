@@ -42,7 +42,7 @@ class Outliers(Codec):
     >>> bulk = qsim.batch.Levels.single([1, -1, 1], scale=1.0, s=1)
     >>> outliers = qsim.batch.Floats(3, np.array([0, 1]), np.array([1], np.int32), np.float32([-9.5]))
     >>> qsim.codecs.Outliers().encode(qsim.batch.WithOutliers.of(bulk, outliers))[0].hex(" ")
-    '05 00 00 80 3f a0 01 00 00 18 c1'
+    '05 00 00 80 3f 88 01 00 00 18 c1'
     """
 
     bulk: Codec = FixedWidth()
