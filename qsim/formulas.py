@@ -309,7 +309,7 @@ FORMULAS: dict[type[Compressor], Formula] = {
     ),
     TernGrad: Formula(
         "2 n + 32",
-        "Wen et al., NeurIPS 2017: log2(3) a coordinate, for which two bits are taken here",
+        "Wen et al., NeurIPS 2017: log2(3) per coordinate, for which two bits are taken here",
         partial(_each, 2, 32),
         "from memory",
     ),
