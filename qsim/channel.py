@@ -8,11 +8,11 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from qsim.batch import Floats, Memory, Message, Packets, SharedSupport, Vectors
+from qsim.batch import Floats, Levels, Memory, Message, Packets, SharedSupport, Vectors, WithOutliers
 from qsim.batch.checks import require_message
 from qsim.batch.packets import PlannedPackets
 from qsim.batch.planned import as_they_are, plan_by_python, plan_vectors, room_like, take
-from qsim.codecs import Auto, Blockwise, Codec, Dense, FixedWidth, GolombRice, SparseFloats
+from qsim.codecs import Auto, Blockwise, Codec, Dense, FixedWidth, GolombRice, Outliers, SparseFloats
 from qsim.compressors import Compressor, ErrorFeedback, Identity, PerLayer
 from qsim.compressors.plans import with_own_plan
 from qsim.options import is_shipped, option, shown
@@ -32,7 +32,7 @@ def default_codec(compressor: Compressor) -> Codec:
     Codec
         `Dense` for numbers at all or at drawn coordinates, `FixedWidth` for bits at all coordinates such as signs,
         `GolombRice` for few levels, and otherwise, such as for a compressor of your own, `Auto`, which takes the time
-        to try all codes. `Blockwise` of these for a message of blocks.
+        to try all codes. `Blockwise` of these for a message of blocks, and `Outliers` for one with outliers.
 
     Examples
     --------
@@ -42,6 +42,8 @@ def default_codec(compressor: Compressor) -> Codec:
     """
     if isinstance(compressor, PerLayer):
         return Blockwise(tuple(map(default_codec, compressor.compressors)))
+    if compressor.emits is WithOutliers:
+        return Outliers()
     if compressor.emits is SharedSupport or (compressor.emits is Floats and compressor.dense):
         return Dense(compressor.dtype)
     if compressor.emits is Floats:
@@ -328,6 +330,8 @@ class _Coding:
 
     def __init__(self, channel: Channel, like: Message) -> None:
         """Plan it. Raises NoProgram."""
+        if not isinstance(like, (Floats, Levels, SharedSupport)):
+            raise NoProgram
         self._channel, self._program, self._message = channel, Program(), room_like(like)
         self._arrived, self._packets = with_plan(channel._codec).plan(self._program, self._message)
         self._vectors: Vectors | None = None

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import qsim
@@ -334,3 +335,14 @@ def test_papers_are_listed_and_found(tmp_path: Path, capsys: pytest.CaptureFixtu
 @pytest.mark.skipif(not COMMITTED.is_dir(), reason="needs the checkout's paper_figures")
 def test_the_page_has_the_badges_of_the_committed_figures() -> None:
     assert index(COMMITTED, catalog.papers()) in PAGE.read_text()
+
+
+@pytest.mark.skipif(not COMMITTED.is_dir(), reason="needs the checkout's paper_figures")
+def test_the_committed_survey_has_every_claim_of_every_paper() -> None:
+    rows = pd.read_csv(COMMITTED / "survives.csv")
+    named = [(name, claim.says) for name in catalog.papers() for claim in catalog.find(name)[1].claims]
+    assert list(zip(rows["paper"], rows["claim"], strict=True)) == named
+    verdicts = rows["counted verdict"].tolist()
+    counts = [verdicts.count(verdict) for verdict in ("holds", "fails", "open")]
+    assert f"of all {len(named)} claims with five seeds, {counts[0]} hold, one fails" in PAGE.read_text()
+    assert counts[1] == 1
