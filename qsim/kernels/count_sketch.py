@@ -60,15 +60,20 @@ def read_sketch(
     total, cell, sign = np.empty(_TILE), np.empty(_TILE, np.int32), np.empty(_TILE, np.float32)
     for row in range(keys.size):
         for first in range(0, n, _TILE):
-            size = min(n - first, _TILE)
+            found = out[row * n + first : row * n + min(n, first + _TILE)]
             total[:] = 0.0
             for table in range(tables):
                 word, here = fold(np.uint64(keys[row]), np.uint64(table)), sums[row, table]
-                for k in range(size):
+                for k in range(found.size):
                     bits = np.int64(uniform24(first + k, word))
                     cell[k] = _cell(bits, cells)
                     sign[k] = np.float32(-1.0) if bits & 1 else np.float32(1.0)
-                for k in range(size):
-                    total[k] += np.float64(here[np.uint32(cell[k])] * sign[k])
-            for k in range(size):
-                out[row * n + first + k] = total[k] if tables == 1 else total[k] / tables
+                if tables == 1:  # the same without a sum
+                    for k in range(found.size):
+                        found[k] = here[np.uint32(cell[k])] * sign[k] + np.float32(0.0)
+                else:
+                    for k in range(found.size):
+                        total[k] += np.float64(here[np.uint32(cell[k])] * sign[k])
+            if tables > 1:
+                for k in range(found.size):
+                    found[k] = total[k] / tables
