@@ -63,11 +63,11 @@ class Formula:
     Parameters
     ----------
     text : str
-        The formula, of vectors of length n.
+        The formula, of vectors of length :math:`n`.
     source : str
         The paper, or how it is counted where none is named.
     bits : callable
-        Takes the compressor and n; returns the bits.
+        Takes the compressor and :math:`n`; returns the bits.
     known : {"read", "counted here", "from memory"}
         How the formula is known: read, in the paper or in code of authors of it, as `source` says; counted here from
         what a message holds; or quoted from memory and not checked.
@@ -86,16 +86,18 @@ class Formula:
 
 
 def theorem_bits(n: int, levels: int) -> float:
-    """Return the bits of QSGD's code for sparse levels: an expected length, by its theorem without the o(1).
+    r"""Return the bits of QSGD's code for sparse levels: an expected length, by its theorem without the o(1).
 
-    (3 + (3/2) log2(2 (s^2 + n) / (s (s + sqrt n)))) s (s + sqrt n) + 32.
+    .. math::
+
+        \left(3 + \frac{3}{2} \log_2 \frac{2 (s^2 + n)}{s (s + \sqrt{n})}\right) s (s + \sqrt{n}) + 32
 
     Parameters
     ----------
     n : int
         The length of the vector.
     levels : int
-        The number s of levels above zero.
+        The number :math:`s` of levels above zero.
 
     Returns
     -------
@@ -109,7 +111,7 @@ def theorem_bits(n: int, levels: int) -> float:
 
     Notes
     -----
-    The theorem is about s^2 + sqrt(n) <= n/2, and its o(1) is not zero at practical n.
+    The theorem is about :math:`s^2 + \sqrt{n} \leq n/2`, and its :math:`o(1)` is not zero at practical :math:`n`.
 
     References
     ----------
@@ -133,7 +135,7 @@ def fixed_width_bits(n: int, levels: int) -> float:
     n : int
         The length of the vector.
     levels : int
-        The number s of levels above zero.
+        The number :math:`s` of levels above zero.
 
     Returns
     -------
@@ -174,7 +176,7 @@ def sparse_bits(n: int, k: float, positions: bool = True) -> float:
     Raises
     ------
     ValueError
-        If `n` is below 1, or `k` not from 0 to n.
+        If `n` is below 1, or `k` not from 0 to :math:`n`.
 
     Examples
     --------

@@ -40,13 +40,13 @@ class NotFiniteError(ValueError):
 class Compressor:
     """Base class of compressors, which turn vectors into messages.
 
-    A compressor Q may be random, but is a pure function of (vector, key). A compressor of your own sets `emits`, the
-    kind of message that it makes, and overrides `quantize`, in plain NumPy, or `compress`, which takes a whole batch in
-    one call. Each of the two is defined by the other; the shipped compressors override `compress`.
+    A compressor :math:`Q` may be random, but is a pure function of (vector, key). A compressor of your own sets
+    `emits`, the kind of message that it makes, and overrides `quantize`, in plain NumPy, or `compress`, which takes a
+    whole batch in one call. Each of the two is defined by the other; the shipped compressors override `compress`.
 
     Notes
     -----
-    The default `compress` makes every row dense, at O(n) a row.
+    The default `compress` makes every row dense, at :math:`O(n)` a row.
 
     Override `variance` or `contraction` to certify the error, and `exact_variance` and `expected_nonzeros` where closed
     forms are known. A compressor with a memory also overrides `memory` and `on_delivered`.
