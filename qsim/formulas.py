@@ -17,6 +17,7 @@ from qsim.compressors import (
     EDEN,
     NUQSGD,
     QSGD,
+    QUICFL,
     Bernoulli,
     Bucketed,
     CompK,
@@ -308,7 +309,7 @@ FORMULAS: dict[type[Compressor], Formula] = {
     ),
     TernGrad: Formula(
         "2 n + 32",
-        "Wen et al., NeurIPS 2017: log2(3) a coordinate, for which two bits are taken here",
+        "Wen et al., NeurIPS 2017: log2(3) per coordinate, for which two bits are taken here",
         partial(_each, 2, 32),
         "from memory",
     ),
@@ -379,6 +380,12 @@ FORMULAS: dict[type[Compressor], Formula] = {
         "counted here",
     ),
     PowerSGD: Formula("32 min(n, r (d + m))", "Vogels et al., NeurIPS 2019 (so in its code)", _factors, "read"),
+    QUICFL: Formula(
+        "(b + 64/512) n + 32",
+        "Ben Basat et al., ICML 2024: b bits for each coordinate, 64 for each of n/512 outliers, and the norm",
+        lambda compressor, n: (compressor.bits + 64 / 512) * n + 32,
+        "read",
+    ),
     RoundedFloats: Formula("16 n", "the format", partial(_each, 16, 0), "counted here"),
 }
 """The formula of each compressor, who counts so, and how that is known.

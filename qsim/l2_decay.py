@@ -26,7 +26,7 @@ class L2Decay(ABC):
 @final
 @option
 class GlobalScale(L2Decay):
-    r"""A scalar factor for all weights: O(non-zeros of the rows) a step.
+    r"""A scalar factor for all weights: O(non-zeros of the rows) per step.
 
     With :math:`u = c v`, a step multiplies :math:`c`, and changes :math:`v` at the coordinates of its rows, divided by
     :math:`c`. (:math:`a` is the step, :math:`\lambda` the `l2` of the objective.)
@@ -60,7 +60,7 @@ class GlobalScale(L2Decay):
 @final
 @option
 class JustInTime(L2Decay):
-    r"""Decay of a weight when it is next read: O(non-zeros of the rows) a step.
+    r"""Decay of a weight when it is next read: O(non-zeros of the rows) per step.
 
     A weight that was not read for :math:`K` steps is multiplied by their :math:`(1 - a \lambda)^K` when a row next
     reads it; at the end all catch up, which is :math:`O(\mathrm{support})`. (:math:`a` is the step, :math:`\lambda` the
@@ -94,7 +94,7 @@ class JustInTime(L2Decay):
 @final
 @option
 class EveryStep(L2Decay):
-    r"""Decay of all weights in every step, as the formula says: O(support) a step.
+    r"""Decay of all weights in every step, as the formula says: O(support) per step.
 
     Notes
     -----

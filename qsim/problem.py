@@ -168,7 +168,7 @@ class Problem:
             For parts of another shape.
         """
         if np.shape(parts) != (self.workers,):
-            raise ValueError(f"parts must have shape ({self.workers},), a number a worker, found {np.shape(parts)}")
+            raise ValueError(f"parts must have shape ({self.workers},), a number per worker, found {np.shape(parts)}")
         if not self._own_supports:
             return float(parts.sum())
         if self.reader is not None:

@@ -26,7 +26,7 @@ class _BitCodec(EntryCodec):
         return KERNELS[self._code][min(s, 2)]
 
     def _most_bytes(self, entries: Entries) -> int:
-        return entries.index.size * 20 + 2 * entries.rows  # Rice's zeros are fewer than 3 a non-zero on average
+        return entries.index.size * 20 + 2 * entries.rows  # Rice's zeros are fewer than 3 per non-zero on average
 
     def _least_bits(self, s: int) -> int:
         return (33, 2, 3)[min(s, 2)]

@@ -63,7 +63,7 @@ class SparseFloats(EntryCodec):
 
     @property
     def number(self) -> int:
-        return 18 if self._double else Varint().number
+        return 19 if self._double else Varint().number
 
     def plan(self, program: Program, message: Message) -> tuple[Message, NDArray[np.int64]]:
         self.require(message)

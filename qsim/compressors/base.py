@@ -46,7 +46,7 @@ class Compressor:
 
     Notes
     -----
-    The default `compress` makes every row dense, at :math:`O(n)` a row.
+    The default `compress` makes every row dense, at :math:`O(n)` per row.
 
     Override `variance` or `contraction` to certify the error, and `exact_variance` and `expected_nonzeros` where closed
     forms are known. A compressor with a memory also overrides `memory` and `on_delivered`.

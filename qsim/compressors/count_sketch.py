@@ -132,7 +132,7 @@ class CountSketch(Compressor):
             return message.vectors()
         n, k = message.n, self._kept(message.n)
         if message.k != k:
-            raise ValueError(f"{self!r} makes {k} numbers a row, the message has {message.k}")
+            raise ValueError(f"{self!r} makes {k} numbers per row, the message has {message.k}")
         if k == n:
             return Vectors(n, message.offsets, None, message.value)
         out = np.empty(message.rows * n, np.float32)

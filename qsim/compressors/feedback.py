@@ -41,7 +41,7 @@ class ErrorFeedback(Wrapper):
     Notes
     -----
     The memory of a worker lives on the support of its shard, and so does what it compresses:
-    :math:`O(\mathrm{support})` a round and worker, also in a mini-batch round.
+    :math:`O(\mathrm{support})` per round and worker, also in a mini-batch round.
 
     References
     ----------

@@ -50,8 +50,8 @@ class Kashin(Rotated):
     taken where theirs is smaller, which is rare.
 
     At equal bits the error is far above that of `EDEN`: 1.1 and 0.12 of :math:`\|v\|^2` for Gaussian vectors, at 2 and
-    4 bits a coordinate, where `EDEN` has 0.133 and 0.0096. It is for theory: unbiased and bounded at any :math:`n`, not
-    in a limit.
+    4 bits per coordinate, where `EDEN` has 0.133 and 0.0096. It is for theory: unbiased and bounded at any :math:`n`,
+    not in a limit.
 
     Precision: coefficients are float32, so the representation is right to some 1e-6 of :math:`\|v\|`. A sparse vector
     is made dense, at O(:math:`n` log chunk) time, with 34 transforms where `EDEN` has 2. The level of a coordinate

@@ -51,7 +51,7 @@ class LowRank(Compressor):
             return message.vectors()
         n, count, k = message.n, message.rows, self._kept(message.n)
         if message.k != k:
-            raise ValueError(f"{self!r} makes {k} numbers a row, the message has {message.k}")
+            raise ValueError(f"{self!r} makes {k} numbers per row, the message has {message.k}")
         value = message.value.astype(np.float32, copy=False)
         if k == n:
             return Vectors(n, message.offsets, None, value)

@@ -55,7 +55,7 @@ class PermK(Drawn):
 
     Precision: :math:`(W/c) v_j` is rounded once to float32. A vector for which this may overflow is refused.
 
-    A batch costs :math:`O(c n)` for the draw, once for all its rows, and :math:`O(k + \mathrm{entries})` a row. A
+    A batch costs :math:`O(c n)` for the draw, once for all its rows, and :math:`O(k + \mathrm{entries})` per row. A
     sparse vector stays sparse. `MARINA` takes the longer step that one copy allows, and `TAMUNA` needs two copies or
     more.
 

@@ -140,7 +140,7 @@ def _rates(features: int, exponent: float, nonzeros_per_row: float) -> NDArray[n
     """Return how often each feature occurs in a row on average, most popular first."""
     popularity = rates = np.arange(1, features + 1, dtype=np.float64) ** -float(exponent)
 
-    low, high = np.log(1e-9 / features), np.log(_TOP_RATE / popularity[-1])  # from 1 non-zero a row to all features
+    low, high = np.log(1e-9 / features), np.log(_TOP_RATE / popularity[-1])  # from 1 non-zero per row to all features
     for _ in range(60):
         middle = (low + high) / 2
         rates = np.minimum(np.exp(middle) * popularity, _TOP_RATE)

@@ -86,7 +86,7 @@ class CompressedSum(Broadcast):
     Notes
     -----
     The steps and bounds of `EF21` know of it; those of other methods do not, and no bound is given. The server needs
-    :math:`O(n)` time a round.
+    :math:`O(n)` time per round.
 
     References
     ----------

@@ -96,7 +96,7 @@ class CompressedWeights(Broadcast):
     `known` starts at the start of the run (a function of the seed, known to all), or at the weights themselves if an
     exact exchange has just sent them. Every worker receives every message, also those that sit out a round. A
     contraction keeps `known` near the weights; an unbiased :math:`C` with :math:`\omega \geq 1` does not: wrap it in
-    `Scaled`. The server needs :math:`O(n)` time a round.
+    `Scaled`. The server needs :math:`O(n)` time per round.
 
     References
     ----------

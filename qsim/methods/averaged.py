@@ -48,7 +48,7 @@ class Averaged(Method):
 
     Notes
     -----
-    The server needs :math:`O(n)` time a round.
+    The server needs :math:`O(n)` time per round.
 
     References
     ----------

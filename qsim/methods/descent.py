@@ -26,7 +26,7 @@ from qsim.weights import Weights
 class Momentum(ABC):
     """Base class of momentum: how the server continues in the direction of past steps.
 
-    It costs :math:`O(n)` a round, since past steps change all weights.
+    It costs :math:`O(n)` per round, since past steps change all weights.
 
     Attributes
     ----------

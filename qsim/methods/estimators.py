@@ -123,7 +123,7 @@ class PAGE(Estimator):
     batch : int
         The number :math:`b` of rows that a worker draws.
     p : float, optional
-        The probability of all rows, in (0, 1]; by default :math:`b/(b + m)` for :math:`m` rows a worker, in the mean,
+        The probability of all rows, in (0, 1]; by default :math:`b/(b + m)` for :math:`m` rows per worker, in the mean,
         at which both kinds of rounds read about as many rows.
     sampling : Sampling, default `WithReplacement()`
         How rows are drawn: `WithReplacement()` or `Passes()`.

@@ -47,7 +47,7 @@ class MARINA(Method):
     p : float, optional
         The probability of a synchronisation, in (0, 1]. By default :math:`1/(1 + \omega)`, at which synchronisations
         cost about as many numbers as compressed rounds; with a batch of :math:`b` rows the smaller of that and
-        :math:`b/(b + m)` for :math:`m` rows a worker, in the mean.
+        :math:`b/(b + m)` for :math:`m` rows per worker, in the mean.
     batch : int, optional
         The number of rows that a worker draws each round; by default all of them.
     sampling : Sampling, default `WithReplacement()`

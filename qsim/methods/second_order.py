@@ -26,7 +26,7 @@ _ROUNDING = 1e-14
 class _SecondOrder(Method):
     """A direction from gradients, then a step along it by the line search of Armijo: 1, 1/2, 1/4, ...
 
-    Losses are summed as float64, a number a worker. Gradients (and Hessian-vector products) go by float64 as well
+    Losses are summed as float64, a number per worker. Gradients (and Hessian-vector products) go by float64 as well
     (`gradients="exact"`, which reaches the optimum to 1e-10), or by the run's compressor and codec ("compressed").
     Every sum, and every vector that goes down for it, is counted. A trial of the line search sends the weights down;
     the gradient at the accepted point, and every Hessian-vector product there, is computed at weights that the workers

@@ -30,7 +30,7 @@ class SignSGD(Batched):
 
         w \leftarrow (1 - a \lambda) w - a \operatorname{sign}(\sum_i \mathrm{weight}_i \operatorname{sign}(g_i)).
 
-    It needs `compressor=qsim.compressors.Sign()`, with :math:`n` bits a message on the uplink; with
+    It needs `compressor=qsim.compressors.Sign()`, with :math:`n` bits per message on the uplink; with
     `downlink=qsim.downlinks.SignSum()` the vote comes down, in :math:`n` bits. :math:`\lambda` is the `l2` of the
     objective.
 

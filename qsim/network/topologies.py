@@ -194,7 +194,7 @@ class ParameterServer(Topology):
     --------
     >>> import qsim
     >>> import numpy as np
-    >>> link = qsim.network.Link(bandwidth=8e6, latency=0.0)  # 1 MB a second
+    >>> link = qsim.network.Link(bandwidth=8e6, latency=0.0)  # 1 MB per second
     >>> qsim.network.ParameterServer(servers=2).collect(np.full(10, 1e6), link)
     5.0
     """
@@ -274,7 +274,7 @@ class Ring(_AllReduce):
     Examples
     --------
     >>> import numpy as np, qsim
-    >>> link = qsim.network.Link(bandwidth=8e6, latency=0.0)  # 1 MB a second
+    >>> link = qsim.network.Link(bandwidth=8e6, latency=0.0)  # 1 MB per second
     >>> qsim.network.Ring().collect(np.full(4, 1e6), link)
     1.5
     """
@@ -308,7 +308,7 @@ class Tree(_AllReduce):
     Examples
     --------
     >>> import numpy as np, qsim
-    >>> link = qsim.network.Link(bandwidth=8e6, latency=0.0)  # 1 MB a second
+    >>> link = qsim.network.Link(bandwidth=8e6, latency=0.0)  # 1 MB per second
     >>> qsim.network.Tree().collect(np.full(4, 1e6), link)
     4.0
     """
@@ -352,7 +352,7 @@ class HalvingDoubling(_AllReduce):
     Examples
     --------
     >>> import numpy as np, qsim
-    >>> link = qsim.network.Link(bandwidth=8e6, latency=0.0)  # 1 MB a second
+    >>> link = qsim.network.Link(bandwidth=8e6, latency=0.0)  # 1 MB per second
     >>> qsim.network.HalvingDoubling().collect(np.full(4, 1e6), link)
     1.5
     """
@@ -394,7 +394,7 @@ class AllGather(Topology):
     Examples
     --------
     >>> import numpy as np, qsim
-    >>> link = qsim.network.Link(bandwidth=8e6, latency=0.0)  # 1 MB a second
+    >>> link = qsim.network.Link(bandwidth=8e6, latency=0.0)  # 1 MB per second
     >>> qsim.network.AllGather().collect(np.full(4, 1e6), link)
     3.0
     """

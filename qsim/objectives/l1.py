@@ -47,7 +47,7 @@ class WithL1(Wrapper):
     Notes
     -----
     The server does the proximal step, :math:`u_j = \operatorname{sign}(w_j) \max(0, |w_j| - a\, l_1)` with :math:`a`
-    the step, exactly, at :math:`O(n)` a round: workers and messages are those of :math:`f`. So do `GradientDescent`,
+    the step, exactly, at :math:`O(n)` per round: workers and messages are those of :math:`f`. So do `GradientDescent`,
     `SGD`, `DIANA` and `EF21`; other methods refuse it.
 
     :math:`L`, :math:`L_i` and :math:`\mu` are those of :math:`f`. As the gradient of :math:`F` counts the subgradient

@@ -42,9 +42,9 @@ class WithRegulariser(Wrapper):
 
     Notes
     -----
-    What is compressed is dense, whatever the rows are, and costs a worker :math:`O(n)` a round, in time and in what it
-    keeps (shifts, error memories). Without compression nothing changes but rounding. Steps and bounds are those of the
-    same theorems, with :math:`g_i = \nabla f_i`.
+    What is compressed is dense, whatever the rows are, and costs a worker :math:`O(n)` per round, in time and in what
+    it keeps (shifts, error memories). Without compression nothing changes but rounding. Steps and bounds are those of
+    the same theorems, with :math:`g_i = \nabla f_i`.
 
     Examples
     --------

@@ -166,7 +166,7 @@ class Run:
             )
         if self.network is not None and self.network.rule.drops and isinstance(inner, TAMUNA):
             raise ValueError(
-                f"TAMUNA takes the mean over a few messages a coordinate, but {self.network.rule!r} drops messages;"
+                f"TAMUNA takes the mean over a few messages per coordinate, but {self.network.rule!r} drops messages;"
                 " take a rule that waits for all, or clients=qsim.clients.SampledClients(k)"
             )
         if self.network is not None:

@@ -98,7 +98,7 @@ def test_good_float64_packets_with_a_changed_byte(entries: list[tuple[int, float
 
 def _read_as_by_the_oracle(body: bytes, n: int) -> None:
     codec = SparseFloats("float64")
-    header = bytes([1, 18, 0]) + varint.leb128(n)
+    header = bytes([1, 19, 0]) + varint.leb128(n)
     index, value, why, at = varint.read_doubles(body, n)
     if why == "FINE":
         found = codec.decode(Packets.of(body), header)
@@ -174,7 +174,7 @@ def test_golden_bytes() -> None:
     floats = Floats.single([0, 0, 1.0, -2.0])
     assert SparseFloats().header(floats).hex() == "01060004"
     assert SparseFloats().encode(floats)[0].hex() == "020000803f00000000c0"
-    assert SparseFloats("float64").header(floats).hex() == "01120004"
+    assert SparseFloats("float64").header(floats).hex() == "01130004"
     assert SparseFloats("float64").encode(floats)[0].hex() == "02000000000000f03f0000000000000000c0"
     assert Dense().header(floats).hex() == "01010004"
     assert Dense("float64").encode(Floats.single([1.0]))[0].hex() == "000000000000f03f"
