@@ -33,6 +33,7 @@ from qsim.compressors import (
     ScaledSign,
     Sign,
     TernGrad,
+    ThreePCv2,
     TopK,
     Wangni,
 )
@@ -207,6 +208,9 @@ def message_bits(compressor: Compressor, n: int) -> float | None:
         return None if part is None else part * ceil(n / compressor.size)
     if isinstance(compressor, Compose):
         return _composed(compressor, n)
+    if isinstance(compressor, ThreePCv2):
+        parts = [message_bits(part, n) for part in (compressor.first, compressor.second)]
+        return None if None in parts else sum(part for part in parts if part is not None)
     formula = FORMULAS.get(type(compressor))
     return None if formula is None else float(formula.bits(compressor, n))
 
@@ -283,7 +287,7 @@ FORMULAS: dict[type[Compressor], Formula] = {
 """The formula of each compressor, and who counts so; papers from memory but for QSGD's.
 
 `Scaled`, `ErrorFeedback` and `Philox` have that of what is inside, `Bucketed` that of every bucket, and `Compose` of
-Top-k or Rand-k that of the second on k numbers, and k ceil(log2 n).
+Top-k or Rand-k that of the second on k numbers, and k ceil(log2 n), `ThreePCv2` the sum of both.
 """
 
 

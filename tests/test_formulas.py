@@ -91,6 +91,7 @@ def test_formulas_by_hand() -> None:
         qsim.ErrorFeedback(qsim.TopK(7)): 7 * (32 + 14),
         qsim.Bucketed(qsim.TernGrad(), 300): 34 * 632,
         qsim.Compose(qsim.TopK(100), qsim.QSGD(1)): theorem_bits(100, 1) + 100 * 14,
+        qsim.ThreePCv2(qsim.RandK(5), qsim.TopK(7)): 12 * (32 + 14),
     }
     for compressor, bits in by_hand.items():
         assert message_bits(compressor, 10_000) == pytest.approx(bits), compressor

@@ -25,6 +25,7 @@ from qsim.compressors.rounded import RoundedFloats
 from qsim.compressors.scaled import Scaled
 from qsim.compressors.signs import OneBit, ScaledSign, Sign
 from qsim.compressors.terngrad import TernGrad
+from qsim.compressors.three_point import ThreePCv2
 from qsim.compressors.topk import HardThreshold, TopK
 from qsim.compressors.toplek import TopLEK
 
@@ -62,6 +63,7 @@ __all__ = [
     "Sign",
     "SubtractiveDither",
     "TernGrad",
+    "ThreePCv2",
     "TopK",
     "TopLEK",
     "UnsoundMessageError",

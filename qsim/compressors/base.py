@@ -282,6 +282,25 @@ class Compressor:
         delta = self.contraction(n)
         return None if delta is None else (sqrt(1 - delta), 1 - delta)
 
+    def three_point(self, n: int) -> tuple[float, float] | None:
+        """Return the constants A and B of a three-point compressor, for vectors of length n.
+
+        Such a compressor is for the differences v = x - h of `EF21` alone: of a gradient x to its shift h, of which
+        its memory knows what the last message has left, y - h for the gradient y of the round before.
+
+        Parameters
+        ----------
+        n : int
+            The length of the vectors.
+
+        Returns
+        -------
+        (float, float) or None
+            A in (0, 1] and B >= 0 with E ||Q(x - h) - (x - h)||^2 <= (1 - A) ||y - h||^2 + B ||x - y||^2 for all
+            x, y and h of length n. None: it is no three-point compressor, or has none to state.
+        """
+        return None
+
     def joint_variance(self, n: int) -> tuple[float, float] | None:
         """Return the constants A and B of the messages of `correlated` workers, for vectors of length n.
 
