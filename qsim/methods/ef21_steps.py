@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from math import sqrt
-from typing import TYPE_CHECKING, ClassVar, final
+from typing import Any, ClassVar, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,16 +13,13 @@ from qsim.options import option
 from qsim.problem import Problem, TheoryError
 from qsim.steps import TheoryStep
 
-if TYPE_CHECKING:
-    from qsim.methods.ef21 import EF21
-
 
 class _Plain(TheoryStep):
     """A step of EF21 without momentum, which a smoothness M makes: 1 / (L + M sqrt(beta/theta))."""
 
     method: ClassVar[str] = "EF21"
 
-    def longest(self, method: EF21, problem: Problem) -> float:
+    def longest(self, method: Any, problem: Problem) -> float:
         return plain_step(problem, self._smoothness(problem))
 
     @abstractmethod
@@ -91,11 +88,11 @@ class Fatkhullin2023(TheoryStep):
 
     method: ClassVar[str] = "EF21"
 
-    def longest(self, method: EF21, problem: Problem) -> float:
+    def longest(self, method: Any, problem: Problem) -> float:
         if method.momentum is None:
             raise ValueError(f"{self!r} is a theorem about EF21 with momentum, found none: leave the step out")
         delta = problem.delta * problem.participation
-        return min(delta / (20 * problem.mean_square_smoothness), method.momentum / (7 * problem.smoothness))
+        return min(delta / (20 * problem.mean_square_smoothness), float(method.momentum) / (7 * problem.smoothness))
 
 
 @final
@@ -125,7 +122,7 @@ class RareFeatures(TheoryStep):
 
     method: ClassVar[str] = "EF21"
 
-    def longest(self, method: EF21, problem: Problem) -> float:
+    def longest(self, method: Any, problem: Problem) -> float:
         if method.is_more or problem.down is not None:
             raise ValueError(
                 f"{self!r} is a theorem about EF21 without momentum, an estimator or compressed sums, found {method!r}:"
