@@ -456,6 +456,7 @@ if lessons.written(gradient, quantize, bits):
 # *Your answer:*
 
 # %% tags=["solution"]
+from dataclasses import replace
 
 
 def end(found, axis):
@@ -468,18 +469,8 @@ for name, found in traces["shuffled"].items():
     print(
         f"{name:12} up {up:10,.0f}, down {down:10,.0f}: {dense / both:.2f} times fewer; loss {end(found, 'loss'):.5f}"
     )
-sparse = qsim.simulate(
-    "adult",
-    objective=OBJECTIVE,
-    method=qsim.GradientDescent(step=0.6),
-    compressor=Mine(1),
-    codec=qsim.codecs.Varint(),
-    downlink=qsim.downlinks.SparseSum(),
-    workers=32,
-    rounds=ROUNDS,
-    optimum=False,
-    engine=ENGINE,
-)
+both_ways = replace(run(Mine(1), "shuffled", 0), downlink=qsim.downlinks.SparseSum())
+sparse = qsim.simulate(both_ways, engine=ENGINE)
 up, down = sparse.axis("bits_up")[-1], sparse.axis("bits_down")[-1]
 print(f"s = 1, the sum of the messages sent down: up {up:,}, down {down:,}: {dense / (up + down):.2f} times fewer")
 

@@ -69,7 +69,7 @@ class Block:
         self.read = 0
         """The number of rows that have met the weights so far, each as often as it did."""
         self.touched: NDArray[np.int64] | None = None
-        """The non-zeros of those rows, a number a worker; None: they are not counted."""
+        """The non-zeros of those rows, a number per worker; None: they are not counted."""
         self.met: list[Rows] | None = None
         """Those rows, in the order in which they did; None: nobody wants to know."""
         self.n, self.width = shards.n, shards.width
@@ -120,7 +120,7 @@ class Block:
             yield self.data.take(rows.index[low:high]) if low < high else None
 
     def held(self, weights: Replica) -> Iterator[NDArray[np.floating]]:
-        """Yield the weights that each worker holds, all n of them: O(n) a worker."""
+        """Yield the weights that each worker holds, all n of them: O(n) per worker."""
         vector = weights.vector if weights.scale == 1.0 else weights.vector * weights.vector.dtype.type(weights.scale)
         self._require_fit(weights)
         of = self.support
@@ -427,5 +427,5 @@ class Block:
         if weights.vector.size != self.n:
             raise ValueError(
                 f"shards of width {self.width} are for {self.n:,} weights, found {weights.vector.size:,}; for an"
-                " objective with more weights a feature take shards.of_width(objective.width)"
+                " objective with more weights per feature take shards.of_width(objective.width)"
             )

@@ -12,16 +12,18 @@ from qsim.options import refuse_masked
 
 @dataclass(frozen=True)
 class Bound:
-    """The bound of theory on the expected suboptimality of a run, round by round.
+    r"""The bound of theory on the expected suboptimality of a run, round by round.
 
-    E F(w_t) - F* <= start factor^t + floor + rounding after t rounds.
+    :math:`\mathbb{E} F(w_t) - F^\star \leq \mathrm{start} \cdot \mathrm{factor}^t + \mathrm{floor} + \mathrm{rounding}`
+    after :math:`t` rounds.
 
     Parameters
     ----------
     factor : float
         The factor by which `quantity` shrinks each round, in expectation, but for the noise.
     start : float
-        The bound on F(w_0) - F* that follows from the first value of `quantity`; equal to it if that is F(w) - F*.
+        The bound on :math:`F(w_0) - F^\star` that follows from the first value of `quantity`; equal to it if that is
+        :math:`F(w) - F^\star`.
     floor : float
         Where the bound of the theorem ends, because of noise that does not vanish; 0 without.
     quantity : str

@@ -58,7 +58,7 @@ class SampledClients(Clients):
     """A fixed number of workers, drawn anew for every round without replacement.
 
     Each set of `count` workers has the same probability. The server takes the mean over those that take part: their
-    weights n_i/n are scaled to sum 1.
+    weights :math:`n_i/n` are scaled to sum 1.
 
     Parameters
     ----------

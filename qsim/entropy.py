@@ -11,10 +11,10 @@ from qsim.batch import Levels
 
 
 def entropy_bits(message: Levels) -> NDArray[np.float64]:
-    """Return n H for every row, with H the order-0 entropy of its levels.
+    r"""Return n H for every row, with H the order-0 entropy of its levels.
 
-    H = -sum_l p_l log2 p_l over the values l of a level, zeros included, with p_l the share of the coordinates that
-    have it.
+    :math:`H = -\sum_l p_l \log_2 p_l` over the values :math:`l` of a level, zeros included, with :math:`p_l` the share
+    of the coordinates that have it.
 
     Parameters
     ----------
@@ -47,7 +47,7 @@ def entropy_bits(message: Levels) -> NDArray[np.float64]:
 
 
 def position_bits(n: int, k: int) -> float:
-    """Return the bits that enumerative coding needs for the positions of the non-zeros: log2 of n over k.
+    r"""Return the bits that enumerative coding needs for the positions of the non-zeros: log2 of n over k.
 
     Parameters
     ----------
@@ -64,7 +64,7 @@ def position_bits(n: int, k: int) -> float:
     Raises
     ------
     ValueError
-        Unless 0 <= k <= n.
+        Unless :math:`0 \leq k \leq n`.
 
     References
     ----------

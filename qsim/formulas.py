@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from math import ceil, log2, sqrt
-from typing import Any
+from typing import Any, Literal
 
 from qsim.compressors import (
     DRIVE,
@@ -19,22 +19,36 @@ from qsim.compressors import (
     QSGD,
     Bernoulli,
     Bucketed,
+    CompK,
     Compose,
     Compressor,
+    CorrelatedQuantization,
+    CountSketch,
     ErrorFeedback,
+    HardThreshold,
     Identity,
+    Kashin,
+    MixK,
     NaturalCompression,
     NaturalDithering,
     OneBit,
+    PerLayer,
+    PermK,
     Philox,
+    PowerSGD,
     RandK,
+    RandSeqK,
+    RankR,
     RoundedFloats,
     Scaled,
     ScaledSign,
     Sign,
+    SubtractiveDither,
+    SymmetricRankR,
     TernGrad,
     ThreePCv2,
     TopK,
+    TopLEK,
     Wangni,
 )
 from qsim.compressors.sparsifier import kept_of
@@ -51,11 +65,14 @@ class Formula:
     Parameters
     ----------
     text : str
-        The formula, of vectors of length n.
+        The formula, of vectors of length :math:`n`.
     source : str
         The paper, or how it is counted where none is named.
     bits : callable
-        Takes the compressor and n; returns the bits.
+        Takes the compressor and :math:`n`; returns the bits.
+    known : {"read", "counted here", "from memory"}
+        How the formula is known: read, in the paper or in code of authors of it, as `source` says; counted here from
+        what a message holds; or quoted from memory and not checked.
 
     Examples
     --------
@@ -67,19 +84,22 @@ class Formula:
     text: str
     source: str
     bits: Callable[[Any, int], float]
+    known: Literal["read", "counted here", "from memory"]
 
 
 def theorem_bits(n: int, levels: int) -> float:
-    """Return the bits of QSGD's code for sparse levels: an expected length, by its theorem without the o(1).
+    r"""Return the bits of QSGD's code for sparse levels: an expected length, by its theorem without the o(1).
 
-    (3 + (3/2) log2(2 (s^2 + n) / (s (s + sqrt n)))) s (s + sqrt n) + 32.
+    .. math::
+
+        \left(3 + \frac{3}{2} \log_2 \frac{2 (s^2 + n)}{s (s + \sqrt{n})}\right) s (s + \sqrt{n}) + 32
 
     Parameters
     ----------
     n : int
         The length of the vector.
     levels : int
-        The number s of levels above zero.
+        The number :math:`s` of levels above zero.
 
     Returns
     -------
@@ -93,12 +113,11 @@ def theorem_bits(n: int, levels: int) -> float:
 
     Notes
     -----
-    The theorem is about s^2 + sqrt(n) <= n/2, and its o(1) is not zero at practical n.
+    The theorem is about :math:`s^2 + \sqrt{n} \leq n/2`, and its :math:`o(1)` is not zero at practical :math:`n`.
 
     References
     ----------
-    .. [1] Alistarh, Grubic, Li, Tomioka, Vojnovic, "QSGD", NeurIPS 2017, Theorem 3.2 (from memory, as `docs/theory.md`
-           quotes it).
+    .. [1] Alistarh, Grubic, Li, Tomioka, Vojnovic, "QSGD", NeurIPS 2017, Theorem 3.2.
 
     Examples
     --------
@@ -118,7 +137,7 @@ def fixed_width_bits(n: int, levels: int) -> float:
     n : int
         The length of the vector.
     levels : int
-        The number s of levels above zero.
+        The number :math:`s` of levels above zero.
 
     Returns
     -------
@@ -159,7 +178,7 @@ def sparse_bits(n: int, k: float, positions: bool = True) -> float:
     Raises
     ------
     ValueError
-        If `n` is below 1, or `k` not from 0 to n.
+        If `n` is below 1, or `k` not from 0 to :math:`n`.
 
     Examples
     --------
@@ -206,6 +225,10 @@ def message_bits(compressor: Compressor, n: int) -> float | None:
     if isinstance(compressor, Bucketed):
         part = message_bits(compressor.compressor, min(n, compressor.size))
         return None if part is None else part * ceil(n / compressor.size)
+    if isinstance(compressor, PerLayer):
+        pairs = zip(compressor.compressors, compressor.sizes(n), strict=True)
+        parts = [message_bits(layer, size) for layer, size in pairs]
+        return None if None in parts else sum(part for part in parts if part is not None)
     if isinstance(compressor, Compose):
         return _composed(compressor, n)
     if isinstance(compressor, ThreePCv2):
@@ -218,7 +241,7 @@ def message_bits(compressor: Compressor, n: int) -> float | None:
 def _composed(compressor: Compose, n: int) -> float | None:
     """Return the bits of the second's message about the k numbers that the first keeps, and of their positions."""
     first, second = compressor.first, compressor.second
-    if not isinstance(first, (TopK, RandK)):
+    if not isinstance(first, (TopK, RandK, CompK, MixK)):
         return None
     k = first.most_kept(n)
     part = message_bits(second, k)
@@ -232,16 +255,24 @@ def _qsgd(compressor: QSGD, n: int) -> float:
     return fixed_width_bits(n, s)
 
 
-def _kept(compressor: Any, n: int, drawn: bool = False) -> float:
-    return sparse_bits(n, compressor.most_kept(n), positions=not drawn)
+def _kept(compressor: Any, n: int) -> float:
+    return sparse_bits(n, compressor.most_kept(n))
+
+
+def _drawn(compressor: Any, n: int) -> float:
+    return sparse_bits(n, compressor.most_kept(n), positions=False)
 
 
 def _rand_k(compressor: RandK, n: int) -> float:
-    return _kept(compressor, n, compressor.positions == "drawn")
+    return _drawn(compressor, n) if compressor.positions == "drawn" else _kept(compressor, n)
 
 
 def _each(bits: float, more: float, compressor: Any, n: int) -> float:
     return bits * n + more
+
+
+def _bits_each(compressor: EDEN | CorrelatedQuantization, n: int) -> float:
+    return compressor.bits * n + FLOAT
 
 
 def _levels(more: int, compressor: Any, n: int) -> float:
@@ -252,46 +283,132 @@ def _on_average(compressor: Bernoulli | Wangni, n: int) -> float:
     return sparse_bits(n, compressor.p * n if isinstance(compressor, Bernoulli) else kept_of(compressor.k, n))
 
 
+def _kashin(compressor: Kashin, n: int) -> float:
+    return 2 * compressor.bits * n + FLOAT * ceil(n / compressor.chunk)
+
+
+def _sketch(compressor: CountSketch, n: int) -> float:
+    return float(FLOAT * min(n, compressor.tables * compressor.cells))
+
+
+def _eigenpairs(compressor: SymmetricRankR, n: int) -> float:
+    d, r = compressor.shape(n)
+    return float(FLOAT * min(n, r * (d + 1)))
+
+
+def _factors(compressor: RankR | PowerSGD, n: int) -> float:
+    rows, columns, rank = compressor.shape(n)
+    return float(FLOAT * min(n, rank * (rows + columns)))
+
+
 _FIXED = "n (1 + ceil(log2(s + 1))) + 32"
-_WIDTH = "counted here: a sign and a level for each coordinate, and the norm"
+_WIDTH = "a sign and a level for each coordinate, and the norm"
+_SPARSE = "k (32 + ceil(log2 n))"
 
 FORMULAS: dict[type[Compressor], Formula] = {
-    Identity: Formula("32 n", "float32", partial(_each, 32, 0)),
+    Identity: Formula("32 n", "float32", partial(_each, 32, 0), "counted here"),
     QSGD: Formula(
         "(3 + (3/2) log2(2 (s^2 + n)/(s (s + sqrt n)))) s (s + sqrt n) + 32 for l2 and s^2 + sqrt n <= n/2; else "
         + _FIXED,
-        "Alistarh et al., NeurIPS 2017, Theorem 3.2 without its o(1); else " + _WIDTH,
+        "Alistarh et al., NeurIPS 2017, Theorem 3.2 without its o(1); else "
+        + _WIDTH
+        + ", which is counted here (2.8 n + 32 at s = sqrt n in the code of FedNL)",
         _qsgd,
+        "read",
     ),
     TernGrad: Formula(
         "2 n + 32",
-        "Wen et al., NeurIPS 2017: log2(3) a coordinate, for which two bits are taken here",
+        "Wen et al., NeurIPS 2017: log2(3) per coordinate, for which two bits are taken here",
         partial(_each, 2, 32),
+        "from memory",
     ),
     NaturalCompression: Formula(
-        "9 n", "Horvath et al., MSML 2022: the sign and 8 bits of exponent of a float32", partial(_each, 9, 0)
+        "9 n",
+        "Horvath et al., MSML 2022: the sign and 8 bits of exponent of a float32 (so in the code of MARINA and FedNL)",
+        partial(_each, 9, 0),
+        "read",
     ),
-    NaturalDithering: Formula(_FIXED, _WIDTH, partial(_levels, 0)),
-    NUQSGD: Formula("n (1 + ceil(log2(s + 2))) + 32", _WIDTH, partial(_levels, 1)),
-    TopK: Formula("k (32 + ceil(log2 n))", "counted here; 32 k in the scripts of EF21 and DASHA", _kept),
-    RandK: Formula("k (32 + ceil(log2 n)); 32 k if positions are drawn", "as Top-k", _rand_k),
-    Bernoulli: Formula("p n (32 + ceil(log2 n))", "as Top-k, on average", _on_average),
-    Wangni: Formula("k (32 + ceil(log2 n))", "as Top-k, on average", _on_average),
-    Sign: Formula("n", "Bernstein et al., ICML 2018", partial(_each, 1, 0)),
-    ScaledSign: Formula("n + 32", "Karimireddy et al., ICML 2019", partial(_each, 1, 32)),
-    OneBit: Formula("n + 64", "Seide et al., Interspeech 2014: two means", partial(_each, 1, 64)),
-    DRIVE: Formula("n + 32", "Vargaftik et al., NeurIPS 2021", partial(_each, 1, 32)),
-    EDEN: Formula("b n + 32", "Vargaftik et al., ICML 2022", lambda compressor, n: compressor.bits * n + 32),
-    RoundedFloats: Formula("16 n", "the format", partial(_each, 16, 0)),
+    NaturalDithering: Formula(
+        _FIXED,
+        _WIDTH + "; n (1 + ceil(log2 s)) in the code of MARINA, without level 0 and the norm",
+        partial(_levels, 0),
+        "counted here",
+    ),
+    NUQSGD: Formula("n (1 + ceil(log2(s + 2))) + 32", _WIDTH, partial(_levels, 1), "counted here"),
+    SubtractiveDither: Formula(_FIXED, _WIDTH, partial(_levels, 0), "counted here"),
+    CorrelatedQuantization: Formula("b n + 32", "b bits for each coordinate, and the norm", _bits_each, "counted here"),
+    TopK: Formula(
+        _SPARSE,
+        "numbers and positions; 32 k in the code of EF21, DASHA and FedNL, 64 k in that of PowerSGD",
+        _kept,
+        "counted here",
+    ),
+    RandK: Formula(
+        _SPARSE + "; 32 k if positions are drawn",
+        "as Top-k; 32 k in the code of MARINA and FedNL",
+        _rand_k,
+        "counted here",
+    ),
+    RandSeqK: Formula("32 k", "numbers alone: positions are drawn", _drawn, "counted here"),
+    PermK: Formula("32 k", "numbers alone: positions are drawn", _drawn, "counted here"),
+    CompK: Formula(_SPARSE, "as Top-k", _kept, "counted here"),
+    MixK: Formula("(k + k') (32 + ceil(log2 n))", "as Top-k", _kept, "counted here"),
+    Bernoulli: Formula("p n (32 + ceil(log2 n))", "as Top-k, on average", _on_average, "counted here"),
+    Wangni: Formula(_SPARSE, "as Top-k, on average", _on_average, "counted here"),
+    Sign: Formula("n", "Bernstein et al., ICML 2018 (so in the code of PowerSGD)", partial(_each, 1, 0), "read"),
+    ScaledSign: Formula(
+        "n + 32",
+        "Karimireddy et al., ICML 2019 (so in the code of PowerSGD, by a part of its authors)",
+        partial(_each, 1, 32),
+        "read",
+    ),
+    OneBit: Formula("n + 64", "Seide et al., Interspeech 2014: two means", partial(_each, 1, 64), "from memory"),
+    DRIVE: Formula(
+        "n + 32",
+        "Vargaftik et al., NeurIPS 2021: n (1 + o(1)), for which a scale is taken",
+        partial(_each, 1, 32),
+        "read",
+    ),
+    EDEN: Formula(
+        "b n + 32",
+        "Vargaftik et al., ICML 2022 (in its code b bits for each coordinate, and a scale)",
+        _bits_each,
+        "read",
+    ),
+    Kashin: Formula(
+        "2 b n + 32 ceil(n/c)",
+        "two coefficients of b bits for each coordinate, and the largest of every c coordinates",
+        _kashin,
+        "counted here",
+    ),
+    CountSketch: Formula("32 min(n, k)", "the k sums of all tables", _sketch, "counted here"),
+    RankR: Formula(
+        "32 min(n, R (d + m))",
+        "factors of d rows and m columns; 32 R d in the code of FedNL, whose matrices are symmetric",
+        _factors,
+        "counted here",
+    ),
+    SymmetricRankR: Formula(
+        "32 min(n, R (d + 1))", "eigenpairs of d rows; 32 R d in the code of FedNL", _eigenpairs, "counted here"
+    ),
+    PowerSGD: Formula("32 min(n, r (d + m))", "Vogels et al., NeurIPS 2019 (so in its code)", _factors, "read"),
+    RoundedFloats: Formula("16 n", "the format", partial(_each, 16, 0), "counted here"),
 }
-"""The formula of each compressor, and who counts so; papers from memory but for QSGD's.
+"""The formula of each compressor, who counts so, and how that is known.
 
-`Scaled`, `ErrorFeedback` and `Philox` have that of what is inside, `Bucketed` that of every bucket, and `Compose` of
-Top-k or Rand-k that of the second on k numbers, and k ceil(log2 n), `ThreePCv2` the sum of both.
+`Scaled`, `ErrorFeedback` and `Philox` have that of what is inside, `Bucketed` that of every bucket, `PerLayer` the sum
+over the blocks, `ThreePCv2` that of both, and `Compose` of Top-k, Rand-k, comp or mix that of the second on k numbers,
+and k ceil(log2 n).
 """
 
+WITHOUT: dict[type[Compressor], str] = {
+    HardThreshold: "how many numbers reach the threshold is the vector's",
+    TopLEK: "how many numbers take the share of the energy is the vector's; at most what Top-k takes",
+}
+"""The compressors that have no formula, and why: their messages are as long as the vector says."""
 
-__all__ = ["FORMULAS", "Formula", "fixed_width_bits", "message_bits", "sparse_bits", "theorem_bits"]
+
+__all__ = ["FORMULAS", "WITHOUT", "Formula", "fixed_width_bits", "message_bits", "sparse_bits", "theorem_bits"]
 
 
 def __dir__() -> list[str]:

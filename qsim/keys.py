@@ -62,7 +62,7 @@ class Key:
     Parameters
     ----------
     seed : int
-        From 0 to 2^64 - 1.
+        From 0 to :math:`2^{64} - 1`.
 
     Attributes
     ----------
@@ -77,8 +77,9 @@ class Key:
 
     Notes
     -----
-    `fold` is the SplitMix64 generator [1]_ started at the word and moved by the part: `word' = mix(word + golden *
-    (part + 1))`, all modulo 2^64. It is a bijection of the part, so different parts never collide.
+    `fold` is the SplitMix64 generator [1]_ started at the word and moved by the part:
+    `word' = mix(word + golden * (part + 1))`, all modulo :math:`2^{64}`. It is a bijection of the part, so different
+    parts never collide.
 
     References
     ----------

@@ -9,7 +9,10 @@ from qsim.options import option
 
 
 class L2Decay(ABC):
-    """Base class of ways to do u <- (1 - a l2) u - a g over many steps, where g has few coordinates.
+    r"""Base class of ways to do many steps with a regulariser, whose gradients have few coordinates.
+
+    :math:`u \leftarrow (1 - a \lambda) u - a g`, with :math:`\lambda` the `l2` of the objective and :math:`g` the
+    sparse gradient.
 
     All agree to rounding.
     """
@@ -23,15 +26,18 @@ class L2Decay(ABC):
 @final
 @option
 class GlobalScale(L2Decay):
-    """A scalar factor for all weights: O(non-zeros of the rows) a step.
+    r"""A scalar factor for all weights: O(non-zeros of the rows) per step.
 
-    With u = c v, a step multiplies c, and changes v at the coordinates of its rows, divided by c.
+    With :math:`u = c v`, a step multiplies :math:`c`, and changes :math:`v` at the coordinates of its rows, divided by
+    :math:`c`. (:math:`a` is the step, :math:`\lambda` the `l2` of the objective.)
 
     Notes
     -----
-    Before c leaves [2^-32, 1] it is multiplied into v, which is O(support), once in 22 / (a l2) steps. c is a product
-    in float64, whose relative error is at most 2 k 2^-53 after k steps: 2.2e-7 at 10^9, a few roundings of float32. (In
-    1,000 rounds of 10^6 steps with a l2 = 1e-5 the weights stayed within 2e-6 of those of dense steps in float64.)
+    Before :math:`c` leaves :math:`[2^{-32}, 1]` it is multiplied into :math:`v`, which is :math:`O(\mathrm{support})`,
+    once in :math:`22 / (a \lambda)` steps. :math:`c` is a product in float64, whose relative error is at most
+    :math:`2 k 2^{-53}` after :math:`k` steps: 2.2e-7 at :math:`10^9`, a few roundings of float32. (In 1,000 rounds of
+    :math:`10^6` steps with :math:`a \lambda = 10^{-5}` the weights stayed within 2e-6 of those of dense steps in
+    float64.)
 
     References
     ----------
@@ -54,17 +60,18 @@ class GlobalScale(L2Decay):
 @final
 @option
 class JustInTime(L2Decay):
-    """Decay of a weight when it is next read: O(non-zeros of the rows) a step.
+    r"""Decay of a weight when it is next read: O(non-zeros of the rows) per step.
 
-    A weight that was not read for K steps is multiplied by their (1 - a l2)^K when a row next reads it; at the end all
-    catch up, which is O(support).
+    A weight that was not read for :math:`K` steps is multiplied by their :math:`(1 - a \lambda)^K` when a row next
+    reads it; at the end all catch up, which is :math:`O(\mathrm{support})`. (:math:`a` is the step, :math:`\lambda` the
+    `l2` of the objective.)
 
     Notes
     -----
     The factor is a quotient of two products in float64, kept for every step and begun anew before they underflow, so
-    steps may differ in a. Its relative error is at most 2 K 2^-53; the weight is then rounded to float32, so a weight
-    that is read so often that less than 3e-8 of it is to be shrunk away each time stays unchanged. (`GlobalScale` has
-    no such limit.)
+    steps may differ in :math:`a`. Its relative error is at most :math:`2 K 2^{-53}`; the weight is then rounded to
+    float32, so a weight that is read so often that less than 3e-8 of it is to be shrunk away each time stays unchanged.
+    (`GlobalScale` has no such limit.)
 
     References
     ----------
@@ -87,11 +94,12 @@ class JustInTime(L2Decay):
 @final
 @option
 class EveryStep(L2Decay):
-    """Decay of all weights in every step, as the formula says: O(support) a step.
+    r"""Decay of all weights in every step, as the formula says: O(support) per step.
 
     Notes
     -----
-    The weights are float32, so a l2 below 3e-8 has no effect.
+    The weights are float32, so for a step :math:`a` and the `l2` of the objective as :math:`\lambda`,
+    :math:`a \lambda` below 3e-8 has no effect.
 
     Examples
     --------

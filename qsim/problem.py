@@ -27,13 +27,14 @@ class TheoryError(ValueError):
 class Problem:
     """The constants of a run that theory needs: L, L_i, mu, omega, ...
 
-    `qsim.Run.problem()` makes it. The constants are properties, computed when they are first needed. f_i is the loss of
-    worker i with the regulariser r, g_i the gradient of its loss without r, which is what workers compress.
+    `qsim.Run.problem()` makes it. The constants are properties, computed when they are first needed. :math:`f_i` is the
+    loss of worker :math:`i` with the regulariser :math:`r`, :math:`g_i` the gradient of its loss without :math:`r`,
+    which is what workers compress.
 
     Parameters
     ----------
     objective : Objective
-        The objective F.
+        The objective :math:`F`.
     data : Dataset
         The rows as they were given.
     shards : Shards
@@ -41,9 +42,9 @@ class Problem:
     compressor : Compressor
         The compressor of the uplink.
     weights : ndarray of float64, shape (workers,)
-        The weights of the workers in the sum, n_i / n.
+        The weights of the workers in the sum, :math:`n_i / n`.
     start : ndarray of float64, shape (n,)
-        The weights w_0 of round 0.
+        The weights :math:`w_0` of round 0.
     clients : Clients
         Which workers take part in a round.
     shared : bool, default False
@@ -167,7 +168,7 @@ class Problem:
             For parts of another shape.
         """
         if np.shape(parts) != (self.workers,):
-            raise ValueError(f"parts must have shape ({self.workers},), a number a worker, found {np.shape(parts)}")
+            raise ValueError(f"parts must have shape ({self.workers},), a number per worker, found {np.shape(parts)}")
         if not self._own_supports:
             return float(parts.sum())
         if self.reader is not None:

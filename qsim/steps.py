@@ -93,7 +93,9 @@ class Step(ABC):
 @final
 @option
 class Constant(Step):
-    """A constant step: a_t = step.
+    r"""A constant step.
+
+    :math:`a_t = \mathrm{step}`.
 
     Parameters
     ----------
@@ -132,7 +134,9 @@ class Constant(Step):
 @final
 @option
 class InverseTime(Step):
-    """A step that decreases as 1/t: a_t = step / (1 + t / halving).
+    r"""A step that decreases as 1/t.
+
+    :math:`a_t = \mathrm{step} / (1 + t / \mathrm{halving})`.
 
     Parameters
     ----------
@@ -170,7 +174,9 @@ class InverseTime(Step):
 @final
 @option
 class InverseSqrt(Step):
-    """A step that decreases as 1/sqrt(t), the rule for convex SGD: a_t = step / sqrt(1 + t / scale).
+    r"""A step that decreases as the inverse square root, the rule for convex SGD.
+
+    :math:`a_t = \mathrm{step} / \sqrt{1 + t / \mathrm{scale}}`.
 
     Parameters
     ----------
@@ -205,15 +211,17 @@ class InverseSqrt(Step):
 @final
 @option
 class Noisy(Step):
-    """The step for a smooth convex F with noisy gradients: a_t = 1 / (smoothness + noise sqrt(t + 1)).
+    r"""The step for a smooth convex F with noisy gradients.
+
+    :math:`a_t = 1 / (\mathrm{smoothness} + \mathrm{noise}\, \sqrt{t + 1})`.
 
     Parameters
     ----------
     smoothness : float
-        L of F, above 0.
+        :math:`L` of :math:`F`, above 0.
     noise : float
-        Sigma/R, with E ||g - grad F||^2 <= sigma^2 and R at least the distance from the start to the minimiser, at
-        least 0.
+        :math:`\sigma/R`, with :math:`\mathbb{E} \|g - \nabla F\|^2 \leq \sigma^2` and :math:`R` at least the distance
+        from the start to the minimiser, at least 0.
 
     Raises
     ------
@@ -222,9 +230,9 @@ class Noisy(Step):
 
     Notes
     -----
-    The average of t iterates (`qsim.methods.Averaged`) is within O(sigma R/sqrt(t) + L R^2/t) of the minimum. For
-    batches of b rows of W workers, sigma^2 is about `Problem.row_noise(w) / (b W)` at the start w, and R^2 is
-    `Problem.square_distance`.
+    The average of :math:`t` iterates (`qsim.methods.Averaged`) is within :math:`O(\sigma R/\sqrt{t} + L R^2/t)` of the
+    minimum. For batches of :math:`b` rows of :math:`W` workers, :math:`\sigma^2` is about
+    `Problem.row_noise(w) / (b W)` at the start :math:`w`, and :math:`R^2` is `Problem.square_distance`.
 
     References
     ----------
@@ -286,7 +294,9 @@ class TheoryStep(Step):
 @final
 @option
 class TimesTheory(Step):
-    """A multiple of the constant step that theory gives to a method, as in experiments of papers: a_t = multiple * a.
+    r"""A multiple of the constant step that theory gives to a method, as in experiments of papers.
+
+    :math:`a_t = \mathrm{multiple} \cdot a`, :math:`a` the step of theory.
 
     Parameters
     ----------

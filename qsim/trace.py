@@ -90,7 +90,7 @@ class Trace:
 
     Notes
     -----
-    `frame` has one row a round, from round 0 (the start):
+    `frame` has one row per round, from round 0 (the start):
 
     - `nonzeros`, `bits_up`, `bits_down`: of this round, exactly; `cumulative_...`: of all rounds so far.
     - `formula_bits_up`, of this round, and cumulative: what all workers sent by the formula that papers count with for

@@ -1,4 +1,4 @@
-"""Seconds a round on Serial, Processes, Spark and Ray, beside the naive loop in PySpark. It measures time."""
+"""Seconds per round on Serial, Processes, Spark and Ray, beside the naive loop in PySpark. It measures time."""
 
 from __future__ import annotations
 
@@ -237,7 +237,7 @@ def setting(settings: Settings) -> str:
 
 
 def timed(results: Results, name: str, place: Place) -> Band:
-    """Return the geometric mean over seeds, in milliseconds a round."""
+    """Return the geometric mean over seeds, in milliseconds per round."""
     samples = 1e3 * results.round_seconds(curve(name, place))[:, None]
     return band(np.zeros(1), samples, results.settings.bands, logarithmic=True)
 
@@ -260,7 +260,7 @@ def rounds_to_target(results: Results, compressed: bool) -> np.ndarray | None:
 
 
 def numbers(results: Results) -> pd.DataFrame:
-    """Return milliseconds a round with an interval over seeds, rounds a second, the parts, and rounds to the target."""
+    """Return milliseconds per round with an interval over seeds, rounds per second, parts, and rounds to the target."""
     import pandas as pd
 
     settings, rows = results.settings, list[dict[str, Any]]()
@@ -297,7 +297,7 @@ def speeds(results: Results) -> str:
             else "-"
             for n in shown
         ]
-    return f"Rounds a second, with an interval for each:{table(shown, rows)}"
+    return f"Rounds per second, with an interval for each:{table(shown, rows)}"
 
 
 def against_loop(results: Results) -> str:
@@ -311,7 +311,7 @@ def against_loop(results: Results) -> str:
     if not ratios:
         return f"The {LOOP} was not measured."
     found = compare(ratios, np.ones(results.settings.seeds), results.settings.bands, ratio=True)
-    return f"Rounds a second over those of the {LOOP}:{bullets(f'{key}: {value}' for key, value in found.items())}"
+    return f"Rounds per second over those of the {LOOP}:{bullets(f'{key}: {value}' for key, value in found.items())}"
 
 
 def seconds_to_target(results: Results) -> str:
@@ -346,7 +346,7 @@ def split(results: Results) -> str:
     return (
         f"On {where(at)}, by three rounds that are measured. *Engine* is a round of data with two features and one row"
         " a worker: all that a round costs whatever it computes and sends, the server's work too. *Network* is what"
-        f" {at[0].load().features:,} features add, still with one row a worker: longer messages, their coding, and"
+        f" {at[0].load().features:,} features add, still with one row per worker: longer messages, their coding, and"
         " longer steps of the server. *Compute* is what the rows add; in the loop also their way from Spark's memory"
         " to Python, in each round. A part whose interval includes zero is not told from the noise. Milliseconds, with"
         f" an interval for each:{table(['engine', 'network', 'compute'], rows)}"
@@ -393,7 +393,7 @@ def digits(value: float) -> str:
 study = Study(
     title="Engines of a cluster, beside the naive loop in PySpark",
     questions=(
-        "How many rounds a second?",
+        "How many rounds per second?",
         "How much faster is that than the loop?",
         f"How long until the suboptimality is {TARGET:g}?",
         "What is a round's cost made of?",

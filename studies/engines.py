@@ -1,4 +1,4 @@
-"""Seconds a round on each engine, over the dimension d and the number of workers W. It measures time."""
+"""Seconds per round on each engine, over the dimension d and the number of workers W. It measures time."""
 
 from __future__ import annotations
 
@@ -132,11 +132,11 @@ def cells(settings: Settings) -> list[Cell]:
 def setting(settings: Settings) -> str:
     data = " and ".join(f"{source.load()!r}" for source in sources(settings).values())
     return (
-        f"Mini-batch SGD with {BATCH} rows a worker and round, QSGD with s = 4 in the varint code, the sparse sum sent"
-        f" back, on {data}, shuffled over W workers, constant step 0.5. The median of {settings.rounds} rounds without"
-        f" the first, geometric means over {settings.seeds} seeds, on the machine that the provenance names. Bands and"
-        f" intervals: {settings.bands.words} over seeds of the logarithms, those of a list jointly (Bonferroni)."
-        " These are times: they differ from run to run and between machines."
+        f"Mini-batch SGD with {BATCH} rows per worker and round, QSGD with s = 4 in the varint code, the sparse sum"
+        f" sent back, on {data}, shuffled over W workers, constant step 0.5. The median of {settings.rounds} rounds"
+        f" without the first, geometric means over {settings.seeds} seeds, on the machine that the provenance names."
+        f" Bands and intervals: {settings.bands.words} over seeds of the logarithms, those of a list jointly"
+        " (Bonferroni). These are times: they differ from run to run and between machines."
     )
 
 
@@ -154,7 +154,7 @@ def timed(results: Results, engine: str, d: int, workers: int) -> Band:
 
 
 def numbers(results: Results) -> pd.DataFrame:
-    """Return milliseconds a round, with an interval over seeds, and how often the time of computing alone that is."""
+    """Return milliseconds per round, with an interval over seeds, and how often the time of computing alone that is."""
     import pandas as pd
 
     rows: list[dict[str, Any]] = []
@@ -209,7 +209,7 @@ def draw(results: Results) -> Figure:
 
 
 study = Study(
-    title="Engines: seconds a round, and the overhead over computing",
+    title="Engines: seconds per round, and the overhead over computing",
     questions=(
         "How long does a round take, and how much of it is not computing?",
         "What do threads and processes gain?",

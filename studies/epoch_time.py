@@ -58,7 +58,7 @@ LSTM_SIZE = sum(4 * 1024 * (n + 512 + 1) + 3 * 1024 + 512 * 1024 for n in (363, 
 
 
 def _by_work(work: float) -> float:
-    """Return samples a second if the K80 did as many multiply-adds a second as in ResNet50."""
+    """Return samples per second if the K80 did as many multiply-adds per second as in ResNet50."""
     return RESNET50_RATE * RESNET50_WORK / work
 
 
@@ -84,7 +84,7 @@ DEEP = {
         AN4,
         256,
         _by_work(LSTM_SIZE / 1e6),
-        "rate by multiply-adds (one a parameter and frame), assumed; batch of the QSGD paper",
+        "rate by multiply-adds (one per parameter and frame), assumed; batch of the QSGD paper",
     ),
 }
 
@@ -308,7 +308,7 @@ def _compared(row: pd.Series[Any]) -> list[str]:
 
 def _sources() -> list[str]:
     lines = [
-        f"{name}: {deep.parameters:,} parameters; {deep.samples:,} samples an epoch, {deep.batch} a minibatch;"
+        f"{name}: {deep.parameters:,} parameters; {deep.samples:,} samples per epoch, {deep.batch} a minibatch;"
         f" {deep.rate:.3g} a second on one K80 ({deep.words})"
         for name, deep in DEEP.items()
     ]

@@ -256,7 +256,7 @@ def _top_one(results: Results) -> str:
         for name, ratio in ratios.items()
     ]
     return (
-        f"SGD ends at {mean(plain):.3g}. The others, as ratios to it, and how many bits they save a step:"
+        f"SGD ends at {mean(plain):.3g}. The others, as ratios to it, and how many bits they save per step:"
         f"{bullets(lines)}\n\nBits both ways to a suboptimality:"
         + reach_table(results, list(SGD_WAYS), SGD_TARGETS, axis="bits")
     )

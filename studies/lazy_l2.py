@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 SYNTHETIC = "synthetic"
 DIMENSIONS = (100, 1_000, 10_000, 100_000, 1_000_000)
 ROWS, NONZEROS = 100_000, 39
-STEPS, MOST = 50_000, 1e9  # steps a round, fewer where they would touch more weights than MOST
+STEPS, MOST = 50_000, 1e9  # steps per round, fewer where they would touch more weights than MOST
 OBJECTIVE = qsim.LogisticRegression(l2=1e-6)
 DENSE = "every step"
 COMPARED = qsim.LogisticRegression(l2=1e-2)
@@ -173,7 +173,7 @@ def microseconds(results: Results, way: str, d: int) -> NDArray[np.float64]:
 
 
 def samples(results: Results, way: str) -> NDArray[np.float64]:
-    """Return microseconds a step, of shape (seeds, dimensions)."""
+    """Return microseconds per step, of shape (seeds, dimensions)."""
     return np.stack([microseconds(results, way, d) for d in sources(results.settings)], axis=1)
 
 
@@ -183,12 +183,12 @@ def over_d(results: Results, found: NDArray[np.float64]) -> Band:
 
 
 def timed(results: Results, way: str) -> Band:
-    """Return microseconds a step, over d."""
+    """Return microseconds per step, over d."""
     return over_d(results, samples(results, way))
 
 
 def numbers(results: Results) -> pd.DataFrame:
-    """Return microseconds a step, with an interval over seeds."""
+    """Return microseconds per step, with an interval over seeds."""
     import pandas as pd
 
     rows: list[dict[str, Any]] = []

@@ -62,7 +62,7 @@ def ways(n: int) -> dict[str, list[Way]]:
 
 
 def recorded(path: str) -> NDArray[np.float32]:
-    """Read vectors, one a client. Raises DataError for what is not a finite (clients, n) array of numbers."""
+    """Read vectors, one per client. Raises DataError for what is not a finite (clients, n) array of numbers."""
     if not Path(path).is_file():
         raise DataError(f"--vectors: there is no file {path!r}")
     try:

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 COUNTS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 20_000, 50_000, 100_000)
-BATCH = 256  # rows a worker, weak scaling
+BATCH = 256  # rows per worker, weak scaling
 OBJECTIVE = qsim.LogisticRegression(l2=1e-3)
 STEP, HALF = 0.1, 0.5
 LINK = Link(bandwidth=1e8, latency=1e-4)
@@ -167,8 +167,8 @@ def setting(settings: Settings) -> str:
     n, decode = data.features, f"{DENSE_DECODE:g}, {QSGD_DECODE:g} and {RANDK_DECODE:g}"
     return (
         f"Logistic regression (l2 = {OBJECTIVE.l2:g}) on {settings.dataset}, n = {n}. Strong scaling (a, b): all rows"
-        f" are shared by W workers, so that compute falls as T/W; weak (c, d): every worker reads {BATCH} rows a round."
-        " Speed-up: the compute time of one machine for the same rows, over the time of a round; efficiency: the"
+        f" are shared by W workers, so that compute falls as T/W; weak (c, d): every worker reads {BATCH} rows per"
+        " round. Speed-up: the compute time of one machine for the same rows, over the time of a round; efficiency: the"
         " speed-up over W; one machine alone would need no network. Filled markers, full lines: real runs of up to"
         f" {ran[-1]:,} workers, {settings.rounds} rounds, every message encoded, and of the last one the time (the"
         " first sends the streams' headers too). Open markers, dashed lines: rehearsals, in which nothing is trained:"
@@ -359,7 +359,7 @@ def answers(results: Results) -> list[str]:
     losses = compare(ratios, np.ones(results.settings.seeds), results.settings.bands, ratio=True)
     loss = [f"{name}: {lost}" for name, lost in losses.items()]
     return [
-        f"The largest speed-up among the W shown (of one machine's {alone(results)[STRONG].mean():.3g} s a round);"
+        f"The largest speed-up among the W shown (of one machine's {alone(results)[STRONG].mean():.3g} s per round);"
         f" W above {ran:,} is rehearsed:{strong}",
         f"Each worker computes {1000 * alone(results)[WEAK].mean():.3g} ms per round:"
         + table(

@@ -1,4 +1,4 @@
-"""Quantized SGD on 16 features: 32 workers, one sample a worker and step, no regulariser."""
+"""Quantized SGD on 16 features: 32 workers, one sample per worker and step, no regulariser."""
 
 from __future__ import annotations
 

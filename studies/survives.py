@@ -55,7 +55,7 @@ class Judged:
 
     @property
     def single(self) -> int:
-        """In how many of the seeds alone the claim comes out, as in a paper with one run a curve."""
+        """In how many of the seeds alone the claim comes out, as in a paper with one run per curve."""
         return int(((self.ratios >= self.claim.least) & (self.ratios <= self.claim.most)).sum())
 
 
@@ -207,7 +207,7 @@ study = Study(
     questions=(
         "Which claims survive seeds?",
         "Which survive bits both ways?",
-        "Of which claims would one run a curve have told one thing with one seed, another with the next?",
+        "Of which claims would one run per curve have told one thing with one seed, another with the next?",
     ),
     defaults=DEFAULTS,
     cells=cells,

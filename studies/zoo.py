@@ -281,8 +281,8 @@ def setting(settings: Settings) -> str:
         " is the suboptimality that can be had for the same bits of a worker, uplink and downlink, streams' headers"
         f" included: that of the last round which fits into the budget. The whole budget is that of {settings.rounds}"
         f" such rounds: {spent} bits of a worker. The step is a multiple of 1/L, tuned for each compressor and data set"
-        " for the end of the budget (last answer). Left out: plain signs, which move weights by 1 a round whatever the"
-        " step; the hard threshold, whose bits no parameter sets; formats of 8 bits and more per coordinate."
+        " for the end of the budget (last answer). Left out: plain signs, which move weights by 1 per round whatever"
+        " the step; the hard threshold, whose bits no parameter sets; formats of 8 bits and more per coordinate."
         f" {settings.statistics} In the figure all seeds are put on the same bits, by linear interpolation in"
         " logarithms; a line ends where the first of its seeds does."
     )

@@ -185,7 +185,7 @@ def test_the_paper_is_short_and_its_numbers_are_committed() -> None:
             "45.6 and 1.96 times fewer bits",
         ),
         "paper_figures/survives.md": ("Of 25 claims 19 hold, 1 fail and 5 are open", "25 claims: 19, 1, 5"),
-        "paper_figures/engines.md": ("d = 1,000,000, W = 1,000: 37.08 ms", "37 ms a round"),
+        "paper_figures/engines.md": ("d = 1,000,000, W = 1,000: 37.08 ms", "37 ms per round"),
         "benchmarks/everyday/results.md": ("57.4", "57 to 164 times"),
     }
     for path, (there, here) in results.items():

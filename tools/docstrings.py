@@ -2,7 +2,9 @@
 
 The rules are `[tool.numpydoc_validation]` in pyproject.toml. A public name is a class or a function that `qsim` or one
 of its public modules exports; of a base class, the abstract methods are checked too. Exceptions and base classes need
-no example. Prints what is wrong, and ends with 1 if something is.
+no example. Formulas are set as maths, in LaTeX that Matplotlib reads too, which keeps them short enough for `help()`:
+in a summary, in code, in examples and in references they stay as they are. Prints what is wrong, and ends with 1 if
+something is.
 """
 
 from __future__ import annotations
@@ -16,12 +18,19 @@ from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any
 
+from matplotlib.mathtext import MathTextParser
 from numpydoc.validate import validate
 
 import qsim
 
 PYPROJECT = Path(__file__).parents[1] / "pyproject.toml"
 SETTINGS = tomllib.loads(PYPROJECT.read_text(encoding="utf-8"))["tool"]["numpydoc_validation"]
+
+MATHS = re.compile(r":math:`([^`]*)`|\.\. math::\n\n((?: *\n| {4}.*\n)*)")
+CODE = re.compile(r"``.*?``|`[^`]*`|\"[^\"]*\"", flags=re.DOTALL)
+PLAIN = re.compile(r"\S*(?:\^|\|\||<-|[<>]=|\b(?:sqrt|omega|mu)\b|\b[A-Za-z]_\w\b)\S*")
+VERBATIM = re.compile(r"^(?:Examples|References)\n-+\n.*|^\w+ : .*?$", flags=re.DOTALL | re.MULTILINE)
+PARSER = MathTextParser("path")
 
 
 def public_names() -> dict[str, Any]:
@@ -57,6 +66,19 @@ def checked() -> Iterator[tuple[str, bool]]:
                 yield f"{name}.{method}", False
 
 
+def wrong_maths(docstring: str) -> Iterator[str]:
+    """Yield what is wrong with the formulas of a docstring."""
+    text = VERBATIM.sub("", docstring.partition("\n")[2]) + "\n"
+    for inline, block in MATHS.findall(text):
+        for formula in [inline] if inline else re.split(r"\\\\", block.replace("&", "")):
+            try:
+                PARSER.parse(f"${' '.join(formula.split())}$")
+            except ValueError as error:
+                yield f"a formula cannot be read: {' '.join(formula.split())} ({error})".splitlines()[0]
+    for found in PLAIN.findall(CODE.sub("", MATHS.sub("", text))):
+        yield f"a formula is plain text: {found}"
+
+
 def main() -> int:
     """Print what is wrong; return the exit code."""
     wrong = 0
@@ -66,6 +88,9 @@ def main() -> int:
             if code in SETTINGS["checks"] and (code != "EX01" or needs_example):
                 print(f"{found['file']}:{found['file_line']}: {name}: {code} {text}")
                 wrong += 1
+        for text in wrong_maths(found["docstring"]):
+            print(f"{found['file']}:{found['file_line']}: {name}: {text}")
+            wrong += 1
     return int(wrong > 0)
 
 

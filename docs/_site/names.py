@@ -112,8 +112,10 @@ def forget_builtins(app: Sphinx) -> list[Any]:
 
 def escape(app: Sphinx, what: str, name: str, thing: Any, options: Any, lines: list[str]) -> None:
     """Keep absolute values and norms, |v| and ||v||, from being read as substitutions of reStructuredText."""
+    formula = False
     for place, line in enumerate(lines):
-        if not line.lstrip().startswith((">>>", "...")):
+        formula = line.startswith("    ") or not line if formula else line == ".. math::"
+        if not formula and not line.lstrip().startswith((">>>", "...")):
             lines[place] = re.sub(r"(``.*?``)|(`.*?`)|\\?\|", lambda match: match[1] or match[2] or r"\|", line)
 
 

@@ -13,7 +13,7 @@ import qsim
 
 data, objective = qsim.load("adult"), qsim.LogisticRegression(l2=0.0)
 gradients = []
-for seed in range(16):  # yours: np.load("gradients.npy"), a row a gradient
+for seed in range(16):  # yours: np.load("gradients.npy"), a row per gradient
     rows = data.take(np.random.default_rng(seed).choice(len(data), 500, replace=False))
     gradients.append(objective.gradient(np.zeros(data.features), rows))
 gradients = np.array(gradients, dtype=np.float32)

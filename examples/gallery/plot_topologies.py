@@ -33,7 +33,7 @@ seconds = {
 fig, ax = plt.subplots()
 for name, several in seconds.items():
     ax.loglog(workers, several, "o-", label=name)
-ax.set(xlabel="workers", ylabel="virtual seconds a round")
+ax.set(xlabel="workers", ylabel="virtual seconds per round")
 ax.legend()
 plt.show()
 

@@ -17,7 +17,7 @@ from qsim.batch.vectors import Vectors, dense_offsets, index_type
 class Blocks(Message):
     """Messages of neighbouring blocks of coordinates, each of a kind of its own.
 
-    The first block has the coordinates 0, ..., n_1 - 1, the next one those from n_1 on, and so forth.
+    The first block has the coordinates 0, ..., :math:`n_1 - 1`, the next one those from :math:`n_1` on, and so forth.
 
     Parameters
     ----------

@@ -334,7 +334,8 @@ class Memory:
                 f" vectors of length {v.n}"
             )
         if rows.shape != (of[-1],):
-            raise ValueError(f"the rows {name!r} must be {of[-1]} numbers, one a coordinate, found shape {rows.shape}")
+            need = f"{of[-1]} numbers, one per coordinate"
+            raise ValueError(f"the rows {name!r} must be {need}, found shape {rows.shape}")
         matched = add_on_support(of, index, v.offsets, v.index, v.value, rows.dtype.type(sign), rows)
         if matched != v.nonzeros:
             raise ValueError(f"{v.nonzeros - matched} non-zeros are off the supports of their workers")

@@ -59,8 +59,8 @@ class Codec(ABC):
     """Base class of codecs, which turn messages into packets and back without loss.
 
     `decode(encode(m), header(m)) == m`, and all bytes are consumed. What never changes in a stream (version, codec,
-    kind of message, n, and for levels s, the bucket and a fixed scale) is in its header, which is sent, and counted,
-    once; a packet holds only what varies.
+    kind of message, :math:`n`, and for levels :math:`s`, the bucket and a fixed scale) is in its header, which is sent,
+    and counted, once; a packet holds only what varies.
 
     Attributes
     ----------

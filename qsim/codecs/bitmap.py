@@ -11,16 +11,17 @@ from qsim.options import option
 @final
 @option
 class Bitmap(CoordinateCodec):
-    """A bit for every coordinate, then the entries.
+    r"""A bit for every coordinate, then the entries.
 
     The bits are 1 for an entry, padded to whole bytes; the fields of the entries follow, padded to whole bytes. The
-    field of a level is its sign and |level| - 1 in bit_length(s - 1) bits, that of a sign one bit, that of a float its
-    32 bits. So k entries take 8 (ceil(n / 8) + ceil(k width / 8)) bits, and a row without entries none.
+    field of a level is its sign and |level| - 1 in bit_length(:math:`s - 1`) bits, that of a sign one bit, that of a
+    float its 32 bits. So :math:`k` entries take :math:`8 (\lceil n / 8 \rceil + \lceil k \mathrm{width} / 8 \rceil)`
+    bits, and a row without entries none.
 
     Raises
     ------
     ValueError
-        When it encodes vectors longer than 2^48.
+        When it encodes vectors longer than :math:`2^{48}`.
 
     Examples
     --------

@@ -27,7 +27,8 @@ _MOST = {
 class Dense(Codec):
     """Every coordinate as a little-endian float.
 
-    A packet takes 16 n, 32 n or 64 n bits. Of a message at drawn coordinates, it holds the k numbers.
+    A packet takes :math:`16 n`, :math:`32 n` or :math:`64 n` bits. Of a message at drawn coordinates, it holds the
+    :math:`k` numbers.
 
     Parameters
     ----------

@@ -26,7 +26,7 @@ class _BitCodec(EntryCodec):
         return KERNELS[self._code][min(s, 2)]
 
     def _most_bytes(self, entries: Entries) -> int:
-        return entries.index.size * 20 + 2 * entries.rows  # Rice's zeros are fewer than 3 a non-zero on average
+        return entries.index.size * 20 + 2 * entries.rows  # Rice's zeros are fewer than 3 per non-zero on average
 
     def _least_bits(self, s: int) -> int:
         return (33, 2, 3)[min(s, 2)]
@@ -38,7 +38,7 @@ class Elias(_BitCodec):
     """The sparse QSGD code: Elias code words of gaps and levels.
 
     For every non-zero the packet holds the Elias code word of its gap, its sign, and the code word of its level, which
-    is left out for s = 1. A float is its gap and the 32 bits of its value.
+    is left out for :math:`s = 1`. A float is its gap and the 32 bits of its value.
 
     Parameters
     ----------
@@ -48,7 +48,7 @@ class Elias(_BitCodec):
     Raises
     ------
     ValueError
-        For another code, and when it encodes vectors longer than 2^48.
+        For another code, and when it encodes vectors longer than :math:`2^{48}`.
 
     References
     ----------
@@ -85,20 +85,22 @@ class Elias(_BitCodec):
 @final
 @option
 class GolombRice(_BitCodec):
-    """Golomb-Rice code of gaps, with Elias gamma code of levels.
+    r"""Golomb-Rice code of gaps, with Elias gamma code of levels.
 
-    For every non-zero the packet holds its gap in Golomb-Rice code, its sign, and the Elias gamma code word of its
-    level (if s > 1). The gap g is (g - 1) >> r zeros, a one, and the low r bits of g - 1.
+    For every non-zero the packet holds its gap in Golomb-Rice code, its sign, and the Elias :math:`\gamma` code word of
+    its level (if :math:`s > 1`). The gap :math:`g` is :math:`\lfloor (g - 1)/2^r \rfloor` zeros, a one, and the low
+    :math:`r` bits of :math:`g - 1`.
 
     Raises
     ------
     ValueError
-        When it encodes vectors longer than 2^48.
+        When it encodes vectors longer than :math:`2^{48}`.
 
     Notes
     -----
-    The parameter r, a byte before the entries, follows from the density: r = max(0, floor(log2(ln 2 (n - k) / k))) for
-    k non-zeros of n, with ln 2 taken as 9/13.
+    The parameter :math:`r`, a byte before the entries, follows from the density:
+    :math:`r = \max(0, \lfloor \log_2(\ln 2 (n - k) / k) \rfloor)` for :math:`k` non-zeros of :math:`n`, with
+    :math:`\ln 2` taken as 9/13.
 
     References
     ----------

@@ -27,7 +27,7 @@ class EliasDense(CoordinateCodec):
     Raises
     ------
     ValueError
-        For another code, and when it encodes vectors longer than 2^48.
+        For another code, and when it encodes vectors longer than :math:`2^{48}`.
 
     References
     ----------

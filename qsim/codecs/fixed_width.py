@@ -18,20 +18,22 @@ from qsim.options import option
 @final
 @option
 class FixedWidth(CoordinateCodec):
-    """Every level in a field of the same width.
+    r"""Every level in a field of the same width.
 
-    After the scales, every coordinate is level + s in ceil(log2(2 s + 1)) bits: 4 bits for s = 7.
+    After the scales, every coordinate is its level plus :math:`s` in :math:`\lceil \log_2(2 s + 1) \rceil` bits: 4 bits
+    for :math:`s = 7`.
 
     Raises
     ------
     ValueError
-        When it encodes vectors longer than 2^48.
+        When it encodes vectors longer than :math:`2^{48}`.
 
     Notes
     -----
-    A row without a zero level takes ceil(log2(2 s)) bits per coordinate: one less if s is a power of two. Signs are
-    levels of 1, so a row with a sign at every coordinate takes one bit each. Fields fill bytes from the highest bit
-    down: a row takes ceil(n width / 8) bytes after its floats, and one without entries none.
+    A row without a zero level takes :math:`\lceil \log_2(2 s) \rceil` bits per coordinate: one less if :math:`s` is a
+    power of two. Signs are levels of 1, so a row with a sign at every coordinate takes one bit each. Fields fill bytes
+    from the highest bit down: a row takes :math:`\lceil n \mathrm{width} / 8 \rceil` bytes after its floats, and one
+    without entries none.
 
     Examples
     --------

@@ -12,22 +12,22 @@ from qsim.options import option
 @final
 @option
 class RANS(EntryCodec):
-    """Gaps and levels by asymmetric numeral systems, close to the entropy.
+    r"""Gaps and levels by asymmetric numeral systems, close to the entropy.
 
-    Every gap and every signed level takes -log2(frequency / 2^p) bits, by range asymmetric numeral systems (rANS) with
-    the frequencies of the row itself. A float is its gap and its 32 bits.
+    Every gap and every signed level takes :math:`-\log_2(\mathrm{frequency} / 2^p)` bits, by range asymmetric numeral
+    systems (rANS) with the frequencies of the row itself. A float is its gap and its 32 bits.
 
     Raises
     ------
     ValueError
-        When it encodes vectors longer than 2^48.
+        When it encodes vectors longer than :math:`2^{48}`.
 
     Notes
     -----
     A number below 8 is a symbol of its own; larger ones share four symbols an octave, and the bits below are written
     unchanged. A packet begins with the number of entries and the frequencies of both kinds of symbols, so a packet of
-    few entries is larger than with other codecs, while one of 50 kbit and more is within 2% of n times the order-0
-    entropy of its levels (zeros included), if these are drawn independently.
+    few entries is larger than with other codecs, while one of 50 kbit and more is within 2% of :math:`n` times the
+    order-0 entropy of its levels (zeros included), if these are drawn independently.
 
     References
     ----------

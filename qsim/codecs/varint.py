@@ -15,8 +15,8 @@ class Varint(EntryCodec):
     """Gap, level and sign of every non-zero in one LEB128 number.
 
     After the scale, a non-zero is `((gap - 1) << width | (|level| - 1)) << 1 | sign`, with width the bit length of
-    s - 1; so at s = 1 a gap of up to 64 takes a single byte. A float is `gap - 1` and then its four bytes. A zero
-    vector is the four bytes of its scale.
+    :math:`s - 1`; so at :math:`s = 1` a gap of up to 64 takes a single byte. A float is `gap - 1` and then its four
+    bytes. A zero vector is the four bytes of its scale.
 
     Examples
     --------

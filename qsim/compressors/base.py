@@ -40,13 +40,13 @@ class NotFiniteError(ValueError):
 class Compressor:
     """Base class of compressors, which turn vectors into messages.
 
-    A compressor Q may be random, but is a pure function of (vector, key). A compressor of your own sets `emits`, the
-    kind of message that it makes, and overrides `quantize`, in plain NumPy, or `compress`, which takes a whole batch in
-    one call. Each of the two is defined by the other; the shipped compressors override `compress`.
+    A compressor :math:`Q` may be random, but is a pure function of (vector, key). A compressor of your own sets
+    `emits`, the kind of message that it makes, and overrides `quantize`, in plain NumPy, or `compress`, which takes a
+    whole batch in one call. Each of the two is defined by the other; the shipped compressors override `compress`.
 
     Notes
     -----
-    The default `compress` makes every row dense, at O(n) a row.
+    The default `compress` makes every row dense, at :math:`O(n)` per row.
 
     Override `variance` or `contraction` to certify the error, and `exact_variance` and `expected_nonzeros` where closed
     forms are known. A compressor with a memory also overrides `memory` and `on_delivered`.
@@ -283,10 +283,11 @@ class Compressor:
         return None if delta is None else (sqrt(1 - delta), 1 - delta)
 
     def three_point(self, n: int) -> tuple[float, float] | None:
-        """Return the constants A and B of a three-point compressor, for vectors of length n.
+        r"""Return the constants A and B of a three-point compressor, for vectors of length n.
 
-        Such a compressor is for the differences v = x - h of `EF21` alone: of a gradient x to its shift h, of which
-        its memory knows what the last message has left, y - h for the gradient y of the round before.
+        Such a compressor is for the differences :math:`v = x - h` of `EF21` alone: of a gradient :math:`x` to its shift
+        :math:`h`, of which its memory knows what the last message has left, :math:`y - h` for the gradient :math:`y` of
+        the round before.
 
         Parameters
         ----------
@@ -296,8 +297,8 @@ class Compressor:
         Returns
         -------
         (float, float) or None
-            A in (0, 1] and B >= 0 with E ||Q(x - h) - (x - h)||^2 <= (1 - A) ||y - h||^2 + B ||x - y||^2 for all
-            x, y and h of length n. None: it is no three-point compressor, or has none to state.
+            :math:`A` in (0, 1] and :math:`B \ge 0` with :math:`E \|Q(x - h) - (x - h)\|^2 \le (1 - A) \|y - h\|^2 + B
+            \|x - y\|^2` for all :math:`x`, :math:`y` and :math:`h`. None: it is no three-point compressor.
         """
         return None
 

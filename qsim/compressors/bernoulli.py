@@ -17,26 +17,27 @@ from qsim.program import Program
 @final
 @option
 class Bernoulli(Sparsifier):
-    """Each coordinate with the same probability, independently.
+    r"""Each coordinate with the same probability, independently.
 
-    Q(v)_i = v_i / p with probability p, and 0 otherwise. Unbiased, with variance omega = 1/p - 1, attained by every v.
+    :math:`Q(v)_i = v_i / p` with probability :math:`p`, and 0 otherwise. Unbiased, with variance
+    :math:`\omega = 1/p - 1`, attained by every :math:`v`.
 
     Parameters
     ----------
     p : float
-        The probability that a coordinate is kept, from 2^-24 to 1. It is rounded to the nearest multiple of 2^-24, the
-        property `used`.
+        The probability that a coordinate is kept, from :math:`2^{-24}` to 1. It is rounded to the nearest multiple of
+        :math:`2^{-24}`, the property `used`.
 
     Raises
     ------
     ValueError
-        If `p` is outside [2^-24, 1].
+        If `p` is outside :math:`[2^{-24}, 1]`.
 
     Notes
     -----
-    Precision: a coordinate is kept if its 24-bit uniform is below 2^24 `used`. Values are divided by `used`, and omega
-    is stated for it; so the mean is exact but for one rounding of v_i / used to float32. A vector for which this may
-    overflow is refused.
+    Precision: a coordinate is kept if its 24-bit uniform is below :math:`2^{24}` `used`. Values are divided by `used`,
+    and :math:`\omega` is stated for it; so the mean is exact but for one rounding of :math:`v_i` / used to float32. A
+    vector for which this may overflow is refused.
 
     A sparse vector stays sparse, and gives the same message as the same vector stored densely.
 
@@ -112,30 +113,31 @@ class Bernoulli(Sparsifier):
 @final
 @option
 class Wangni(Sparsifier):
-    """Each coordinate with a probability in proportion to its magnitude.
+    r"""Each coordinate with a probability in proportion to its magnitude.
 
-    Q(v)_i = v_i / p_i with probability p_i = min(1, |v_i| / t), independently, and 0 otherwise, with t such that sum_i
-    p_i = k. Of all probabilities with sum k these have the least variance, sum_i v_i^2 (1/p_i - 1).
+    :math:`Q(v)_i = v_i / p_i` with probability :math:`p_i = \min(1, |v_i| / t)`, independently, and 0 otherwise, with
+    :math:`t` such that :math:`\sum_i p_i = k`. Of all probabilities with sum :math:`k` these have the least variance,
+    :math:`\sum_i v_i^2 (1/p_i - 1)`.
 
-    Unbiased, with variance omega = max(0, n/k - 1), that of `RandK`, since p_i = k/n is among the choices; it is
-    attained by vectors whose magnitudes are all equal, and far from attained if few entries are large.
+    Unbiased, with variance :math:`\omega = \max(0, n/k - 1)`, that of `RandK`, since :math:`p_i = k/n` is among the
+    choices; it is attained by vectors whose magnitudes are all equal, and far from attained if few entries are large.
 
     Parameters
     ----------
     k : int or float
-        The expected number of entries sent (an int of at least 1), or the fraction of the n coordinates (a float in (0,
-        1)), as for `TopK`. Vectors with at most k non-zeros are sent unchanged.
+        The expected number of entries sent (an int of at least 1), or the fraction of the :math:`n` coordinates (a
+        float in (0, 1)), as for `TopK`. Vectors with at most :math:`k` non-zeros are sent unchanged.
 
     Raises
     ------
     ValueError
-        For a whole number k below 1, and for a fraction outside (0, 1).
+        For a whole number :math:`k` below 1, and for a fraction outside (0, 1).
 
     Notes
     -----
-    Precision: p_i is rounded up to a multiple of 2^-24, which adds at most n 2^-24 to the expected number of entries,
-    and v_i is divided by the rounded p_i; so the mean is exact but for one rounding to float32. A vector for which t is
-    above float32's range is refused. Sums run in float64.
+    Precision: :math:`p_i` is rounded up to a multiple of :math:`2^{-24}`, which adds at most :math:`n 2^{-24}` to the
+    expected number of entries, and :math:`v_i` is divided by the rounded :math:`p_i`; so the mean is exact but for one
+    rounding to float32. A vector for which :math:`t` is above float32's range is refused. Sums run in float64.
 
     A sparse vector stays sparse, and gives the same message as the same vector stored densely, in a few passes over the
     entries.

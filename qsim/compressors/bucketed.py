@@ -17,15 +17,20 @@ from qsim.options import option, whole
 @final
 @option
 class Bucketed(Wrapper):
-    """Buckets: runs of coordinates that are compressed separately, each with a scale of its own.
+    r"""Buckets: runs of coordinates that are compressed separately, each with a scale of its own.
 
-    Q(v) = (C(v_1), C(v_2), ...), where v_1, v_2, ... are runs of `size` coordinates, the last of which may be shorter.
-    The variance and the contraction are those of C at length min(n, size), since the errors of the buckets add up.
+    .. math::
+
+        Q(v) = (C(v_1), C(v_2), \ldots),
+
+    where :math:`v_1`, :math:`v_2`, ... are runs of `size` coordinates, the last of which may be shorter. The variance
+    and the contraction are those of :math:`C` at length :math:`\min(n, \mathrm{size})`, since the errors of the buckets
+    add up.
 
     Parameters
     ----------
     compressor : Compressor
-        The compressor C, which makes `Levels` with one scale.
+        The compressor :math:`C`, which makes `Levels` with one scale.
     size : int
         Coordinates in a bucket.
 
@@ -39,10 +44,10 @@ class Bucketed(Wrapper):
     Notes
     -----
     A bucket costs 32 bits more on the wire (unless all scales are one fixed number) and has its own key,
-    `key.fold(bucket)`. The last one is padded with zeros that are not sent. If the certificates of C hold only as n
-    grows, there are none: a bucket does not grow.
+    `key.fold(bucket)`. The last one is padded with zeros that are not sent. If the certificates of :math:`C` hold only
+    as :math:`n` grows, there are none: a bucket does not grow.
 
-    A sparse vector stays sparse if C keeps it so, at a cost of O(non-zeros + buckets).
+    A sparse vector stays sparse if :math:`C` keeps it so, at a cost of :math:`O(\text{non-zeros} + \mathrm{buckets})`.
 
     References
     ----------

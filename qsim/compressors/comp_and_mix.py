@@ -17,33 +17,34 @@ from qsim.options import option
 @final
 @option
 class CompK(Sparsifier):
-    """Some of the largest entries, drawn at random: comp-(k, k').
+    r"""Some of the largest entries, drawn at random: comp-(k, k').
 
-    k entries, drawn at random without replacement from the k' with the largest magnitudes, times k'/k. Its bias and
-    variance are eta = sqrt((n - k')/n) and omega = (k' - k)/k, both attained by vectors of one magnitude. For k = k' it
-    is `TopK(k)`, and for k' >= n `RandK(k)`.
+    :math:`k` entries, drawn at random without replacement from the :math:`k'` with the largest magnitudes, times
+    :math:`k'/k`. Its bias and variance are :math:`\eta = \sqrt{(n - k')/n}` and :math:`\omega = (k' - k)/k`, both
+    attained by vectors of one magnitude. For :math:`k = k'` it is `TopK(k)`, and for :math:`k' \geq n` `RandK(k)`.
 
     Parameters
     ----------
     k : int or float
-        The number of entries that are sent (an int of at least 1), or the fraction of the n coordinates (a float in
-        (0, 1)), which stands for max(1, round(k n)).
+        The number of entries that are sent (an int of at least 1), or the fraction of the :math:`n` coordinates (a
+        float in (0, 1)), which stands for :math:`\max(1, \operatorname{round}(k n))`.
     among : int or float
-        The number k' of entries among which they are drawn, in the same way; at least k.
+        The number :math:`k'` of entries among which they are drawn, in the same way; at least :math:`k`.
 
     Raises
     ------
     ValueError
-        For a whole number below 1, a fraction outside (0, 1), and among < k.
+        For a whole number below 1, a fraction outside (0, 1), and :math:`\mathrm{among} < k`.
 
     Notes
     -----
     It is made for `EFBV`. By itself it is neither unbiased nor, in general, a contraction: the error of a vector of one
-    magnitude is (n - k' + k' omega)/n of its square. `Compose(TopK(k'), Bernoulli(k/k'))` has the same bias and
-    variance, and sends k entries in the mean. (The authors' code draws with replacement, and leaves out k'/k.)
+    magnitude is :math:`(n - k' + k' \omega)/n` of its square. `Compose(TopK(k'), Bernoulli(k/k'))` has the same bias
+    and variance, and sends :math:`k` entries in the mean. (The authors' code draws with replacement, and leaves out
+    :math:`k'/k`.)
 
-    A vector with fewer than k' non-zeros has zeros among its largest, which are not sent when they are drawn.
-    Precision: the product with k'/k is rounded once to float32. A vector for which it may overflow is refused.
+    A vector with fewer than :math:`k'` non-zeros has zeros among its largest, which are not sent when they are drawn.
+    Precision: the product with :math:`k'/k` is rounded once to float32. A vector for which it may overflow is refused.
 
     A sparse vector stays sparse, and gives the same message as the same vector stored densely.
 
@@ -133,19 +134,20 @@ class CompK(Sparsifier):
 @final
 @option
 class MixK(Sparsifier):
-    """The largest entries, and some of the others, drawn at random: mix-(k, k').
+    r"""The largest entries, and some of the others, drawn at random: mix-(k, k').
 
-    The k entries with the largest magnitudes, and k' of the other coordinates, drawn at random without replacement, all
-    as they are. A contraction with delta = (k + k')/n, that of `TopK(k + k')`; its bias and variance are eta =
-    (n - k - k')/sqrt((n - k) n) and omega = k' (n - k - k')/((n - k) n). All are attained by vectors of one magnitude.
+    The :math:`k` entries with the largest magnitudes, and :math:`k'` of the other coordinates, drawn at random without
+    replacement, all as they are. A contraction with :math:`\delta = (k + k')/n`, that of `TopK(k + k')`; its bias and
+    variance are :math:`\eta = (n - k - k')/\sqrt{(n - k) n}` and :math:`\omega = k' (n - k - k')/((n - k) n)`. All are
+    attained by vectors of one magnitude.
 
     Parameters
     ----------
     k : int or float
-        The number of largest entries (an int of at least 1), or the fraction of the n coordinates (a float in (0, 1)),
-        which stands for max(1, round(k n)).
+        The number of largest entries (an int of at least 1), or the fraction of the :math:`n` coordinates (a float in
+        (0, 1)), which stands for :math:`\max(1, \operatorname{round}(k n))`.
     others : int or float
-        The number k' of others, in the same way; all of them for k + k' >= n.
+        The number :math:`k'` of others, in the same way; all of them for :math:`k + k' \geq n`.
 
     Raises
     ------
@@ -154,7 +156,7 @@ class MixK(Sparsifier):
 
     Notes
     -----
-    It is made for `EFBV`, to which its bias and variance say more than delta. Of equal magnitudes, the smaller
+    It is made for `EFBV`, to which its bias and variance say more than :math:`\delta`. Of equal magnitudes, the smaller
     coordinates are among the largest.
 
     A sparse vector stays sparse, and gives the same message as the same vector stored densely. Coordinates whose zeros

@@ -21,21 +21,22 @@ from qsim.program import Program
 @final
 @option
 class Compose(Compressor):
-    """Two compressors in a row.
+    r"""Two compressors in a row.
 
-    Q(v) = Q2(Q1(v)): what `first` keeps is compressed with `second`. With m the length that counts for `second` (the
-    most entries that `first` keeps if `second` ignores zeros, as QSGD does, and n otherwise):
+    :math:`Q(v) = Q_2(Q_1(v))`: what `first` keeps is compressed with `second`. With :math:`m` the length that counts
+    for `second` (the most entries that `first` keeps if `second` ignores zeros, as QSGD does, and :math:`n` otherwise):
 
-    - both unbiased: unbiased, with variance omega = (1 + omega1(n)) (1 + omega2(m)) - 1;
+    - both unbiased: unbiased, with variance :math:`\omega = (1 + \omega_1(n)) (1 + \omega_2(m)) - 1`;
     - `first` a contraction that keeps some coordinates unchanged (`TopK`), `second` a contraction that keeps zeros:
-      delta = delta1(n) delta2(m), since then ||Q(v) - v||^2 = ||Q1(v) - v||^2 + ||Q2(Q1(v)) - Q1(v)||^2.
+      :math:`\delta = \delta_1(n) \delta_2(m)`, since then
+      :math:`\|Q(v) - v\|^2 = \|Q_1(v) - v\|^2 + \|Q_2(Q_1(v)) - Q_1(v)\|^2`.
 
     Parameters
     ----------
     first : Compressor
-        The first compressor, Q1, whose messages are floats.
+        The first compressor, :math:`Q_1`, whose messages are floats.
     second : Compressor
-        The second compressor, Q2, which keeps zeros.
+        The second compressor, :math:`Q_2`, which keeps zeros.
 
     Raises
     ------
@@ -46,9 +47,10 @@ class Compose(Compressor):
 
     Notes
     -----
-    `Compose(TopK(k), QSGD(s))` is neither: it is biased, and for small s the error of the quantizer is larger than what
-    was kept (1 - delta = 1.8 for constant vectors of n = 1000 with k = 100, s = 1). `Compose(TopK(k), Scaled(QSGD(s)))`
-    is a contraction with delta = k/n / (1 + omega(k)): a `Scaled` second is scaled for vectors of length m.
+    `Compose(TopK(k), QSGD(s))` is neither: it is biased, and for small :math:`s` the error of the quantizer is larger
+    than what was kept (:math:`1 - \delta = 1.8` for constant vectors of :math:`n = 1000` with :math:`k = 100`,
+    :math:`s = 1`). `Compose(TopK(k), Scaled(QSGD(s)))` is a contraction with :math:`\delta = k/n / (1 + \omega(k))`: a
+    `Scaled` second is scaled for vectors of length :math:`m`.
 
     The two draw from different keys, fold(key, 0) and fold(key, 1). A sparse vector stays sparse if `first` keeps it
     so.

@@ -17,20 +17,21 @@ from qsim.options import option, whole
 @final
 @option
 class CorrelatedQuantization(Compressor):
-    """Workers round with uniform numbers that keep out of each other's way, so that their errors cancel.
+    r"""Workers round with uniform numbers that keep out of each other's way, so that their errors cancel.
 
-    With N the largest magnitude, each coordinate is rounded up or down, at random without bias, to one of 2^bits evenly
-    spaced numbers from -N to N: up if u is below its place between the two next to it. Worker i of W has
-    u = (pi(i) + U)/W, where pi is a random permutation that all draw together and U is uniform.
+    With :math:`N` the largest magnitude, each coordinate is rounded up or down, at random without bias, to one of
+    :math:`2^{\mathrm{bits}}` evenly spaced numbers from :math:`-N` to :math:`N`: up if :math:`u` is below its place
+    between the two next to it. Worker :math:`i` of :math:`W` has :math:`u = (\pi(i) + U)/W`, where :math:`\pi` is a
+    random permutation that all draw together and :math:`U` is uniform.
 
-    A message alone is unbiased with variance omega = (n - 1)/(2^bits - 1)^2, attained by a single entry. The error of
-    the mean is at most omega/W of the mean of ||v_i||^2, what it is for workers that draw for themselves; for equal
-    vectors it is at most omega/W^2.
+    A message alone is unbiased with variance :math:`\omega = (n - 1)/(2^{\mathrm{bits}} - 1)^2`, attained by a single
+    entry. The error of the mean is at most :math:`\omega/W` of the mean of :math:`\|v_i\|^2`, what it is for workers
+    that draw for themselves; for equal vectors it is at most :math:`\omega/W^2`.
 
     Parameters
     ----------
     workers : int
-        The number W of workers, from 1 to 2^24: that of the run.
+        The number :math:`W` of workers, from 1 to :math:`2^{24}`: that of the run.
     bits : int, default 1
         The bits of a coordinate, from 1 to 8.
 
@@ -41,13 +42,14 @@ class CorrelatedQuantization(Compressor):
 
     Notes
     -----
-    pi is one permutation for all coordinates, moved by a random number modulo W in each: a coordinate's law is that of
-    a permutation of its own. The variance is large, since N may be as large as the norm: the paper rotates vectors
-    first. For clients who sit out, and with any weights, the error of the mean still is at most that of workers that
-    draw for themselves.
+    :math:`\pi` is one permutation for all coordinates, moved by a random number modulo :math:`W` in each: a
+    coordinate's law is that of a permutation of its own. The variance is large, since :math:`N` may be as large as the
+    norm: the paper rotates vectors first. For clients who sit out, and with any weights, the error of the mean still is
+    at most that of workers that draw for themselves.
 
-    Precision: U has 24 bits, and places are taken in float64, so that the mean is right to 2^-24 of a step. Zeros are
-    filled in, but the zero vector has no entries. A row costs O(n), and a batch O(W) beside.
+    Precision: :math:`U` has 24 bits, and places are taken in float64, so that the mean is right to :math:`2^{-24}` of a
+    step. Zeros are filled in, but the zero vector has no entries. A row costs :math:`O(n)`, and a batch :math:`O(W)`
+    beside.
 
     References
     ----------

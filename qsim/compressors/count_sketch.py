@@ -15,18 +15,19 @@ from qsim.options import option, whole
 @final
 @option
 class CountSketch(Compressor):
-    """Count sketch: sums of coordinates with random signs, in tables of few cells.
+    r"""Count sketch: sums of coordinates with random signs, in tables of few cells.
 
-    In each table every coordinate i falls into a random cell h(i) with a random sign s(i), and a cell holds the sum of
-    s(i) v_i over what falls into it. Q(v)_i is the mean over the tables of s(i) times the cell of i. With k = tables
-    times cells numbers it is unbiased with variance omega = (n - 1)/k, attained by every v.
+    In each table every coordinate :math:`i` falls into a random cell :math:`h(i)` with a random sign :math:`s(i)`, and
+    a cell holds the sum of :math:`s(i) v_i` over what falls into it. :math:`Q(v)_i` is the mean over the tables of
+    :math:`s(i)` times the cell of :math:`i`. With :math:`k = \mathrm{tables}` times cells numbers it is unbiased with
+    variance :math:`\omega = (n - 1)/k`, attained by every :math:`v`.
 
     Parameters
     ----------
     tables : int
         The number of tables, from 1 to 256.
     cells : int
-        Cells of a table, from 1 to 2^23.
+        Cells of a table, from 1 to :math:`2^{23}`.
 
     Raises
     ------
@@ -35,16 +36,16 @@ class CountSketch(Compressor):
 
     Notes
     -----
-    A sketch is linear in v, so messages that are made with one key are summed in flight, and the sketch of a sum is the
-    sum of sketches: no other compressor sums all coordinates in k numbers. For one vector alone Rand-k has a smaller
-    variance, n/k - 1.
+    A sketch is linear in :math:`v`, so messages that are made with one key are summed in flight, and the sketch of a
+    sum is the sum of sketches: no other compressor sums all coordinates in :math:`k` numbers. For one vector alone
+    Rand-k has a smaller variance, :math:`n/k - 1`.
 
-    As estimates are means, and not medians, only k counts, and one table is the fastest. Of a vector with few large
-    coordinates Q(v) has these nearly right, so the largest of the sum of sketches are the heavy hitters of a sum of
-    vectors that nobody has. Vectors with n <= k are sent as they are.
+    As estimates are means, and not medians, only :math:`k` counts, and one table is the fastest. Of a vector with few
+    large coordinates :math:`Q(v)` has these nearly right, so the largest of the sum of sketches are the heavy hitters
+    of a sum of vectors that nobody has. Vectors with :math:`n \leq k` are sent as they are.
 
     Precision: sums are taken in float64 and rounded once to float32. Cells and signs are the same for all rows with one
-    key. A row costs O(tables times entries), and O(tables times n) to read.
+    key. With :math:`t` tables a row of :math:`z` entries costs :math:`O(t z)`, and :math:`O(t n)` to read.
 
     References
     ----------
@@ -103,7 +104,7 @@ class CountSketch(Compressor):
             return message.vectors()
         n, k = message.n, self._kept(message.n)
         if message.k != k:
-            raise ValueError(f"{self!r} makes {k} numbers a row, the message has {message.k}")
+            raise ValueError(f"{self!r} makes {k} numbers per row, the message has {message.k}")
         if k == n:
             return Vectors(n, message.offsets, None, message.value)
         out = np.empty(message.rows * n, np.float32)

@@ -16,34 +16,37 @@ from qsim.options import option, whole
 @final
 @option
 class SubtractiveDither(Compressor):
-    """Rounding with a uniform dither that the receiver subtracts.
+    r"""Rounding with a uniform dither that the receiver subtracts.
 
-    With D = N/s, N the norm of v and s = `levels`, v_i / D + u_i is rounded to the nearest whole level, and read as D
-    (level_i - u_i). Both ends draw u_i, uniform in (-1/2, 1/2), from the key and the coordinate. The error of every
-    coordinate is uniform in [-D/2, D/2] whatever v is, so its variance is D^2 / 12.
+    With :math:`D = N/s`, :math:`N` the norm of :math:`v` and :math:`s` = `levels`, :math:`v_i / D + u_i` is rounded to
+    the nearest whole level, and read as :math:`D (\mathrm{level}_i - u_i)`. Both ends draw :math:`u_i`, uniform in
+    (-1/2, 1/2), from the key and the coordinate. The error of every coordinate is uniform in :math:`[-D/2, D/2]`
+    whatever :math:`v` is, so its variance is :math:`D^2 / 12`.
 
-    Unbiased, with variance omega = n^(2/min(p, 2)) / (12 s^2), which is n / (12 s^2) with the l2 and the max norm:
-    attained by every v with l2, by a single entry with p >= 2, by constant vectors with p <= 2.
+    Unbiased, with variance :math:`\omega = n^{2/\min(p, 2)} / (12 s^2)`, which is :math:`n / (12 s^2)` with the
+    :math:`\ell_2` and the max norm: attained by every :math:`v` with :math:`\ell_2`, by a single entry with
+    :math:`p \geq 2`, by constant vectors with :math:`p \leq 2`.
 
     Parameters
     ----------
     levels : int
-        The number s of steps D in the norm, from 1 to 2^23.
+        The number :math:`s` of steps :math:`D` in the norm, from 1 to :math:`2^{23}`.
     norm : {"l2", "max"} or float, default "l2"
-        The norm N. A number p >= 1 stands for (sum_i |v_i|^p)^(1/p).
+        The norm :math:`N`. A number :math:`p \geq 1` stands for :math:`(\sum_i |v_i|^p)^{1/p}`.
 
     Raises
     ------
     ValueError
-        If `levels` is outside [1, 2^23], or `norm` is not a norm.
+        If `levels` is outside :math:`[1, 2^{23}]`, or `norm` is not a norm.
 
     Notes
     -----
-    The message holds the non-zero levels, few for a sparse vector; but the decoded vector is dense, unless v is zero,
-    so decoding costs O(n).
+    The message holds the non-zero levels, few for a sparse vector; but the decoded vector is dense, unless :math:`v` is
+    zero, so decoding costs :math:`O(n)`.
 
-    Precision: u_i is one of 2^24 values, symmetric around 0, hence |E Q(v)_i - v_i| <= 2^-25 D before the result is
-    rounded to float32. N is rounded up to float32 first; a norm above float32's range is refused.
+    Precision: :math:`u_i` is one of :math:`2^{24}` values, symmetric around 0, hence
+    :math:`|\mathbb{E} Q(v)_i - v_i| \leq 2^{-25} D` before the result is rounded to float32. :math:`N` is rounded up to
+    float32 first; a norm above float32's range is refused.
 
     References
     ----------

@@ -20,21 +20,21 @@ from qsim.program import Program
 @final
 @option
 class NaturalDithering(Compressor):
-    """Random rounding to powers of two of the norm.
+    r"""Random rounding to powers of two of the norm.
 
-    Every |v_i| / N, with N the norm of v and s = `levels`, is rounded up or down at random to 0, 2^(1-s), ..., 1/2 or
-    1: level j from 1 to s stands for N 2^(j-s).
+    Every :math:`|v_i| / N`, with :math:`N` the norm of :math:`v` and :math:`s` = `levels`, is rounded up or down at
+    random to 0, :math:`2^{1-s}`, ..., 1/2 or 1: level :math:`j` from 1 to :math:`s` stands for :math:`N 2^{j-s}`.
 
-    Unbiased. With q = n^(1/min(p, 2)) 2^(1-s) the variance is at most omega = q - 1 if q >= 9/4, and 1/8 + 2 q^2 / 9
-    otherwise. For p <= 2 constant vectors attain the first; the second is a bound, and 1/8 of it is attained at 4/3 of
-    a power of two.
+    Unbiased. With :math:`q = n^{1/\min(p, 2)} 2^{1-s}` the variance is at most :math:`\omega = q - 1` if
+    :math:`q \geq 9/4`, and :math:`1/8 + 2 q^2 / 9` otherwise. For :math:`p \leq 2` constant vectors attain the first;
+    the second is a bound, and 1/8 of it is attained at 4/3 of a power of two.
 
     Parameters
     ----------
     levels : int
-        The number s of levels above zero, from 1 to 126.
+        The number :math:`s` of levels above zero, from 1 to 126.
     norm : {"l2", "max"} or float, default "l2"
-        The norm N. A number p >= 1 stands for (sum_i |v_i|^p)^(1/p).
+        The norm :math:`N`. A number :math:`p \geq 1` stands for :math:`(\sum_i |v_i|^p)^{1/p}`.
 
     Raises
     ------
@@ -43,8 +43,9 @@ class NaturalDithering(Compressor):
 
     Notes
     -----
-    Precision: N is rounded up to float32 first. |E Q(v)_i - v_i| <= 2^-22 |v_i| + 2^-23 N 2^(1-s), provided that N
-    2^(1-s) is a normal float32 (above 1.2e-38). A norm above float32's range is refused. A sparse vector stays sparse.
+    Precision: :math:`N` is rounded up to float32 first.
+    :math:`|\mathbb{E} Q(v)_i - v_i| \leq 2^{-22} |v_i| + 2^{-23} N 2^{1-s}`, provided that :math:`N 2^{1-s}` is a
+    normal float32 (above 1.2e-38). A norm above float32's range is refused. A sparse vector stays sparse.
 
     References
     ----------
@@ -131,18 +132,19 @@ class NaturalDithering(Compressor):
 @final
 @option
 class NUQSGD(Alias):
-    """Random rounding to powers of two of the l2 norm, with one level more.
+    r"""Random rounding to powers of two of the l2 norm, with one level more.
 
-    Every |v_i| / N, with N the l2 norm of v and s = `levels`, is rounded up or down at random to 0, 2^-s, ..., 1/2 or
-    1: level j from 1 to s + 1 stands for N 2^(j-s-1). This is `NaturalDithering(levels=s + 1, norm="l2")`.
+    Every :math:`|v_i| / N`, with :math:`N` the :math:`\ell_2` norm of :math:`v` and :math:`s` = `levels`, is rounded up
+    or down at random to 0, :math:`2^{-s}`, ..., 1/2 or 1: level :math:`j` from 1 to :math:`s + 1` stands for
+    :math:`N 2^{j-s-1}`. This is `NaturalDithering(levels=s + 1, norm="l2")`.
 
-    Unbiased. With q = sqrt(n) 2^-s the variance is at most omega = q - 1 if q >= 9/4 (attained), and 1/8 + 2 q^2 / 9
-    otherwise.
+    Unbiased. With :math:`q = \sqrt{n} 2^{-s}` the variance is at most :math:`\omega = q - 1` if :math:`q \geq 9/4`
+    (attained), and :math:`1/8 + 2 q^2 / 9` otherwise.
 
     Parameters
     ----------
     levels : int
-        The number s, from 1 to 125.
+        The number :math:`s`, from 1 to 125.
 
     Raises
     ------

@@ -21,27 +21,27 @@ from qsim.program import Program
 @final
 @option
 class ErrorFeedback(Wrapper):
-    """Error feedback: what a contraction leaves out is remembered, and sent later (EF14).
+    r"""Error feedback: what a contraction leaves out is remembered, and sent later (EF14).
 
-    A worker sends C(e + v) and keeps e <- e + v - sent, where v is the update, step times gradient, so the memory sees
-    the step. Without a memory, for a single vector, it is C itself.
+    A worker sends :math:`C(e + v)` and keeps :math:`e \leftarrow e + v - C(e + v)`, where :math:`v` is the update, step
+    times gradient, so the memory sees the step. Without a memory, for a single vector, it is :math:`C` itself.
 
     Parameters
     ----------
     compressor : Compressor
-        The contraction C.
+        The contraction :math:`C`.
 
     Raises
     ------
     TypeError
         If it is not a compressor.
     ValueError
-        If it is not a contraction (around one with omega > 1 the memory would diverge), or has a memory.
+        If it is not a contraction (around one with :math:`\omega > 1` the memory would diverge), or has a memory.
 
     Notes
     -----
-    The memory of a worker lives on the support of its shard, and so does what it compresses: O(support) a round and
-    worker, also in a mini-batch round.
+    The memory of a worker lives on the support of its shard, and so does what it compresses:
+    :math:`O(\mathrm{support})` per round and worker, also in a mini-batch round.
 
     References
     ----------

@@ -16,13 +16,13 @@ from qsim.program import Program
 @final
 @option
 class Identity(Compressor):
-    """No compression: Q(v) = v, in float32.
+    r"""No compression: Q(v) = v, in float32.
 
-    Unbiased, with variance omega = 0. Sparse vectors stay sparse, and messages can be summed in flight.
+    Unbiased, with variance :math:`\omega = 0`. Sparse vectors stay sparse, and messages can be summed in flight.
 
     Notes
     -----
-    Unbiased with variance omega = 0. A sparse vector stays sparse. Messages can be summed in flight.
+    Unbiased with variance :math:`\omega = 0`. A sparse vector stays sparse. Messages can be summed in flight.
 
     Examples
     --------

@@ -16,44 +16,47 @@ from qsim.options import option, whole
 @final
 @option
 class Kashin(Rotated):
-    """Kashin's representation: every coordinate by two coefficients that are never large, rounded at random.
+    r"""Kashin's representation: every coordinate by two coefficients that are never large, rounded at random.
 
-    With R_0 and R_1 random rotations (signs and a Hadamard transform), v = R_0^T a_0 + R_1^T a_1 for many pairs of
-    vectors a_0 and a_1. One whose largest magnitude M is small is sought: coefficients of what is not represented yet
-    are truncated at their root mean square, eight times, and the last are taken as they are. Each coefficient is then
-    rounded up or down, at random without bias, to one of 2^bits evenly spaced numbers from -M to M. A packet takes
-    2 `bits` n bits, and 32 for every `chunk` coordinates begun.
+    With :math:`R_0` and :math:`R_1` random rotations (signs and a Hadamard transform),
+    :math:`v = R_0^T a_0 + R_1^T a_1` for many pairs of vectors :math:`a_0` and :math:`a_1`. One whose largest magnitude
+    :math:`M` is small is sought: coefficients of what is not represented yet are truncated at their root mean square,
+    eight times, and the last are taken as they are. Each coefficient is then rounded up or down, at random without
+    bias, to one of :math:`2^{\mathrm{bits}}` evenly spaced numbers from :math:`-M` to :math:`M`. A packet takes 2
+    `bits` :math:`n` bits, and 32 for every `chunk` coordinates begun.
 
-    Unbiased. With m coordinates in the longest piece, 2^k the largest power of two up to m, and T = 2^bits - 1,
-    E ||Q(v) - v||^2 <= omega ||v||^2 for omega = min(m/2, (m/2^k)(1 + ln 4m))/T^2, which does not depend on how long a
-    vector is.
+    Unbiased. With :math:`m` coordinates in the longest piece, :math:`2^k` the largest power of two up to :math:`m`, and
+    :math:`T = 2^{\mathrm{bits}} - 1`, :math:`\mathbb{E} \|Q(v) - v\|^2 \leq \omega \|v\|^2` for
+    :math:`\omega = \min(m/2, (m/2^k)(1 + \ln 4m))/T^2`, which does not depend on how long a vector is.
 
     Parameters
     ----------
     bits : int
         Bits of a coefficient, from 1 to 4: twice as many per coordinate.
     chunk : int, default 8192
-        The number of coordinates that are represented together: a power of two up to 2^30.
+        The number of coordinates that are represented together: a power of two up to :math:`2^{30}`.
 
     Raises
     ------
     ValueError
-        If `bits` is outside [1, 4], or `chunk` is not a power of two up to 2^30.
+        If `bits` is outside [1, 4], or `chunk` is not a power of two up to :math:`2^{30}`.
 
     Notes
     -----
-    omega is a bound in the mean over rotations, and holds without any truncation. What truncation gains follows the
-    vector and is not proved for these rotations: Kashin's constant K = M sqrt(4m)/||v||, which is 1 at best, was found
-    to be 1.8 to 1.9 for Gaussian vectors, from n = 64 to 9000, and up to 2.3 for others; that of the plain coefficients
-    R_i v/2 is above 3.2 for Gaussian vectors of n = 1000. These are taken where theirs is smaller, which is rare.
+    :math:`\omega` is a bound in the mean over rotations, and holds without any truncation. What truncation gains
+    follows the vector and is not proved for these rotations: Kashin's constant :math:`K = M \sqrt{4m}/\|v\|`, which is
+    1 at best, was found to be 1.8 to 1.9 for Gaussian vectors, from :math:`n = 64` to 9000, and up to 2.3 for others;
+    that of the plain coefficients :math:`R_i v/2` is above 3.2 for Gaussian vectors of :math:`n = 1000`. These are
+    taken where theirs is smaller, which is rare.
 
-    At equal bits the error is far above that of `EDEN`: 1.1 and 0.12 of ||v||^2 for Gaussian vectors, at 2 and 4 bits a
-    coordinate, where `EDEN` has 0.133 and 0.0096. It is for theory: unbiased and bounded at any n, not in a limit.
+    At equal bits the error is far above that of `EDEN`: 1.1 and 0.12 of :math:`\|v\|^2` for Gaussian vectors, at 2 and
+    4 bits per coordinate, where `EDEN` has 0.133 and 0.0096. It is for theory: unbiased and bounded at any :math:`n`,
+    not in a limit.
 
-    Precision: coefficients are float32, so the representation is right to some 1e-6 of ||v||. A sparse vector is made
-    dense, at O(n log chunk) time, with 34 transforms where `EDEN` has 2. The level of a coordinate stands for both
-    coefficients: decode messages with `decompress`. A piece that is zero has a scale of 0 and no entries; one that may
-    be decoded as infinite is refused.
+    Precision: coefficients are float32, so the representation is right to some 1e-6 of :math:`\|v\|`. A sparse vector
+    is made dense, at O(:math:`n` log chunk) time, with 34 transforms where `EDEN` has 2. The level of a coordinate
+    stands for both coefficients: decode messages with `decompress`. A piece that is zero has a scale of 0 and no
+    entries; one that may be decoded as infinite is refused.
 
     References
     ----------

@@ -51,7 +51,7 @@ class LowRank(Compressor):
             return message.vectors()
         n, count, k = message.n, message.rows, self._kept(message.n)
         if message.k != k:
-            raise ValueError(f"{self!r} makes {k} numbers a row, the message has {message.k}")
+            raise ValueError(f"{self!r} makes {k} numbers per row, the message has {message.k}")
         value = message.value.astype(np.float32, copy=False)
         if k == n:
             return Vectors(n, message.offsets, None, value)
@@ -107,15 +107,16 @@ class LowRank(Compressor):
 @final
 @option
 class RankR(LowRank):
-    """Rank-R: the best approximation of a matrix by one of low rank.
+    r"""Rank-R: the best approximation of a matrix by one of low rank.
 
-    Q(v) has the R largest singular values of the matrix that v is, with their vectors, and so the least error of all
-    matrices of rank R: a contraction with delta = R/min(d, columns), attained where all singular values are equal.
+    :math:`Q(v)` has the :math:`R` largest singular values of the matrix that :math:`v` is, with their vectors, and so
+    the least error of all matrices of rank :math:`R`: a contraction with :math:`\delta = R/\min(d, \mathrm{columns})`,
+    attained where all singular values are equal.
 
     Parameters
     ----------
     rank : int
-        The rank R.
+        The rank :math:`R`.
     columns : int
         The columns of the matrix, whose rows are behind one another in the vector: the number of classes, for the
         weights of `MultinomialLogistic`.
@@ -127,11 +128,12 @@ class RankR(LowRank):
 
     Notes
     -----
-    A message has R (d + columns) numbers, for d rows. Vectors of which that is not a part are sent as they are.
+    A message has :math:`R (d + \mathrm{columns})` numbers, for :math:`d` rows. Vectors of which that is not a part are
+    sent as they are.
 
     Precision: factors are computed in float64, by Jacobi's rotations of the product of the matrix with its transpose,
-    and rounded once to float32. A row costs O(n m + 10 m^3) for m = min(d, columns), where `PowerSGD` costs O(n R).
-    Zeros are filled in.
+    and rounded once to float32. A row costs :math:`O(n m + 10 m^3)` for :math:`m = \min(d, \mathrm{columns})`, where
+    `PowerSGD` costs :math:`O(n R)`. Zeros are filled in.
 
     References
     ----------
@@ -172,14 +174,15 @@ class RankR(LowRank):
 @final
 @option
 class PowerSGD(LowRank):
-    """PowerSGD: a step towards the best approximation of low rank, with error feedback and a warm start.
+    r"""PowerSGD: a step towards the best approximation of low rank, with error feedback and a warm start.
 
-    A worker makes a matrix M of e + v, where v is the update and e what was left out so far, and sends P, an
-    orthonormal basis of M Q, and Q+ = M^T P. What arrives is P Q+^T, and it keeps e <- e + v - P Q+^T and Q <- Q+. Q
-    begins at random, with independent Gaussian numbers.
+    A worker makes a matrix :math:`M` of :math:`e + v`, where :math:`v` is the update and :math:`e` what was left out so
+    far, and sends :math:`P`, an orthonormal basis of :math:`M Q`, and :math:`M^T P`, which is the next :math:`Q`. What
+    arrives is :math:`P P^T M`, and it keeps :math:`e \leftarrow e + v - P P^T M`. :math:`Q` begins at random, with
+    independent Gaussian numbers.
 
-    Without a memory, for a single vector, Q is always drawn, and that is a contraction in the mean with
-    delta = rank/min(d, columns).
+    Without a memory, for a single vector, :math:`Q` is always drawn, and that is a contraction in the mean with
+    :math:`\delta = \mathrm{rank}/\min(d, \mathrm{columns})`.
 
     Parameters
     ----------
@@ -199,11 +202,12 @@ class PowerSGD(LowRank):
     The memory sees the step, so it is for updates: `GradientDescent`, `SGD`, `LocalSGD`. A warm start is near the
     subspace of the last message, which changes slowly; for what changes at will nothing is promised of it.
 
-    Each worker has factors of its own, so messages are rank (d + columns) numbers up; in the paper all workers share P,
-    the basis of the sum of their M Q, in two all-reduces of as many numbers. That the contraction is
-    rank/min(d, columns) is derived in `docs/theory.md`.
+    Each worker has factors of its own, so messages are rank (:math:`d + \mathrm{columns}`) numbers up; in the paper all
+    workers share :math:`P`, the basis of the sum of their :math:`M Q`, in two all-reduces of as many numbers. That the
+    contraction is :math:`\mathrm{rank}/\min(d, \mathrm{columns})` is derived in `docs/theory.md`.
 
-    Precision: factors are computed in float64 and rounded once to float32. A row costs O(n rank). Zeros are filled in.
+    Precision: factors are computed in float64 and rounded once to float32. A row costs O(:math:`n` rank). Zeros are
+    filled in.
 
     References
     ----------

@@ -19,19 +19,22 @@ _MOST = 254  # the largest biased exponent of a float32 that is a number
 @final
 @option
 class NaturalCompression(Compressor):
-    """Random rounding of every entry to a power of two.
+    r"""Random rounding of every entry to a power of two.
 
-    With 2^e <= |v_i| < 2^(e+1), |Q(v)_i| is 2^(e+1) with probability |v_i| / 2^e - 1, and 2^e otherwise.
+    With :math:`2^e \leq |v_i| < 2^{e+1}`, :math:`|Q(v)_i|` is :math:`2^{e+1}` with probability :math:`|v_i| / 2^e - 1`,
+    and :math:`2^e` otherwise.
 
-    Exactly unbiased, with variance omega = 1/8, attained at 4/3 of a power of two, for entries of at least 2^-126.
+    Exactly unbiased, with variance :math:`\omega = 1/8`, attained at 4/3 of a power of two, for entries of at least
+    :math:`2^{-126}`.
 
     Notes
     -----
-    A level is the sign times float32's biased exponent, e + 127, from 1 to 254 (a sign and 8 bits); the scale is 1,
-    which is not sent.
+    A level is the sign times float32's biased exponent, :math:`e + 127`, from 1 to 254 (a sign and 8 bits); the scale
+    is 1, which is not sent.
 
-    Smaller entries (float32's subnormals) become 0 or 2^-126, unbiased too, with E (Q(v)_i - v_i)^2 < 2^-126 |v_i|.
-    Entries above 2^127 have no power of two above them and are refused. A sparse vector stays sparse.
+    Smaller entries (float32's subnormals) become 0 or :math:`2^{-126}`, unbiased too, with E
+    :math:`(Q(v)_i - v_i)^2 < 2^{-126} |v_i|`. Entries above :math:`2^{127}` have no power of two above them and are
+    refused. A sparse vector stays sparse.
 
     References
     ----------

@@ -16,10 +16,14 @@ from qsim.options import option, whole
 @final
 @option
 class PerLayer(Compressor):
-    """Blocks of coordinates that are compressed separately, such as the layers of a network: each by its compressor.
+    r"""Blocks of coordinates that are compressed separately, such as the layers of a network: each by its compressor.
 
-    Q(v) = (C_1(v_1), C_2(v_2), ...), where v_1, v_2, ... are the blocks of v, in their order. As the errors of the
-    blocks add up, so does what is known of them: the largest variance, the smallest contraction, the largest bias.
+    .. math::
+
+        Q(v) = (C_1(v_1), C_2(v_2), \ldots),
+
+    where :math:`v_1`, :math:`v_2`, ... are the blocks of :math:`v`, in their order. As the errors of the blocks add up,
+    so does what is known of them: the largest variance, the smallest contraction, the largest bias.
 
     Parameters
     ----------
@@ -37,10 +41,11 @@ class PerLayer(Compressor):
     Notes
     -----
     Each block has its own key, `key.fold(block)`, and the usual codec of its compressor (`qsim.codecs.Blockwise`); the
-    length of its packet costs a byte or two. If all C_b are unbiased, so is Q, with omega = max omega_b(n_b), since
-    E ||Q(v) - v||^2 = sum_b E ||C_b(v_b) - v_b||^2 <= sum_b omega_b ||v_b||^2. If all are contractions, so is Q, in the
-    same way, with delta = min delta_b(n_b). A mix of both has eta = max eta_b and omega = max omega_b
-    (`bias_and_variance`).
+    length of its packet costs a byte or two. If all :math:`C_b` are unbiased, so is :math:`Q`, with :math:`\omega` =
+    :math:`\max_b \omega_b(n_b)`, since
+    :math:`\mathbb{E} \|Q(v) - v\|^2 = \sum_b \mathbb{E} \|C_b(v_b) - v_b\|^2 \leq \sum_b \omega_b \|v_b\|^2`. If all
+    are contractions, so is :math:`Q`, in the same way, with :math:`\delta = \min_b \delta_b(n_b)`. A mix of both has
+    :math:`\eta = \max_b \eta_b` and :math:`\omega = \max_b \omega_b` (`bias_and_variance`).
 
     The weights of `MultinomialLogistic` lie feature by feature, so blocks are groups of features; the intercept of
     `WithIntercept` is the last coordinate.

@@ -17,23 +17,26 @@ from qsim.options import option, whole
 @final
 @option
 class PermK(Drawn):
-    """Workers share out the coordinates at random, so that each coordinate is sent by one of them, or by some.
+    r"""Workers share out the coordinates at random, so that each coordinate is sent by one of them, or by some.
 
-    Q_i(v)_j = (W/c) v_j if coordinate j is one of those that worker i of W gets, and 0 otherwise. All draw together who
-    gets what: each coordinate goes to c workers, any c of them with the same probability, and each worker gets as many,
-    k = min(n, ceil(n g/W) c/g), with g the greatest common divisor of W and c (the last ones are padded with zeros).
+    :math:`Q_i(v)_j = (W/c) v_j` if coordinate :math:`j` is one of those that worker :math:`i` of :math:`W` gets, and 0
+    otherwise. All draw together who gets what: each coordinate goes to :math:`c` workers, any :math:`c` of them with
+    the same probability, and each worker gets as many, :math:`k = \min(n, \lceil n g/W \rceil c/g)`, with :math:`g` the
+    greatest common divisor of :math:`W` and :math:`c` (the last ones are padded with zeros).
 
-    The mean of the messages is that over the c workers that a coordinate has, and exact for equal vectors. With the
-    errors of the workers correlated, E ||mean of Q_i(v_i) - mean of v_i||^2 = A (mean of ||v_i||^2 - ||mean of
-    v_i||^2), what the vectors differ by times A = (W - c)/(c (W - 1)), whatever n, W and c are. Alone, each message is
-    unbiased with variance omega = W/c - 1, attained by every v.
+    The mean of the messages is that over the :math:`c` workers that a coordinate has, and exact for equal vectors. With
+    the errors of the workers correlated, and with a bar for the mean over the workers,
+    :math:`\mathbb{E} \|\bar Q - \bar v\|^2 = A (\frac{1}{W} \sum_i \|v_i\|^2 - \|\bar v\|^2)`, what the vectors differ
+    by times :math:`A = (W - c)/(c (W - 1))`, whatever :math:`n`, :math:`W` and :math:`c` are. Alone, each message is
+    unbiased with variance :math:`\omega = W/c - 1`, attained by every :math:`v`.
 
     Parameters
     ----------
     workers : int
-        The number W of workers, from 1 to 2^24: that of the run, or that which `SampledClients` draws for a round.
+        The number :math:`W` of workers, from 1 to :math:`2^{24}`: that of the run, or that which `SampledClients` draws
+        for a round.
     copies : int, default 1
-        The number c of workers that get a coordinate, from 1 to W.
+        The number :math:`c` of workers that get a coordinate, from 1 to :math:`W`.
 
     Raises
     ------
@@ -42,18 +45,19 @@ class PermK(Drawn):
 
     Notes
     -----
-    A message holds k values alone: both ends know who gets what and the number of the worker. Messages of different
-    workers have different coordinates, so they are not summed in flight.
+    A message holds :math:`k` values alone: both ends know who gets what and the number of the worker. Messages of
+    different workers have different coordinates, so they are not summed in flight.
 
-    With weights p_i in the sum, a worker's message still is unbiased, and the error of the weighted mean is
-    A (W sum of p_i^2 ||v_i||^2 - ||sum of p_i v_i||^2). So it is for clients who sit out a round, or whose messages are
-    late: their p_i is 0, and the coordinates they would have sent are missing. If W is the number of clients that are
-    drawn for a round, those that are there share out all coordinates, by their order.
+    With weights :math:`p_i` in the sum, a worker's message still is unbiased, and the error of the weighted mean is
+    :math:`A (W \sum_i p_i^2 \|v_i\|^2 - \|\sum_i p_i v_i\|^2)`. So it is for clients who sit out a round, or whose
+    messages are late: their :math:`p_i` is 0, and the coordinates they would have sent are missing. If :math:`W` is the
+    number of clients that are drawn for a round, those that are there share out all coordinates, by their order.
 
-    Precision: (W/c) v_j is rounded once to float32. A vector for which this may overflow is refused.
+    Precision: :math:`(W/c) v_j` is rounded once to float32. A vector for which this may overflow is refused.
 
-    A batch costs O(c n) for the draw, once for all its rows, and O(k + entries) a row. A sparse vector stays
-    sparse. `MARINA` takes the longer step that one copy allows, and `TAMUNA` needs two copies or more.
+    A batch costs :math:`O(c n)` for the draw, once for all its rows, and :math:`O(k + \mathrm{entries})` per row. A
+    sparse vector stays sparse. `MARINA` takes the longer step that one copy allows, and `TAMUNA` needs two copies or
+    more.
 
     References
     ----------

@@ -18,40 +18,44 @@ from qsim.program import Program
 @final
 @option
 class QSGD(Compressor):
-    """Random rounding to a few levels of the norm.
+    r"""Random rounding to a few levels of the norm.
 
-    Every |v_i| s / N, with N the norm of v and s = `levels`, is rounded up or down at random to a whole level:
-    Q(v)_i = N sign(v_i) level_i / s. `QSGD(levels=1)` sends 0 or N sign(v_i).
+    Every :math:`|v_i| s / N`, with :math:`N` the norm of :math:`v` and :math:`s` = `levels`, is rounded up or down at
+    random to a whole level: :math:`Q(v)_i = N \operatorname{sign}(v_i) \mathrm{level}_i / s`. `QSGD(levels=1)` sends 0
+    or :math:`N \operatorname{sign}(v_i)`.
 
-    Unbiased. With the l2 norm the variance is omega = sqrt(n)/s - 1 if n >= 4 s^2 and n/(4 s^2) otherwise; with the max
-    norm it is (sqrt(1 + (n - 1)/s^2) - 1)/2.
+    Unbiased. With the :math:`\ell_2` norm the variance is :math:`\omega = \sqrt{n}/s - 1` if :math:`n \geq 4 s^2` and
+    :math:`n/(4 s^2)` otherwise; with the max norm it is :math:`(\sqrt{1 + (n - 1)/s^2} - 1)/2`.
 
     Parameters
     ----------
     levels : int
-        The number s of levels above zero, from 1 to 2^23.
+        The number :math:`s` of levels above zero, from 1 to :math:`2^{23}`.
     norm : {"l2", "max"} or float, default "l2"
-        The norm N, taken of the whole vector. A number p >= 1 stands for (sum_i |v_i|^p)^(1/p).
+        The norm :math:`N`, taken of the whole vector. A number :math:`p \geq 1` stands for
+        :math:`(\sum_i |v_i|^p)^{1/p}`.
 
     Raises
     ------
     ValueError
-        If `levels` is outside [1, 2^23], or `norm` is not a norm.
+        If `levels` is outside :math:`[1, 2^{23}]`, or `norm` is not a norm.
 
     Notes
     -----
-    With a norm p the variance of l2 is a bound for p > 2. For p < 2, with q = n^(1/p), it is q/s - 1 if q >= 2 s,
-    attained by constant vectors, and at most q^2/(4 s^2) otherwise.
+    With a norm :math:`p` the variance of :math:`\ell_2` is a bound for :math:`p > 2`. For :math:`p < 2`, with
+    :math:`q = n^{1/p}`, it is :math:`q/s - 1` if :math:`q \geq 2 s`, attained by constant vectors, and at most
+    :math:`q^2/(4 s^2)` otherwise.
 
-    Precision: N is rounded up to float32 before anything is rounded to levels, so the norm on the wire is the norm that
-    was used. |E Q(v)_i - v_i| <= 2^-22 |v_i| + 2^-24 N/s, and the variance bound grows by a factor of at most
-    1 + s 2^-20, provided that N/s is a normal float32 (above 1.2e-38). A norm above float32's range is refused.
+    Precision: :math:`N` is rounded up to float32 before anything is rounded to levels, so the norm on the wire is the
+    norm that was used. :math:`|\mathbb{E} Q(v)_i - v_i| \leq 2^{-22} |v_i| + 2^{-24} N/s`, and the variance bound grows
+    by a factor of at most :math:`1 + s 2^{-20}`, provided that :math:`N/s` is a normal float32 (above 1.2e-38). A norm
+    above float32's range is refused.
 
-    Long vectors, of n >= 4096 s^2, are *thinned* where nearly all levels are zero: in a block of 2048 coordinates, at
-    least 512 of them non-zero, in which all |v_i| s / N are at most 2^-j, from 2^-6 down, j fair coins each choose the
-    candidates, and only these are rounded, up with probability 2^j |v_i| s / N. The distribution of messages is the
-    same, to within 2^-24 2^-j N/s; which message belongs to a key is not. (`qsim/kernels/quantize.py` specifies the
-    rule to the last bit.)
+    Long vectors, of :math:`n \geq 4096 s^2`, are *thinned* where nearly all levels are zero: in a block of 2048
+    coordinates, at least 512 of them non-zero, in which all :math:`|v_i| s / N` are at most :math:`2^{-j}`, from
+    :math:`2^{-6}` down, :math:`j` fair coins each choose the candidates, and only these are rounded, up with
+    probability :math:`2^j |v_i| s / N`. The distribution of messages is the same, to within :math:`2^{-24} 2^{-j} N/s`;
+    which message belongs to a key is not. (`qsim/kernels/quantize.py` specifies the rule to the last bit.)
 
     A sparse vector stays sparse, and gives the same message as the same vector stored densely.
 

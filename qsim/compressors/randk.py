@@ -16,20 +16,21 @@ from qsim.options import one_of, option
 @final
 @option
 class RandK(Drawn):
-    """A fixed number of coordinates, drawn at random without replacement.
+    r"""A fixed number of coordinates, drawn at random without replacement.
 
-    With k coordinates of n, Q(v)_i = (n/k) v_i if i is drawn, and 0 otherwise. Unbiased, with variance omega = n/k - 1,
-    attained by every v. For k >= n everything is sent unchanged.
+    With :math:`k` coordinates of :math:`n`, :math:`Q(v)_i = (n/k) v_i` if :math:`i` is drawn, and 0 otherwise.
+    Unbiased, with variance :math:`\omega = n/k - 1`, attained by every :math:`v`. For :math:`k \geq n` everything is
+    sent unchanged.
 
     Parameters
     ----------
     k : int or float
         The number of coordinates (an int of at least 1), or the fraction of them (a float in (0, 1)), which stands for
-        max(1, round(k n)).
+        :math:`\max(1, \operatorname{round}(k n))`.
     positions : {"sent", "drawn"}, default "sent"
-        With "sent" the message holds the coordinates and values of the non-zeros. With "drawn" it holds the k values
-        alone: both ends draw the coordinates from the row's key, so they cost no bits, and messages made with one key
-        can be summed in flight. Both stand for the same vector.
+        With "sent" the message holds the coordinates and values of the non-zeros. With "drawn" it holds the :math:`k`
+        values alone: both ends draw the coordinates from the row's key, so they cost no bits, and messages made with
+        one key can be summed in flight. Both stand for the same vector.
 
     Raises
     ------
@@ -38,9 +39,9 @@ class RandK(Drawn):
 
     Notes
     -----
-    Precision: (n/k) v_i is rounded once to float32. A vector for which this may overflow is refused.
+    Precision: :math:`(n/k) v_i` is rounded once to float32. A vector for which this may overflow is refused.
 
-    A row costs O(k + entries), for n up to 2^53. A sparse vector stays sparse.
+    A row costs :math:`O(k + \mathrm{entries})`, for :math:`n` up to :math:`2^{53}`. A sparse vector stays sparse.
 
     References
     ----------

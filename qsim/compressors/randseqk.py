@@ -16,17 +16,18 @@ from qsim.options import option
 @final
 @option
 class RandSeqK(Drawn):
-    """A fixed number of coordinates in a row, from one on that is drawn at random.
+    r"""A fixed number of coordinates in a row, from one on that is drawn at random.
 
-    With k coordinates of n, Q(v)_i = (n/k) v_i for i = s, s + 1, ..., s + k - 1 modulo n, and 0 otherwise; every start
-    s has the same probability. Unbiased, with variance omega = n/k - 1, that of `RandK`, attained by every v: each
-    coordinate is drawn as often. For k >= n everything is sent unchanged.
+    With :math:`k` coordinates of :math:`n`, :math:`Q(v)_i = (n/k) v_i` for :math:`i = s`, :math:`s + 1`, ...,
+    :math:`s + k - 1` modulo :math:`n`, and 0 otherwise; every start :math:`s` has the same probability. Unbiased, with
+    variance :math:`\omega = n/k - 1`, that of `RandK`, attained by every :math:`v`: each coordinate is drawn as often.
+    For :math:`k \geq n` everything is sent unchanged.
 
     Parameters
     ----------
     k : int or float
         The number of coordinates (an int of at least 1), or the fraction of them (a float in (0, 1)), which stands for
-        max(1, round(k n)).
+        :math:`\max(1, \operatorname{round}(k n))`.
 
     Raises
     ------
@@ -35,13 +36,13 @@ class RandSeqK(Drawn):
 
     Notes
     -----
-    A message holds the k values alone: both ends draw the start from the row's key. (To a receiver without the key it
-    would be log2(n) bits, whatever k is.) Messages made with one key can be summed in flight.
+    A message holds the :math:`k` values alone: both ends draw the start from the row's key. (To a receiver without the
+    key it would be :math:`\log_2(n)` bits, whatever :math:`k` is.) Messages made with one key can be summed in flight.
 
-    Precision: (n/k) v_i is rounded once to float32. A vector for which this may overflow is refused.
+    Precision: :math:`(n/k) v_i` is rounded once to float32. A vector for which this may overflow is refused.
 
-    Memory is read in its order, so a dense row costs what copying k numbers does; a sparse one O(k + entries), and it
-    stays sparse.
+    Memory is read in its order, so a dense row costs what copying :math:`k` numbers does; a sparse one
+    :math:`O(k + \mathrm{entries})`, and it stays sparse.
 
     References
     ----------

@@ -180,47 +180,53 @@ class _Gaussian(Rotated):
 @final
 @option
 class DRIVE(_Gaussian):
-    """Signs of a randomly rotated vector.
+    r"""Signs of a randomly rotated vector.
 
-    Q(v) = S R^-1 sign(R v), with S = ||v||_2^2 / ||R v||_1. The rotation R is `rotations` times random signs and a
-    Hadamard transform, which both ends draw from the key. A packet takes n bits, and 32 for every `chunk` coordinates
+    .. math::
+
+        Q(v) = S R^{-1} \operatorname{sign}(R v),
+
+    with :math:`S = \|v\|_2^2 / \|R v\|_1`. The rotation :math:`R` is `rotations` times random signs and a Hadamard
+    transform, which both ends draw from the key. A packet takes :math:`n` bits, and 32 for every `chunk` coordinates
     begun.
 
-    In the limit of large n and `chunk`, E Q(v) = v and E ||Q(v) - v||^2 = (pi/2 - 1) ||v||^2, since the rotated entries
-    look Gaussian whatever v is.
+    In the limit of large :math:`n` and `chunk`, :math:`\mathbb{E} Q(v) = v` and
+    :math:`\mathbb{E} \|Q(v) - v\|^2 = (\pi/2 - 1) \|v\|^2`, since the rotated entries look Gaussian whatever :math:`v`
+    is.
 
     Parameters
     ----------
     rotations : int, default 2
         How many rotations are applied one after another, from 1 to 23.
     chunk : int, default 8192
-        The number of coordinates that are rotated and scaled together: a power of two up to 2^30. The default fits a
-        cache.
+        The number of coordinates that are rotated and scaled together: a power of two up to :math:`2^{30}`. The default
+        fits a cache.
 
     Raises
     ------
     ValueError
-        If `rotations` is outside [1, 23], or `chunk` is not a power of two up to 2^30.
+        If `rotations` is outside [1, 23], or `chunk` is not a power of two up to :math:`2^{30}`.
 
     Notes
     -----
-    One rotation is *not* enough: for n a power of two v = (1, 1/2, 0, ..., 0) always comes back as (5/4, 0, 0, ..., 0),
-    a bias of half the norm, and (1, 1, 0, ..., 0) with an error as large as itself, at any n; so no certificate is
-    given for one. With two, the bias of the first falls as 1/n. The remaining bias is largest for one large entry among
-    many small ones: two rotations of it hold zeros, whose signs the small entries decide, and these are then made too
-    large. That bias is 0.8 / sqrt(n) of ||v|| (0.025 at n = 1024), and up to 0.08 if n is not a power of two (n = 1023;
-    0.03 at 8191). With `rotations=3` it was below 0.002 at n = 1000 and above, for up to half as much time again.
+    One rotation is *not* enough: for :math:`n` a power of two :math:`v = (1, 1/2, 0, \ldots, 0)` always comes back as
+    (5/4, 0, 0, ..., 0), a bias of half the norm, and (1, 1, 0, ..., 0) with an error as large as itself, at any
+    :math:`n`; so no certificate is given for one. With two, the bias of the first falls as :math:`1/n`. The remaining
+    bias is largest for one large entry among many small ones: two rotations of it hold zeros, whose signs the small
+    entries decide, and these are then made too large. That bias is :math:`0.8 / \sqrt{n}` of :math:`\|v\|` (0.025 at
+    :math:`n = 1024`), and up to 0.08 if :math:`n` is not a power of two (:math:`n = 1023`; 0.03 at 8191). With
+    `rotations=3` it was below 0.002 at :math:`n = 1000` and above, for up to half as much time again.
 
-    Any n is accepted: a row is cut into pieces of `chunk` coordinates, and the remainder joins the last piece, which is
-    then rotated in blocks of powers of two after a random permutation. Nothing is padded. (The last two scales of a row
-    are the same one if there is a remainder.)
+    Any :math:`n` is accepted: a row is cut into pieces of `chunk` coordinates, and the remainder joins the last piece,
+    which is then rotated in blocks of powers of two after a random permutation. Nothing is padded. (The last two scales
+    of a row are the same one if there is a remainder.)
 
-    Short vectors are far from the limit. The largest mean error that was found, over ||v||^2, at n = 4, 8, 16, 32, 64,
-    128, 256: 1.5, 1.5, 1.1, 0.81, 0.64, 0.60, 0.58 instead of 0.571 (single entries, and two or four equal ones); at
-    n = 255, 511, 1023, 8191, with blocks of every size: 0.72, 0.66, 0.62, 0.58.
+    Short vectors are far from the limit. The largest mean error that was found, over :math:`\|v\|^2`, at :math:`n = 4`,
+    8, 16, 32, 64, 128, 256: 1.5, 1.5, 1.1, 0.81, 0.64, 0.60, 0.58 instead of 0.571 (single entries, and two or four
+    equal ones); at :math:`n = 255`, 511, 1023, 8191, with blocks of every size: 0.72, 0.66, 0.62, 0.58.
 
-    A sparse vector is made dense, at O(n log chunk) time. A piece that is zero, or whose scale is below the least
-    float32, has a scale of 0 and no entries. A piece whose decoded norm is above float32's range is refused.
+    A sparse vector is made dense, at O(:math:`n` log chunk) time. A piece that is zero, or whose scale is below the
+    least float32, has a scale of 0 and no entries. A piece whose decoded norm is above float32's range is refused.
 
     References
     ----------
@@ -257,14 +263,15 @@ class DRIVE(_Gaussian):
 @final
 @option
 class EDEN(_Gaussian):
-    """A few bits per coordinate of a randomly rotated vector.
+    r"""A few bits per coordinate of a randomly rotated vector.
 
-    Q(v) = S R^-1 c(R v), with S = ||v||_2^2 / <R v, c(R v)>, where c rounds to the nearest of the 2^bits numbers that
-    are best for a Gaussian (Lloyd-Max), times the root mean square of v. The rotation R is that of `DRIVE`, to which
-    bits=1 is equal but for rounding. A packet takes `bits` n bits, and 32 for every `chunk` coordinates begun.
+    :math:`Q(v) = S R^{-1} c(R v)`, with :math:`S = \|v\|_2^2 / \langle R v, c(R v) \rangle`, where :math:`c` rounds to
+    the nearest of the :math:`2^{\mathrm{bits}}` numbers that are best for a Gaussian (Lloyd-Max), times the root mean
+    square of :math:`v`. The rotation :math:`R` is that of `DRIVE`, to which bits=1 is equal but for rounding. A packet
+    takes `bits` :math:`n` bits, and 32 for every `chunk` coordinates begun.
 
-    In the limit of large n and `chunk` it is unbiased with variance omega = 0.571, 0.133, 0.0358, 0.00959 for 1, 2, 3,
-    4 bits.
+    In the limit of large :math:`n` and `chunk` it is unbiased with variance :math:`\omega = 0.571`, 0.133, 0.0358,
+    0.00959 for 1, 2, 3, 4 bits.
 
     Parameters
     ----------
@@ -278,15 +285,16 @@ class EDEN(_Gaussian):
     Raises
     ------
     ValueError
-        If `bits` is outside [1, 4], `rotations` is outside [1, 23], or `chunk` is not a power of two up to 2^30.
+        If `bits` is outside [1, 4], `rotations` is outside [1, 23], or `chunk` is not a power of two up to
+        :math:`2^{30}`.
 
     Notes
     -----
-    Short vectors are nearer to the limit than with `DRIVE`: from n = 8 on no mean error above 0.16, 0.045, 0.012 was
-    found for 2, 3, 4 bits.
+    Short vectors are nearer to the limit than with `DRIVE`: from :math:`n = 8` on no mean error above 0.16, 0.045,
+    0.012 was found for 2, 3, 4 bits.
 
-    The level is the index of the number, from +-1 to +-2^(bits - 1) and never 0. Levels are not proportional to what
-    they stand for: decode messages with `decompress`.
+    The level is the index of the number, from +-1 to :math:`\pm2^{\mathrm{bits} - 1}` and never 0. Levels are not
+    proportional to what they stand for: decode messages with `decompress`.
 
     References
     ----------

@@ -20,7 +20,7 @@ _LOWEST = {"float16": -14, "bfloat16": -126}  # exponent of the least normal num
 @final
 @option
 class RoundedFloats(Compressor):
-    """Rounding of every entry to a float of 16 bits.
+    r"""Rounding of every entry to a float of 16 bits.
 
     Parameters
     ----------
@@ -36,16 +36,18 @@ class RoundedFloats(Compressor):
 
     Notes
     -----
-    With b bits of mantissa (10 or 7) and r = 2^-b, for entries in the normal range of the format (at least 2^-14 or
-    2^-126):
+    With :math:`b` bits of mantissa (10 or 7) and :math:`r = 2^{-b}`, for entries in the normal range of the format (at
+    least :math:`2^{-14}` or :math:`2^{-126}`):
 
-    - "stochastic" is exactly unbiased, with variance omega = r^2 / (4 (1 + r)), below 2^-22 or 2^-16; attained;
-    - "nearest" is a contraction with delta = 1 - (r / (2 + r))^2, above 1 - 2^-22 or 1 - 2^-16; attained at ties just
-      above a power of two. It is biased.
+    - "stochastic" is exactly unbiased, with variance :math:`\omega = r^2 / (4 (1 + r))`, below :math:`2^{-22}` or
+      :math:`2^{-16}`; attained;
+    - "nearest" is a contraction with :math:`\delta = 1 - (r / (2 + r))^2`, above :math:`1 - 2^{-22}` or
+      :math:`1 - 2^{-16}`; attained at ties just above a power of two. It is biased.
 
-    Smaller entries are rounded in the same way to multiples of 2^-24 (float16) or 2^-133 (bfloat16): the absolute error
-    is at most that spacing (half of it for "nearest"), the relative error has no bound, and for float16 the mean is
-    right to 2^-48. Entries above the largest number, 65504 or 3.39e38, are refused. A sparse vector stays sparse.
+    Smaller entries are rounded in the same way to multiples of :math:`2^{-24}` (float16) or :math:`2^{-133}`
+    (bfloat16): the absolute error is at most that spacing (half of it for "nearest"), the relative error has no bound,
+    and for float16 the mean is right to :math:`2^{-48}`. Entries above the largest number, 65504 or 3.39e38, are
+    refused. A sparse vector stays sparse.
 
     References
     ----------

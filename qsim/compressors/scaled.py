@@ -19,14 +19,15 @@ from qsim.program import Program
 @final
 @option
 class Scaled(Wrapper):
-    """An unbiased compressor, scaled to be a contraction.
+    r"""An unbiased compressor, scaled to be a contraction.
 
-    Q(v) / (1 + omega), with omega the variance of the unbiased compressor Q: a contraction with delta = 1/(1 + omega).
+    :math:`Q(v) / (1 + \omega)`, with :math:`\omega` the variance of the unbiased compressor :math:`Q`: a contraction
+    with :math:`\delta = 1/(1 + \omega)`.
 
     Parameters
     ----------
     compressor : Compressor
-        The unbiased compressor Q.
+        The unbiased compressor :math:`Q`.
 
     Raises
     ------
@@ -37,7 +38,8 @@ class Scaled(Wrapper):
 
     Notes
     -----
-    The factor goes into the scale on the wire, rounded once to float32. A sparse vector stays sparse if Q keeps it so.
+    The factor goes into the scale on the wire, rounded once to float32. A sparse vector stays sparse if :math:`Q` keeps
+    it so.
 
     References
     ----------

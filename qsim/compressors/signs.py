@@ -19,20 +19,24 @@ TIE = 1e-12
 @final
 @option
 class ScaledSign(Compressor):
-    """Signs, times the mean magnitude.
+    r"""Signs, times the mean magnitude.
 
-    Q(v)_i = (||v||_1 / n) sign(v_i), with sign(0) = +1. A packet takes n + 32 bits at a fixed width.
+    .. math::
 
-    A contraction: ||Q(v) - v||^2 = (1 - ||v||_1^2 / (n ||v||_2^2)) ||v||_2^2, so delta = 1/n, attained by a single
-    non-zero entry; for Gaussian entries the squared error is (1 - 2/pi) ||v||^2.
+        Q(v)_i = (\|v\|_1 / n) \operatorname{sign}(v_i),
+
+    with :math:`\operatorname{sign}(0) = +1`. A packet takes :math:`n + 32` bits at a fixed width.
+
+    A contraction: :math:`\|Q(v) - v\|^2 = (1 - \|v\|_1^2 / (n \|v\|_2^2)) \|v\|_2^2`, so :math:`\delta = 1/n`, attained
+    by a single non-zero entry; for Gaussian entries the squared error is :math:`(1 - 2/\pi) \|v\|^2`.
 
     Notes
     -----
-    Zeros become +||v||_1 / n: a sparse vector is made dense, at O(n) time and bits per row.
+    Zeros become :math:`+\|v\|_1 / n`: a sparse vector is made dense, at :math:`O(n)` time and bits per row.
 
     Precision: the sum is taken in float64 in a fixed order, and the mean rounded to the nearest float32, which adds at
-    most 2^-48 ||v||^2 to the error if it is a normal float32 (above 1.2e-38). A vector whose mean magnitude rounds to
-    zero, such as the zero vector, gives a scale of 0 and no entries.
+    most :math:`2^{-48} \|v\|^2` to the error if it is a normal float32 (above 1.2e-38). A vector whose mean magnitude
+    rounds to zero, such as the zero vector, gives a scale of 0 and no entries.
 
     References
     ----------
@@ -80,19 +84,21 @@ class ScaledSign(Compressor):
 @final
 @option
 class Sign(Compressor):
-    """Signs alone, for sign descent.
+    r"""Signs alone, for sign descent.
 
-    Q(v)_i = sign(v_i), with sign(0) = +1. What is compressed is the update, step times gradient, whose magnitude is
-    lost: every coordinate moves by 1, whatever the step. See `qsim.methods.SignSGD`.
+    :math:`Q(v)_i = \operatorname{sign}(v_i)`, with :math:`\operatorname{sign}(0) = +1`. What is compressed is the
+    update, step times gradient, whose magnitude is lost: every coordinate moves by 1, whatever the step. See
+    `qsim.methods.SignSGD`.
 
     Notes
     -----
-    There is no certificate: ||Q(v) - v||^2 is near n however small v is, so no delta > 0 holds, and Q is biased. Sign
-    descent fails on simple problems [2]_ that `ErrorFeedback(ScaledSign())` solves.
+    There is no certificate: :math:`\|Q(v) - v\|^2` is near :math:`n` however small :math:`v` is, so no
+    :math:`\delta > 0` holds, and :math:`Q` is biased. Sign descent fails on simple problems [2]_ that
+    `ErrorFeedback(ScaledSign())` solves.
 
-    Zeros become +1: a sparse vector, the zero vector among them, is made dense, at O(n) time and bits per row. A packet
-    holds n bits at a fixed width; the scale, always 1, is in the header of the stream. Messages can be summed in
-    flight, which counts the votes; the sum of W takes log2(2 W + 1) bits per coordinate.
+    Zeros become +1: a sparse vector, the zero vector among them, is made dense, at :math:`O(n)` time and bits per row.
+    A packet holds :math:`n` bits at a fixed width; the scale, always 1, is in the header of the stream. Messages can be
+    summed in flight, which counts the votes; the sum of :math:`W` takes :math:`\log_2(2 W + 1)` bits per coordinate.
 
     References
     ----------
@@ -133,23 +139,25 @@ class Sign(Compressor):
 @final
 @option
 class OneBit(Compressor):
-    """Signs, with the mean of either side.
+    r"""Signs, with the mean of either side.
 
-    Q(v)_i is the mean of all v_j >= 0 if v_i >= 0, and the mean of all v_j < 0 otherwise. A packet takes n + 64 bits at
-    a fixed width.
+    :math:`Q(v)_i` is the mean of all :math:`v_j \geq 0` if :math:`v_i \geq 0`, and the mean of all :math:`v_j < 0`
+    otherwise. A packet takes :math:`n + 64` bits at a fixed width.
 
-    A contraction with delta = 1/n, attained by a single non-zero entry, and never worse than `ScaledSign`: no other two
-    numbers give a smaller error with these signs.
+    A contraction with :math:`\delta = 1/n`, attained by a single non-zero entry, and never worse than `ScaledSign`: no
+    other two numbers give a smaller error with these signs.
 
     Parameters
     ----------
     support_only : bool, default False
         Whether the rule applies to the non-zero entries only, and zeros stay zero. What is sent then are the positions,
-        a bit for each of them, and the two means; delta is 1 over the number of non-zeros, so at least 1/n.
+        a bit for each of them, and the two means; :math:`\delta` is 1 over the number of non-zeros, so at least
+        :math:`1/n`.
 
     Notes
     -----
-    By default every zero moves to the mean of its side: a sparse vector is made dense, at O(n) time and bits per row.
+    By default every zero moves to the mean of its side: a sparse vector is made dense, at :math:`O(n)` time and bits
+    per row.
 
     Precision: sums are taken in float64 in a fixed order, and means rounded to the nearest float32. The mean of no
     entries is 0.

@@ -17,16 +17,16 @@ from qsim.options import option, whole
 @final
 @option
 class SymmetricRankR(Compressor):
-    """Rank-R of a symmetric matrix, of which the vector is the upper triangle.
+    r"""Rank-R of a symmetric matrix, of which the vector is the upper triangle.
 
-    Q(v) has the R eigenvalues of largest magnitude, with their eigenvectors: of all symmetric matrices of rank R the
-    nearest in the Frobenius norm. A contraction with delta = R/d for matrices of d rows, attained where all eigenvalues
-    have one magnitude.
+    :math:`Q(v)` has the :math:`R` eigenvalues of largest magnitude, with their eigenvectors: of all symmetric matrices
+    of rank :math:`R` the nearest in the Frobenius norm. A contraction with :math:`\delta = R/d` for matrices of
+    :math:`d` rows, attained where all eigenvalues have one magnitude.
 
     Parameters
     ----------
     rank : int
-        The rank R.
+        The rank :math:`R`.
 
     Raises
     ------
@@ -35,16 +35,16 @@ class SymmetricRankR(Compressor):
 
     Notes
     -----
-    The vector is what `qsim.FedNL` compresses: the upper triangle column by column, (1, 1), (1, 2), (2, 2), (1, 3),
-    ..., numbers off the diagonal times sqrt(2), so that its norm is the Frobenius norm. Its length is d (d + 1)/2; a
-    vector of another length is filled up with zeros to the next one.
+    The vector is what `qsim.FedNL` compresses: the upper triangle column by column, (1, 1), (1, 2), (2, 2), (1, 3) and
+    so forth, numbers off the diagonal times :math:`\sqrt{2}`, so that its norm is the Frobenius norm. Its length is
+    :math:`d (d + 1)/2`; a vector of another length is filled up with zeros to the next one.
 
-    A message has R (d + 1) numbers: the eigenvalues, then the eigenvectors as columns, row by row. Vectors of which
-    that is not a part are sent as they are.
+    A message has :math:`R (d + 1)` numbers: the eigenvalues, then the eigenvectors as columns, row by row. Vectors of
+    which that is not a part are sent as they are.
 
     Precision: eigenvalues are computed in float64 by LAPACK (`numpy.linalg.eigh`), and rounded once to float32, as
-    eigenvectors are. From some 250 rows on, the last bits may depend on the threads of LAPACK. A row costs O(d^3).
-    Zeros are filled in.
+    eigenvectors are. From some 250 rows on, the last bits may depend on the threads of LAPACK. A row costs
+    :math:`O(d^3)`. Zeros are filled in.
 
     References
     ----------
@@ -71,7 +71,7 @@ class SymmetricRankR(Compressor):
         whole("rank", self.rank, least=1)
 
     def shape(self, n: int) -> tuple[int, int]:
-        """Return the number d of rows of the matrix, and the rank.
+        r"""Return the number of rows of the matrix, and the rank.
 
         Parameters
         ----------
@@ -81,7 +81,7 @@ class SymmetricRankR(Compressor):
         Returns
         -------
         (int, int)
-            The least d with d (d + 1)/2 >= n, and R or d if that is less.
+            The least :math:`d` with :math:`d (d + 1)/2 \ge n`, and :math:`R`, or :math:`d` if that is less.
         """
         d = (isqrt(8 * n - 7) + 1) // 2
         return d, min(self.rank, d)
@@ -110,7 +110,7 @@ class SymmetricRankR(Compressor):
             return message.vectors()
         n, count, k = message.n, message.rows, self._kept(message.n)
         if message.k != k:
-            raise ValueError(f"{self!r} makes {k} numbers a row, the message has {message.k}")
+            raise ValueError(f"{self!r} makes {k} numbers per row, the message has {message.k}")
         value = message.value.astype(np.float32, copy=False)
         if k == n:
             return Vectors(n, message.offsets, None, value)

@@ -13,13 +13,13 @@ from qsim.options import option
 @final
 @option
 class TernGrad(Alias):
-    """Random rounding to three values: 0 and plus or minus the largest magnitude.
+    r"""Random rounding to three values: 0 and plus or minus the largest magnitude.
 
-    With M the largest magnitude of v, Q(v)_i is M sign(v_i) with probability |v_i| / M, and 0 otherwise. This is
-    `QSGD(levels=1, norm="max")`.
+    With :math:`M` the largest magnitude of :math:`v`, :math:`Q(v)_i` is :math:`M \operatorname{sign}(v_i)` with
+    probability :math:`|v_i| / M`, and 0 otherwise. This is `QSGD(levels=1, norm="max")`.
 
-    Unbiased, with variance omega = (sqrt(n) - 1)/2, which is attained; the expected number of non-zeros is (sum_i
-    |v_i|) / M.
+    Unbiased, with variance :math:`\omega = (\sqrt{n} - 1)/2`, which is attained; the expected number of non-zeros is
+    :math:`(\sum_i |v_i|) / M`.
 
     References
     ----------

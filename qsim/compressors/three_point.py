@@ -15,19 +15,20 @@ from qsim.options import option
 @final
 @option
 class ThreePCv2(Compressor):
-    """3PCv2: an unbiased message of how a gradient has changed, and a contraction of what that leaves.
+    r"""3PCv2: an unbiased message of how a gradient has changed, and a contraction of what that leaves.
 
-    For `EF21`, of which a worker with the gradient x has the shift h, and had the gradient y in the round before:
-    b = h + Q(x - y), h+ = b + C(x - b). `EF21` compresses v = x - h, so what is sent is Q(v - e) and
-    C(v - Q(v - e)), where e = y - h is what the last message has left of v; e is zero at first. Both are sent in one
-    packet, and their sum is added to h.
+    For `EF21`, of which a worker with the gradient :math:`x` has the shift :math:`h`, and had the gradient :math:`y` in
+    the round before: :math:`b = h + Q(x - y)`, and the next shift is :math:`b + C(x - b)`. `EF21` compresses
+    :math:`v = x - h`, so what is sent is :math:`Q(v - e)` and :math:`C(v - Q(v - e))`, where :math:`e = y - h` is what
+    the last message has left of :math:`v`; it is zero at first. Both are sent in one packet, and their sum is added to
+    :math:`h`.
 
     Parameters
     ----------
     first : Compressor
-        The unbiased compressor Q.
+        The unbiased compressor :math:`Q`.
     second : Compressor
-        The contraction C.
+        The contraction :math:`C`.
 
     Raises
     ------
@@ -39,19 +40,21 @@ class ThreePCv2(Compressor):
 
     Notes
     -----
-    `three_point` has A = delta and B = (1 - delta) omega, so `EF21` takes the step a = 1 / (L + M sqrt(B/A)), and if
-    mu > 0 the smaller of 1 / (L + M sqrt(2 B/A)) and A/(2 mu). If Q is exact, that is the step of gradient descent. It
-    is derived here, in `docs/theory.md`. The paper, with the same A and B (read in its authors' code), has the
-    quadratic mean of the L_i for M: `EF21(step=qsim.methods.Richtarik2021())`. No step is known for clients who sit out
-    rounds, or for sums that come down compressed.
+    `three_point` has :math:`A = \delta` and :math:`B = (1 - \delta) \omega`, so `EF21` takes the step
+    :math:`a = 1 / (L + M \sqrt{B/A})`, and if :math:`\mu > 0` the smaller of :math:`1 / (L + M \sqrt{2 B/A})` and
+    :math:`A/(2 \mu)`. If :math:`Q` is exact, that is the step of gradient descent. It is derived here, in
+    `docs/theory.md`. The paper, with the same :math:`A` and :math:`B` (read in its authors' code), has the quadratic
+    mean of the :math:`L_i` for :math:`M`: `EF21(step=qsim.methods.Richtarik2021())`. No step is known for clients who
+    sit out rounds, or for sums that come down compressed.
 
-    At equal numbers of coordinates the step is never longer than that of `TopK`: k/2 of `RandK` and k/2 of `TopK` have
-    sqrt(B/A) = 2 n/k - 1, `TopK(k)` has sqrt(beta/theta) below that, and near it for small k. Without a memory, for a
-    single vector, e is zero.
+    At equal numbers of coordinates the step is never longer than that of `TopK`: :math:`k/2` of `RandK` and :math:`k/2`
+    of `TopK` have :math:`\sqrt{B/A} = 2 n/k - 1`, `TopK(k)` has :math:`\sqrt{\beta/\theta}` below that, and near it for
+    small :math:`k`. Without a memory, for a single vector, :math:`e` is zero.
 
-    Messages are `Blocks`, that of Q beside that of C, by `qsim.codecs.Blockwise` of the usual codec of each. The two
-    draw from different keys, fold(key, 0) and fold(key, 1). Precision: v - e, v - Q and the sum are rounded to float32.
-    Sparse vectors stay sparse if both keep them so.
+    Messages are `Blocks` of :math:`2 n` coordinates, that of :math:`Q` beside that of :math:`C`, by
+    `qsim.codecs.Blockwise` of the usual codec of each. The two draw from different keys, `key.fold(0)` and
+    `key.fold(1)`. Precision: :math:`v - e`, :math:`v - Q` and the sum are rounded to float32. Sparse vectors stay
+    sparse if both keep them so.
 
     References
     ----------

@@ -18,23 +18,24 @@ from qsim.program import Program
 @final
 @option
 class TopK(Sparsifier):
-    """The k entries with the largest magnitudes.
+    r"""The k entries with the largest magnitudes.
 
-    Q(v)_i = v_i for the k largest |v_i|, and 0 elsewhere; of equal magnitudes, the smaller coordinates are kept.
+    :math:`Q(v)_i = v_i` for the :math:`k` largest :math:`|v_i|`, and 0 elsewhere; of equal magnitudes, the smaller
+    coordinates are kept.
 
-    A contraction: ||Q(v) - v||^2 <= (1 - k/n) ||v||^2, attained by vectors whose magnitudes are all equal. Nothing is
-    random. For k >= n, and for vectors with at most k non-zeros, everything is sent.
+    A contraction: :math:`\|Q(v) - v\|^2 \leq (1 - k/n) \|v\|^2`, attained by vectors whose magnitudes are all equal.
+    Nothing is random. For :math:`k \geq n`, and for vectors with at most :math:`k` non-zeros, everything is sent.
 
     Parameters
     ----------
     k : int or float
-        The number of entries (an int of at least 1), or the fraction of the n coordinates (a float in (0, 1)), which
-        stands for max(1, round(k n)).
+        The number of entries (an int of at least 1), or the fraction of the :math:`n` coordinates (a float in (0, 1)),
+        which stands for :math:`\max(1, \operatorname{round}(k n))`.
 
     Raises
     ------
     ValueError
-        For a whole number k below 1, and for a fraction outside (0, 1).
+        For a whole number :math:`k` below 1, and for a fraction outside (0, 1).
 
     Notes
     -----
@@ -123,9 +124,9 @@ def _plan_kept(program: Program, keep: Any, v: Vectors, bound: Any, *out: NDArra
 @final
 @option
 class HardThreshold(Sparsifier):
-    """All entries whose magnitude reaches a threshold.
+    r"""All entries whose magnitude reaches a threshold.
 
-    Q(v)_i = v_i if |v_i| >= threshold, and 0 otherwise. Nothing is random.
+    :math:`Q(v)_i = v_i` if :math:`|v_i| \geq \mathrm{threshold}`, and 0 otherwise. Nothing is random.
 
     Parameters
     ----------
@@ -139,8 +140,8 @@ class HardThreshold(Sparsifier):
 
     Notes
     -----
-    No contraction is stated: if all entries are below the threshold, nothing is sent, so no delta > 0 holds for all v.
-    An absolute bound holds: ||Q(v) - v|| < threshold sqrt(n).
+    No contraction is stated: if all entries are below the threshold, nothing is sent, so no :math:`\delta > 0` holds
+    for all :math:`v`. An absolute bound holds: :math:`\|Q(v) - v\| < \mathrm{threshold}\, \sqrt{n}`.
 
     A sparse vector stays sparse, and gives the same message as the same vector stored densely.
 

@@ -16,31 +16,33 @@ from qsim.options import option
 @final
 @option
 class TopLEK(Sparsifier):
-    """The fewest largest entries that lose no more than Top-k has to, or one fewer, at random.
+    r"""The fewest largest entries that lose no more than Top-k has to, or one fewer, at random.
 
-    With the entries sorted by magnitude and S_j the sum of the j largest squares, j is the least number with S_j >=
-    (k/n) ||v||^2, which is at most k. The j largest are kept with probability p, and j - 1 of them otherwise, where
-    p (S_j - S_{j-1}) = (k/n) ||v||^2 - S_{j-1}. Of equal magnitudes, the smaller coordinates are kept.
+    With the entries sorted by magnitude and :math:`S_j` the sum of the :math:`j` largest squares, :math:`j` is the
+    least number with :math:`S_j \geq (k/n) \|v\|^2`, which is at most :math:`k`. The :math:`j` largest are kept with
+    probability :math:`p`, and :math:`j - 1` of them otherwise, where
+    :math:`p (S_j - S_{j-1}) = (k/n) \|v\|^2 - S_{j-1}`. Of equal magnitudes, the smaller coordinates are kept.
 
-    A contraction with delta = k/n, which is met exactly: E ||Q(v) - v||^2 = (1 - k/n) ||v||^2 for every v. So it sends
-    no more than the theory of `TopK` asks for, and far fewer entries of vectors whose energy is in a few.
+    A contraction with :math:`\delta = k/n`, which is met exactly: :math:`\mathbb{E} \|Q(v) - v\|^2 = (1 - k/n) \|v\|^2`
+    for every :math:`v`. So it sends no more than the theory of `TopK` asks for, and far fewer entries of vectors whose
+    energy is in a few.
 
     Parameters
     ----------
     k : int or float
-        The most entries that are sent (an int of at least 1), or the fraction of the n coordinates (a float in (0, 1)),
-        which stands for max(1, round(k n)).
+        The most entries that are sent (an int of at least 1), or the fraction of the :math:`n` coordinates (a float in
+        (0, 1)), which stands for :math:`\max(1, \operatorname{round}(k n))`.
 
     Raises
     ------
     ValueError
-        For a whole number k below 1, and for a fraction outside (0, 1).
+        For a whole number :math:`k` below 1, and for a fraction outside (0, 1).
 
     Notes
     -----
-    Squares are summed in float64, so that the mean error is met to about 2^-50 of ||v||^2; p has 53 bits. (The authors'
-    code takes j entries without chance where S_j is within a tenth of what is asked for, which makes the error larger
-    or smaller by that much.)
+    Squares are summed in float64, so that the mean error is met to about :math:`2^{-50}` of :math:`\|v\|^2`; :math:`p`
+    has 53 bits. (The authors' code takes :math:`j` entries without chance where :math:`S_j` is within a tenth of what
+    is asked for, which makes the error larger or smaller by that much.)
 
     A sparse vector stays sparse, and gives the same message as the same vector stored densely.
 

@@ -71,18 +71,18 @@ class Source(ABC):
 class Dataset:
     """Sparse rows with a label each. Immutable; equal by content.
 
-    The rows x_i are stored in compressed sparse row (CSR) format.
+    The rows :math:`x_i` are stored in compressed sparse row (CSR) format.
 
     Parameters
     ----------
     indptr : array-like of int, shape (rows + 1,)
-        Row i has the entries indptr[i], ..., indptr[i + 1] - 1. Kept as int64.
+        Row i has the entries `indptr[i]`, ..., `indptr[i + 1] - 1`. Kept as int64.
     indices : array-like of int, shape (nonzeros,)
         Their columns, increasing inside a row. Kept as int32 if the last column fits, and int64 otherwise.
     values : array-like of float, shape (nonzeros,), or None
         What they hold, kept as float32; None if all are one.
     labels : array-like of shape (rows,)
-        The labels y_i, of the type that `kind` says.
+        The labels :math:`y_i`, of the type that `kind` says.
     features : int
         The length of a row.
     name : str, default "unnamed"
@@ -91,11 +91,11 @@ class Dataset:
         The option that loads the same data again.
     kind : {"signs", "classes", "targets"}, default "signs"
         What the labels are. "signs": int8, -1 and +1 (labels 0 and 1 are taken too; 0 becomes -1). "classes": int32,
-        whole numbers from 0 to K - 1. "targets": float64, any finite numbers, for regression.
+        whole numbers from 0 to :math:`K - 1`. "targets": float64, any finite numbers, for regression.
     classes : int, optional
-        The number K of classes, needed if classes may lack rows, as in a test split. By default it is one more than the
-        largest label, and every class must have a row: labels from 1 on, or with gaps, are usually a mistake, and
-        refused.
+        The number :math:`K` of classes, needed if classes may lack rows, as in a test split. By default it is one more
+        than the largest label, and every class must have a row: labels from 1 on, or with gaps, are usually a mistake,
+        and refused.
 
     Raises
     ------

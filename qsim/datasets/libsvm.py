@@ -54,7 +54,7 @@ class LibSVM(Source):
     DataError
         When loaded: for a file that is missing, torn or without rows, for other labels, and for a bad line, by its
         number and column: no label; an index that is not a whole number, is not above the one before it, or is not from
-        1 (or 0) to `features` or 2^31; a value that is not a number, not finite, or too large for float32.
+        1 (or 0) to `features` or :math:`2^{31}`; a value that is not a number, not finite, or too large for float32.
     ValueError, TypeError
         For options that make no sense.
 

@@ -43,8 +43,8 @@ class Shards:
 
     Notes
     -----
-    The *support* of a worker are the columns that its rows touch. With `width` weights a feature, its gradient can fill
-    `width` coordinates for each of them: weight c of feature j is number j * width + c.
+    The *support* of a worker are the columns that its rows touch. With `width` weights per feature, its gradient can
+    fill `width` coordinates for each of them: weight c of feature j is number j * width + c.
 
     Examples
     --------

@@ -18,19 +18,23 @@ from qsim.options import number, option, whole
 @final
 @option
 class Quadratics(Source):
-    """One quadratic a worker, with known constants, for checking rates.
+    r"""One quadratic a worker, with known constants, for checking rates.
 
-    f_i(w) = (1/2) sum_j a_ij (w_j - c_ij)^2, and F = mean of the f_i. Minimise `LeastSquares(l2=0)` with
-    `workers=len(smoothness)` and `partition=Contiguous()`: a worker's rows, two for each weight, make up its f_i.
+    .. math::
+
+        f_i(w) = (1/2) \sum_j a_{ij} (w_j - c_{ij})^2,
+
+    and :math:`F` is the mean of the :math:`f_i`. Minimise `LeastSquares(l2=0)` with `workers=len(smoothness)` and
+    `partition=Contiguous()`: a worker's rows, two for each weight, make up its :math:`f_i`.
 
     Parameters
     ----------
     smoothness : sequence of float
-        L_i of each worker, at least mu.
+        :math:`L_i` of each worker, at least :math:`\mu`.
     mu : float
-        The strong convexity of all f_i, above 0.
+        The strong convexity of all :math:`f_i`, above 0.
     heterogeneity : float, default 0.0
-        The mean of ||grad f_i(w*)||^2 over the workers, at least 0, and 0 for one worker.
+        The mean of :math:`\|\nabla f_i(w^\star)\|^2` over the workers, at least 0, and 0 for one worker.
     features : int, default 10
         The number of weights, at least 2.
     seed : int, default 0
@@ -45,13 +49,15 @@ class Quadratics(Source):
     -----
     Whatever the seed,
 
-    - f_i has L_i = a_i1 = smoothness[i], and mu = a_id = mu for d features; the a_ij between are drawn, log-uniform in
-      [mu, L_i].
-    - F has L = mean of the L_i, and mu. Its minimiser w* = `optimum()` is drawn from the unit sphere.
-    - (1/W) sum_i ||grad f_i(w*)||^2 = heterogeneity. The directions of these gradients are drawn; they sum to zero.
+    - :math:`f_i` has :math:`L_i = a_{i1} = \mathrm{smoothness}[i]`, and :math:`a_{id} = \mu` for :math:`d` features;
+      the :math:`a_{ij}` between are drawn, log-uniform in :math:`[\mu, L_i]`.
+    - :math:`F` has the mean of the :math:`L_i` as :math:`L`, and :math:`\mu`. Its minimiser :math:`w^\star`,
+      `optimum()`, is drawn from the unit sphere.
+    - :math:`(1/W) \sum_i \|\nabla f_i(w^\star)\|^2 = \mathrm{heterogeneity}`. The directions of these gradients are
+      drawn; they sum to zero.
 
-    The eigenvectors are the axes, for all f_i. Entries are float32, so each a_ij is made of two squares of them and
-    right to 1e-13 relative; targets are float64.
+    The eigenvectors are the axes, for all :math:`f_i`. Entries are float32, so each :math:`a_{ij}` is made of two
+    squares of them and right to 1e-13 relative; targets are float64.
 
     Examples
     --------

@@ -20,7 +20,7 @@ _TOP_RATE = 8.0  # how often a feature may occur in a row, on average; it is abs
 @final
 @option
 class Synthetic(Source):
-    """Synthetic data: rows of power-law features, with labels of a known logistic model.
+    r"""Synthetic data: rows of power-law features, with labels of a known logistic model.
 
     The data are as sparse and as skewed as clicks or text.
 
@@ -50,14 +50,15 @@ class Synthetic(Source):
 
     Notes
     -----
-    The j-th most popular feature (j = 1, 2, ...) occurs Poisson(rate_j) times in a row, independently, with
-    rate_j = min(c j^-exponent, 8); a row in which none occurs gets one, drawn in proportion to the rates. c is solved
-    for, so that a row has `nonzeros_per_row` different features on average. A random permutation spreads the popular
-    features over the columns.
+    The :math:`j`-th most popular feature :math:`(j = 1, 2, \ldots)` occurs :math:`\mathrm{Poisson}(\mathrm{rate}_j)`
+    times in a row, independently, with :math:`\mathrm{rate}_j = \min(c j^{-\mathrm{exponent}}, 8)`; a row in which none
+    occurs gets one, drawn in proportion to the rates. :math:`c` is solved for, so that a row has `nonzeros_per_row`
+    different features on average. A random permutation spreads the popular features over the columns.
 
-    A label is +1 with probability 1/(1 + exp(-<x, w>)), and then flipped with probability `noise`. The true weights w
-    are independent normal numbers, scaled so that <x, w> has a root mean square of 3 over the rows. There is no
-    intercept, but popular features act like one, so the classes need not be balanced.
+    A label is +1 with probability :math:`1/(1 + \exp(-\langle x, w \rangle))`, and then flipped with probability
+    `noise`. The true weights :math:`w` are independent normal numbers, scaled so that :math:`\langle x, w \rangle` has
+    a root mean square of 3 over the rows. There is no intercept, but popular features act like one, so the classes need
+    not be balanced.
 
     Examples
     --------
@@ -139,7 +140,7 @@ def _rates(features: int, exponent: float, nonzeros_per_row: float) -> NDArray[n
     """Return how often each feature occurs in a row on average, most popular first."""
     popularity = rates = np.arange(1, features + 1, dtype=np.float64) ** -float(exponent)
 
-    low, high = np.log(1e-9 / features), np.log(_TOP_RATE / popularity[-1])  # from 1 non-zero a row to all features
+    low, high = np.log(1e-9 / features), np.log(_TOP_RATE / popularity[-1])  # from 1 non-zero per row to all features
     for _ in range(60):
         middle = (low + high) / 2
         rates = np.minimum(np.exp(middle) * popularity, _TOP_RATE)

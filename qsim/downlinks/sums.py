@@ -63,16 +63,17 @@ class SparseSum(Broadcast):
 @final
 @option
 class CompressedSum(Broadcast):
-    """Compressed sums, with what is left out kept for later (EF21-BC).
+    r"""Compressed sums, with what is left out kept for later (EF21-BC).
 
-    The server sends C(e + sum) and keeps e <- e + sum - C(e + sum); both ends apply what is sent to their own copies of
-    the weights. With `EF21` this is EF21 in both directions: what is applied adds up to the server's shift g, with
-    g <- g + C(h - g), h the mean of the workers'.
+    The server sends :math:`C(e + u)`, with :math:`u` the sum, and keeps :math:`e \leftarrow e + u - C(e + u)`; both
+    ends apply what is sent to their own copies of the weights. With `EF21` this is EF21 in both directions: what is
+    applied adds up to the server's shift :math:`g`, with :math:`g \leftarrow g + C(h - g)`, :math:`h` the mean of the
+    workers'.
 
     Parameters
     ----------
     compressor : Compressor
-        The compressor C, a contraction.
+        The compressor :math:`C`, a contraction.
     codec : Codec, optional
         The codec of its messages; the compressor's usual one by default.
 
@@ -85,7 +86,7 @@ class CompressedSum(Broadcast):
     Notes
     -----
     The steps and bounds of `EF21` know of it; those of other methods do not, and no bound is given. The server needs
-    O(n) time a round.
+    :math:`O(n)` time per round.
 
     References
     ----------

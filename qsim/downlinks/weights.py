@@ -25,7 +25,7 @@ from qsim.weights import PlannedReplica, Replica, Weights
 class DenseWeights(Broadcast):
     """All weights to every worker, every round: the usual parameter server.
 
-    Each worker receives 32 n (or 64 n) bits.
+    Each worker receives :math:`32 n` (or :math:`64 n`) bits.
 
     Parameters
     ----------
@@ -73,15 +73,16 @@ class DenseWeights(Broadcast):
 @final
 @option
 class CompressedWeights(Broadcast):
-    """Compressed differences of the weights, with error feedback on the server.
+    r"""Compressed differences of the weights, with error feedback on the server.
 
-    The server sends C(w - known), and both ends add it to `known`, at which the workers compute. What C leaves out
-    stays in the difference w - known and is sent later: this is the error memory of the server.
+    The server sends :math:`C(w - v)`, and both ends add it to :math:`v`, the weights that are known and at which the
+    workers compute. What :math:`C` leaves out stays in the difference :math:`w - v` and is sent later: this is the
+    error memory of the server.
 
     Parameters
     ----------
     compressor : Compressor
-        The compressor C, a contraction.
+        The compressor :math:`C`, a contraction.
     codec : Codec, optional
         The codec of its messages; the compressor's usual one by default.
 
@@ -94,8 +95,8 @@ class CompressedWeights(Broadcast):
     -----
     `known` starts at the start of the run (a function of the seed, known to all), or at the weights themselves if an
     exact exchange has just sent them. Every worker receives every message, also those that sit out a round. A
-    contraction keeps `known` near the weights; an unbiased C with omega >= 1 does not: wrap it in `Scaled`. The server
-    needs O(n) time a round.
+    contraction keeps `known` near the weights; an unbiased :math:`C` with :math:`\omega \geq 1` does not: wrap it in
+    `Scaled`. The server needs :math:`O(n)` time per round.
 
     References
     ----------

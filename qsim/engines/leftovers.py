@@ -17,6 +17,7 @@ from typing import Any
 from qsim.storage import locked, private_temporary
 
 _LONGEST = 60  # of a folder's name: a socket's address must stay below 104 bytes
+_SHORT = "/tmp"  # where a folder goes whose name would be longer
 
 
 def socket_folder() -> str | None:
@@ -32,7 +33,7 @@ def socket_folder() -> str | None:
     try:
         base = private_temporary()
         if len(str(base)) > _LONGEST:
-            base = private_temporary("/tmp")
+            base = private_temporary(_SHORT)
         with locked(base / "sockets.lock"):
             for old in base.glob("sockets-*"):
                 with suppress(OSError):

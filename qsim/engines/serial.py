@@ -34,8 +34,8 @@ class Serial(Engine):
 
     Notes
     -----
-    Both change the speed, never the numbers. Rounds that read fewer than 2^20 non-zeros, of workers whose vectors fit
-    the cache together, take one thread whatever `threads` says: in planned rounds, which are faster.
+    Both change the speed, never the numbers. Rounds that read fewer than :math:`2^{20}` non-zeros, of workers whose
+    vectors fit the cache together, take one thread whatever `threads` says: in planned rounds, which are faster.
 
     Examples
     --------

@@ -18,11 +18,11 @@ Array = NDArray[np.float64]
 
 
 def sparse_gradients(batches: Sequence[int] = (1, 4, 16, 64, 256, 1024), *, draws: int = 50, seed: int = 0) -> Figure:
-    """Draw why gradients are sparse: the gradient of a row has the row's non-zeros.
+    r"""Draw why gradients are sparse: the gradient of a row has the row's non-zeros.
 
     Left, the share of coordinates that are not zero in the gradient of a batch, against its rows, for categorical data
-    (Adult) and for text-like data. Right, the magnitudes of the full gradient of Adult at w = 0: few are large, so that
-    ||v||_1 / ||v||_2, the non-zeros that the simple quantizer sends on average, is far below n.
+    (Adult) and for text-like data. Right, the magnitudes of the full gradient of Adult at :math:`w = 0`: few are large,
+    so that :math:`\|v\|_1 / \|v\|_2`, the non-zeros that the simple quantizer sends on average, is far below :math:`n`.
 
     Parameters
     ----------
@@ -84,9 +84,9 @@ def _full_gradient(data: qsim.Dataset) -> Array:
 def two_means(n: int = 200, *, workers: Sequence[int] = (1, 4, 16, 64, 256), seed: int = 0) -> Figure:
     """Draw two means and their bias: one bit per coordinate, and what is lost for good.
 
-    A coordinate is sent as its sign, and stands for the mean of its side. Left, what is received against v, for two
-    means and for the mean of many messages of the simple quantizer. Right, the relative squared error of the mean of W
-    workers' messages of one vector: unbiased messages average out as 1/W, two means do not.
+    A coordinate is sent as its sign, and stands for the mean of its side. Left, what is received against :math:`v`, for
+    two means and for the mean of many messages of the simple quantizer. Right, the relative squared error of the mean
+    of :math:`W` workers' messages of one vector: unbiased messages average out as :math:`1/W`, two means do not.
 
     Parameters
     ----------
@@ -145,16 +145,17 @@ def _received(compressor: qsim.compressors.Compressor, v: Array, draws: int, see
 def stochastic_quantization(
     levels: Sequence[int] = (1, 2, 4, 8, 16, 32), *, n: int = 121, draws: int = 200, seed: int = 0
 ) -> Figure:
-    """Draw what stochastic quantization gives: no bias, a variance that falls with s, and few non-zeros.
+    r"""Draw what stochastic quantization gives: no bias, a variance that falls with s, and few non-zeros.
 
-    Left, single messages with s = 4 against v, and their mean: a coordinate goes to one of the two levels beside it.
-    Middle, E ||Q(v) - v||^2 / ||v||^2 against s, measured, exact, and as bounded by min(n/s^2, sqrt(n)/s) for every v.
-    Right, the non-zeros of a message, measured and expected.
+    Left, single messages with :math:`s = 4` against :math:`v`, and their mean: a coordinate goes to one of the two
+    levels beside it. Middle, :math:`\mathbb{E} \|Q(v) - v\|^2 / \|v\|^2` against :math:`s`, measured, exact, and as
+    bounded by :math:`\min(n/s^2, \sqrt{n}/s)` for every :math:`v`. Right, the non-zeros of a message, measured and
+    expected.
 
     Parameters
     ----------
     levels : sequence of int, default (1, 2, 4, 8, 16, 32)
-        The numbers of levels s.
+        The numbers of levels :math:`s`.
     n : int, default 121
         The length of the vector, whose coordinates are Gaussian.
     draws : int, default 200
@@ -210,16 +211,17 @@ def stochastic_quantization(
 
 
 def lazy_regularisation(dimensions: Sequence[int] = (100, 1_000, 10_000, 100_000), *, steps: int = 5_000) -> Figure:
-    """Draw lazy regularisation: a step touches the row's coordinates, and the others shrink when they are read.
+    r"""Draw lazy regularisation: a step touches the row's coordinates, and the others shrink when they are read.
 
-    With l2 every step multiplies all d weights by 1 - step * l2, though a row has few non-zeros. Left, the coordinates
-    that a step touches and, right, its time as measured on this machine while the figure is drawn, without laziness,
-    just in time, and with one factor for all weights. The title on the right says how far the weights are apart.
+    With the step :math:`a` and `l2` as :math:`\lambda` every step multiplies all :math:`d` weights by
+    :math:`1 - a \lambda`, though a row has few non-zeros. Left, the coordinates that a step touches and, right, its
+    time as measured on this machine while the figure is drawn, without laziness, just in time, and with one factor for
+    all weights. The title on the right says how far the weights are apart.
 
     Parameters
     ----------
     dimensions : sequence of int, default (100, 1000, 10000, 100000)
-        The numbers of weights d.
+        The numbers of weights :math:`d`.
     steps : int, default 5000
         The steps of a run, on rows with 39 non-zeros.
 

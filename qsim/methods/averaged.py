@@ -25,17 +25,19 @@ _AVERAGE = "average"
 @final
 @option
 class Averaged(Method):
-    """The average of the iterates of another method.
+    r"""The average of the iterates of another method.
 
-    avg_t = (1 - r_t) avg_{t-1} + r_t w_t, with r_t = (power + 1)/(t + power), t = 1, 2, ... The average is what is
-    evaluated, and returned as the final weights; the training itself is that of the method.
+    :math:`\bar w_t = (1 - r_t) \bar w_{t-1} + r_t w_t`, with :math:`r_t = (\mathrm{power} + 1)/(t + \mathrm{power})`,
+    :math:`t = 1`, 2, ... The average is what is evaluated, and returned as the final weights; the training itself is
+    that of the method.
 
     Parameters
     ----------
     method : Method
         The method that is averaged.
     power : float, default 0
-        How much later iterates count: 0 gives the plain mean of all iterates, p weights iterate t about as t^p.
+        How much later iterates count: 0 gives the plain mean of all iterates, :math:`p` weights iterate :math:`t` about
+        as :math:`t^p`.
 
     Raises
     ------
@@ -46,7 +48,7 @@ class Averaged(Method):
 
     Notes
     -----
-    The server needs O(n) time a round.
+    The server needs :math:`O(n)` time per round.
 
     References
     ----------

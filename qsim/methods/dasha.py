@@ -24,24 +24,30 @@ from qsim.weights import Weights
 @final
 @option
 class DASHA(Shifted):
-    """Compressed differences of gradients, and a share of what compression left out before.
+    r"""Compressed differences of gradients, and a share of what compression left out before.
 
-    m_i = C(k_i - k_i' - r (h_i - k_i')), h_i <- h_i + m_i, w <- w - a (h + l2 w), with k_i the gradient of worker i's
-    rows, or an estimate of it, k_i' that of the round before, and h the mean of the h_i. For an unbiased C. Unlike
-    `MARINA` it needs no synchronisations: no full gradient is sent after the first round.
+    .. math::
+
+        m_i &= C(k_i - k_i' - r (h_i - k_i')), \\
+        h_i &\leftarrow h_i + m_i, \\
+        w &\leftarrow w - a (h + \lambda w),
+
+    with :math:`k_i` the gradient of worker :math:`i`'s rows, or an estimate of it, :math:`k_i'` that of the round
+    before, and :math:`h` the mean of the :math:`h_i`. For an unbiased :math:`C`. Unlike `MARINA` it needs no
+    synchronisations: no full gradient is sent after the first round. :math:`\lambda` is the `l2` of the objective.
 
     Parameters
     ----------
     step : Step or float, optional
-        The step a, a number or a rule of `qsim.steps`. The default is described below.
+        The step :math:`a`, a number or a rule of `qsim.steps`. The default is described below.
     estimator : Estimator, optional
-        `PAGE(...)` or `MVR(...)`, which read few rows in most rounds: DASHA-PAGE and DASHA-MVR. By default k_i is the
-        gradient of all rows.
+        `PAGE(...)` or `MVR(...)`, which read few rows in most rounds: DASHA-PAGE and DASHA-MVR. By default :math:`k_i`
+        is the gradient of all rows.
     forget : float, optional
-        The share r, in (0, 1]; by default 1/(2 omega + 1).
+        The share :math:`r`, in (0, 1]; by default :math:`1/(2 \omega + 1)`.
     shifts : {"zero", "gradient"}, default "gradient"
-        The h_i of round 0: g_i(w_0), which all send exactly as dense float32 in round 0, as in the experiments of its
-        authors, or zero.
+        The :math:`h_i` of round 0: :math:`g_i(w_0)`, which all send exactly as dense float32 in round 0, as in the
+        experiments of its authors, or zero.
 
     Raises
     ------
@@ -51,14 +57,16 @@ class DASHA(Shifted):
 
     Notes
     -----
-    The step and the bound are derived here, in `docs/theory.md`. With s = omega/W (`Problem.spread`), Lt^2 the mean of
-    L_i^2 and r = 1/(2 omega + 1), a = 1 / (L + Lt sqrt(2 s (2 omega + 1))); for mu > 0 the smaller of
-    1 / (L + Lt sqrt(4 s (2 omega + 1))) and r/(2 mu), with which F(w) - F* + c_1 ||h - grad F||^2 + c_2 mean of
-    ||h_i - g_i||^2 falls by a factor of at least 1 - a mu a round. (From memory, the paper has 16 for the 2, and 40 for
-    the 4.) With an estimator the step is that for nonconvex F, in `docs/theory.md`, and nothing linear is promised.
+    The step and the bound are derived here, in `docs/theory.md`. With :math:`s = \omega/W` (`Problem.spread`),
+    :math:`\tilde L^2` the mean of :math:`L_i^2` and :math:`r = 1/(2 \omega + 1)`,
+    :math:`a = 1 / (L + \tilde L \sqrt{2 s (2 \omega + 1)})`; for :math:`\mu > 0` the smaller of
+    :math:`1 / (L + \tilde L \sqrt{4 s (2 \omega + 1)})` and :math:`r/(2 \mu)`, with which
+    :math:`F(w) - F^\star + c_1 \|h - \nabla F\|^2 + c_2` mean of :math:`\|h_i - g_i\|^2` falls by a factor of at least
+    :math:`1 - a \mu` a round. (From memory, the paper has 16 for the 2, and 40 for the 4.) With an estimator the step
+    is that for nonconvex :math:`F`, in `docs/theory.md`, and nothing linear is promised.
 
-    A round costs a worker its rows and O(support), and the server O(n). A worker keeps h_i and k_i on its support in
-    float64, and with an estimator the last weights.
+    A round costs a worker its rows and :math:`O(\mathrm{support})`, and the server :math:`O(n)`. A worker keeps
+    :math:`h_i` and :math:`k_i` on its support in float64, and with an estimator the last weights.
 
     References
     ----------

@@ -26,7 +26,7 @@ from qsim.weights import Weights
 class Momentum(ABC):
     """Base class of momentum: how the server continues in the direction of past steps.
 
-    It costs O(n) a round, since past steps change all weights.
+    It costs :math:`O(n)` per round, since past steps change all weights.
 
     Attributes
     ----------
@@ -68,9 +68,14 @@ class Momentum(ABC):
 @final
 @option
 class HeavyBall(Momentum):
-    """Heavy-ball momentum.
+    r"""Heavy-ball momentum.
 
-    v <- beta v + u, w <- w - v, with u the plain step (regulariser included).
+    .. math::
+
+        v &\leftarrow \beta v + u, \\
+        w &\leftarrow w - v,
+
+    with :math:`u` the plain step (regulariser included).
 
     Parameters
     ----------
@@ -107,10 +112,15 @@ class HeavyBall(Momentum):
 @final
 @option
 class Nesterov(Momentum):
-    """Nesterov's momentum.
+    r"""Nesterov's momentum.
 
-    v <- beta v + u, w <- w - (u + beta v), with u the plain step (regulariser included): the weights are the point at
-    which Nesterov's gradient is taken.
+    .. math::
+
+        v &\leftarrow \beta v + u, \\
+        w &\leftarrow w - (u + \beta v),
+
+    with :math:`u` the plain step (regulariser included): the weights are the point at which Nesterov's gradient is
+    taken.
 
     Parameters
     ----------
@@ -244,29 +254,33 @@ class _Descent(Method):
 @final
 @option
 class GradientDescent(_Descent):
-    """Full-batch gradient descent with compressed updates.
+    r"""Full-batch gradient descent with compressed updates.
 
-    Every round each worker sends the update of all its rows: w <- (1 - a l2) w - sum_i weight_i C(a grad f_i(w)). With
-    `Identity` and rows as weights this is gradient descent on the whole data set, which converges for a < 2/L.
+    Every round each worker sends the update of all its rows:
+    :math:`w \leftarrow (1 - a \lambda) w - \sum_i \mathrm{weight}_i C(a \nabla f_i(w))`. With `Identity` and rows as
+    weights this is gradient descent on the whole data set, which converges for :math:`a < 2/L`. :math:`\lambda` is the
+    `l2` of the objective.
 
     Parameters
     ----------
     step : Step or float, optional
-        The step a, a number or a rule of `qsim.steps`. By default a = 1 / (L + 2 s max_i L_i) for an unbiased C, with
-        s = omega/W (`Problem.spread`: more for unequal shards or absent clients), which is 1/L without compression.
+        The step :math:`a`, a number or a rule of `qsim.steps`. By default :math:`a = 1 / (L + 2 s \max_i L_i)` for an
+        unbiased :math:`C`, with :math:`s = \omega/W` (`Problem.spread`: more for unequal shards or absent clients),
+        which is :math:`1/L` without compression.
     momentum : Momentum, optional
         `HeavyBall` or `Nesterov`; none by default.
 
     Raises
     ------
     TheoryError
-        In the simulation, if a compressor without omega is given no step.
+        In the simulation, if a compressor without :math:`\omega` is given no step.
 
     Notes
     -----
-    With the step of theory, and for convex losses, E ||w - w*||^2 falls by a factor of at least 1 - a mu a round, down
-    to a noise floor of 2 a s/mu times the mean of ||g_i(w*)||^2 (without noise F(w) - F* itself falls, to 0). With
-    momentum the step is a starting point, and nothing is promised.
+    With the step of theory, and for convex losses, :math:`\mathbb{E} \|w - w^\star\|^2` falls by a factor of at least
+    :math:`1 - a \mu` a round, down to a noise floor of :math:`2 a s/\mu` times the mean of :math:`\|g_i(w^\star)\|^2`
+    (without noise :math:`F(w) - F^\star` itself falls, to 0). With momentum the step is a starting point, and nothing
+    is promised.
 
     `Sign` loses the magnitude of the update, and the step with it: see `SignSGD`.
 
@@ -297,17 +311,20 @@ class GradientDescent(_Descent):
 @final
 @option
 class Sadiev2024(TheoryStep):
-    """The steps of a paper on compression with reshuffled passes, of `SGD`, `DIANARR`, `QNASTYA` and `DIANANASTYA`.
+    r"""The steps of a paper on compression with reshuffled passes, of `SGD`, `DIANARR`, `QNASTYA` and `DIANANASTYA`.
 
-    For SGD with `Passes` (Q-RR) it is 1 / ((1 + 2 s) Lr); the other classes say what it is for them. With s = omega/W,
-    Lr the largest L of a single row's loss, one row a step of SGD, m rows on each of W workers, convex losses, and
-    mu > 0 the constant of strong convexity of each row's (l2), after T passes
+    For SGD with `Passes` (:math:`Q`-RR) it is :math:`1 / ((1 + 2 s) L_r)`; the other classes say what it is for them.
+    With :math:`s = \omega/W`, :math:`L_r` the largest :math:`L` of a single row's loss, one row a step of SGD,
+    :math:`m` rows on each of :math:`W` workers, convex losses, and :math:`\mu > 0` the constant of strong convexity of
+    each row's (:math:`\lambda`), after :math:`T` passes
 
-        E ||w - w*||^2 <= (1 - a mu)^(m T) ||w_0 - w*||^2 + a^2 Lr m V/(2 mu W) + 2 a s Z/mu,
+    .. math::
 
-    V the mean variance of the gradient of one row of a worker at w*, and Z the mean of its square, without l2. Of
-    rounds within a pass nothing is said, so `Run.bound()` is None. (V is the paper's constant in expectation over the
-    orders, in which rows of different workers meet.)
+        \mathbb{E} \|w - w^\star\|^2 \leq (1 - a \mu)^{m T} \|w_0 - w^\star\|^2 + a^2 L_r m V/(2 \mu W) + 2 a s Z/\mu,
+
+    :math:`V` the mean variance of the gradient of one row of a worker at :math:`w^\star`, and :math:`Z` the mean of its
+    square, without `l2`. Of rounds within a pass nothing is said, so `Run.bound()` is None. (:math:`V` is the paper's
+    constant in expectation over the orders, in which rows of different workers meet.)
 
     References
     ----------
@@ -331,19 +348,21 @@ class Sadiev2024(TheoryStep):
 @final
 @option
 class SGD(_Descent):
-    """Mini-batch SGD with compressed updates.
+    r"""Mini-batch SGD with compressed updates.
 
-    Every round each worker sends the update of `batch` of its rows: w <- (1 - a_t l2) w - sum_i weight_i C(a_t g_i),
-    with g_i the mean gradient over the batch of b rows.
+    Every round each worker sends the update of `batch` of its rows:
+    :math:`w \leftarrow (1 - a_t \lambda) w - \sum_i \mathrm{weight}_i C(a_t g_i)`, with :math:`g_i` the mean gradient
+    over the batch of :math:`b` rows. :math:`\lambda` is the `l2` of the objective.
 
     Parameters
     ----------
     step : Step or float, optional
-        The step a_t, a number, a rule of `qsim.steps`, or for passes `Sadiev2024()`. By default a = 1 / (L + 2 s max_i
-        L_i + 2 (s + 1/W) Lr/b), with s as for `GradientDescent` and Lr the largest L of a single row's loss. With 1/L,
-        the step of full gradients, SGD can diverge: rows that share no coordinate each need 1/Lr.
+        The step :math:`a_t`, a number, a rule of `qsim.steps`, or for passes `Sadiev2024()`. By default
+        :math:`a = 1 / (L + 2 s \max_i L_i + 2 (s + 1/W) L_r/b)`, with :math:`s` as for `GradientDescent` and
+        :math:`L_r` the largest :math:`L` of a single row's loss. With :math:`1/L`, the step of full gradients, SGD can
+        diverge: rows that share no coordinate each need :math:`1/L_r`.
     batch : int, default 1
-        The number b of rows that a worker draws each round.
+        The number :math:`b` of rows that a worker draws each round.
     sampling : Sampling, default `WithReplacement()`
         How rows are drawn: `WithReplacement()` or `Passes()`.
     momentum : Momentum, optional
@@ -354,14 +373,14 @@ class SGD(_Descent):
     ValueError
         If `batch` is below 1.
     TheoryError
-        In the simulation, if a compressor without omega is given no step.
+        In the simulation, if a compressor without :math:`\omega` is given no step.
 
     Notes
     -----
-    With the step of theory, draws with replacement and convex losses, E ||w - w*||^2 falls by a factor of at least
-    1 - a mu a round, down to a noise floor of 2 a/mu times (s times the mean of ||g_i(w*)||^2, plus (s + 1/W)/b times
-    the mean variance of the gradient of one row at w*). A decreasing step, such as `qsim.steps.Noisy`, gets below the
-    floor.
+    With the step of theory, draws with replacement and convex losses, :math:`\mathbb{E} \|w - w^\star\|^2` falls by a
+    factor of at least :math:`1 - a \mu` a round, down to a noise floor of :math:`2 a/\mu` times (:math:`s` times the
+    mean of :math:`\|g_i(w^\star)\|^2`, plus :math:`(s + 1/W)/b` times the mean variance of the gradient of one row at
+    :math:`w^\star`). A decreasing step, such as `qsim.steps.Noisy`, gets below the floor.
 
     References
     ----------

@@ -25,9 +25,12 @@ from qsim.weights import Weights
 @final
 @option
 class Gorbunov2020(TheoryStep):
-    """The step of DIANA in the unified theory of SGD: 1 / ((1 + 6 s) max_i L_i), shorter than the default.
+    r"""The step of DIANA in the unified theory of SGD, shorter than the default.
 
-    With a batch of b rows the denominator also has 2 (s + 1/W) Lr/b, as for `SGD`; see `DIANA` for the symbols.
+    :math:`a = 1 / ((1 + 6 s) \max_i L_i)`.
+
+    With a batch of :math:`b` rows the denominator also has :math:`2 (s + 1/W) L_r/b`, as for `SGD`; see `DIANA` for the
+    symbols.
 
     References
     ----------
@@ -52,26 +55,33 @@ class Gorbunov2020(TheoryStep):
 @final
 @option
 class DIANA(ShiftedBatches):
-    """Compressed differences to shifts that learn the gradients.
+    r"""Compressed differences to shifts that learn the gradients.
 
-    m_i = C(g_i - h_i), h_i <- h_i + shift m_i, w <- w - a (h + m + l2 w), with m and h the weighted means of the m_i
-    and h_i. For an unbiased C.
+    .. math::
+
+        m_i &= C(g_i - h_i), \\
+        h_i &\leftarrow h_i + \mathrm{shift}\, m_i, \\
+        w &\leftarrow w - a (h + m + \lambda w),
+
+    with :math:`m` and :math:`h` the weighted means of the :math:`m_i` and :math:`h_i`. For an unbiased :math:`C`.
+    :math:`\lambda` is the `l2` of the objective.
 
     Parameters
     ----------
     step : Step or float, optional
-        The step a, a number, a rule of `qsim.steps`, or `Gorbunov2020()`. By default, for l2 as the regulariser,
-        a = 2 / (L + mu + 6 s (max_i L_i - mu)), s = omega/W (`Problem.spread`); the notes have the rest.
+        The step :math:`a`, a number, a rule of `qsim.steps`, or `Gorbunov2020()`. By default, for `l2` as the
+        regulariser, :math:`a = 2 / (L + \mu + 6 s (\max_i L_i - \mu))`, :math:`s = \omega/W` (`Problem.spread`); the
+        notes have the rest.
     shift : float, optional
-        The step of the shifts, in (0, 1]; by default 1 / (1 + omega).
+        The step of the shifts, in (0, 1]; by default :math:`1 / (1 + \omega)`.
     batch : int, optional
         The number of rows that a worker draws each round; by default all of them. With a batch the noise of sampling
         remains, and nothing is promised.
     sampling : Sampling, default `WithReplacement()`
         How rows are drawn: `WithReplacement()` or `Passes()`.
     shifts : {"zero", "gradient"}, default "zero"
-        The shifts of round 0. With "gradient", h_i = g_i(w_0), sent exactly by all in round 0: the bound then begins at
-        the mean of ||g_i(w_0) - g_i(w*)||^2 instead of ||g_i(w*)||^2.
+        The shifts of round 0. With "gradient", :math:`h_i = g_i(w_0)`, sent exactly by all in round 0: the bound then
+        begins at the mean of :math:`\|g_i(w_0) - g_i(w^\star)\|^2` instead of :math:`\|g_i(w^\star)\|^2`.
 
     Raises
     ------
@@ -79,22 +89,25 @@ class DIANA(ShiftedBatches):
         If `shift` is outside (0, 1], and in the simulation for a compressor with a memory (the shift is one), and for
         `Sign`.
     TheoryError
-        In the simulation, if a compressor without omega is given no step and shift.
+        In the simulation, if a compressor without :math:`\omega` is given no step and shift.
 
     Notes
     -----
-    As the shifts approach the gradients at the optimum, less and less is left to compress, so that the variance of C
-    vanishes, even if the workers hold different data: with full gradients it converges linearly to the optimum, where
-    compressed gradient descent stops at a noise floor.
+    As the shifts approach the gradients at the optimum, less and less is left to compress, so that the variance of
+    :math:`C` vanishes, even if the workers hold different data: with full gradients it converges linearly to the
+    optimum, where compressed gradient descent stops at a noise floor.
 
-    The step and the bound are derived here, in `docs/theory.md`. Let every f_i be m-strongly convex (m = mu if l2 is
-    all that makes F so) and every g_i k-strongly convex and l-smooth (k = m - l2, l = max_i L_i - l2: the regulariser
-    is not compressed; `WithRegulariser` has l2 = 0 here). With B = L + m + 6 s (l + k) and
-    C = m^2 + 6 s k^2 + B (mu - m), full gradients, convex losses, mu > 0 and a step a of at most 2/B,
-    E ||w - w*||^2 + (4 s a^2/shift) mean of ||h_i - g_i(w*)||^2 falls by a factor of at least
-    max(1 - 2 a mu + a^2 C, 1 - shift/2) a round. The default is the a that makes the first least, 2/B if m = mu; for
-    mu = 0 it is 1/B. If k of W workers take part, shift k/W stands for shift. With a batch of b rows B also has
-    2 (5 s + 1/W) Lr/b.
+    The step and the bound are derived here, in `docs/theory.md`. Let every :math:`f_i` be :math:`m`-strongly convex
+    (:math:`m = \mu` if `l2` is all that makes :math:`F` so) and every :math:`g_i` is :math:`k`-strongly convex and
+    :math:`l`-smooth (:math:`k = m - \lambda`, :math:`l = \max_i L_i - \lambda`: the regulariser is not compressed;
+    `WithRegulariser` has :math:`\lambda = 0` here). With :math:`B = L + m + 6 s (l + k)` and
+    :math:`C = m^2 + 6 s k^2 + B (\mu - m)`, full gradients, convex losses, :math:`\mu > 0` and a step :math:`a` of at
+    most :math:`2/B`, :math:`\mathbb{E} \|w - w^\star\|^2 + (4 s a^2/\mathrm{shift})` mean of
+    :math:`\|h_i - g_i(w^\star)\|^2` falls by a factor of at least
+    :math:`\max(1 - 2 a \mu + a^2 C, 1 - \mathrm{shift}/2)` a round. The default is the :math:`a` that makes the first
+    least, :math:`2/B` if :math:`m = \mu`; for :math:`\mu = 0` it is :math:`1/B`. If :math:`k` of :math:`W` workers take
+    part, shift :math:`k/W` stands for shift. With a batch of :math:`b` rows :math:`B` also has
+    :math:`2 (5 s + 1/W) L_r/b`.
 
     References
     ----------

@@ -22,46 +22,52 @@ from qsim.weights import Weights
 @final
 @option
 class DIANARR(Method):
-    """DIANA with random reshuffling: a shift for every part of a worker's rows.
+    r"""DIANA with random reshuffling: a shift for every part of a worker's rows.
 
-    Every worker's rows are split into m parts, by default of one row each, that stay the same. A pass of m rounds goes
-    through them in a random order, drawn anew for every pass and common to all workers. In the round of part j workers
-    send m_i = C(g_ij - h_ij), with g_ij the mean gradient over the part, and h_ij <- h_ij + shift m_i; the server takes
-    w <- w - a (h_j + m + l2 w), with m and h_j the weighted means. For an unbiased C.
+    Every worker's rows are split into :math:`m` parts, by default of one row each, that stay the same. A pass of
+    :math:`m` rounds goes through them in a random order, drawn anew for every pass and common to all workers. In the
+    round of part :math:`j` workers send :math:`m_i = C(g_{ij} - h_{ij})`, with :math:`g_{ij}` the mean gradient over
+    the part, and :math:`h_{ij} \leftarrow h_{ij} + \mathrm{shift}\, m_i`; the server takes
+    :math:`w \leftarrow w - a (h_j + m + \lambda w)`, with :math:`m` and :math:`h_j` the weighted means. For an unbiased
+    :math:`C`. :math:`\lambda` is the `l2` of the objective.
 
     Parameters
     ----------
     step : Step or float, optional
-        The step a, a number or a rule of `qsim.steps`. By default, or as `Sadiev2024()`, the smaller of shift/(2 m mu)
-        and 1 / ((1 + 6 s) Lr), with s = omega/W (`Problem.spread`), Lr the largest L of a single row's loss, and mu
-        the strong convexity that every row has (l2); for mu = 0 the second.
+        The step :math:`a`, a number or a rule of `qsim.steps`. By default, or as `Sadiev2024()`, the smaller of
+        :math:`\mathrm{shift}/(2 m \mu)` and :math:`1 / ((1 + 6 s) L_r)`, with :math:`s = \omega/W` (`Problem.spread`),
+        :math:`L_r` the largest :math:`L` of a single row's loss, and :math:`\mu` the strong convexity that every row
+        has (:math:`\lambda`); for :math:`\mu = 0` the second.
     shift : float, optional
-        The step of the shifts, in (0, 1]; by default 1 / (1 + omega).
+        The step of the shifts, in (0, 1]; by default :math:`1 / (1 + \omega)`.
     parts : int, optional
-        The number m of parts; by default the number of a worker's rows, all shards having one size.
+        The number :math:`m` of parts; by default the number of a worker's rows, all shards having one size.
 
     Raises
     ------
     ValueError
         If a number is out of range, and in the simulation for a compressor with a memory, and for `Sign`.
     TheoryError
-        In the simulation, without a step: if a compressor states no omega, if some clients sit out rounds, and if the
-        parts are not of one size; without parts, for shards of several sizes.
+        In the simulation, without a step: if a compressor states no :math:`\omega`, if some clients sit out rounds, and
+        if the parts are not of one size; without parts, for shards of several sizes.
 
     Notes
     -----
-    The noise of C vanishes, as the shift of a part learns its gradient at the optimum. For convex losses of rows, after
-    T passes,
+    The noise of :math:`C` vanishes, as the shift of a part learns its gradient at the optimum. For convex losses of
+    rows, after :math:`T` passes,
 
-        E ||w - w*||^2 <= (1 - a mu)^(m T) B + (2 a^2/mu) (Lr m/4) V,
+    .. math::
 
-    B = ||w_0 - w*||^2 + (4 s a^2/shift) times the sum over the parts of the mean of ||h_ij - g_ij(w*)||^2, and V the
-    mean over the parts of ||weighted mean of grad f_ij(w*)||^2. Of rounds within a pass nothing is said, so
-    `Run.bound()` is None. (Lr m V/4 is a bound on the paper's shuffling radius.)
+        \mathbb{E} \|w - w^\star\|^2 \leq (1 - a \mu)^{m T} B + (2 a^2/\mu) (L_r m/4) V,
 
-    The order is common since the server must know the sum of the shifts that workers use. It keeps m n numbers, and a
-    worker m times its support, in float64. Where the sizes of parts differ (by one at most), rows of larger parts count
-    less; a worker with fewer rows than parts takes rows several times.
+    :math:`B = \|w_0 - w^\star\|^2 + (4 s a^2/\mathrm{shift})` times the sum over the parts of the mean of
+    :math:`\|h_{ij} - g_{ij}(w^\star)\|^2`, and :math:`V` the mean over the parts of
+    :math:`\|\sum_i p_i \nabla f_{ij}(w^\star)\|^2`, :math:`p_i` the weights of the workers. Of rounds within a pass
+    nothing is said, so `Run.bound()` is None. (:math:`L_r m V/4` is a bound on the paper's shuffling radius.)
+
+    The order is common since the server must know the sum of the shifts that workers use. It keeps :math:`m n` numbers,
+    and a worker :math:`m` times its support, in float64. Where the sizes of parts differ (by one at most), rows of
+    larger parts count less; a worker with fewer rows than parts takes rows several times.
 
     References
     ----------

@@ -24,19 +24,21 @@ from qsim.weights import Weights
 @final
 @option
 class DiLoCo(OwnWeights):
-    """DiLoCo: local steps of AdamW, and Nesterov's momentum along what they add up to.
+    r"""DiLoCo: local steps of AdamW, and Nesterov's momentum along what they add up to.
 
-    Every worker does H steps from the common weights w, over its rows or a batch: with g = grad f_i(u), m <- beta1 m +
-    (1 - beta1) g and v <- beta2 v + (1 - beta2) g^2, u <- u - a (m'/(sqrt(v') + eps) + weight_decay u), m' and v' being
-    m and v over 1 - beta^k after k steps. It sends C(w - u), and keeps m and v for the next round. The server goes by
-    its rule along the mean of what arrives.
+    Every worker does :math:`H` steps from the common weights :math:`w`, over its rows or a batch: with
+    :math:`g = \nabla f_i(u)`, :math:`m \leftarrow \beta_1 m + (1 - \beta_1) g` and
+    :math:`v \leftarrow \beta_2 v + (1 - \beta_2) g^2`,
+    :math:`u \leftarrow u - a (m'/(\sqrt{v'} + \varepsilon) + \mathrm{weight\_decay}\, u)`, :math:`m'` and :math:`v'`
+    being :math:`m` and :math:`v` over :math:`1 - \beta^k` after :math:`k` steps. It sends :math:`C(w - u)`, and keeps
+    :math:`m` and :math:`v` for the next round. The server goes by its rule along the mean of what arrives.
 
     Parameters
     ----------
     step : Step or float
-        The local step a of a round, a number or a rule of `qsim.steps`.
+        The local step :math:`a` of a round, a number or a rule of `qsim.steps`.
     steps : int, default 500
-        The number H of local steps in a round.
+        The number :math:`H` of local steps in a round.
     batch : int, optional
         The number of rows of each local step; by default all of them.
     sampling : Sampling, default `WithReplacement()`
@@ -46,11 +48,11 @@ class DiLoCo(OwnWeights):
     server_step : float, default 0.7
         The step of the server, above 0.
     beta1 : float, default 0.9
-        How much of m stays, in [0, 1).
+        How much of :math:`m` stays, in [0, 1).
     beta2 : float, default 0.999
-        How much of v stays, in [0, 1).
+        How much of :math:`v` stays, in [0, 1).
     eps : float, default 1e-08
-        What is added to sqrt(v'), at least 0; a coordinate that had no gradient yet does not move.
+        What is added to :math:`\sqrt{v'}`, at least 0; a coordinate that had no gradient yet does not move.
     weight_decay : float, default 0.0
         The decay of AdamW, at least 0, beside the regulariser of the objective.
 
@@ -61,8 +63,9 @@ class DiLoCo(OwnWeights):
 
     Notes
     -----
-    Steps are tuned in practice: no local step is filled in, and nothing is promised. H, the server's rule and its step
-    are the paper's, from memory; the betas and eps are AdamW's usual ones. A worker keeps two vectors, all dense.
+    Steps are tuned in practice: no local step is filled in, and nothing is promised. :math:`H`, the server's rule and
+    its step are the paper's, from memory; the betas and :math:`\varepsilon` are AdamW's usual ones. A worker keeps two
+    vectors, all dense.
 
     References
     ----------

@@ -24,23 +24,30 @@ from qsim.weights import Weights
 @final
 @option
 class EControl(ShiftedBatches):
-    """Error feedback with a controlled strength, together with shifts.
+    r"""Error feedback with a controlled strength, together with shifts.
 
-    m_i = C(eta e_i + g_i - h_i), e_i <- e_i + g_i - h_i - m_i, h_i <- h_i + m_i, w <- w - a (h + l2 w), with h the mean
-    of the h_i and e_i what was left out so far. For a contraction C. With eta = 0 it is `EF21`.
+    .. math::
+
+        m_i &= C(\eta e_i + g_i - h_i), \\
+        e_i &\leftarrow e_i + g_i - h_i - m_i, \\
+        h_i &\leftarrow h_i + m_i, \\
+        w &\leftarrow w - a (h + \lambda w),
+
+    with :math:`h` the mean of the :math:`h_i` and :math:`e_i` what was left out so far. For a contraction :math:`C`.
+    With :math:`\eta = 0` it is `EF21`. :math:`\lambda` is the `l2` of the objective.
 
     Parameters
     ----------
     step : Step or float, optional
-        The step a, a number or a rule of `qsim.steps`. The default is described below.
+        The step :math:`a`, a number or a rule of `qsim.steps`. The default is described below.
     strength : float, optional
-        The strength eta of the feedback, in [0, 1]; by default the most for which the proof goes through.
+        The strength :math:`\eta` of the feedback, in [0, 1]; by default the most for which the proof goes through.
     batch : int, optional
         The number of rows that a worker draws each round; by default all of them.
     sampling : Sampling, default `WithReplacement()`
         How rows are drawn: `WithReplacement()` or `Passes()`.
     shifts : {"zero", "gradient"}, default "zero"
-        The h_i of round 0; with "gradient" g_i(w_0), sent exactly by all in round 0.
+        The :math:`h_i` of round 0; with "gradient" :math:`g_i(w_0)`, sent exactly by all in round 0.
 
     Raises
     ------
@@ -48,8 +55,8 @@ class EControl(ShiftedBatches):
         If `strength` is outside [0, 1], and in the simulation for a compressor with a memory, for `Sign`, and for
         clients who sit out rounds.
     TheoryError
-        In the simulation, if a compressor without delta is given no step and strength, and for a strength above the
-        default one, or 0, without a step.
+        In the simulation, if a compressor without :math:`\delta` is given no step and strength, and for a strength
+        above the default one, or 0, without a step.
 
     Notes
     -----
@@ -57,9 +64,10 @@ class EControl(ShiftedBatches):
     compression; the shifts make it right for workers with different data.
 
     Strength and step are derived here, in `docs/theory.md`, as the constants of the paper were not at hand: with
-    q = sqrt(1 - delta), eta = min(1, (1 - q)/(3 q + 1/2)), and a = min(1/(2 L), eta/(6 Lt)), Lt^2 the mean of L_i^2.
-    For nonconvex F and full gradients, the mean of ||grad F||^2 over T rounds is then at most 8/(a T) times
-    F(w_0) - F* + (a^3 L^2/eta^3) mean of ||h_i - g_i(w_0)||^2. Nothing linear is promised.
+    :math:`q = \sqrt{1 - \delta}`, :math:`\eta = \min(1, (1 - q)/(3 q + 1/2))`, and
+    :math:`a = \min(1/(2 L), \eta/(6 \tilde L))`, :math:`\tilde L^2` the mean of :math:`L_i^2`. For nonconvex :math:`F`
+    and full gradients, the mean of :math:`\|\nabla F\|^2` over :math:`T` rounds is then at most :math:`8/(a T)` times
+    :math:`F(w_0) - F^\star + (a^3 L^2/\eta^3)` mean of :math:`\|h_i - g_i(w_0)\|^2`. Nothing linear is promised.
 
     References
     ----------

@@ -31,31 +31,38 @@ from qsim.weights import Weights
 @final
 @option
 class EF21(ShiftedBatches):
-    """Error feedback by shifts.
+    r"""Error feedback by shifts.
 
-    c_i = C(g_i - h_i), h_i <- h_i + c_i, w <- w - a (h + l2 w), with h the mean of the h_i. For a contraction C. With
-    `momentum` eta, EF21-SGDM: g_i is replaced by v_i <- (1 - eta) v_i + eta g_i, where v_i starts at the first g_i.
+    .. math::
+
+        c_i &= C(g_i - h_i), \\
+        h_i &\leftarrow h_i + c_i, \\
+        w &\leftarrow w - a (h + \lambda w),
+
+    with :math:`h` the mean of the :math:`h_i`. For a contraction :math:`C`. With `momentum` :math:`\eta`, EF21-SGDM:
+    :math:`g_i` is replaced by :math:`v_i \leftarrow (1 - \eta) v_i + \eta g_i`, where :math:`v_i` starts at the first
+    :math:`g_i`. :math:`\lambda` is the `l2` of the objective.
 
     Parameters
     ----------
     step : Step or float, optional
-        The step a, a number, a rule of `qsim.steps`, or that of a theorem: `RareFeatures()`, the longest on sparse
-        rows; of a paper, `Richtarik2021()`, `Richtarik2024()`, with momentum `Fatkhullin2023()`. The default is
+        The step :math:`a`, a number, a rule of `qsim.steps`, or that of a theorem: `RareFeatures()`, the longest on
+        sparse rows; of a paper, `Richtarik2021()`, `Richtarik2024()`, with momentum `Fatkhullin2023()`. The default is
         described below.
     momentum : float, optional
-        Eta in (0, 1], which makes the method work with batches: without it the noise of a batch is amplified by what C
-        leaves out.
+        :math:`\eta` in (0, 1], which makes the method work with batches: without it the noise of a batch is amplified
+        by what :math:`C` leaves out.
     batch : int, optional
         The number of rows that a worker draws each round; by default all of them.
     sampling : Sampling, default `WithReplacement()`
         How rows are drawn: `WithReplacement()` or `Passes()`.
     shifts : {"zero", "gradient"}, default "zero"
-        The shifts of round 0. With "gradient", as in the experiments of its authors, h_i = g_i(w_0), sent exactly by
-        all in round 0, so that the second term of the bound is 0 at first. (They also compress gradients with the
-        regulariser in them: `qsim.objectives.WithRegulariser`.)
-
+        The shifts of round 0. With "gradient", as in the experiments of its authors, :math:`h_i = g_i(w_0)`, sent
+        exactly by all in round 0, so that the second term of the bound is 0 at first. (They also compress gradients
+        with the regulariser in them: `qsim.objectives.WithRegulariser`.)
     server_momentum : Momentum, optional
-        `HeavyBall(beta)` or `Nesterov(beta)` on the server, along h + l2 w: with the first EF21-HB. None by default.
+        `HeavyBall(beta)` or `Nesterov(beta)` on the server, along :math:`h + \lambda w`: with the first EF21-HB. None
+        by default.
     estimator : Estimator, optional
         `PAGE(...)` or `MVR(...)`, which stand for the gradient of all rows, with few of them: with the first EF21-PAGE.
         Instead of `momentum` and `batch`.
@@ -64,55 +71,52 @@ class EF21(ShiftedBatches):
     ------
     ValueError
         If `momentum` is outside (0, 1], for an estimator beside `momentum` or `batch`, and in the simulation for a
-        compressor with a memory (the shift is one) or with omega >= 1 (the shifts would diverge), for `Sign`, and for
-        an estimator with clients who sit out rounds.
+        compressor with a memory (the shift is one) or with :math:`\omega \geq 1` (the shifts would diverge), for
+        `Sign`, and for an estimator with clients who sit out rounds.
     TheoryError
-        In the simulation, if a compressor without delta is given no step.
+        In the simulation, if a compressor without :math:`\delta` is given no step.
 
     Notes
     -----
     The server steps along the shifts of the workers, which approach the gradients as they converge; no error is kept.
-    With full gradients it converges linearly if F is mu-strongly convex.
-
-    The step of theory is derived here, in `docs/theory.md`. Let l_i be the smoothness of g_i (L_i less l2, which is not
-    compressed) and M the largest sum, over the features, of weight times l_i over the workers whose rows touch the
-    feature (`Problem.feature_smoothness`): at most the mean of L_i of `Richtarik2024`, and less if no feature is in the
-    rows of all workers.
-    With delta of C (k/W of it if k of W workers take part), theta = 1 - sqrt(1 - delta), beta = (1 - delta)/theta and L
-    of F, a = 1 / (L + M sqrt(beta/theta)), and if mu > 0 the smaller of 1 / (L + M sqrt(2 beta/theta)) and
-    theta/(2 mu). Then F(w) - F* + (a/theta) M sum of weight_i/l_i ||h_i - g_i(w)||^2 falls by a factor of at least
-    1 - a mu a round.
+    The step of theory is derived here, in `docs/theory.md`. Let :math:`l_i` be the smoothness of :math:`g_i`
+    (:math:`L_i` less `l2`, which is not compressed) and :math:`M` the largest sum, over the features, of weight times
+    :math:`l_i` over the workers whose rows touch the feature (`Problem.feature_smoothness`): at most the mean of
+    :math:`L_i` of `Richtarik2024`, and less if no feature is in the rows of all workers. With :math:`\delta` of
+    :math:`C` (:math:`k/W` of it if :math:`k` of :math:`W` workers take part), :math:`\theta = 1 - \sqrt{1 - \delta}`,
+    :math:`\beta = (1 - \delta)/\theta` and :math:`L` of :math:`F`, :math:`a = 1 / (L + M \sqrt{\beta/\theta})`, and if
+    :math:`\mu > 0` the smaller of :math:`1 / (L + M \sqrt{2 \beta/\theta})` and :math:`\theta/(2 \mu)`. Then
+    :math:`F(w) - F^\star + (a/\theta) M` sum of :math:`\mathrm{weight}_i/l_i \|h_i - g_i(w)\|^2` falls by a factor of
+    at least :math:`1 - a \mu` a round.
 
     Clients who sit out rounds (EF21-PP) are clients of the run: who is absent sends nothing, which is a contraction
-    with P delta, P the share that takes part, so that the same step and bound hold.
+    with :math:`P \delta`, :math:`P` the share that takes part, so that the same step and bound hold. Sums that come
+    down compressed (EF21-BC) are those of `downlink=qsim.downlinks.CompressedSum(...)`: the server steps along
+    :math:`g`, and :math:`g \leftarrow g + C_M(h - g)`. With :math:`R = \beta/\theta`, and :math:`R_M` and
+    :math:`\theta_M` those of :math:`C_M`, :math:`q = \sqrt{1 - \delta}`,
+    :math:`a = 1 / (L + M \sqrt{2 R + 4 (1 + q)^2 R_M (1 + R)})`, and if :math:`\mu > 0` the smaller of
+    :math:`1 / (L + M \sqrt{4 R + 8 (1 + q)^2 R_M (1 + 2 R)})` and :math:`\min(\theta, \theta_M)/(2 \mu)`, with a bound
+    of the same kind (derived in `docs/theory.md`).
+    With momentum below 1, :math:`r = (1 - \eta)^2/\eta^2` and if all take part, :math:`a = 1 / (L + \sqrt{X})`,
+    :math:`X = 4 R \eta^2 M^2 + 2 r (L^2 + 2 R \eta^2 M^2)`, and if :math:`\mu > 0` the smaller of that with
+    :math:`X = 8 R \eta^2 M^2 + 4 r (L^2 + 4 R \eta^2 M^2)` and :math:`\min(\theta, \eta)/(2 \mu)`: with full gradients,
+    :math:`F(w) - F^\star` then falls linearly, too. (Derived here. If a share :math:`P` takes part,
+    :math:`1 - \sqrt{1 - P (2 \eta - \eta^2)}` stands for :math:`\eta` in :math:`r` and in the minimum, :math:`P \theta`
+    for :math:`\theta` there, and :math:`M` for :math:`L` in :math:`X`, once all have taken part; no bound is stated.)
 
-    Sums that come down compressed (EF21-BC) are those of `downlink=qsim.downlinks.CompressedSum(...)`: the server steps
-    along g, and g <- g + C_M(h - g). With the symbols of above, and R_M and theta_M those of C_M, q = sqrt(1 - delta),
-    a = 1 / (L + M sqrt(2 R + 4 (1 + q)^2 R_M (1 + R))), and if mu > 0 the smaller of
-    1 / (L + M sqrt(4 R + 8 (1 + q)^2 R_M (1 + 2 R))) and min(theta, theta_M)/(2 mu), with a bound of the same kind
-    (derived in `docs/theory.md`).
-
-    With momentum below 1, R = beta/theta, r = (1 - eta)^2/eta^2 and if all take part, a = 1 / (L + sqrt(X)),
-    X = 4 R eta^2 M^2 + 2 r (L^2 + 2 R eta^2 M^2), and if mu > 0 the smaller of that with
-    X = 8 R eta^2 M^2 + 4 r (L^2 + 4 R eta^2 M^2) and min(theta, eta)/(2 mu): with full gradients, F(w) - F* then falls
-    linearly, too. (Derived here. If a share P takes part, 1 - sqrt(1 - P (2 eta - eta^2)) stands for eta in r and in
-    the minimum, P theta for theta there, and M for L in X, once all have taken part; no bound is stated.)
-
-    With a nonsmooth part of F and proximal steps (EF21-Prox), a = 1 / (2 (L + M sqrt(beta/theta))): the mean over T
-    rounds of the squared norm of the prox-gradient mapping is at most 8/(a T) times what F and the error of the shifts
-    begin at. That is for EF21 alone; with momentum or an estimator give the step.
-
-    With heavy ball, a = (1 - beta) / (L + sqrt(2 L^2 beta^2/(1 - beta)^2 + 2 R M^2)); with an estimator the step is in
-    `docs/theory.md`. Both are derived there for nonconvex F, and nothing linear is promised. Of all together, and of
-    Nesterov's, no step is known.
+    With a nonsmooth part of :math:`F` and proximal steps (EF21-Prox), :math:`a = 1 / (2 (L + M \sqrt{\beta/\theta}))`:
+    the mean over :math:`T` rounds of the squared norm of the prox-gradient mapping is at most :math:`8/(a T)` times
+    what :math:`F` and the error of the shifts begin at. (With momentum or an estimator give the step.) With heavy ball,
+    :math:`a = (1 - \beta) / (L + \sqrt{2 L^2 \beta^2/(1 - \beta)^2 + 2 R M^2})`; with an estimator the step is in
+    `docs/theory.md`. Both are derived there for nonconvex :math:`F`, and nothing linear is promised. Of all together,
+    and of Nesterov's, no step is known.
 
     References
     ----------
     .. [1] Richtarik, Sokolov, Fatkhullin, "EF21", NeurIPS 2021 (the method; rate).
     .. [2] Richtarik, Gasanov, Burlachenko, "Error feedback reloaded", ICLR 2024, Theorem 3 (the mean of L_i).
     .. [3] Fatkhullin, Tyurin, Richtarik, "Momentum provably improves error feedback!", NeurIPS 2023 (momentum).
-    .. [4] Fatkhullin et al., "EF21 with bells and whistles", JMLR 2025 (clients who sit out
-           rounds, heavy ball, PAGE).
+    .. [4] Fatkhullin et al., "EF21 with bells and whistles", JMLR 2025 (absent clients, heavy ball, PAGE).
 
     Examples
     --------

@@ -30,7 +30,7 @@ class _Plain(TheoryStep):
 @final
 @option
 class Richtarik2021(_Plain):
-    """The first step of EF21, by the quadratic mean of L_i: the default's formula with M^2 = mean of L_i^2.
+    """The first step of EF21, that of the default with the quadratic mean of the smoothness of the workers as M.
 
     References
     ----------
@@ -50,7 +50,7 @@ class Richtarik2021(_Plain):
 @final
 @option
 class Richtarik2024(_Plain):
-    """The step of EF21 by the arithmetic mean of L_i: the default's formula with M = mean of L_i.
+    """The step of EF21 that is the default with the arithmetic mean of the smoothness of the workers as M.
 
     References
     ----------
@@ -71,9 +71,10 @@ class Richtarik2024(_Plain):
 @final
 @option
 class Fatkhullin2023(TheoryStep):
-    """The step of EF21 with momentum eta in its paper: min(delta/(20 Lt), eta/(7 L)), Lt^2 the mean of L_i^2.
+    r"""The step of EF21 with momentum in its paper.
 
-    Quoted from memory of Theorem 3. The default, which is derived here, is longer.
+    :math:`\min(\delta/(20 \tilde L), \eta/(7 L))`, :math:`\tilde L^2` the mean of :math:`L_i^2`: from memory of Theorem
+    3. The default, which is derived here, is longer.
 
     References
     ----------
@@ -98,16 +99,17 @@ class Fatkhullin2023(TheoryStep):
 @final
 @option
 class RareFeatures(TheoryStep):
-    """The step of EF21 where few workers have a feature: what is compressed is as long as what a worker owns.
+    r"""The step of EF21 where few workers have a feature: what is compressed is as long as what a worker owns.
 
-    On the r_i weights that the rows of worker i touch, C is a contraction with delta_i, which for Top-k is k/r_i, not
-    k/n (`Problem.worker_contractions`). With theta_i, beta_i of delta_i, as theta and beta in the default, N the
-    largest sum, over the features, of weight_i l_i sqrt(beta_i/theta_i) over the workers that own the feature, the step
-    is 1 / (L + N), and if mu > 0 the smaller of 1 / (L + sqrt(2) N) and min theta_i/(2 mu). Its bound is that of the
-    default with weights for the workers.
+    On the :math:`r_i` weights that the rows of worker :math:`i` touch, :math:`C` is a contraction with
+    :math:`\delta_i`, which for Top-k is :math:`k/r_i`, not :math:`k/n` (`Problem.worker_contractions`). With
+    :math:`\theta_i`, :math:`\beta_i` of :math:`\delta_i`, as :math:`\theta` and :math:`\beta` in the default, :math:`N`
+    the largest sum, over the features, of :math:`\mathrm{weight}_i l_i \sqrt{\beta_i/\theta_i}` over the workers that
+    own the feature, the step is :math:`1 / (L + N)`, and if :math:`\mu > 0` the smaller of :math:`1 / (L + \sqrt{2} N)`
+    and :math:`\min_i \theta_i/(2 \mu)`. Its bound is that of the default with weights for the workers.
 
-    Never shorter than the default, as N is at most M sqrt(beta/theta). Derived here, in `docs/theory.md`; the paper has
-    the largest r_i, and a larger constant in the place of M.
+    Never shorter than the default, as :math:`N` is at most :math:`M \sqrt{\beta/\theta}`. Derived here, in
+    `docs/theory.md`; the paper has the largest :math:`r_i`, and a larger constant in the place of :math:`M`.
 
     References
     ----------

@@ -24,25 +24,31 @@ from qsim.weights import Weights
 @final
 @option
 class EFBV(ShiftedBatches):
-    """Error feedback for compressors with a bias and a variance.
+    r"""Error feedback for compressors with a bias and a variance.
 
-    m_i = C(g_i - h_i), w <- w - a (h + scale m + l2 w), h_i <- h_i + shift m_i, with m and h the weighted means of the
-    m_i and h_i. With shift = scale = 1 it is `EF21`, with scale = 1 it is `DIANA`.
+    .. math::
+
+        m_i &= C(g_i - h_i), \\
+        w &\leftarrow w - a (h + \nu m + \mathrm{l2}\, w), \\
+        h_i &\leftarrow h_i + \lambda m_i,
+
+    with :math:`m` and :math:`h` the weighted means of the :math:`m_i` and :math:`h_i`, :math:`\lambda` the `shift` and
+    :math:`\nu` the `scale`. With :math:`\lambda = \nu = 1` it is `EF21`, with :math:`\nu = 1` it is `DIANA`.
 
     Parameters
     ----------
     step : Step or float, optional
-        The step a, a number or a rule of `qsim.steps`. The default is described below.
+        The step :math:`a`, a number or a rule of `qsim.steps`. The default is described below.
     shift : float, optional
-        The step lambda of the shifts, in (0, 1]; the default is described below.
+        The step :math:`\lambda` of the shifts, in (0, 1]; the default is described below.
     scale : float, optional
-        The factor nu of what arrives, in (0, 1]; the default is described below.
+        The factor :math:`\nu` of what arrives, in (0, 1]; the default is described below.
     batch : int, optional
         The number of rows that a worker draws each round; by default all of them. With a batch nothing is promised.
     sampling : Sampling, default `WithReplacement()`
         How rows are drawn: `WithReplacement()` or `Passes()`.
     shifts : {"zero", "gradient"}, default "zero"
-        The h_i of round 0; with "gradient" g_i(w_0), sent exactly by all in round 0.
+        The :math:`h_i` of round 0; with "gradient" :math:`g_i(w_0)`, sent exactly by all in round 0.
 
     Raises
     ------
@@ -54,17 +60,21 @@ class EFBV(ShiftedBatches):
 
     Notes
     -----
-    C has a bias of eta and a variance of omega if ||E C(v) - v|| <= eta ||v|| and
-    E ||C(v) - E C(v)||^2 <= omega ||v||^2 (`Compressor.bias_and_variance`). Of an unbiased compressor eta = 0; of a
-    contraction eta = sqrt(1 - delta), and omega = 0 for `TopK`, 1 - delta for others. `CompK` and `MixK` are the
-    paper's comp-(k, k') and mix-(k, k'). `Compose(TopK(k'), Q)` for an unbiased Q has eta = sqrt(1 - k'/n) and the
-    omega of Q: with `Bernoulli(k/k')` for Q it is comp-(k, k') with k coordinates in the mean.
+    :math:`C` has a bias of :math:`\eta` and a variance of :math:`\omega` if
+    :math:`\|\mathbb{E} C(v) - v\| \leq \eta \|v\|` and
+    :math:`\mathbb{E} \|C(v) - \mathbb{E} C(v)\|^2 \leq \omega \|v\|^2` (`Compressor.bias_and_variance`). Of an unbiased
+    compressor :math:`\eta = 0`; of a contraction :math:`\eta = \sqrt{1 - \delta}`, and :math:`\omega = 0` for `TopK`,
+    :math:`1 - \delta` for others. `CompK` and `MixK` are the paper's comp-:math:`(k, k')` and mix-:math:`(k, k')`.
+    `Compose(TopK(k'), Q)` for an unbiased :math:`Q` has :math:`\eta = \sqrt{1 - k'/n}` and the :math:`\omega` of
+    :math:`Q`: with `Bernoulli(k/k')` for :math:`Q` it is comp-:math:`(k, k')` with :math:`k` coordinates in the mean.
 
-    With omega_m = omega/W (for unequal shards omega times the largest weight), lambda = min(1, (1 - eta) /
-    ((1 - eta)^2 + omega)), nu the same with omega_m, r = (1 - lambda + lambda eta)^2 + lambda^2 omega, r_m the same
-    with nu and omega_m, q = sqrt((1 + r)/(2 r)) - 1 and Lt^2 the mean of L_i^2, a = 1 / (L + Lt sqrt(r_m/r)/q). Then
-    F(w) - F* + c mean of ||h_i - g_i(w)||^2 falls by a factor of at least max(1 - a mu, (1 + r)/2) a round, also for
-    nonconvex F with the Polyak-Lojasiewicz inequality.
+    With :math:`\omega_m = \omega/W` (for unequal shards :math:`\omega` times the largest weight),
+    :math:`\lambda = \min(1, (1 - \eta) / ((1 - \eta)^2 + \omega))`, :math:`\nu` the same with :math:`\omega_m`,
+    :math:`r = (1 - \lambda + \lambda \eta)^2 + \lambda^2 \omega`, :math:`r_m` the same with :math:`\nu` and
+    :math:`\omega_m`, :math:`q = \sqrt{(1 + r)/(2 r)} - 1` and :math:`\tilde L^2` the mean of :math:`L_i^2`,
+    :math:`a = 1 / (L + \tilde L \sqrt{r_m/r}/q)`. Then :math:`F(w) - F^\star + c` mean of :math:`\|h_i - g_i(w)\|^2`
+    falls by a factor of at least :math:`\max(1 - a \mu, (1 + r)/2)` a round, also for nonconvex :math:`F` with the
+    Polyak-Lojasiewicz inequality.
 
     References
     ----------

@@ -23,8 +23,8 @@ from qsim.weights import Replica
 class Estimator(ABC):
     """Base class of estimators: what stands for the gradient of a worker's rows in `DASHA` and `EF21`.
 
-    A worker keeps its estimate k_i and the weights of the round before, on its support. All workers must take part in
-    every round. What is kept is float64: estimates are sums of many differences.
+    A worker keeps its estimate :math:`k_i` and the weights of the round before, on its support. All workers must take
+    part in every round. What is kept is float64: estimates are sums of many differences.
     """
 
     batch: int
@@ -36,7 +36,7 @@ class Estimator(ABC):
 
     @abstractmethod
     def error(self, problem: Problem) -> tuple[float, float, float]:
-        """Return what the proof of `docs/theory.md` asks of the estimator, of ||change of w||^2.
+        r"""Return what the proof of `docs/theory.md` asks of the estimator, over the squared change of the weights.
 
         Parameters
         ----------
@@ -46,11 +46,13 @@ class Estimator(ABC):
         Returns
         -------
         change : float
-            What the mean of ||k_i - k_i before||^2 is at most, but for what was wrong with the k_i before.
+            What the mean of :math:`\|k_i - k_i'\|^2` is at most, :math:`k_i'` being those of the round before, but for
+            what was wrong with these.
         late : float
-            What is added to that for what was wrong with the k_i, summed over the rounds in which it lasts.
+            What is added to that for what was wrong with the :math:`k_i`, summed over the rounds in which it lasts.
         sum : float
-            What ||sum of weight_i (k_i - g_i)||^2 adds up to over the rounds.
+            What :math:`\|\sum_i p_i (k_i - g_i)\|^2` adds up to over the rounds, :math:`p_i` the weights of the
+            workers.
         """
 
     def task(self, exchange: Exchange) -> str:
@@ -111,17 +113,18 @@ def held(weights: Replica, support: Support) -> NDArray[np.float64]:
 @final
 @option
 class PAGE(Estimator):
-    """Differences of gradients over a few rows, and by a coin of the server all rows.
+    r"""Differences of gradients over a few rows, and by a coin of the server all rows.
 
-    k_i <- g_i(w) with probability p, and k_i + (g_i,B(w) - g_i,B(w_old)) otherwise, B the same b rows for both.
+    :math:`k_i \leftarrow g_i(w)` with probability :math:`p`, and :math:`k_i + g_{i,B}(w) - g_{i,B}(w')` otherwise, with
+    :math:`w'` the weights of the round before and :math:`B` the same :math:`b` rows for both.
 
     Parameters
     ----------
     batch : int
-        The number b of rows that a worker draws.
+        The number :math:`b` of rows that a worker draws.
     p : float, optional
-        The probability of all rows, in (0, 1]; by default b/(b + m) for m rows a worker, in the mean, at which both
-        kinds of rounds read about as many rows.
+        The probability of all rows, in (0, 1]; by default :math:`b/(b + m)` for :math:`m` rows per worker, in the mean,
+        at which both kinds of rounds read about as many rows.
     sampling : Sampling, default `WithReplacement()`
         How rows are drawn: `WithReplacement()` or `Passes()`.
 
@@ -179,16 +182,17 @@ class PAGE(Estimator):
 @final
 @option
 class MVR(Estimator):
-    """Momentum-based variance reduction (STORM): an average that is moved along with the weights.
+    r"""Momentum-based variance reduction (STORM): an average that is moved along with the weights.
 
-    k_i <- g_i,B(w) + (1 - b) (k_i - g_i,B(w_old)), B the same rows for both; b = 1 is the gradient of the batch.
+    :math:`k_i \leftarrow g_{i,B}(w) + (1 - b) (k_i - g_{i,B}(w'))`, with :math:`w'` the weights of the round before and
+    :math:`B` the same rows for both; :math:`b = 1` is the gradient of the batch.
 
     Parameters
     ----------
     batch : int
         The number of rows that a worker draws each round.
     momentum : float
-        The share b of the new gradient, in (0, 1].
+        The share :math:`b` of the new gradient, in (0, 1].
     sampling : Sampling, default `WithReplacement()`
         How rows are drawn: `WithReplacement()` or `Passes()`.
 
@@ -199,8 +203,8 @@ class MVR(Estimator):
 
     Notes
     -----
-    The first estimate is the gradient of all rows. What remains of the noise of batches is about b times as large as
-    without variance reduction.
+    The first estimate is the gradient of all rows. What remains of the noise of batches is about :math:`b` times as
+    large as without variance reduction.
 
     References
     ----------

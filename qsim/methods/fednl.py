@@ -25,25 +25,29 @@ _HALVINGS, _SUFFICIENT, _ROUNDING = 30, 0.5, 1e-15
 @final
 @option
 class FedNL(Method):
-    """FedNL: Newton's method with Hessians that are learnt from compressed differences.
+    r"""FedNL: Newton's method with Hessians that are learnt from compressed differences.
 
-    Every round workers send their gradients exactly, and S_i = C(hess f_i(w) - H_i), H_i <- H_i + shift S_i. The server
-    takes w <- w - M^-1 grad F(w), where M is the mean H of the H_i as they were before, made positive definite: its
-    eigenvalues below `floor` are raised to it, or the mean of ||hess f_i(w) - H_i|| (Frobenius) is added to all.
+    Every round workers send their gradients exactly, and :math:`S_i = C(\nabla^2 f_i(w) - H_i)`,
+    :math:`H_i \leftarrow H_i + \mathrm{shift}\, S_i`. The server takes :math:`w \leftarrow w - M^{-1} \nabla F(w)`,
+    where :math:`M` is the mean :math:`H` of the :math:`H_i` as they were before, made positive definite: its
+    eigenvalues below `floor` are raised to it, or the mean of :math:`\|\nabla^2 f_i(w) - H_i\|` (Frobenius) is added to
+    all.
 
     Parameters
     ----------
     shift : float, optional
-        The step of the H_i, in (0, 1]; by default 1/(1 + omega) of an unbiased C, and 1 of a contraction.
+        The step of the :math:`H_i`, in (0, 1]; by default :math:`1/(1 + \omega)` of an unbiased :math:`C`, and 1 of a
+        contraction.
     correction : {"projection", "distance"}, default "projection"
-        How M is made of H: by raising eigenvalues, or by adding the mean distance, which each worker sends as a number.
+        How :math:`M` is made of :math:`H`: by raising eigenvalues, or by adding the mean distance, which each worker
+        sends as a number.
     floor : float, optional
-        The least eigenvalue of M for "projection", above 0; by default mu.
+        The least eigenvalue of :math:`M` for "projection", above 0; by default :math:`\mu`.
     hessians : {"exact", "zero"}, default "exact"
-        The H_i of round 0: hess f_i(w_0), which all send exactly as dense float32, or zero.
+        The :math:`H_i` of round 0: :math:`\nabla^2 f_i(w_0)`, which all send exactly as dense float32, or zero.
     line_search : bool, default False
-        Whether steps are halved until F falls by half of what the gradient promises (FedNL-LS), with a loss exchanged
-        for every trial.
+        Whether steps are halved until :math:`F` falls by half of what the gradient promises (FedNL-LS), with a loss
+        exchanged for every trial.
 
     Raises
     ------
@@ -52,21 +56,21 @@ class FedNL(Method):
         sit out rounds, for more than 2,048 weights, and without a shift for a compressor that states neither a
         variance nor a contraction.
     TheoryError
-        In the simulation, if F is not strongly convex and no floor is given.
+        In the simulation, if :math:`F` is not strongly convex and no floor is given.
 
     Notes
     -----
-    What is compressed is the upper triangle as a vector of n (n + 1)/2 numbers, those off the diagonal times sqrt(2),
-    so that its norm is the Frobenius norm and the certificates of C hold for matrices. (Without the sqrt(2), as in the
-    authors' code, Top-k is a contraction with k/n^2 only.) `SymmetricRankR` is the paper's Rank-R. The regulariser's
-    Hessian stays on the server.
+    What is compressed is the upper triangle as a vector of :math:`n (n + 1)/2` numbers, those off the diagonal times
+    :math:`\sqrt{2}`, so that its norm is the Frobenius norm and the certificates of :math:`C` hold for matrices.
+    (Without the :math:`\sqrt{2}`, as in the authors' code, Top-k is a contraction with :math:`k/n^2` only.)
+    `SymmetricRankR` is the paper's Rank-R. The regulariser's Hessian stays on the server.
 
     Near the optimum it converges linearly, with a factor that does not depend on the condition number, and in the end
     superlinearly (the paper, from memory). No bound is stated. Without a line search it may diverge from far away.
 
-    A round costs a worker its Hessian, O(rows nnz^2) for nnz non-zeros a row (of other losses than those of a margin n
-    products with the Hessian, O(n non-zeros)), and the server O(n^3), by LAPACK. Gradients are float64, and so are the
-    weights that come down for them.
+    A round costs a worker its Hessian, :math:`O(r z^2)` for :math:`r` rows of :math:`z` non-zeros (of other losses than
+    those of a margin :math:`n` products with the Hessian, :math:`O(n r z)`), and the server :math:`O(n^3)`, by LAPACK.
+    Gradients are float64, and so are the weights that come down for them.
 
     References
     ----------

@@ -20,19 +20,20 @@ from qsim.weights import Weights
 @final
 @option
 class FedProx(OwnWeights):
-    """FedProx: local SGD on f_i and a proximal term.
+    r"""FedProx: local SGD with a proximal term.
 
-    Every worker does K steps u <- u - a (grad f_i(u) + strength (u - w)) from the common weights w, over its rows or a
-    batch, and sends C(w - u); the server takes w <- w - mean of what arrives.
+    Every worker does :math:`K` steps :math:`u \leftarrow u - a (\nabla f_i(u) + \mathrm{strength}\, (u - w))` from the
+    common weights :math:`w`, over its rows or a batch, and sends :math:`C(w - u)`; the server takes :math:`w` less the
+    mean of what arrives.
 
     Parameters
     ----------
     step : Step or float
-        The local step a of a round, a number or a rule of `qsim.steps`.
+        The local step :math:`a` of a round, a number or a rule of `qsim.steps`.
     strength : float
         The strength of the proximal term, at least 0; with 0 it is `LocalSGD`.
     steps : int, default 8
-        The number K of local steps in a round.
+        The number :math:`K` of local steps in a round.
     batch : int, optional
         The number of rows of each local step; by default all of them.
     sampling : Sampling, default `WithReplacement()`
@@ -47,7 +48,7 @@ class FedProx(OwnWeights):
     -----
     Step and strength are tuned in practice: no step is filled in, and nothing is promised. The proximal term keeps
     workers with different data from drifting apart, at the price of shorter ways. (The paper lets workers solve their
-    problems as well as they can; here all do K steps.)
+    problems as well as they can; here all do :math:`K` steps.)
 
     References
     ----------

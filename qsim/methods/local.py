@@ -29,21 +29,24 @@ from qsim.weights import Weights
 @final
 @option
 class LocalSGD(Method):
-    """Local SGD: several steps on each worker between two exchanges.
+    r"""Local SGD: several steps on each worker between two exchanges.
 
-    Every worker does H = `steps` steps from the common weights, u_0 = w, u_{h+1} = (1 - a_h l2) u_h - a_h g_i(u_h), and
-    sends d_i = C(p w - u_H), with p the product of all 1 - a_h l2. The server takes w <- p w - server_step * mean of
-    d_i, or goes by the rule `server` along (1 - p) w + mean of d_i. With a compressor this is FedPAQ, without one
-    FedAvg; with steps=1 it is `SGD`.
+    Every worker does :math:`H` = `steps` steps from the common weights, :math:`u_0 = w`,
+    :math:`u_{h+1} = (1 - a_h \lambda) u_h - a_h g_i(u_h)`, and sends :math:`d_i = C(p w - u_H)`, with :math:`p` the
+    product of all :math:`1 - a_h \lambda`. With :math:`d` the mean of the :math:`d_i` the server takes
+    :math:`w \leftarrow p w - b d`, :math:`b` being `server_step`, or goes by the rule `server` along
+    :math:`(1 - p) w + d`. With a compressor this is FedPAQ, without one FedAvg; with steps=1 it is `SGD`.
+    :math:`\lambda` is the `l2` of the objective.
 
     Parameters
     ----------
     step : Step or float, optional
-        The step a_h = step(t H + h) of local step h of round t, a number or a rule of `qsim.steps`. By default, for
-        mu > 0, step(k) = 4 / (mu (s + k)), s = max(16 L/mu, H) + 1, with L the largest smoothness that a local step
-        meets (of a row, or without a batch of a worker's f_i).
+        The step :math:`a_h = \mathrm{step}(t H + h)` of local step :math:`h` of round :math:`t`, a number or a rule of
+        `qsim.steps`. By default, for :math:`\mu > 0`, :math:`\mathrm{step}(k) = 4 / (\mu (s + k))`,
+        :math:`s = \max(16 L/\mu, H) + 1`, with :math:`L` the largest smoothness that a local step meets (of a row, or
+        without a batch of a worker's :math:`f_i`).
     steps : int, default 8
-        The number H of local steps in a round.
+        The number :math:`H` of local steps in a round.
     batch : int or None, default 1
         The number of rows of each local step; None for all of them.
     sampling : Sampling, default `WithReplacement()`
@@ -66,15 +69,17 @@ class LocalSGD(Method):
     Notes
     -----
     With the step of theory, without compression, for workers with the same distribution and bounded gradients, the
-    average over all local steps k of the workers' mean iterate, with weights (s + k)^2, has E F - F* = O(1 / (mu W H
-    T)) as the number T of rounds grows. (`Averaged` has the weights w of each round only.)
+    average over all local steps :math:`k` of the workers' mean iterate, with weights :math:`(s + k)^2`, has
+    :math:`\mathbb{E} F - F^\star = O(1 / (\mu W H T))` as the number :math:`T` of rounds grows. (`Averaged` has the
+    weights :math:`w` of each round only.)
 
-    The regulariser's part of u_H, p w, is known to the server and left out, so that what is sent stays in the
-    coordinates of the worker's rows. A round costs a worker O(non-zeros of its batches + support). Logistic regression
-    does all steps of a round in one kernel.
+    The regulariser's part of :math:`u_H`, :math:`p w`, is known to the server and left out, so that what is sent stays
+    in the coordinates of the worker's rows. A round costs a worker
+    :math:`O(\text{non-zeros of its batches} + \mathrm{support})`. Logistic regression does all steps of a round in one
+    kernel.
 
-    Workers with different data drift apart over the steps: with constant steps the limit is off by O(a (H - 1)) on
-    skewed shards.
+    Workers with different data drift apart over the steps: with constant steps the limit is off by :math:`O(a (H - 1))`
+    on skewed shards.
 
     References
     ----------

@@ -27,28 +27,33 @@ _KEPT = ("own", "common", "dual", "common dual", "sent")
 @final
 @option
 class LoCoDL(OwnWeights):
-    """LoCoDL: local steps and compression, both with linear convergence.
+    r"""LoCoDL: local steps and compression, both with linear convergence.
 
-    F is the mean of f_i - (c/2) ||w||^2, plus g = (c/2) ||w||^2. Every worker has weights x_i of its own, and all know
-    those of g, y. A local step is x_i <- x_i - a (grad f_i(x_i) - c x_i - u_i), y <- y - a (c y - v). After each of
-    them, with probability p, workers send d_i = C(x_i - y), and with d half of the mean of the d_i,
-    x_i <- (1 - r) x_i + r (y + d), y <- y + r d, u_i <- u_i + (e/a) (d - d_i), v <- v + (e/a) d. A round is such an
-    exchange and the local steps before it. For an unbiased C. What is evaluated is y.
+    :math:`F` is the mean of :math:`f_i - (c/2) \|w\|^2`, plus :math:`g = (c/2) \|w\|^2`. Every worker has weights
+    :math:`x_i` of its own, and all know those of :math:`g`, :math:`y`. A local step is
+    :math:`x_i \leftarrow x_i - a (\nabla f_i(x_i) - c x_i - u_i)`, :math:`y \leftarrow y - a (c y - v)`. After each of
+    them, with probability :math:`p`, workers send :math:`d_i = C(x_i - y)`, and with :math:`d` half of the mean of the
+    :math:`d_i`, :math:`x_i \leftarrow (1 - r) x_i + r (y + d)`, :math:`y \leftarrow y + r d`,
+    :math:`u_i \leftarrow u_i + (e/a) (d - d_i)`, :math:`v \leftarrow v + (e/a) d`. A round is such an exchange and the
+    local steps before it. For an unbiased :math:`C`. What is evaluated is :math:`y`.
 
     Parameters
     ----------
     step : Step or float, optional
-        The local step a of a round, a number or a rule of `qsim.steps`; by default 2/L, L the largest L_i.
+        The local step :math:`a` of a round, a number or a rule of `qsim.steps`; by default :math:`2/L`, :math:`L` the
+        largest :math:`L_i`.
     p : float, optional
         The probability of an exchange after a local step, in (0, 1]. By default, for a constant step,
-        min(1, sqrt((1 - k) (1 + 2 omega) (1 + s))), k = max((1 - a c)^2, (1 - a (L - c))^2).
+        :math:`\min(1, \sqrt{(1 - k) (1 + 2 \omega) (1 + s)})`, :math:`k = \max((1 - a c)^2, (1 - a (L - c))^2)`.
     share : float, optional
-        The share c of the strong convexity that goes to g, at least 0; by default half of that which all f_i have.
+        The share :math:`c` of the strong convexity that goes to :math:`g`, at least 0; by default half of that which
+        all :math:`f_i` have.
     mixing : float, optional
-        The share r of what comes that goes into the weights, in (0, 1]; by default 1/(1 + s), s = omega/W
-        (`Problem.spread`).
+        The share :math:`r` of what comes that goes into the weights, in (0, 1]; by default :math:`1/(1 + s)`,
+        :math:`s = \omega/W` (`Problem.spread`).
     learning : float, optional
-        The share e of what comes that goes into the control variates, in (0, 1]; by default p/((1 + 2 omega) (1 + s)).
+        The share :math:`e` of what comes that goes into the control variates, in (0, 1]; by default
+        :math:`p/((1 + 2 \omega) (1 + s))`.
 
     Raises
     ------
@@ -56,16 +61,17 @@ class LoCoDL(OwnWeights):
         If a number is out of range, and in the simulation for a compressor that states no variance or has a memory, and
         for clients who sit out rounds.
     TheoryError
-        In the simulation, if f_i that are not strongly convex are given no p or share.
+        In the simulation, if :math:`f_i` that are not strongly convex are given no :math:`p` or share.
 
     Notes
     -----
-    With r and e as by default, the sum of the mean of ||x_i - w*||^2, of ||y - w*||^2 and of
-    (a^2/(p e)) (mean of ||u_i - u_i*||^2 + ||v - v*||^2) falls by a factor of at least max(k, 1 - e p) a local step,
-    and of max(1 - e, 1 - (1 - k)/(1 - k (1 - p) (1 - min(1, (1 - k)/e)))) a round. Both are derived here, in
+    With :math:`r` and :math:`e` as by default, the sum of the mean of :math:`\|x_i - w^\star\|^2`, of
+    :math:`\|y - w^\star\|^2` and of (:math:`a^2/(p e)`) (mean of :math:`\|u_i - u_i^\star\|^2 + \|v - v^\star\|^2`)
+    falls by a factor of at least :math:`\max(k, 1 - e p)` a local step, and of
+    :math:`\max(1 - e, 1 - (1 - k)/(1 - k (1 - p) (1 - \min(1, (1 - k)/e))))` a round. Both are derived here, in
     `docs/theory.md`; the first is the paper's, from memory.
 
-    Workers keep five vectors, all dense, whatever the rows are. They know d from the weights that come down.
+    Workers keep five vectors, all dense, whatever the rows are. They know :math:`d` from the weights that come down.
 
     References
     ----------

@@ -29,22 +29,25 @@ from qsim.weights import Weights
 @final
 @option
 class MARINA(Method):
-    """Compressed differences of gradients, with full gradients now and then.
+    r"""Compressed differences of gradients, with full gradients now and then.
 
-    g <- g + mean of C(grad f_i(w) - grad f_i(w_old)), or with probability p the full gradient, uncompressed; w <- w - a
-    (g + l2 w). For an unbiased C: the errors of a biased one would accumulate between synchronisations. With a `batch`
-    the difference is that of gradients over the same few rows (VR-MARINA).
+    :math:`g \leftarrow g + \sum_i p_i C(\nabla f_i(w) - \nabla f_i(w'))`, with :math:`w'` the weights of the round
+    before and :math:`p_i` the weights of the workers, or with probability :math:`p` the full gradient, uncompressed;
+    :math:`w \leftarrow w - a (g + \lambda w)`. For an unbiased :math:`C`: the errors of a biased one would accumulate
+    between synchronisations. With a `batch` the difference is that of gradients over the same few rows (VR-MARINA).
+    :math:`\lambda` is the `l2` of the objective.
 
     Parameters
     ----------
     step : Step or float, optional
-        The step a, a number or a rule of `qsim.steps`. By default a = 1 / (L + Lt sqrt(r)), r = (1 - p) s/p,
-        s = omega/W (`Problem.spread`), Lt^2 the mean of L_i^2; if mu > 0 with 2 r for r, and at most p/(2 mu). With
-        `PermK` it is longer: the notes say how.
+        The step :math:`a`, a number or a rule of `qsim.steps`. By default :math:`a = 1 / (L + \tilde L \sqrt{r})`,
+        :math:`r = (1 - p) s/p`, :math:`s = \omega/W` (`Problem.spread`), :math:`\tilde L^2` the mean of :math:`L_i^2`;
+        if :math:`\mu > 0` with :math:`2 r` for :math:`r`, and at most :math:`p/(2 \mu)`. With `PermK` it is longer: the
+        notes say how.
     p : float, optional
-        The probability of a synchronisation, in (0, 1]. By default 1/(1 + omega), at which synchronisations cost about
-        as many numbers as compressed rounds; with a batch of b rows the smaller of that and b/(b + m) for m rows a
-        worker, in the mean.
+        The probability of a synchronisation, in (0, 1]. By default :math:`1/(1 + \omega)`, at which synchronisations
+        cost about as many numbers as compressed rounds; with a batch of :math:`b` rows the smaller of that and
+        :math:`b/(b + m)` for :math:`m` rows per worker, in the mean.
     batch : int, optional
         The number of rows that a worker draws each round; by default all of them.
     sampling : Sampling, default `WithReplacement()`
@@ -54,25 +57,28 @@ class MARINA(Method):
     ------
     ValueError
         If `p` is outside (0, 1], and in the simulation for a compressor that states no variance or has a memory, and
-        for sampled clients (a synchronisation of the others would lose the share of g of the absent).
+        for sampled clients (a synchronisation of the others would lose the share of :math:`g` of the absent).
 
     Notes
     -----
-    The estimate g is biased, but its error is that of differences, which vanish as w converges, so F falls as fast as
-    the theory of gradient descent says, up to constants, for nonconvex F too. For mu > 0, F(w) - F* + (a/p) ||g - grad
-    F(w)||^2, whose second term is 0 at the start, falls by a factor of at least 1 - a mu a round, in expectation.
+    The estimate :math:`g` is biased, but its error is that of differences, which vanish as :math:`w` converges, so
+    :math:`F` falls as fast as the theory of gradient descent says, up to constants, for nonconvex :math:`F` too. For
+    :math:`\mu > 0`, :math:`F(w) - F^\star + (a/p) \|g - \nabla F(w)\|^2`, whose second term is 0 at the start, falls by
+    a factor of at least :math:`1 - a \mu` a round, in expectation.
 
-    For workers that draw together, s Lt^2 is (s - B) Lt^2 + B L_pm^2, with A and B of `Compressor.joint_variance` and
-    L_pm the Hessian variance (`Problem.hessian_variance`): it is L_pm^2 for `PermK` with equal shards. L_pm is known
-    for `LeastSquares`; elsewhere it is Lt, the safe choice. Its proof is in `docs/theory.md`.
+    For workers that draw together, :math:`s \tilde L^2` is :math:`(s - B) \tilde L^2 + B L_{pm}^2`, with :math:`A` and
+    :math:`B` of `Compressor.joint_variance` and :math:`L_{pm}` the Hessian variance (`Problem.hessian_variance`): it is
+    :math:`L_{pm}^2` for `PermK` with equal shards. :math:`L_{pm}` is known for `LeastSquares`; elsewhere it is
+    :math:`\tilde L`, the safe choice. Its proof is in `docs/theory.md`.
 
-    With a batch it is s Lt^2 + (s + 1/W) Lr^2/b, if rows are drawn with replacement, Lr being the largest L of a single
-    row's loss (derived here, in `docs/theory.md`; the largest weight stands for 1/W).
+    With a batch it is :math:`s \tilde L^2 + (s + 1/W) L_r^2/b`, if rows are drawn with replacement, :math:`L_r` being
+    the largest :math:`L` of a single row's loss (derived here, in `docs/theory.md`; the largest weight stands for
+    :math:`1/W`).
 
-    The first round and, by the server's coin, a share p of the others send full gradients as dense float32, and count
-    as such. A worker keeps the last gradient that the server has received, on its support, so a round costs one
-    gradient and O(support); the step of the server costs O(n). If a message is dropped, that worker's share of g stays
-    unchanged: the mean difference counts with the share of those that arrived.
+    The first round and, by the server's coin, a share :math:`p` of the others send full gradients as dense float32, and
+    count as such. A worker keeps the last gradient that the server has received, on its support, so a round costs one
+    gradient and :math:`O(\mathrm{support})`; the step of the server costs :math:`O(n)`. If a message is dropped, that
+    worker's share of :math:`g` stays unchanged: the mean difference counts with the share of those that arrived.
 
     References
     ----------

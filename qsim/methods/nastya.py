@@ -142,21 +142,24 @@ class _Nastya(Method):
 @final
 @option
 class QNASTYA(_Nastya):
-    """Q-NASTYA: compressed means of the gradients of a reshuffled pass.
+    r"""Q-NASTYA: compressed means of the gradients of a reshuffled pass.
 
-    Every worker does a pass of m local steps over its rows in a random order, u_0 = w, u_{j+1} = u_j - c (g_ij(u_j) +
-    l2 u_j), and sends C(v_i), v_i = (p w - u_m)/(c m), p = (1 - c l2)^m. The server takes w <- w - a (mean of C(v_i) +
-    (1 - p)/(c m) w). For an unbiased C. The local steps c may be far shorter than the server's a.
+    Every worker does a pass of :math:`m` local steps over its rows in a random order, :math:`u_0 = w`,
+    :math:`u_{j+1} = u_j - c (g_{ij}(u_j) + \lambda u_j)`, and sends :math:`C(v_i)`, :math:`v_i = (p w - u_m)/(c m)`,
+    :math:`p = (1 - c \lambda)^m`. The server takes :math:`w \leftarrow w - a` (mean of
+    :math:`C(v_i) + (1 - p)/(c m) w`). For an unbiased :math:`C`. The local steps :math:`c` may be far shorter than the
+    server's :math:`a`. :math:`\lambda` is the `l2` of the objective.
 
     Parameters
     ----------
     step : Step or float, optional
-        The step a of the server, a number, a rule of `qsim.steps`, or that of the paper, `Sadiev2024()`. By default
-        1 / ((1 + 2 s) Lr), s = omega/W (`Problem.spread`), Lr the largest L of a single row's loss.
+        The step :math:`a` of the server, a number, a rule of `qsim.steps`, or that of the paper, `Sadiev2024()`. By
+        default :math:`1 / ((1 + 2 s) L_r)`, :math:`s = \omega/W` (`Problem.spread`), :math:`L_r` the largest :math:`L`
+        of a single row's loss.
     local_step : float, optional
-        The step c of the workers; by default 1/(5 m Lr).
+        The step :math:`c` of the workers; by default :math:`1/(5 m L_r)`.
     steps : int, optional
-        The number m of local steps in a round; by default a pass over the shard, all shards having one size.
+        The number :math:`m` of local steps in a round; by default a pass over the shard, all shards having one size.
     batch : int, default 1
         The number of rows of each local step.
 
@@ -166,20 +169,22 @@ class QNASTYA(_Nastya):
         If a number is out of range, and in the simulation for a compressor with a memory, for `Sign`, and for an
         objective whose regulariser is not l2.
     TheoryError
-        In the simulation, if a compressor without omega is given no step, or shards of several sizes no steps.
+        In the simulation, if a compressor without :math:`\omega` is given no step, or shards of several sizes no steps.
 
     Notes
     -----
-    v_i is the mean of the gradients along the way, but for l2, whose part the server knows: messages stay as sparse as
-    rows. (As in the paper, with l2 in it, it is for `WithRegulariser(objective)`.) With a = c m it is `LocalSGD` with
-    passes.
+    :math:`v_i` is the mean of the gradients along the way, but for `l2`, whose part the server knows: messages stay as
+    sparse as rows. (As in the paper, with `l2` in it, it is for `WithRegulariser(objective)`.) With :math:`a = c m` it
+    is `LocalSGD` with passes.
 
     The step is derived here, in `docs/theory.md`, for rounds that are whole passes and convex losses of rows; the
-    paper's, 1 / (16 (1 + s) Lr), is `Sadiev2024()`. With t = (c m Lr)^2 <= 2/5, E ||w - w*||^2 falls by a factor of at
-    least 1 - a mu (1 - t/(1 - 1.5 t)) a round, to a floor: with z^2 the mean of ||grad f_i(w*)||^2, v^2 that of the
-    variance of the gradient of a row (over batch) there, and y^2 of ||g_i(w*)||^2, the sum of
-    a Lr c^2 (m^2 z^2 + (m + 1) v^2/2)/(1 - 1.5 t), which short local steps make small, and of
-    2 a^2 s (y^2 + (1 - p)^2 v^2/(4 (m - 1))), which is the noise of C, over a mu (1 - t/(1 - 1.5 t)).
+    paper's, :math:`1 / (16 (1 + s) L_r)`, is `Sadiev2024()`. With :math:`t = (c m L_r)^2 \leq 2/5`,
+    :math:`\mathbb{E} \|w - w^\star\|^2` falls by a factor of at least :math:`1 - a \mu (1 - t/(1 - 1.5 t))` a round, to
+    a floor: with :math:`z^2` the mean of :math:`\|\nabla f_i(w^\star)\|^2`, :math:`v^2` that of the variance of the
+    gradient of a row (over batch) there, and :math:`y^2` of :math:`\|g_i(w^\star)\|^2`, the sum of
+    :math:`a L_r c^2 (m^2 z^2 + (m + 1) v^2/2)/(1 - 1.5 t)`, which short local steps make small, and of
+    :math:`2 a^2 s (y^2 + (1 - p)^2 v^2/(4 (m - 1)))`, which is the noise of :math:`C`, over
+    :math:`a \mu (1 - t/(1 - 1.5 t))`.
 
     References
     ----------
@@ -236,22 +241,24 @@ class QNASTYA(_Nastya):
 @final
 @option
 class DIANANASTYA(_Nastya):
-    """DIANA-NASTYA: compressed differences of the mean gradients of reshuffled passes to shifts that learn them.
+    r"""DIANA-NASTYA: compressed differences of the mean gradients of reshuffled passes to shifts that learn them.
 
-    As `QNASTYA`, but workers send m_i = C(v_i - h_i), h_i <- h_i + shift m_i, and the server steps along the mean of
-    h_i + m_i. For an unbiased C.
+    As `QNASTYA`, but workers send :math:`m_i = C(v_i - h_i)`, :math:`h_i \leftarrow h_i + \mathrm{shift}\, m_i`, and
+    the server steps along the mean of :math:`h_i + m_i`. For an unbiased :math:`C`. :math:`\lambda` is the `l2` of the
+    objective.
 
     Parameters
     ----------
     step : Step or float, optional
-        The step a of the server, a number, a rule of `qsim.steps`, or that of the paper, `Sadiev2024()`. By default
-        1 / ((1 + 7 s) Lr), s = omega/W (`Problem.spread`), Lr the largest L of a single row's loss.
+        The step :math:`a` of the server, a number, a rule of `qsim.steps`, or that of the paper, `Sadiev2024()`. By
+        default :math:`1 / ((1 + 7 s) L_r)`, :math:`s = \omega/W` (`Problem.spread`), :math:`L_r` the largest :math:`L`
+        of a single row's loss.
     local_step : float, optional
-        The step c of the workers; by default 1/(16 m Lr).
+        The step :math:`c` of the workers; by default :math:`1/(16 m L_r)`.
     shift : float, optional
-        The step of the shifts, in (0, 1]; by default 1 / (1 + omega).
+        The step of the shifts, in (0, 1]; by default :math:`1 / (1 + \omega)`.
     steps : int, optional
-        The number m of local steps in a round; by default a pass over the shard, all shards having one size.
+        The number :math:`m` of local steps in a round; by default a pass over the shard, all shards having one size.
     batch : int, default 1
         The number of rows of each local step.
 
@@ -261,18 +268,20 @@ class DIANANASTYA(_Nastya):
         If a number is out of range, and in the simulation for a compressor with a memory, for `Sign`, and for an
         objective whose regulariser is not l2.
     TheoryError
-        In the simulation, if a compressor without omega is given no step, or shards of several sizes no steps.
+        In the simulation, if a compressor without :math:`\omega` is given no step, or shards of several sizes no steps.
 
     Notes
     -----
-    The floor that the noise of C leaves `QNASTYA` goes, and what passes leave is as c^2: with short local steps it
-    converges as far as one likes, however few bits C takes.
+    The floor that the noise of :math:`C` leaves `QNASTYA` goes, and what passes leave is as :math:`c^2`: with short
+    local steps it converges as far as one likes, however few bits :math:`C` takes.
 
     The step is derived here, in `docs/theory.md`, for rounds that are whole passes and convex losses of rows; the
-    paper's, min(shift/(2 mu), 1 / (16 (1 + 9 s) Lr)), is `Sadiev2024()`. With the symbols of `QNASTYA`,
-    E ||w - w*||^2 + (4 s a^2/shift) mean of ||h_i - k g_i(w*)||^2, k the mean of (1 - c l2)^j, j < m, falls by a factor
-    of at least max(1 - a mu (1 - t/(1 - 1.5 t)), 1 - shift/2) a round, to a floor of
-    a Lr c^2 (m^2 z^2 + (m + 1) v^2/2)/(1 - 1.5 t) + 22 a^2 s (1 - p)^2 v^2/(4 (m - 1)) over one minus that factor.
+    paper's, :math:`\min(\mathrm{shift}/(2 \mu), 1 / (16 (1 + 9 s) L_r))`, is `Sadiev2024()`. With the symbols of
+    `QNASTYA`, :math:`\mathbb{E} \|w - w^\star\|^2 + (4 s a^2/\mathrm{shift})` mean of
+    :math:`\|h_i - k g_i(w^\star)\|^2`, :math:`k` the mean of :math:`(1 - c \lambda)^j`, :math:`j < m`, falls by a
+    factor of at least :math:`\max(1 - a \mu (1 - t/(1 - 1.5 t)), 1 - \mathrm{shift}/2)` a round, to a floor of
+    :math:`a L_r c^2 (m^2 z^2 + (m + 1) v^2/2)/(1 - 1.5 t) + 22 a^2 s (1 - p)^2 v^2/(4 (m - 1))` over one minus that
+    factor.
 
     References
     ----------

@@ -24,42 +24,44 @@ from qsim.weights import Weights
 @final
 @option
 class Scaffnew(OwnWeights):
-    """Scaffnew (ProxSkip): local gradient steps with control variates, and an exchange now and then.
+    r"""Scaffnew (ProxSkip): local gradient steps with control variates, and an exchange now and then.
 
-    Between two exchanges every worker does steps u_i <- u_i - a (grad f_i(u_i) - h_i) from the common weights; after
-    each of them all exchange with probability p. Then workers send C(w - u_i), the server takes w <- w - mean of what
-    arrives, and h_i <- h_i + (p/a) (w - u_i) with the new w. A round is an exchange and the steps before it, of which
-    there are 1/p in the mean.
+    Between two exchanges every worker does steps :math:`u_i \leftarrow u_i - a (\nabla f_i(u_i) - h_i)` from the common
+    weights; after each of them all exchange with probability :math:`p`. Then workers send :math:`C(w - u_i)`, the
+    server takes :math:`w` less the mean of what arrives, and :math:`h_i \leftarrow h_i + (p/a) (w - u_i)` with the new
+    :math:`w`. A round is an exchange and the steps before it, of which there are :math:`1/p` in the mean.
 
     Parameters
     ----------
     step : Step or float, optional
-        The local step a of round t, a number or a rule of `qsim.steps`. By default 2 / (L + m), L the largest L_i and m
-        the strong convexity that all f_i have.
+        The local step :math:`a` of round :math:`t`, a number or a rule of `qsim.steps`. By default :math:`2 / (L + m)`,
+        :math:`L` the largest :math:`L_i` and :math:`m` the strong convexity that all :math:`f_i` have.
     p : float, optional
-        The probability of an exchange after a local step, in (0, 1]. By default sqrt(1 - c), c = max((1 - a m)^2,
-        (1 - a L)^2): with the default step 2 sqrt(k)/(k + 1), k = L/m.
+        The probability of an exchange after a local step, in (0, 1]. By default :math:`\sqrt{1 - c}`,
+        :math:`c = \max((1 - a m)^2, (1 - a L)^2)`: with the default step :math:`2 \sqrt{k}/(k + 1)`, :math:`k = L/m`.
 
     Raises
     ------
     ValueError
         If `p` is outside (0, 1], and in the simulation for clients who sit out rounds, and a compressor with a memory.
     TheoryError
-        In the simulation, if a compressor, or f_i that are not strongly convex, are given no step and p.
+        In the simulation, if a compressor, or :math:`f_i` that are not strongly convex, are given no step and
+        :math:`p`.
 
     Notes
     -----
-    The control variates h_i, which sum to zero, learn the gradients at the optimum, so that local steps do not drift
-    apart, and it converges linearly to the optimum with sqrt(L/m) times fewer exchanges than gradient descent has
-    rounds.
+    The control variates :math:`h_i`, which sum to zero, learn the gradients at the optimum, so that local steps do not
+    drift apart, and it converges linearly to the optimum with :math:`\sqrt{L/m}` times fewer exchanges than gradient
+    descent has rounds.
 
-    Without compression, the error E = ||w - w*||^2 + (a/p)^2 mean of ||h_i - grad f_i(w*)||^2 falls by a factor of at
-    least max(c, 1 - p^2) a local step (the paper). For a round a factor is derived here, in `docs/theory.md`: E falls
-    by max(1 - p, 1 - (1 - c)/(1 - c (1 - p) (1 - r))), r = min(1, (1 - c)/p), which is about
-    1 - 1/(1/p + p/(1 - c)). The paper has a = 1/L and p = 1/sqrt(k).
+    Without compression, the error :math:`\mathbb{E} = \|w - w^\star\|^2 + (a/p)^2` mean of
+    :math:`\|h_i - \nabla f_i(w^\star)\|^2` falls by a factor of at least :math:`\max(c, 1 - p^2)` a local step (the
+    paper). For a round a factor is derived here, in `docs/theory.md`: E falls by
+    :math:`\max(1 - p, 1 - (1 - c)/(1 - c (1 - p) (1 - r)))`, :math:`r = \min(1, (1 - c)/p)`, which is about
+    :math:`1 - 1/(1/p + p/(1 - c))`. The paper has :math:`a = 1/L` and :math:`p = 1/\sqrt{k}`.
 
-    With a lossy C workers use what arrives of u_i; nothing is promised. Messages and weights that workers keep (two
-    vectors) are dense, whatever the rows are.
+    With a lossy :math:`C` workers use what arrives of :math:`u_i`; nothing is promised. Messages and weights that
+    workers keep (two vectors) are dense, whatever the rows are.
 
     References
     ----------

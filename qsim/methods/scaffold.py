@@ -25,19 +25,20 @@ from qsim.weights import Weights
 @final
 @option
 class SCAFFOLD(OwnWeights):
-    """SCAFFOLD: local steps with control variates, which take out how the workers' data differ.
+    r"""SCAFFOLD: local steps with control variates, which take out how the workers' data differ.
 
-    Every worker does K steps u <- u - a (grad f_i(u) - c_i + c) from the common weights w, with f_i over its rows or a
-    batch, and sends two vectors: C(w - u), and C of the change of c_i <- c_i - c + (w - u)/(K a). The server takes
-    w <- w - server_step * mean of the first, and keeps c, the mean of the c_i, by the second. Both go down.
+    Every worker does :math:`K` steps :math:`u \leftarrow u - a (\nabla f_i(u) - c_i + c)` from the common weights
+    :math:`w`, with :math:`f_i` over its rows or a batch, and sends two vectors: :math:`C(w - u)`, and :math:`C` of the
+    change of :math:`c_i \leftarrow c_i - c + (w - u)/(K a)`. The server takes :math:`w` less `server_step` times the
+    mean of the first, and keeps :math:`c`, the mean of the :math:`c_i`, by the second. Both go down.
 
     Parameters
     ----------
     step : Step or float, optional
-        The local step a of a round, a number or a rule of `qsim.steps`. By default, for full gradients and all clients,
-        2 / ((1 + sqrt(13 - 12/K)) K L), L the largest L_i.
+        The local step :math:`a` of a round, a number or a rule of `qsim.steps`. By default, for full gradients and all
+        clients, :math:`2 / ((1 + \sqrt{13 - 12/K}) K L)`, :math:`L` the largest :math:`L_i`.
     steps : int, default 8
-        The number K of local steps in a round.
+        The number :math:`K` of local steps in a round.
     batch : int, optional
         The number of rows of each local step; by default all of them.
     sampling : Sampling, default `WithReplacement()`
@@ -55,14 +56,15 @@ class SCAFFOLD(OwnWeights):
 
     Notes
     -----
-    c_i learns the mean gradient of worker i along its way, so that local steps with full gradients stay at the optimum,
-    however skewed shards are, where those of `LocalSGD` are pulled apart. Clients who sit out rounds keep their c_i;
-    among drawn ones c is that of all. This is the paper's second option for c_i.
+    :math:`c_i` learns the mean gradient of worker :math:`i` along its way, so that local steps with full gradients stay
+    at the optimum, however skewed shards are, where those of `LocalSGD` are pulled apart. Clients who sit out rounds
+    keep their :math:`c_i`; among drawn ones :math:`c` is that of all. This is the paper's second option for
+    :math:`c_i`.
 
-    The step and the bound are derived here, in `docs/theory.md`: for convex f_i, full gradients, exact messages and
-    r = K a <= 2 / ((1 + sqrt(13 - 12/K)) L), ||w - w*||^2 + 2 (1 - 1/K) r^3 L mean of ||c_i - grad f_i(w*)||^2 falls by
-    a factor of at least max(1 - r mu, 1/2) a round. (From memory, the paper has 1/(81 L), and covers batches and drawn
-    clients.)
+    The step and the bound are derived here, in `docs/theory.md`: for convex :math:`f_i`, full gradients, exact messages
+    and :math:`r = K a \leq 2 / ((1 + \sqrt{13 - 12/K}) L)`, :math:`\|w - w^\star\|^2 + 2 (1 - 1/K) r^3 L` mean of
+    :math:`\|c_i - \nabla f_i(w^\star)\|^2` falls by a factor of at least :math:`\max(1 - r \mu, 1/2)` a round. (From
+    memory, the paper has :math:`1/(81 L)`, and covers batches and drawn clients.)
 
     A round sends two vectors up and two down, all dense, whatever the rows are; a worker keeps one. (Without
     compression the server could compute the second, from the first: it is sent, as in the paper.)

@@ -26,7 +26,7 @@ _ROUNDING = 1e-14
 class _SecondOrder(Method):
     """A direction from gradients, then a step along it by the line search of Armijo: 1, 1/2, 1/4, ...
 
-    Losses are summed as float64, a number a worker. Gradients (and Hessian-vector products) go by float64 as well
+    Losses are summed as float64, a number per worker. Gradients (and Hessian-vector products) go by float64 as well
     (`gradients="exact"`, which reaches the optimum to 1e-10), or by the run's compressor and codec ("compressed").
     Every sum, and every vector that goes down for it, is counted. A trial of the line search sends the weights down;
     the gradient at the accepted point, and every Hessian-vector product there, is computed at weights that the workers
@@ -127,7 +127,7 @@ class LBFGS(_SecondOrder):
     Notes
     -----
     Pairs whose step does not see positive curvature are left out. With exact gradients it converges superlinearly near
-    a minimum in practice, and linearly in theory, for strongly convex F (Theorem 6.1 of [1]_).
+    a minimum in practice, and linearly in theory, for strongly convex :math:`F` (Theorem 6.1 of [1]_).
 
     References
     ----------
@@ -182,11 +182,11 @@ class LBFGS(_SecondOrder):
 @final
 @option
 class NewtonCG(_SecondOrder):
-    """Newton's method, with systems solved by conjugate gradients.
+    r"""Newton's method, with systems solved by conjugate gradients.
 
-    The direction d solves H d = -g, with H the Hessian and g the gradient, until the residual is at most
-    min(`accuracy`, sqrt(||g||)) ||g||, or `products` products are made; each product with H is one sum over the
-    workers.
+    The direction :math:`d` solves :math:`H d = -g`, with :math:`H` the Hessian and :math:`g` the gradient, until the
+    residual is at most min(`accuracy`, :math:`\sqrt{\|g\|}`) :math:`\|g\|`, or `products` products are made; each
+    product with :math:`H` is one sum over the workers.
 
     Parameters
     ----------
@@ -204,8 +204,8 @@ class NewtonCG(_SecondOrder):
 
     Notes
     -----
-    For convex F (a direction of negative curvature ends the solve). With exact sums it converges superlinearly near the
-    minimum.
+    For convex :math:`F` (a direction of negative curvature ends the solve). With exact sums it converges superlinearly
+    near the minimum.
 
     References
     ----------

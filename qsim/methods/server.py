@@ -14,11 +14,16 @@ from qsim.options import number, option
 
 
 class Adaptive(ABC):
-    """Base class of server steps that adapt to each coordinate (FedOpt).
+    r"""Base class of server steps that adapt to each coordinate (FedOpt).
 
-    m <- beta1 m + (1 - beta1) d, w <- w - server_step * m / (sqrt(v) + tau), with d = w - mean of u_i, how far the
-    workers went, and v a sum or a mean of d^2, coordinate by coordinate, that begins at tau^2. There is no correction
-    of the first m and v. It costs the server O(n) a round, and two vectors.
+    .. math::
+
+        m &\leftarrow \beta_1 m + (1 - \beta_1) d, \\
+        w &\leftarrow w - b\, m / (\sqrt{v} + \tau),
+
+    with :math:`b` the step of the server, :math:`d` the mean of :math:`w - u_i`, how far the workers went, and
+    :math:`v` a sum or a mean of :math:`d^2`, coordinate by coordinate, that begins at :math:`\tau^2`. The first
+    :math:`m` and :math:`v` are not corrected. It costs the server :math:`O(n)` per round, and two vectors.
     """
 
     beta1: float
@@ -61,16 +66,18 @@ class Adaptive(ABC):
 @final
 @option
 class Adam(Adaptive):
-    """FedAdam's server: v <- beta2 v + (1 - beta2) d^2.
+    r"""FedAdam's server: a running mean of the squares.
+
+    :math:`v \leftarrow \beta_2 v + (1 - \beta_2) d^2`.
 
     Parameters
     ----------
     beta1 : float, default 0.9
-        How much of m stays, in [0, 1).
+        How much of :math:`m` stays, in [0, 1).
     beta2 : float, default 0.99
-        How much of v stays, in [0, 1).
+        How much of :math:`v` stays, in [0, 1).
     tau : float, default 0.001
-        What is added to sqrt(v), above 0: the larger, the less steps adapt.
+        What is added to :math:`\sqrt{v}`, above 0: the larger, the less steps adapt.
 
     Raises
     ------
@@ -99,16 +106,18 @@ class Adam(Adaptive):
 @final
 @option
 class Yogi(Adaptive):
-    """FedYogi's server: v <- v - (1 - beta2) d^2 sign(v - d^2), which falls slowly.
+    r"""FedYogi's server: a measure of the squares that falls slowly.
+
+    :math:`v \leftarrow v - (1 - \beta_2) d^2 \operatorname{sign}(v - d^2)`.
 
     Parameters
     ----------
     beta1 : float, default 0.9
-        How much of m stays, in [0, 1).
+        How much of :math:`m` stays, in [0, 1).
     beta2 : float, default 0.99
-        One less the share of d^2 by which v changes, in [0, 1).
+        One less the share of :math:`d^2` by which :math:`v` changes, in [0, 1).
     tau : float, default 0.001
-        What is added to sqrt(v), above 0: the larger, the less steps adapt.
+        What is added to :math:`\sqrt{v}`, above 0: the larger, the less steps adapt.
 
     Raises
     ------
@@ -137,14 +146,16 @@ class Yogi(Adaptive):
 @final
 @option
 class Adagrad(Adaptive):
-    """FedAdagrad's server: v <- v + d^2, the sum over all rounds.
+    r"""FedAdagrad's server: the sum of the squares over all rounds.
+
+    :math:`v \leftarrow v + d^2`.
 
     Parameters
     ----------
     beta1 : float, default 0.0
-        How much of m stays, in [0, 1).
+        How much of :math:`m` stays, in [0, 1).
     tau : float, default 0.001
-        What is added to sqrt(v), above 0: the larger, the less steps adapt.
+        What is added to :math:`\sqrt{v}`, above 0: the larger, the less steps adapt.
 
     Raises
     ------

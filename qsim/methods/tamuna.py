@@ -27,50 +27,54 @@ from qsim.weights import Weights
 @final
 @option
 class TAMUNA(OwnWeights):
-    """TAMUNA: local steps with control variates, compression, and clients who sit out, with linear convergence.
+    r"""TAMUNA: local steps with control variates, compression, and clients who sit out, with linear convergence.
 
-    A round is for the workers that take part. Each does local steps u_i <- u_i - a (grad f_i(u_i) - h_i) from the
-    common weights w, as many as it takes until an event of probability p. Then `PermK(workers, copies=s)` has every
-    coordinate j of w - u_i sent by s of them, and the server takes w_j <- mean of their u_ij. These s learn:
-    h_ij <- h_ij + (e/a) (w_j - u_ij) with the new w. Control variates of all others stay.
+    A round is for the workers that take part. Each does local steps
+    :math:`u_i \leftarrow u_i - a (\nabla f_i(u_i) - h_i)` from the common weights :math:`w`, as many as it takes until
+    an event of probability :math:`p`. Then `PermK(workers, copies=s)` has every coordinate :math:`j` of :math:`w - u_i`
+    sent by :math:`s` of them, and the server takes :math:`w_j \leftarrow` mean of their :math:`u_{ij}`. These :math:`s`
+    learn: :math:`h_{ij} \leftarrow h_{ij} + (e/a) (w_j - u_{ij})` with the new :math:`w`. Control variates of all
+    others stay.
 
-    If all take part, this is CompressedScaffnew, and with s = W, or without a compressor, `Scaffnew`.
+    If all take part, this is CompressedScaffnew, and with :math:`s = W`, or without a compressor, `Scaffnew`.
 
     Parameters
     ----------
     step : Step or float, optional
-        The local step a of round t, a number or a rule of `qsim.steps`. By default 2 / (L + m), L the largest L_i and m
-        the strong convexity that all f_i have.
+        The local step :math:`a` of round :math:`t`, a number or a rule of `qsim.steps`. By default :math:`2 / (L + m)`,
+        :math:`L` the largest :math:`L_i` and :math:`m` the strong convexity that all :math:`f_i` have.
     p : float, optional
-        The probability of an exchange after a local step, in (0, 1]. By default min(1, sqrt((1 - c)/(x y))), with
-        c = max((1 - a m)^2, (1 - a L)^2), x = W (s - 1)/(s (W - 1)) and y = (s - 1)/(W - 1).
+        The probability of an exchange after a local step, in (0, 1]. By default :math:`\min(1, \sqrt{(1 - c)/(x y)})`,
+        with :math:`c = \max((1 - a m)^2, (1 - a L)^2)`, :math:`x = W (s - 1)/(s (W - 1))` and
+        :math:`y = (s - 1)/(W - 1)`.
     learning : float, optional
-        The share e of what comes that goes into the control variates, in (0, 1]; by default p x.
+        The share :math:`e` of what comes that goes into the control variates, in (0, 1]; by default :math:`p x`.
     template : PermK, optional
         The compressor, which the run says: leave it out.
 
     Raises
     ------
     ValueError
-        If a number is out of range. In the simulation for compressors other than `PermK` with copies >= 2, whose
+        If a number is out of range. In the simulation for compressors other than `PermK` with two copies or more, whose
         workers are those that take part, and `Identity`; for weights of workers that are not equal, unless every
         coordinate is sent by all; and for networks that drop messages.
     TheoryError
-        In the simulation, if f_i that are not strongly convex are given no step and p.
+        In the simulation, if :math:`f_i` that are not strongly convex are given no step and :math:`p`.
 
     Notes
     -----
-    The error E = ||w - w*||^2 + a^2/(p e y) mean of ||h_i - grad f_i(w*)||^2 falls by a factor of at least
-    max(c, 1 - p e y) a local step, and of max(1 - e y, 1 - (1 - c)/(1 - c (1 - p) (1 - r))), r = min(1, (1 - c)/(e y)),
-    a round, for e <= p x: how many take part does not change it, as only which s workers send a coordinate matters.
-    Both are derived here, in `docs/theory.md`; the first is the paper's, from memory.
+    The error :math:`\mathbb{E} = \|w - w^\star\|^2 + a^2/(p e y)` mean of :math:`\|h_i - \nabla f_i(w^\star)\|^2` falls
+    by a factor of at least :math:`\max(c, 1 - p e y)` a local step, and of
+    :math:`\max(1 - e y, 1 - (1 - c)/(1 - c (1 - p) (1 - r)))`, :math:`r = \min(1, (1 - c)/(e y))`, a round, for
+    :math:`e \leq p x`: how many take part does not change it, as only which :math:`s` workers send a coordinate
+    matters. Both are derived here, in `docs/theory.md`; the first is the paper's, from memory.
 
-    If all take part and p < 1, what goes up until E has a given size is, by this rate, in proportion to s^1.5/(s - 1),
-    the least for s = 3.
+    If all take part and :math:`p < 1`, what goes up until E has a given size is, by this rate, in proportion to
+    :math:`s^{1.5}/(s - 1)`, the least for :math:`s = 3`.
 
-    Workers keep two vectors in float64 and which coordinates they sent, all dense, whatever the rows are. The new w
-    goes down to those that took part, whole (the paper sends them only what they sent), and then to those that take
-    part in the next round and do not have it.
+    Workers keep two vectors in float64 and which coordinates they sent, all dense, whatever the rows are. The new
+    :math:`w` goes down to those that took part, whole (the paper sends them only what they sent), and then to those
+    that take part in the next round and do not have it.
 
     References
     ----------

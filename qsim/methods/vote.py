@@ -24,16 +24,22 @@ from qsim.weights import Weights
 @final
 @option
 class SignSGD(Batched):
-    """Signs of gradients, with a majority vote.
+    r"""Signs of gradients, with a majority vote.
 
-    w <- (1 - a l2) w - a sign(sum_i weight_i sign(g_i)). It needs `compressor=qsim.compressors.Sign()`, with n bits a
-    message on the uplink; with `downlink=qsim.downlinks.SignSum()` the vote comes down, in n bits.
+    .. math::
+
+        w \leftarrow (1 - a \lambda) w - a \operatorname{sign}(\sum_i \mathrm{weight}_i \operatorname{sign}(g_i)).
+
+    It needs `compressor=qsim.compressors.Sign()`, with :math:`n` bits per message on the uplink; with
+    `downlink=qsim.downlinks.SignSum()` the vote comes down, in :math:`n` bits. :math:`\lambda` is the `l2` of the
+    objective.
 
     Parameters
     ----------
     step : Step or float, optional
-        The step a, a number or a rule of `qsim.steps`. By default a_t = 1 / sqrt(n L (1 + t)), the paper's
-        1 / sqrt(||L||_1 K) for K rounds so far, with n L for the sum of the coordinates' L.
+        The step :math:`a`, a number or a rule of `qsim.steps`. By default :math:`a_t = 1 / \sqrt{n L (1 + t)}`, the
+        paper's :math:`1 / \sqrt{\|L\|_1 K}` for :math:`K` rounds so far, with :math:`n L` for the sum of the
+        coordinates' :math:`L`.
     batch : int, optional
         The number of rows that a worker draws each round; by default all of them.
     sampling : Sampling, default `WithReplacement()`
@@ -46,14 +52,14 @@ class SignSGD(Batched):
 
     Notes
     -----
-    In a tie of the vote nothing moves (`SignSum` has no ties: it sends +1). Messages are dense: O(n) a worker and
-    round, whatever the rows touch. A zero is sent as +1, so a feature that most workers' rows lack is voted down in
+    In a tie of the vote nothing moves (`SignSum` has no ties: it sends +1). Messages are dense: :math:`O(n)` a worker
+    and round, whatever the rows touch. A zero is sent as +1, so a feature that most workers' rows lack is voted down in
     every round, whatever its gradient: on sparse rows weights diverge (on Adult, with batch=1, nearly all of them
     together). The method is for dense rows.
 
-    With a step that decreases as 1/sqrt(t), the mean of ||grad F||_1 falls as log(T)/sqrt(T) if the noise of every
-    coordinate is symmetric with one mode, and l2 is 0 (here l2 shrinks the weights beside the vote, and is not part of
-    it); in general it need not converge [2]_.
+    With a step that decreases as :math:`1/\sqrt{t}`, the mean of :math:`\|\nabla F\|_1` falls as
+    :math:`\log(T)/\sqrt{T}` if the noise of every coordinate is symmetric with one mode, and `l2` is 0 (here `l2`
+    shrinks the weights beside the vote, and is not part of it); in general it need not converge [2]_.
 
     References
     ----------

@@ -99,7 +99,7 @@ class Clock:
     >>> import qsim
     >>> clock = qsim.network.Clock(qsim.Network(link=qsim.network.Link(bandwidth=8e6, latency=0.0)), 4, qsim.Key(0))
     >>> clock.begin(1)
-    >>> clock.down(1000.0, 4000.0)  # 4000 bytes over the server's link of 1 MB a second
+    >>> clock.down(1000.0, 4000.0)  # 4000 bytes over the server's link of 1 MB per second
     >>> clock.now
     0.004
     """

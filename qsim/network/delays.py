@@ -73,9 +73,13 @@ class NoDelay(Delay):
 @final
 @option
 class Exponential(Delay):
-    """Exponentially distributed delays.
+    r"""Exponentially distributed delays.
 
-    P(delay > x) = exp(-x / scale). The mean of the largest of p delays is H_p scale, with H_p = 1 + 1/2 + ... + 1/p.
+    .. math::
+
+        P(\mathrm{delay} > x) = \exp(-x / \mathrm{scale}).
+
+    The mean of the largest of :math:`p` delays is :math:`H_p` scale, with :math:`H_p = 1 + 1/2 + \ldots + 1/p`.
 
     Parameters
     ----------
@@ -110,10 +114,13 @@ class Exponential(Delay):
 @final
 @option
 class ShiftedExponential(Delay):
-    """A least delay, and an exponentially distributed one on top.
+    r"""A least delay, and an exponentially distributed one on top.
 
-    P(delay > x) = exp(-(x - least) / scale) for x > least: the usual distribution of a worker's time in the coding
-    literature.
+    .. math::
+
+        P(\mathrm{delay} > x) = \exp(-(x - \mathrm{least}) / \mathrm{scale})
+
+    for :math:`x > \mathrm{least}`: the usual distribution of a worker's time in the coding literature.
 
     Parameters
     ----------
@@ -157,9 +164,13 @@ class ShiftedExponential(Delay):
 @final
 @option
 class Pareto(Delay):
-    """Pareto-distributed delays, which have a heavy tail.
+    r"""Pareto-distributed delays, which have a heavy tail.
 
-    P(delay > x) = (least / x)^shape for x > least. The mean is infinite for a shape of at most 1.
+    .. math::
+
+        P(\mathrm{delay} > x) = (\mathrm{least} / x)^{\mathrm{shape}}
+
+    for :math:`x > \mathrm{least}`. The mean is infinite for a shape of at most 1.
 
     Parameters
     ----------
@@ -198,9 +209,9 @@ class Pareto(Delay):
 @final
 @option
 class LogNormal(Delay):
-    """Log-normally distributed delays.
+    r"""Log-normally distributed delays.
 
-    log(delay / median) is normal, with mean 0 and standard deviation sigma.
+    log(delay / median) is normal, with mean 0 and standard deviation :math:`\sigma`.
 
     Parameters
     ----------

@@ -82,9 +82,10 @@ class Rule(ABC):
 @final
 @option
 class WaitForAll(Rule):
-    """Wait for all messages: the slowest worker decides.
+    r"""Wait for all messages: the slowest worker decides.
 
-    Of exponentially distributed times of p workers it takes H_p = 1 + 1/2 + ... + 1/p times their mean.
+    Of exponentially distributed times of :math:`p` workers it takes :math:`H_p = 1 + 1/2 + \ldots + 1/p` times their
+    mean.
 
     Examples
     --------

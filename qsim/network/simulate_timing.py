@@ -50,7 +50,7 @@ def simulate_timing(
     Returns
     -------
     pandas.DataFrame
-        A row a round: `seconds` and its parts (`qsim.network.PARTS`), and how many messages were `dropped` and
+        A row per round: `seconds` and its parts (`qsim.network.PARTS`), and how many messages were `dropped` and
         `arrived`.
 
     Raises

@@ -37,9 +37,9 @@ def _at_the_door(name: str, found: Callable[..., Any]) -> Callable[..., Any]:
 class Topology(ABC):
     """Base class of topologies: how messages reach the places where their sum is needed.
 
-    p workers send messages of m_1, ..., m_p bytes. The time is that of the `stages`, one after the other: each takes
-    the latency A, and B seconds for each byte of its busiest node. `collect` is this sum in closed form. (Messages to
-    several servers queue, and may take longer than their single stage.)
+    :math:`p` workers send messages of :math:`m_1`, ..., :math:`m_p` bytes. The time is that of the `stages`, one after
+    the other: each takes the latency :math:`A`, and :math:`B` seconds for each byte of its busiest node. `collect` is
+    this sum in closed form. (Messages to several servers queue, and may take longer than their single stage.)
 
     Attributes
     ----------
@@ -166,16 +166,16 @@ class Topology(ABC):
 @final
 @option
 class ParameterServer(Topology):
-    """One or more servers, which add the messages and send the weights down.
+    r"""One or more servers, which add the messages and send the weights down.
 
-    Each of S servers gets a share 1/S of each message. With latency A and B seconds per byte, p messages of equal size
-    m that are ready at once take A + ceil(p/S) B m on the uplink; the downlink takes
-    A + B max(max_i m_i, sum_i m_i / S).
+    Each of :math:`S` servers gets a share :math:`1/S` of each message. With latency :math:`A` and :math:`B` seconds per
+    byte, :math:`p` messages of equal size :math:`m` that are ready at once take :math:`A + \lceil p/S \rceil B m` on
+    the uplink; the downlink takes :math:`A + B \max(\max_i m_i, \sum_i m_i / S)`.
 
     Parameters
     ----------
     servers : int, default 1
-        The number S of servers.
+        The number :math:`S` of servers.
 
     Raises
     ------
@@ -184,17 +184,17 @@ class ParameterServer(Topology):
 
     Notes
     -----
-    Uplink: a worker's link carries its message to all servers at once, in B m_i seconds, and takes 1/S of each server's
-    link meanwhile. So S messages are in flight at a time; the others wait, in the order in which they were ready (ties
-    in random order). On the downlink the servers divide their links as needed.
+    Uplink: a worker's link carries its message to all servers at once, in :math:`B m_i` seconds, and takes :math:`1/S`
+    of each server's link meanwhile. So :math:`S` messages are in flight at a time; the others wait, in the order in
+    which they were ready (ties in random order). On the downlink the servers divide their links as needed.
 
-    A server decodes and adds sum_i m_i / S bytes.
+    A server decodes and adds :math:`\sum_i m_i / S` bytes.
 
     Examples
     --------
     >>> import qsim
     >>> import numpy as np
-    >>> link = qsim.network.Link(bandwidth=8e6, latency=0.0)  # 1 MB a second
+    >>> link = qsim.network.Link(bandwidth=8e6, latency=0.0)  # 1 MB per second
     >>> qsim.network.ParameterServer(servers=2).collect(np.full(10, 1e6), link)
     5.0
     """
@@ -259,13 +259,13 @@ class _AllReduce(Topology):
 class Ring(_AllReduce):
     """Ring all-reduce.
 
-    With latency A and B seconds per byte, messages of m bytes from p workers take 2 (p - 1) A + 2 (p - 1)/p m B. A
-    worker adds (p - 1)/p m bytes.
+    With latency :math:`A` and :math:`B` seconds per byte, messages of :math:`m` bytes from :math:`p` workers take
+    :math:`2 (p - 1) A + 2 (p - 1)/p m B`. A worker adds :math:`(p - 1)/p m` bytes.
 
     Notes
     -----
-    Messages are cut into p pieces. In each of p - 1 steps every worker sends a piece to its right and adds the one from
-    its left, after which each has the sum of one piece; p - 1 more steps pass these around.
+    Messages are cut into :math:`p` pieces. In each of :math:`p - 1` steps every worker sends a piece to its right and
+    adds the one from its left, after which each has the sum of one piece; :math:`p - 1` more steps pass these around.
 
     References
     ----------
@@ -274,7 +274,7 @@ class Ring(_AllReduce):
     Examples
     --------
     >>> import numpy as np, qsim
-    >>> link = qsim.network.Link(bandwidth=8e6, latency=0.0)  # 1 MB a second
+    >>> link = qsim.network.Link(bandwidth=8e6, latency=0.0)  # 1 MB per second
     >>> qsim.network.Ring().collect(np.full(4, 1e6), link)
     1.5
     """
@@ -295,20 +295,20 @@ class Ring(_AllReduce):
 @final
 @option
 class Tree(_AllReduce):
-    """All-reduce over a binomial tree, up and down.
+    r"""All-reduce over a binomial tree, up and down.
 
-    With latency A and B seconds per byte, messages of m bytes from p workers take 2 ceil(log2 p) (A + m B). The root
-    adds ceil(log2 p) m bytes.
+    With latency :math:`A` and :math:`B` seconds per byte, messages of :math:`m` bytes from :math:`p` workers take
+    :math:`2 \lceil \log_2 p \rceil (A + m B)`. The root adds :math:`\lceil \log_2 p \rceil m` bytes.
 
     Notes
     -----
-    In step j worker i, a multiple of 2^j but not of 2^(j+1), sends its sum to worker i - 2^j; the downlink is the
-    reverse.
+    In step :math:`j` worker :math:`i`, a multiple of :math:`2^j` but not of :math:`2^{j+1}`, sends its sum to worker
+    :math:`i - 2^j`; the downlink is the reverse.
 
     Examples
     --------
     >>> import numpy as np, qsim
-    >>> link = qsim.network.Link(bandwidth=8e6, latency=0.0)  # 1 MB a second
+    >>> link = qsim.network.Link(bandwidth=8e6, latency=0.0)  # 1 MB per second
     >>> qsim.network.Tree().collect(np.full(4, 1e6), link)
     4.0
     """
@@ -332,17 +332,18 @@ class Tree(_AllReduce):
 @final
 @option
 class HalvingDoubling(_AllReduce):
-    """All-reduce by recursive halving and doubling.
+    r"""All-reduce by recursive halving and doubling.
 
-    With latency A and B seconds per byte, messages of m bytes from p workers, p a power of two, take 2 log2(p) A + 2
-    (p - 1)/p m B.
+    With latency :math:`A` and :math:`B` seconds per byte, messages of :math:`m` bytes from :math:`p` workers, :math:`p`
+    a power of two, take :math:`2 \log_2(p) A + 2 (p - 1)/p m B`.
 
     Notes
     -----
-    In step j of the halving, pairs of workers exchange the halves of what they still hold, and each adds one half; the
-    doubling is the reverse. If p is not a power of two, and q is the largest one below: the p - q workers above q first
-    send their whole message to a partner, and get the sum from it in the end; that takes 2 (A + m B) more, and q
-    replaces p. A worker adds (q - 1)/q m bytes, and m more if it is a partner.
+    In step :math:`j` of the halving, pairs of workers exchange the halves of what they still hold, and each adds one
+    half; the doubling is the reverse. If :math:`p` is not a power of two, and :math:`q` is the largest one below: the
+    :math:`p - q` workers above :math:`q` first send their whole message to a partner, and get the sum from it in the
+    end; that takes :math:`2 (A + m B)` more, and :math:`q` replaces :math:`p`. A worker adds :math:`(q - 1)/q m` bytes,
+    and :math:`m` more if it is a partner.
 
     References
     ----------
@@ -351,7 +352,7 @@ class HalvingDoubling(_AllReduce):
     Examples
     --------
     >>> import numpy as np, qsim
-    >>> link = qsim.network.Link(bandwidth=8e6, latency=0.0)  # 1 MB a second
+    >>> link = qsim.network.Link(bandwidth=8e6, latency=0.0)  # 1 MB per second
     >>> qsim.network.HalvingDoubling().collect(np.full(4, 1e6), link)
     1.5
     """
@@ -380,20 +381,20 @@ class HalvingDoubling(_AllReduce):
 @final
 @option
 class AllGather(Topology):
-    """All-gather in a ring: every worker gets every message.
+    r"""All-gather in a ring: every worker gets every message.
 
-    With latency A and B seconds per byte, messages of m_1, ..., m_p bytes take (p - 1) (A + B max_i m_i). Any messages
-    can be gathered.
+    With latency :math:`A` and :math:`B` seconds per byte, messages of :math:`m_1`, ..., :math:`m_p` bytes take
+    :math:`(p - 1) (A + B \max_i m_i)`. Any messages can be gathered.
 
     Notes
     -----
-    In each of p - 1 steps every worker passes on, to its right, the message that it got last. Each then decodes and
-    adds all messages but its own.
+    In each of :math:`p - 1` steps every worker passes on, to its right, the message that it got last. Each then decodes
+    and adds all messages but its own.
 
     Examples
     --------
     >>> import numpy as np, qsim
-    >>> link = qsim.network.Link(bandwidth=8e6, latency=0.0)  # 1 MB a second
+    >>> link = qsim.network.Link(bandwidth=8e6, latency=0.0)  # 1 MB per second
     >>> qsim.network.AllGather().collect(np.full(4, 1e6), link)
     3.0
     """

@@ -14,9 +14,9 @@ from qsim.options import number, option
 @final
 @option
 class Link:
-    """The connection of a machine.
+    r"""The connection of a machine.
 
-    b bytes take latency + 8 b / bandwidth seconds, in both directions at once.
+    :math:`b` bytes take :math:`\mathrm{latency} + 8 b / \mathrm{bandwidth}` seconds, in both directions at once.
 
     Parameters
     ----------
@@ -61,8 +61,8 @@ class Link:
 class Stage:
     """Transfers that happen at the same time.
 
-    `size[j]` bytes are sent from node `source[j]` to node `target[j]`. Nodes 0, 1, ..., p - 1 are the workers, those
-    above are servers.
+    `size[j]` bytes are sent from node `source[j]` to node `target[j]`. Nodes 0, 1, ..., :math:`p - 1` are the workers,
+    those above are servers.
 
     Parameters
     ----------
@@ -71,7 +71,7 @@ class Stage:
     target : ndarray of int64, shape (transfers,)
         The nodes that receive.
     size : ndarray of float64, shape (transfers,)
-        Bytes. These are real numbers: a message that is cut into p pieces has pieces of m/p bytes.
+        Bytes. These are real numbers: a message that is cut into :math:`p` pieces has pieces of :math:`m/p` bytes.
 
     Examples
     --------

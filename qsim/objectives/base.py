@@ -24,15 +24,20 @@ _SMALLEST = 2.0**-64  # as in `qsim/weights.py`: the scale is multiplied in belo
 
 
 class Objective(Composite, ABC):
-    """Base class of objectives, which are minimised.
+    r"""Base class of objectives, which are minimised.
 
-    F(w) = (1/n) sum_i loss_i(w) + r(w) over the n rows of a data set, with r the regulariser, (l2/2) ||w||^2 by
-    default. w holds `width` weights for each feature of the design: weight c of feature j is number j * width + c.
+    .. math::
+
+        F(w) = (1/n) \sum_i \mathrm{loss}_i(w) + r(w)
+
+    over the :math:`n` rows of a data set, with :math:`r` the regulariser, :math:`(\lambda/2) \|w\|^2` by default.
+    :math:`w` holds `width` weights for each feature of the design: weight :math:`c` of feature :math:`j` is number
+    :math:`j \cdot \mathrm{width} + c`.
 
     Attributes
     ----------
     l2 : float
-        The factor of the regulariser.
+        The factor :math:`\lambda` of the regulariser.
     takes : tuple of str, default ("signs",)
         The kinds of labels that the objective takes; see `Dataset`.
     keeps_support : bool, default True
@@ -40,8 +45,8 @@ class Objective(Composite, ABC):
 
     Notes
     -----
-    The driver computes in float64. Workers compute the loss of their rows, without r, in the precision of the weights
-    that they are given: float32, or float64 in an exact exchange.
+    The driver computes in float64. Workers compute the loss of their rows, without :math:`r`, in the precision of the
+    weights that they are given: float32, or float64 in an exact exchange.
 
     For linear models derive from `LinearModel`, for other losses in plain NumPy from `MeanLoss`: they need less code.
     """

@@ -16,15 +16,18 @@ from qsim.options import number, option
 @final
 @option
 class SquaredHinge(LinearModel):
-    """Support vector machine with the squared hinge loss (L2-SVM) and l2 regularisation.
+    r"""Support vector machine with the squared hinge loss (L2-SVM) and l2 regularisation.
 
-    F(w) = (1/n) sum_i max(0, 1 - y_i <x_i, w>)^2 + (l2/2) ||w||^2, y_i in {-1, +1}. L = l2 + 2 lambda_max(X^T X) / n,
-    mu = l2.
+    .. math::
+
+        F(w) = (1/n) \sum_i \max(0, 1 - y_i \langle x_i, w \rangle)^2 + (\lambda/2) \|w\|^2,
+
+    :math:`y_i` in {-1, +1}. :math:`L = \lambda + 2 \lambda_\max(X^T X) / n`, :math:`\mu = \lambda`.
 
     Parameters
     ----------
     l2 : float
-        The factor of the regulariser, at least 0.
+        The factor :math:`\lambda` of the regulariser, at least 0.
 
     Raises
     ------
@@ -33,8 +36,8 @@ class SquaredHinge(LinearModel):
 
     Notes
     -----
-    The gradient is continuous, with a kink at margins y z = 1; the second derivative counts as 0 there, 2 below and 0
-    above (the generalised Hessian of Newton's method for it [1]_).
+    The gradient is continuous, with a kink at margins :math:`y z = 1`; the second derivative counts as 0 there, 2 below
+    and 0 above (the generalised Hessian of Newton's method for it [1]_).
 
     References
     ----------
@@ -74,28 +77,33 @@ class SquaredHinge(LinearModel):
 @final
 @option
 class Hinge(LinearModel):
-    """Support vector machine with the hinge loss (L1-SVM) and l2 regularisation.
+    r"""Support vector machine with the hinge loss (L1-SVM) and l2 regularisation.
 
-    F(w) = (1/n) sum_i max(0, 1 - y_i <x_i, w>) + (l2/2) ||w||^2, y_i in {-1, +1}; convex, mu = l2, not smooth.
+    .. math::
+
+        F(w) = (1/n) \sum_i \max(0, 1 - y_i \langle x_i, w \rangle) + (\lambda/2) \|w\|^2,
+
+    :math:`y_i` in {-1, +1}; convex, :math:`\mu = \lambda`, not smooth.
 
     Parameters
     ----------
     l2 : float
-        The factor of the regulariser, at least 0.
+        The factor :math:`\lambda` of the regulariser, at least 0.
 
     Raises
     ------
     ValueError
         If `l2` is negative or not finite.
     NoSmoothnessError
-        For L and L_i, which do not exist, and so for a method without a step.
+        For :math:`L` and :math:`L_i`, which do not exist, and so for a method without a step.
 
     Notes
     -----
-    Its gradient is a subgradient: the mean of -y x over rows with y z < 1, and 0 for the others, also at the kink
-    y z = 1. It need not be small near the minimum, so the gradient norm of a trace does not tell how near that is, and
-    steps must fall, as `qsim.steps.InverseTime` does. No default step or bound is stated. There is no product with a
-    Hessian, so NewtonCG refuses it, and no way to the minimum: run with optimum=False. `SquaredHinge` is smooth.
+    Its gradient is a subgradient: the mean of :math:`-y x` over rows with :math:`y z < 1`, and 0 for the others, also
+    at the kink :math:`y z = 1`. It need not be small near the minimum, so the gradient norm of a trace does not tell
+    how near that is, and steps must fall, as `qsim.steps.InverseTime` does. No default step or bound is stated. There
+    is no product with a Hessian, so NewtonCG refuses it, and no way to the minimum: run with optimum=False.
+    `SquaredHinge` is smooth.
 
     Examples
     --------

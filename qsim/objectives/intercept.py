@@ -21,10 +21,10 @@ from qsim.weights import Weights
 @final
 @option
 class WithIntercept(Wrapper):
-    """An objective with an intercept that is not regularised.
+    r"""An objective with an intercept that is not regularised.
 
-    The data gain a last column of ones, and r leaves out the weights of that column: r(w) = r(w, the last ones put to
-    zero). Rows, messages and steps stay as sparse as they are.
+    The data gain a last column of ones, and :math:`r` leaves out the weights of that column: it is the other's
+    :math:`r` with the last ones put to zero. Rows, messages and steps stay as sparse as they are.
 
     Parameters
     ----------
@@ -40,9 +40,10 @@ class WithIntercept(Wrapper):
 
     Notes
     -----
-    L, L_i and the L of rows are those of the data with the column, and of an r on all weights: upper bounds. F is as
-    convex along the intercept as its loss, so that of mu only what exceeds l2 is left: 0 for logistic regression, with
-    which no bound is stated. `LocalSGD`, which takes the regulariser for l2 on all weights, refuses it.
+    :math:`L`, :math:`L_i` and the :math:`L` of rows are those of the data with the column, and of an :math:`r` on all
+    weights: upper bounds. :math:`F` is as convex along the intercept as its loss, so that of :math:`\mu` only what
+    exceeds `l2` is left: 0 for logistic regression, with which no bound is stated. `LocalSGD`, which takes the
+    regulariser for `l2` on all weights, refuses it.
 
     Examples
     --------

@@ -21,14 +21,18 @@ _ROUNDS, _STEPS = 20, 200
 @final
 @option
 class WithL1(Wrapper):
-    """An objective with the l1 norm beside its own regulariser: the lasso, and with l2 the elastic net.
+    r"""An objective with the l1 norm beside its own regulariser: the lasso, and with l2 the elastic net.
 
-    F(w) = f(w) + l1 sum_j abs(w_j), f the other's F; the sum is over all weights but those of a `WithIntercept`.
+    .. math::
+
+        F(w) = f(w) + l_1 \sum_j |w_j|,
+
+    :math:`f` the other's :math:`F`; the sum is over all weights but those of a `WithIntercept`.
 
     Parameters
     ----------
     objective : Objective
-        The objective f.
+        The objective :math:`f`.
     l1 : float
         The factor of the norm, at least 0.
 
@@ -42,13 +46,15 @@ class WithL1(Wrapper):
 
     Notes
     -----
-    The server does the proximal step, u_j = sign(w_j) max(0, abs(w_j) - step l1), exactly, at O(n) a round: workers and
-    messages are those of f. So do `GradientDescent`, `SGD`, `DIANA` and `EF21`; other methods refuse it.
+    The server does the proximal step, :math:`u_j = \operatorname{sign}(w_j) \max(0, |w_j| - a\, l_1)` with :math:`a`
+    the step, exactly, at :math:`O(n)` per round: workers and messages are those of :math:`f`. So do `GradientDescent`,
+    `SGD`, `DIANA` and `EF21`; other methods refuse it.
 
-    L, L_i and mu are those of f. As the gradient of F counts the subgradient of least norm: of coordinate j that of f
-    plus l1 sign(w_j), and where w_j = 0 that of f, pulled towards zero by l1. It is zero at minimisers only. Its norm,
-    the `gradient_norm` of a trace, is at least that of every prox-gradient mapping (w - prox(w - a grad f(w)))/a (proof
-    in `docs/theory.md`).
+    :math:`L`, :math:`L_i` and :math:`\mu` are those of :math:`f`. As the gradient of :math:`F` counts the subgradient
+    of least norm: of coordinate :math:`j` that of :math:`f` plus :math:`l_1 \operatorname{sign}(w_j)`, and where
+    :math:`w_j = 0` that of :math:`f`, pulled towards zero by :math:`l_1`. It is zero at minimisers only. Its norm, the
+    `gradient_norm` of a trace, is at least that of every prox-gradient mapping
+    :math:`(w - \operatorname{prox}(w - a \nabla f(w)))/a` (proof in `docs/theory.md`).
 
     References
     ----------

@@ -26,14 +26,15 @@ Margins = NDArray[np.floating]
 
 
 class MarginModel(Objective):
-    """Base class of objectives whose loss is a function of margins.
+    r"""Base class of objectives whose loss is a function of margins.
 
-    F(w) = (1/n) sum_i loss(z_i, y_i) + (l2/2) ||w||^2, with z_i the margins of row x_i: <x_i, w_c> for c = 1, ...,
-    width. Margins are an array of shape (rows,), or (rows, width) if there is more than one weight a feature.
+    .. math::
 
-    Notes
-    -----
-    Margins are an array of shape (rows,), or (rows, width) if there is more than one weight a feature.
+        F(w) = (1/n) \sum_i \mathrm{loss}(z_i, y_i) + (\lambda/2) \|w\|^2,
+
+    with :math:`z_i` the margins of row :math:`x_i`: :math:`\langle x_i, w_c \rangle` for :math:`c = 1`, ..., width.
+    Margins are an array of shape (rows,), or (rows, width) if there is more than one weight per feature.
+    :math:`\lambda` is the option `l2`.
     """
 
     @abstractmethod
@@ -343,11 +344,14 @@ class MarginModel(Objective):
 
 
 class LinearModel(MarginModel):
-    """Base class of linear models: objectives with one margin a row.
+    r"""Base class of linear models: objectives with one margin a row.
 
-    F(w) = (1/n) sum_i loss(<x_i, w>, y_i) + (l2/2) ||w||^2. An objective of your own is an option (`qsim.option`) with
-    the four methods `loss`, `slope`, `curvature` and `curvature_bound`, in plain NumPy, of margins and labels of equal
-    shape.
+    .. math::
+
+        F(w) = (1/n) \sum_i \mathrm{loss}(\langle x_i, w \rangle, y_i) + (\lambda/2) \|w\|^2.
+
+    An objective of your own is an option (`qsim.option`) with the four methods `loss`, `slope`, `curvature` and
+    `curvature_bound`, in plain NumPy, of margins and labels of equal shape. :math:`\lambda` is the option `l2`.
 
     Notes
     -----

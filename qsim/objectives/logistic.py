@@ -102,15 +102,18 @@ class Logistic(LinearModel):
 @final
 @option
 class LogisticRegression(Logistic):
-    """Logistic regression with l2 regularisation.
+    r"""Logistic regression with l2 regularisation.
 
-    F(w) = (1/n) sum_i log(1 + exp(-y_i <x_i, w>)) + (l2/2) ||w||^2, y_i in {-1, +1}. L = l2 + lambda_max(X^T X) / (4
-    n), mu = l2.
+    .. math::
+
+        F(w) = (1/n) \sum_i \log(1 + \exp(-y_i \langle x_i, w \rangle)) + (\lambda/2) \|w\|^2,
+
+    :math:`y_i` in {-1, +1}. :math:`L = \lambda + \lambda_\max(X^T X) / (4 n)`, :math:`\mu = \lambda`.
 
     Parameters
     ----------
     l2 : float
-        The factor of the regulariser, at least 0.
+        The factor :math:`\lambda` of the regulariser, at least 0.
     intercept : bool, default False
         Whether the data gain a last column of ones, whose weight is regularised like the others (as in LIBLINEAR).
 

@@ -17,19 +17,21 @@ from qsim.weights import Replica
 
 
 class MeanLoss(Objective):
-    """Base class of objectives that are no linear models, in plain NumPy.
+    r"""Base class of objectives that are no linear models, in plain NumPy.
 
-    F(w) = (mean loss of the rows) + r(w). A subclass is an option (`qsim.option`) that says `l2`, and has two methods,
-    `loss_and_gradient` and `error`. For functions of the margins <x_i, w>, `LinearModel` needs less work.
+    :math:`F(w)` is the mean loss of the rows plus :math:`r(w)`. A subclass is an option (`qsim.option`) that says `l2`,
+    and has two methods, `loss_and_gradient` and `error`. For functions of the margins :math:`\langle x_i, w \rangle`,
+    `LinearModel` needs less work.
 
     Notes
     -----
     Each worker calls `loss_and_gradient` with its own rows, so it costs what you write: a copy of the rows, and dense
-    vectors of n weights per worker.
+    vectors of :math:`n` weights per worker.
 
     Further methods, if you know them: `smoothness` and `worker_smoothness` (steps of theory), `strong_convexity`
     (bounds; 0 by default), `optimum` (suboptimality), `hvp` (NewtonCG), `regulariser`, `regulariser_hvp` and
-    `apply_l2_step` (another r than l2). `width` says how many weights a feature has, `takes` which labels there may be.
+    `apply_l2_step` (another :math:`r` than `l2`). `width` says how many weights a feature has, `takes` which labels
+    there may be.
 
     Examples
     --------

@@ -17,21 +17,29 @@ from qsim.options import number, option, whole
 @final
 @option
 class MultinomialLogistic(MarginModel):
-    """Multinomial logistic (softmax) regression with l2 regularisation.
+    r"""Multinomial logistic (softmax) regression with l2 regularisation.
 
-    F(w) = (1/n) sum_i [log sum_c exp(<x_i, w_c>) - <x_i, w_{y_i}>] + (l2/2) ||w||^2. Labels y_i are classes 0, ...,
-    K - 1, with K = `classes`. w is one vector of features * K numbers: weight c of feature j is number j K + c, so
+    .. math::
+
+        F(w) = (1/n) \sum_i [\log \sum_c \exp(\langle x_i, w_c \rangle) - \langle x_i, w_{y_i} \rangle]
+            + (\lambda/2) \|w\|^2.
+
+    Labels :math:`y_i` are classes 0, ..., :math:`K - 1`, with :math:`K` = `classes`. :math:`w` is one vector of
+    :math:`K` numbers for each feature: weight :math:`c` of feature :math:`j` is number :math:`j K + c`, so
     `w.reshape(features, K)` has a column for each class.
 
-    L = l2 + lambda_max(X^T X) / (2 n), since the Hessian with respect to the margins is at most (I - 1 1^T / K) / 2
-    [1]_.
+    .. math::
+
+        L = \lambda + \lambda_\max(X^T X) / (2 n),
+
+    since the Hessian with respect to the margins is at most :math:`(I - 1 1^T / K) / 2` [1]_.
 
     Parameters
     ----------
     l2 : float
-        The factor of the regulariser, at least 0.
+        The factor :math:`\lambda` of the regulariser, at least 0.
     classes : int
-        The number K of classes, at least 2.
+        The number :math:`K` of classes, at least 2.
     intercept : bool, default False
         Whether the data gain a last column of ones, whose weights are regularised like the others.
 
@@ -44,9 +52,9 @@ class MultinomialLogistic(MarginModel):
 
     Notes
     -----
-    A row touches the K weights of each of its features, and an update holds those of the features that its rows touch:
-    the cost is O(non-zeros * K). All classes have weights: without l2 a shift of all of them changes nothing, and there
-    is no unique minimum.
+    A row touches the :math:`K` weights of each of its features, and an update holds those of the features that its rows
+    touch: the cost is :math:`O(\text{non-zeros}\, \cdot K)`. All classes have weights: without `l2` a shift of all of
+    them changes nothing, and there is no unique minimum.
 
     References
     ----------

@@ -19,16 +19,17 @@ from qsim.weights import Weights
 @final
 @option
 class WithNonconvex(Wrapper):
-    """An objective with a nonconvex regulariser beside its own.
+    r"""An objective with a nonconvex regulariser beside its own.
 
-    F(w) = the other's F(w) + weight sum_j w_j^2 / (1 + w_j^2), over all weights but those of a `WithIntercept`.
+    :math:`F(w) = f(w) + \mathrm{weight}\, \sum_j w_j^2 / (1 + w_j^2)`, :math:`f` the other's :math:`F`; the sum is over
+    all weights but those of a `WithIntercept`.
 
     Parameters
     ----------
     objective : Objective
         The objective.
     weight : float
-        The factor of the regulariser, at least 0.
+        The factor :math:`\lambda` of the regulariser, at least 0.
 
     Raises
     ------
@@ -40,8 +41,8 @@ class WithNonconvex(Wrapper):
     Notes
     -----
     With `LogisticRegression(l2=0)` it is `NonconvexLogistic`, whose notes hold here: the second derivative of the
-    regulariser lies in [-weight/2, 2 weight], so L, L_i and that of rows grow by 2 weight; a step on it costs O(n); no
-    optimum is known.
+    regulariser lies in [-weight/2, 2 weight], so :math:`L`, :math:`L_i` and that of rows grow by 2 weight; a step on it
+    costs :math:`O(n)`; no optimum is known.
 
     References
     ----------

@@ -33,20 +33,21 @@ class NoSmoothnessError(ValueError):
 
 @dataclass(frozen=True)
 class Optimum:
-    """The minimiser of an objective over a data set, to a gradient norm of 1e-10.
+    r"""The minimiser of an objective over a data set, to a gradient norm of 1e-10.
 
     Parameters
     ----------
     weights : ndarray of float64, shape (n,)
-        The minimiser w*.
+        The minimiser :math:`w^\star`.
     value : float
-        F(w*).
+        :math:`F(w^\star)`.
     gradient_norm : float
-        ||grad F(w*)||, in the l2 norm; with a nonsmooth part, that of the subgradient of least norm.
+        :math:`\|\nabla F(w^\star)\|`, in the `l2` norm; with a nonsmooth part, that of the subgradient of least norm.
 
     Notes
     -----
-    It is a certificate: where F is mu-strongly convex, F(w*) is at most gradient_norm^2 / (2 mu) above the minimum.
+    It is a certificate: where :math:`F` is :math:`\mu`-strongly convex, :math:`F(w^\star)` is at most
+    :math:`\mathrm{gradient\_norm}^2 / (2 \mu)` above the minimum.
 
     Examples
     --------

@@ -19,15 +19,19 @@ from qsim.weights import Weights
 @final
 @option
 class LeastSquares(LinearModel):
-    """Least squares with l2 regularisation (ridge regression).
+    r"""Least squares with l2 regularisation (ridge regression).
 
-    F(w) = (1/2n) sum_i (<x_i, w> - y_i)^2 + (l2/2) ||w||^2, y_i any targets, or the signs -1 and +1. The Hessian is
-    constant: L = l2 + lambda_max(X^T X) / n, mu = l2 + lambda_min(X^T X) / n.
+    .. math::
+
+        F(w) = (1/2n) \sum_i (\langle x_i, w \rangle - y_i)^2 + (\lambda/2) \|w\|^2,
+
+    :math:`y_i` any targets, or the signs -1 and +1. The Hessian is constant:
+    :math:`L = \lambda + \lambda_\max(X^T X) / n`, :math:`\mu = \lambda + \lambda_\min(X^T X) / n`.
 
     Parameters
     ----------
     l2 : float
-        The factor of the regulariser, at least 0.
+        The factor :math:`\lambda` of the regulariser, at least 0.
 
     Raises
     ------
@@ -36,7 +40,8 @@ class LeastSquares(LinearModel):
 
     Notes
     -----
-    The error on targets is the mean of (<x_i, w> - y_i)^2, without the half; on signs it is the share of wrong ones.
+    The error on targets is the mean of :math:`(\langle x_i, w \rangle - y_i)^2`, without the half; on signs it is the
+    share of wrong ones.
 
     Examples
     --------
@@ -79,14 +84,18 @@ class LeastSquares(LinearModel):
 @final
 @option
 class NonconvexLogistic(Logistic):
-    """Logistic regression with a nonconvex regulariser; `WithNonconvex` puts it around other objectives.
+    r"""Logistic regression with a nonconvex regulariser; `WithNonconvex` puts it around other objectives.
 
-    F(w) = (1/n) sum_i log(1 + exp(-y_i <x_i, w>)) + weight sum_j w_j^2 / (1 + w_j^2), the usual nonconvex test problem.
+    .. math::
+
+        F(w) = (1/n) \sum_i \log(1 + \exp(-y_i \langle x_i, w \rangle)) + \mathrm{weight}\, \sum_j w_j^2 / (1 + w_j^2),
+
+    the usual nonconvex test problem.
 
     Parameters
     ----------
     weight : float
-        The factor of the regulariser, at least 0.
+        The factor :math:`\lambda` of the regulariser, at least 0.
 
     Raises
     ------
@@ -95,9 +104,9 @@ class NonconvexLogistic(Logistic):
 
     Notes
     -----
-    The regulariser acts on small weights as (2 weight/2) ||w||^2 does, and hardly on large ones; its second derivative
-    lies in [-weight/2, 2 weight], so L grows by 2 weight. A step on it costs O(n). No optimum is known: run with
-    optimum=False, and look at the gradient norm.
+    The regulariser acts on small weights as :math:`(2 \mathrm{weight}/2) \|w\|^2` does, and hardly on large ones; its
+    second derivative lies in [-weight/2, 2 weight], so :math:`L` grows by 2 weight. A step on it costs :math:`O(n)`. No
+    optimum is known: run with optimum=False, and look at the gradient norm.
 
     References
     ----------

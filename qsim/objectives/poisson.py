@@ -20,31 +20,37 @@ _MOST = 1e150  # a predicted mean whose square is finite
 @final
 @option
 class Poisson(LinearModel):
-    """Poisson regression with l2 regularisation, for counts.
+    r"""Poisson regression with l2 regularisation, for counts.
 
-    F(w) = (1/n) sum_i (exp(<x_i, w>) - y_i <x_i, w>) + (l2/2) ||w||^2, y_i >= 0: the negative log-likelihood of
-    y_i ~ Poisson(exp(<x_i, w>)), without the log y_i! that w does not change. Convex, mu = l2.
+    .. math::
+
+        F(w) = (1/n) \sum_i (\exp(\langle x_i, w \rangle) - y_i \langle x_i, w \rangle) + (\lambda/2) \|w\|^2,
+
+    :math:`y_i \geq 0`: the negative log-likelihood of :math:`y_i` ~
+    :math:`\mathrm{Poisson}(\exp(\langle x_i, w \rangle))`, without the :math:`\log y_i`! that :math:`w` does not
+    change. Convex, :math:`\mu = \lambda`.
 
     Parameters
     ----------
     l2 : float
-        The factor of the regulariser, at least 0.
+        The factor :math:`\lambda` of the regulariser, at least 0.
 
     Raises
     ------
     ValueError
         If `l2` is negative or not finite.
     NoSmoothnessError
-        For L and L_i, which do not exist, and so for a method without a step.
+        For :math:`L` and :math:`L_i`, which do not exist, and so for a method without a step.
     DataError
         For targets below 0.
 
     Notes
     -----
-    There is no L: the second derivative exp(z) of the loss has no bound. No default step or bound is stated; a step
-    that is too long overflows, which is told. `LBFGS` and `NewtonCG`, which search along a line, need none.
+    There is no :math:`L`: the second derivative :math:`\exp(z)` of the loss has no bound. No default step or bound is
+    stated; a step that is too long overflows, which is told. `LBFGS` and `NewtonCG`, which search along a line, need
+    none.
 
-    The error is the mean of (exp(<x_i, w>) - y_i)^2, of means up to 1e150.
+    The error is the mean of :math:`(\exp(\langle x_i, w \rangle) - y_i)^2`, of means up to 1e150.
 
     References
     ----------

@@ -22,11 +22,11 @@ from qsim.weights import Replica, Weights
 @final
 @option
 class WithRegulariser(Wrapper):
-    """An objective whose workers compress gradients with the regulariser in them.
+    r"""An objective whose workers compress gradients with the regulariser in them.
 
-    F is the same. By default the regulariser r stays on the server, and messages stay as sparse as rows. Here every
-    gradient, loss and Hessian-vector product of a worker includes that of r, as often in papers, and so do the ways
-    that local steps went. (A nonsmooth part, as of `WithL1`, stays on the server.)
+    :math:`F` is the same. By default the regulariser :math:`r` stays on the server, and messages stay as sparse as
+    rows. Here every gradient, loss and Hessian-vector product of a worker includes that of :math:`r`, as often in
+    papers, and so do the ways that local steps went. (A nonsmooth part, as of `WithL1`, stays on the server.)
 
     Parameters
     ----------
@@ -42,9 +42,9 @@ class WithRegulariser(Wrapper):
 
     Notes
     -----
-    What is compressed is dense, whatever the rows are, and costs a worker O(n) a round, in time and in what it keeps
-    (shifts, error memories). Without compression nothing changes but rounding. Steps and bounds are those of the same
-    theorems, with g_i = grad f_i.
+    What is compressed is dense, whatever the rows are, and costs a worker :math:`O(n)` per round, in time and in what
+    it keeps (shifts, error memories). Without compression nothing changes but rounding. Steps and bounds are those of
+    the same theorems, with :math:`g_i = \nabla f_i`.
 
     Examples
     --------

@@ -102,8 +102,8 @@ def simulate(
     network : Network, optional
         The cluster whose virtual time is computed, and whose rule may drop late messages; by default there is no time.
     weighting : {"rows", "workers"}, default "rows"
-        "rows" weights worker i's message by n_i/n, so that the sum estimates the gradient over all rows, for unequal
-        shards too; "workers" takes the plain mean.
+        "rows" weights worker :math:`i`'s message by :math:`n_i/n`, so that the sum estimates the gradient over all
+        rows, for unequal shards too; "workers" takes the plain mean.
     rounds : int, default 100
         How many rounds there are, unless `until` ends the run before.
     until : StoppingRule, optional
@@ -111,8 +111,8 @@ def simulate(
     start : Start, default `Zeros()`
         The weights of round 0.
     seed : int, default 0
-        The seed of all randomness, from 0 to 2^64 - 1. Runs that differ only in the compressor, the codec or the
-        downlink see the same partition, start and batches.
+        The seed of all randomness, from 0 to :math:`2^{64} - 1`. Runs that differ only in the compressor, the codec or
+        the downlink see the same partition, start and batches.
     evaluate_every : int, default 1
         The driver evaluates the objective in float64 at the start, once in this many rounds, and at the end. That
         costs no bits.

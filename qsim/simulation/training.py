@@ -161,6 +161,6 @@ def _require_affordable(run: Run, channel: Channel, n: int) -> None:
     size = 4 * n * run.workers
     if channel.dense and size > os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2:
         raise ValueError(
-            f"{run.workers:,} workers that send {n:,} dense coordinates each are {size / 1e9:,.0f} GB a round;"
+            f"{run.workers:,} workers that send {n:,} dense coordinates each are {size / 1e9:,.0f} GB per round;"
             " send non-zeros only: codec=qsim.codecs.SparseFloats(), or a sparse compressor such as qsim.QSGD(levels=4)"
         )

@@ -63,9 +63,10 @@ class Bands(ABC):
 @final
 @option
 class StudentT(Bands):
-    """Student's t-intervals.
+    r"""Student's t-intervals.
 
-    mean +- t sd / sqrt(seeds), with t the quantile with seeds - 1 degrees of freedom.
+    For :math:`m` seeds, mean and :math:`\pm t \sigma/\sqrt{m}`, with :math:`\sigma` the standard deviation and
+    :math:`t` the quantile with :math:`m - 1` degrees of freedom.
 
     Notes
     -----
@@ -286,7 +287,7 @@ def reach(across: Sequence[Array], up: Sequence[Array], target: float, bands: Ba
     across : sequence of ndarray
         For each seed, its axis at the evaluated rounds.
     up : sequence of ndarray
-        For each seed, y there.
+        For each seed, :math:`y` there.
     target : float
         The target.
     bands : Bands, optional
@@ -328,20 +329,20 @@ def resample(seeds: Sequence[tuple[Array, Array]], *, log_x: bool = False, log_y
     Parameters
     ----------
     seeds : sequence of tuples of two arrays
-        For each seed, positions on the axis, never falling, and y there; of equal positions the last one counts. Points
-        at which either is NaN, such as the rounds of a trace that were not evaluated, are left out.
+        For each seed, positions on the axis, never falling, and :math:`y` there; of equal positions the last one
+        counts. Points at which either is NaN, such as the rounds of a trace that were not evaluated, are left out.
     log_x : bool, default False
         Whether the axis is logarithmic: only positions above zero count, and spacing and interpolation are in its
         logarithm.
     log_y : bool, default False
-        Whether y is interpolated in its logarithm.
+        Whether :math:`y` is interpolated in its logarithm.
 
     Returns
     -------
     grid : ndarray of float64, shape (points,)
         The grid.
     values : ndarray of float64, shape (seeds, points)
-        The y of each seed, linear between positions.
+        The :math:`y` of each seed, linear between positions.
 
     Raises
     ------

@@ -36,7 +36,7 @@ CHECKS: dict[str, Callable[[ObjectiveUnderTest], Finding]] = {
 
 
 def check_objective(objective: Objective, data: Dataset | None = None, seed: int = 0) -> Report:
-    """Check that an objective keeps the promises that all objectives make, and those that it makes itself.
+    r"""Check that an objective keeps the promises that all objectives make, and those that it makes itself.
 
     Parameters
     ----------
@@ -61,10 +61,11 @@ def check_objective(objective: Objective, data: Dataset | None = None, seed: int
     -----
     Among the promises: the gradient is the derivative of the value, the product with the Hessian that of the gradient
     (against central differences of several steps, of which the best comes to about 1e-9 of the derivative; 1e-6 is let
-    pass, so that nothing correct is called broken); F is a mean over rows, and what workers compute of theirs adds up
-    to it, in float64 and float32; L, L_i and mu hold, if they are stated, for the curvature that is found. Of an
-    objective with a nonsmooth part h all this is about the rest, and besides, F has h once, its gradient is the
-    subgradient of least norm, and proximal steps end where they should.
+    pass, so that nothing correct is called broken); :math:`F` is a mean over rows, and what workers compute of theirs
+    adds up to it, in float64 and float32; :math:`L`, :math:`L_i` and :math:`\mu` hold, if they are stated, for the
+    curvature that is found. Of an objective with a nonsmooth part :math:`h` all this is about the rest, and besides,
+    :math:`F` has :math:`h` once, its gradient is the subgradient of least norm, and proximal steps end where they
+    should.
 
     Examples
     --------

@@ -91,7 +91,7 @@ def differs(results: Results) -> list[str]:
         " what stops EF with a constant step. The authors cut the file into parts as it comes.",
         "The regulariser stays out of what is compressed here, and is inside it there.",
         "Float32 messages stop at a gradient norm of about 1e-8.",
-        "Seeds set the start; the paper has one run a curve.",
+        "Seeds set the start; the paper has one run per curve.",
     ]
 
 

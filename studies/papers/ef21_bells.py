@@ -88,7 +88,7 @@ def differs(results: Results) -> list[str]:
         " here.",
         "The authors' scripts use EF21's own step for all methods before they tune, which favours what its theorem"
         " would slow down: with it heavy ball and PAGE would not lag.",
-        "Seeds: one run a curve there. A seed sets which rows a worker has, batches and who takes part.",
+        "Seeds: one run per curve there. A seed sets which rows a worker has, batches and who takes part.",
         "Steps: theory's are those derived here. By them heavy ball has the shorter step, as its theorem pays for"
         f" the momentum and gains nothing. So at equal multiples it lags: at 4 its gradient norm is {heavy} that of"
         f" EF21. Theory's step times L:{table(['step x L'], steps)}",

@@ -134,7 +134,7 @@ def differs(results: Results) -> list[str]:
             f"{ends(results, curve).max():.1e}",
         ]
     solvers = ", ".join(f"{name} {theirs:g}" for name, theirs in SOLVERS.items())
-    columns = ["rounds", "seconds a round", "Mbit up", "Mbit both ways", "last gradient norm, largest"]
+    columns = ["rounds", "seconds per round", "Mbit up", "Mbit both ways", "last gradient norm, largest"]
     longer = rounds(results, "TopLEK-8d").mean() / rounds(results, "Top-8d").mean()
     share = [bits(results, "natural", *axes).mean() / bits(results, "identity", *axes).mean() for axes in (UP, BOTH)]
     return [
@@ -142,7 +142,7 @@ def differs(results: Results) -> list[str]:
         " its NumPy reference is 17,510 s for 1,000 rounds of FedNL on W8A (their Table 1, Rand-8d; 18.84 s in C++)."
         " Ours includes what makes and counts packets, and evaluation in every round.",
         f"Solvers: the paper's times of those that CVXPY calls on A9A are {solvers} s, on the same 24 cores.",
-        "Data: A9A with an intercept, d = 124 and 229 rows a client there; Adult, d = 121, no intercept and 229 rows"
+        "Data: A9A with an intercept, d = 124 and 229 rows per client there; Adult, d = 121, no intercept and 229 rows"
         " here. W8A and Phishing are not shipped; `--data` takes them.",
         "TopLEK-8d and Rank-8 (Rank-R of FedNL's paper, of eigenpairs) are beside the claims: no number of theirs was"
         " read. TopLEK keeps as little as its contraction allows, and takes"

@@ -90,8 +90,8 @@ def setting(settings: Settings) -> str:
         f"(a) Bits of one vector of {LENGTH:,} coordinates over those of Theorem 3.2 without its o(1), by Elias's omega"
         " code with gaps, as in the paper, and by the shortest code here; Gaussian coordinates, and one magnitude with"
         f" random signs. (b, c) Logistic regression (l2 = {L2:g}) on {data.name} ({data.rows:,} rows of unit length)"
-        f" over {settings.workers} workers with {BATCH} rows a round each, {settings.rounds} rounds; QSGD of the max"
-        " norm, with so many bits a coordinate (sign and level) at a fixed width, and a float for every bucket of so"
+        f" over {settings.workers} workers with {BATCH} rows per round each, {settings.rounds} rounds; QSGD of the max"
+        " norm, with so many bits per coordinate (sign and level) at a fixed width, and a float for every bucket of so"
         " many coordinates. All have the step of 32 bits, as there. The server sends dense float32 weights."
         f" {settings.statistics}"
     )

@@ -129,7 +129,7 @@ def differs(results: Results) -> list[str]:
         "The default here (sum over owners) takes delta = k/n, the paper on rare features k/r, r the most features of a"
         " worker. `RareFeatures()` (here) has k over the features of each worker, and the sum over owners, so that what"
         " stands beside L is never above the paper's; for mu > 0 it is times sqrt(2), for a linear rate.",
-        "Bits of gradient descent are counted by its non-zeros, r floats and positions a round, as in the paper's r"
+        "Bits of gradient descent are counted by its non-zeros, r floats and positions per round, as in the paper's r"
         " L against L + r M. By these formulas EF21 never needs fewer: changes of the gradient are at most M times"
         " those of the weights (docs/theory.md), so L is at most M, if it is exact. In practice EF21 takes far"
         f" longer steps: with 16 times that of `RareFeatures()` it ends at {tuned} what gradient descent has left at"

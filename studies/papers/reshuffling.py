@@ -139,8 +139,8 @@ def differs(results: Results) -> list[str]:
         " label -1 alone, and the rows of the next are 300 of the one and 1,328 of the other.",
         "Orders: the paper's DIANA-RR draws one order, before the first pass; here all methods draw one for each.",
         "DIANA-RR keeps one shift for each of ten parts of a worker's rows, which are its batches, not for each row.",
-        "Q-RR's theorem is for one row a step; with batches its step is a place to begin the grid.",
-        "Seeds: the paper has one run a curve.",
+        "Q-RR's theorem is for one row per step; with batches its step is a place to begin the grid.",
+        "Seeds: the paper has one run per curve.",
         "Both ways: all methods send alike messages, so counting the downlink multiplies all axes by the same.",
     ]
 

@@ -172,8 +172,8 @@ def differs(results: Results) -> list[str]:
         " of the server alone, over the steps of a pass.",
         "Batches: theory's steps are those for single rows, here and there, so with batches of 40 they are short, and"
         " the multiples large.",
-        "Seeds: the paper has one run a curve.",
-        "Both ways: all methods send as much a round, so counting the downlink multiplies all axes by the same."
+        "Seeds: the paper has one run per curve.",
+        "Both ways: all methods send as much per round, so counting the downlink multiplies all axes by the same."
         f" What the paper's tables have of mushrooms:{table(['paper', 'here'], rows)}",
     ]
 

@@ -78,7 +78,7 @@ def setting(settings: Settings) -> str:
     first, text = settings.load(), TEXT.load()
     return (
         f"(a, c) {settings.dataset}, (b, d) {text.name} ({text.rows:,} rows of unit length), with"
-        f" {settings.rounds / first.rows:.2g} passes each. One worker, one row a step, l2 = 1/rows, step c 2/(l2 (t +"
+        f" {settings.rounds / first.rows:.2g} passes each. One worker, one row per step, l2 = 1/rows, step c 2/(l2 (t +"
         " n)) with n features and a factor c that tuning chose, averages of iterates with weights that grow as"
         f" t^{POWER:g}. Uncompressed messages are dense float32, and so is what the server sends."
         f" {settings.statistics}"
@@ -129,7 +129,7 @@ def claim(says: str, first: str, second: str, data: str = DENSE, **limits: float
 
 
 study = PaperStudy(
-    title="Sparsified SGD with memory: one coordinate a step",
+    title="Sparsified SGD with memory: one coordinate per step",
     paper="Stich, Cordonnier, Jaggi, *Sparsified SGD with memory*, NeurIPS 2018.",
     claims=(
         claim("Top-1 with memory converges at the rate of SGD", "top-1, memory", "SGD", most=1.25),

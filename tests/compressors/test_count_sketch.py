@@ -94,5 +94,5 @@ def test_what_is_stated_and_refused() -> None:
         CountSketch(1, 2).quantize([1.0, 0.0, np.inf], qsim.Key(0))
     with pytest.raises(NotFiniteError, match="row 0 of the batch has sums above"):
         CountSketch(1, 1).quantize([3e38, 3e38, 3e38], qsim.Key(0))
-    with pytest.raises(ValueError, match="makes 20 numbers a row, the message has 3"):
+    with pytest.raises(ValueError, match="makes 20 numbers per row, the message has 3"):
         CountSketch(2, 10).decompress(SharedSupport(50, np.array([0, 3]), 3, np.ones(3, np.float32)), np.zeros(1, "u8"))

@@ -172,5 +172,5 @@ def test_what_is_refused() -> None:
         RankR(1, 2).quantize([1.0, 0.0, np.nan, 0.0, 0.0, 0.0, 0.0, 0.0], qsim.Key(0))
     with pytest.raises(NotFiniteError, match="row 0 of the batch has factors above"):
         RankR(1, 8).quantize(np.full(64, 3e38, np.float32), qsim.Key(0))
-    with pytest.raises(ValueError, match="makes 12 numbers a row, the message has 3"):
+    with pytest.raises(ValueError, match="makes 12 numbers per row, the message has 3"):
         RankR(1, 4).decompress(SharedSupport(32, np.array([0, 3]), 3, np.ones(3, np.float32)), np.zeros(1, np.uint64))

@@ -135,5 +135,5 @@ def test_what_is_refused() -> None:
     with pytest.raises(NotFiniteError, match="row 1 of the batch has eigenvalues above float32's range"):
         arrived(SymmetricRankR(2), v)
     wrong = SharedSupport(55, dense_offsets(1, 23), 23, np.zeros(23, np.float32))
-    with pytest.raises(ValueError, match=r"SymmetricRankR\(rank=2\) makes 22 numbers a row, the message has 23"):
+    with pytest.raises(ValueError, match=r"SymmetricRankR\(rank=2\) makes 22 numbers per row, the message has 23"):
         SymmetricRankR(2).decompress(wrong, np.zeros(1, np.uint64))

@@ -7,8 +7,10 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -88,27 +90,41 @@ def test_a_daemonic_process_is_told_what_to_do(monkeypatch: pytest.MonkeyPatch) 
         qsim.simulate(RUN, engine=Processes(2))
 
 
-def test_what_a_killed_process_left_is_removed_by_the_next(tmp_path: Path) -> None:
+@pytest.fixture
+def short() -> Iterator[str]:
+    """Yield a folder whose name is short enough for that of a socket in it."""
+    with TemporaryDirectory(prefix="q", dir="/tmp") as folder:
+        yield folder
+
+
+def test_what_a_killed_process_left_is_removed_by_the_next(tmp_path: Path, short: str) -> None:
     """And what one that runs has is not; a temporary folder whose name is too long for a socket is not taken."""
     from qsim.engines.leftovers import _LONGEST
 
-    code = "import os, signal; from qsim.engines.leftovers import socket_folder; print(socket_folder(), flush=True);"
+    ours = Path(short) / f"qsim-{os.getuid()}"
+    code = (
+        "import os, signal; from qsim.engines import leftovers; leftovers._SHORT = os.environ['SHORT'];"
+        " print(leftovers.socket_folder(), flush=True);"
+    )
 
     def run(temporary: Path, then: str) -> tuple[int, str]:
-        command, environment = [sys.executable, "-c", code + then], process_environment(TMPDIR=str(temporary))
+        command, environment = (
+            [sys.executable, "-c", code + then],
+            process_environment(TMPDIR=str(temporary), SHORT=short),
+        )
         done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
         return done.returncode, done.stdout.strip()
 
     def left() -> list[str]:
-        return [str(path) for path in Path(f"/tmp/qsim-{os.getuid()}").glob("sockets-*")]
+        return [str(path) for path in ours.glob("sockets-*")]
 
     long = tmp_path / ("long" * _LONGEST)[:200]
     long.mkdir()
     status, killed = run(long, "os.kill(os.getpid(), signal.SIGKILL)")
-    assert (status, Path(killed).parent) == (-signal.SIGKILL, Path(f"/tmp/qsim-{os.getuid()}"))
+    assert (status, Path(killed).parent) == (-signal.SIGKILL, ours)
     assert killed in left()
     command = [sys.executable, "-c", code + "input()"]
-    environment = process_environment(TMPDIR=str(long))
+    environment = process_environment(TMPDIR=str(long), SHORT=short)
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
     ) as running:

@@ -454,7 +454,7 @@ def test_blocks_fit_the_cache_and_feed_the_threads(workers: int) -> None:
 def test_dense_rounds_that_no_machine_holds_are_refused() -> None:
     data = qsim.datasets.synthetic(20_000, 1_000_000, 2, seed=1)
     run = replace(RUN, data=data, compressor=qsim.Identity(), workers=10_000, rounds=1)
-    with pytest.raises(ValueError, match=r"40 GB a round; .*SparseFloats"):
+    with pytest.raises(ValueError, match=r"40 GB per round; .*SparseFloats"):
         qsim.simulate(run)
     trace = qsim.simulate(replace(run, codec=qsim.codecs.SparseFloats(), downlink=qsim.downlinks.SparseSum()))
     assert trace.columns["nonzeros"][1] > 0

@@ -150,7 +150,7 @@ def test_where_zeros_count_all_contract_alike() -> None:
 
 
 def test_owners_have_a_number_each() -> None:
-    with pytest.raises(ValueError, match=r"parts must have shape \(12,\), a number a worker, found \(3,\)"):
+    with pytest.raises(ValueError, match=r"parts must have shape \(12,\), a number per worker, found \(3,\)"):
         SPARSE.problem().largest_of_owners(np.ones(3))
 
 

@@ -187,7 +187,7 @@ def test_rows_of_a_memory_have_its_size() -> None:
     """The kernel that adds to them wrote behind shorter ones."""
     support = qsim.batch.Support(4, np.array([0, 4]), None)
     memory = qsim.batch.Memory(support, {"short": np.zeros(2, np.float32)})
-    with pytest.raises(ValueError, match=r"'short' must be 4 numbers, one a coordinate, found shape \(2,\)"):
+    with pytest.raises(ValueError, match=r"'short' must be 4 numbers, one per coordinate, found shape \(2,\)"):
         memory.add("short", Vectors.dense(np.ones(4, np.float32)))
 
 
