@@ -306,7 +306,8 @@ def _lines(ax: Axes, table: pd.DataFrame, x: str, y: str) -> None:
         line = table[table["code"] == code].sort_values(x)
         ax.plot(line[x], line[y], label=code, **style)
     codes = table[table["code"].isin((*DRAWN, ENTROPY))][y]
-    ax.set(xscale="log", yscale="log", xlabel="levels s" if x == "s" else "n", ylabel=y.replace(" a ", " per "))
+    ax.set(xscale="log", yscale="log", ylabel=y.replace(" a ", " per "))
+    ax.set_xlabel("levels s" if x == "s" else "dimension n")
     ax.set_ylim(0.7 * codes.min(), 1.4 * min(codes.max(), 60 if y == "bits per coordinate" else 200))
     if ax.get_ylim()[1] < 20 * ax.get_ylim()[0]:
         ax.set_yticks([2, 3, 5, 10], labels=["2", "3", "5", "10"])

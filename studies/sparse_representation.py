@@ -48,7 +48,7 @@ CODECS: dict[str, Codec] = {
     "auto": qsim.codecs.Auto(),
 }
 OVER_TIME = ("float32 for non-zeros", "bitmap", "varint", "Elias gamma", "Golomb-Rice", "auto")
-"""The codes whose bits are drawn for every iteration."""
+"""The codes whose bits are drawn for every round."""
 
 
 DOWN_BY = "Elias gamma"
@@ -154,7 +154,7 @@ def draw(results: Results) -> Figure:
         for place, name in enumerate(OVER_TIME, len(LEVELS)):
             sent = np.diff(results.band(curve(middle, name), "bits_up").mean) / np.diff(results.rounds)
             lines.plot(results.rounds[1:], sent / results.settings.workers, label=name, **look(place))
-        lines.set(xlabel="iteration", ylabel="bits per message")
+        lines.set(xlabel="round", ylabel="bits per message")
         log_axes(lines, "y")
         _both_ways(results, both)
         panel_letters(axes[0], ("uplink bits", f"in training, s = {middle}", "uplink + downlink"))
@@ -163,7 +163,7 @@ def draw(results: Results) -> Figure:
 
 
 def _both_ways(results: Results, ax: Axes) -> None:
-    """Draw uplink and downlink bits per worker and iteration, stacked, for each s and downlink."""
+    """Draw uplink and downlink bits per worker and round, stacked, for each s and downlink."""
     packets, rows = results.settings.workers * results.settings.rounds, []
     for levels in LEVELS:
         for suffix in DOWNLINKS:
@@ -175,7 +175,7 @@ def _both_ways(results: Results, ax: Axes) -> None:
     ax.set_yticks(range(len(rows)), labels=rows)
     ax.tick_params(axis="y", labelsize=6)
     ax.invert_yaxis()
-    ax.set_xlabel("bits per worker, iteration")
+    ax.set_xlabel("bits per worker and round")
 
 
 study = Study(

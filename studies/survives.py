@@ -122,14 +122,18 @@ def answers(results: Results) -> list[str]:
         ]
         for each in claims
     }
-    lost = [each for each in claims if verdict(each, counted) == HELD and verdict(each, both) in (FAILED, OPEN)]
+    lost = [
+        f"{each.name} ({verdict(each, both)})"
+        for each in claims
+        if verdict(each, counted) == HELD and verdict(each, both) in (FAILED, OPEN)
+    ]
     by_chance = [each for each in claims if 0 < each.single < seeds]
     return [
         f"{_count(claims, counted)}. In how many seeds alone each comes out, and the joint intervals:"
         + table(["one seed alone", "as the paper counts", "bits both ways"], rows, "claim"),
         f"{_count([each for each in claims if each.name in both], both)}."
         + (
-            f" Held as the papers count, and not over bits both ways:{bullets(each.name for each in lost)}"
+            f" Held as the papers count, and not over bits both ways:{bullets(lost)}"
             if lost
             else " Every claim that holds as the papers count also holds over bits both ways."
         ),
@@ -152,12 +156,12 @@ def _count(claims: Sequence[Judged], found: dict[str, Comparison]) -> str:
 
 def draw(results: Results) -> Figure:
     claims, (counted, both) = results.once(judged), results.once(comparisons)
-    height = 0.9 + 0.24 * len(claims)
+    height = 0.9 + 0.2 * len(claims)
     with figure_grid(1, 2, height=height, width=TEXT_WIDTH, sharey=True) as (figure, axes):
         for ax, found in zip(axes[0], (counted, both), strict=True):
             _forest(ax, claims, found)
         axes[0, 0].set_yticks(range(len(claims)), labels=[_label(each) for each in claims], fontsize=6)
-        axes[0, 0].invert_yaxis()
+        axes[0, 0].set_ylim(len(claims) - 0.4, -0.6)
         panel_letters(axes.flat, ("as the paper counts", "bits both ways"))
     return figure
 

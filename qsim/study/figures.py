@@ -189,6 +189,8 @@ def note_coinciding(ax: Axes) -> None:
     >>> len(axes[0, 0].texts)
     1
     """
+    from matplotlib.patheffects import withStroke
+
     lines = [line for line in ax.lines if not str(line.get_label()).startswith("_") and np.size(line.get_xdata()) > 1]
     lines = [line for line in lines if line.get_linestyle() != "None"]
     groups: list[list[Any]] = []
@@ -202,10 +204,14 @@ def note_coinciding(ax: Axes) -> None:
         text = "\n".join("coincide:\n" + "\n".join(_some(names)) for names in hidden)
     if text:
         places = [(x, y) for y in (0.98, 0.02, 0.5) for x in (0.98, 0.02, 0.5)]
-        x, y = min(places, key=lambda place: _points_near(ax, lines, *place))
+        style: Any = {"fontsize": 6, "color": "0.3", "path_effects": [withStroke(linewidth=2, foreground="white")]}
+        note = ax.text(0.0, 0.0, text, transform=ax.transAxes, **style)
+        note.set_in_layout(False)
+        box = note.get_window_extent()
+        size = np.array([box.width / ax.bbox.width, box.height / ax.bbox.height])
+        x, y = min(places, key=lambda place: _points_near(ax, lines, np.array(place), size))
         ends = {0.02: ("left", "bottom"), 0.5: ("center", "center"), 0.98: ("right", "top")}
-        style: Any = {"ha": ends[x][0], "va": ends[y][1], "fontsize": 6, "color": "0.3"}
-        ax.text(x, y, text, transform=ax.transAxes, **style).set_in_layout(False)
+        note.set(position=(x, y), ha=ends[x][0], va=ends[y][1])
 
 
 def _some(names: Sequence[str]) -> list[str]:
@@ -213,11 +219,11 @@ def _some(names: Sequence[str]) -> list[str]:
     return [*names] if len(names) <= 4 else [*names[:3], f"and {len(names) - 3} more"]
 
 
-def _points_near(ax: Axes, lines: Sequence[Any], x: float, y: float) -> int:
-    """Return how much of curves is near a place of axes, in shares of their width and height."""
+def _points_near(ax: Axes, lines: Sequence[Any], place: NDArray[np.float64], size: NDArray[np.float64]) -> int:
+    """Return how much of curves is where a note of some size would be, in shares of the axes' width and height."""
     to_axes = ax.transData + ax.transAxes.inverted()
-    low = np.array([0.0 if x < 0.5 else 0.5 if x > 0.5 else 0.25, 0.0 if y < 0.5 else 0.7 if y > 0.5 else 0.35])
-    high = low + np.array([0.5, 0.3])
+    low = place - size * np.where(place < 0.5, 0.0, np.where(place > 0.5, 1.0, 0.5)) - 0.02
+    high = low + size + 0.04
     crowd = 0
     for line in lines:
         points = to_axes.transform(line.get_xydata())

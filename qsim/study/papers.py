@@ -352,8 +352,7 @@ class PaperStudy(Study):
         values = self.values(results)
         if not values:
             return (
-                "No number of its figures is known here from a source that could be read, so the best badge that there"
-                ' can be is "in shape".'
+                'No number of its figures stands beside one of ours, so the best badge that there can be is "in shape".'
             )
         rows: dict[str, list[object]] = {
             value.what: [
@@ -420,7 +419,7 @@ def index(folder: Path, names: Sequence[str]) -> str:
             lines.append(f"| {name} | not drawn yet | | | | |")
             continue
         claims, (agree, numbers) = ", ".join(map(str, found["claims"].values())), found["numbers"]
-        of = f"{agree} of {numbers}" if numbers else "none known"
+        of = f"{agree} of {numbers}" if numbers else "none"
         seconds = "-" if found["seconds"] is None else f"{found['seconds']:.0f}"
         lines.append(f"| {name} | {found['title']} | {found['badge']} | {claims} | {of} | {seconds} |")
     return "\n".join(lines)

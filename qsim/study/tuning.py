@@ -193,15 +193,23 @@ class Choice:
     def edge(self) -> str:
         """The end of the grid that the choice is at, "smallest" or "largest", or nothing: beyond may be better.
 
-        Of a pair, the ends that its parts are at, in their order: "largest first", "smallest second".
+        Of a pair, the ends that its parts are at, in their order: "largest first", "smallest second". A part of a pair
+        on which no score depends is at no end.
         """
         ends = []
         for place, (mine, tried) in enumerate(zip(_parts(self.value), self._tried, strict=True)):
             end = {tried[0]: "smallest", tried[-1]: "largest"}.get(mine, "")
             which = f" {('first', 'second')[place]}" if isinstance(self.value, tuple) else ""
-            if end and (len(tried) > 1 or not which):
+            if end and (not which or (len(tried) > 1 and self._matters(place))):
                 ends.append(end + which)
         return ", ".join(ends)
+
+    def _matters(self, place: int) -> bool:
+        """Whether a score depends on this part of a pair."""
+        by_other: dict[float, set[float]] = {}
+        for choice, score in self.scores.items():
+            by_other.setdefault(_parts(choice)[1 - place], set()).add(score)
+        return any(len(scores) > 1 for scores in by_other.values())
 
     @property
     def beside_diverged(self) -> bool:

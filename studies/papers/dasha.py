@@ -85,8 +85,10 @@ def differs(results: Results) -> list[str]:
     return [
         "Data: the paper has mushrooms, which are not shipped here; Adult (a9a) has about as many features (121"
         " against 112), and other constants.",
-        "Loss: logistic with a nonconvex regulariser, as in EF21's experiments, for the paper's nonconvex loss. So"
-        " curves can be compared in their order alone.",
+        "Loss: logistic with a nonconvex regulariser, as in EF21's experiments, for the paper's nonconvex loss, (1 -"
+        " 1/(1 + exp(-margin)))^2. So curves can be compared in their order alone.",
+        "Numbers: neither the paper's text as far as it could be read nor the authors' two repositories (scripts and"
+        " plots without logs) state one of its figures.",
         "Steps: the paper gives the steps .25, .5 and 1; here every method has the same grid of theory's step times"
         " powers of two. Theory's steps are those derived here; with them, untuned, DASHA's gradient norm is"
         f" {theory} that of MARINA at equal uplink bits.",

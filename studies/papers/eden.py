@@ -152,7 +152,7 @@ def draw(results: Results) -> Figure:
             by_bits = band(way, BITS, [(bits, DIMENSIONS[-1], FIXED_CLIENTS) for bits in BITS], bits=True)
             for ax, shown in zip(axes[0], (by_n, by_clients, by_bits), strict=True):
                 draw_band(ax, shown, place, way, log=True)
-        for ax, label in zip(axes[0], ("n", "clients", "bits per coordinate"), strict=True):
+        for ax, label in zip(axes[0], ("dimension n", "clients", "bits per coordinate"), strict=True):
             ax.set(xlabel=label, ylabel="error times clients")
             log_axes(ax, *("xy" if label != "bits per coordinate" else "y"))
         axes[0, 0].axhline(LIMITS[1], color="0.4", linewidth=0.8, linestyle=(0, (4, 2)), label="EDEN's limit, 1 bit")

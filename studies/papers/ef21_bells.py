@@ -82,8 +82,12 @@ def differs(results: Results) -> list[str]:
             step = run.method.resolved(problem).step(0)  # type: ignore[attr-defined]
             steps[curve.removesuffix(", 1x")] = [f"{step * problem.smoothness:.3g}"]
     return [
-        f"Length: {results.settings.rounds} rounds, the paper has thousands; no curve has come to the end of what it"
-        " could reach.",
+        f"Length: {results.settings.rounds} rounds with up to 4 times theory's step, after which no curve has come to"
+        " the end of what it could reach.",
+        "Numbers: the panel of a9a on the authors' poster (Top-2) has 128 times the step for EF21, and 64, 32, 16 and 8"
+        " times for PP with 50, 25, 12.5 and 6.5% of the clients. EF21 comes to a squared gradient norm of 1e-7 in 467"
+        " rounds, and all curves of PP with 0.86 to 0.87 of its bits. Steps so long are not taken here, so nothing of"
+        " ours stands beside these numbers.",
         "Shares: the paper has batches of 25, 12.5 and 1.5%, and 50, 25, 12.5 and 6.5% of 100 clients; two of each"
         " here.",
         "The authors' scripts use EF21's own step for all methods before they tune, which favours what its theorem"

@@ -215,7 +215,7 @@ def test_what_is_said_of_curves_stands_beside_them() -> None:
         for name in "ab":
             axes[0, 0].plot([0, 1], [0, 1], label=name)
         for name in "cd":
-            axes[0, 0].plot([0, 0.1, 0.11, 1], [0, 0, 1, 1], label=name)
+            axes[0, 0].plot([0, 0.02, 0.03, 1], [0, 0, 1, 1], label=name)
     (text,) = axes[0, 0].texts
     assert text.get_position() == (0.98, 0.02)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import qsim
@@ -242,6 +243,55 @@ def test_frozen_local_steps_are_a_gradient_of_all_rows() -> None:
     np.testing.assert_allclose(found, w - frozen.step(0) * total, rtol=1e-4, atol=1e-6)
 
 
+def test_frozen_fedpaq_and_fedcom_are_one_method() -> None:
+    """With gradients at the weights of the round, what either does is a step of the server along the mean gradient."""
+    _, module = load("reshuffling_local")
+    settings = replace(SETTINGS, rounds=1, workers=4)
+    batch = module.rows_of(settings).rows // settings.workers // module.BATCHES
+    found = [module.method(settings, module.FROZEN[2], 4.0, local) for local in (0.125, 64.0)]
+    assert found[0] == found[1]
+    assert isinstance(found[0], qsim.SGD)
+    assert found[0].batch == module.BATCHES * batch
+    server = found[0].step(0)
+    gradients = np.random.default_rng(0).normal(size=(module.BATCHES, 3))
+    for name, local in (("FedPAQ", 1.0), ("FedCOM", 64.0)):
+        moving = module.method(settings, name, 4.0, local)
+        step = moving.step(0)
+        moved = -step * gradients.sum(axis=0)
+        np.testing.assert_allclose(moving.server_step * moved, -server * gradients.mean(axis=0), rtol=1e-12)
+
+
+def test_the_claims_of_local_steps_are_judged_moving_and_as_in_the_authors_program() -> None:
+    study, module = load("reshuffling_local")
+    moving, program = study.claims[:5], study.claims[5:]
+    frozen = {"Q-NASTYA": "Q-NASTYA, frozen", "DIANA-NASTYA": "DIANA-NASTYA, frozen"}
+    assert [(frozen.get(c.curve, c.curve), frozen.get(c.other, c.other), c.least, c.most) for c in moving] == [
+        (c.curve, c.other, c.least, c.most) for c in program
+    ]
+    assert {c.curve for c in study.claims} | {c.other for c in study.claims} == {*module.NAMES, *module.FROZEN[:2]}
+
+
+def norms(*squared: float) -> qsim.Trace:
+    columns = {"round": np.arange(0, 10 * len(squared), 10), "gradient_norm": np.sqrt(squared)}
+    return qsim.Trace(columns, np.zeros(1), {})
+
+
+def test_rounds_to_a_target_are_read_between_evaluations() -> None:
+    _, ef21 = load("ef21")
+    assert ef21.rounds_to_target(norms(1.0, 1e-4, 1e-6, 1e-8)) == pytest.approx(25)
+    assert ef21.rounds_to_target(norms(1.0, np.nan, 1e-6, 1e-7)) == pytest.approx(30)
+    assert ef21.rounds_to_target(norms(1.0, 1e-6)) == np.inf
+
+
+def test_the_published_panel_of_ef21() -> None:
+    """One seed: EF stays at the floor that the panel has, EF21 is at 1e-7 after about as many rounds."""
+    study, module = load("ef21")
+    settings = replace(study.defaults, rounds=240)
+    ef21, ef = (qsim.simulate(module.run(settings, name, module.MULTIPLE, 0)) for name in module.NAMES)
+    assert module.rounds_to_target(ef21) == pytest.approx(247, rel=0.3)
+    assert ef.axis("gradient_norm")[-1] ** 2 == pytest.approx(1.78e-5, rel=0.4)
+
+
 def test_elias_code_of_one_magnitude_is_longer_than_the_corollary() -> None:
     """3 n + 32 bits with gaps, 4 n + 32 without, where the corollary has 2.8 n + 32; the shortest code is far below."""
     _, module = load("qsgd")
@@ -285,3 +335,14 @@ def test_papers_are_listed_and_found(tmp_path: Path, capsys: pytest.CaptureFixtu
 @pytest.mark.skipif(not COMMITTED.is_dir(), reason="needs the checkout's paper_figures")
 def test_the_page_has_the_badges_of_the_committed_figures() -> None:
     assert index(COMMITTED, catalog.papers()) in PAGE.read_text()
+
+
+@pytest.mark.skipif(not COMMITTED.is_dir(), reason="needs the checkout's paper_figures")
+def test_the_committed_survey_has_every_claim_of_every_paper() -> None:
+    rows = pd.read_csv(COMMITTED / "survives.csv")
+    named = [(name, claim.says) for name in catalog.papers() for claim in catalog.find(name)[1].claims]
+    assert list(zip(rows["paper"], rows["claim"], strict=True)) == named
+    verdicts = rows["counted verdict"].tolist()
+    counts = [verdicts.count(verdict) for verdict in ("holds", "fails", "open")]
+    assert f"of all {len(named)} claims with five seeds, {counts[0]} hold, one fails" in PAGE.read_text()
+    assert counts[1] == 1

@@ -135,6 +135,14 @@ def test_pairs_are_chosen_from_a_grid_of_two_parameters(best, diverged, edge: st
     assert (found.value, found.edge, found.beside_diverged) == (best, edge, beside)
 
 
+def test_a_part_of_a_pair_that_changes_nothing_is_at_no_end() -> None:
+    """Of equals the larger is chosen, which says nothing of what lies beyond."""
+    found = choose({pair: [abs(pair[0] - 1.0)] for pair in PAIRS})
+    assert (found.value, found.edge) == ((1.0, 0.3), "")
+    found = choose({pair: [pair[0]] for pair in PAIRS})
+    assert (found.value, found.edge) == ((0.5, 0.3), "smallest first")
+
+
 def test_a_grid_of_pairs_has_names_runs_and_words() -> None:
     def paired(settings: Settings, curve: str, choice: tuple[float, float], seed: int) -> qsim.Run:
         return run(settings, curve, choice[0] * choice[1], seed)
