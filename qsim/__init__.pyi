@@ -31,6 +31,7 @@ from .compressors import DRIVE as DRIVE
 from .compressors import EDEN as EDEN
 from .compressors import NUQSGD as NUQSGD
 from .compressors import QSGD as QSGD
+from .compressors import QUICFL as QUICFL
 from .compressors import Bernoulli as Bernoulli
 from .compressors import Bucketed as Bucketed
 from .compressors import CompK as CompK

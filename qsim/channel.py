@@ -7,10 +7,10 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from qsim.batch import Floats, Memory, Packets, SharedSupport, Vectors
+from qsim.batch import Floats, Memory, Packets, SharedSupport, Vectors, WithOutliers
 from qsim.batch.checks import require_message
 from qsim.batch.planned import as_they_are, plan_by_python
-from qsim.codecs import Auto, Blockwise, Codec, Dense, FixedWidth, GolombRice, SparseFloats
+from qsim.codecs import Auto, Blockwise, Codec, Dense, FixedWidth, GolombRice, Outliers, SparseFloats
 from qsim.compressors import Compressor, ErrorFeedback, Identity, PerLayer, ThreePCv2
 from qsim.compressors.plans import with_own_plan
 from qsim.options import is_shipped, option, shown
@@ -30,7 +30,7 @@ def default_codec(compressor: Compressor) -> Codec:
     Codec
         `Dense` for numbers at all or at drawn coordinates, `FixedWidth` for bits at all coordinates such as signs,
         `GolombRice` for few levels, and otherwise, such as for a compressor of your own, `Auto`, which takes the time
-        to try all codes. `Blockwise` of these for a message of blocks.
+        to try all codes. `Blockwise` of these for a message of blocks, and `Outliers` for one with outliers.
 
     Examples
     --------
@@ -42,6 +42,8 @@ def default_codec(compressor: Compressor) -> Codec:
         return Blockwise(tuple(map(default_codec, compressor.compressors)))
     if isinstance(compressor, ThreePCv2):
         return Blockwise((default_codec(compressor.first), default_codec(compressor.second)))
+    if compressor.emits is WithOutliers:
+        return Outliers()
     if compressor.emits is SharedSupport or (compressor.emits is Floats and compressor.dense):
         return Dense(compressor.dtype)
     if compressor.emits is Floats:

@@ -17,6 +17,7 @@ from qsim.compressors import (
     EDEN,
     NUQSGD,
     QSGD,
+    QUICFL,
     Bernoulli,
     Bucketed,
     CompK,
@@ -392,6 +393,12 @@ FORMULAS: dict[type[Compressor], Formula] = {
         "32 min(n, R (d + 1))", "eigenpairs of d rows; 32 R d in the code of FedNL", _eigenpairs, "counted here"
     ),
     PowerSGD: Formula("32 min(n, r (d + m))", "Vogels et al., NeurIPS 2019 (so in its code)", _factors, "read"),
+    QUICFL: Formula(
+        "(b + 64/512) n + 32",
+        "Ben Basat et al., ICML 2024: b bits for each coordinate, 64 for each of n/512 outliers, and the norm",
+        lambda compressor, n: (compressor.bits + 64 / 512) * n + 32,
+        "read",
+    ),
     RoundedFloats: Formula("16 n", "the format", partial(_each, 16, 0), "counted here"),
 }
 """The formula of each compressor, who counts so, and how that is known.

@@ -27,6 +27,6 @@ def test_every_part_is_on_the_page(package: object) -> None:
     base = {qsim.compressors: qsim.compressors.Compressor, qsim.codecs: qsim.codecs.Codec}[package]
     parts = [part for part in vars(package).values() if isinstance(part, type) and issubclass(part, base)]
     missing = {part.__name__ for part in parts if part is not base and f"`{part.__name__}" not in text}
-    assert missing <= {"Identity", "Philox", "SparseFloats", "Blockwise", "Auto"}, (
+    assert missing <= {"Identity", "Philox", "SparseFloats", "Blockwise", "Outliers", "Auto"}, (
         missing
     )  # no constant and no length of their own

@@ -16,12 +16,14 @@ from numpy.typing import NDArray
 
 import qsim
 from benchmarks.case import Case, Claim, Timed
-from qsim.batch import SharedSupport, Signs, Vectors
+from benchmarks.rotations import rotated_and_rounded, rotated_signs, small_coefficients
+from qsim.batch import SharedSupport, Signs, Vectors, WithOutliers
 from qsim.compressors import (
     DRIVE,
     EDEN,
     NUQSGD,
     QSGD,
+    QUICFL,
     Bernoulli,
     Bucketed,
     CompK,
@@ -263,52 +265,6 @@ def largest_singular(rank: int, columns: int) -> Callable[[Vector], Any]:
     return form
 
 
-def rotated(x: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Transform every row by Hadamard's matrix; a power of two long."""
-    size, half = x.shape[1], 1
-    while half < size:
-        pairs = x.reshape(-1, size // (2 * half), 2, half)
-        x = np.stack([pairs[:, :, 0] + pairs[:, :, 1], pairs[:, :, 0] - pairs[:, :, 1]], axis=2).reshape(-1, size)
-        half *= 2
-    return x / np.float32(size**0.5)
-
-
-def random_signs(x: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Draw as many signs."""
-    return np.where(generator.random(x.shape, np.float32) < 0.5, np.float32(-1), np.float32(1))
-
-
-def rotated_signs(v: Vector) -> Any:
-    """Rotate runs of 2^13 numbers twice by random signs and a Hadamard transform in NumPy; take signs and scales."""
-    chunk = 2**13
-    x = np.pad(v, (0, -v.size % chunk)).reshape(-1, chunk)
-    for _ in range(2):
-        x = rotated(x * random_signs(x))
-    x /= np.abs(x).sum(axis=1, keepdims=True)
-    return np.where(x.reshape(-1)[: v.size] >= 0, np.int8(1), np.int8(-1))
-
-
-def small_coefficients(v: Vector) -> Any:
-    """Represent runs of 2^13 numbers by truncation, eight times, and round to 4 numbers each."""
-    chunk = 2**13
-    x = np.pad(v, (0, -v.size % chunk)).reshape(-1, chunk)
-    signs = [random_signs(x) for _ in range(2)]
-    total = [np.zeros_like(x) for _ in signs]
-    for _ in range(8):
-        parts = [rotated(sign * x) / 2 for sign in signs]
-        limit = np.sqrt(sum(np.square(part).mean(axis=1, keepdims=True) for part in parts) / 2)
-        for row, sign, part in zip(total, signs, parts, strict=True):
-            part = np.clip(part, -limit, limit)
-            row += part
-            x = x - sign * rotated(part)
-    total = [row + rotated(sign * x) / 2 for row, sign in zip(total, signs, strict=True)]
-    scale = np.maximum(*(np.abs(row).max(axis=1, keepdims=True) for row in total))
-    first, second = (
-        np.floor((row / scale + 1) * 1.5 + generator.random(row.shape, np.float32)).astype(np.int8) for row in total
-    )
-    return 4 * first + second, scale
-
-
 @dataclass(frozen=True)
 class Line:
     """A compressor, its NumPy form, and how many times as fast it is to be."""
@@ -373,6 +329,7 @@ LINES = [
     Line(PowerSGD(4, 1_000), one_step(4, 1_000), None),
     Line(DRIVE(), rotated_signs),
     Line(EDEN(4), rotated_signs),
+    Line(QUICFL(4), rotated_and_rounded(4, 4)),
     Line(Kashin(2), small_coefficients),
     Line(Philox(QSGD(4, norm="max")), rounded(np.inf, 4), 1.0),
 ]
@@ -413,6 +370,10 @@ def _check(results: Mapping[str, Any]) -> None:
         assert np.count_nonzero(message.value) == np.count_nonzero(other)
         return
     if isinstance(message, Signs):
+        return
+    if isinstance(message, WithOutliers):
+        outliers, found = message.outliers.value.size, other[1].size
+        assert abs(outliers - found) <= 10 * max(outliers, 1) ** 0.5, (outliers, found)
         return
     ours = message.vectors().value
     theirs = other[0] if isinstance(other, tuple) else other

@@ -6,6 +6,7 @@ b at `offsets[b]` to `offsets[b + 1]`. With `index` they are sparse (coordinates
 
 from qsim.batch.blocks import Blocks
 from qsim.batch.messages import Floats, Levels, Message, SharedSupport, Signs
+from qsim.batch.outliers import WithOutliers
 from qsim.batch.packets import Packets
 from qsim.batch.vectors import Arrays, Batch, Memory, Support, Vectors, dense_offsets, index_type, inner
 
@@ -22,6 +23,7 @@ __all__ = [
     "Signs",
     "Support",
     "Vectors",
+    "WithOutliers",
     "dense_offsets",
     "index_type",
     "inner",

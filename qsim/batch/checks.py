@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from qsim.batch.blocks import Blocks
 from qsim.batch.messages import Floats, Levels, Message, SharedSupport, Signs
+from qsim.batch.outliers import WithOutliers
 from qsim.batch.vectors import Batch, Memory, Support, Vectors
 from qsim.options import refuse_masked
 
@@ -68,6 +69,11 @@ def require_message(name: str, message: Any, kind: type[Message], n: int, rows: 
             raise ValueError(f"{name} must have blocks of {n} coordinates together, found {message.blocks!r}")
         for place, block in enumerate(message.blocks):
             require_message(f"block {place} of {name}", block, Message, block.n, rows)  # type: ignore[type-abstract]
+    elif isinstance(message, WithOutliers):
+        require_message(f"the bulk of {name}", message.bulk, Message, n, rows)  # type: ignore[type-abstract]
+        require_message(f"the outliers of {name}", message.outliers, Floats, n, rows)
+        if message.outliers.index is None or not message.outliers.value.all():
+            raise ValueError(f"the outliers of {name} must be sparse, and none of them zero")
     _require_numbers(name, message)
 
 

@@ -26,7 +26,8 @@ class Message(Batch):
 
     Notes
     -----
-    There are few kinds, shared by many compressors: `Floats`, `Levels`, `Signs`, `SharedSupport`, and `Blocks` of them.
+    There are few kinds, shared by many compressors: `Floats`, `Levels`, `Signs`, `SharedSupport`, `Blocks` of
+    them, and those `WithOutliers`.
     """
 
     @abstractmethod

@@ -8,6 +8,7 @@ from qsim.codecs.dense import Dense
 from qsim.codecs.elias import Elias, GolombRice
 from qsim.codecs.elias_dense import EliasDense
 from qsim.codecs.fixed_width import FixedWidth
+from qsim.codecs.outliers import Outliers
 from qsim.codecs.rans import RANS
 from qsim.codecs.sparse_floats import SparseFloats
 from qsim.codecs.varint import Varint
@@ -24,6 +25,7 @@ __all__ = [
     "EliasDense",
     "FixedWidth",
     "GolombRice",
+    "Outliers",
     "SparseFloats",
     "Varint",
 ]

@@ -79,7 +79,11 @@ class Blockwise(Codec):
         """Return the stream header: the number of blocks, and the length and the header of each block's stream."""
         headers = [codec.header(block) for codec, block in self._pairs(message)]
         inner = b"".join(leb128(len(header)) + header for header in headers)
-        return bytes((VERSION, self.number, _KIND)) + leb128(len(headers)) + inner
+        return self.stream_header(leb128(len(headers)) + inner)
+
+    def stream_header(self, rest: bytes) -> bytes:
+        """Return a stream header, given what stands in it behind version, codec and kind."""
+        return bytes((VERSION, self.number, _KIND)) + rest
 
     def encode(self, message: Message) -> Packets:
         parts = [codec.encode(block) for codec, block in self._pairs(message)]

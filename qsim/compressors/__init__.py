@@ -18,6 +18,7 @@ from qsim.compressors.per_layer import PerLayer
 from qsim.compressors.permk import PermK
 from qsim.compressors.philox import Philox
 from qsim.compressors.qsgd import QSGD
+from qsim.compressors.quicfl import QUICFL
 from qsim.compressors.randk import RandK
 from qsim.compressors.randseqk import RandSeqK
 from qsim.compressors.rotations import DRIVE, EDEN
@@ -35,6 +36,7 @@ __all__ = [
     "EDEN",
     "NUQSGD",
     "QSGD",
+    "QUICFL",
     "Bernoulli",
     "Bucketed",
     "CompK",

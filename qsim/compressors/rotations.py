@@ -8,9 +8,8 @@ from typing import Self, final
 import numpy as np
 from numpy.typing import NDArray
 
-from qsim.batch import Levels, Memory, Message, Vectors, dense_offsets, index_type
-from qsim.compressors.base import Compressor, NotFiniteError, as_float32, require_finite
-from qsim.compressors.signs import filled
+from qsim.batch import Levels, Memory, Message, Vectors, dense_offsets
+from qsim.compressors.pieces import InPieces
 from qsim.options import option, whole
 
 CENTROIDS: dict[int, tuple[float, ...]] = {
@@ -37,17 +36,10 @@ _ROTATIONS, _CHUNK = 2, 256
 """From how many rotations, and of how many coordinates, the limit says something."""
 
 
-class Rotated(Compressor):
-    """Base of what rotates the pieces of a vector, and sends a level for every coordinate and a scale for each piece.
-
-    A row is cut into pieces of `chunk` coordinates, and the remainder joins the last piece.
-    """
-
-    chunk: int
+class Rotated(InPieces):
+    """Base of what sends a level for every coordinate of the rotated pieces of a vector, and a scale for each piece."""
 
     emits = Levels
-    dense = True
-    keeps_sparse = False
 
     @property
     @abstractmethod
@@ -70,49 +62,18 @@ class Rotated(Compressor):
     def _values(self, message: Levels, keys: NDArray[np.uint64], out: NDArray[np.float32]) -> None:
         """Fill in the values."""
 
-    def __post_init__(self) -> None:
-        whole("chunk", self.chunk, least=1, most=2**30)
-        if self.chunk & (self.chunk - 1):
-            raise ValueError(f"chunk must be a power of two, found {self.chunk}; use {1 << self.chunk.bit_length()}")
-
     def compress(self, v: Vectors, keys: NDArray[np.uint64], memory: Memory | None = None) -> Levels:
         """Rotate and round a batch. Raises NotFiniteError for NaN, infinity, and numbers near float32's largest."""
-        from qsim.kernels.norms import l2_norms
-        from qsim.kernels.rotations import piece_offsets
-
-        v = filled(as_float32(v))
-        pieces = piece_offsets(v.rows, v.n, self.chunk)
-        norms = l2_norms(pieces, None, v.value)
-        if not np.isfinite(norms).all():
-            require_finite(v)
+        v, pieces, norms = self._pieces(v)
         level, scale = np.empty(v.value.size, np.int32), np.empty(norms.size)
         self._round(pieces, v.value, norms, keys, level, scale)
-        if not np.isfinite(scale).all():
-            row = int(np.argmax(~np.isfinite(scale))) * v.rows // scale.size
-            raise NotFiniteError(f"row {row} of the batch is so large that it may be decoded as infinite", row)
-        return self._message(v.n, level, scale.astype(np.float32).reshape(v.rows, max(1, v.n // self.chunk)))
-
-    def _message(self, n: int, level: NDArray[np.int32], scale: NDArray[np.float32]) -> Levels:
-        """Give every run of `chunk` coordinates a scale, and leave out the levels where it is zero."""
-        rows = len(scale)
-        bucket = self.chunk if n > self.chunk else 0
-        if bucket and n % bucket:
-            scale = np.concatenate([scale, scale[:, -1:]], axis=1)  # the rest is in the last piece
-        index = np.tile(np.arange(n, dtype=index_type(n)), rows)
-        offsets = dense_offsets(rows, n)
-        if not scale.all():
-            kept = np.repeat(scale != 0, self.chunk, axis=1)[:, :n]
-            offsets = np.concatenate([offsets[:1], np.cumsum(kept.sum(axis=1), dtype=np.int64)])
-            index, level = index[kept.reshape(-1)], level[kept.reshape(-1)]
-        return Levels(n, offsets, index, level, scale.reshape(-1), self._s, bucket)
+        return self._levels(v, level, scale, self._s)
 
     def decompress(self, message: Message, keys: NDArray[np.uint64]) -> Vectors:
         """Rotate a message back, row b with keys[b]. Raises ValueError for one that `compress` does not make."""
-        bucket = self.chunk if message.n > self.chunk else 0
-        if not isinstance(message, Levels) or (message.s, message.bucket) != (self._s, bucket):
-            raise ValueError(f"{self!r} makes Levels with s = {self._s} and bucket = {bucket}")
+        levels = self._own(message, self._s)
         value = np.empty(message.rows * message.n, np.float32)
-        self._values(message, keys, value)
+        self._values(levels, keys, value)
         return Vectors(message.n, dense_offsets(message.rows, message.n), None, value)
 
 

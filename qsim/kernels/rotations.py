@@ -77,7 +77,7 @@ def _blocks(x: NDArray[np.float32]) -> None:
 
 
 @kernel
-def _rotate(
+def rotate(
     x: NDArray[np.float32], spare: NDArray[np.float32], bits: NDArray[np.int32], rounds: int, word: np.uint64
 ) -> None:
     """Rotate a piece; `spare` and `bits` are of its size."""
@@ -98,10 +98,10 @@ def _rotate(
 
 
 @kernel
-def _rotate_back(
+def rotate_back(
     x: NDArray[np.float32], spare: NDArray[np.float32], bits: NDArray[np.int32], rounds: int, word: np.uint64
 ) -> None:
-    """Undo `_rotate`: both a transform and a flip of signs undo themselves."""
+    """Undo `rotate`: both a transform and a flip of signs undo themselves."""
     size = x.size
     for turn in range(rounds - 1, -1, -1):
         if size & (size - 1) == 0:
@@ -164,7 +164,7 @@ def round_rotated(
             unit = math.sqrt(size) / norms[piece]
             for k in range(size):
                 x[k] = np.float64(entries[k]) * unit
-            _rotate(x, spare, bits, rounds, word)
+            rotate(x, spare, bits, rounds, word)
             product, square = _round(x, bits, middle, centroids, signed)
             found = norms[piece] * math.sqrt(size) / product
             scale[piece] = found if found * math.sqrt(square) <= _LARGEST else np.inf
@@ -235,7 +235,7 @@ def values_of_rotated(
             if k > before:
                 bits = bits_room[:size]
                 draw_run(keys[row], first, bits)
-                _rotate_back(x, spare_room[:size], bits, rounds, keys[row])
+                rotate_back(x, spare_room[:size], bits, rounds, keys[row])
                 factor = scale[row * scales + piece]
                 for j in range(size):
                     x[j] *= factor

@@ -13,7 +13,18 @@ from hypothesis import strategies as st
 import qsim
 from helpers.messages import messages
 from helpers.paths import DOCS
-from qsim.batch import Blocks, Floats, Levels, Message, Packets, SharedSupport, Signs, dense_offsets
+from qsim.batch import (
+    Blocks,
+    Floats,
+    Levels,
+    Message,
+    Packets,
+    SharedSupport,
+    Signs,
+    WithOutliers,
+    dense_offsets,
+    index_type,
+)
 from qsim.codecs import Auto, Codec, DecodeError
 from qsim.testing.shipped import shipped
 
@@ -26,6 +37,8 @@ def carried(codec: Codec) -> st.SearchStrategy[Message]:
     """Messages that a codec carries; floats are whole numbers below 2^7, which every format holds."""
     if Blocks in codec.carries:
         return _blocks()
+    if WithOutliers in codec.carries:
+        return _with_outliers()
     kinds = tuple(kind for kind in (Floats, Levels, Signs) if kind in codec.carries)
     return messages(SHORT, kinds).map(_rounded)
 
@@ -36,6 +49,19 @@ def _blocks(draw: st.DrawFn) -> Message:
     levels = draw(messages(SHORT, (Levels,)))
     value = np.array([draw(st.floats(-9, 9, width=32)) for _ in range(3 * levels.rows)], np.float32)
     return Blocks.of([levels, Floats(3, dense_offsets(levels.rows, 3), None, value)])
+
+
+@st.composite
+def _with_outliers(draw: st.DrawFn) -> Message:
+    """Levels, and a few floats, anywhere."""
+    levels, places, value, offsets = draw(messages(SHORT, (Levels,))), [], [], [0]
+    for _ in range(levels.rows):
+        few = sorted(draw(st.sets(st.integers(0, levels.n - 1), max_size=3)))
+        places += few
+        value += [draw(st.floats(0.5, 9, width=32)) for _ in few]
+        offsets.append(len(places))
+    index = np.array(places, index_type(levels.n))
+    return WithOutliers.of(levels, Floats(levels.n, np.array(offsets), index, np.array(value, np.float32)))
 
 
 def _rounded(message: Message) -> Message:
@@ -118,7 +144,8 @@ def test_other_kinds_of_messages_are_refused(codec: Codec) -> None:
         Signs.join([Signs(2, np.array([0, 2]), None, np.array([True, False]), np.float32([-1]), np.float32([1]))]),
         SharedSupport(2, np.array([0, 1]), 1, np.float32([1.0])),
     ]
-    for message in [*known, Blocks.of([Floats.single([1.0])])]:
+    outliers = Floats(2, np.array([0, 1]), np.array([1], np.int32), np.float32([9]))
+    for message in [*known, Blocks.of([Floats.single([1.0])]), WithOutliers.of(known[1], outliers)]:
         if not isinstance(message, codec.carries):
             with pytest.raises(ValueError, match=f"carries .* messages, found {type(message).__name__}"):
                 codec.encode(message)
