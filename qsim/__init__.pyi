@@ -58,7 +58,9 @@ from .compressors import Scaled as Scaled
 from .compressors import ScaledSign as ScaledSign
 from .compressors import Sign as Sign
 from .compressors import SubtractiveDither as SubtractiveDither
+from .compressors import SymmetricRankR as SymmetricRankR
 from .compressors import TernGrad as TernGrad
+from .compressors import ThreePCv2 as ThreePCv2
 from .compressors import TopK as TopK
 from .compressors import TopLEK as TopLEK
 from .compressors import Wangni as Wangni

@@ -13,7 +13,7 @@ from qsim.batch.checks import require_message
 from qsim.batch.packets import PlannedPackets
 from qsim.batch.planned import as_they_are, plan_by_python, plan_vectors, room_like, take
 from qsim.codecs import Auto, Blockwise, Codec, Dense, FixedWidth, GolombRice, Outliers, SparseFloats
-from qsim.compressors import Compressor, ErrorFeedback, Identity, PerLayer
+from qsim.compressors import Compressor, ErrorFeedback, Identity, PerLayer, ThreePCv2
 from qsim.compressors.plans import with_own_plan
 from qsim.options import is_shipped, option, shown
 from qsim.program import NoProgram, Program, with_plan
@@ -42,6 +42,8 @@ def default_codec(compressor: Compressor) -> Codec:
     """
     if isinstance(compressor, PerLayer):
         return Blockwise(tuple(map(default_codec, compressor.compressors)))
+    if isinstance(compressor, ThreePCv2):
+        return Blockwise((default_codec(compressor.first), default_codec(compressor.second)))
     if compressor.emits is WithOutliers:
         return Outliers()
     if compressor.emits is SharedSupport or (compressor.emits is Floats and compressor.dense):

@@ -45,7 +45,9 @@ from qsim.compressors import (
     ScaledSign,
     Sign,
     SubtractiveDither,
+    SymmetricRankR,
     TernGrad,
+    ThreePCv2,
     TopK,
     TopLEK,
     Wangni,
@@ -230,6 +232,9 @@ def message_bits(compressor: Compressor, n: int) -> float | None:
         return None if None in parts else sum(part for part in parts if part is not None)
     if isinstance(compressor, Compose):
         return _composed(compressor, n)
+    if isinstance(compressor, ThreePCv2):
+        parts = [message_bits(part, n) for part in (compressor.first, compressor.second)]
+        return None if None in parts else sum(part for part in parts if part is not None)
     formula = FORMULAS.get(type(compressor))
     return None if formula is None else float(formula.bits(compressor, n))
 
@@ -285,6 +290,11 @@ def _kashin(compressor: Kashin, n: int) -> float:
 
 def _sketch(compressor: CountSketch, n: int) -> float:
     return float(FLOAT * min(n, compressor.tables * compressor.cells))
+
+
+def _eigenpairs(compressor: SymmetricRankR, n: int) -> float:
+    d, r = compressor.shape(n)
+    return float(FLOAT * min(n, r * (d + 1)))
 
 
 def _factors(compressor: RankR | PowerSGD, n: int) -> float:
@@ -379,6 +389,9 @@ FORMULAS: dict[type[Compressor], Formula] = {
         _factors,
         "counted here",
     ),
+    SymmetricRankR: Formula(
+        "32 min(n, R (d + 1))", "eigenpairs of d rows; 32 R d in the code of FedNL", _eigenpairs, "counted here"
+    ),
     PowerSGD: Formula("32 min(n, r (d + m))", "Vogels et al., NeurIPS 2019 (so in its code)", _factors, "read"),
     QUICFL: Formula(
         "(b + 64/512) n + 32",
@@ -391,7 +404,8 @@ FORMULAS: dict[type[Compressor], Formula] = {
 """The formula of each compressor, who counts so, and how that is known.
 
 `Scaled`, `ErrorFeedback` and `Philox` have that of what is inside, `Bucketed` that of every bucket, `PerLayer` the sum
-over the blocks, and `Compose` of Top-k, Rand-k, comp or mix that of the second on k numbers, and k ceil(log2 n).
+over the blocks, `ThreePCv2` that of both, and `Compose` of Top-k, Rand-k, comp or mix that of the second on k numbers,
+and k ceil(log2 n).
 """
 
 WITHOUT: dict[type[Compressor], str] = {

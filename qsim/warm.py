@@ -23,7 +23,7 @@ from qsim.datasets import HashedText, load_libsvm, save_clicks
 from qsim.downlinks import Downlink
 from qsim.kernels._jit import announce, cache_folder, tell_of_compiling
 from qsim.keys import Key
-from qsim.methods import SGD, GradientDescent, Method, SignSGD
+from qsim.methods import EF21, SGD, GradientDescent, Method, SignSGD
 from qsim.network import Fastest, Network, ParameterServer, Ring
 from qsim.objectives import LogisticRegression, Objective
 from qsim.simulation import simulate
@@ -60,14 +60,15 @@ def _everyday() -> Iterator[Work]:
 
 def _compressors() -> Iterator[Work]:
     for compressor in shipped(qsim.compressors, Compressor):
-        for method in (SGD(0.01, batch=2), GradientDescent(0.01)):
+        follows = compressor.three_point(1) is not None
+        for method in (EF21(0.01),) if follows else (SGD(0.01, batch=2), GradientDescent(0.01)):
             yield _run(LogisticRegression(0.01), method, compressor, workers=compressor.correlated or 4)
 
 
 def _codecs() -> Iterator[Work]:
     levels: list[Codec] = [codecs.Varint(), codecs.FixedWidth(), codecs.Bitmap(), codecs.RANS(), codecs.GolombRice()]
     levels += [kind(code) for kind in (codecs.Elias, codecs.EliasDense) for code in ("gamma", "delta", "omega")]
-    floats: list[Codec] = [codecs.SparseFloats(), codecs.Dense(), codecs.Auto()]
+    floats: list[Codec] = [codecs.SparseFloats(), codecs.SparseFloats("float64"), codecs.Dense(), codecs.Auto()]
     for compressor, able in ((QSGD(4), [*levels, codecs.Auto()]), (TopK(0.05), floats)):
         for codec in able:
             yield _run(LogisticRegression(0.01), SGD(0.01, batch=2), compressor, codec=codec)

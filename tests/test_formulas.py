@@ -107,6 +107,7 @@ def test_formulas_by_hand() -> None:
         qsim.ErrorFeedback(qsim.TopK(7)): 7 * (32 + 14),
         qsim.Bucketed(qsim.TernGrad(), 300): 34 * 632,
         qsim.Compose(qsim.TopK(100), qsim.QSGD(1)): theorem_bits(100, 1) + 100 * 14,
+        qsim.ThreePCv2(qsim.RandK(5), qsim.TopK(7)): 12 * (32 + 14),
         qsim.Compose(qsim.MixK(30, 70), qsim.QSGD(1)): theorem_bits(100, 1) + 100 * 14,
         qsim.SubtractiveDither(4): 10_000 * 4 + 32,
         qsim.CorrelatedQuantization(5, 3): 30_032,
@@ -119,6 +120,7 @@ def test_formulas_by_hand() -> None:
         qsim.CountSketch(3, 100): 300 * 32,
         qsim.CountSketch(3, 5000): 320_000,  # as it is
         qsim.RankR(2, 30): 2 * (334 + 30) * 32,
+        qsim.SymmetricRankR(2): 2 * (141 + 1) * 32,  # 141 rows have 10,011 numbers
         qsim.PowerSGD(3, 10): 3 * (1000 + 10) * 32,
         qsim.PowerSGD(60, 100): 320_000,  # as it is
         qsim.PerLayer(((100, qsim.TopK(5)), (None, qsim.Sign()))): 5 * (32 + 7) + 9_900,

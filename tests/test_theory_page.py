@@ -15,7 +15,7 @@ pytestmark = [pytest.mark.quick, pytest.mark.skipif(not PAGE.exists(), reason="n
 
 def test_programs_run() -> None:
     programs = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), flags=re.S)
-    assert len(programs) == 7
+    assert len(programs) == 8
     space: dict[str, object] = {}
     for program in programs:
         exec(compile(program, "theory.md", "exec"), space)

@@ -25,7 +25,9 @@ from qsim.compressors.rotations import DRIVE, EDEN
 from qsim.compressors.rounded import RoundedFloats
 from qsim.compressors.scaled import Scaled
 from qsim.compressors.signs import OneBit, ScaledSign, Sign
+from qsim.compressors.symmetric import SymmetricRankR
 from qsim.compressors.terngrad import TernGrad
+from qsim.compressors.three_point import ThreePCv2
 from qsim.compressors.topk import HardThreshold, TopK
 from qsim.compressors.toplek import TopLEK
 
@@ -63,7 +65,9 @@ __all__ = [
     "ScaledSign",
     "Sign",
     "SubtractiveDither",
+    "SymmetricRankR",
     "TernGrad",
+    "ThreePCv2",
     "TopK",
     "TopLEK",
     "UnsoundMessageError",

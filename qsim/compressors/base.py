@@ -176,7 +176,7 @@ class Compressor:
         Parameters
         ----------
         v : Vectors
-            The vectors.
+            The vectors, in float32; in float64 where workers compute in it.
         keys : ndarray of uint64, shape (rows,)
             The word of the key of each row.
         memory : Memory, optional
@@ -210,7 +210,7 @@ class Compressor:
         Returns
         -------
         Vectors
-            The vectors, in float32.
+            The vectors, in float32; in float64 where the message holds numbers in it.
         """
         return message.vectors()
 
@@ -281,6 +281,26 @@ class Compressor:
             return 0.0, omega
         delta = self.contraction(n)
         return None if delta is None else (sqrt(1 - delta), 1 - delta)
+
+    def three_point(self, n: int) -> tuple[float, float] | None:
+        r"""Return the constants A and B of a three-point compressor, for vectors of length n.
+
+        Such a compressor is for the differences :math:`v = x - h` of `EF21` alone: of a gradient :math:`x` to its shift
+        :math:`h`, of which its memory knows what the last message has left, :math:`y - h` for the gradient :math:`y` of
+        the round before.
+
+        Parameters
+        ----------
+        n : int
+            The length of the vectors.
+
+        Returns
+        -------
+        (float, float) or None
+            :math:`A` in (0, 1] and :math:`B \ge 0` with :math:`E \|Q(x - h) - (x - h)\|^2 \le (1 - A) \|y - h\|^2 + B
+            \|x - y\|^2` for all :math:`x`, :math:`y` and :math:`h`. None: it is no three-point compressor.
+        """
+        return None
 
     def joint_variance(self, n: int) -> tuple[float, float] | None:
         """Return the constants A and B of the messages of `correlated` workers, for vectors of length n.

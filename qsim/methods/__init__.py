@@ -8,7 +8,8 @@ from qsim.methods.diana import DIANA, Gorbunov2020
 from qsim.methods.diana_rr import DIANARR
 from qsim.methods.diloco import DiLoCo
 from qsim.methods.econtrol import EControl
-from qsim.methods.ef21 import EF21, Fatkhullin2023, RareFeatures, Richtarik2021, Richtarik2024
+from qsim.methods.ef21 import EF21
+from qsim.methods.ef21_steps import Fatkhullin2023, RareFeatures, Richtarik2021, Richtarik2024
 from qsim.methods.ef_bv import EFBV
 from qsim.methods.estimators import MVR, PAGE, Estimator
 from qsim.methods.fednl import FedNL

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from dataclasses import replace
 from math import sqrt
-from typing import ClassVar, Self, final
+from typing import Self, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +15,7 @@ from qsim.block import Block
 from qsim.compressors import Scaled
 from qsim.methods.base import Exchange, Task, constant, refuse_absences, refuse_unfit, step_for
 from qsim.methods.descent import HeavyBall, Momentum, check_momentum
+from qsim.methods.ef21_steps import RareFeatures, followed, of_owners, plain_step, theta_of
 from qsim.methods.estimators import PAGE, Estimator, check_estimator
 from qsim.methods.sampling import Passes, Sampling, WithReplacement, check_batch
 from qsim.methods.shifts import ShiftedBatches, Shifts
@@ -26,151 +26,6 @@ from qsim.problem import Bound, Problem, TheoryError
 from qsim.program import NoProgram
 from qsim.steps import Step, TheoryStep, take_step
 from qsim.weights import Weights
-
-
-class _Plain(TheoryStep):
-    """A step of EF21 without momentum, which a smoothness M makes: 1 / (L + M sqrt(beta/theta))."""
-
-    method: ClassVar[str] = "EF21"
-
-    def longest(self, method: EF21, problem: Problem) -> float:
-        return _plain(problem, self._smoothness(problem))
-
-    @abstractmethod
-    def _smoothness(self, problem: Problem) -> float:
-        """Return M."""
-
-
-@final
-@option
-class Richtarik2021(_Plain):
-    """The first step of EF21, that of the default with the quadratic mean of the smoothness of the workers as M.
-
-    References
-    ----------
-    .. [1] Richtarik, Sokolov, Fatkhullin, "EF21", NeurIPS 2021, Theorems 1 and 2.
-
-    Examples
-    --------
-    >>> import qsim
-    >>> qsim.EF21(step=qsim.methods.Richtarik2021()).step
-    qsim.methods.Richtarik2021()
-    """
-
-    def _smoothness(self, problem: Problem) -> float:
-        return problem.mean_square_smoothness
-
-
-@final
-@option
-class Richtarik2024(_Plain):
-    """The step of EF21 that is the default with the arithmetic mean of the smoothness of the workers as M.
-
-    References
-    ----------
-    .. [1] Richtarik, Gasanov, Burlachenko, "Error feedback reloaded: from quadratic to arithmetic mean of smoothness
-           constants", ICLR 2024, Theorem 3.
-
-    Examples
-    --------
-    >>> import qsim
-    >>> qsim.EF21(step=qsim.methods.Richtarik2024()).step
-    qsim.methods.Richtarik2024()
-    """
-
-    def _smoothness(self, problem: Problem) -> float:
-        return problem.mean_smoothness
-
-
-@final
-@option
-class Fatkhullin2023(TheoryStep):
-    r"""The step of EF21 with momentum in its paper.
-
-    :math:`\min(\delta/(20 \tilde L), \eta/(7 L))`, :math:`\tilde L^2` the mean of :math:`L_i^2`: from memory of Theorem
-    3. The default, which is derived here, is longer.
-
-    References
-    ----------
-    .. [1] Fatkhullin, Tyurin, Richtarik, "Momentum provably improves error feedback!", NeurIPS 2023, Theorem 3.
-
-    Examples
-    --------
-    >>> import qsim
-    >>> qsim.EF21(momentum=0.1, step=qsim.methods.Fatkhullin2023()).step
-    qsim.methods.Fatkhullin2023()
-    """
-
-    method: ClassVar[str] = "EF21"
-
-    def longest(self, method: EF21, problem: Problem) -> float:
-        if method.momentum is None:
-            raise ValueError(f"{self!r} is a theorem about EF21 with momentum, found none: leave the step out")
-        delta = problem.delta * problem.participation
-        return min(delta / (20 * problem.mean_square_smoothness), method.momentum / (7 * problem.smoothness))
-
-
-@final
-@option
-class RareFeatures(TheoryStep):
-    r"""The step of EF21 where few workers have a feature: what is compressed is as long as what a worker owns.
-
-    On the :math:`r_i` weights that the rows of worker :math:`i` touch, :math:`C` is a contraction with
-    :math:`\delta_i`, which for Top-k is :math:`k/r_i`, not :math:`k/n` (`Problem.worker_contractions`). With
-    :math:`\theta_i`, :math:`\beta_i` of :math:`\delta_i`, as :math:`\theta` and :math:`\beta` in the default, :math:`N`
-    the largest sum, over the features, of :math:`\mathrm{weight}_i l_i \sqrt{\beta_i/\theta_i}` over the workers that
-    own the feature, the step is :math:`1 / (L + N)`, and if :math:`\mu > 0` the smaller of :math:`1 / (L + \sqrt{2} N)`
-    and :math:`\min_i \theta_i/(2 \mu)`. Its bound is that of the default with weights for the workers.
-
-    Never shorter than the default, as :math:`N` is at most :math:`M \sqrt{\beta/\theta}`. Derived here, in
-    `docs/theory.md`; the paper has the largest :math:`r_i`, and a larger constant in the place of :math:`M`.
-
-    References
-    ----------
-    .. [1] Richtarik, Gasanov, Burlachenko, "Error feedback shines when features are rare", 2023 (the idea).
-
-    Examples
-    --------
-    >>> import qsim
-    >>> qsim.EF21(step=qsim.methods.RareFeatures()).step
-    qsim.methods.RareFeatures()
-    """
-
-    method: ClassVar[str] = "EF21"
-
-    def longest(self, method: EF21, problem: Problem) -> float:
-        if method.is_more or problem.down is not None:
-            raise ValueError(
-                f"{self!r} is a theorem about EF21 without momentum, an estimator or compressed sums, found {method!r}:"
-                " leave the step out"
-            )
-        several, theta, _ = _of_owners(problem)
-        mu = problem.strong_convexity
-        if mu > 0:
-            return min(1 / (problem.smoothness + sqrt(2) * several), theta / (2 * mu))
-        return 1 / (problem.smoothness + several)
-
-
-def _of_owners(problem: Problem) -> tuple[float, float, NDArray[np.float64]]:
-    """Return N, the least theta_i and what is left of each worker's vector, the root of 1 - delta_i."""
-    left = np.sqrt(1 - problem.worker_contractions * problem.participation)
-    parts = problem.weights * problem.sent_smoothness * left / (1 - left)  # left/(1 - left): the root of beta/theta
-    return problem.largest_of_owners(parts), float((1 - left).min()), left
-
-
-def _theta(delta: float) -> tuple[float, float]:
-    """Return theta and beta/theta of a contraction: in expectation ||C(v) - v||^2 is carried on by 1 - theta."""
-    theta = 1 - sqrt(1 - delta)
-    return theta, (1 - delta) / theta**2
-
-
-def _plain(problem: Problem, smoothness: float) -> float:
-    """Return the longest step of EF21 without momentum, given M."""
-    mu = problem.strong_convexity
-    theta, ratio = _theta(problem.delta * problem.participation)
-    if mu > 0:
-        return min(1 / (problem.smoothness + smoothness * sqrt(2 * ratio)), theta / (2 * mu))
-    return 1 / (problem.smoothness + smoothness * sqrt(ratio))
 
 
 @final
@@ -294,9 +149,10 @@ class EF21(ShiftedBatches):
                 raise ValueError(f"momentum must be at most 1, found {self.momentum!r}")
 
     def resolved(self, problem: Problem) -> Self:
-        refuse_unfit(self, problem)
         self._check_shifts(problem)
         compressor = problem.compressor
+        if compressor.three_point(problem.n) is None:
+            refuse_unfit(self, problem)
         if compressor.contraction(problem.n) is None and (compressor.variance(problem.n) or 0) >= 1:
             raise ValueError(
                 f"EF21 needs a contraction, found {compressor!r}, with which its shifts run away: take"
@@ -311,19 +167,23 @@ class EF21(ShiftedBatches):
         return replace(self, step=step_for(self, problem, self._longest))
 
     def bound(self, problem: Problem) -> Bound | None:
-        mu, delta = problem.strong_convexity, problem.compressor.contraction(problem.n)
+        mu, compressor = problem.strong_convexity, problem.compressor
+        delta, constants = compressor.contraction(problem.n), compressor.three_point(problem.n)
         if self.batch is not None or self.estimator is not None or self.server_momentum is not None:
             return None
-        if not mu or delta is None or (self._averages and problem.participation < 1) or problem.objective.composite:
+        if not mu or (delta is None and constants is None) or problem.objective.composite:
+            return None
+        if self._averages and problem.participation < 1:
             return None
         step = constant(self.step, self._longest(problem))
         if step is None:
-            return None if self.is_more or problem.down is not None else self._bound_of_owners(problem)
-        delta *= problem.participation
-        theta, _ = _theta(delta)
+            other = self.is_more or problem.down is not None or constants is not None
+            return None if other else self._bound_of_owners(problem)
+        theta, _ = followed(problem, problem.participation)
         error = 0.0  # of the shifts after the first message
         if self.shifts == "zero":
-            error = (1 - delta) * problem.sent_energy(problem.start)
+            left = 1 - problem.delta * problem.participation if constants is None else constants[1]
+            error = left * problem.sent_energy(problem.start)
         if problem.down is not None:
             start = problem.suboptimality + step * self._both_ways(problem)[1] * problem.sent_energy(problem.start)
             quantity = "F(w) - F* + c_1 sum of weight_i/l_i ||h_i - g_i(w)||^2 + c_2 ||g - h||^2"
@@ -337,7 +197,7 @@ class EF21(ShiftedBatches):
         step = constant(self.step, RareFeatures().longest(self, problem))
         if step is None:
             return None
-        error, (several, _, left) = 0.0, _of_owners(problem)
+        error, (several, _, left) = 0.0, of_owners(problem)
         if self.shifts == "zero":
             error = several * problem.scaled_energy(problem.start, left)
         quantity = "F(w) - F* + sum of c_i ||h_i - g_i(w)||^2"
@@ -368,13 +228,13 @@ class EF21(ShiftedBatches):
             return self._with_heavy_ball(problem)
         if self.estimator is not None:
             change, late, total = self.estimator.error(problem)
-            _, ratio = _theta(problem.delta)
+            _, ratio = followed(problem, 1.0)
             return 1 / (problem.smoothness + sqrt(2 * (ratio * (change + late) + total)))
         if not self._averages:
-            return _plain(problem, smoothness)
+            return plain_step(problem, smoothness)
         assert self.momentum is not None
         mu, share, eta = problem.strong_convexity, problem.participation, self.momentum
-        theta, ratio = _theta(problem.delta)
+        theta, ratio = followed(problem, 1.0)
         sent, forgets = ratio * (eta * smoothness) ** 2, 1 - sqrt(1 - share * (2 * eta - eta**2))
         whole = (problem.smoothness if share == 1 else smoothness) ** 2
         late = (1 / forgets - 1) ** 2
@@ -386,19 +246,19 @@ class EF21(ShiftedBatches):
     def _with_proximal_steps(self, problem: Problem) -> float:
         if self._averages or self.estimator is not None or problem.down is not None:
             raise TheoryError(f"no step of theory is known for {self!r} with proximal steps: give the step")
-        _, ratio = _theta(problem.delta * problem.participation)
+        _, ratio = followed(problem, problem.participation)
         return 1 / (2 * problem.smoothness + 2 * problem.feature_smoothness * sqrt(ratio))
 
     def _both_ways(self, problem: Problem) -> tuple[float, float]:
         """Return the longest step where the sum comes down compressed, and what times it and M E is at the start."""
         down = None if problem.down is None else problem.down.contraction(problem.n)
-        plain = self.server_momentum is None and self.estimator is None and not self._averages
+        plain = not self.is_more and problem.compressor.three_point(problem.n) is None
         if down is None or not plain or problem.objective.composite:
             raise TheoryError(
                 f"no step of theory is known for {self!r} with sums compressed by {problem.down!r}: give it"
             )
         mu, delta = problem.strong_convexity, problem.delta * problem.participation
-        (theta, ratio), (late, late_ratio) = _theta(delta), _theta(down)
+        (theta, ratio), (late, late_ratio) = theta_of(delta), theta_of(down)
         size = (1 + sqrt(1 - delta)) ** 2  # of messages, in parts of what is compressed
         reach, strong = size * late_ratio, 2 if mu > 0 else 1
         root = sqrt(2 * strong * ratio + 4 * strong * reach * (1 + strong * ratio))
@@ -411,7 +271,7 @@ class EF21(ShiftedBatches):
         if not isinstance(self.server_momentum, HeavyBall) or self._averages or self.estimator is not None:
             raise TheoryError(f"no step of theory is known for {self!r}: give the step")
         beta = self.server_momentum.beta
-        _, ratio = _theta(problem.delta * problem.participation)
+        _, ratio = followed(problem, problem.participation)
         late = (problem.smoothness * beta / (1 - beta)) ** 2
         return (1 - beta) / (problem.smoothness + sqrt(2 * (late + ratio * problem.feature_smoothness**2)))
 
@@ -431,7 +291,7 @@ class EF21(ShiftedBatches):
         if self.estimator is not None:
             found, of = self.estimator.estimate(task, objective, block, memory), memory.support
             memory.arrays["estimate"] = found
-            sent = (found - memory.arrays["shift"]).astype(np.float32)
+            sent = (found - memory.arrays["shift"]).astype(task.weights.vector.dtype)
             return Vectors(of.n, of.offsets, of.index, sent)
         gradient = self._gradient(task, objective, block, memory)
         if self.momentum is None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import lru_cache
-from math import sqrt
 from typing import Any, Literal, Self, final
 
 import numpy as np
@@ -12,6 +10,7 @@ from numpy.typing import NDArray
 
 from qsim.batch import Arrays, Memory, Support, Vectors, dense_offsets, inner
 from qsim.block import Block
+from qsim.compressors.triangles import column_starts, matrix_of, sizes, triangle_length
 from qsim.methods.base import Exchange, Method, Task, refuse_absences, refuse_unfit
 from qsim.objectives import LinearModel, Objective
 from qsim.options import number, one_of, option
@@ -63,8 +62,8 @@ class FedNL(Method):
     -----
     What is compressed is the upper triangle as a vector of :math:`n (n + 1)/2` numbers, those off the diagonal times
     :math:`\sqrt{2}`, so that its norm is the Frobenius norm and the certificates of :math:`C` hold for matrices.
-    (Without the :math:`\sqrt{2}`, as in the authors' code, Top-k is a contraction with :math:`k/n^2` only.) The
-    regulariser's Hessian stays on the server.
+    (Without the :math:`\sqrt{2}`, as in the authors' code, Top-k is a contraction with :math:`k/n^2` only.)
+    `SymmetricRankR` is the paper's Rank-R. The regulariser's Hessian stays on the server.
 
     Near the optimum it converges linearly, with a factor that does not depend on the condition number, and in the end
     superlinearly (the paper, from memory). No bound is stated. Without a line search it may diverge from far away.
@@ -108,7 +107,7 @@ class FedNL(Method):
             raise ValueError(
                 f"FedNL keeps n (n + 1)/2 numbers per worker, for n <= {_MOST:,} weights, found {problem.n:,}"
             )
-        length, shift, floor = _length(problem.n), self.shift, self.floor
+        length, shift, floor = triangle_length(problem.n), self.shift, self.floor
         if shift is None:
             omega = problem.compressor.variance(length)
             if omega is None and problem.compressor.contraction(length) is None:
@@ -121,10 +120,10 @@ class FedNL(Method):
         return replace(self, shift=shift, floor=floor)
 
     def start(self, w: Weights) -> Arrays:
-        return {"hessian": np.zeros(_length(w.vector.size))}
+        return {"hessian": np.zeros(triangle_length(w.vector.size))}
 
     def memory(self, block: Block, support: Support) -> Memory:
-        length = _length(block.n)
+        length = triangle_length(block.n)
         triangles = Support(length, dense_offsets(block.workers, length), None)
         kept = Memory.zeros(triangles, "hessian", dtype=np.float64)
         kept.arrays["distance"] = np.zeros(block.workers)
@@ -139,10 +138,10 @@ class FedNL(Method):
         if task.name == "distance":
             return Vectors.dense(memory.arrays["distance"][:, None])
         found = _hessians(objective, block, task.weights)
-        found *= _sizes(block.n)
+        found *= sizes(block.n)
         found -= memory.arrays["hessian"].reshape(found.shape)
         memory.arrays["distance"][:] = np.sqrt((found**2).sum(axis=1))
-        return Vectors.dense(found.astype(np.float32))
+        return Vectors.dense(found.astype(task.weights.vector.dtype))
 
     def on_delivered(
         self, task: Task, block: Block, memory: Memory, arrived: Vectors, delivered: NDArray[np.bool_]
@@ -161,7 +160,7 @@ class FedNL(Method):
             exchange("begin", w, exact="float32", length=length).vector.add_to(learnt)
         else:
             received = exchange("hessian", w, length=length)
-        matrix = _matrix(learnt, w.vector.size) + _of_regulariser(exchange.objective, w.dense())
+        matrix = matrix_of(learnt, w.vector.size) + _of_regulariser(exchange.objective, w.dense())
         if self.correction == "projection":
             assert self.floor is not None
             values, vectors = np.linalg.eigh(matrix)
@@ -198,7 +197,7 @@ def _hessians(objective: Objective, block: Block, weights: Replica) -> NDArray[n
     X^T D X of rows X with second derivatives D, by SciPy, where the loss is of one margin a row; else products of the
     Hessian with the unit vectors.
     """
-    rows, found = block.all_rows(), np.zeros((block.workers, _length(block.n)))
+    rows, found = block.all_rows(), np.zeros((block.workers, triangle_length(block.n)))
     if isinstance(objective, LinearModel) and type(objective).hvp is LinearModel.hvp and block.width == 1:
         margins = block.margins(rows, weights)
         second = np.asarray(objective.margin_hvp(margins, np.ones_like(margins), block.labels[rows.index]), np.float64)
@@ -212,7 +211,7 @@ def _hessians(objective: Objective, block: Block, weights: Replica) -> NDArray[n
                 worker = np.repeat(np.arange(high - low), np.diff(rows.offsets[low : high + 1]))
                 _add_triangles(x, second[some], worker, found[low:high])
         return found
-    begins = _starts(block.n)
+    begins = column_starts(block.n)
     for j in range(block.n):
         column = objective.hvp(block, rows, weights, np.eye(1, block.n, j, weights.vector.dtype)[0])
         found[:, begins[j] : begins[j] + j + 1] = column.to_dense()[:, : j + 1]
@@ -229,42 +228,13 @@ def _add_triangles(x: Any, second: NDArray[np.float64], worker: NDArray[np.int64
     product = (apart.T @ x).tocoo()
     row, column = product.row % n, product.col
     upper = row <= column
-    out[(product.row // n)[upper], (_starts(n)[column] + row)[upper]] = product.data[upper]
-
-
-def _length(n: int) -> int:
-    return n * (n + 1) // 2
+    out[(product.row // n)[upper], (column_starts(n)[column] + row)[upper]] = product.data[upper]
 
 
 def _value(w: Weights, exchange: Exchange) -> float:
     """Return F."""
     loss = exchange("loss", w, exact="float64", length=1).vector.to_dense()
     return float(loss[0, 0]) + exchange.objective.regulariser(w.dense())[0]
-
-
-@lru_cache(maxsize=4)
-def _places(n: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the rows and columns of the upper triangle, column by column."""
-    column = np.repeat(np.arange(n), np.arange(1, n + 1))
-    return np.arange(column.size) - _starts(n)[column], column
-
-
-def _starts(n: int) -> NDArray[np.int64]:
-    return np.arange(n) * (np.arange(n) + 1) // 2
-
-
-@lru_cache(maxsize=4)
-def _sizes(n: int) -> NDArray[np.float64]:
-    """Return 1 on the diagonal, sqrt(2) off it, where numbers stand for two."""
-    row, column = _places(n)
-    return np.where(row == column, 1.0, sqrt(2))
-
-
-def _matrix(triangle: NDArray[np.float64], n: int) -> NDArray[np.float64]:
-    """Return the symmetric matrix of a triangle."""
-    matrix, (row, column) = np.empty((n, n)), _places(n)
-    matrix[row, column] = matrix[column, row] = triangle / _sizes(n)
-    return matrix
 
 
 def _of_regulariser(objective: Objective, w: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -155,6 +155,11 @@ class Run:
                 f"{self.compressor!r} is for {together} workers, found workers={self.workers}, clients={self.clients!r}"
             )
         inner = self.method.method if isinstance(self.method, Averaged) else self.method
+        if self.compressor.three_point(1) is not None and not isinstance(inner, EF21):
+            raise ValueError(
+                f"{self.compressor!r} follows the shifts of EF21, found method={self.method!r}: take qsim.EF21(), or"
+                " one of the two compressors inside"
+            )
         if isinstance(self.downlink, CompressedSum) and isinstance(inner, (FedNL, MARINA, SignSGD, LBFGS, NewtonCG)):
             raise ValueError(
                 f"CompressedSum keeps what it leaves out for later, but {self.method!r} does not add up what comes:"

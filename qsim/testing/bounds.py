@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import log, sqrt
 from typing import Any
 
@@ -63,3 +64,17 @@ class Wager:
             for goal, rows in ((self._promising, self.rows), (SURE, EXTENSION * self.rows))
         ]
         return np.expm1(np.maximum(*needed)) / self.stake
+
+
+def excess(draw: Callable[[int, int], NDArray[np.float64]], count: int) -> tuple[float, float, float]:
+    """Bet that ratios, which are never below 0, have a mean above 1; return strain, their mean, and what would be seen.
+
+    draw: returns as many ratios as it is told, others for another number.
+    """
+    bet = Wager(draw(count // 8, 0).std(), np.array([1.0]), count)
+    total, taken = 0.0, 0
+    while taken < EXTENSION * count and not bet.is_decided(taken):
+        found = draw(count // 4, 1 + taken)
+        bet.add(found[:, None] - 1.0)
+        total, taken = total + float(found.sum()), taken + found.size
+    return float(bet.strain.max()), total / taken, float(bet.seen.max())

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from qsim.compressors import Compressor
 from qsim.keys import Key
 from qsim.options import whole
-from qsim.testing import bias, certificates, messages, spread, together
+from qsim.testing import bias, certificates, messages, spread, three_points, together
 from qsim.testing.compressor_under_test import CompressorUnderTest
 from qsim.testing.parts import carried_out, prints_as_code
 from qsim.testing.report import Finding, Report
@@ -28,6 +28,7 @@ CHECKS: dict[str, Callable[[CompressorUnderTest], Finding]] = {
     "exact variance": certificates.exact_variance,
     "expected non-zeros": certificates.expected_nonzeros,
     "error of workers together": together.together,
+    "error of three points": three_points.three_points,
     "codecs give the message back": messages.through_codecs,
     "messages can be summed": messages.summed,
     "error feedback adds up": messages.learns_delivery,

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
-from qsim.testing.bounds import EXTENSION, FOUND, Wager
+from qsim.testing.bounds import FOUND, excess
 from qsim.testing.compressor_under_test import CompressorUnderTest
 from qsim.testing.gallery import gallery
 from qsim.testing.pools import percent
@@ -35,23 +37,12 @@ def together(subject: CompressorUnderTest) -> Finding:
         square, mean = float((exact**2).sum()) / workers, exact.mean(axis=0)
         bound = max(0.0, joint[0] * square - joint[1] * float(mean @ mean))
         allowed = bound * (1 + 2.0**-20) + 2.0**-40 * square
-        count = max(64, subject.count(n) // workers)
-        pilot = _errors(subject, rows, count // 8, number, 0) / allowed
-        bet = Wager(pilot.std(), np.array([1.0]), count)
-        error, taken = 0.0, 0
-        while taken < EXTENSION * count and not bet.is_decided(taken):
-            found = _errors(subject, rows, count // 4, number, 1 + taken)
-            bet.add(found[:, None] / allowed - 1.0)
-            error, taken = error + float(found.sum()), taken + found.size
-        tests.append(
-            (
-                float(bet.strain.max()),
-                name,
-                bound / square,
-                error / taken / square,
-                float(bet.seen.max()) * allowed / square,
-            )
-        )
+
+        def draw(count: int, part: int, rows: Any = rows, number: int = number, allowed: float = allowed) -> Any:
+            return _errors(subject, rows, count, number, part) / allowed
+
+        strain, found, seen = excess(draw, max(64, subject.count(n) // workers))
+        tests.append((strain, name, bound / square, found * allowed / square, seen * allowed / square))
     strain, name, claimed, measured, seen = max(tests)
     text = f"{workers} workers, {name}: claimed {claimed:.4g} of the mean of ||v_i||^2, found {measured:.4g};"
     return Finding(strain < 1, f"{text} an excess of {percent(seen)} of it {FOUND}", claimed, measured)

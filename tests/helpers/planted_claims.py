@@ -6,7 +6,7 @@ import numpy as np
 
 from helpers.honest_compressors import Fast, KeepsLargest, Ternary
 from qsim.batch import Floats, Levels, Signs
-from qsim.compressors import DRIVE, QSGD, Compressor, RandK
+from qsim.compressors import DRIVE, QSGD, Compressor, RandK, Scaled, ThreePCv2
 from qsim.options import option
 
 
@@ -247,7 +247,32 @@ class TogetherInName(Fast):
         return 1.0, 1.0
 
 
+@option
+class FollowsTooClosely(Fast):
+    """3PCv2 that says that what a change leaves is a tenth less than it is."""
+
+    emits = Floats
+
+    @property
+    def inner(self):
+        return ThreePCv2(RandK(10), Scaled(RandK(10)))
+
+    def compress(self, v, keys, memory=None):
+        return Floats.of(self.inner.decompress(self.inner.compress(v, keys, memory), keys))
+
+    def memory(self, support):
+        return self.inner.memory(support)
+
+    def on_delivered(self, memory, sent):
+        self.inner.on_delivered(memory, sent)
+
+    def three_point(self, n):
+        a, b = self.inner.three_point(n)
+        return a, 0.9 * b
+
+
 PLANTED = [
+    (FollowsTooClosely(), ["error of three points"]),
     (NaturalDitheringAsIdentity(), ["it compresses"]),
     (IdentityWithFormulas(), ["it compresses", "exact variance"]),
     (Nearest(), ["independent for workers and rounds", "unbiased"]),

@@ -12,9 +12,9 @@ import qsim.methods.fednl as module
 from helpers.dense_loops import L2, RUN, WORKERS, Loop, N
 from qsim.clients import SampledClients
 from qsim.compressors import Identity, RandK, TopK
+from qsim.compressors.triangles import matrix_of, places, sizes
 from qsim.datasets import ByLabel, Contiguous, Dirichlet, Quadratics
 from qsim.methods import FedNL, GradientDescent
-from qsim.methods.fednl import _matrix, _places, _sizes
 from qsim.objectives import LeastSquares, NonconvexLogistic, WithRegulariser
 from qsim.problem import TheoryError
 
@@ -92,7 +92,7 @@ def test_hessians_of_margins_are_the_products_with_unit_vectors(at_once: int, mo
     at = qsim.weights.Replica(np.random.default_rng(0).standard_normal(N))
     found = module._hessians(RUN.objective, block, at)
     columns = [RUN.objective.hvp(block, block.all_rows(), at, unit).to_dense() for unit in np.eye(N)]
-    row, column = _places(N)
+    row, column = places(N)
     np.testing.assert_allclose(found, np.stack(columns)[column, :, row].T, atol=1e-12)
 
 
@@ -143,10 +143,10 @@ def test_top_k_of_a_triangle_is_a_contraction_with_its_weights_only() -> None:
     one k numbers that stand for two. Authors of such code took 2k/(n (n + 1)) for the first at first."""
     n, k = 12, 12
     matrix = np.ones((n, n)) + 0.01 * np.eye(n)
-    row, column = _places(n)
+    row, column = places(n)
     triangle = matrix[row, column]
     plain = np.where(np.argsort(np.argsort(-triangle, kind="stable"), kind="stable") < k, triangle, 0.0)
-    kept = _matrix(plain * _sizes(n), n)
+    kept = matrix_of(plain * sizes(n), n)
     share = 1 - np.sum((kept - matrix) ** 2) / np.sum(matrix**2)
     assert k / n**2 <= share < 1.05 * k / n**2 < 0.6 * 2 * k / (n * (n + 1))
     random = np.random.default_rng(0)
@@ -154,10 +154,10 @@ def test_top_k_of_a_triangle_is_a_contraction_with_its_weights_only() -> None:
         if trial:
             matrix = random.standard_normal((n, n))
             matrix += matrix.T
-        vector = matrix[row, column] * _sizes(n)
+        vector = matrix[row, column] * sizes(n)
         assert np.sum(vector**2) == pytest.approx(np.sum(matrix**2))
         found = TopK(k).compress(qsim.batch.Vectors.dense(vector), qsim.Key(0).words(0, 1)).vectors().to_dense()[0]
-        error = np.sum((_matrix(found.astype(float), n) - matrix) ** 2) / np.sum(matrix**2)
+        error = np.sum((matrix_of(found.astype(float), n) - matrix) ** 2) / np.sum(matrix**2)
         assert error <= 1 - TopK(k).contraction(vector.size) + 1e-6
 
 

@@ -11,7 +11,7 @@ import pytest
 import qsim
 from helpers.bounds import SEEDS, beyond
 from qsim.clients import SampledClients
-from qsim.compressors import Identity, RandK, Scaled, ScaledSign, TopK
+from qsim.compressors import Identity, RandK, Scaled, ScaledSign, ThreePCv2, TopK
 from qsim.datasets import ByLabel, Contiguous, Dirichlet, Quadratics
 from qsim.methods import (
     DIANA,
@@ -69,6 +69,9 @@ BOUNDED: list[tuple[qsim.Run, Method, qsim.compressors.Compressor, dict, float]]
     (SPARSE, EF21(RareFeatures(), shifts="gradient"), TopK(30), {}, 16),
     (SPARSE, EF21(RareFeatures()), TopK(30), {"clients": SampledClients(6)}, 64),
     (SPARSE, EF21(RareFeatures()), TopK(30), {"partition": Dirichlet(0.5)}, 64),
+    (SKEWED, EF21(), ThreePCv2(RandK(2), TopK(2)), {"rounds": 150}, 16),
+    (SKEWED, EF21(momentum=0.5), ThreePCv2(qsim.QSGD(4), TopK(2)), {"rounds": 150}, 64),
+    (SPARSE, EF21(shifts="gradient"), ThreePCv2(RandK(30), TopK(30)), {"rounds": 150}, 256),
     (SKEWED, EF21(momentum=0.3), TopK(2), {}, 128),
     (SKEWED, EF21(momentum=0.3, shifts="gradient"), Scaled(qsim.QSGD(1)), {}, 128),
 ]
