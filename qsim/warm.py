@@ -68,7 +68,7 @@ def _compressors() -> Iterator[Work]:
 def _codecs() -> Iterator[Work]:
     levels: list[Codec] = [codecs.Varint(), codecs.FixedWidth(), codecs.Bitmap(), codecs.RANS(), codecs.GolombRice()]
     levels += [kind(code) for kind in (codecs.Elias, codecs.EliasDense) for code in ("gamma", "delta", "omega")]
-    floats: list[Codec] = [codecs.SparseFloats(), codecs.Dense(), codecs.Auto()]
+    floats: list[Codec] = [codecs.SparseFloats(), codecs.SparseFloats("float64"), codecs.Dense(), codecs.Auto()]
     for compressor, able in ((QSGD(4), [*levels, codecs.Auto()]), (TopK(0.05), floats)):
         for codec in able:
             yield _run(LogisticRegression(0.01), SGD(0.01, batch=2), compressor, codec=codec)

@@ -341,6 +341,7 @@ def cases(quick: bool) -> Iterator[Case]:
     for line in LINES:
         yield _case(line, v)
     yield _shared_out(v, 10)
+    yield _read(v.size, 10_000)
     for power in (10,) if quick else (13, 20):
         yield _transform(power)
 
@@ -414,6 +415,30 @@ def _shared_out(v: Vector, workers: int) -> Case:
         ],
         _check,
     )
+
+
+def _read(n: int, cells: int) -> Case:
+    """Make the case of a count sketch that is read."""
+    compressor, keys = CountSketch(1, cells), qsim.Key(1).words(0, 1)
+    sums = np.random.default_rng(1).standard_normal(cells).astype(np.float32)
+    message = SharedSupport(n, np.array([0, cells]), cells, sums)
+
+    def form() -> Any:
+        signs = generator.integers(0, 2, n, np.int32) * 2 - 1
+        return sums[generator.integers(0, cells, n)] * signs.astype(np.float32)
+
+    return Case(
+        f"{compressor!r} read, n = {n:.0e}".replace("qsim.", ""),
+        "vector",
+        [Timed("qsim", lambda: compressor.decompress(message, keys).value), Timed("NumPy", form)],
+        [Claim("qsim", "NumPy", 5.0)],
+        lambda results: _as_many(results["qsim"], results["NumPy"]),
+    )
+
+
+def _as_many(one: NDArray[np.float32], other: NDArray[np.float32]) -> None:
+    assert one.size == other.size
+    assert set(np.abs(one).tolist()) == set(np.abs(other).tolist())
 
 
 def _transform(power: int) -> Case:

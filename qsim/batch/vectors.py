@@ -365,7 +365,7 @@ class Memory:
         return total.vectors("")
 
     def less(self, v: Vectors, name: str) -> Vectors:
-        """Return vectors minus the rows of a name, on the supports, as float32.
+        """Return vectors minus the rows of a name, on the supports, in the precision of the vectors.
 
         Parameters
         ----------
@@ -387,4 +387,4 @@ class Memory:
         difference = Memory(self.support, {"": -self.arrays[name]})
         difference.add("", v)
         found = difference.vectors("")
-        return replace(found, value=found.value.astype(np.float32, copy=False))
+        return replace(found, value=found.value.astype(v.value.dtype, copy=False))

@@ -36,13 +36,13 @@ class Entries:
     """A message as the kernels take it: the floats of the prefix, then for every non-zero a coordinate and a word.
 
     The word is the signed level (from 1 to s or -s to -1), 1 or -1 for signs, and for floats, where s = 0, the bits of
-    the float32.
+    the float32, or, in 64 bits, of the float64.
     """
 
     stream: Stream
     offsets: NDArray[np.int64]
     index: NDArray[Any]
-    word: NDArray[np.int32]
+    word: NDArray[Any]
     prefix: NDArray[np.float32]
 
     @property
@@ -56,8 +56,8 @@ class Entries:
         return 1 if self.stream.kind is Signs else self.stream.s
 
     @classmethod
-    def of(cls, message: Message) -> Entries:
-        """Take a message apart. The values of floats are rounded to float32, and what is zero left out."""
+    def of(cls, message: Message, double: bool = False) -> Entries:
+        """Take a message apart. The values of floats are rounded to float32, unless `double`, and zeros left out."""
         stream, rows = Stream.of(message), message.rows
         if isinstance(message, Levels):
             prefix = message.scale.reshape(rows, stream.scales)[:, : stream.floats]
@@ -67,14 +67,14 @@ class Entries:
             prefix = np.stack([message.low, message.high], axis=1)
             return cls(stream, message.offsets, message.coordinates(), word, prefix)
         assert isinstance(message, Floats)
-        value = message.value.astype(np.float32, copy=False)
+        value = message.value.astype(np.float64 if double else np.float32, copy=False)
         kept = np.flatnonzero(value)
         index: NDArray[Any] = kept % message.n if message.index is None else message.index[kept]
         return cls(
             stream,
             np.searchsorted(kept, message.offsets),
             index.astype(index_type(message.n), copy=False),
-            value[kept].view(np.int32),
+            value[kept].view(np.int64 if double else np.int32),
             np.empty((rows, 0), np.float32),
         )
 
@@ -107,11 +107,13 @@ class Entries:
             fixed, scale = self.stream.scale, self.prefix.reshape(-1)
             if fixed is not None:
                 scale = np.full(self.rows * self.stream.scales, fixed, np.float32)
-            return Levels(n, self.offsets, self.index, self.word, scale, self.s, self.stream.bucket, fixed)
+            level = self.word.astype(np.int32, copy=False)
+            return Levels(n, self.offsets, self.index, level, scale, self.s, self.stream.bucket, fixed)
         if kind is Signs:
             low, high = np.ascontiguousarray(self.prefix.T)
             return Signs(n, self.offsets, self.index, self.word > 0, low, high)
-        return Floats(n, self.offsets, self.index, self.word.view(np.float32))
+        floats = np.float64 if self.word.dtype == np.int64 else np.float32
+        return Floats(n, self.offsets, self.index, self.word.view(floats))
 
 
 _WRONG = (
@@ -129,6 +131,11 @@ class EntryCodec(Codec):
     """
 
     carries: ClassVar[tuple[type[Message], ...]] = (Levels, Signs, Floats)
+
+    @property
+    def _double(self) -> bool:
+        """Whether floats have 64 bits on the wire."""
+        return False
 
     @abstractmethod
     def _kernels(self, s: int) -> tuple[Any, Any, Any]:
@@ -201,7 +208,7 @@ class EntryCodec(Codec):
         take_prefixes(packets.data, packets.offsets, prefixes)
         prefix = prefixes.view("<f4").astype(np.float32, copy=False)
         most = self._most_entries(packets, skip, stream.n, s)
-        index, word = np.empty(most, index_type(stream.n)), np.empty(most, np.int32)
+        index, word = np.empty(most, index_type(stream.n)), np.empty(most, np.int64 if self._double else np.int32)
         offsets = np.empty(len(packets) + 1, np.int64)
         read = self._kernels(s)[2]
         reason, row, at = read(packets.data, packets.offsets, skip, stream.n, s, offsets, index, word)
@@ -245,7 +252,7 @@ class EntryCodec(Codec):
         self.require(message)
         if isinstance(message, Levels) and message.fixed is not None:
             _require_fixed(message)
-        entries = Entries.of(message)
+        entries = Entries.of(message, self._double)
         wrong = entries.wrong_prefix()
         if wrong is not None:
             raise ValueError(f"row {wrong[0]} of the message {wrong[1]}")

@@ -40,17 +40,17 @@ class Varint(EntryCodec):
         return KERNELS[min(s, 2)]
 
     def _require_fits(self, n: int, s: int, error: type[ValueError] = TooLongError) -> None:
-        if _most_bits(n, s) > 64:
+        if most_bits(n, s) > 64:
             raise error(f"gaps below n = {n} and levels up to s = {s} do not fit into 64 bits")
 
     def _most_bytes(self, entries: Entries) -> int:
-        bits = _most_bits(entries.stream.n, entries.s)
+        bits = most_bits(entries.stream.n, entries.s)
         return entries.index.size * (max(1, -(-bits // 7)) + (0 if entries.s else 4))
 
     def _least_bits(self, s: int) -> int:
         return 8 if s else 40
 
 
-def _most_bits(n: int, s: int) -> int:
+def most_bits(n: int, s: int) -> int:
     """Return how many bits the largest number of an entry has."""
     return (n - 1).bit_length() + ((s - 1).bit_length() + 1 if s else 0)

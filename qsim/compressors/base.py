@@ -176,7 +176,7 @@ class Compressor:
         Parameters
         ----------
         v : Vectors
-            The vectors.
+            The vectors, in float32; in float64 where workers compute in it.
         keys : ndarray of uint64, shape (rows,)
             The word of the key of each row.
         memory : Memory, optional
@@ -210,7 +210,7 @@ class Compressor:
         Returns
         -------
         Vectors
-            The vectors, in float32.
+            The vectors, in float32; in float64 where the message holds numbers in it.
         """
         return message.vectors()
 

@@ -9,7 +9,15 @@ from numpy.typing import ArrayLike, NDArray
 
 from qsim.batch import Floats, Memory, Vectors
 from qsim.compressors.base import INFINITE, NotFiniteError, as_float32, empty_entries, require_finite_floats
-from qsim.compressors.sparsifier import LARGEST, Sparsifier, kept_of, largest_scalable, require_scalable, take_kept
+from qsim.compressors.sparsifier import (
+    LARGEST,
+    Sparsifier,
+    as_precise,
+    kept_of,
+    largest_scalable,
+    require_scalable,
+    take_kept,
+)
 from qsim.options import number, option
 from qsim.program import Program
 
@@ -72,11 +80,11 @@ class Bernoulli(Sparsifier):
         """Draw from a batch. Raises NotFiniteError for NaN, infinity, and numbers too large to be divided by p."""
         from qsim.kernels.bernoulli import keep_with_probability
 
-        v = as_float32(v)
+        given, v = v, as_float32(v)
         require_scalable(v, 1.0 / self.used)
         offsets, index, value = empty_entries(v, v.value.size, np.float32)
         kept = keep_with_probability(v.offsets, v.index, v.value, self._steps, keys, offsets, index, value)
-        return Floats(v.n, offsets, index[:kept], value[:kept])
+        return as_precise(Floats(v.n, offsets, index[:kept], value[:kept]), given, 1.0 / self.used)
 
     def plan(self, program: Program, v: Vectors, keys: NDArray[np.uint64], memory: Memory | None = None) -> Floats:
         from qsim.kernels.bernoulli import keep_with_probability

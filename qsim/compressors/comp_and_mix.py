@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from qsim.batch import Floats, Memory, Vectors, index_type
 from qsim.compressors.base import INFINITE, as_float32, empty_entries, require_finite
-from qsim.compressors.sparsifier import Sparsifier, kept_of, require_scalable, take_kept
+from qsim.compressors.sparsifier import Sparsifier, as_precise, kept_of, require_scalable, take_kept
 from qsim.options import option
 
 
@@ -79,7 +79,7 @@ class CompK(Sparsifier):
         from qsim.kernels.select import draw_positions, keep_largest
         from qsim.kernels.top_and_random import pick
 
-        v, (k, among) = as_float32(v), self._counts(v.n)
+        given, v, (k, among) = v, as_float32(v), self._counts(v.n)
         require_scalable(v, among / k)
         most = int(np.minimum(np.diff(v.offsets), among).sum())
         largest = empty_entries(v, most, np.float32)
@@ -88,7 +88,7 @@ class CompK(Sparsifier):
         draw_positions(keys, among, k, places)
         offsets, index, value = empty_entries(v, min(most, v.rows * k), np.float32)
         kept = pick(*largest, places, k, among / k, offsets, index, value)
-        return Floats(v.n, offsets, index[:kept], value[:kept])
+        return as_precise(Floats(v.n, offsets, index[:kept], value[:kept]), given, among / k)
 
     def most_kept(self, n: int) -> int:
         return self._counts(n)[0]
@@ -191,7 +191,7 @@ class MixK(Sparsifier):
         from qsim.kernels.select import draw_positions, keep_largest
         from qsim.kernels.top_and_random import with_others
 
-        v, (k, others) = as_float32(v), self._counts(v.n)
+        given, v, (k, others) = v, as_float32(v), self._counts(v.n)
         most = int(np.minimum(np.diff(v.offsets), k).sum())
         top = empty_entries(v, most, np.float32)
         kept, largest = keep_largest(v.offsets, v.index, v.value, k, *top)
@@ -202,7 +202,7 @@ class MixK(Sparsifier):
             draw_positions(keys, v.n - k, others, places)
         offsets, index, value = empty_entries(v, most + places.size, np.float32)
         kept = with_others(v.offsets, v.index, v.value, *top, places, others, offsets, index, value)
-        return Floats(v.n, offsets, index[:kept], value[:kept])
+        return as_precise(Floats(v.n, offsets, index[:kept], value[:kept]), given)
 
     def most_kept(self, n: int) -> int:
         return sum(self._counts(n))

@@ -8,8 +8,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from qsim.batch import Memory, Message, SharedSupport, Vectors, dense_offsets
-from qsim.compressors.base import Compressor, NotFiniteError, as_float32, require_finite_floats
+from qsim.batch.planned import plan_vectors
+from qsim.compressors.base import INFINITE, Compressor, NotFiniteError, as_float32, require_finite_floats
 from qsim.options import option, whole
+from qsim.program import NoProgram, Program
 
 
 @final
@@ -95,6 +97,32 @@ class CountSketch(Compressor):
             row = int(np.argmax(too_large))
             raise NotFiniteError(f"row {row} of the batch has sums above float32's range (3.4e38)", row)
         return SharedSupport(v.n, dense_offsets(v.rows, k), k, value.reshape(-1))
+
+    def plan(self, program: Program, v: Vectors, keys: NDArray[np.uint64], memory: Memory | None = None) -> Message:
+        from qsim.kernels.count_sketch import sketch
+        from qsim.kernels.rounds import first_wrong, rounded
+        from qsim.kernels.select import first_of_rows_at_least
+
+        k = self._kept(v.n)
+        if k == v.n:
+            raise NoProgram
+        offsets, sums = dense_offsets(v.rows, k), np.empty((v.rows, self.tables, self.cells))
+        value = np.empty(v.rows * k, np.float32)
+        program.call(first_of_rows_at_least, v.offsets, v.value, INFINITE, stop="not negative")
+        program.call(sketch, keys, v.offsets, v.index, v.value, self.tables, self.cells, sums)
+        program.call(rounded, sums.reshape(-1), value)
+        program.call(first_wrong, offsets, value, stop="not negative")
+        return SharedSupport(v.n, offsets, k, value)
+
+    def plan_decompress(self, program: Program, message: Message, keys: NDArray[np.uint64]) -> Vectors:
+        from qsim.kernels.count_sketch import read_sketch
+
+        if not isinstance(message, SharedSupport):
+            return plan_vectors(program, message)
+        n, out = message.n, np.empty(message.rows * message.n, np.float32)
+        sums = message.value.reshape(message.rows, self.tables, self.cells)
+        program.call(read_sketch, keys, n, self.tables, self.cells, sums, out)
+        return Vectors(n, dense_offsets(message.rows, n), None, out)
 
     def decompress(self, message: Message, keys: NDArray[np.uint64]) -> Vectors:
         """Return the estimates of all coordinates. Raises ValueError for a message of another size."""

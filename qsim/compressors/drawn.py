@@ -36,9 +36,9 @@ class Drawn(Sparsifier):
 
     def compress(self, v: Vectors, keys: NDArray[np.uint64], memory: Memory | None = None) -> Message:
         """Draw from a batch. Raises NotFiniteError for NaN, infinity, and numbers too large to be scaled."""
-        v = as_float32(v)
-        require_scalable(v, self.factor(v.n))
-        return self._message(_at_once, v, keys)
+        narrow = as_float32(v)
+        require_scalable(narrow, self.factor(v.n))
+        return self._message(_at_once, v if v.value.dtype == np.float64 else narrow, keys)
 
     def plan(self, program: Program, v: Vectors, keys: NDArray[np.uint64], memory: Memory | None = None) -> Message:
         from qsim.kernels.select import first_of_rows_at_least

@@ -116,7 +116,7 @@ class PermK(Drawn):
         from qsim.kernels.drawn import take_dealt
 
         k, positions = self.most_kept(v.n), self._drawn(call, v.n, keys)
-        value = np.empty(v.rows * k, np.float32)
+        value = np.empty(v.rows * k, v.value.dtype)
         call(take_dealt, v.offsets, v.index, v.value, v.n, positions, self.factor(v.n), value)
         return SharedSupport(v.n, dense_offsets(v.rows, k), k, value)
 

@@ -80,7 +80,7 @@ class RandK(Drawn):
         from qsim.kernels.select import take_positions
 
         k = self.most_kept(v.n)
-        positions, value = self._drawn(call, v.n, keys), np.empty(v.rows * k, np.float32)
+        positions, value = self._drawn(call, v.n, keys), np.empty(v.rows * k, v.value.dtype)
         call(take_positions, v.offsets, v.index, v.value, positions, self.factor(v.n), value)
         drawn = SharedSupport(v.n, dense_offsets(v.rows, k), k, value)
         return drawn if self.positions == "drawn" else Floats.of(self._placed(call, drawn, positions))

@@ -73,7 +73,7 @@ class RandSeqK(Drawn):
         from qsim.kernels.drawn import take_runs
 
         k = self.most_kept(v.n)
-        value = np.empty(v.rows * k, np.float32)
+        value = np.empty(v.rows * k, v.value.dtype)
         call(take_runs, keys, k, v.n, v.offsets, v.index, v.value, self.factor(v.n), value)
         return SharedSupport(v.n, dense_offsets(v.rows, k), k, value)
 

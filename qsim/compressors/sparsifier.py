@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any, ClassVar
 
 import numpy as np
 
-from qsim.batch import Vectors
+from qsim.batch import Floats, Vectors
 from qsim.compressors.base import Compressor, NotFiniteError, require_finite
 from qsim.options import whole
 
@@ -15,7 +16,10 @@ LARGEST = float(np.finfo(np.float32).max)
 
 
 class Sparsifier(Compressor):
-    """A compressor that sends some of the coordinates, as floats. Without entries that are zero."""
+    """A compressor that sends some of the coordinates, as floats. Without entries that are zero.
+
+    Those of vectors in float64 are selected in float32 and sent in float64, if the codec has room for them.
+    """
 
     projects: ClassVar[bool] = False
     """Whether what is kept is sent as it is: Q(v) is v with some coordinates set to zero, not at random."""
@@ -23,6 +27,21 @@ class Sparsifier(Compressor):
     def most_kept(self, n: int) -> int:
         """Return how many coordinates of n are kept at most."""
         return n
+
+
+def as_precise(message: Floats, v: Vectors, scale: float = 1.0) -> Floats:
+    """Return a message of entries of `v`, selected in float32, with the values in float64 where `v` is.
+
+    scale: what entries are multiplied by.
+    """
+    if v.value.dtype != np.float64:
+        return message
+    assert message.index is not None
+    from qsim.kernels.select import take_entries
+
+    value = np.empty(message.value.size)
+    take_entries(v.offsets, v.index, v.value, message.offsets, message.index, scale, value)
+    return replace(message, value=value)
 
 
 def take_kept(sparsifier: Any, name: str = "k") -> None:

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from qsim.batch import Floats, Memory, Vectors
 from qsim.compressors.base import INFINITE, as_float32, empty_entries, require_finite
-from qsim.compressors.sparsifier import Sparsifier, kept_of, take_kept
+from qsim.compressors.sparsifier import Sparsifier, as_precise, kept_of, take_kept
 from qsim.options import number, option
 from qsim.program import Program
 
@@ -70,14 +70,14 @@ class TopK(Sparsifier):
         """Select from a batch. Raises NotFiniteError for NaN and infinity."""
         from qsim.kernels.select import keep_largest
 
-        v = as_float32(v)
+        given, v = v, as_float32(v)
         k = kept_of(self.k, v.n)
         most = int(np.minimum(np.diff(v.offsets), k).sum())
         offsets, index, value = empty_entries(v, most, np.float32)
         kept, largest = keep_largest(v.offsets, v.index, v.value, k, offsets, index, value)
         if largest >= INFINITE:
             require_finite(v)
-        return Floats(v.n, offsets, index[:kept], value[:kept])
+        return as_precise(Floats(v.n, offsets, index[:kept], value[:kept]), given)
 
     def plan(self, program: Program, v: Vectors, keys: NDArray[np.uint64], memory: Memory | None = None) -> Floats:
         from qsim.kernels.select import keep_largest
@@ -172,13 +172,13 @@ class HardThreshold(Sparsifier):
         from qsim.kernels.norms import rounded_up
         from qsim.kernels.select import keep_at_least
 
-        v = as_float32(v)
+        given, v = v, as_float32(v)
         bound = rounded_up(np.array([self.threshold], np.float64))[0].view(np.int32)[0]
         offsets, index, value = empty_entries(v, v.value.size, np.float32)
         kept, largest = keep_at_least(v.offsets, v.index, v.value, bound, offsets, index, value)
         if largest >= INFINITE:
             require_finite(v)
-        return Floats(v.n, offsets, index[:kept], value[:kept])
+        return as_precise(Floats(v.n, offsets, index[:kept], value[:kept]), given)
 
     def plan(self, program: Program, v: Vectors, keys: NDArray[np.uint64], memory: Memory | None = None) -> Floats:
         from qsim.kernels.norms import rounded_up

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from qsim.batch import Floats, Memory, Vectors
 from qsim.compressors.base import INFINITE, as_float32, empty_entries, require_finite
-from qsim.compressors.sparsifier import Sparsifier, kept_of, take_kept
+from qsim.compressors.sparsifier import Sparsifier, as_precise, kept_of, take_kept
 from qsim.options import option
 
 
@@ -74,7 +74,7 @@ class TopLEK(Sparsifier):
         from qsim.kernels.select import keep_largest
         from qsim.kernels.top_and_random import keep_energy
 
-        v, k = as_float32(v), kept_of(self.k, v.n)
+        given, v, k = v, as_float32(v), kept_of(self.k, v.n)
         most = int(np.minimum(np.diff(v.offsets), k).sum())
         offsets, index, value = empty_entries(v, most, np.float32)
         _, largest = keep_largest(v.offsets, v.index, v.value, k, offsets, index, value)
@@ -82,7 +82,7 @@ class TopLEK(Sparsifier):
             require_finite(v)
         energies, kept_offsets = l2_norms(v.offsets, v.index, v.value) ** 2 * k / v.n, np.empty_like(offsets)
         kept = keep_energy(keys, energies, offsets, index, value, kept_offsets)
-        return Floats(v.n, kept_offsets, index[:kept], value[:kept])
+        return as_precise(Floats(v.n, kept_offsets, index[:kept], value[:kept]), given)
 
     def most_kept(self, n: int) -> int:
         return kept_of(self.k, n)

@@ -14,7 +14,7 @@ from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from qsim.kernels._jit import inlined, kernel
-from qsim.kernels.decode_status import FLOATS
+from qsim.kernels.decode_status import DOUBLES, FLOATS
 
 WORDS = 64
 """So many words of marks are gone through at a time, so that what was found is still near."""
@@ -244,6 +244,8 @@ def is_entry(index: np.int64, previous: np.int64, word: np.int64, n: int, s: int
     """Tell whether the index rises and stays below n, and the word is a level up to s or a finite float."""
     if payload == FLOATS:
         return bool(previous < index < n and (word & 0x7F800000) != 0x7F800000)
+    if payload == DOUBLES:
+        return bool(previous < index < n and (word & 0x7FF0000000000000) != 0x7FF0000000000000)
     return bool(previous < index < n and word != 0 and -s <= word <= s)
 
 

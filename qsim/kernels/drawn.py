@@ -1,6 +1,6 @@
 """Coordinates that both ends draw: some in a row, and the blocks of a permutation that workers have in common.
 
-A batch is as in `quantize`, coordinates as in `select`. What is taken is scaled, and rounded once to float32.
+A batch is as in `quantize`, coordinates as in `select`. What is taken is scaled, and rounded once to the type of `out`.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ def _start(key: np.uint64, n: int) -> np.int64:
 
 
 @inlined
-def _scaled(x: np.float32, scale: float) -> np.float32:
-    return np.float32(np.float64(x) * scale + 0.0)  # a negative zero becomes a positive one
+def _scaled(x: np.floating, scale: float) -> np.float64:
+    return np.float64(x) * scale + 0.0  # a negative zero becomes a positive one
 
 
 @kernel
@@ -44,9 +44,9 @@ def take_runs(
     n: int,
     offsets: NDArray[np.int64],
     index: NDArray[np.signedinteger] | None,
-    value: NDArray[np.float32],
+    value: NDArray[np.floating],
     scale: float,
-    out: NDArray[np.float32],
+    out: NDArray[np.floating],
 ) -> None:
     """Write scale times what every row has at the coordinates of `place_runs`; 0 where it has no entry."""
     for row in range(keys.size):
@@ -61,7 +61,7 @@ def take_runs(
             for j in range(rest.size):
                 behind[j] = _scaled(rest[j], scale)
         else:
-            here[:] = np.float32(0.0)
+            here[:] = 0
             for entry in range(offsets[row], offsets[row + 1]):
                 coordinate = np.int64(index[entry])
                 if coordinate < wrapped:
@@ -185,18 +185,18 @@ def _draw_owners(word: np.uint64, k: int, owner: NDArray[np.int32], counts: NDAr
 def take_dealt(
     offsets: NDArray[np.int64],
     index: NDArray[np.signedinteger] | None,
-    value: NDArray[np.float32],
+    value: NDArray[np.floating],
     n: int,
     positions: NDArray[np.signedinteger],
     scale: float,
-    out: NDArray[np.float32],
+    out: NDArray[np.floating],
 ) -> None:
     """As `take_positions`; a coordinate of n or more has no entry."""
     k = positions.size // (offsets.size - 1)
     for row in range(offsets.size - 1):
         here, last = offsets[row], offsets[row + 1]
         for place in range(row * k, (row + 1) * k):
-            x = np.float32(0.0)
+            x = value.dtype.type(0)
             if index is None:
                 if positions[place] < n:
                     x = value[np.uint64(here + positions[place])]

@@ -129,17 +129,17 @@ def _insert(table: NDArray[np.int64], cells: float, number: np.int64) -> bool:
 def take_positions(
     offsets: NDArray[np.int64],
     index: NDArray[np.signedinteger] | None,
-    value: NDArray[np.float32],
+    value: NDArray[np.floating],
     positions: NDArray[np.signedinteger],
     scale: float,
-    out: NDArray[np.float32],
+    out: NDArray[np.floating],
 ) -> None:
-    """Write scale times what every row has at its positions, rounded once to float32; 0 where it has no entry."""
+    """Write scale times what every row has at its positions, rounded once; 0 where it has no entry."""
     k = positions.size // (offsets.size - 1)
     for row in range(offsets.size - 1):
         here, last = offsets[row], offsets[row + 1]
         for place in range(row * k, (row + 1) * k):
-            x = np.float32(0.0)
+            x = value.dtype.type(0)
             if index is None:
                 x = value[np.uint64(here + positions[place])]
             else:
@@ -147,14 +147,36 @@ def take_positions(
                     here += 1
                 if here < last and index[here] == positions[place]:
                     x = value[here]
-            out[place] = np.float32(np.float64(x) * scale + 0.0)  # a negative zero becomes a positive one
+            out[place] = np.float64(x) * scale + 0.0  # a negative zero becomes a positive one
+
+
+@kernel
+def take_entries(
+    offsets: NDArray[np.int64],
+    index: NDArray[np.signedinteger] | None,
+    value: NDArray[np.float64],
+    out_offsets: NDArray[np.int64],
+    out_index: NDArray[np.signedinteger],
+    scale: float,
+    out: NDArray[np.float64],
+) -> None:
+    """Write scale times what every row has at the coordinates of its part of `out_index`, which it has entries at."""
+    for row in range(offsets.size - 1):
+        here = offsets[row]
+        for place in range(out_offsets[row], out_offsets[row + 1]):
+            if index is None:
+                out[place] = value[offsets[row] + np.int64(out_index[place])] * scale
+            else:
+                while index[here] < out_index[place]:
+                    here += 1
+                out[place] = value[here] * scale
 
 
 @kernel
 def without_zeros(
     offsets: NDArray[np.int64],
     index: NDArray[np.signedinteger],
-    value: NDArray[np.float32],
+    value: NDArray[np.floating],
     out_offsets: NDArray[np.int64],
 ) -> int:
     """Move the entries that are not zero to the front, row by row; return how many there are."""
@@ -164,7 +186,7 @@ def without_zeros(
         for k in range(offsets[row], offsets[row + 1]):
             coordinate, x = index[k], value[k]  # read before anything is written, which may be there
             index[kept], value[kept] = coordinate, x
-            kept += np.uint64(x != np.float32(0.0))
+            kept += np.uint64(x != 0)
         out_offsets[row + 1] = kept
     return int(kept)
 

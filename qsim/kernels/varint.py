@@ -1,7 +1,7 @@
 """Entries as LEB128 numbers: seven bits a byte, low bits first, the high bit set while more follow.
 
 Each entry is one number, `((gap - 1) << width | (|level| - 1)) << 1 | sign`, where width is the bit length of s - 1; a
-float (s = 0) is `gap - 1` and then the four bytes of its value. `docs/wire-format.md` is the specification.
+float (s = 0) is `gap - 1` and then the four or eight bytes of its value. `docs/wire-format.md` is the specification.
 
 The place of an entry follows from the lengths of all before it, and that is what reading waits for. So where the next
 four take one or two bytes each, how they lie is looked up in a table, and they are read at once, in 16 bits each.
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from qsim.kernels._jit import inlined, kernel
 from qsim.kernels.bits import bit_length, is_entry, leading_zeros, load_low, store_four, store_low, trailing_zeros
 from qsim.kernels.decode_status import (
+    DOUBLES,
     FINE,
     FLOATS,
     LEVELS,
@@ -115,19 +116,20 @@ def _put(data: NDArray[np.uint8], at: np.uint64, number: np.uint64) -> np.uint64
 @inlined
 def _width(s: int, payload: int) -> np.uint64:
     """Return how many bits of a number hold the level."""
-    return np.uint64(0) if payload == FLOATS else bit_length(s - 1)
+    return np.uint64(0) if payload in (FLOATS, DOUBLES) else bit_length(s - 1)
 
 
 @inlined
 def _number(gap: np.uint64, word: np.int64, width: np.uint64, payload: int) -> np.uint64:
     """Return the number of an entry."""
-    if payload == FLOATS:
+    if payload in (FLOATS, DOUBLES):
         return gap - _ONE
     return (((gap - _ONE) << width) | np.uint64(abs(word) - 1)) << _ONE | np.uint64(word < 0)
 
 
 def _kernels(payload: int) -> tuple[Any, Any, Any]:
     """Make the kernels for one payload: it is a constant in them, so that what does not concern it vanishes."""
+    floating = payload in (FLOATS, DOUBLES)
 
     @kernel
     def encode(
@@ -159,6 +161,9 @@ def _kernels(payload: int) -> tuple[Any, Any, Any]:
                 if payload == FLOATS:
                     store_low(data, at, np.uint64(word) & np.uint64(0xFFFFFFFF))
                     at += np.uint64(4)
+                elif payload == DOUBLES:
+                    store_low(data, at, np.uint64(word))
+                    at += np.uint64(8)
             out_offsets[row + 1] = at
         return int(np.int64(at))
 
@@ -181,7 +186,7 @@ def _kernels(payload: int) -> tuple[Any, Any, Any]:
                 here, word = np.int64(index[k]), np.int64(words[k])
                 good &= is_entry(here, previous, word, n, s, payload)
                 total += _length(_number(np.uint64(here - previous), word, width, payload))
-                total += np.uint64(4 if payload == FLOATS else 0)
+                total += np.uint64(4 if payload == FLOATS else 8 if payload == DOUBLES else 0)
                 previous = here
             out[row] = np.int64(total) if good else -1
 
@@ -212,7 +217,7 @@ def _kernels(payload: int) -> tuple[Any, Any, Any]:
                 start = at
                 eight = load_low(data, at)
                 last = ~eight & _MORE
-                if payload != FLOATS and at + np.uint64(8) <= end:
+                if not floating and at + np.uint64(8) <= end:
                     four, took, fine = _four(eight, last)
                     level = four >> _ONE & mask_each
                     gaps = (four >> shift & gap_each) * _EACH + np.uint64(0x0004000300020001)  # from the place before
@@ -268,6 +273,16 @@ def _kernels(payload: int) -> tuple[Any, Any, Any]:
                         return NOT_FINITE, row, int(np.int64(start - first))
                     if word & 0x7FFFFFFF == 0:
                         return ZERO, row, int(np.int64(start - first))
+                elif payload == DOUBLES:
+                    gap = number
+                    word = np.int64(load_low(data, at))
+                    at += np.uint64(8)
+                    if at > end:
+                        return TRUNCATED, row, int(np.int64(start - first))
+                    if word & 0x7FF0000000000000 == 0x7FF0000000000000:
+                        return NOT_FINITE, row, int(np.int64(start - first))
+                    if word & 0x7FFFFFFFFFFFFFFF == 0:
+                        return ZERO, row, int(np.int64(start - first))
                 else:
                     negative = np.int64(number & _ONE)
                     number >>= _ONE
@@ -275,11 +290,11 @@ def _kernels(payload: int) -> tuple[Any, Any, Any]:
                     word = (np.int64(number & mask) + 1 ^ -negative) + negative
                 if gap >= np.uint64(n - 1 - previous):
                     return PAST_N, row, int(np.int64(start - first))
-                if payload != FLOATS and abs(word) > s:
+                if not floating and abs(word) > s:
                     return PAST_LEVELS, row, int(np.int64(start - first))
                 previous += np.int64(gap) + 1
                 index[k] = previous
-                words[k] = np.int32(word)
+                words[k] = word
                 k += _ONE
             out_offsets[row + 1] = k
         return FINE, 0, 0
@@ -287,5 +302,5 @@ def _kernels(payload: int) -> tuple[Any, Any, Any]:
     return encode, sizes, decode
 
 
-KERNELS = tuple(_kernels(payload) for payload in (FLOATS, SIGNS, LEVELS))
+KERNELS = tuple(_kernels(payload) for payload in (FLOATS, SIGNS, LEVELS, DOUBLES))
 """The kernels (encode, sizes, decode) for each payload."""

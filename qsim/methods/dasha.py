@@ -163,7 +163,7 @@ class DASHA(Shifted):
             before = new if task.round == 0 else old
             sent = new - before - self.forget * (memory.arrays["shift"] - before)
         memory.arrays["estimate"] = new
-        return Vectors(of.n, of.offsets, of.index, sent.astype(np.float32))
+        return Vectors(of.n, of.offsets, of.index, sent.astype(task.weights.vector.dtype))
 
     def on_delivered(
         self, task: Task, block: Block, memory: Memory, arrived: Vectors, delivered: NDArray[np.bool_]

@@ -139,7 +139,7 @@ class DiLoCo(OwnWeights):
                 size = np.sqrt(second / squares) + self.eps
                 along = np.divide(first / grown, size, out=np.zeros_like(own), where=size > 0)
                 own -= step * (along + self.weight_decay * own)
-        return self._away(known, own)
+        return self._away(task, known, own)
 
     def round(self, w: Weights, state: Arrays, exchange: Exchange) -> None:
         total = exchange("local", w).vector

@@ -124,7 +124,7 @@ class EControl(ShiftedBatches):
         if task.name == "begin":
             return less
         error = memory.arrays["error"]
-        sent = (self.strength * error + less.value).astype(np.float32)
+        sent = (self.strength * error + less.value).astype(less.value.dtype)
         error += less.value
         return replace(less, value=sent)
 

@@ -291,7 +291,7 @@ class EF21(ShiftedBatches):
         if self.estimator is not None:
             found, of = self.estimator.estimate(task, objective, block, memory), memory.support
             memory.arrays["estimate"] = found
-            sent = (found - memory.arrays["shift"]).astype(np.float32)
+            sent = (found - memory.arrays["shift"]).astype(task.weights.vector.dtype)
             return Vectors(of.n, of.offsets, of.index, sent)
         gradient = self._gradient(task, objective, block, memory)
         if self.momentum is None:

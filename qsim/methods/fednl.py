@@ -141,7 +141,7 @@ class FedNL(Method):
         found *= sizes(block.n)
         found -= memory.arrays["hessian"].reshape(found.shape)
         memory.arrays["distance"][:] = np.sqrt((found**2).sum(axis=1))
-        return Vectors.dense(found.astype(np.float32))
+        return Vectors.dense(found.astype(task.weights.vector.dtype))
 
     def on_delivered(
         self, task: Task, block: Block, memory: Memory, arrived: Vectors, delivered: NDArray[np.bool_]

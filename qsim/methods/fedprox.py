@@ -92,7 +92,7 @@ class FedProx(OwnWeights):
         for h in range(self.steps):
             some = rows.step(h, self.batch) if self.batch else rows
             own -= step * (self._gradients(task, objective, block, some, own) + self.strength * (own - known))
-        return self._away(known, own)
+        return self._away(task, known, own)
 
     def round(self, w: Weights, state: Arrays, exchange: Exchange) -> None:
         w.subtract(exchange("local", w).vector)

@@ -178,7 +178,7 @@ class LoCoDL(OwnWeights):
             own -= step * (self._gradients(task, objective, block, rows, own) - share * own - dual)
             common -= step * (share * common - common_dual)
         sent[:] = 0.0
-        return self._away(own, common)
+        return self._away(task, own, common)
 
     def on_delivered(
         self, task: Task, block: Block, memory: Memory, arrived: Vectors, delivered: NDArray[np.bool_]

@@ -170,7 +170,7 @@ class MARINA(Method):
             return objective.update(block, block.all_rows(), task.weights, 1.0)
         rows = drawn(self.sampling, block, self.batch, task, memory)
         change = on_support(memory, *now_and_before(rows, task, objective, block, memory))
-        return Vectors(of.n, of.offsets, of.index, change.astype(np.float32))
+        return Vectors(of.n, of.offsets, of.index, change.astype(task.weights.vector.dtype))
 
     def on_delivered(
         self, task: Task, block: Block, memory: Memory, arrived: Vectors, delivered: NDArray[np.bool_]

@@ -43,10 +43,10 @@ class OwnWeights(Method):
         return memory.arrays[name].reshape(block.workers, block.n)
 
     @staticmethod
-    def _away(known: NDArray[np.float64], own: NDArray[np.float64]) -> Vectors:
-        """Return how far workers went, as it is sent."""
+    def _away(task: Task, known: NDArray[np.float64], own: NDArray[np.float64]) -> Vectors:
+        """Return how far workers went, as it is sent: in the precision of the weights that they were sent."""
         with np.errstate(over="ignore", invalid="ignore"):
-            return Vectors.dense((known - own).astype(np.float32))
+            return Vectors.dense((known - own).astype(task.weights.vector.dtype))
 
     @staticmethod
     def _gradients(

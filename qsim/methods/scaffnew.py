@@ -140,7 +140,7 @@ class Scaffnew(OwnWeights):
         for _ in range(self.local_steps(task)):
             own -= step * (self._gradients(task, objective, block, rows, own) - control)
         end[:], ended[:] = known, False
-        return self._away(known, own)
+        return self._away(task, known, own)
 
     def on_delivered(
         self, task: Task, block: Block, memory: Memory, arrived: Vectors, delivered: NDArray[np.bool_]

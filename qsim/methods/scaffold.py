@@ -142,7 +142,7 @@ class SCAFFOLD(OwnWeights):
         assert isinstance(self.step, Step)
         change = self._rows(memory, "change", block)
         if task.name == "control":
-            return Vectors.dense(change.astype(np.float32))
+            return Vectors.dense(change.astype(task.weights.vector.dtype))
         step, known, rows = self.step(task.round), self._known(task, block), block.all_rows()
         if self.batch:
             rows = drawn(self.sampling, block, self.steps * self.batch, task, memory)
@@ -152,7 +152,7 @@ class SCAFFOLD(OwnWeights):
             some = rows.step(h, self.batch) if self.batch else rows
             own -= step * (self._gradients(task, objective, block, some, own) + correction)
         change[:] = (known - own) / (self.steps * step) - common
-        return self._away(known, own)
+        return self._away(task, known, own)
 
     def on_delivered(
         self, task: Task, block: Block, memory: Memory, arrived: Vectors, delivered: NDArray[np.bool_]

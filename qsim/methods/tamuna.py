@@ -157,12 +157,12 @@ class TAMUNA(OwnWeights):
             assert self.learning is not None
             sent = self._rows(memory, "sent", block)
             control[sent] += self.learning / step * (known - end)[sent]
-            return self._away(known, known)  # nothing, as nothing is sent
+            return self._away(task, known, known)  # nothing, as nothing is sent
         own = known.copy()
         for _ in range(int(task.key.fold(task.round).generator().geometric(self.p))):
             own -= step * (self._gradients(task, objective, block, rows, own) - control)
         end[:] = known
-        return self._away(known, own)
+        return self._away(task, known, own)
 
     def on_delivered(
         self, task: Task, block: Block, memory: Memory, arrived: Vectors, delivered: NDArray[np.bool_]

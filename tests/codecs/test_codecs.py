@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import re
+import struct
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -12,6 +16,7 @@ from oracles import varint
 from qsim.batch import Floats, Levels, Packets, SharedSupport, Signs, Vectors, index_type
 from qsim.codecs import DecodeError, Dense, GolombRice, SparseFloats, Varint
 from qsim.codecs.base import Stream, read_header
+from qsim.codecs.entries import REASONS
 from qsim.kernels import decode_status
 from qsim.kernels.varint import KERNELS
 
@@ -55,6 +60,71 @@ def test_varint_round_trip_and_bytes(message: Levels) -> None:
         part = slice(*message.offsets[row : row + 2])
         levels = dict(zip(message.index[part].tolist(), message.level[part].tolist(), strict=True))
         assert packets[row] == varint.packet(message.scale[row], levels, message.s)
+
+
+doubles = st.floats(allow_nan=False, allow_infinity=False).filter(bool)
+
+
+@given(float_messages(), st.data())
+def test_sparse_float64_round_trip_and_bytes(message: Floats, data: st.DataObject) -> None:
+    """Also of numbers that float32 has not: 1e-300, and those below the least normal one."""
+    drawn = data.draw(st.lists(doubles, min_size=message.value.size, max_size=message.value.size))
+    message = replace(message, value=np.array(drawn, np.float64))
+    codec = SparseFloats("float64")
+    packets = codec.encode(message)
+    found = codec.decode(packets, codec.header(message))
+    assert found == message
+    assert found.value.dtype == np.float64
+    assert codec.size(message).tolist() == [8 * len(packets[row]) for row in range(message.rows)]
+    for row in range(message.rows):
+        part = slice(*message.offsets[row : row + 2])
+        entries = dict(zip(message.index[part].tolist(), message.value[part].tolist(), strict=True))
+        assert packets[row] == varint.sparse_floats_packet(entries, "<d")
+
+
+@given(st.binary(max_size=40), st.sampled_from([1, 5, 300, 2**40]))
+def test_sparse_float64_packets_are_read_as_the_oracle_reads_them(body: bytes, n: int) -> None:
+    _read_as_by_the_oracle(body, n)
+
+
+@given(st.lists(st.tuples(st.integers(0, 400), doubles), max_size=4), st.data())
+def test_good_float64_packets_with_a_changed_byte(entries: list[tuple[int, float]], data: st.DataObject) -> None:
+    body = bytearray(b"".join(varint.leb128(gap) + struct.pack("<d", x) for gap, x in entries))
+    if body and data.draw(st.booleans()):
+        body[data.draw(st.integers(0, len(body) - 1))] = data.draw(st.integers(0, 255))
+    _read_as_by_the_oracle(bytes(body[: data.draw(st.integers(0, len(body)))]), 1000)
+    _read_as_by_the_oracle(bytes(body), 1000)
+
+
+def _read_as_by_the_oracle(body: bytes, n: int) -> None:
+    codec = SparseFloats("float64")
+    header = bytes([1, 19, 0]) + varint.leb128(n)
+    index, value, why, at = varint.read_doubles(body, n)
+    if why == "FINE":
+        found = codec.decode(Packets.of(body), header)
+        assert (found.index.tolist(), found.value.tolist()) == (index, value)
+        assert codec.encode(found)[0] == body
+    else:
+        reason = REASONS[getattr(decode_status, why)]
+        with pytest.raises(DecodeError, match=re.escape(f"packet 0, byte {at}: {reason}")):
+            codec.decode(Packets.of(body), header)
+
+
+def test_sparse_float64_of_what_is_no_message() -> None:
+    codec, index = SparseFloats("float64"), np.array([3, 5], np.int32)
+    for bad in (np.array([1.0, np.inf]), np.array([np.nan, 1.0])):
+        with pytest.raises(ValueError, match="row 0 is no message: .*its values be finite"):
+            codec.encode(Floats(8, np.array([0, 2]), index, bad))
+    with pytest.raises(ValueError, match="its coordinates must rise"):
+        codec.encode(Floats(8, np.array([0, 2]), index[::-1].copy(), np.ones(2)))
+    with pytest.raises(ValueError, match="carries Floats messages, found Levels"):
+        codec.encode(Levels.single([1], scale=1, s=1))
+    with pytest.raises(DecodeError, match="written by codec 6, not by"):
+        codec.decode(Packets.of(b""), SparseFloats().header(Floats.single([1.0])))
+    with pytest.raises(ValueError, match="dtype"):
+        SparseFloats("float16")  # type: ignore[arg-type]
+    dense = Floats.of(Vectors.dense(np.array([[0.0, 1e-300, -0.0, 2.0]])))  # zeros are left out
+    assert codec.decode(codec.encode(dense), codec.header(dense)).value.tolist() == [1e-300, 2.0]
 
 
 @given(float_messages())
@@ -104,6 +174,8 @@ def test_golden_bytes() -> None:
     floats = Floats.single([0, 0, 1.0, -2.0])
     assert SparseFloats().header(floats).hex() == "01060004"
     assert SparseFloats().encode(floats)[0].hex() == "020000803f00000000c0"
+    assert SparseFloats("float64").header(floats).hex() == "01130004"
+    assert SparseFloats("float64").encode(floats)[0].hex() == "02000000000000f03f0000000000000000c0"
     assert Dense().header(floats).hex() == "01010004"
     assert Dense("float64").encode(Floats.single([1.0]))[0].hex() == "000000000000f03f"
 

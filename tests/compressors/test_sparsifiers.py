@@ -15,7 +15,7 @@ from scipy.stats import binom, chi2
 import qsim
 from helpers.vectors import few, sizes, sparse, tiled, vectors, words
 from oracles import bernoulli, hashing, select
-from qsim.batch import Floats, Vectors
+from qsim.batch import Floats, SharedSupport, Vectors
 from qsim.compressors import (
     QSGD,
     Bernoulli,
@@ -254,12 +254,12 @@ def test_drawn_messages_with_one_key_can_be_summed() -> None:
     keys, drawn = np.array([9, 9], np.uint64), RandK(4, "drawn")
     v = np.arange(24, dtype=np.float32).reshape(2, 12)
     message = drawn.compress(Vectors.dense(v), keys)
-    summed = qsim.batch.SharedSupport(12, np.array([0, 4]), 4, message.value.reshape(2, 4).sum(axis=0))
+    summed = SharedSupport(12, np.array([0, 4]), 4, message.value.reshape(2, 4).sum(axis=0))
     assert np.array_equal(
         drawn.decompress(summed, keys[:1]).to_dense()[0], drawn.decompress(message, keys).to_dense().sum(axis=0)
     )
     with pytest.raises(ValueError, match="makes 4 numbers per row, the message has 5"):
-        drawn.decompress(qsim.batch.SharedSupport(12, np.array([0, 5]), 5, np.ones(5, np.float32)), keys[:1])
+        drawn.decompress(SharedSupport(12, np.array([0, 5]), 5, np.ones(5, np.float32)), keys[:1])
 
 
 def test_refusals() -> None:
@@ -335,12 +335,20 @@ def test_edges() -> None:
             assert message.vectors().to_dense().tolist() == [[0, np.float32(x), 0, np.float32(x), 0, 0, np.float32(-x)]]
 
 
-def test_float64_is_taken_as_float32() -> None:
+def test_float64_is_selected_as_float32() -> None:
+    """And sent as it is, but for `Wangni` (`test_float64.py`)."""
     v = np.random.default_rng(3).standard_normal(40)
     for compressor in EVERY:
         keys = qsim.Key(1).words(0, 1)
-        exact = compressor.compress(Vectors.dense(v.astype(np.float32)), keys)
-        assert compressor.compress(Vectors.dense(v), keys) == exact
+        narrow = compressor.compress(Vectors.dense(v.astype(np.float32)), keys)
+        found = compressor.compress(Vectors.dense(v), keys)
+        if not isinstance(found, Floats | SharedSupport):
+            assert found == narrow
+            continue
+        assert np.array_equal(found.offsets, narrow.offsets)
+        assert isinstance(found, SharedSupport) or np.array_equal(found.index, narrow.index)
+        np.testing.assert_allclose(found.value, narrow.value, rtol=2.0**-22)
+        assert found.value.dtype == (np.float32 if isinstance(compressor, Wangni) else np.float64)
 
 
 # Unbiased ones: each coordinate is kept as often as it should, and then as what it should.

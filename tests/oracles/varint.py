@@ -25,12 +25,34 @@ def packet(scale: np.float32, levels: dict[int, int], s: int) -> bytes:
     return out
 
 
-def sparse_floats_packet(values: dict[int, float]) -> bytes:
+def sparse_floats_packet(values: dict[int, float], form: str = "<f") -> bytes:
     packet, previous = b"", -1
     for c in sorted(values):
-        packet += leb128(c - previous - 1) + struct.pack("<f", values[c])
+        packet += leb128(c - previous - 1) + struct.pack(form, values[c])
         previous = c
     return packet
+
+
+def read_doubles(body: bytes, n: int) -> tuple[list[int], list[float], str, int]:
+    """The coordinates and float64 values of a body, then what is wrong with the next entry and where it begins."""
+    index, value, at = [], [], 0
+    while at < len(body):
+        size = next((k + 1 for k, byte in enumerate(body[at:]) if byte < 128), 0)
+        number = sum((byte % 128) * 128**k for k, byte in enumerate(body[at : at + size]))
+        here = (index[-1] if index else -1) + 1 + number
+        bits = body[at + size : at + size + 8]
+        beyond = len(body) > at + 9 and min(body[at : at + 9]) > 127 and body[at + 9] > 1  # more than 64 bits
+        wrong = "OVERLONG" if beyond or (size > 1 and body[at + size - 1] == 0) else ""
+        wrong = wrong or ("TRUNCATED" if not size or len(bits) < 8 else "")
+        if not wrong:
+            (x,) = struct.unpack("<d", bits)
+            wrong = "NOT_FINITE" if x - x != 0 else "ZERO" if x == 0 else "PAST_N" if here >= n else ""
+        if wrong:
+            return index, value, wrong, at
+        index.append(here)
+        value.append(x)
+        at += size + 8
+    return index, value, "FINE", 0
 
 
 def read(body: bytes, n: int, s: int) -> tuple[list[int], list[int], str, int]:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import qsim
-from qsim.codecs import Dense
+from qsim.codecs import Dense, SparseFloats
 from qsim.downlinks import DenseWeights
 from qsim.engines import Processes, Serial
 from qsim.methods import EF21
@@ -28,6 +28,8 @@ RUN = qsim.Run(
 )
 RUNS = {
     "gradient descent, 64 bits up": {"codec": Dense("float64")},
+    "gradient descent, 64 bits of non-zeros up": {"codec": SparseFloats("float64")},
+    "Top-k EF21, 64 bits up": {"method": EF21(0.7), "compressor": qsim.TopK(40), "codec": SparseFloats("float64")},
     "Rand-k DIANA": {"method": qsim.DIANA(), "compressor": qsim.RandK(60)},
     "Top-k EF21": {"method": EF21(0.7), "compressor": qsim.TopK(40)},
     "QSGD DIANA": {"method": qsim.DIANA(), "compressor": qsim.QSGD(16)},
@@ -49,7 +51,8 @@ def test_the_gradient_norm_that_is_reached(name: str) -> None:
 
 def test_gradients_that_do_not_shrink_need_64_bits_up() -> None:
     """Those of workers are not zero at the minimum, so that 32 bits lose what is left of their sum."""
-    assert qsim.simulate(RUN).frame["gradient_norm"].min() > 1e-11
+    for codec in (Dense(), SparseFloats()):
+        assert qsim.simulate(replace(RUN, codec=codec)).frame["gradient_norm"].min() > 1e-11
 
 
 def test_bits_are_those_of_the_formats() -> None:
@@ -60,11 +63,13 @@ def test_bits_are_those_of_the_formats() -> None:
         assert frame["bits_down"].tolist()[1:] == [4 * (64 * n + header), 4 * 64 * n, 4 * 64 * n]
     sparse = qsim.simulate(replace(RUN, **RUNS["Rand-k DIANA"], rounds=5)).frame
     assert (sparse["bits_up"] == 40 * sparse["nonzeros"]).iloc[2:].all()  # a byte of gap, and float32
+    wide = qsim.simulate(replace(RUN, **RUNS["Top-k EF21, 64 bits up"], rounds=5)).frame
+    assert (wide["bits_up"] == 72 * wide["nonzeros"]).iloc[2:].all()  # a byte of gap, and float64
     exact = qsim.simulate(replace(RUN, **RUNS["exact gradients"], rounds=1)).frame
     assert exact["bits_up"].iloc[1] == 4 * (64 * n + header)
 
 
-@pytest.mark.parametrize("name", ["QSGD DIANA", "an average", "exact gradients"])
+@pytest.mark.parametrize("name", ["QSGD DIANA", "an average", "exact gradients", "Top-k EF21, 64 bits up"])
 def test_the_same_bits_anywhere(name: str, tmp_path: Path) -> None:
     run = replace(RUN, **RUNS[name], rounds=24)
     whole = qsim.simulate(run)
