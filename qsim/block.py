@@ -25,10 +25,10 @@ _THREAD = local()
 
 def _scratch(width: int, dtype: np.dtype[Any]) -> tuple[NDArray[Any], NDArray[np.uint64]]:
     """Return zeros for the sums and marks of a support: one pair a thread and type, which its users leave zero."""
-    found: tuple[NDArray[Any], NDArray[np.uint64]] | None = getattr(_THREAD, dtype.name, None)
+    found: tuple[NDArray[Any], NDArray[np.uint64]] | None = getattr(_THREAD, dtype.char, None)
     if found is None or found[0].size < width:
         found = np.zeros(width, dtype), np.zeros(-(-width // 64), np.uint64)
-        setattr(_THREAD, dtype.name, found)
+        setattr(_THREAD, dtype.char, found)
     return found
 
 
@@ -107,6 +107,11 @@ class Block:
             first = columns.astype(index_type(self.n)) * self.width
             columns = (first[:, None] + np.arange(self.width, dtype=first.dtype)).reshape(-1)
         return Support(self.n, (self._support_offsets - base) * self.width, columns)
+
+    @cached_property
+    def _widest(self) -> int:
+        """How many features the rows of a worker touch, at most."""
+        return int(np.diff(self._support_offsets).max(initial=0))
 
     def all_rows(self) -> Rows:
         """Return every row of every worker."""
@@ -220,7 +225,7 @@ class Block:
             )
             return Vectors(self.n, of.offsets, of.index, value)
         most = nonzeros_of(self._indptr, rows.index) * self.width
-        sums, marks = _scratch(int(np.diff(self._support_offsets).max()) * self.width, slopes.dtype)
+        sums, marks = _scratch(self._widest * self.width, slopes.dtype)
         offsets = np.empty(self.workers + 1, np.int64)
         index, value = np.empty(most, index_type(self.n)), np.empty(most, slopes.dtype)
         used = scatter_touched(
@@ -262,7 +267,7 @@ class Block:
         """Return zeros for eight weights on the largest support."""
         from qsim.kernels import several
 
-        return np.zeros((int(np.diff(self._support_offsets).max()), several.TOGETHER))
+        return np.zeros((self._widest, several.TOGETHER))
 
     def laid_out(self) -> Self:
         """Return the block with its rows copied, one worker's behind another's, and with places on supports only.
@@ -272,7 +277,7 @@ class Block:
         from qsim.kernels.csr import lay_out
 
         found, order = copy(self), self.order[self.offsets[0] : self.offsets[-1]]
-        places = np.uint16 if np.diff(self._support_offsets).max(initial=0) <= 2**16 else np.uint32
+        places = np.uint16 if self._widest <= 2**16 else np.uint32
         size = int(np.diff(self._indptr)[order].sum())
         found._indptr, found._local = np.empty(order.size + 1, np.int64), np.empty(size, places)
         found._values = None if self._values is None else np.empty(size, np.float32)

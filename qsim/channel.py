@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from qsim.batch import Floats, Memory, Packets, SharedSupport, Vectors, WithOutliers
+from qsim.batch import Floats, Levels, Memory, Message, Packets, SharedSupport, Vectors, WithOutliers
 from qsim.batch.checks import require_message
-from qsim.batch.planned import as_they_are, plan_by_python
+from qsim.batch.packets import PlannedPackets
+from qsim.batch.planned import as_they_are, plan_by_python, plan_vectors, room_like, take
 from qsim.codecs import Auto, Blockwise, Codec, Dense, FixedWidth, GolombRice, Outliers, SparseFloats
 from qsim.compressors import Compressor, ErrorFeedback, Identity, PerLayer, ThreePCv2
 from qsim.compressors.plans import with_own_plan
@@ -124,9 +126,15 @@ class Channel:
         qsim.compressors.NotFiniteError
             For vectors that the compressor refuses.
         """
+        return self._encoded(self._message(v, keys, memory))
+
+    def _message(self, v: Vectors, keys: NDArray[np.uint64], memory: Memory | None) -> Message:
+        """Return the message of a batch, of a kind that the codec carries."""
         message = self.compressor.compress(v, keys, memory)
-        if not self._native:
-            message = Floats.of(self.compressor.decompress(message, keys))
+        return message if self._native else Floats.of(self.compressor.decompress(message, keys))
+
+    def _encoded(self, message: Message) -> tuple[bytes, Packets]:
+        """Return the header and the packets of a message."""
         header, packets = self._codec.header(message), self._codec.encode(message)
         if not is_shipped(self.codec):
             if not isinstance(header, bytes):
@@ -163,6 +171,10 @@ class Channel:
         if not is_shipped(self.codec):
             kind = self.compressor.emits if self._native else Floats
             require_message(f"what {self.codec!r} reads", message, kind, getattr(message, "n", 0), len(packets))
+        return self._read(message, keys)
+
+    def _read(self, message: Message, keys: NDArray[np.uint64]) -> Vectors:
+        """Return the vectors that a message stands for which came through the codec."""
         return self.compressor.decompress(message, keys) if self._native else message.vectors()
 
     def plan(
@@ -180,13 +192,23 @@ class Channel:
         """
         try:
             with program.all_or_nothing():
-                if not self._native:
-                    raise NoProgram
-                message = with_own_plan(self.compressor).plan(program, v, keys, memory)
-                arrived, offsets = with_plan(self._codec).plan(program, message)
-                return self.compressor.plan_decompress(program, arrived, keys), offsets
+                arrived, packets = self._plan_by_kernels(program, v, keys, memory)
+                return arrived, packets.offsets
         except NoProgram:
             return self._plan_by_python(program, v, keys, memory, check)
+
+    def _plan_by_kernels(
+        self, program: Program, v: Vectors, keys: NDArray[np.uint64], memory: Memory | None
+    ) -> tuple[Vectors, PlannedPackets]:
+        """Have a program do what `plan` does by kernels alone; return where it arrives, and where the packets are.
+
+        Raises NoProgram if compressor or codec have no calls for it.
+        """
+        if not self._native:
+            raise NoProgram
+        message = with_own_plan(self.compressor).plan(program, v, keys, memory)
+        arrived, packets = with_plan(self._codec).plan(program, message)
+        return self.compressor.plan_decompress(program, arrived, keys), packets
 
     def _plan_by_python(
         self,
@@ -196,20 +218,19 @@ class Channel:
         memory: Memory | None,
         check: Callable[[bytes], None],
     ) -> tuple[Vectors, NDArray[np.int64]]:
-        """Have a program call `pack` and `unpack`."""
+        """Have a program call what packs and reads."""
         channel = self
         if memory is not None:
             if type(self.compressor) is not ErrorFeedback:
                 raise NoProgram
             v, channel = self.compressor.plan_total(program, v, memory), Channel(self.compressor.compressor, self.codec)
-        offsets = np.zeros(v.rows + 1, np.int64)
+        offsets, line = np.zeros(v.rows + 1, np.int64), Line(channel)
 
         def exchange() -> Vectors:
-            words = keys.copy()
-            header, packets = channel.pack(as_they_are(v), words)
+            header, packets, arrived = line.pack(as_they_are(v), keys.copy())
             check(header)
             offsets[:] = packets.offsets
-            return channel.unpack(header, packets, words)
+            return arrived
 
         return plan_by_python(program, v, exchange), offsets
 
@@ -243,6 +264,104 @@ class Channel:
 EXACT = {dtype: Channel(Identity(), Dense(dtype)) for dtype in ("float32", "float64")}
 """Send vectors as they are, in one format or the other."""
 
+
+class Line:
+    """A channel whose ends are in one process: what is packed is read at once, by a program on arrays that stay.
+
+    It is for batches that are alike: as many rows of one length, all dense or all sparse, with one memory. The first
+    few go through the channel, and so does what a program refuses: the channel says why. Where the compressor has no
+    calls of kernels, Python compresses, and the program is of the codec alone.
+    """
+
+    def __init__(self, channel: Channel, memory: Memory | None = None, most: int = 2**20) -> None:
+        """Begin without programs. For batches of more than so many numbers there are none: their arrays are full."""
+        self._channel, self._memory, self._most = channel, memory, most
+        self._left, self._header = _BEFORE, b""
+        self._whole: _Whole | None = None
+        self._coding: _Coding | None = None
+
+    def pack(self, v: Vectors, keys: NDArray[np.uint64]) -> tuple[bytes, Packets, Vectors]:
+        """Return the header of the stream, the packets, and the vectors that these stand for."""
+        channel = self._channel
+        if self._whole is not None and (done := self._whole.pack(v, keys, self._memory)) is not None:
+            return self._header, *done
+        message = channel._message(v, keys, self._memory)
+        if self._coding is not None and (done := self._coding.pack(message, keys)) is not None:
+            return self._header, *done
+        self._header, packets = channel._encoded(message)
+        self._left -= 1
+        if self._left == 0 and v.rows * v.n <= self._most:
+            self._whole = _planned(lambda: _Whole(channel, v, self._memory))
+            self._coding = None if self._whole else _planned(lambda: _Coding(channel, message))
+        return self._header, packets, channel.unpack(self._header, packets, keys)
+
+
+class _Whole:
+    """A program that compresses, encodes, decodes and decompresses batches like one."""
+
+    def __init__(self, channel: Channel, like: Vectors, memory: Memory | None) -> None:
+        """Plan it. Raises NoProgram."""
+        from qsim.kernels.rounds import unsound_offsets
+        from qsim.kernels.vectors import first_unordered, first_wrong_row
+
+        if like.value.dtype != np.float32:
+            raise NoProgram
+        room = like.rows * like.n
+        program, self._v, self._keys = Program(), room_like(like), np.empty(like.rows, np.uint64)
+        program.call(unsound_offsets, self._v.offsets, room, stop="not zero")
+        if self._v.index is None:
+            program.call(first_wrong_row, self._v.offsets, like.n, stop="not negative")
+        else:
+            program.call(first_unordered, self._v.offsets, self._v.index, like.n, stop="not negative")
+        own = None if memory is None else Memory(memory.support, memory.arrays)
+        self._arrived, self._packets = channel._plan_by_kernels(program, self._v, self._keys, own)
+        self._program, self._pending = program, {} if own is None else own.planned
+
+    def pack(self, v: Vectors, keys: NDArray[np.uint64], memory: Memory | None) -> tuple[Packets, Vectors] | None:
+        """Return packets and what they stand for; None for what the program does not take."""
+        self._keys[:] = keys
+        if not (take(v, self._v) and self._program.run(1)):
+            return None
+        if memory is not None:
+            memory.pending.update(self._pending)
+        return self._packets.as_they_are(), as_they_are(self._arrived)
+
+
+class _Coding:
+    """A program that encodes, decodes and reads messages like one; compressors with their own way read in Python."""
+
+    def __init__(self, channel: Channel, like: Message) -> None:
+        """Plan it. Raises NoProgram."""
+        if not isinstance(like, (Floats, Levels, SharedSupport)):
+            raise NoProgram
+        self._channel, self._program, self._message = channel, Program(), room_like(like)
+        self._arrived, self._packets = with_plan(channel._codec).plan(self._program, self._message)
+        self._vectors: Vectors | None = None
+        if not channel._native or type(channel.compressor).decompress is Compressor.decompress:
+            self._vectors = _planned(lambda: plan_vectors(self._program, self._arrived))
+
+    def pack(self, message: Message, keys: NDArray[np.uint64]) -> tuple[Packets, Vectors] | None:
+        """Return packets and what they stand for; None for what the program does not take."""
+        if not (take(message, self._message) and self._program.run(1)):  # of floats that are zero, as none is sent
+            return None
+        packets = self._packets.as_they_are()
+        if self._vectors is not None:
+            return packets, as_they_are(self._vectors)
+        return packets, self._channel._read(as_they_are(self._arrived), keys)
+
+
+_Planned = TypeVar("_Planned")
+
+
+def _planned(make: Callable[[], _Planned]) -> _Planned | None:
+    """Return what is made, or None if there is no program for it."""
+    try:
+        return make()
+    except NoProgram:
+        return None
+
+
+_BEFORE = 16  # batches that are through by the time that a program is made
 
 __all__ = ["Channel", "default_codec"]
 

@@ -80,3 +80,22 @@ class Packets:
 
     def __len__(self) -> int:
         return self.offsets.size - 1
+
+
+class SoundPackets(Packets):
+    """Packets whose offsets are not looked at: kernels made them."""
+
+    def __post_init__(self) -> None:
+        pass
+
+
+@dataclass(frozen=True, eq=False)
+class PlannedPackets:
+    """Packets in programs: arrays that stay, whose bytes are there when it comes to them."""
+
+    data: NDArray[np.uint8]
+    offsets: NDArray[np.int64]
+
+    def as_they_are(self) -> Packets:
+        """Return a copy of the packets that are in the arrays."""
+        return SoundPackets(self.data[: self.offsets[-1]].copy(), self.offsets.copy())

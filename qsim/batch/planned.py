@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
-from typing import Any
+from dataclasses import fields, replace
+from functools import cache
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from qsim.batch.messages import Floats, Levels, Message, SharedSupport
-from qsim.batch.vectors import Support, Vectors, index_type
+from qsim.batch.vectors import Batch, Support, Vectors, index_type
 from qsim.options import shown
 from qsim.program import NoProgram, Program
 
@@ -120,10 +121,60 @@ def plan_by_python(program: Program, like: Vectors, make: Callable[[], Vectors],
     return found
 
 
-def as_they_are(v: Vectors) -> Vectors:
+def as_they_are(batch: _Batch) -> _Batch:
     """Return a copy of the rows that are in the arrays of a program."""
-    end = int(v.offsets[-1])
-    return Vectors(v.n, v.offsets.copy(), None if v.index is None else v.index[:end].copy(), v.value[:end].copy())
+    end = batch.offsets[-1]
+    return _made_of(batch, lambda name, array: array[:end].copy() if name in _ENTRIES else array.copy())
 
+
+def room_like(batch: _Batch) -> _Batch:
+    """Return a batch with arrays like those of another: as long; with coordinates, with room for full rows."""
+    room = batch.rows * batch.n
+    if getattr(batch, "index", None) is None:
+        room = int(batch.offsets[-1])
+    return _made_of(batch, lambda name, array: np.zeros(room if name in _ENTRIES else array.size, array.dtype))
+
+
+def _made_of(batch: _Batch, make: Callable[[str, NDArray[Any]], NDArray[Any]]) -> _Batch:
+    """Return a batch with other arrays than another, which are made of its own."""
+    parts = [(name, getattr(batch, name)) for name in _names(type(batch))]
+    kind: Callable[..., _Batch] = type(batch)
+    return kind(*[make(name, part) if isinstance(part, np.ndarray) else part for name, part in parts])
+
+
+def take(batch: _Batch, into: _Batch) -> bool:
+    """Copy a batch into the arrays of a program, if they are for batches like it: tells whether they are.
+
+    Numbers of other types are not converted, and what they say is not looked at.
+    """
+    if not _alike(batch.offsets, into.offsets, into.offsets.size):
+        return False
+    entries = int(batch.offsets[-1])
+    for name in _names(type(into)):
+        found, own = getattr(batch, name), getattr(into, name)
+        if not isinstance(own, np.ndarray):
+            if type(found) is not type(own) or found != own:
+                return False
+        elif _alike(found, own, entries if name in _ENTRIES else own.size):
+            own[: found.size] = found
+        else:
+            return False
+    return True
+
+
+def _alike(array: Any, own: NDArray[Any], size: int) -> bool:
+    """Tell whether an array has so many numbers, of the type of a program's own, and no more than that has."""
+    plain = type(array) is np.ndarray and array.dtype == own.dtype and array.ndim == 1 and array.flags.c_contiguous
+    return plain and array.size == size <= own.size
+
+
+@cache
+def _names(kind: type[Batch]) -> tuple[str, ...]:
+    return tuple(field.name for field in fields(kind))
+
+
+_Batch = TypeVar("_Batch", bound=Batch)
+_ENTRIES = ("index", "value", "level", "positive")
+"""The arrays of a batch that have a number for each entry."""
 
 _FULL = 2**20  # numbers

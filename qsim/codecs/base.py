@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qsim.batch import Floats, Levels, Message, Packets, SharedSupport, Signs
+from qsim.batch.packets import PlannedPackets
 from qsim.program import NoProgram, Program
 
 VERSION = 1
@@ -141,8 +142,8 @@ class Codec(ABC):
             Bits of each packet.
         """
 
-    def plan(self, program: Program, message: Message) -> tuple[Message, NDArray[np.int64]]:
-        """Have a program encode a message, and decode the packets; return where it then is, and the packets' offsets.
+    def plan(self, program: Program, message: Message) -> tuple[Message, PlannedPackets]:
+        """Have a program encode a message, and decode the packets; return where it then is, and where they are.
 
         Raises NoProgram if there are no calls for it.
         """

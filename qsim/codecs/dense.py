@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qsim.batch import Floats, Message, Packets, SharedSupport, dense_offsets
+from qsim.batch.packets import PlannedPackets
 from qsim.codecs.base import Codec, DecodeError, read_header
 from qsim.options import one_of, option
 from qsim.program import NoProgram, Program
@@ -87,7 +88,7 @@ class Dense(Codec):
         written = np.array(self._to_wire(values.reshape(-1)))  # a copy: packets outlive the message's own arrays
         return Packets(written.view(np.uint8), dense_offsets(message.rows, values.shape[1] * self._width))
 
-    def plan(self, program: Program, message: Message) -> tuple[Message, NDArray[np.int64]]:
+    def plan(self, program: Program, message: Message) -> tuple[Message, PlannedPackets]:
         from qsim.kernels.rounds import first_wrong, read_floats, write_dense, write_floats
 
         if self.dtype != "float32":
@@ -103,7 +104,7 @@ class Dense(Codec):
             program.call(write_floats, message.value, data)
         program.call(read_floats, data, value)
         program.call(first_wrong, came, value, stop="not negative")
-        packets = dense_offsets(rows, 4 * count)
+        packets = PlannedPackets(data, dense_offsets(rows, 4 * count))
         if isinstance(message, SharedSupport):
             return SharedSupport(message.n, came, count, value), packets
         return Floats(message.n, came, None, value), packets

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qsim.batch import Floats, Levels, Message, Packets, Signs, index_type
+from qsim.batch.packets import PlannedPackets, SoundPackets
 from qsim.codecs.base import MOST_FIXED, Codec, DecodeError, Stream, TooLongError, read_header
 from qsim.kernels import decode_status
 from qsim.program import NoProgram, Program
@@ -221,7 +222,7 @@ class EntryCodec(Codec):
             raise DecodeError(f" {wrong[1]}", wrong[0])
         return entries.message()
 
-    def plan(self, program: Program, message: Message) -> tuple[Message, NDArray[np.int64]]:
+    def plan(self, program: Program, message: Message) -> tuple[Message, PlannedPackets]:
         from qsim.kernels.prefix import put_prefixes, take_prefixes, wrong_prefix
         from qsim.kernels.rounds import clear_behind
 
@@ -246,7 +247,7 @@ class EntryCodec(Codec):
         program.call(decode, data, ends, skip, n, s, came.offsets, came.index, came.word, stop="not zero")
         levels, bucket = stream.kind is Levels, stream.bucket or n
         program.call(wrong_prefix, came.prefix, came.offsets, came.index, levels, bucket, stop="not negative")
-        return came.message(), ends
+        return came.message(), PlannedPackets(data, ends)
 
     def _entries(self, message: Message) -> Entries:
         self.require(message)
@@ -275,16 +276,9 @@ SLACK = 32
 """Bytes that kernels may write, and read, behind the last packet."""
 
 
-class _Padded(Packets):
-    """Packets with bytes behind the last that a kernel may read; no one else sees them."""
-
-    def __post_init__(self) -> None:
-        pass
-
-
 def _with_slack(packets: Packets) -> Packets:
-    """Return a copy of packets with zeros behind the last."""
-    return _Padded(np.concatenate([packets.data, np.zeros(SLACK, np.uint8)]), packets.offsets)
+    """Return a copy of packets with zeros behind the last, which a kernel may read; no one else sees them."""
+    return SoundPackets(np.concatenate([packets.data, np.zeros(SLACK, np.uint8)]), packets.offsets)
 
 
 def _refuse(entries: Entries, row: int) -> NoReturn:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Literal, Self, final
 
-import numpy as np
-from numpy.typing import NDArray
-
 from qsim.batch import Floats, Message
+from qsim.batch.packets import PlannedPackets
 from qsim.codecs.entries import Entries, EntryCodec
 from qsim.codecs.varint import Varint, most_bits
 from qsim.options import one_of, option
@@ -65,7 +63,7 @@ class SparseFloats(EntryCodec):
     def number(self) -> int:
         return 19 if self._double else Varint().number
 
-    def plan(self, program: Program, message: Message) -> tuple[Message, NDArray[np.int64]]:
+    def plan(self, program: Program, message: Message) -> tuple[Message, PlannedPackets]:
         self.require(message)
         if self._double:
             raise NoProgram

@@ -8,9 +8,10 @@ from typing import Self, final
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from qsim.batch import Levels, Memory, Signs, Vectors
+from qsim.batch import Levels, Memory, Signs, Vectors, dense_offsets
 from qsim.compressors.base import Compressor, as_float32, empty_entries, require_finite, require_finite_floats
 from qsim.options import option
+from qsim.program import Program
 
 TIE = 1e-12
 """A weighted sum of signs, the weights n_i/n, is a multiple of 1/n: what is smaller than this is rounding, and zero."""
@@ -122,6 +123,20 @@ class Sign(Compressor):
         v = filled(as_float32(v))
         require_finite_floats(v)
         return replace(_signs(v, np.ones(v.rows, np.float32)), fixed=1.0)
+
+    def plan(self, program: Program, v: Vectors, keys: NDArray[np.uint64], memory: Memory | None = None) -> Levels:
+        from qsim.kernels.rounds import first_wrong, read_floats, write_dense
+        from qsim.kernels.signs import signs_to_levels
+
+        rows, size, value = v.rows, v.rows * v.n, v.value
+        program.call(first_wrong, v.offsets, value, stop="not negative")
+        if v.index is not None:
+            data, value = np.empty(4 * size, np.uint8), np.empty(size, np.float32)
+            program.call(write_dense, v.offsets, v.index, v.value, v.n, data)
+            program.call(read_floats, data, value)
+        offsets, index, level = empty_entries(v, size, np.int32)
+        program.call(signs_to_levels, dense_offsets(rows, v.n), value, np.ones(rows, np.bool_), offsets, index, level)
+        return Levels(v.n, offsets, index, level, np.ones(rows, np.float32), 1, fixed=1.0)
 
     def exact_variance(self, v: ArrayLike) -> float:
         """Return sum_i (1 - |v_i|)^2, the squared error."""

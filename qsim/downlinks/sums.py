@@ -54,7 +54,7 @@ class SparseSum(Broadcast):
         plan.program.call(round_nonzeros, *row, kept.offsets, index, value, stop="not zero")
         message, packets = SparseFloats().plan(plan.program, kept)
         assert isinstance(message, Floats)
-        plan.sent_down(packets)
+        plan.sent_down(packets.offsets)
         applied = Vectors(total.n, message.offsets, message.index, np.empty(size))
         plan.program.call(widen, message.offsets, message.value, applied.value)
         return applied

@@ -25,9 +25,9 @@ def through(dtype: Literal["float32", "float64"], vector: NDArray[np.float64]) -
     rounded = np.empty(vector.size, dtype)
     if to_float32(vector, 1.0, rounded) if dtype == "float32" else not _all_finite(vector, rounded):
         unpacked(_channel(dtype), Vectors.dense(vector))  # which says what is wrong
-    packet = rounded.astype(f"<f{rounded.itemsize}", copy=False).tobytes()
-    known = np.frombuffer(packet, f"<f{rounded.itemsize}").astype(dtype)
-    return known, Sent(8 * len(packet), _header_bits(dtype, vector.size))
+    format_ = np.dtype(f"<f{rounded.itemsize}")
+    packet = rounded.astype(format_, copy=False).view(np.uint8)
+    return packet.view(format_).astype(dtype, copy=False), _sent(dtype, vector.size)
 
 
 def _all_finite(vector: NDArray[np.float64], out: NDArray[np.float64]) -> bool:
@@ -42,9 +42,9 @@ def _channel(dtype: Literal["float32", "float64"]) -> Channel:
 
 
 @cache
-def _header_bits(dtype: Literal["float32", "float64"], n: int) -> int:
-    """Return the bits of the header of a stream of dense vectors."""
-    return unpacked(_channel(dtype), Vectors.dense(np.zeros(n)))[1].header
+def _sent(dtype: Literal["float32", "float64"], n: int) -> Sent:
+    """Return the bits of a dense vector, and of the header of a stream of such."""
+    return unpacked(_channel(dtype), Vectors.dense(np.zeros(n)))[1]
 
 
 def unpacked(channel: Channel, v: Vectors) -> tuple[Vectors, Sent]:

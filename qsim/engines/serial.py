@@ -57,7 +57,7 @@ class Serial(Engine):
         whole("threads", self.threads, least=1)
 
     def open(self, job: Job) -> Session:
-        return _SerialSession(WorkerGroup(job, 0, job.shards.workers, self.block, self.threads))
+        return _SerialSession(WorkerGroup(job, 0, job.shards.workers, self.block, self.threads, True))
 
 
 class _SerialSession(Session):

@@ -113,11 +113,11 @@ def to_float32(vector: NDArray[np.float64], scale: float, out: NDArray[np.float3
 
 
 @kernel
-def scale_by_count(row_offsets: NDArray[np.int64], step: float, numbers: NDArray[np.float32]) -> None:
-    """Multiply the numbers of each worker's rows by step / (how many rows it has)."""
+def scale_by_count(row_offsets: NDArray[np.int64], step: float, numbers: NDArray[np.floating]) -> None:
+    """Multiply the numbers of each worker's rows, one or several a row, by step / (how many rows it has)."""
     for worker in range(row_offsets.size - 1):
         first, last = row_offsets[worker], row_offsets[worker + 1]
-        factor = np.float32(step / max(last - first, 1))
+        factor = numbers.dtype.type(step / max(last - first, 1))
         for r in range(np.uint64(first), np.uint64(last)):
             numbers[r] *= factor
 

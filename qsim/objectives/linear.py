@@ -336,10 +336,9 @@ class MarginModel(Objective):
 
     def _mean(self, numbers: Margins, rows: Rows, step: float) -> Margins:
         """Return numbers of rows times step / (how many rows their worker has)."""
-        counts = np.diff(rows.offsets)
-        with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused where it is compressed
-            factor = np.repeat((step / np.maximum(counts, 1)).astype(numbers.dtype), counts)
-            numbers *= factor if numbers.ndim == 1 else factor[:, None]
+        from qsim.kernels.rounds import scale_by_count
+
+        scale_by_count(rows.offsets, float(step), numbers)  # what is not finite is refused where it is compressed
         return numbers
 
 

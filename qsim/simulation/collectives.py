@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,11 +46,11 @@ class ParameterServer:
         self,
         replies: Iterable[Reply],
         channel: Channel,
-        key: Key,
+        key: Callable[[], Key],
         participants: NDArray[np.bool_] | None = None,
         in_time: NDArray[np.bool_] | None = None,
     ) -> Received:
-        """Sum what the workers sent, worker i with `key.fold(i)`. The result is sparse if all messages were.
+        """Sum what the workers sent, worker i with `key().fold(i)`. The result is sparse if all messages were.
 
         participants: which workers take part; None: all of them. in_time: whose messages are summed, of those; None:
             all. What is not summed counts as sent. If no message arrives, the sum is zero, and so is the share.
@@ -70,7 +70,9 @@ class ParameterServer:
                 "replies come in order of the workers"
             )
             low = reply.low + len(reply.packets)
-            vectors = channel.unpack(reply.header, reply.packets, key.words(reply.low, low))
+            vectors = reply.vectors
+            if vectors is None:
+                vectors = channel.unpack(reply.header, reply.packets, key().words(reply.low, low))
             if vectors.n != self._n:
                 raise ValueError(f"workers sent vectors of length {vectors.n}, expected {self._n}")
             nonzeros += vectors.nonzeros

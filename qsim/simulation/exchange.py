@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -25,8 +26,6 @@ from qsim.simulation.recorder import Counted
 from qsim.simulation.streams import Format, Held, Streams
 from qsim.weights import Change, Replica, Weights
 from qsim.workers.tasks import CoordinateRequest, Order, Reply
-
-_NOTHING = Sent()
 
 
 class WireExchange:
@@ -58,12 +57,15 @@ class WireExchange:
         self.objective, self.key = objective, key.fold(Purpose.METHOD)
         self._session, self._channel, self._downlink = session, channel, downlink
         self._workers, self._root, self._n = weights.size, key, w.vector.size
+        self._clients_key, self._down_key = key.fold(Purpose.CLIENTS), key.fold(Purpose.DOWN)
         self._weights, self._clients = weights, clients
+        self._sums = type(downlink).aggregate is not Downlink.aggregate
         self._servers: dict[int, ParameterServer] = {}
+        self._formulas: dict[int, float] = {}
         self._unknown = np.full(self._n if isinstance(downlink, SparsePull) else 0, np.nan, np.float32)
         self._known: NDArray[Any] = np.zeros(0, np.int64)
         self._pulled = Change.anew()
-        self._everyone = np.ones(self._workers, bool)
+        self._everyone, self._no_bytes = np.ones(self._workers, bool), np.zeros(self._workers, np.int64)
         self.streams, self.held = Streams(self._workers), Held(self._workers)
         self.shared = downlink.start(w)
         """State of both ends of the downlink."""
@@ -76,7 +78,7 @@ class WireExchange:
         self._formula_bits = 0.0
         self._scores: NDArray[np.float64] | None = None
         self._exchanges = 0
-        drawn = self._clients.draw(self._root.fold(Purpose.CLIENTS, t), self._workers)
+        drawn = self._clients.draw(self._clients_key.fold(t), self._workers)
         if drawn is not None:
             drawn = truths(f"who takes part by {self._clients!r}, unless it is None,", drawn, (self._workers,))
         self._participants = drawn
@@ -91,7 +93,7 @@ class WireExchange:
         Of sums, where the downlink sends them: there is none in a round whose messages all come late, or weigh nothing.
         """
         streams = [f"up, None, {self._n}"]
-        if type(self._downlink).aggregate is not Downlink.aggregate:
+        if self._sums:
             streams.append("sum")
         return not any(self.streams.unopened(stream).any() for stream in streams)
 
@@ -129,7 +131,9 @@ class WireExchange:
         )
         received, bits = self._collect(order, length)
         total = received.vector
-        if exact != "float64" and received.share:  # exact weights need no sum beside; of nothing, there is none
+        if (
+            self._sums and exact != "float64" and received.share
+        ):  # beside exact weights none is needed; of nothing, none is
             total, sent = self._downlink.aggregate(total, self.shared, self._key_down(1))
             self._deliver(self._trip("sum", sent, self._everyone))
         self.nonzeros += received.nonzeros
@@ -160,8 +164,10 @@ class WireExchange:
 
     def formula_bits(self, length: int) -> float:
         """Return the bits of a compressed message by the formula of its compressor; NaN without one."""
-        found = message_bits(self._channel.compressor, length)
-        return math.nan if found is None else found
+        if length not in self._formulas:
+            found = message_bits(self._channel.compressor, length)
+            self._formulas[length] = math.nan if found is None else found
+        return self._formulas[length]
 
     def _collect(self, order: Order, length: int) -> tuple[Received, int]:
         """Have the workers follow an order, and sum what they send; return the sum, and the bits sent for it.
@@ -171,10 +177,10 @@ class WireExchange:
         """
         channel = EXACT[order.exact] if order.exact else self._channel
         stream, clock = f"up, {order.exact}, {length}", self.clock
-        server, key, participants = self._server(length), order.key(self._root), order.participants
+        server, participants = self._server(length), order.participants
         replies = self._session.round(order)
         if clock is None:
-            received = server.reduce(replies, channel, key, participants)
+            received = server.reduce(replies, channel, partial(order.key, self._root), participants)
             self.streams.require_same(stream, received.header)
             new = self.streams.open(stream, self._present)
             return received, received.bits + 8 * len(received.header) * int(np.count_nonzero(new))
@@ -186,7 +192,7 @@ class WireExchange:
             found = clock.up(self._exchanges, load)
             in_time = np.zeros(self._workers, bool)
             in_time[load.who] = found
-        received = server.reduce(replies, channel, key, participants, in_time)
+        received = server.reduce(replies, channel, partial(order.key, self._root), participants, in_time)
         if in_time is None:
             load = seen.load(self.streams.unopened(stream))
             found = clock.up(self._exchanges, load, order.exact is not None)
@@ -210,11 +216,11 @@ class WireExchange:
         downlink, present, held = self._downlink, self._present, self.held
         known: Format = "float64" if exact == "float64" else downlink.dtype
         lacking = present & ~held.by(w, known)
-        sizes = np.zeros(self._workers, np.int64)
+        sizes = self._no_bytes
         if exact == "float64":
             vector, sent = through(exact, w.dense())
             replica = Replica(vector)
-            sizes += self._trip("weights, float64", sent, lacking)
+            sizes = self._trip("weights, float64", sent, lacking)
             held.learn(w, exact, vector, present)
         elif not lacking.any():
             replica = Replica(w.dense().astype(known))
@@ -224,15 +230,15 @@ class WireExchange:
             assert isinstance(downlink, Broadcast)
             replica, sent = downlink.weights(w, self.shared, self._key_down(0))
             if isinstance(downlink, DenseWeights):
-                sizes += self._trip(f"weights, {downlink.dtype}", sent, lacking)
+                sizes = self._trip(f"weights, {downlink.dtype}", sent, lacking)
                 held.learn(w, known, replica.vector, present)
             else:
-                sizes += self._trip("weights", sent, self._everyone if downlink.to_all else present)
+                sizes = self._trip("weights", sent, self._everyone if downlink.to_all else present)
         arrived = {}
         for name, vector in vectors.items():
             dtype = exact or "float32"
             arrived[name], sent = through(dtype, vector)
-            sizes += self._trip(f"{name}, {dtype}", sent, present)
+            sizes = sizes + self._trip(f"{name}, {dtype}", sent, present)
         self._deliver(sizes)
         return replica, arrived
 
@@ -268,8 +274,8 @@ class WireExchange:
 
     def _trip(self, stream: str, sent: Sent, who: NDArray[np.bool_]) -> NDArray[np.int64]:
         """Return the bytes that go down to each worker if one packet goes to some of them, headers where they must."""
-        if sent == _NOTHING:
-            return np.zeros(self._workers, np.int64)
+        if not sent.bits and not sent.header:
+            return self._no_bytes
         return (sent.bits * who + sent.header * self.streams.open(stream, who)) // 8
 
     def _deliver(self, sizes: NDArray[np.int64]) -> None:
@@ -291,7 +297,7 @@ class WireExchange:
         return "among those present" if together not in (None, self._workers) else together is not None
 
     def _key_down(self, trip: int) -> Key:
-        return self._root.fold(Purpose.DOWN, self.round, self._exchanges, trip)
+        return self._down_key.fold(self.round, self._exchanges, trip)
 
     def _server(self, length: int) -> ParameterServer:
         """Return who sums vectors of a length."""

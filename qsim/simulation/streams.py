@@ -18,19 +18,28 @@ class Streams:
         """Begin with none opened."""
         self.opened: dict[str, NDArray[np.bool_]] = {}
         """For each kind of stream, whose has sent its header."""
+        self._everyones = set[str]()
+        """The kinds whose streams have all been opened."""
+        self._nobody = np.zeros(workers, bool)
         self._headers: dict[str, bytes] = {}
         self._workers = workers
 
     def unopened(self, stream: str) -> NDArray[np.bool_]:
         """Return whose stream of a kind has not been opened."""
+        if stream in self._everyones:
+            return self._nobody
         found = self.opened.get(stream)
         return np.ones(self._workers, bool) if found is None else ~found
 
     def open(self, stream: str, who: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """Open the streams of some workers; return those for whom that is new."""
-        new = self.unopened(stream) & who
-        self.opened[stream] = ~self.unopened(stream) | who
-        return new
+        before = self.unopened(stream)
+        if before is self._nobody:
+            return before
+        self.opened[stream] = ~before | who
+        if self.opened[stream].all():
+            self._everyones.add(stream)
+        return before & who
 
     def require_same(self, stream: str, header: bytes) -> None:
         """Refuse another header than the one that was sent: what varies must be in the packets, where it is counted."""
@@ -55,6 +64,7 @@ class Streams:
         """Go back to a snapshot."""
         names = saved["names"].tolist()
         self.opened = dict(zip(names, saved["opened"], strict=True))
+        self._everyones = {name for name, who in self.opened.items() if who.all()}
         headers = zip(names, saved["headers"].tolist(), strict=True)
         self._headers = {name: bytes.fromhex(header) for name, header in headers if header}
 

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from qsim.arrays import arrays_by_name
 from qsim.batch import Arrays, Memory, Packets, Support, Vectors, dense_offsets
 from qsim.block import Block
-from qsim.channel import EXACT
+from qsim.channel import EXACT, Channel, Line
 from qsim.compressors import NotFiniteError
 from qsim.datasets import Shards
 from qsim.datasets.parts import PartShards
@@ -30,6 +30,7 @@ from qsim.workers.tasks import CoordinateRequest, Instruction, Job, Measurement,
 _Block = TypeVar("_Block")
 _NO_WEIGHTS = Replica(np.zeros(0, np.float32))
 _BLOCK_BYTES = 4 << 20  # what the vectors of a block may take: more leaves the cache, less is spent between kernels
+_LINES = 2**20  # numbers for which the lines of all workers have room
 _ENTRY_BYTES = 20  # index and value of a vector's entry, index and level of its message's, and the packet
 
 
@@ -40,9 +41,18 @@ class WorkerGroup:
     depend on neither. `block` is how many workers pass through each stage together; None: as many as fit the cache.
     """
 
-    def __init__(self, job: Job, low: int, high: int, block: int | None = None, threads: int = 1) -> None:
+    def __init__(
+        self,
+        job: Job,
+        low: int,
+        high: int,
+        block: int | None = None,
+        threads: int = 1,
+        beside_server: bool = False,
+    ) -> None:
+        """Take the workers of a job; `beside_server`: whether their packets are read in this process."""
         size = 1 if job.sampled else block or _block_size(job, high - low, threads)
-        self._job = job
+        self._job, self._beside_server = job, beside_server
         self._data_key = job.key.fold(Purpose.DATA)
         shards: Any = job.shards
         if isinstance(shards, PartShards):
@@ -167,9 +177,13 @@ class WorkerGroup:
             if order.silent:
                 return Reply(block.low, b"", Packets.of(*[b""] * block.workers), block.read - read)
             scores = None if block.met is None else scored(job.objective, block, block.met, order.weights)
-            header, packets = channel.pack(vectors, keys, memory)
+            arrived = None
+            if self._beside_server and isinstance(vectors, Vectors):
+                header, packets, arrived = part.line(order.exact, vectors, channel).pack(vectors, keys)
+            else:
+                header, packets = channel.pack(vectors, keys, memory)
             if memory is not None or job.method.learns_delivery:
-                part.unsettled = _Unsettled(order, task, header, packets)
+                part.unsettled = _Unsettled(order, task, header, packets, arrived)
         if part.unsettled is not None and (order.exact or not job.drops):
             self._settle(part, None)
         work = None
@@ -177,7 +191,7 @@ class WorkerGroup:
             entries = np.diff(vectors.offsets if memory is None else memory.support.offsets)
             filled = not (order.exact or channel.compressor.keeps_sparse)
             work = np.stack([block.touched, np.full_like(entries, vectors.n) if filled else entries], axis=1)
-        return Reply(block.low, header, packets, block.read - read, work, scores)
+        return Reply(block.low, header, packets, block.read - read, work, scores, arrived)
 
     def _settle(self, part: _Workers, delivered: NDArray[np.bool_] | None) -> None:
         """Tell the workers of a block what was delivered of their last messages; None: all of it."""
@@ -187,7 +201,9 @@ class WorkerGroup:
         order = sent.order
         channel = EXACT[order.exact] if order.exact else job.channel
         with _located(block, order):
-            arrived, mine = channel.unpack(sent.header, sent.packets, sent.task.words), np.ones(block.workers, bool)
+            arrived, mine = sent.vectors, np.ones(block.workers, bool)
+            if arrived is None:
+                arrived = channel.unpack(sent.header, sent.packets, sent.task.words)
             if delivered is not None:
                 mine = delivered[block.low : block.high]
                 arrived = arrived if mine.all() else arrived.only(mine)
@@ -204,6 +220,8 @@ class _Unsettled:
     task: Task
     header: bytes
     packets: Packets
+    vectors: Vectors | None
+    """What the packets stand for, if that is known."""
 
 
 class _Workers:
@@ -225,6 +243,15 @@ class _Workers:
                     {name: array.astype(np.float64) for name, array in held.items() if array.dtype == np.float32}
                 )
         self.unsettled: _Unsettled | None = None
+        self._lines: dict[tuple[str | None, int, bool], Line] = {}
+        self._line_room = _LINES * self.block.workers // job.shards.workers
+
+    def line(self, exact: Literal["float32", "float64"] | None, v: Vectors, channel: Channel) -> Line:
+        """Return the line for batches like one, of exchanges that are exact or not."""
+        kind = exact, v.n, v.index is None
+        if kind not in self._lines:
+            self._lines[kind] = Line(channel, None if exact else self.memory, self._line_room)
+        return self._lines[kind]
 
     @property
     def arrays(self) -> Arrays:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from qsim.batch import Packets
+from qsim.batch import Packets, Vectors
 from qsim.channel import Channel
 from qsim.datasets import Shards
 from qsim.datasets.parts import PartShards
@@ -114,6 +114,7 @@ class Reply:
 
     work: for a timed job, two numbers per worker: the non-zeros of those rows, and the entries of the vector behind its
     packet.
+    vectors: what the packets stand for, where workers and server are in one process, so that nobody reads them again.
     scores: for progressive validation, three numbers per worker: how many rows those were, and the sums of their losses
     and of their errors at the weights that came down.
     """
@@ -124,3 +125,4 @@ class Reply:
     rows: int = 0
     work: NDArray[np.int64] | None = None
     scores: NDArray[np.float64] | None = None
+    vectors: Vectors | None = None

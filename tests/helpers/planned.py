@@ -26,9 +26,10 @@ RUN = qsim.Run(
 
 
 def plain(run: qsim.Run, **options: Any) -> qsim.Trace:
-    """The run through the exchange, round by round."""
+    """The run through the exchange, round by round, and through the channel."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(PlannedRounds, "of", lambda *arguments: None)
+        patch.setattr("qsim.channel._BEFORE", -1)
         return qsim.simulate(run, **options)
 
 

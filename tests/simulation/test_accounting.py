@@ -221,7 +221,7 @@ def test_one_server_sums_dense_and_sparse_messages_in_turn() -> None:
 
     def reduce(*which: int):
         replies = [Reply(low, b"h", Packets.of(bytes([number, 0]))) for low, number in enumerate(which)]
-        return server.reduce(replies, Given(two, full, one), qsim.Key(0))
+        return server.reduce(replies, Given(two, full, one), lambda: qsim.Key(0))
 
     mixed = reduce(0, 1)
     assert mixed.vector.to_dense().tolist() == [[0.25, 4, 0.5, 0, -2]]
