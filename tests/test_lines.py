@@ -49,9 +49,10 @@ def memory_of(compressor: Compressor, rows: int) -> Memory | None:
     return compressor.memory(Support(N, dense_offsets(rows, N), index))
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("dense", [False, True])
 @pytest.mark.parametrize("compressor", list(shipped(qsim.compressors, Compressor)), ids=repr)
-def test_bytes_and_vectors_are_those_of_the_channel(compressor: Compressor, dense: bool) -> None:
+def test_bytes_and_vectors_are_those_of_the_channel(compressor: Compressor, dense: bool, dtype: type) -> None:
     rows, root = compressor.correlated or 3, qsim.Key(5)
     for codec in (None, qsim.codecs.Varint(), qsim.codecs.Dense("float32")):
         if codec and not {compressor.emits, Floats} & set(codec.carries):
@@ -62,6 +63,7 @@ def test_bytes_and_vectors_are_those_of_the_channel(compressor: Compressor, dens
             key = root.fold(t)
             words = (key if compressor.correlated is None else key.numbered).words(0, rows)
             v = batch(t, rows, dense)
+            v = replace(v, value=v.value.astype(dtype) * dtype(1 + 2.0**-40))
             header, packets, arrived = line.pack(v, words)
             expected, sent = channel.pack(v, words, theirs)
             assert (header, packets.data.tobytes()) == (expected, sent.data.tobytes())

@@ -91,11 +91,11 @@ class Dense(Codec):
     def plan(self, program: Program, message: Message) -> tuple[Message, PlannedPackets]:
         from qsim.kernels.rounds import first_wrong, read_floats, write_dense, write_floats
 
-        if self.dtype != "float32":
+        assert isinstance(message, (Floats, SharedSupport))
+        if self.dtype != "float32" or message.value.dtype != np.float32:
             raise NoProgram
         rows, offsets = message.rows, message.offsets
         count = message.k if isinstance(message, SharedSupport) else message.n
-        assert isinstance(message, (Floats, SharedSupport))
         data, value = np.zeros(4 * rows * count, np.uint8), np.empty(rows * count, np.float32)
         came = dense_offsets(rows, count)
         if isinstance(message, Floats) and message.index is not None:
