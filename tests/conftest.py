@@ -1,8 +1,12 @@
 """Settings of the test-suite."""
 
+import builtins
 import os
+from collections.abc import Iterable
+from math import fsum
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -45,6 +49,19 @@ def through_the_exchange(monkeypatch: pytest.MonkeyPatch) -> None:
     from qsim.simulation.planned import PlannedRounds
 
     monkeypatch.setattr(PlannedRounds, "of", lambda *arguments: None)
+
+
+@pytest.fixture
+def compensated_sum(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have Python's `sum` make up for the rounding of floats, as it does from Python 3.12 on."""
+    usual = builtins.sum
+
+    def compensated(numbers: Iterable[Any], /, start: Any = 0) -> Any:
+        kept = list(numbers)
+        floats = {type(x) for x in kept} == {float} and type(start) in (int, float)
+        return fsum([start, *kept]) if floats else usual(kept, start)
+
+    monkeypatch.setattr(builtins, "sum", compensated)
 
 
 @pytest.fixture

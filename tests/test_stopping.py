@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import qsim
+from qsim.network import Exponential, Machines
 from qsim.stopping import AnyOf, Bits, GradientNorm, Passes, Seconds, StoppingRule, Suboptimality, any_of
 
 pytestmark = pytest.mark.quick
@@ -83,6 +84,26 @@ def test_a_killed_run_stops_where_the_whole_one_does(whole: qsim.Trace, tmp_path
     trace = qsim.simulate(run, checkpoint=path, every=2)
     assert len(trace.frame) == 9
     assert len(qsim.simulate(run, checkpoint=path, every=2).frame) == 9  # it is finished
+
+
+@pytest.mark.usefixtures("compensated_sum")
+def test_seconds_are_those_of_the_trace_in_one_go_or_resumed(tmp_path: Path) -> None:
+    """Killed in the middle, and resumed after its end: at a budget that rounding of the last bit would miss."""
+    machines = Machines(1e-3, 1e-6, Exponential(0.01), encode_per_entry=1e-6, decode_per_byte=1e-7)
+    timed = replace(RUN, network=qsim.Network(machines=machines))
+    spent = qsim.simulate(timed).axis("seconds").astype(float)
+    for end in range(2, 40):
+        run, path = replace(timed, until=Seconds(spent[end])), tmp_path / f"{end}.npz"
+        assert len(qsim.simulate(run).frame) == end + 1
+
+        def stop(done: int, last: int = end // 2) -> None:
+            if done == last:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            qsim.simulate(run, checkpoint=path, every=1, after_round=stop)
+        for _ in range(2):
+            assert len(qsim.simulate(run, checkpoint=path, every=50).frame) == end + 1
 
 
 @qsim.option

@@ -18,6 +18,7 @@ from qsim.engines import Session
 from qsim.identity import environment
 from qsim.keys import Key
 from qsim.network import PARTS, Clock
+from qsim.network.clock import elapsed
 from qsim.options import flag
 from qsim.problem import Problem
 from qsim.simulation.elsewhere import RowsReader
@@ -50,7 +51,7 @@ class Counted:
 
     def seconds(self) -> list[float]:
         """Return the seconds of each round."""
-        return [0.0] * len(self) if self.times is None else [sum(parts) for *parts, _ in self.times.tolist()]
+        return [0.0] * len(self) if self.times is None else elapsed(self.times[:, :-1]).tolist()
 
 
 class Recorder:
@@ -151,8 +152,9 @@ class Recorder:
         if not np.isnan(formula_bits).any():
             columns |= {FORMULA: formula_bits, f"cumulative_{FORMULA}": np.cumsum(formula_bits)}
         if clock is not None:
-            *parts, dropped = np.array(self._times).T.copy()
-            total = np.sum(parts, axis=0)
+            times = np.array(self._times)
+            *parts, dropped = times.T.copy()
+            total = elapsed(times[:, :-1])
             columns |= dict(zip(TIME, (total, *parts), strict=True))
             columns |= {"cumulative_seconds": np.cumsum(total), "dropped": dropped.astype(np.int64)}
         if self._run.progressive:
@@ -178,10 +180,11 @@ class Recorder:
     def restore(self, saved: Arrays) -> bool:
         """Go back to what was recorded; tells whether the run's rule had ended it there."""
         self._counted, self._formula_bits = [saved["counted"]], [saved["formula_bits"]]
-        self._times = [tuple(row) for row in saved.get("times", np.empty((0, 0))).tolist()]
+        counted = Counted(saved["counted"], saved["formula_bits"], saved.get("times"))
+        self._times = [] if counted.times is None else list(map(tuple, counted.times.tolist()))
         self._scores = list(saved["scores"])
         self._spent = saved["counted"].sum(axis=0)
-        self._seconds = sum(sum(parts) for *parts, _ in self._times)
+        self._seconds = float(np.cumsum(counted.seconds())[-1])  # in the order of the rounds, as they were recorded
         rows = zip(saved["evaluated"].tolist(), saved["evaluations"].tolist(), strict=True)
         self._evaluations = {done: dict(zip(EVALUATION, row, strict=True)) for done, row in rows}
         done = len(saved["counted"]) - 1

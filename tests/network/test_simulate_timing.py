@@ -48,6 +48,26 @@ def test_a_hundred_thousand_workers() -> None:
     assert frame["seconds"].to_numpy() == pytest.approx(frame[list(PARTS)].sum(axis=1).to_numpy(), rel=1e-12)
 
 
+@pytest.mark.usefixtures("compensated_sum")
+def test_the_parts_of_a_round_are_added_in_their_order() -> None:
+    machines = Machines(
+        base=0.01, per_nonzero=1e-3, delay=Exponential(0.1), encode_per_entry=1e-5, decode_per_byte=1e-5
+    )
+    frame = simulate_timing(
+        Network(machines=machines, rule=Backup(1)),
+        sizes=[10, 20],
+        nonzeros=3,
+        entries=7,
+        down=99,
+        workers=5,
+        rounds=200,
+    )
+    expected = frame[PARTS[0]]
+    for part in PARTS[1:]:
+        expected = expected + frame[part]
+    assert frame["seconds"].tolist() == expected.tolist()
+
+
 # Calibration.
 
 
