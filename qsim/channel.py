@@ -13,7 +13,7 @@ from qsim.batch.checks import require_message
 from qsim.batch.packets import PlannedPackets
 from qsim.batch.planned import as_they_are, plan_by_python, plan_vectors, room_like, take
 from qsim.codecs import Auto, Blockwise, Codec, Dense, FixedWidth, GolombRice, Outliers, SparseFloats
-from qsim.compressors import Compressor, ErrorFeedback, Identity, PerLayer, ThreePCv2
+from qsim.compressors import Compressor, ErrorFeedback, Identity, NotFiniteError, PerLayer, ThreePCv2
 from qsim.compressors.plans import with_own_plan
 from qsim.options import is_shipped, option, shown
 from qsim.program import NoProgram, Program, with_plan
@@ -53,6 +53,17 @@ def default_codec(compressor: Compressor) -> Codec:
     if compressor.dense and not compressor.keeps_sparse:
         return FixedWidth()
     return GolombRice() if compressor.few_levels else Auto()
+
+
+def _require_float32(message: Message, error: ValueError) -> None:
+    """Refuse floats beyond float32's range, which are why a codec refused a message: such a run diverges."""
+    from qsim.kernels.vectors import first_above
+
+    if isinstance(message, (Floats, SharedSupport)):
+        place = first_above(message.value, float(np.finfo(np.float32).max))
+        if place >= 0:
+            row = int(np.searchsorted(message.offsets, place, side="right")) - 1
+            raise NotFiniteError(f"{error} (in training, the usual cause is a step that is too large)", row) from None
 
 
 @option
@@ -124,7 +135,7 @@ class Channel:
         Raises
         ------
         qsim.compressors.NotFiniteError
-            For vectors that the compressor refuses.
+            For vectors that the compressor refuses, and messages in float64 that the codec has no float32 for.
         """
         return self._encoded(self._message(v, keys, memory))
 
@@ -135,7 +146,11 @@ class Channel:
 
     def _encoded(self, message: Message) -> tuple[bytes, Packets]:
         """Return the header and the packets of a message."""
-        header, packets = self._codec.header(message), self._codec.encode(message)
+        try:
+            header, packets = self._codec.header(message), self._codec.encode(message)
+        except ValueError as error:
+            _require_float32(message, error)
+            raise
         if not is_shipped(self.codec):
             if not isinstance(header, bytes):
                 raise TypeError(f"the header of {self.codec!r} must be bytes, found {shown(header)}")

@@ -68,7 +68,8 @@ class Entries:
             prefix = np.stack([message.low, message.high], axis=1)
             return cls(stream, message.offsets, message.coordinates(), word, prefix)
         assert isinstance(message, Floats)
-        value = message.value.astype(np.float64 if double else np.float32, copy=False)
+        with np.errstate(over="ignore"):  # what becomes infinite is refused
+            value = message.value.astype(np.float64 if double else np.float32, copy=False)
         kept = np.flatnonzero(value)
         index: NDArray[Any] = kept % message.n if message.index is None else message.index[kept]
         return cls(
@@ -287,5 +288,5 @@ def _refuse(entries: Entries, row: int) -> NoReturn:
     if entries.stream.kind is Levels:
         text += f", its levels be from 1 to s = {entries.s} or from -{entries.s} to -1"
     if entries.stream.kind is Floats:
-        text += ", its values be finite"
+        text += f", its values be finite as {'float64' if entries.word.dtype == np.int64 else 'float32'}"
     raise ValueError(text)

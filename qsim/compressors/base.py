@@ -408,6 +408,8 @@ def require_compressor(name: str, value: object, why: str, together: bool = Fals
     if not isinstance(value, Compressor):
         raise TypeError(f"{name} must be a Compressor such as qsim.QSGD(levels=4), found {value!r}")
     if type(value).memory is not Compressor.memory:
+        if value.three_point(1) is not None:
+            why = "a three-point compressor goes around others, so build on those inside"
         raise ValueError(f"{name} must have no memory, found {value!r}: {why}")
     if value.correlated is not None and not together:
         raise ValueError(

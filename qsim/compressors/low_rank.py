@@ -92,7 +92,7 @@ class LowRank(Compressor):
         left, right = np.empty((count, d, r), np.float32), np.empty((count, c, r), np.float32)
         with np.errstate(over="ignore"):
             self._factors(value, keys, start, left, right)
-        factors = np.concatenate([left.reshape(count, -1), right.reshape(count, -1)], axis=1)
+        factors = np.concatenate([left.reshape(count, d * r), right.reshape(count, c * r)], axis=1)
         too_large = ~np.isfinite(factors).all(axis=1)
         if too_large.any():
             row = int(np.argmax(too_large))

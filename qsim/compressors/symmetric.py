@@ -96,7 +96,7 @@ class SymmetricRankR(Compressor):
             return SharedSupport(n, dense_offsets(count, n), n, rows.reshape(-1) + np.float32(0))
         values, vectors = self._largest(rows)
         with np.errstate(over="ignore"):
-            value = np.concatenate([values, vectors.reshape(count, -1)], axis=1).astype(np.float32)
+            value = np.concatenate([values, vectors.reshape(count, k - values.shape[1])], axis=1).astype(np.float32)
         if not np.isfinite(value).all():
             row = int(np.argmin(np.isfinite(value).all(axis=1)))
             raise NotFiniteError(f"row {row} of the batch has eigenvalues above float32's range (3.4e38)", row)

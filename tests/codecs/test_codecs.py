@@ -115,6 +115,8 @@ def test_sparse_float64_of_what_is_no_message() -> None:
     for bad in (np.array([1.0, np.inf]), np.array([np.nan, 1.0])):
         with pytest.raises(ValueError, match="row 0 is no message: .*its values be finite"):
             codec.encode(Floats(8, np.array([0, 2]), index, bad))
+    with pytest.raises(ValueError, match="its values be finite as float32"):
+        SparseFloats().encode(Floats(8, np.array([0, 2]), index, np.array([1.0, 1e39])))
     with pytest.raises(ValueError, match="its coordinates must rise"):
         codec.encode(Floats(8, np.array([0, 2]), index[::-1].copy(), np.ones(2)))
     with pytest.raises(ValueError, match="carries Floats messages, found Levels"):

@@ -53,6 +53,7 @@ def test_rows_are_filled_up() -> None:
     expected = truncated(np.pad(v, (0, 3)).reshape(5, 4), 1).reshape(-1)[:17]
     assert np.allclose(found, expected, atol=1e-6)
     assert RankR(1, 4).quantize(v, qsim.Key(0)).k == 9
+    assert arrived(RankR(1, 4), np.zeros((0, 17), np.float32), qsim.Key(0).words(0, 0)).shape == (0, 17)
     assert RankR(2, 4).quantize(v, qsim.Key(0)).value.tolist() == v.tolist()  # 18 numbers would be more than 17
 
 

@@ -76,6 +76,10 @@ def test_what_is_on_the_wire() -> None:
         assert SymmetricRankR(rank).exact_variance(v[0]) == 0
 
 
+def test_a_batch_may_have_no_rows() -> None:
+    assert arrived(SymmetricRankR(2), np.zeros((0, 55), np.float32)).shape == (0, 55)
+
+
 def test_other_lengths_are_filled_up() -> None:
     v = np.random.default_rng(2).standard_normal((1, 50)).astype(np.float32)
     filled = np.pad(v, ((0, 0), (0, 5)))

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 
 import qsim
 from helpers.traces import same
-from qsim.batch import Levels, Packets
+from qsim.batch import Levels, Packets, Vectors
+from qsim.channel import Line
 from qsim.compressors import Compressor, NotFiniteError
 from qsim.datasets import ByLabel, Contiguous, DataError, Dirichlet, Shuffled
 from qsim.downlinks import DenseWeights, SparseSum
@@ -104,24 +106,17 @@ def test_bits_are_the_bytes_of_packets_and_the_server_sums_what_it_decodes(downl
     sent: list[Packets] = []
     headers: list[bytes] = []
     totals: list[np.ndarray] = []
-    pack, unpack = qsim.Channel.pack, qsim.Channel.unpack
+    pack = Line.pack
 
-    def spy_pack(self, v, keys, memory=None):
-        header, packets = pack(self, v, keys, memory)
-        if self.compressor == compressor and v.rows == BASE.workers:
-            sent.append(packets)
-            headers.append(header)
-        return header, packets
+    def spy(self: Line, v: Vectors, keys: np.ndarray) -> tuple[bytes, Packets, Vectors]:
+        header, packets, arrived = pack(self, v, keys)
+        sent.append(packets)
+        headers.append(header)
+        totals.append(arrived.to_dense().astype(np.float64))
+        assert arrived == qsim.Channel(compressor).unpack(header, packets, keys)
+        return header, packets, arrived
 
-    def spy_unpack(self, header, packets, keys):
-        assert isinstance(packets, Packets)
-        found = unpack(self, header, packets, keys)
-        if any(packets is mine for mine in sent):
-            totals.append(found.to_dense().astype(np.float64))
-        return found
-
-    monkeypatch.setattr(qsim.Channel, "pack", spy_pack)
-    monkeypatch.setattr(qsim.Channel, "unpack", spy_unpack)
+    monkeypatch.setattr(Line, "pack", spy)
     run = replace(BASE, compressor=compressor, downlink=downlink)
     trace = qsim.simulate(run, engine=Serial(block=run.workers))
     bits = [8 * sum(len(packets[row]) for row in range(len(packets))) for packets in sent]
@@ -291,6 +286,16 @@ def test_divergence_is_an_error_that_says_where() -> None:
         qsim.simulate(replace(run, objective=qsim.LogisticRegression(l2=0.0)))
     with pytest.raises(ValueError, match="must stay below 1"):
         qsim.simulate(replace(run, method=qsim.GradientDescent(step=Constant(1e4))))
+
+
+@pytest.mark.parametrize("downlink", [DenseWeights(), DenseWeights("float64"), qsim.downlinks.SparsePull()], ids=repr)
+@pytest.mark.parametrize("compressor", [qsim.TopK(4), qsim.Identity()], ids=repr)
+def test_weights_and_float64_messages_beyond_float32_are_divergence(compressor: Compressor, downlink: Any) -> None:
+    """So that a tuning goes on: the weights, or what is sent, leave float32's range before gradients do."""
+    quadratics = qsim.datasets.Quadratics((1.0, 8.0, 40.0), mu=0.5)
+    parts = {"compressor": compressor, "downlink": downlink, "workers": 3, "rounds": 50, "optimum": False}
+    with pytest.raises(NotFiniteError, match="float32.*the usual cause is a step that is too large"):
+        qsim.simulate(quadratics, objective=qsim.LeastSquares(l2=0.0), method=qsim.EF21(1e6), **parts)
 
 
 @pytest.mark.parametrize(
