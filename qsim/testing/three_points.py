@@ -76,10 +76,12 @@ def _ratios(
         v = np.tile(first, (rows, 1))
         left = v - _sent(subject, v, words[:rows], memory)
         v = (left + change).astype(np.float32)
-        errors = (_sent(subject, v, words[rows:], memory) - v) ** 2
+        errors = ((_sent(subject, v, words[rows:], memory) - v) ** 2).sum(axis=1)
         bound = (1 - a) * (left**2).sum(axis=1) + b * moved
         rounding = 2.0**-40 * (v.astype(np.float64) ** 2).sum(axis=1)
-        found.append(errors.sum(axis=1) / (bound * (1 + 2.0**-20) + rounding))
+        with np.errstate(divide="ignore"):
+            ratio = np.divide(errors, bound * (1 + 2.0**-20) + rounding, out=np.zeros(rows), where=errors > 0)
+        found.append(ratio)
     return np.concatenate(found)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from itertools import pairwise
 from unittest.mock import patch
 
@@ -268,11 +269,14 @@ def test_bad_options_and_messages_are_refused() -> None:
         QUICFL(1).decompress(message, keys)
     with pytest.raises(ValueError, match="makes messages WithOutliers, found Levels"):
         QUICFL(2).decompress(message.bulk, keys)
-    for scale, outlier in ((1.0, 1e30), (1.0, np.nan), (0.0, 1.0), (3e38, 1.0)):
+    for scale, outlier in ((1.0, 1e30), (1.0, -9.0), (1.0, np.nan), (0.0, 1.0), (3e38, 1.0)):
         bulk = Levels.single(np.ones(20, np.int32), scale=scale, s=2)
         few = Floats(20, np.array([0, 1]), np.array([3], np.int32), np.float32([outlier]))
         with pytest.raises(ValueError, match=r"row 0 .* never makes"):
             QUICFL(2).decompress(WithOutliers.of(bulk, few), keys)
+    few = replace(few, value=np.float32([8.9]))  # twice the norm is 8.94
+    message = WithOutliers.of(Levels.single(np.ones(20, np.int32), scale=1.0, s=2), few)
+    assert QUICFL(2).decompress(message, keys).n == 20
 
 
 @each

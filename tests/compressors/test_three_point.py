@@ -21,6 +21,7 @@ from qsim.keys import of_word
 from qsim.methods import EF21, GradientDescent, RareFeatures, Richtarik2021
 from qsim.objectives import LeastSquares
 from qsim.problem import TheoryError
+from qsim.testing import check_compressor
 
 pytestmark = pytest.mark.quick
 
@@ -155,6 +156,11 @@ def test_if_one_of_them_is_exact_it_is_gradient_descent(compressor: ThreePCv2) -
     problem = replace(RUN, method=EF21(), compressor=compressor).problem()
     longest = min(1 / problem.smoothness, compressor.three_point(N)[0] / (2 * problem.strong_convexity))
     assert EF21().resolved(problem).step(0) == pytest.approx(longest, rel=1e-12)
+
+
+def test_check_compressor_takes_one_that_leaves_nothing() -> None:
+    """There the error and its bound are zero."""
+    assert check_compressor(ThreePCv2(Identity(), TopK(1))).good
 
 
 def test_the_same_bits_in_blocks_on_threads_and_broken_off(tmp_path) -> None:

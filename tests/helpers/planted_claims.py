@@ -249,8 +249,10 @@ class TogetherInName(Fast):
 
 @option
 class FollowsTooClosely(Fast):
-    """3PCv2 that says that what a change leaves is a tenth less than it is."""
+    """3PCv2 that says that it takes more of what was left than it does, or that a change leaves less than it does."""
 
+    more: float = 1.0
+    less: float = 0.9
     emits = Floats
 
     @property
@@ -268,11 +270,12 @@ class FollowsTooClosely(Fast):
 
     def three_point(self, n):
         a, b = self.inner.three_point(n)
-        return a, 0.9 * b
+        return self.more * a, self.less * b
 
 
 PLANTED = [
     (FollowsTooClosely(), ["error of three points"]),
+    (FollowsTooClosely(more=1.2, less=1.0), ["error of three points"]),
     (NaturalDitheringAsIdentity(), ["it compresses"]),
     (IdentityWithFormulas(), ["it compresses", "exact variance"]),
     (Nearest(), ["independent for workers and rounds", "unbiased"]),
