@@ -349,7 +349,10 @@ def test_what_is_planned(changes: dict, workers: int, count: list[int]) -> None:
         {"objective": qsim.objectives.WithRegulariser(qsim.LogisticRegression(l2=0.1))},
         {"objective": qsim.WithL1(qsim.LogisticRegression(l2=0.1), 0.01)},
         {"method": qsim.methods.LBFGS(gradients="compressed")},
-        {"compressor": qsim.compressors.Sign(), "clients": qsim.clients.SampledClients(1)},
+        {
+            "compressor": qsim.PerLayer(((40, qsim.QSGD(4)), (None, qsim.QSGD(2)))),
+            "clients": qsim.clients.SampledClients(1),
+        },
     ],
     ids=str,
 )
