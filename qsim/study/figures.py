@@ -229,9 +229,8 @@ def _points_near(ax: Axes, lines: Sequence[Any], place: NDArray[np.float64], siz
         points = to_axes.transform(line.get_xydata())
         points = points[np.isfinite(points).all(axis=1)]
         if len(points):
-            along = np.linspace(0, len(points) - 1, 200)
-            between = [np.interp(along, np.arange(len(points)), points[:, side]) for side in (0, 1)]
-            inside = np.array(between).T
+            far = np.append(0.0, np.hypot(*np.diff(points, axis=0).T).cumsum())  # along the curve, as it is seen
+            inside = np.array([np.interp(np.arange(0.0, far[-1], 0.01), far, side) for side in points.T]).T
             crowd += int(((inside >= low) & (inside <= high)).all(axis=1).sum())
     return crowd
 

@@ -220,6 +220,16 @@ def test_what_is_said_of_curves_stands_beside_them() -> None:
     assert text.get_position() == (0.98, 0.02)
 
 
+def test_curves_are_as_long_as_they_are_seen() -> None:
+    """Up on the left, across the top between two points, and down on the right: the top is crossed, the bottom free."""
+    up = np.linspace(0, 1, 200)
+    with figure_grid(height=2.0) as (_, axes):
+        for name in "ab":
+            axes[0, 0].plot([*(0 * up), *(0 * up + 1)], [*up, *up[::-1]], label=name)
+    (text,) = axes[0, 0].texts
+    assert text.get_position() == (0.5, 0.02)
+
+
 def test_a_promise_is_drawn_where_the_theorem_has_it(results: Results) -> None:
     """Over rounds and over bits, inside the limits of the curves; a step that no theorem knows gets none."""
     runs = [replace(RUN, method=qsim.GradientDescent(), seed=seed) for seed in range(2)]
