@@ -151,7 +151,7 @@ class Turned(Codec):
 
     @property
     def number(self) -> int:
-        return 19
+        return 254
 
     def encode(self, message: Message) -> Packets:
         self.require(message)
@@ -236,7 +236,7 @@ TOYS = [
                 ("from qsim.codecs.varint import", "from qsim.codecs.turned import Turned\n"),
                 ('    "Varint",', '    "Turned",\n'),
             ],
-            "docs/wire-format.md": [("|\n| kind |", ", 19 `Turned` ")],
+            "docs/wire-format.md": [("|\n| kind |", ", 254 `Turned` ")],
         },
         [
             "tests/test_package.py::test_public_names_import",
