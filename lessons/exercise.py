@@ -480,7 +480,7 @@ print(f"s = 1, the sum of the messages sent down: up {up:,}, down {down:,}: {den
 # sorted data a larger $s$ buys a lower loss. What decides is the loss that is reached *with a given number of bits*, in
 # the setting at hand.
 #
-# Dense weights on the way down cost as much as dense gradients on the way up, so with them nothing saves more than
+# Dense weights on the downlink cost as much as dense gradients on the uplink, so with them nothing saves more than
 # half, however short the messages: the downlink has to be compressed as well. The sum of sparse messages is less sparse
 # than they are, and sending it saves little more. What does, at the price of a memory on the server, is in the study
 # `s_sweep` of qsim.

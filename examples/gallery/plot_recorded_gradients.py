@@ -20,7 +20,7 @@ gradients = np.array(gradients, dtype=np.float32)
 
 
 def cost(compressor):
-    """Return bits a number, and the mean square error relative to the vector."""
+    """Return bits per number, and the mean square error relative to the vector."""
     channel, keys = qsim.Channel(compressor), qsim.Key(0).words(0, len(gradients))
     header, packets = channel.pack(qsim.batch.Vectors.dense(gradients), keys)
     error = channel.unpack(header, packets, keys).to_dense() - gradients
@@ -38,7 +38,7 @@ costs = {name: np.array([cost(compressor) for compressor in compressors]).T for 
 fig, ax = plt.subplots()
 for name, (bits, error) in costs.items():
     ax.plot(bits, error, "o-", label=name)
-ax.set(xlabel="bits a number", ylabel="mean square error, relative", xscale="log", yscale="log")
+ax.set(xlabel="bits per number", ylabel="mean square error, relative", xscale="log", yscale="log")
 ax.legend()
 plt.show()
 

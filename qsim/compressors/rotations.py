@@ -87,7 +87,7 @@ class _Gaussian(Rotated):
     @property
     @abstractmethod
     def _bits(self) -> int:
-        """Bits a coordinate."""
+        """Bits per coordinate."""
 
     @property
     @abstractmethod

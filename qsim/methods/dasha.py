@@ -62,7 +62,7 @@ class DASHA(Shifted):
     :math:`a = 1 / (L + \tilde L \sqrt{2 s (2 \omega + 1)})`; for :math:`\mu > 0` the smaller of
     :math:`1 / (L + \tilde L \sqrt{4 s (2 \omega + 1)})` and :math:`r/(2 \mu)`, with which
     :math:`F(w) - F^\star + c_1 \|h - \nabla F\|^2 + c_2` mean of :math:`\|h_i - g_i\|^2` falls by a factor of at least
-    :math:`1 - a \mu` a round. (From memory, the paper has 16 for the 2, and 40 for the 4.) With an estimator the step
+    :math:`1 - a \mu` per round. (From memory, the paper has 16 for the 2, and 40 for the 4.) With an estimator the step
     is that for nonconvex :math:`F`, in `docs/theory.md`, and nothing linear is promised.
 
     A round costs a worker its rows and :math:`O(\mathrm{support})`, and the server :math:`O(n)`. A worker keeps

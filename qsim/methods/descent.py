@@ -278,7 +278,7 @@ class GradientDescent(_Descent):
     Notes
     -----
     With the step of theory, and for convex losses, :math:`\mathbb{E} \|w - w^\star\|^2` falls by a factor of at least
-    :math:`1 - a \mu` a round, down to a noise floor of :math:`2 a s/\mu` times the mean of :math:`\|g_i(w^\star)\|^2`
+    :math:`1 - a \mu` per round, down to a noise floor of :math:`2 a s/\mu` times the mean of :math:`\|g_i(w^\star)\|^2`
     (without noise :math:`F(w) - F^\star` itself falls, to 0). With momentum the step is a starting point, and nothing
     is promised.
 
@@ -378,7 +378,7 @@ class SGD(_Descent):
     Notes
     -----
     With the step of theory, draws with replacement and convex losses, :math:`\mathbb{E} \|w - w^\star\|^2` falls by a
-    factor of at least :math:`1 - a \mu` a round, down to a noise floor of :math:`2 a/\mu` times (:math:`s` times the
+    factor of at least :math:`1 - a \mu` per round, down to a noise floor of :math:`2 a/\mu` times (:math:`s` times the
     mean of :math:`\|g_i(w^\star)\|^2`, plus :math:`(s + 1/W)/b` times the mean variance of the gradient of one row at
     :math:`w^\star`). A decreasing step, such as `qsim.steps.Noisy`, gets below the floor.
 

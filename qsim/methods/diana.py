@@ -104,7 +104,7 @@ class DIANA(ShiftedBatches):
     :math:`C = m^2 + 6 s k^2 + B (\mu - m)`, full gradients, convex losses, :math:`\mu > 0` and a step :math:`a` of at
     most :math:`2/B`, :math:`\mathbb{E} \|w - w^\star\|^2 + (4 s a^2/\mathrm{shift})` mean of
     :math:`\|h_i - g_i(w^\star)\|^2` falls by a factor of at least
-    :math:`\max(1 - 2 a \mu + a^2 C, 1 - \mathrm{shift}/2)` a round. The default is the :math:`a` that makes the first
+    :math:`\max(1 - 2 a \mu + a^2 C, 1 - \mathrm{shift}/2)` per round. The default is the :math:`a` that makes the first
     least, :math:`2/B` if :math:`m = \mu`; for :math:`\mu = 0` it is :math:`1/B`. If :math:`k` of :math:`W` workers take
     part, shift :math:`k/W` stands for shift. With a batch of :math:`b` rows :math:`B` also has
     :math:`2 (5 s + 1/W) L_r/b`.

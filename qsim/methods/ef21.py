@@ -87,7 +87,7 @@ class EF21(ShiftedBatches):
     :math:`\beta = (1 - \delta)/\theta` and :math:`L` of :math:`F`, :math:`a = 1 / (L + M \sqrt{\beta/\theta})`, and if
     :math:`\mu > 0` the smaller of :math:`1 / (L + M \sqrt{2 \beta/\theta})` and :math:`\theta/(2 \mu)`. Then
     :math:`F(w) - F^\star + (a/\theta) M` sum of :math:`\mathrm{weight}_i/l_i \|h_i - g_i(w)\|^2` falls by a factor of
-    at least :math:`1 - a \mu` a round.
+    at least :math:`1 - a \mu` per round.
 
     Clients who sit out rounds (EF21-PP) are clients of the run: who is absent sends nothing, which is a contraction
     with :math:`P \delta`, :math:`P` the share that takes part, so that the same step and bound hold. Sums that come

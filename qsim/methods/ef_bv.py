@@ -73,7 +73,7 @@ class EFBV(ShiftedBatches):
     :math:`r = (1 - \lambda + \lambda \eta)^2 + \lambda^2 \omega`, :math:`r_m` the same with :math:`\nu` and
     :math:`\omega_m`, :math:`q = \sqrt{(1 + r)/(2 r)} - 1` and :math:`\tilde L^2` the mean of :math:`L_i^2`,
     :math:`a = 1 / (L + \tilde L \sqrt{r_m/r}/q)`. Then :math:`F(w) - F^\star + c` mean of :math:`\|h_i - g_i(w)\|^2`
-    falls by a factor of at least :math:`\max(1 - a \mu, (1 + r)/2)` a round, also for nonconvex :math:`F` with the
+    falls by a factor of at least :math:`\max(1 - a \mu, (1 + r)/2)` per round, also for nonconvex :math:`F` with the
     Polyak-Lojasiewicz inequality.
 
     References

@@ -68,7 +68,7 @@ class LoCoDL(OwnWeights):
     With :math:`r` and :math:`e` as by default, the sum of the mean of :math:`\|x_i - w^\star\|^2`, of
     :math:`\|y - w^\star\|^2` and of (:math:`a^2/(p e)`) (mean of :math:`\|u_i - u_i^\star\|^2 + \|v - v^\star\|^2`)
     falls by a factor of at least :math:`\max(k, 1 - e p)` a local step, and of
-    :math:`\max(1 - e, 1 - (1 - k)/(1 - k (1 - p) (1 - \min(1, (1 - k)/e))))` a round. Both are derived here, in
+    :math:`\max(1 - e, 1 - (1 - k)/(1 - k (1 - p) (1 - \min(1, (1 - k)/e))))` per round. Both are derived here, in
     `docs/theory.md`; the first is the paper's, from memory.
 
     Workers keep five vectors, all dense, whatever the rows are. They know :math:`d` from the weights that come down.

@@ -64,7 +64,7 @@ class MARINA(Method):
     The estimate :math:`g` is biased, but its error is that of differences, which vanish as :math:`w` converges, so
     :math:`F` falls as fast as the theory of gradient descent says, up to constants, for nonconvex :math:`F` too. For
     :math:`\mu > 0`, :math:`F(w) - F^\star + (a/p) \|g - \nabla F(w)\|^2`, whose second term is 0 at the start, falls by
-    a factor of at least :math:`1 - a \mu` a round, in expectation.
+    a factor of at least :math:`1 - a \mu` per round, in expectation.
 
     For workers that draw together, :math:`s \tilde L^2` is :math:`(s - B) \tilde L^2 + B L_{pm}^2`, with :math:`A` and
     :math:`B` of `Compressor.joint_variance` and :math:`L_{pm}` the Hessian variance (`Problem.hessian_variance`): it is

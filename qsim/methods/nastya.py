@@ -179,8 +179,8 @@ class QNASTYA(_Nastya):
 
     The step is derived here, in `docs/theory.md`, for rounds that are whole passes and convex losses of rows; the
     paper's, :math:`1 / (16 (1 + s) L_r)`, is `Sadiev2024()`. With :math:`t = (c m L_r)^2 \leq 2/5`,
-    :math:`\mathbb{E} \|w - w^\star\|^2` falls by a factor of at least :math:`1 - a \mu (1 - t/(1 - 1.5 t))` a round, to
-    a floor: with :math:`z^2` the mean of :math:`\|\nabla f_i(w^\star)\|^2`, :math:`v^2` that of the variance of the
+    :math:`\mathbb{E} \|w - w^\star\|^2` falls by a factor of at least :math:`1 - a \mu (1 - t/(1 - 1.5 t))` per round,
+    to a floor: with :math:`z^2` the mean of :math:`\|\nabla f_i(w^\star)\|^2`, :math:`v^2` that of the variance of the
     gradient of a row (over batch) there, and :math:`y^2` of :math:`\|g_i(w^\star)\|^2`, the sum of
     :math:`a L_r c^2 (m^2 z^2 + (m + 1) v^2/2)/(1 - 1.5 t)`, which short local steps make small, and of
     :math:`2 a^2 s (y^2 + (1 - p)^2 v^2/(4 (m - 1)))`, which is the noise of :math:`C`, over
@@ -279,7 +279,7 @@ class DIANANASTYA(_Nastya):
     paper's, :math:`\min(\mathrm{shift}/(2 \mu), 1 / (16 (1 + 9 s) L_r))`, is `Sadiev2024()`. With the symbols of
     `QNASTYA`, :math:`\mathbb{E} \|w - w^\star\|^2 + (4 s a^2/\mathrm{shift})` mean of
     :math:`\|h_i - k g_i(w^\star)\|^2`, :math:`k` the mean of :math:`(1 - c \lambda)^j`, :math:`j < m`, falls by a
-    factor of at least :math:`\max(1 - a \mu (1 - t/(1 - 1.5 t)), 1 - \mathrm{shift}/2)` a round, to a floor of
+    factor of at least :math:`\max(1 - a \mu (1 - t/(1 - 1.5 t)), 1 - \mathrm{shift}/2)` per round, to a floor of
     :math:`a L_r c^2 (m^2 z^2 + (m + 1) v^2/2)/(1 - 1.5 t) + 22 a^2 s (1 - p)^2 v^2/(4 (m - 1))` over one minus that
     factor.
 

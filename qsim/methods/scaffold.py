@@ -63,7 +63,7 @@ class SCAFFOLD(OwnWeights):
 
     The step and the bound are derived here, in `docs/theory.md`: for convex :math:`f_i`, full gradients, exact messages
     and :math:`r = K a \leq 2 / ((1 + \sqrt{13 - 12/K}) L)`, :math:`\|w - w^\star\|^2 + 2 (1 - 1/K) r^3 L` mean of
-    :math:`\|c_i - \nabla f_i(w^\star)\|^2` falls by a factor of at least :math:`\max(1 - r \mu, 1/2)` a round. (From
+    :math:`\|c_i - \nabla f_i(w^\star)\|^2` falls by a factor of at least :math:`\max(1 - r \mu, 1/2)` per round. (From
     memory, the paper has :math:`1/(81 L)`, and covers batches and drawn clients.)
 
     A round sends two vectors up and two down, all dense, whatever the rows are; a worker keeps one. (Without

@@ -17,6 +17,7 @@ from qsim.objectives import NoOptimumError
 from qsim.options import nearest
 from qsim.study import commands
 from qsim.study.catalog import RequestError
+from qsim.study.extra_curves import NoTemplateError
 from qsim.study.report.command import report
 from qsim.study.store import StoreError
 from qsim.study.watch_command import watch
@@ -75,7 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt as error:
         print(f"\nstopped; {str(error) or 'what was finished before is kept'}", file=sys.stderr)
         return 130
-    except (RequestError, DataError, NotFoundError, ImportError) as error:  # of an engine's package
+    except (RequestError, NoTemplateError, DataError, NotFoundError, ImportError) as error:  # of an engine's package
         print(f"error: {error}", file=sys.stderr)
         return 2
     except (NotFiniteError, NoOptimumError, StoreError, EngineError) as error:

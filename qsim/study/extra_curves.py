@@ -12,7 +12,7 @@ from qsim.study.tuning import Tuned
 
 
 class NoTemplateError(ValueError):
-    """A study that has no place for another compressor, or not under this name."""
+    """A study that has no place for a compressor, or not under this name."""
 
 
 def with_compressors(study: Study, cells: Sequence[Cell], compressors: Mapping[str, Compressor]) -> list[Cell]:
@@ -22,7 +22,8 @@ def with_compressors(study: Study, cells: Sequence[Cell], compressors: Mapping[s
     codec (the usual one) alone, so that they see the same data, batches and start. Curves that begin with the
     template's name and a comma or semicolon are copied too, to curves that begin with the new name.
 
-    Raises NoTemplateError for a study without a template, and for a name that is taken.
+    Raises NoTemplateError for a study without a template, a name that is taken, and a compressor that does not fit the
+    template's run.
     """
     if compressors and study.template is None:
         raise NoTemplateError(f"{study.title!r} does not train with one compressor a curve, so none can be added to it")
@@ -31,7 +32,11 @@ def with_compressors(study: Study, cells: Sequence[Cell], compressors: Mapping[s
         for cell in cells:
             if _is_of(study.template or "", cell.curve):
                 rest = cell.curve.removeprefix(study.template or "")
-                added.append(replace(cell, curve=name + rest, run=replace(cell.run, compressor=compressor, codec=None)))
+                try:
+                    run = replace(cell.run, compressor=compressor, codec=None)
+                except ValueError as error:
+                    raise NoTemplateError(f"{name} fits no run of {study.title!r}: {error}") from error
+                added.append(replace(cell, curve=name + rest, run=run))
     taken = {cell.curve for cell in cells} & {cell.curve for cell in added}
     if taken:
         raise NoTemplateError(f"the study has a curve {min(taken)!r} already")

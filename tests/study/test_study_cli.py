@@ -108,6 +108,7 @@ def written(folder: Path) -> set[str]:
         ("norms.py --compressor mine.py:Keep", "is a class: make one of it"),
         ("norms.py --compressor mine.py:np", "is not a compressor"),
         ("encodings --compressor mine.py:Keep(0.1)", "--compressor is not for encodings"),
+        ("norms.py --compressor qsim:PermK(3)", "PermK(3) fits no run of "),
         ("norms.py --vectors x.npy", "--vectors is not for this study"),
         ("eden --data nosuch.svm", "--data is not for this study (DRIVE and EDEN"),
         ("eden --rounds 0", "which takes seeds"),
